@@ -1,0 +1,212 @@
+r"""How measurements are written down, and read back for tables.
+
+One run, one JSON file under ``benchmarks/results``: the command that made it, the commit it ran on, the seed, the machine,
+the versions, the date and the metrics. Nothing in a file tells where things lie on the machine that wrote it.
+
+.. code-block:: python
+
+    from benchmarks._record import read_results, write_result
+
+    write_result('umls/distmult_emu_seed0', {'mrr': 0.9, 'seconds': 12.3}, seed=0)
+    for result in read_results('umls/*'):
+        print(result['name'], result['metrics']['mrr'])
+"""
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Iterable, Mapping, Optional, Sequence, Union
+
+#: The root of the repository.
+ROOT = Path(__file__).resolve().parent.parent
+#: Where results live, one JSON file a run.
+RESULTS = ROOT / 'benchmarks' / 'results'
+
+_PACKAGES = ('torch', 'torch_geometric', 'numba', 'numpy', 'scipy', 'pandas', 'triton', 'torch_scatter', 'pykeen',
+             'pyg_emu')
+# Tables and results follow from the code: rewriting them in a series of runs does not make the code a different one.
+_NOT_CODE = (':!benchmarks/results', ':!*.md')
+_ABSOLUTE_PATH = re.compile(r'(?<![\w./$}~])/(?!/)[^\s:,;=\'"]+')
+
+
+def write_result(
+    name: str,
+    metrics: Mapping[str, Any],
+    *,
+    seed: Optional[int] = None,
+    command: Union[str, Sequence[str], None] = None,
+    folder: Union[str, Path] = RESULTS,
+) -> Path:
+    r"""Writes one measurement, whole or not at all; a file of the same name is replaced.
+
+    Args:
+        name (str): The name of the file without its suffix; a slash makes a subfolder.
+        metrics (Mapping[str, Any]): What was measured: numbers, strings, lists and mappings of them (NumPy and PyTorch
+            values are converted). NaN and infinity are refused.
+        seed (int, optional): The seed of the run. (default: :obj:`None`)
+        command (str or Sequence[str], optional): The command that made it; by default, the one that is running.
+        folder (str or Path, optional): Where to write. (default: ``benchmarks/results``)
+
+    Raises:
+        ValueError: If a metric is NaN or infinite, or the name leaves the folder.
+    """
+    path = Path(folder) / f'{name}.json'
+    if '..' in Path(name).parts or Path(name).is_absolute():
+        raise ValueError(f'the name of a result must stay inside its folder, got {name!r}')
+    result = {
+        'name': name,
+        'command': command_line(command),
+        'commit': git_commit(),
+        'seed': seed,
+        'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'machine': machine(),
+        'versions': versions(),
+        'metrics': _portable(metrics),
+    }
+    text = json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False) + '\n'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A file beside its target, then a rename: a reader meets the old result or the new one, never half of one.
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    try:
+        with os.fdopen(handle, 'w', encoding='utf-8') as file:
+            file.write(text)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+    return path
+
+
+def read_result(name: str, folder: Union[str, Path] = RESULTS) -> dict[str, Any]:
+    r"""Reads the result called :obj:`name`.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    return json.loads((Path(folder) / f'{name}.json').read_text(encoding='utf-8'))
+
+
+def read_results(pattern: str = '**/*', folder: Union[str, Path] = RESULTS) -> list[dict[str, Any]]:
+    r"""Reads all results whose name matches the glob :obj:`pattern`, sorted by name; an empty list where none does."""
+    paths = sorted(Path(folder).glob(f'{pattern}.json'))
+    return [json.loads(path.read_text(encoding='utf-8')) for path in paths]
+
+
+def spread(values: Iterable[float]) -> tuple[float, float]:
+    r"""Mean and sample standard deviation; the latter is zero for a single value."""
+    numbers = list(values)
+    return statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+
+
+def command_line(command: Union[str, Sequence[str], None] = None) -> str:
+    r"""The command as somebody else would type it in the repository's root: the data folder is ``$PYG_EMU_DATA``, paths in
+    the repository are relative, and any other absolute path shrinks to its last part.
+    """
+    if isinstance(command, str):
+        return _without_paths(command)
+    if command is None:
+        spec = getattr(sys.modules['__main__'], '__spec__', None)
+        start = ['python', '-m', spec.name.removesuffix('.__main__')] if spec else ['python', sys.argv[0]]
+        command = [*start, *sys.argv[1:]]
+    return ' '.join(_quote(_without_paths(str(argument))) for argument in command)
+
+
+def git_commit() -> dict[str, Any]:
+    r"""The commit of the code and whether it had uncommitted changes. Where git or the history is missing, as in a copy of
+    the working tree, the environment variable ``PYG_EMU_COMMIT`` names the commit.
+    """
+    try:
+        commit = _git('rev-parse', 'HEAD').strip()
+        dirty = bool(_git('status', '--porcelain', '--', '.', *_NOT_CODE).strip())
+    except (OSError, subprocess.CalledProcessError):
+        return {'hash': os.environ.get('PYG_EMU_COMMIT'), 'dirty': None}
+    return {'hash': commit, 'dirty': dirty}
+
+
+def machine() -> dict[str, Any]:
+    r"""Processor, usable cores, threads in use, system and, if there is one, the GPU."""
+    import torch
+
+    facts: dict[str, Any] = {
+        'cpu': _cpu_model(),
+        'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+        'threads': torch.get_num_threads(),
+        'system': f'{platform.system()} {platform.machine()}',
+        'gpu': None,
+    }
+    if torch.cuda.is_available():
+        facts['gpu'] = torch.cuda.get_device_name()
+        facts['cuda'] = torch.version.cuda
+    return facts
+
+
+def versions() -> dict[str, str]:
+    r"""Versions of Python and of the installed packages that a result may depend on."""
+    found = {'python': platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(['git', *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path('/proc/cpuinfo').read_text().splitlines():
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _without_paths(text: str) -> str:
+    return _ABSOLUTE_PATH.sub(lambda match: _portable_path(match.group()), text)
+
+
+def _portable_path(text: str) -> str:
+    path = Path(text)
+    data = os.environ.get('PYG_EMU_DATA')
+    if data and path.is_relative_to(data):
+        return str(Path('$PYG_EMU_DATA') / path.relative_to(data))
+    if path.is_relative_to(ROOT):
+        return str(path.relative_to(ROOT))
+    if (path / 'train.txt').is_file():
+        return f'$PYG_EMU_DATA/{path.name}'
+    return path.name or '/'
+
+
+def _quote(argument: str) -> str:
+    # The variable must still expand when the command is pasted, which shlex.quote would prevent.
+    if argument.startswith('$PYG_EMU_DATA'):
+        rest = argument.removeprefix('$PYG_EMU_DATA')
+        return argument if shlex.quote(rest) in (rest, "''") else f'"{argument}"'
+    return argument if '=$PYG_EMU_DATA' in argument else shlex.quote(argument)
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _portable(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_portable(entry) for entry in value]
+    if isinstance(value, (str, Path)):
+        return _without_paths(str(value))
+    if hasattr(value, 'tolist'):  # NumPy and PyTorch, scalars and arrays alike
+        return value.tolist()
+    return value
