@@ -1,0 +1,16 @@
+r"""The operators that scoring, ranking and message passing are made of: one public function each."""
+from __future__ import annotations
+
+from pyg_emu.ops.backend import last_backend, use_backend
+from pyg_emu.ops.emu_score import EMUScores, emu_score
+from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
+
+__all__ = [
+    'EMUScores',
+    'MaskPlan',
+    'MixPlan',
+    'Plan',
+    'emu_score',
+    'last_backend',
+    'use_backend',
+]
