@@ -1,0 +1,48 @@
+# Everything a newcomer needs: `make demo` and `make test`. `make help` lists the rest.
+#
+#   PYTHON=/path/to/python   use that interpreter's environment instead of making .venv
+#   DATA=<folder>            demo on a folder of train.txt, valid.txt and test.txt
+#   ARGS='...'               passed on to the demo or to pytest
+#   SCATTER=0                leave the optional torch-scatter out
+
+VENV ?= .venv
+export VENV SCATTER TORCH
+
+ifdef PYTHON
+export PYTHON
+PY := $(PYTHON)
+else
+PY := $(VENV)/bin/python
+endif
+
+# Compiled kernels are kept between runs, in the tree and out of version control.
+export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## Make the environment with everything for development
+	@tools/setup.sh dev
+
+demo: ## Train DistMult with and without EMU, print a table and draw a curve (about 3 minutes)
+	@tools/setup.sh pykeen,plots
+	@$(PY) -m examples.demo $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+test: ## Run the tests
+	@tools/setup.sh dev
+	@$(PY) -m pytest $(ARGS)
+
+lint: ## Check style with ruff
+	@tools/setup.sh dev
+	@$(PY) -m ruff check .
+
+types: ## Check types with mypy
+	@tools/setup.sh dev
+	@$(PY) -m mypy
+
+clean: ## Remove caches and build products, keep the environment and results
+	@rm -rf build dist *.egg-info .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

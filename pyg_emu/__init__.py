@@ -1,0 +1,62 @@
+r"""Embedding mutation (EMU) for knowledge graph link prediction with PyTorch Geometric.
+
+The public names below are imported on first use: ``import pyg_emu`` alone loads neither PyTorch nor any kernel.
+"""
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyg_emu.adapters import as_scorer
+    from pyg_emu.contract import Negatives, Sampler, Scorer
+    from pyg_emu.data import KGData
+    from pyg_emu.datasets import load_dataset
+    from pyg_emu.evaluation import evaluate
+    from pyg_emu.loader import TripletLoader
+    from pyg_emu.losses import CrossEntropyLoss, EMULoss
+    from pyg_emu.models import ComplEx, DistMult, RotatE, TransE
+    from pyg_emu.mutation import EMUNegatives
+    from pyg_emu.predict import predict
+    from pyg_emu.regularizers import LpRegularizer
+    from pyg_emu.sampling import UniformSampler
+    from pyg_emu.trainer import Trainer
+
+__version__ = '0.1.0'
+
+# Which module defines each public name.
+_MODULES = {
+    'as_scorer': 'adapters',
+    'Negatives': 'contract',
+    'Sampler': 'contract',
+    'Scorer': 'contract',
+    'KGData': 'data',
+    'load_dataset': 'datasets',
+    'evaluate': 'evaluation',
+    'TripletLoader': 'loader',
+    'CrossEntropyLoss': 'losses',
+    'EMULoss': 'losses',
+    'ComplEx': 'models',
+    'DistMult': 'models',
+    'RotatE': 'models',
+    'TransE': 'models',
+    'EMUNegatives': 'mutation',
+    'predict': 'predict',
+    'LpRegularizer': 'regularizers',
+    'UniformSampler': 'sampling',
+    'Trainer': 'trainer',
+}
+
+__all__ = [*_MODULES, '__version__']
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(import_module(f'{__name__}.{_MODULES[name]}'), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})
