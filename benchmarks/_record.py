@@ -1,7 +1,7 @@
 r"""How measurements are written down, and read back for tables.
 
-One run, one JSON file under ``benchmarks/results``: the command that made it, the commit it ran on, the seed, the machine,
-the versions, the date and the metrics. Nothing in a file tells where things lie on the machine that wrote it.
+One run, one JSON file under ``benchmarks/results``: the command that made it, the commit it ran on, the seed, the
+machine, the versions, the date and the metrics. Nothing in a file tells where things lie on the machine that wrote it.
 
 .. code-block:: python
 
@@ -110,8 +110,8 @@ def spread(values: Iterable[float]) -> tuple[float, float]:
 
 
 def command_line(command: Union[str, Sequence[str], None] = None) -> str:
-    r"""The command as somebody else would type it in the repository's root: the data folder is ``$PYG_EMU_DATA``, paths in
-    the repository are relative, and any other absolute path shrinks to its last part.
+    r"""The command as somebody else would type it in the repository's root: the data folder is ``$PYG_EMU_DATA``, paths
+    in the repository are relative, and any other absolute path shrinks to its last part.
     """
     if isinstance(command, str):
         return _without_paths(command)
@@ -123,8 +123,8 @@ def command_line(command: Union[str, Sequence[str], None] = None) -> str:
 
 
 def git_commit() -> dict[str, Any]:
-    r"""The commit of the code and whether it had uncommitted changes. Where git or the history is missing, as in a copy of
-    the working tree, the environment variable ``PYG_EMU_COMMIT`` names the commit.
+    r"""The commit of the code and whether it had uncommitted changes. Where git or the history is missing, as in a copy
+    of the working tree, the environment variable ``PYG_EMU_COMMIT`` names the commit.
     """
     try:
         commit = _git('rev-parse', 'HEAD').strip()

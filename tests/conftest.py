@@ -8,8 +8,8 @@ from pathlib import Path
 os.environ.setdefault('NUMBA_CACHE_DIR', str(Path(__file__).resolve().parent.parent / '.cache' / 'numba'))
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-import pytest  # noqa: E402
-from hypothesis import settings  # noqa: E402
+import pytest
+from hypothesis import settings
 
 settings.register_profile('reproducible', deadline=None, derandomize=True, database=None)
 settings.load_profile('reproducible')

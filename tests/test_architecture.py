@@ -19,8 +19,8 @@ HEAVY = ('numba', 'triton', 'pykeen', 'matplotlib', 'tensorboard', 'optuna')
 FOUNDATIONS = {'errors', 'interaction', 'contract'}
 EVERYTHING = {path.relative_to(PACKAGE).parts[0].removesuffix('.py') for path in FILES} - {'__init__', '__main__'}
 
-# "Who may import whom" of ARCHITECTURE.md. A room is a module or a folder directly inside of the package; besides what stands
-# here, each may import itself and the foundations.
+# "Who may import whom" of ARCHITECTURE.md. A room is a module or a folder directly inside of the package; besides what
+# stands here, each may import itself and the foundations.
 MAY_IMPORT: dict[str, set[str]] = {
     'errors': set(),
     'interaction': set(),
@@ -109,7 +109,7 @@ def test_imports(path: Path) -> None:
 
 
 def test_import_reader_sees_every_form() -> None:
-    source = '''
+    source = """
 import torch
 from pyg_emu import data
 from pyg_emu.ops import emu_score
@@ -119,7 +119,7 @@ if TYPE_CHECKING:
     from pyg_emu.cli import main
 def late():
     import pyg_emu.trainer
-'''
+"""
     assert imports_of(ast.parse(source), ('pyg_emu', 'models')) == {
         'torch', 'pyg_emu.data', 'pyg_emu.ops', 'pyg_emu.models', 'pyg_emu.losses', 'pyg_emu.trainer',
     }
