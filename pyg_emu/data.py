@@ -1,0 +1,371 @@
+r"""A knowledge graph as a PyG :class:`~torch_geometric.data.Data`: facts, splits, labels, and indices built when asked for."""
+from __future__ import annotations
+
+import copy
+import difflib
+import warnings
+import weakref
+from typing import Any, Callable, Literal, NamedTuple, Optional, TypeVar, Union
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
+from torch_geometric.data.storage import GlobalStorage
+from typing_extensions import Self
+
+from pyg_emu.contract import Side
+from pyg_emu.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.index import EdgeOrder, FactIndex
+
+T = TypeVar('T')
+Split = Literal['train', 'valid', 'test', 'all']
+Device = Union[int, str, torch.device]
+
+#: The splits whose facts a :class:`KGData` can hold.
+SPLITS = ('train', 'valid', 'test')
+
+_FACT_KEYS = ('edge_index', 'edge_type', 'valid_edge_index', 'valid_edge_type', 'test_edge_index', 'test_edge_type')
+_SIZE_KEYS = ('num_nodes', 'num_relations', 'has_inverse_relations')
+_LABEL_KEYS = ('entity_labels', 'relation_labels')
+_DEFAULTS: dict[str, Any] = {key: None for key in (*_FACT_KEYS, *_LABEL_KEYS, 'neg_index', 'neg_mask', 'step')}
+_DEFAULTS.update(has_inverse_relations=False, side='tail')
+# Held beside the store: `Data` copies and moves whatever its store has, and none of these may be copied or moved.
+_HELD_KEYS = ('_source', '_generator', '_mutation')
+# The search for the nearest label compares with every candidate.
+_MAX_SUGGESTION_LABELS = 20_000
+
+
+class _Stamp(NamedTuple):
+    r"""What cached indices were built from: the facts' tensors, how often each was written to, and the sizes."""
+    tensors: tuple[Optional[weakref.ref[Tensor]], ...]
+    versions: tuple[int, ...]
+    sizes: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, mapping: dict[str, Any]) -> _Stamp:
+        tensors = [mapping.get(key) for key in _FACT_KEYS]
+        # Tensors made in inference mode cannot be written to outside of it, and count no versions.
+        versions = (-1 if value is None or value.is_inference() else value._version for value in tensors)
+        references = (None if value is None else weakref.ref(value) for value in tensors)
+        return cls(tuple(references), tuple(versions), tuple(mapping.get(key) for key in _SIZE_KEYS))
+
+    def matches(self, other: _Stamp) -> bool:
+        same = (a is b if a is None or b is None else a() is b() for a, b in zip(self.tensors, other.tensors))
+        return self.versions == other.versions and self.sizes == other.sizes and all(same)
+
+
+class KGData(Data):
+    r"""A knowledge graph with its splits, or a batch of its facts.
+
+    What is trained on are :obj:`edge_index` and :obj:`edge_type`. The object copies, moves, saves and loads like any
+    :class:`~torch_geometric.data.Data`. Its indices (:meth:`facts`, :meth:`fact_index`, :meth:`edges_by`) are built when
+    first asked for, live on the data's device, move with :meth:`to`, serve every consumer from one storage, and are dropped
+    when facts are assigned or written to in place. They are not saved. Writes that PyTorch itself cannot see, through
+    :obj:`tensor.data` or a NumPy view, call for :meth:`drop_indices`.
+
+    .. code-block:: python
+
+        data = KGData(edge_index=torch.tensor([[0, 1], [1, 2]]), edge_type=torch.tensor([0, 0]), num_nodes=3)
+        data.fact_index('train').contains(torch.tensor(0), torch.tensor(0), torch.tensor(1))  # tensor(True)
+
+    A batch of :class:`~pyg_emu.loader.TripletLoader` is a :class:`KGData` too. It holds :obj:`head_index`, :obj:`rel_type`
+    and :obj:`tail_index`, each of shape :obj:`(B,)`, :obj:`side`, :obj:`step`, :attr:`source` and :attr:`generator`, and,
+    once a transform has drawn negatives, :obj:`neg_index`, :obj:`neg_mask` and :attr:`mutation`.
+
+    Args:
+        edge_index (torch.Tensor, optional): Heads and tails of the training facts. shape: :obj:`(2, E)`, int64.
+        edge_type (torch.Tensor, optional): Relations of the training facts. shape: :obj:`(E,)`, int64.
+        num_nodes (int, optional): Number of entities. (default: the number of entity labels, or else one more than the
+            largest id of any split)
+        num_relations (int, optional): Number of relations, without inverse ones. (default: likewise)
+        valid_edge_index (torch.Tensor, optional): Heads and tails of the validation facts. shape: :obj:`(2, F)`.
+        valid_edge_type (torch.Tensor, optional): Their relations. shape: :obj:`(F,)`.
+        test_edge_index (torch.Tensor, optional): Heads and tails of the test facts. shape: :obj:`(2, F)`.
+        test_edge_type (torch.Tensor, optional): Their relations. shape: :obj:`(F,)`.
+        entity_labels (list of str, optional): A label for each entity.
+        relation_labels (list of str, optional): A label for each relation, without inverse ones.
+        has_inverse_relations (bool): Whether :obj:`edge_index` also holds the reverse of each fact, with type
+            :math:`r + R`. (default: :obj:`False`)
+        **kwargs (optional): Further attributes, as for any :class:`~torch_geometric.data.Data`.
+    """
+    edge_type: Optional[Tensor]
+    valid_edge_index: Optional[Tensor]
+    valid_edge_type: Optional[Tensor]
+    test_edge_index: Optional[Tensor]
+    test_edge_type: Optional[Tensor]
+    entity_labels: Optional[list[str]]
+    relation_labels: Optional[list[str]]
+    num_relations: int
+    has_inverse_relations: bool
+    head_index: Tensor
+    rel_type: Tensor
+    tail_index: Tensor
+    side: Side
+    step: Optional[int]
+    neg_index: Optional[Tensor]
+    neg_mask: Optional[Tensor]
+
+    def __init__(
+        self,
+        edge_index: Optional[Tensor] = None,
+        edge_type: Optional[Tensor] = None,
+        num_nodes: Optional[int] = None,
+        num_relations: Optional[int] = None,
+        *,
+        valid_edge_index: Optional[Tensor] = None,
+        valid_edge_type: Optional[Tensor] = None,
+        test_edge_index: Optional[Tensor] = None,
+        test_edge_type: Optional[Tensor] = None,
+        entity_labels: Optional[list[str]] = None,
+        relation_labels: Optional[list[str]] = None,
+        has_inverse_relations: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.__dict__.update({'_cache': {}, '_stamp': None}, **dict.fromkeys(_HELD_KEYS))
+        super().__init__(edge_index=edge_index, edge_type=edge_type, valid_edge_index=valid_edge_index,
+                         valid_edge_type=valid_edge_type, test_edge_index=test_edge_index, test_edge_type=test_edge_type,
+                         entity_labels=entity_labels, relation_labels=relation_labels, **kwargs)
+        if has_inverse_relations:
+            self.has_inverse_relations = True
+        if num_nodes is None:
+            num_nodes = self._largest('edge_index') if entity_labels is None else len(entity_labels)
+        if num_relations is None:
+            num_relations = self._largest('edge_type') if relation_labels is None else len(relation_labels)
+            if relation_labels is None and has_inverse_relations and num_relations is not None:
+                num_relations = (num_relations + 1) // 2
+        # PyG's own functions make empty objects and fill them afterwards: those have nothing to infer from.
+        if num_nodes is not None:
+            self.num_nodes = num_nodes
+        if num_relations is not None:
+            self.num_relations = num_relations
+
+    def _largest(self, suffix: str) -> Optional[int]:
+        values = [value for key, value in self._store.items() if key in _FACT_KEYS and key.endswith(suffix)]
+        return max((int(value.max()) + 1 for value in values if value.numel() > 0), default=None)
+
+    def __getattr__(self, key: str) -> Any:
+        if key in _DEFAULTS and key not in self.__dict__['_store']:
+            return _DEFAULTS[key]
+        return super().__getattr__(key)
+
+    def __repr__(self) -> str:
+        if 'head_index' in self._store:
+            side = self.side if isinstance(self.side, str) else 'both'
+            negatives = '' if self.neg_index is None else f', num_negatives={self.neg_index.size(-1)}'
+            return f'{self.__class__.__name__}(batch_size={self.head_index.numel()}, side={side}{negatives})'
+        parts = [f'{key}={self._store.get(key)}' for key in ('num_nodes', 'num_relations')]
+        parts += [f'{split}={self.num_facts(split)}' for split in SPLITS if self._edges(split)[1] is not None]
+        parts += ['inverse relations'] if self.has_inverse_relations else []
+        parts += ['labels'] if self.entity_labels is not None else []
+        return f'{self.__class__.__name__}({", ".join(parts)})'
+
+    # What is held without being copied or moved ##############################
+
+    @property
+    def source(self) -> Optional[KGData]:
+        r"""The graph that a batch came from; never copied, moved or saved with it."""
+        return self.__dict__['_source']
+
+    @source.setter
+    def source(self, source: Optional[KGData]) -> None:
+        self.__dict__['_source'] = source
+
+    @property
+    def generator(self) -> Optional[torch.Generator]:
+        r"""The run's one random stream; never copied, moved or saved with a batch."""
+        return self.__dict__['_generator']
+
+    @generator.setter
+    def generator(self, generator: Optional[torch.Generator]) -> None:
+        self.__dict__['_generator'] = generator
+
+    @property
+    def mutation(self) -> Any:
+        r"""How the negatives of a batch are to be mutated, or :obj:`None`; never copied, moved or saved with it."""
+        return self.__dict__['_mutation']
+
+    @mutation.setter
+    def mutation(self, mutation: Any) -> None:
+        self.__dict__['_mutation'] = mutation
+
+    # Copies and moves ########################################################
+
+    def __copy__(self) -> Self:
+        out = super().__copy__()
+        # The entries never change once built and may be shared; which of them are valid is each object's own matter.
+        out.__dict__['_cache'] = dict(self.__dict__['_cache'])
+        return out
+
+    def __deepcopy__(self, memo: Optional[dict[int, Any]]) -> Self:
+        out = self.__class__.__new__(self.__class__)
+        for key, value in self.__getstate__().items():
+            out.__dict__[key] = copy.deepcopy(value, memo)
+        out.__dict__.update({key: self.__dict__[key] for key in _HELD_KEYS})
+        out._store._parent = out
+        return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_cache': {}, '_stamp': None, **dict.fromkeys(_HELD_KEYS)}
+
+    def apply(self, func: Callable, *args: str) -> Self:
+        # Left to itself, `Data` calls `func` on each of the millions of labels.
+        return super().apply(func, *(args or self._tensor_keys()))
+
+    def apply_(self, func: Callable, *args: str) -> Self:
+        return super().apply_(func, *(args or self._tensor_keys()))
+
+    def _tensor_keys(self) -> list[str]:
+        return [key for key in self._store.keys() if key not in _LABEL_KEYS]
+
+    def to(self, device: Device, *args: str, non_blocking: bool = False) -> Self:
+        cache = self._valid_cache() if len(args) == 0 else {}
+        super().to(device, *args, non_blocking=non_blocking)
+        if cache:
+            moved = {key: value.to(device, non_blocking=non_blocking) for key, value in cache.items()}
+            self.__dict__.update(_cache=moved, _stamp=_Stamp.of(self._store._mapping))
+        return self
+
+    def cpu(self, *args: str) -> Self:
+        return self.to('cpu', *args)
+
+    def cuda(self, device: Optional[Union[int, str]] = None, *args: str, non_blocking: bool = False) -> Self:
+        return self.to('cuda' if device is None else device, *args, non_blocking=non_blocking)
+
+    # Facts and their indices #################################################
+
+    @property
+    def device(self) -> torch.device:
+        r"""The device of the facts, or of the batch."""
+        for key in ('edge_index', 'head_index', 'valid_edge_index', 'test_edge_index'):
+            if key in self._store:
+                return self._store[key].device
+        return torch.device('cpu')
+
+    @property
+    def num_edge_types(self) -> int:
+        r"""Number of edge types: :math:`R`, or :math:`2R` with inverse relations."""
+        return 2 * self.num_relations if self.has_inverse_relations else self.num_relations
+
+    def _edges(self, split: str) -> tuple[Optional[Tensor], Optional[Tensor]]:
+        if split not in SPLITS:
+            raise ArgumentError(f"split must be 'train', 'valid', 'test' or 'all', got {split!r}")
+        prefix = '' if split == 'train' else f'{split}_'
+        return self._store.get(f'{prefix}edge_index'), self._store.get(f'{prefix}edge_type')
+
+    def num_facts(self, split: Split = 'train') -> int:
+        r"""Number of facts of a split, without inverse edges."""
+        if split == 'all':
+            return sum(self.num_facts(part) for part in SPLITS)  # type: ignore[arg-type]
+        edge_type = self._edges(split)[1]
+        if edge_type is None:
+            return 0
+        return edge_type.numel() // 2 if split == 'train' and self.has_inverse_relations else edge_type.numel()
+
+    def facts(self, split: Split = 'train') -> Tensor:
+        r"""The facts of a split, with columns head, relation, tail, without inverse edges. Not to be written to.
+
+        Each column is contiguous in memory.
+
+        Args:
+            split (str): :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`, which is the three in this order.
+                (default: :obj:`"train"`)
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(F, 3)`; :obj:`F` is zero for a split that the data does not have.
+
+        Raises:
+            ArgumentError: If there is no such split.
+        """
+        return self._cached(f'facts/{split}', lambda: self._build_facts(split)).t()
+
+    def _build_facts(self, split: Split) -> Tensor:
+        if split == 'all':
+            return torch.cat([self.facts(part).t() for part in SPLITS], dim=1)  # type: ignore[arg-type]
+        edge_index, edge_type = self._edges(split)
+        if edge_index is None or edge_type is None:
+            return torch.empty(3, 0, dtype=torch.int64, device=self.device)
+        facts = torch.stack([edge_index[0], edge_type, edge_index[1]])
+        if split == 'train' and self.has_inverse_relations:
+            facts = facts[:, edge_type < self.num_relations].contiguous()
+        return facts
+
+    def fact_index(self, split: Split = 'train') -> FactIndex:
+        r"""Known tails, known heads and membership over the facts of a split.
+
+        Args:
+            split (str): As in :meth:`facts`. (default: :obj:`"train"`)
+        """
+        return self._cached(f'fact_index/{split}',
+                            lambda: FactIndex(self.facts(split), self.num_nodes or 0, self.num_relations))
+
+    def edges_by(self, key: Literal['target', 'source', 'relation']) -> EdgeOrder:
+        r"""The edges of :obj:`edge_index`, inverse ones included, sorted by target, source or relation.
+
+        Args:
+            key (str): :obj:`"target"`, :obj:`"source"` or :obj:`"relation"`.
+
+        Raises:
+            ArgumentError: If :obj:`key` is none of the three.
+            DataError: If there are no edges.
+        """
+        edge_index, edge_type = self._edges('train')
+        if edge_index is None or edge_type is None:
+            raise DataError('edge_index or edge_type is missing: there are no edges to sort')
+        return self._cached(f'edges_by/{key}', lambda: EdgeOrder.build(edge_index, edge_type, key, self.num_nodes or 0,
+                                                                       self.num_edge_types))
+
+    def _valid_cache(self) -> dict[str, Any]:
+        stamp = _Stamp.of(self._store._mapping)
+        held = self.__dict__['_stamp']
+        if held is None or not held.matches(stamp):
+            self.__dict__.update(_cache={}, _stamp=stamp)
+        return self.__dict__['_cache']
+
+    def _cached(self, key: str, build: Callable[[], T]) -> T:
+        cache = self._valid_cache()
+        if key not in cache:
+            cache[key] = build()
+        return cache[key]
+
+    def drop_indices(self) -> None:
+        r"""Forgets all cached indices; they are built anew when next asked for."""
+        self.__dict__.update(_cache={}, _stamp=None)
+
+    def with_inverse_relations(self) -> Self:
+        r"""Returns a copy whose :obj:`edge_index` also holds the reverse of each training fact, with type :math:`r + R`."""
+        out = copy.copy(self)
+        if not self.has_inverse_relations:
+            edge_index, edge_type = self._edges('train')
+            if edge_index is None or edge_type is None:
+                raise DataError('edge_index or edge_type is missing: there are no facts to reverse')
+            out.edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
+            out.edge_type = torch.cat([edge_type, edge_type + self.num_relations])
+            out.has_inverse_relations = True
+        return out
+
+    # Batches #################################################################
+
+    @property
+    def corrupts_tail(self) -> Tensor:
+        r""":obj:`side` row by row: true where the tail is predicted. shape: :obj:`(B,)`."""
+        if isinstance(self.side, Tensor):
+            return self.side
+        return torch.full_like(self.head_index, self.side == 'tail', dtype=torch.bool)
+
+    @property
+    def known_index(self) -> Tensor:
+        r"""The entity that stays: the head where the tail is predicted, and the reverse. shape: :obj:`(B,)`."""
+        if isinstance(self.side, Tensor):
+            return torch.where(self.side, self.head_index, self.tail_index)
+        return self.head_index if self.side == 'tail' else self.tail_index
+
+    @property
+    def target_index(self) -> Tensor:
+        r"""The entity that is to be predicted. shape: :obj:`(B,)`."""
+        if isinstance(self.side, Tensor):
+            return torch.where(self.side, self.tail_index, self.head_index)
+        return self.tail_index if self.side == 'tail' else self.head_index
+
+
+# So that `torch.load(..., weights_only=True)` reads what `torch.save` wrote of a KGData.
+torch.serialization.add_safe_globals([KGData, DataEdgeAttr, DataTensorAttr, GlobalStorage])

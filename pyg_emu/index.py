@@ -1,0 +1,277 @@
+r"""Sparse indices over facts: which tails are known for :math:`(h, r)`, which heads for :math:`(r, t)`, and edges in sorted order.
+
+Everything that filters, samples neighbours, ranks or passes messages reads these two structures, so that each is built once.
+"""
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Optional, Union
+
+import torch
+from torch import Tensor
+from torch_geometric import EdgeIndex
+from torch_geometric.index import Index
+
+from pyg_emu.contract import Side
+from pyg_emu.errors import ArgumentError, DataError
+
+_INT64_MAX = 2**63 - 1
+
+
+class Ragged(NamedTuple):
+    r"""Rows of unequal length, one after the other: row :obj:`i` is :obj:`index[ptr[i]:ptr[i + 1]]`.
+
+    Args:
+        ptr (torch.Tensor): Where rows begin. shape: :obj:`(B + 1,)`, int64.
+        index (torch.Tensor): The rows' entity ids, ascending within a row. shape: :obj:`(ptr[-1],)`, int64.
+    """
+    ptr: Tensor
+    index: Tensor
+
+
+class EdgeOrder(NamedTuple):
+    r"""Edges sorted by a key. Edges of equal key keep the order they have in :obj:`edge_index`.
+
+    Args:
+        ptr (torch.Tensor): The edges of key :obj:`k` stand at :obj:`ptr[k]:ptr[k + 1]`. shape: :obj:`(K + 1,)`, int64.
+        source (torch.Tensor): Source nodes. shape: :obj:`(E,)`, int64.
+        target (torch.Tensor): Target nodes. shape: :obj:`(E,)`, int64.
+        relation (torch.Tensor): Edge types. shape: :obj:`(E,)`, int64.
+        edge_id (torch.Tensor): Column of each edge in :obj:`edge_index`. shape: :obj:`(E,)`, int64.
+    """
+    ptr: Tensor
+    source: Tensor
+    target: Tensor
+    relation: Tensor
+    edge_id: Tensor
+
+    @classmethod
+    def build(cls, edge_index: Tensor, edge_type: Tensor, key: Literal['target', 'source', 'relation'], num_nodes: int,
+              num_edge_types: int) -> EdgeOrder:
+        r"""Sorts edges.
+
+        Args:
+            edge_index (torch.Tensor): Sources and targets. shape: :obj:`(2, E)`, int64.
+            edge_type (torch.Tensor): Edge types. shape: :obj:`(E,)`, int64.
+            key (str): :obj:`"target"`, :obj:`"source"` or :obj:`"relation"`.
+            num_nodes (int): Number of nodes; the number of keys for targets and sources.
+            num_edge_types (int): Number of edge types; the number of keys for relations.
+
+        Raises:
+            ArgumentError: If :obj:`key` is none of the three.
+        """
+        if key == 'relation':
+            relation, perm = Index(edge_type, dim_size=num_edge_types).sort(stable=True)
+            source, target = edge_index[0][perm], edge_index[1][perm]
+            return cls(relation.get_indptr(), source, target, relation.as_tensor(), perm)
+        if key not in ('target', 'source'):
+            raise ArgumentError(f"edges can be sorted by 'target', 'source' or 'relation', not by {key!r}")
+        edges = EdgeIndex(edge_index.contiguous(), sparse_size=(num_nodes, num_nodes))
+        ordered, perm = edges.sort_by('col' if key == 'target' else 'row', stable=True)
+        (ptr, _), _ = ordered.get_csc() if key == 'target' else ordered.get_csr()
+        source, target = ordered.as_tensor().unbind(0)
+        return cls(ptr, source, target, edge_type[perm], perm)
+
+    def to(self, device: Union[int, str, torch.device], non_blocking: bool = False) -> EdgeOrder:
+        r"""Returns the same order with its tensors on :obj:`device`."""
+        return EdgeOrder(*(value.to(device, non_blocking=non_blocking) for value in self))
+
+
+class FactIndex:
+    r"""Known tails of :math:`(h, r)`, known heads of :math:`(r, t)`, and membership of a triple, from one sorted array.
+
+    A *pattern* is a query for one side: :math:`p = h R + r` for tails and :math:`p = (V + t) R + r` for heads, with
+    :math:`V` entities and :math:`R` relations. The key of a fact is :math:`p V + x`, :math:`x` being its answer. All keys of
+    both sides stand in one ascending array, so that the known answers of a pattern are a contiguous range of it, found by
+    bisection. Nothing has the size of the number of possible patterns.
+
+    Args:
+        facts (torch.Tensor): Facts with columns head, relation, tail. Duplicates collapse. shape: :obj:`(F, 3)`, int64.
+        num_nodes (int): Number of entities :math:`V`.
+        num_relations (int): Number of relations :math:`R`.
+
+    Raises:
+        DataError: If facts have the wrong shape or dtype or are out of range, or if keys would not fit into 64 bits.
+    """
+    def __init__(self, facts: Tensor, num_nodes: int, num_relations: int) -> None:
+        _check_facts(facts, num_nodes, num_relations)
+        self.num_nodes = num_nodes
+        self.num_relations = num_relations
+        head, relation, tail = facts.unbind(1)
+        tail_keys = (head * num_relations + relation) * num_nodes + tail
+        head_keys = ((tail + num_nodes) * num_relations + relation) * num_nodes + head
+        #: Keys of both sides, ascending: first those of known tails, then those of known heads. shape: :obj:`(2F,)`.
+        self.keys = torch.unique_consecutive(torch.cat([tail_keys, head_keys]).sort().values)
+        self._complement: Optional[Tensor] = None
+        self._max_known: Optional[int] = None
+
+    @property
+    def num_facts(self) -> int:
+        r"""Number of distinct facts."""
+        return self.keys.numel() // 2
+
+    @property
+    def device(self) -> torch.device:
+        r"""The device of the index."""
+        return self.keys.device
+
+    def __repr__(self) -> str:
+        return (f'{self.__class__.__name__}(num_facts={self.num_facts}, num_nodes={self.num_nodes}, '
+                f'num_relations={self.num_relations})')
+
+    def to(self, device: Union[int, str, torch.device], non_blocking: bool = False) -> FactIndex:
+        r"""Returns the index on :obj:`device`; this one stays where it is."""
+        out = self.__class__.__new__(self.__class__)
+        out.__dict__.update(self.__dict__)
+        out.keys = self.keys.to(device, non_blocking=non_blocking)
+        if self._complement is not None:
+            out._complement = self._complement.to(device, non_blocking=non_blocking)
+        return out
+
+    def pattern(self, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
+        r"""Numbers :math:`p` of the patterns, :obj:`-1` where an id is out of range. shape: :obj:`(B,)`.
+
+        Args:
+            known (torch.Tensor): The known entities: heads where tails are asked for, and the reverse. shape: :obj:`(B,)`.
+            rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`.
+            side (str or torch.Tensor): The side that is asked for: :obj:`"tail"`, :obj:`"head"`, or a boolean tensor of
+                shape :obj:`(B,)`, true where it is the tail.
+
+        Raises:
+            ArgumentError: If :obj:`side` is neither of the two words nor a boolean tensor.
+        """
+        if isinstance(side, Tensor):
+            if side.dtype != torch.bool:
+                raise ArgumentError(f'side has to be a boolean tensor (true: tail), got dtype {side.dtype}')
+            row = torch.where(side, known, known + self.num_nodes)
+        elif side == 'tail':
+            row = known
+        elif side == 'head':
+            row = known + self.num_nodes
+        else:
+            raise ArgumentError(f"side must be 'tail', 'head' or a boolean tensor, got {side!r}")
+        # Without this, an id out of range would alias another pattern's number and return that one's facts.
+        valid = (known >= 0) & (known < self.num_nodes) & (rel_type >= 0) & (rel_type < self.num_relations)
+        return torch.where(valid, row * self.num_relations + rel_type, -1)
+
+    def bounds(self, known: Tensor, rel_type: Tensor, side: Side) -> tuple[Tensor, Tensor, Tensor]:
+        r"""The range of :attr:`keys` that holds each pattern's facts, without a copy to the host.
+
+        Args:
+            known (torch.Tensor): The known entities. shape: :obj:`(B,)`.
+            rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`.
+            side (str or torch.Tensor): As in :meth:`pattern`.
+
+        Returns:
+            The patterns' first possible keys :math:`p V`, and the beginnings and ends of their ranges, each of shape
+            :obj:`(B,)`. The answers are the keys minus :math:`p V`.
+        """
+        base = self.pattern(known, rel_type, side) * self.num_nodes
+        edges = torch.searchsorted(self.keys, torch.stack([base, base + self.num_nodes]))
+        return base, edges[0], edges[1]
+
+    def count(self, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
+        r"""Number of known answers of each pattern. shape: :obj:`(B,)`. The arguments are those of :meth:`bounds`."""
+        _, start, end = self.bounds(known, rel_type, side)
+        return end - start
+
+    def known(self, known: Tensor, rel_type: Tensor, side: Side) -> Ragged:
+        r"""The known tails of each :math:`(h, r)`, or the known heads of each :math:`(r, t)`, ascending.
+
+        A pattern that no fact has, or with an id out of range, yields an empty row.
+
+        Args:
+            known (torch.Tensor): The known entities: heads where tails are asked for, and the reverse. shape: :obj:`(B,)`.
+            rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`.
+            side (str or torch.Tensor): The side that is asked for: :obj:`"tail"`, :obj:`"head"`, or a boolean tensor of
+                shape :obj:`(B,)`, true where it is the tail.
+        """
+        base, start, end = self.bounds(known, rel_type, side)
+        count = end - start
+        ptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        # An absent pattern's offset is never read, so one shift per row turns places in the result into places in the keys.
+        row = torch.repeat_interleave(count)
+        place = torch.arange(row.numel(), device=row.device) + (start - ptr[:-1])[row]
+        return Ragged(ptr, self.keys[place] - base[row])
+
+    def contains(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
+        r"""Whether each triple is a fact; false where an id is out of range. The arguments broadcast.
+
+        Args:
+            head_index (torch.Tensor): Heads, int64.
+            rel_type (torch.Tensor): Relations, int64.
+            tail_index (torch.Tensor): Tails, int64.
+
+        :rtype: :class:`torch.Tensor`, boolean, of the broadcast shape.
+        """
+        pattern = self.pattern(head_index, rel_type, 'tail')
+        if self.keys.numel() == 0:
+            return torch.zeros_like(pattern + tail_index, dtype=torch.bool)
+        key = pattern * self.num_nodes + tail_index
+        place = torch.searchsorted(self.keys, key).clamp_(max=self.keys.numel() - 1)
+        return (self.keys[place] == key) & (tail_index >= 0) & (tail_index < self.num_nodes)
+
+    @property
+    def max_known(self) -> int:
+        r"""The largest number of known answers that any pattern has. Where it is below :obj:`num_nodes`, every pattern
+        has a negative left. Read from the device once, then remembered.
+        """
+        if self._max_known is None:
+            if self.keys.numel() == 0:
+                self._max_known = 0
+            else:
+                pattern = torch.div(self.keys, self.num_nodes, rounding_mode='floor')
+                self._max_known = int(torch.unique_consecutive(pattern, return_counts=True)[1].max())
+        return self._max_known
+
+    def unknown(self, rank: Tensor, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
+        r"""The entities that stand at :obj:`rank` among those that are NOT known answers, in ascending order.
+
+        With known answers :math:`k_0 < k_1 < \ldots`, the entity of rank :math:`u` is :math:`u` plus the number of
+        :math:`i` with :math:`k_i - i \leq u`. As :math:`k_i - i` never descends, neither within a pattern nor from one to
+        the next, one bisection over all patterns' values finds it: exact, and nothing has to be drawn again.
+
+        Args:
+            rank (torch.Tensor): Ranks, from 0 to the pattern's number of unknown answers (exclusive); beyond it, some
+                valid entity is returned. shape: :obj:`(B, N)`, int64.
+            known (torch.Tensor): The known entities. shape: :obj:`(B,)`.
+            rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`.
+            side (str or torch.Tensor): As in :meth:`known`.
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(B, N)`.
+        """
+        base, start, _ = self.bounds(known, rel_type, side)
+        if self._complement is None:
+            self._complement = self._build_complement()
+        below = torch.searchsorted(self._complement, rank + base.unsqueeze(1), right=True)
+        return (rank + below - start.unsqueeze(1)).clamp_(min=0, max=self.num_nodes - 1)
+
+    def _build_complement(self) -> Tensor:
+        place = torch.arange(self.keys.numel(), device=self.keys.device)
+        pattern = torch.div(self.keys, self.num_nodes, rounding_mode='floor')
+        # The place at which each key's pattern begins.
+        start = torch.searchsorted(self.keys, pattern * self.num_nodes)
+        return self.keys - (place - start)
+
+
+def _check_facts(facts: Tensor, num_nodes: int, num_relations: int) -> None:
+    if facts.dim() != 2 or facts.size(1) != 3:
+        raise DataError(f'facts have to be of shape (F, 3) with columns head, relation, tail, got {tuple(facts.shape)}')
+    if facts.dtype != torch.int64:
+        raise DataError(f'facts have to be int64, got {facts.dtype}; use facts.long()')
+    if num_nodes < 0 or num_relations < 0:
+        raise DataError(f'num_nodes and num_relations cannot be negative, got {num_nodes} and {num_relations}')
+    # The largest number that occurs is the end of the last pattern of the head side.
+    if 2 * num_nodes * num_nodes * num_relations > _INT64_MAX:
+        raise DataError(f'{num_nodes} entities and {num_relations} relations need keys beyond 64 bits: '
+                        f'2 * num_nodes^2 * num_relations must not exceed 2^63 - 1')
+    if facts.size(0) == 0:
+        return
+    low, high = torch.aminmax(facts, dim=0)
+    bounds = torch.tensor([num_nodes, num_relations, num_nodes])
+    low, high = low.cpu(), high.cpu()
+    for column, name in enumerate(('head', 'relation', 'tail')):
+        if low[column] < 0 or high[column] >= bounds[column]:
+            wrong = (facts[:, column] < 0) | (facts[:, column] >= int(bounds[column]))
+            row = int(wrong.nonzero()[0])
+            raise DataError(f'{name} {int(facts[row, column])} of fact {row} is outside of '
+                            f'[0, {int(bounds[column]) - 1}]')

@@ -1,0 +1,183 @@
+r"""Mini-batches of triples, cut on the device that holds the facts."""
+from __future__ import annotations
+
+from typing import Any, Callable, Iterator, Literal, Optional
+
+import torch
+from torch import Tensor
+
+from pyg_emu.contract import Side
+from pyg_emu.data import KGData
+from pyg_emu.errors import ArgumentError, CheckpointError, DataError
+
+_CORRUPT = ('alternate', 'both', 'tail', 'head')
+
+
+class TripletLoader:
+    r"""Iterates over the facts of a :class:`~pyg_emu.data.KGData` in batches, themselves :class:`~pyg_emu.data.KGData`.
+
+    Facts never leave their device, and no worker process is started. Each :obj:`for` loop is one epoch, in an order of its
+    own where :obj:`shuffle` is set. :meth:`state_dict` may be taken between any two batches: a loader that loads it goes on
+    with the very next batch and the same random stream.
+
+    Args:
+        data (KGData): The knowledge graph.
+        batch_size (int): Triples per batch. (default: :obj:`1000`)
+        shuffle (bool): Whether each epoch visits the facts in a fresh random order. (default: :obj:`False`)
+        transform (callable, optional): Called on every batch, such as :class:`~pyg_emu.mutation.EMUNegatives`.
+            (default: :obj:`None`)
+        corrupt (str): Which end is to be predicted: :obj:`"alternate"` (the tails of one batch, the heads of the next),
+            :obj:`"both"` (within a batch, every second row), :obj:`"tail"` or :obj:`"head"`. (default: :obj:`"alternate"`)
+        split (str): Whose facts: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`. (default: :obj:`"train"`)
+        drop_last (bool): Whether to leave out the last batch where it is smaller. (default: :obj:`False`)
+        seed (int): Seed of the order and of :attr:`generator`. (default: :obj:`0`)
+
+    Raises:
+        ArgumentError: If an argument is outside of its domain.
+        DataError: If the split has no facts, or facts that cannot be used.
+    """
+    def __init__(
+        self,
+        data: KGData,
+        batch_size: int = 1000,
+        shuffle: bool = False,
+        transform: Optional[Callable[[KGData], Any]] = None,
+        corrupt: Literal['alternate', 'both', 'tail', 'head'] = 'alternate',
+        split: Literal['train', 'valid', 'test', 'all'] = 'train',
+        drop_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ArgumentError(f'batch_size has to be an integer of at least 1, got {batch_size!r}')
+        if corrupt not in _CORRUPT:
+            raise ArgumentError(f"corrupt must be 'alternate', 'both', 'tail' or 'head', got {corrupt!r}")
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise ArgumentError(f'seed has to be an integer in [0, 2^63), got {seed!r}')
+        if transform is not None and not callable(transform):
+            raise ArgumentError(f'transform has to be callable, got {type(transform).__name__}')
+        # Checks the range of all ids, once, and is needed by filtered samplers and by the ranking anyway.
+        data.fact_index(split)
+        if data.num_facts(split) == 0:
+            raise DataError(f'the {split} split has no facts to make batches of')
+        if drop_last and data.num_facts(split) < batch_size:
+            raise ArgumentError(f'drop_last leaves no batch: batch_size is {batch_size}, but the {split} split has only '
+                                f'{data.num_facts(split)} facts')
+        self.data = data
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.transform = transform
+        self.corrupt = corrupt
+        self.split = split
+        self.drop_last = drop_last
+        self.seed = seed
+        #: The run's one random stream, for everything that is drawn in a step. The order of the facts is not drawn from
+        #: it, but follows from the seed and the number of the epoch.
+        self.generator = torch.Generator(data.device).manual_seed(seed)
+        #: Batches drawn so far, over all epochs.
+        self.step = 0
+        #: Epochs completed so far.
+        self.epoch = 0
+        self._position = 0
+        self._resumed = False
+
+    def __len__(self) -> int:
+        num_facts = self.data.num_facts(self.split)
+        return num_facts // self.batch_size if self.drop_last else -(-num_facts // self.batch_size)
+
+    def __repr__(self) -> str:
+        return (f'{self.__class__.__name__}(num_facts={self.data.num_facts(self.split)}, batch_size={self.batch_size}, '
+                f'corrupt={self.corrupt!r})')
+
+    def __iter__(self) -> Iterator[KGData]:
+        r"""One epoch from its beginning; or, directly after :meth:`load_state_dict`, the rest of the interrupted one."""
+        if self._position > 0 and not self._resumed:
+            self._position = 0
+            self.epoch += 1
+        self._resumed = False
+        return self._rest_of_epoch()
+
+    def batches(self) -> Iterator[KGData]:
+        r"""Batches without end, one epoch after the other, from where the loader stands."""
+        self._resumed = False
+        while True:
+            yield from self._rest_of_epoch()
+
+    def _rest_of_epoch(self) -> Iterator[KGData]:
+        epoch, num_batches = self.epoch, len(self)
+        columns = self.data.facts(self.split).t()
+        order = self._order(columns.size(1), epoch, columns.device)
+        for position in range(self._position, num_batches):
+            start = position * self.batch_size
+            if order is None:
+                rows = columns[:, start:start + self.batch_size]
+            else:
+                rows = columns.index_select(1, order[start:start + self.batch_size])
+            batch = self._batch(rows, position + epoch)
+            # The state names the NEXT batch before this one is handed out, so that it may be saved while this one is used.
+            self.step += 1
+            self.epoch, self._position = (epoch + 1, 0) if position + 1 == num_batches else (epoch, position + 1)
+            yield batch if self.transform is None else self.transform(batch)
+
+    def _order(self, num_facts: int, epoch: int, device: torch.device) -> Optional[Tensor]:
+        if not self.shuffle:
+            return None
+        # A stream of its own for each epoch: the order can be had again from two numbers, without being saved.
+        generator = torch.Generator(device).manual_seed(_mix(self.seed, epoch))
+        return torch.randperm(num_facts, generator=generator, device=device)
+
+    def _batch(self, rows: Tensor, parity: int) -> KGData:
+        head, relation, tail = rows.unbind(0)
+        batch = KGData(num_nodes=self.data.num_nodes, num_relations=self.data.num_relations, head_index=head,
+                       rel_type=relation, tail_index=tail, side=self._side(head, parity), step=self.step)
+        batch.source = self.data
+        batch.generator = self.generator
+        return batch
+
+    def _side(self, head: Tensor, parity: int) -> Side:
+        if self.corrupt == 'both':
+            # The parity turns from one epoch to the next, so that unshuffled facts see both of their ends corrupted.
+            return (torch.arange(head.numel(), device=head.device) + parity) % 2 == 0
+        if self.corrupt == 'alternate':
+            return 'tail' if self.step % 2 == 0 else 'head'
+        return self.corrupt
+
+    def state_dict(self) -> dict[str, Any]:
+        r"""Where the loader stands: numbers, and the state of :attr:`generator` as a tensor."""
+        return {**self._identity(), 'step': self.step, 'epoch': self.epoch, 'position': self._position,
+                'generator': self.generator.get_state()}
+
+    def _identity(self) -> dict[str, Any]:
+        return {'num_facts': self.data.num_facts(self.split), 'batch_size': self.batch_size, 'shuffle': self.shuffle,
+                'corrupt': self.corrupt, 'split': self.split, 'drop_last': self.drop_last, 'seed': self.seed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        r"""Goes on from where another loader stood.
+
+        Args:
+            state (dict): What :meth:`state_dict` returned.
+
+        Raises:
+            CheckpointError: If the state is incomplete, or belongs to a loader with other arguments, facts or device.
+        """
+        missing = [key for key in self.state_dict() if key not in state]
+        if missing:
+            raise CheckpointError(f"the loader's state lacks {', '.join(missing)}")
+        for key, value in self._identity().items():
+            if state[key] != value:
+                raise CheckpointError(f"the loader's state was saved with {key}={state[key]!r}, this loader has "
+                                      f'{key}={value!r}')
+        try:
+            self.generator.set_state(state['generator'].cpu())
+        except (RuntimeError, TypeError) as error:
+            raise CheckpointError(f"the loader's random state does not fit a generator on {self.generator.device}; it was "
+                                  f'saved on another kind of device ({error})') from error
+        self.step, self.epoch, self._position = state['step'], state['epoch'], state['position']
+        self._resumed = True
+
+
+def _mix(seed: int, epoch: int) -> int:
+    r"""A seed in [0, 2^63) for each (seed, epoch): the finaliser of SplitMix64, which keeps neighbours apart."""
+    value = (seed * 0x9E3779B97F4A7C15 + (epoch + 1) * 0xBF58476D1CE4E5B9) % 2**64
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB % 2**64
+    return (value ^ (value >> 31)) % 2**63

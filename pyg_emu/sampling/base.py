@@ -1,0 +1,40 @@
+r"""What all samplers share."""
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import torch
+
+from pyg_emu.contract import Negatives, Scorer
+from pyg_emu.errors import ArgumentError
+
+
+class BaseSampler:
+    r"""Base class of samplers: checks the arguments of :meth:`sample` and learns nothing from the model."""
+
+    def sample(self, batch: Any, num_negatives: int, generator: Optional[torch.Generator] = None) -> Negatives:
+        r"""Draws candidates for the unknown end of each triple.
+
+        Args:
+            batch (KGData): A batch of :class:`~pyg_emu.loader.TripletLoader`.
+            num_negatives (int): Candidates per triple, at least 1.
+            generator (torch.Generator, optional): The random stream, on the batch's device.
+                (default: :obj:`batch.generator`, or PyTorch's global one)
+
+        :rtype: :class:`~pyg_emu.contract.Negatives` of shape :obj:`(B, num_negatives)`.
+
+        Raises:
+            ArgumentError: If :obj:`num_negatives` is not a positive integer.
+        """
+        if isinstance(num_negatives, bool) or not isinstance(num_negatives, int) or num_negatives < 1:
+            raise ArgumentError(f'num_negatives has to be an integer of at least 1, got {num_negatives!r}')
+        return self._sample(batch, num_negatives, batch.generator if generator is None else generator)
+
+    def _sample(self, batch: Any, num_negatives: int, generator: Optional[torch.Generator]) -> Negatives:
+        raise NotImplementedError
+
+    def update(self, batch: Any, scorer: Scorer) -> None:
+        r"""Learns from the current model; called once a step, before the loss. Does nothing unless overridden."""
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}()'
