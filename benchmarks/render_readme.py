@@ -1,0 +1,133 @@
+r"""Writes the tables of the READMEs from the files under ``benchmarks/results``: no figure there is typed by hand.
+
+A table stands between ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->``, :obj:`NAME` one of :data:`TABLES`.
+
+.. code-block:: console
+
+    python -m benchmarks.render_readme           # rewrite what is out of date
+    python -m benchmarks.render_readme --check   # only say so, and fail
+"""
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Union
+
+from benchmarks._record import RESULTS, ROOT, read_results, spread
+
+#: The files that hold tables.
+FILES = (ROOT / 'README.md', ROOT / 'benchmarks' / 'README.md')
+#: What stands in place of a table whose runs have not been recorded.
+EMPTY = '_Not recorded yet._'
+
+_BLOCK = re.compile(r'(<!-- results:(?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- /results:(?P=name) -->)', re.DOTALL)
+_SEED = re.compile(r'[-_]?seed\d+$')
+
+
+@dataclass(frozen=True)
+class Table:
+    r"""Which results a table shows. Results that differ in their seed alone share a row.
+
+    Args:
+        pattern (str): A glob over the names of results.
+        columns (dict[str, str]): Caption of each column, and where its figure stands in the metrics, dots for depth.
+        caption (str, optional): Of the first column, which holds the metric :obj:`label`, or the name of the result.
+    """
+    pattern: str
+    columns: dict[str, str]
+    caption: str = 'setting'
+
+
+_RANKING = {'MRR': 'test.mrr', 'Hits@1': 'test.hits@1', 'Hits@3': 'test.hits@3', 'Hits@10': 'test.hits@10'}
+
+#: Every table there is, by the name in its marker.
+TABLES = {
+    'demo': Table('demo/umls-*', {**_RANKING, 'seconds': 'seconds'}, 'UMLS, DistMult'),
+    'fb15k237': Table('fb15k237/*', {**_RANKING, 'seconds': 'seconds'}, 'FB15k-237'),
+    'evaluation': Table('evaluation*', {'seconds': 'seconds', 'times faster than PyKEEN': 'speedup'}, 'ranking'),
+}
+
+
+def render(table: Table, folder: Union[str, Path] = RESULTS) -> str:
+    r"""The table in Markdown, with the commands behind it, or :data:`EMPTY` where there are no results."""
+    results = read_results(table.pattern, folder)
+    if not results:
+        return f'{EMPTY}\n'
+    rows = [
+        [group[0]['metrics'].get('label', name), *(_cell(group, key) for key in table.columns.values())]
+        for name, group in _by_setting(results)
+    ]
+    header = [table.caption, *table.columns]
+    lines = [header, ['---', *['---:'] * len(table.columns)], *rows]
+    text = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+    return f'{text}\n\n{_origin(results)}\n'
+
+
+def render_file(path: Path, folder: Union[str, Path] = RESULTS) -> str:
+    r"""The text of a file with all of its tables rewritten.
+
+    Raises:
+        KeyError: If a marker names no table.
+    """
+    def block(match: re.Match[str]) -> str:
+        return match[1] + render(TABLES[match['name']], folder) + match[4]
+
+    return _BLOCK.sub(block, path.read_text(encoding='utf-8'))
+
+
+def main() -> int:
+    r"""Command line; the exit code is 1 where :obj:`--check` finds a file out of date."""
+    parser = argparse.ArgumentParser(description='Write the tables of the READMEs from benchmarks/results.')
+    parser.add_argument('--check', action='store_true', help='write nothing; fail if a table is out of date')
+    arguments = parser.parse_args()
+    stale = [path for path in FILES if path.read_text(encoding='utf-8') != render_file(path)]
+    for path in stale:
+        print(f'{path.relative_to(ROOT)}: {"out of date" if arguments.check else "rewritten"}')
+        if not arguments.check:
+            path.write_text(render_file(path), encoding='utf-8')
+    return int(arguments.check and bool(stale))
+
+
+def _by_setting(results: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    def setting(result: dict[str, Any]) -> str:
+        return _SEED.sub('', result['name'])
+
+    return [(name, list(group)) for name, group in groupby(sorted(results, key=setting), setting)]
+
+
+def _cell(group: list[dict[str, Any]], key: str) -> str:
+    values = [value for value in (_lookup(result['metrics'], key) for result in group) if value is not None]
+    if not values:
+        return '-'
+    mean, deviation = spread(values)
+    digits = 3 if abs(mean) < 10 else 1
+    text = f'{mean:.{digits}f}'
+    return f'{text} ± {deviation:.{digits}f}' if len(values) > 1 else text
+
+
+def _lookup(metrics: Any, key: str) -> Any:
+    for part in key.split('.'):
+        metrics = metrics.get(part) if isinstance(metrics, dict) else None
+    return metrics
+
+
+def _origin(results: list[dict[str, Any]]) -> str:
+    def distinct(values: list[Any]) -> list[Any]:
+        return list(dict.fromkeys(values))
+
+    seeds = distinct([result['seed'] for result in results if result['seed'] is not None])
+    parts = [f'{len(seeds)} seeds: mean ± standard deviation'] if len(seeds) > 1 else []
+    machines = [f'{result["machine"]["gpu"] or result["machine"]["cpu"]}, {result["machine"]["cores"]} cores'
+                for result in results]
+    parts += [' and '.join(distinct(machines))]
+    commits = distinct([(result['commit']['hash'] or 'unknown')[:8] for result in results])
+    commands = [f'`{command}`' for command in distinct([result['command'] for result in results])]
+    return f'{"; ".join(parts)}; commit {", ".join(commits)}. Made by {", ".join(commands)}.'
+
+
+if __name__ == '__main__':
+    sys.exit(main())

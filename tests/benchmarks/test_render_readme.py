@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks._record import RESULTS, read_results, write_result
+from benchmarks.render_readme import EMPTY, FILES, TABLES, Table, render, render_file
+
+TABLE = Table('runs/*', {'MRR': 'test.mrr', 'seconds': 'seconds', 'missing': 'test.none'}, 'how')
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(RESULTS.parent.parent)))
+def test_tables_equal_their_results(path: Path) -> None:
+    assert path.read_text(encoding='utf-8') == render_file(path), 'call python -m benchmarks.render_readme'
+
+
+def test_markers_are_paired_and_known() -> None:
+    for path in FILES:
+        text = path.read_text(encoding='utf-8')
+        opened, closed = (re.findall(rf'<!-- {mark}results:([\w-]+) -->', text) for mark in ('', '/'))
+        assert opened == closed
+        assert set(opened) <= set(TABLES)
+
+
+def test_recorded_runs_come_from_committed_code() -> None:
+    dirty = [result['name'] for result in read_results() if result['commit']['dirty']]
+    assert not dirty, 'record from a clean checkout, so that the commit tells which code ran'
+
+
+def test_table_worked_out_by_hand(tmp_path: Path) -> None:
+    for seed, mrr, seconds in ((0, 0.25, 10.0), (1, 0.75, 20.0)):
+        metrics = {'label': 'EMU', 'test': {'mrr': mrr}, 'seconds': seconds}
+        write_result(f'runs/emu-seed{seed}', metrics, seed=seed, command='make it', folder=tmp_path)
+    write_result('runs/uniform', {'test': {'mrr': 0.125}, 'seconds': 9.5}, seed=0, command='make it', folder=tmp_path)
+    lines = render(TABLE, tmp_path).splitlines()
+    assert lines[:4] == [
+        '| how | MRR | seconds | missing |',
+        '| --- | ---: | ---: | ---: |',
+        '| EMU | 0.500 ± 0.354 | 15.0 ± 7.1 | - |',
+        '| runs/uniform | 0.125 | 9.500 | - |',
+    ]
+    assert lines[5].startswith('2 seeds: mean ± standard deviation; ')
+    assert lines[5].endswith('Made by `make it`.')
+
+
+def test_only_blocks_are_rewritten_and_twice_is_once(tmp_path: Path) -> None:
+    path = tmp_path / 'README.md'
+    path.write_text('before 0.9\n<!-- results:demo -->\nstale\n<!-- /results:demo -->\nafter\n')
+    text = render_file(path, tmp_path)
+    assert text == f'before 0.9\n<!-- results:demo -->\n{EMPTY}\n<!-- /results:demo -->\nafter\n'
+    path.write_text(text)
+    assert render_file(path, tmp_path) == text
+
+
+def test_unknown_table(tmp_path: Path) -> None:
+    path = tmp_path / 'README.md'
+    path.write_text('<!-- results:nonsense -->\n<!-- /results:nonsense -->\n')
+    with pytest.raises(KeyError, match='nonsense'):
+        render_file(path, tmp_path)
