@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyg_emu.checkpoint import FORMAT, VERSION, load_checkpoint, load_weights, model_fingerprint, save_checkpoint
+from pyg_emu.errors import CheckpointError
+
+
+def make_model(width: int = 3) -> torch.nn.Module:
+    return torch.nn.Embedding(4, width)
+
+
+def save(path: Path, model: torch.nn.Module, recipe: str | None = None, step: int = 7) -> None:
+    save_checkpoint(path, {'step': step, 'model': model.state_dict()}, fingerprint=model_fingerprint(model, recipe))
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    model, other = make_model(), make_model()
+    save(tmp_path / 'last.pt', model)
+    assert load_weights(tmp_path / 'last.pt', other) == 7
+    assert torch.equal(model.weight, other.weight)
+    assert os.listdir(tmp_path) == ['last.pt']
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r'cannot read the checkpoint .*last\.pt \(No such file'):
+        load_checkpoint(tmp_path / 'last.pt')
+
+
+@pytest.mark.parametrize('share', [0.1, 0.5, 0.9, 0.99])
+def test_truncated(tmp_path: Path, share: float) -> None:
+    path = tmp_path / 'last.pt'
+    save(path, make_model())
+    content = path.read_bytes()
+    path.write_bytes(content[:int(len(content) * share)])
+    with pytest.raises(CheckpointError, match=r'last\.pt is truncated or damaged'):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize('content, message', [(b'', 'is empty'), (b'head\trel\ttail\n', "starts with b'head'")])
+def test_no_torch_file(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / 'last.pt'
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(path)
+
+
+def test_foreign_dictionary(tmp_path: Path) -> None:
+    path = tmp_path / 'model.pt'
+    torch.save(make_model().state_dict(), path)
+    with pytest.raises(CheckpointError, match="not a checkpoint of pyg_emu: it holds a dictionary with the keys 'weight'"):
+        load_checkpoint(path)
+    torch.save(torch.ones(3), path)
+    with pytest.raises(CheckpointError, match='an object of type Tensor'):
+        load_checkpoint(path)
+
+
+def test_foreign_code_is_not_run(tmp_path: Path) -> None:
+    path = tmp_path / 'model.pt'
+    torch.save(make_model(), path)
+    with pytest.raises(CheckpointError, match='Python objects other than tensors'):
+        load_checkpoint(path)
+
+
+def test_future_version(tmp_path: Path) -> None:
+    path = tmp_path / 'last.pt'
+    torch.save({'format': FORMAT, 'version': VERSION + 1, 'whatever': 1}, path)
+    with pytest.raises(CheckpointError, match=f'format {VERSION + 1}, .* up to {VERSION}; upgrade'):
+        load_checkpoint(path)
+
+
+def test_other_size(tmp_path: Path) -> None:
+    save(tmp_path / 'last.pt', make_model(3))
+    with pytest.raises(CheckpointError, match=r"another size: 'weight' has shape \(4, 3\), .* has shape \(4, 5\)"):
+        load_weights(tmp_path / 'last.pt', make_model(5))
+
+
+def test_other_class_and_other_tensors(tmp_path: Path) -> None:
+    save(tmp_path / 'last.pt', make_model())
+    with pytest.raises(CheckpointError, match='holds a Embedding, but .* is a Linear'):
+        load_weights(tmp_path / 'last.pt', torch.nn.Linear(3, 4))
+    expected = model_fingerprint(make_model())
+    expected['shapes']['bias'] = [4]
+    with pytest.raises(CheckpointError, match="'bias' has no such tensor"):
+        load_checkpoint(tmp_path / 'last.pt', expected=expected)
+
+
+def test_other_recipe(tmp_path: Path) -> None:
+    model = make_model()
+    save(tmp_path / 'last.pt', model, recipe='abc')
+    with pytest.raises(CheckpointError, match='another recipe .* abc, .* def'):
+        load_checkpoint(tmp_path / 'last.pt', expected=model_fingerprint(model, 'def'))
+    load_checkpoint(tmp_path / 'last.pt', expected=model_fingerprint(model))
+
+
+def test_full_disk_keeps_the_old_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / 'last.pt'
+    model = make_model()
+    save(path, model)
+    # A limit on the size of files fails a write half-way, as a full disk does.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match='cannot write .*kept as it was'):
+            save(path, torch.nn.Embedding(4000, 100), step=8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert load_weights(path, model) == 7
+    assert os.listdir(tmp_path) == ['last.pt']

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pyg_emu.errors import ArgumentError
+from pyg_emu.schedules import Constant, CosineDecay, LinearDecay, Schedule, SwitchOptimizer
+
+
+def make_optimizer(lr: float = 0.1) -> torch.optim.Optimizer:
+    torch.manual_seed(0)
+    return torch.optim.Adagrad([torch.nn.Parameter(torch.randn(5))], lr=lr)
+
+
+def advance(schedule: Schedule, steps: int) -> list[float]:
+    r"""Takes steps on a quadratic and returns the learning rate of each."""
+    rates = []
+    for _ in range(steps):
+        optimizer = schedule.optimizer
+        optimizer.zero_grad()
+        weight = optimizer.param_groups[0]['params'][0]
+        weight.square().sum().backward()
+        rates.append(float(optimizer.param_groups[0]['lr']))
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def test_constant() -> None:
+    schedule = Constant()
+    schedule.start(make_optimizer(), 4)
+    assert advance(schedule, 4) == [0.1] * 4
+
+
+def test_linear_decay() -> None:
+    schedule = LinearDecay()
+    schedule.start(make_optimizer(), 4)
+    assert advance(schedule, 4) == pytest.approx([0.1, 0.075, 0.05, 0.025])
+    assert schedule.optimizer.param_groups[0]['lr'] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_cosine_decay() -> None:
+    schedule = CosineDecay(end_factor=0.2)
+    schedule.start(make_optimizer(), 4)
+    expected = [0.02 + 0.08 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)]
+    assert advance(schedule, 4) == pytest.approx(expected)
+
+
+def test_switch_optimizer_half_way() -> None:
+    schedule = SwitchOptimizer()
+    first = make_optimizer()
+    schedule.start(first, 6)
+    assert advance(schedule, 3) == [0.1] * 3
+    assert isinstance(schedule.optimizer, torch.optim.Adam)
+    assert schedule.optimizer.param_groups[0]['params'][0] is first.param_groups[0]['params'][0]
+    assert advance(schedule, 3) == pytest.approx([0.01] * 3)
+
+
+def test_switch_optimizer_for_sparse_gradients() -> None:
+    table = torch.nn.Embedding(4, 2, sparse=True)
+    schedule = SwitchOptimizer(sparse=True)
+    schedule.start(torch.optim.Adagrad(table.parameters(), lr=0.1), 2)
+    for _ in range(2):
+        schedule.optimizer.zero_grad()
+        table(torch.tensor([1, 1])).sum().backward()
+        schedule.optimizer.step()
+        schedule.step()
+    assert isinstance(schedule.optimizer, torch.optim.SparseAdam)
+
+
+@pytest.mark.parametrize('stop', [1, 3, 5])
+@pytest.mark.parametrize('make', [Constant, LinearDecay, CosineDecay, SwitchOptimizer])
+def test_continues_bit_for_bit(make: type[Schedule], stop: int) -> None:
+    whole = make()
+    whole.start(make_optimizer(), 6)
+    advance(whole, 6)
+
+    first = make()
+    first.start(make_optimizer(), 6)
+    advance(first, stop)
+    saved, moments = first.state_dict(), first.optimizer.state_dict()
+    weight = first.optimizer.param_groups[0]['params'][0].detach().clone()
+
+    second = make()
+    optimizer = make_optimizer()
+    optimizer.param_groups[0]['params'][0].data.copy_(weight)
+    second.start(optimizer, 6)
+    second.load_state_dict(saved)
+    second.optimizer.load_state_dict(moments)
+    advance(second, 6 - stop)
+    assert torch.equal(second.optimizer.param_groups[0]['params'][0], whole.optimizer.param_groups[0]['params'][0])
+    assert second.optimizer.param_groups[0]['lr'] == whole.optimizer.param_groups[0]['lr']
+
+
+@pytest.mark.parametrize('make', [
+    lambda: SwitchOptimizer(at=0.0),
+    lambda: SwitchOptimizer(at=1.0),
+    lambda: SwitchOptimizer(factor=-0.1),
+    lambda: SwitchOptimizer(factor=math.nan),
+    lambda: LinearDecay(end_factor=1.5),
+    lambda: CosineDecay(end_factor=math.nan),
+])
+def test_arguments_outside_of_their_domain(make) -> None:
+    with pytest.raises(ArgumentError, match='at is|factor'):
+        make()

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pyg_emu.stability import LossMeter, clip_gradients, nonfinite_weights
+
+
+def test_meter_averages_between_resets() -> None:
+    meter = LossMeter(torch.device('cpu'))
+    for loss in (1.0, 2.0, 6.0):
+        meter.add(torch.tensor(loss))
+    assert meter.read() == (3.0, 3)
+    meter.reset()
+    meter.add(torch.tensor(5.0))
+    assert meter.read() == (5.0, 4)
+
+
+@pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
+def test_meter_counts_the_steps_before_the_first_bad_loss(bad: float) -> None:
+    meter = LossMeter(torch.device('cpu'))
+    for loss in (1.0, 2.0, bad, 1.0, bad):
+        meter.add(torch.tensor(loss))
+    assert meter.read()[1] == 2
+
+
+def test_meter_continues() -> None:
+    first, second = LossMeter(torch.device('cpu')), LossMeter(torch.device('cpu'))
+    first.add(torch.tensor(0.1))
+    second.load_state_dict(first.state_dict())
+    for meter in (first, second):
+        meter.add(torch.tensor(0.2))
+    assert first.read()[0] == second.read()[0] == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize('bad', [math.nan, math.inf])
+def test_nonfinite_weights_are_named(bad: float) -> None:
+    model = torch.nn.Linear(3, 2)
+    assert nonfinite_weights(model) == []
+    model.bias.data[1] = bad
+    assert nonfinite_weights(model) == ['bias']
+
+
+@pytest.mark.parametrize('sparse', [False, True])
+@pytest.mark.parametrize('max_norm', [0.5, 100.0])
+def test_clipping_sparse_as_dense(sparse: bool, max_norm: float) -> None:
+    torch.manual_seed(0)
+    table = torch.nn.Embedding(5, 3, sparse=sparse)
+    layer = torch.nn.Linear(3, 1)
+    model = torch.nn.ModuleList([table, layer])
+    layer(table(torch.tensor([1, 1, 4])).square()).sum().backward()
+    twin = torch.nn.ModuleList([torch.nn.Embedding(5, 3), torch.nn.Linear(3, 1)])
+    twin.load_state_dict(model.state_dict())
+    twin[1](twin[0](torch.tensor([1, 1, 4])).square()).sum().backward()
+
+    clip_gradients(model, max_norm)
+    torch.nn.utils.clip_grad_norm_(twin.parameters(), max_norm)
+    for ours, theirs in zip(model.parameters(), twin.parameters()):
+        assert ours.grad is not None and theirs.grad is not None
+        torch.testing.assert_close(ours.grad.to_dense(), theirs.grad)
+
+
+def test_clipping_without_gradients() -> None:
+    clip_gradients(torch.nn.Linear(2, 2), 1.0)
