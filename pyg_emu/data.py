@@ -1,11 +1,9 @@
-r"""A knowledge graph as a PyG :class:`~torch_geometric.data.Data`: facts, splits, labels, and indices built when asked for."""
+r"""A knowledge graph as a PyG :class:`~torch_geometric.data.Data`: facts, splits, labels, and cached indices."""
 from __future__ import annotations
 
 import copy
-import difflib
 import warnings
-import weakref
-from typing import Any, Callable, Literal, NamedTuple, Optional, TypeVar, Union
+from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 import torch
 from torch import Tensor
@@ -14,64 +12,45 @@ from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
 from torch_geometric.data.storage import GlobalStorage
 from typing_extensions import Self
 
+from pyg_emu.checks import check_data, count_oddities, describe_oddities, unknown_label
 from pyg_emu.contract import Side
 from pyg_emu.errors import ArgumentError, DataError, DataWarning
-from pyg_emu.index import EdgeOrder, FactIndex
+from pyg_emu.index import EdgeOrder, FactIndex, Stamp
 
 T = TypeVar('T')
 Split = Literal['train', 'valid', 'test', 'all']
 Device = Union[int, str, torch.device]
 
 #: The splits whose facts a :class:`KGData` can hold.
-SPLITS = ('train', 'valid', 'test')
+SPLITS: tuple[Split, ...] = ('train', 'valid', 'test')
 
 _FACT_KEYS = ('edge_index', 'edge_type', 'valid_edge_index', 'valid_edge_type', 'test_edge_index', 'test_edge_type')
 _SIZE_KEYS = ('num_nodes', 'num_relations', 'has_inverse_relations')
 _LABEL_KEYS = ('entity_labels', 'relation_labels')
-_DEFAULTS: dict[str, Any] = {key: None for key in (*_FACT_KEYS, *_LABEL_KEYS, 'neg_index', 'neg_mask', 'step')}
+_DEFAULTS: dict[str, Any] = dict.fromkeys((*_FACT_KEYS, *_LABEL_KEYS, 'neg_index', 'neg_mask', 'step'))
 _DEFAULTS.update(has_inverse_relations=False, side='tail')
 # Held beside the store: `Data` copies and moves whatever its store has, and none of these may be copied or moved.
 _HELD_KEYS = ('_source', '_generator', '_mutation')
-# The search for the nearest label compares with every candidate.
-_MAX_SUGGESTION_LABELS = 20_000
-
-
-class _Stamp(NamedTuple):
-    r"""What cached indices were built from: the facts' tensors, how often each was written to, and the sizes."""
-    tensors: tuple[Optional[weakref.ref[Tensor]], ...]
-    versions: tuple[int, ...]
-    sizes: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, mapping: dict[str, Any]) -> _Stamp:
-        tensors = [mapping.get(key) for key in _FACT_KEYS]
-        # Tensors made in inference mode cannot be written to outside of it, and count no versions.
-        versions = (-1 if value is None or value.is_inference() else value._version for value in tensors)
-        references = (None if value is None else weakref.ref(value) for value in tensors)
-        return cls(tuple(references), tuple(versions), tuple(mapping.get(key) for key in _SIZE_KEYS))
-
-    def matches(self, other: _Stamp) -> bool:
-        same = (a is b if a is None or b is None else a() is b() for a, b in zip(self.tensors, other.tensors))
-        return self.versions == other.versions and self.sizes == other.sizes and all(same)
 
 
 class KGData(Data):
     r"""A knowledge graph with its splits, or a batch of its facts.
 
     What is trained on are :obj:`edge_index` and :obj:`edge_type`. The object copies, moves, saves and loads like any
-    :class:`~torch_geometric.data.Data`. Its indices (:meth:`facts`, :meth:`fact_index`, :meth:`edges_by`) are built when
-    first asked for, live on the data's device, move with :meth:`to`, serve every consumer from one storage, and are dropped
-    when facts are assigned or written to in place. They are not saved. Writes that PyTorch itself cannot see, through
-    :obj:`tensor.data` or a NumPy view, call for :meth:`drop_indices`.
+    :class:`~torch_geometric.data.Data`. Its indices (:meth:`facts`, :meth:`fact_index`, :meth:`edges_by`) are built
+    when first asked for, live on the data's device, move with :meth:`to`, serve every consumer from one storage, and
+    are dropped when facts are assigned or written to in place. They are not saved. Writes that PyTorch itself cannot
+    see, through :obj:`tensor.data` or a NumPy view, call for :meth:`drop_indices`.
 
     .. code-block:: python
 
         data = KGData(edge_index=torch.tensor([[0, 1], [1, 2]]), edge_type=torch.tensor([0, 0]), num_nodes=3)
         data.fact_index('train').contains(torch.tensor(0), torch.tensor(0), torch.tensor(1))  # tensor(True)
 
-    A batch of :class:`~pyg_emu.loader.TripletLoader` is a :class:`KGData` too. It holds :obj:`head_index`, :obj:`rel_type`
-    and :obj:`tail_index`, each of shape :obj:`(B,)`, :obj:`side`, :obj:`step`, :attr:`source` and :attr:`generator`, and,
-    once a transform has drawn negatives, :obj:`neg_index`, :obj:`neg_mask` and :attr:`mutation`.
+    A batch of :class:`~pyg_emu.loader.TripletLoader` is a :class:`KGData` too. It holds :obj:`head_index`,
+    :obj:`rel_type` and :obj:`tail_index`, each of shape :obj:`(B,)`, :obj:`side`, :obj:`step`, :attr:`source` and
+    :attr:`generator`, and, once a transform has drawn negatives, :obj:`neg_index`, :obj:`neg_mask` and
+    :attr:`mutation`.
 
     Args:
         edge_index (torch.Tensor, optional): Heads and tails of the training facts. shape: :obj:`(2, E)`, int64.
@@ -122,10 +101,11 @@ class KGData(Data):
         has_inverse_relations: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.__dict__.update({'_cache': {}, '_stamp': None}, **dict.fromkeys(_HELD_KEYS))
+        self.__dict__.update({'_cache': {}, '_stamp': None, '_label_ids': {}}, **dict.fromkeys(_HELD_KEYS))
         super().__init__(edge_index=edge_index, edge_type=edge_type, valid_edge_index=valid_edge_index,
-                         valid_edge_type=valid_edge_type, test_edge_index=test_edge_index, test_edge_type=test_edge_type,
-                         entity_labels=entity_labels, relation_labels=relation_labels, **kwargs)
+                         valid_edge_type=valid_edge_type, test_edge_index=test_edge_index,
+                         test_edge_type=test_edge_type, entity_labels=entity_labels, relation_labels=relation_labels,
+                         **kwargs)
         if has_inverse_relations:
             self.has_inverse_relations = True
         if num_nodes is None:
@@ -206,7 +186,7 @@ class KGData(Data):
         return out
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_cache': {}, '_stamp': None, **dict.fromkeys(_HELD_KEYS)}
+        return {**self.__dict__, '_cache': {}, '_stamp': None, '_label_ids': {}, **dict.fromkeys(_HELD_KEYS)}
 
     def apply(self, func: Callable, *args: str) -> Self:
         # Left to itself, `Data` calls `func` on each of the millions of labels.
@@ -223,7 +203,7 @@ class KGData(Data):
         super().to(device, *args, non_blocking=non_blocking)
         if cache:
             moved = {key: value.to(device, non_blocking=non_blocking) for key, value in cache.items()}
-            self.__dict__.update(_cache=moved, _stamp=_Stamp.of(self._store._mapping))
+            self.__dict__.update(_cache=moved, _stamp=self._current_stamp())
         return self
 
     def cpu(self, *args: str) -> Self:
@@ -256,7 +236,7 @@ class KGData(Data):
     def num_facts(self, split: Split = 'train') -> int:
         r"""Number of facts of a split, without inverse edges."""
         if split == 'all':
-            return sum(self.num_facts(part) for part in SPLITS)  # type: ignore[arg-type]
+            return sum(self.num_facts(part) for part in SPLITS)
         edge_type = self._edges(split)[1]
         if edge_type is None:
             return 0
@@ -268,8 +248,8 @@ class KGData(Data):
         Each column is contiguous in memory.
 
         Args:
-            split (str): :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`, which is the three in this order.
-                (default: :obj:`"train"`)
+            split (str): :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`, which is the three in this
+                order. (default: :obj:`"train"`)
 
         :rtype: :class:`torch.Tensor` of shape :obj:`(F, 3)`; :obj:`F` is zero for a split that the data does not have.
 
@@ -280,7 +260,7 @@ class KGData(Data):
 
     def _build_facts(self, split: Split) -> Tensor:
         if split == 'all':
-            return torch.cat([self.facts(part).t() for part in SPLITS], dim=1)  # type: ignore[arg-type]
+            return torch.cat([self.facts(part).t() for part in SPLITS], dim=1)
         edge_index, edge_type = self._edges(split)
         if edge_index is None or edge_type is None:
             return torch.empty(3, 0, dtype=torch.int64, device=self.device)
@@ -314,8 +294,11 @@ class KGData(Data):
         return self._cached(f'edges_by/{key}', lambda: EdgeOrder.build(edge_index, edge_type, key, self.num_nodes or 0,
                                                                        self.num_edge_types))
 
+    def _current_stamp(self) -> Stamp:
+        return Stamp.of([self._store.get(key) for key in _FACT_KEYS], [self._store.get(key) for key in _SIZE_KEYS])
+
     def _valid_cache(self) -> dict[str, Any]:
-        stamp = _Stamp.of(self._store._mapping)
+        stamp = self._current_stamp()
         held = self.__dict__['_stamp']
         if held is None or not held.matches(stamp):
             self.__dict__.update(_cache={}, _stamp=stamp)
@@ -332,7 +315,7 @@ class KGData(Data):
         self.__dict__.update(_cache={}, _stamp=None)
 
     def with_inverse_relations(self) -> Self:
-        r"""Returns a copy whose :obj:`edge_index` also holds the reverse of each training fact, with type :math:`r + R`."""
+        r"""Returns a copy whose :obj:`edge_index` also holds the reverse of each fact, with type :math:`r + R`."""
         out = copy.copy(self)
         if not self.has_inverse_relations:
             edge_index, edge_type = self._edges('train')
@@ -341,7 +324,69 @@ class KGData(Data):
             out.edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
             out.edge_type = torch.cat([edge_type, edge_type + self.num_relations])
             out.has_inverse_relations = True
+            # Facts do not include inverse edges: what was built from them alone serves both.
+            shared = {key: value for key, value in self._valid_cache().items() if not key.startswith('edges_by')}
+            out.__dict__.update(_cache=shared, _stamp=out._current_stamp())
         return out
+
+    # Checks and labels #######################################################
+
+    def validate(self, raise_on_error: bool = True) -> bool:
+        r"""Checks everything that the rest of the package relies on, and warns of what is usable but suspicious.
+
+        Args:
+            raise_on_error (bool): If set to :obj:`False`, what cannot be used is warned of too.
+                (default: :obj:`True`)
+
+        Returns:
+            Whether the data can be used.
+
+        Raises:
+            DataError: If ids are out of range, of the wrong dtype or of the wrong shape, if labels do not fit, or if
+            there
+                is no training fact.
+        """
+        try:
+            check_data(self)
+        except DataError as error:
+            if raise_on_error:
+                raise
+            warnings.warn(str(error), DataWarning, stacklevel=2)
+            return False
+        for message in describe_oddities(self.report()):
+            warnings.warn(message, DataWarning, stacklevel=2)
+        return True
+
+    def report(self) -> dict[str, int]:
+        r"""Counts the facts and what is suspicious about them.
+
+        Returns:
+            :obj:`num_nodes`, :obj:`num_relations`, :obj:`relations_without_facts` and :obj:`entities_without_facts` (in
+            training); for each split :obj:`{split}_facts` and :obj:`{split}_duplicates`; for validation and test also
+            :obj:`{split}_unseen_entities`, :obj:`{split}_facts_with_unseen_entities`, :obj:`{split}_unseen_relations`
+            and :obj:`{split}_facts_in_train`.
+        """
+        return count_oddities(self)
+
+    def entity_id(self, label: str) -> int:
+        r"""The id of the entity called :obj:`label`; a :class:`DataError` with the nearest label if there is none."""
+        return self._label_id('entity', self.entity_labels, label)
+
+    def relation_id(self, label: str) -> int:
+        r"""The id of the relation called :obj:`label`; a :class:`DataError` with the nearest label if there is none."""
+        return self._label_id('relation', self.relation_labels, label)
+
+    def _label_id(self, kind: str, labels: Optional[list[str]], label: str) -> int:
+        if labels is None:
+            raise DataError(f'there are no {kind} labels: look up ids, or set data.{kind}_labels')
+        held, ids = self.__dict__['_label_ids'].get(kind, (None, {}))
+        if held is not labels or len(ids) != len(labels):
+            ids = dict(zip(labels, range(len(labels))))
+            self.__dict__['_label_ids'] = {**self.__dict__['_label_ids'], kind: (labels, ids)}
+        try:
+            return ids[label]
+        except (KeyError, TypeError):
+            raise unknown_label(kind, label, labels) from None
 
     # Batches #################################################################
 

@@ -1,10 +1,12 @@
-r"""Sparse indices over facts: which tails are known for :math:`(h, r)`, which heads for :math:`(r, t)`, and edges in sorted order.
+r"""Sparse indices over facts: known tails of :math:`(h, r)`, known heads of :math:`(r, t)`, and edges in sorted order.
 
-Everything that filters, samples neighbours, ranks or passes messages reads these two structures, so that each is built once.
+Everything that filters, samples neighbours, ranks or passes messages reads these two structures, so that each is built
+once.
 """
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Optional, Union
+import weakref
+from typing import Any, Literal, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -15,6 +17,29 @@ from pyg_emu.contract import Side
 from pyg_emu.errors import ArgumentError, DataError
 
 _INT64_MAX = 2**63 - 1
+# 2^64 divided by the golden ratio, as a signed number: Fibonacci hashing.
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+# Below this many look-ups, bisection is faster than looking into the filter first.
+_FILTER_FROM = 4096
+
+
+class Stamp(NamedTuple):
+    r"""What cached indices were built from: some tensors, how often each was written to, and some sizes."""
+    tensors: tuple[Optional[weakref.ref[Tensor]], ...]
+    versions: tuple[int, ...]
+    sizes: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Optional[Tensor]], sizes: Sequence[Any]) -> Stamp:
+        # Tensors made in inference mode cannot be written to outside of it, and count no versions.
+        versions = (-1 if value is None or value.is_inference() else value._version for value in tensors)
+        references = (None if value is None else weakref.ref(value) for value in tensors)
+        return cls(tuple(references), tuple(versions), tuple(sizes))
+
+    def matches(self, other: Stamp) -> bool:
+        r"""Whether the tensors are the very same objects and unwritten since, and the sizes are equal."""
+        same = (a is b if a is None or b is None else a() is b() for a, b in zip(self.tensors, other.tensors))
+        return self.versions == other.versions and self.sizes == other.sizes and all(same)
 
 
 class Ragged(NamedTuple):
@@ -25,7 +50,7 @@ class Ragged(NamedTuple):
         index (torch.Tensor): The rows' entity ids, ascending within a row. shape: :obj:`(ptr[-1],)`, int64.
     """
     ptr: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]
 
 
 class EdgeOrder(NamedTuple):
@@ -80,9 +105,9 @@ class FactIndex:
     r"""Known tails of :math:`(h, r)`, known heads of :math:`(r, t)`, and membership of a triple, from one sorted array.
 
     A *pattern* is a query for one side: :math:`p = h R + r` for tails and :math:`p = (V + t) R + r` for heads, with
-    :math:`V` entities and :math:`R` relations. The key of a fact is :math:`p V + x`, :math:`x` being its answer. All keys of
-    both sides stand in one ascending array, so that the known answers of a pattern are a contiguous range of it, found by
-    bisection. Nothing has the size of the number of possible patterns.
+    :math:`V` entities and :math:`R` relations. The key of a fact is :math:`p V + x`, :math:`x` being its answer. All
+    keys of both sides stand in one ascending array, so that the known answers of a pattern are a contiguous range of
+    it, found by bisection. Nothing has the size of the number of possible patterns.
 
     Args:
         facts (torch.Tensor): Facts with columns head, relation, tail. Duplicates collapse. shape: :obj:`(F, 3)`, int64.
@@ -102,6 +127,7 @@ class FactIndex:
         #: Keys of both sides, ascending: first those of known tails, then those of known heads. shape: :obj:`(2F,)`.
         self.keys = torch.unique_consecutive(torch.cat([tail_keys, head_keys]).sort().values)
         self._complement: Optional[Tensor] = None
+        self._filter: Optional[Tensor] = None
         self._max_known: Optional[int] = None
 
     @property
@@ -125,13 +151,15 @@ class FactIndex:
         out.keys = self.keys.to(device, non_blocking=non_blocking)
         if self._complement is not None:
             out._complement = self._complement.to(device, non_blocking=non_blocking)
+        out._filter = None  # quickly built again, and of use on a CPU only
         return out
 
     def pattern(self, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
         r"""Numbers :math:`p` of the patterns, :obj:`-1` where an id is out of range. shape: :obj:`(B,)`.
 
         Args:
-            known (torch.Tensor): The known entities: heads where tails are asked for, and the reverse. shape: :obj:`(B,)`.
+            known (torch.Tensor): The known entities: heads where tails are asked for, and the reverse. shape:
+                :obj:`(B,)`.
             rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`.
             side (str or torch.Tensor): The side that is asked for: :obj:`"tail"`, :obj:`"head"`, or a boolean tensor of
                 shape :obj:`(B,)`, true where it is the tail.
@@ -180,7 +208,8 @@ class FactIndex:
         A pattern that no fact has, or with an id out of range, yields an empty row.
 
         Args:
-            known (torch.Tensor): The known entities: heads where tails are asked for, and the reverse. shape: :obj:`(B,)`.
+            known (torch.Tensor): The known entities: heads where tails are asked for, and the reverse. shape:
+                :obj:`(B,)`.
             rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`.
             side (str or torch.Tensor): The side that is asked for: :obj:`"tail"`, :obj:`"head"`, or a boolean tensor of
                 shape :obj:`(B,)`, true where it is the tail.
@@ -188,7 +217,8 @@ class FactIndex:
         base, start, end = self.bounds(known, rel_type, side)
         count = end - start
         ptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
-        # An absent pattern's offset is never read, so one shift per row turns places in the result into places in the keys.
+        # An absent pattern's offset is never read, so one shift per row turns places in the result into places in the
+        # keys.
         row = torch.repeat_interleave(count)
         place = torch.arange(row.numel(), device=row.device) + (start - ptr[:-1])[row]
         return Ragged(ptr, self.keys[place] - base[row])
@@ -203,12 +233,47 @@ class FactIndex:
 
         :rtype: :class:`torch.Tensor`, boolean, of the broadcast shape.
         """
-        pattern = self.pattern(head_index, rel_type, 'tail')
+        key = self.pattern(head_index, rel_type, 'tail') * self.num_nodes + tail_index
+        return self._has(key) & (tail_index >= 0) & (tail_index < self.num_nodes)
+
+    def is_known(self, candidates: Tensor, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
+        r"""Whether each candidate is a known answer of its row's pattern.
+
+        Args:
+            candidates (torch.Tensor): Entity ids. shape: :obj:`(B, N)`, int64.
+            known (torch.Tensor): The known entities. shape: :obj:`(B,)`.
+            rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`.
+            side (str or torch.Tensor): As in :meth:`known`.
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(B, N)`, boolean.
+        """
+        base = self.pattern(known, rel_type, side) * self.num_nodes
+        return self._has(base.unsqueeze(1) + candidates)
+
+    def _has(self, key: Tensor) -> Tensor:
         if self.keys.numel() == 0:
-            return torch.zeros_like(pattern + tail_index, dtype=torch.bool)
-        key = pattern * self.num_nodes + tail_index
+            return torch.zeros_like(key, dtype=torch.bool)
+        if key.device.type != 'cpu' or key.numel() < _FILTER_FROM:
+            return self._bisect(key)
+        # Bisection misses the cache some twenty times per key, the filter once; few keys get past it. On a GPU that
+        # gains nothing, and picking those few would need a copy to the host.
+        if self._filter is None:
+            size = 1 << (8 * self.keys.numel()).bit_length()
+            self._filter = torch.zeros(size, dtype=torch.bool, device=self.device)
+            self._filter[self._slot(self.keys, size)] = True
+        found = self._filter[self._slot(key, self._filter.numel())]
+        found[found.clone()] = self._bisect(key[found])
+        return found
+
+    def _bisect(self, key: Tensor) -> Tensor:
         place = torch.searchsorted(self.keys, key).clamp_(max=self.keys.numel() - 1)
-        return (self.keys[place] == key) & (tail_index >= 0) & (tail_index < self.num_nodes)
+        return self.keys[place] == key
+
+    @staticmethod
+    def _slot(key: Tensor, size: int) -> Tensor:
+        # The highest bits of the product depend on all bits of the key. The shift copies the sign, which the mask
+        # removes.
+        return (key * _GOLDEN).bitwise_right_shift_(64 - (size.bit_length() - 1)).bitwise_and_(size - 1)
 
     @property
     def max_known(self) -> int:
@@ -227,8 +292,8 @@ class FactIndex:
         r"""The entities that stand at :obj:`rank` among those that are NOT known answers, in ascending order.
 
         With known answers :math:`k_0 < k_1 < \ldots`, the entity of rank :math:`u` is :math:`u` plus the number of
-        :math:`i` with :math:`k_i - i \leq u`. As :math:`k_i - i` never descends, neither within a pattern nor from one to
-        the next, one bisection over all patterns' values finds it: exact, and nothing has to be drawn again.
+        :math:`i` with :math:`k_i - i \leq u`. As :math:`k_i - i` never descends, neither within a pattern nor from one
+        to the next, one bisection over all patterns' values finds it: exact, and nothing has to be drawn again.
 
         Args:
             rank (torch.Tensor): Ranks, from 0 to the pattern's number of unknown answers (exclusive); beyond it, some

@@ -6,6 +6,7 @@ from typing import Any, Callable, Iterator, Literal, Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.checks import check_data
 from pyg_emu.contract import Side
 from pyg_emu.data import KGData
 from pyg_emu.errors import ArgumentError, CheckpointError, DataError
@@ -16,9 +17,9 @@ _CORRUPT = ('alternate', 'both', 'tail', 'head')
 class TripletLoader:
     r"""Iterates over the facts of a :class:`~pyg_emu.data.KGData` in batches, themselves :class:`~pyg_emu.data.KGData`.
 
-    Facts never leave their device, and no worker process is started. Each :obj:`for` loop is one epoch, in an order of its
-    own where :obj:`shuffle` is set. :meth:`state_dict` may be taken between any two batches: a loader that loads it goes on
-    with the very next batch and the same random stream.
+    Facts never leave their device, and no worker process is started. Each :obj:`for` loop is one epoch, in an order of
+    its own where :obj:`shuffle` is set. :meth:`state_dict` may be taken between any two batches: a loader that loads it
+    goes on with the very next batch and the same random stream.
 
     Args:
         data (KGData): The knowledge graph.
@@ -27,8 +28,10 @@ class TripletLoader:
         transform (callable, optional): Called on every batch, such as :class:`~pyg_emu.mutation.EMUNegatives`.
             (default: :obj:`None`)
         corrupt (str): Which end is to be predicted: :obj:`"alternate"` (the tails of one batch, the heads of the next),
-            :obj:`"both"` (within a batch, every second row), :obj:`"tail"` or :obj:`"head"`. (default: :obj:`"alternate"`)
-        split (str): Whose facts: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`. (default: :obj:`"train"`)
+            :obj:`"both"` (within a batch, every second row), :obj:`"tail"` or :obj:`"head"`. (default:
+            :obj:`"alternate"`)
+        split (str): Whose facts: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`. (default:
+            :obj:`"train"`)
         drop_last (bool): Whether to leave out the last batch where it is smaller. (default: :obj:`False`)
         seed (int): Seed of the order and of :attr:`generator`. (default: :obj:`0`)
 
@@ -55,12 +58,11 @@ class TripletLoader:
             raise ArgumentError(f'seed has to be an integer in [0, 2^63), got {seed!r}')
         if transform is not None and not callable(transform):
             raise ArgumentError(f'transform has to be callable, got {type(transform).__name__}')
-        # Checks the range of all ids, once, and is needed by filtered samplers and by the ranking anyway.
-        data.fact_index(split)
+        check_data(data)
         if data.num_facts(split) == 0:
             raise DataError(f'the {split} split has no facts to make batches of')
         if drop_last and data.num_facts(split) < batch_size:
-            raise ArgumentError(f'drop_last leaves no batch: batch_size is {batch_size}, but the {split} split has only '
+            raise ArgumentError(f'drop_last leaves no batch: batch_size is {batch_size}, the {split} split has '
                                 f'{data.num_facts(split)} facts')
         self.data = data
         self.batch_size = batch_size
@@ -89,7 +91,7 @@ class TripletLoader:
                 f'corrupt={self.corrupt!r})')
 
     def __iter__(self) -> Iterator[KGData]:
-        r"""One epoch from its beginning; or, directly after :meth:`load_state_dict`, the rest of the interrupted one."""
+        r"""One epoch; directly after :meth:`load_state_dict`, the rest of the one that was interrupted."""
         if self._position > 0 and not self._resumed:
             self._position = 0
             self.epoch += 1
@@ -113,7 +115,8 @@ class TripletLoader:
             else:
                 rows = columns.index_select(1, order[start:start + self.batch_size])
             batch = self._batch(rows, position + epoch)
-            # The state names the NEXT batch before this one is handed out, so that it may be saved while this one is used.
+            # The state names the NEXT batch before this one is handed out, so that it may be saved while this one is
+            # used.
             self.step += 1
             self.epoch, self._position = (epoch + 1, 0) if position + 1 == num_batches else (epoch, position + 1)
             yield batch if self.transform is None else self.transform(batch)
@@ -169,8 +172,8 @@ class TripletLoader:
         try:
             self.generator.set_state(state['generator'].cpu())
         except (RuntimeError, TypeError) as error:
-            raise CheckpointError(f"the loader's random state does not fit a generator on {self.generator.device}; it was "
-                                  f'saved on another kind of device ({error})') from error
+            raise CheckpointError(f"the loader's random state does not fit a generator on {self.generator.device}: it "
+                                  f'was saved on another kind of device ({error})') from error
         self.step, self.epoch, self._position = state['step'], state['epoch'], state['position']
         self._resumed = True
 
