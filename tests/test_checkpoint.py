@@ -53,7 +53,7 @@ def test_no_torch_file(tmp_path: Path, content: bytes, message: str) -> None:
 def test_foreign_dictionary(tmp_path: Path) -> None:
     path = tmp_path / 'model.pt'
     torch.save(make_model().state_dict(), path)
-    with pytest.raises(CheckpointError, match="not a checkpoint of pyg_emu: it holds a dictionary with the keys 'weight'"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of pyg_emu: it holds .* with the keys 'weight'"):
         load_checkpoint(path)
     torch.save(torch.ones(3), path)
     with pytest.raises(CheckpointError, match='an object of type Tensor'):

@@ -1,0 +1,409 @@
+r"""The training loop, on a small generated graph. What a kill may break is tested by killing."""
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, Trainer, TripletLoader
+from pyg_emu.checkpoint import load_checkpoint, load_weights
+from pyg_emu.errors import ArgumentError, CheckpointError, DivergenceError
+from pyg_emu.interrupt import TrainingInterrupted
+from pyg_emu.sampling import UniformSampler
+from pyg_emu.schedules import LinearDecay, Schedule, SwitchOptimizer
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def make_data() -> KGData:
+    generator = torch.Generator().manual_seed(0)
+    edges = torch.randint(12, (2, 60), generator=generator)
+    types = torch.randint(3, (60, ), generator=generator)
+    return KGData(edges, types, num_nodes=12, num_relations=3)
+
+
+def make_trainer(*, criterion: Optional[Callable[..., Tensor]] = None, sampler: Any = None, sparse: bool = False,
+                 **kwargs: Any) -> Trainer:
+    torch.manual_seed(0)
+    data = make_data()
+    model = DistMult(data.num_nodes, data.num_relations, 8, sparse=sparse)
+    loader = TripletLoader(data, batch_size=16, shuffle=True, seed=1,
+                           transform=EMUNegatives(num_negatives=4, sampler=sampler))
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=0.1)
+    options = {'num_steps': 20, 'evaluate_every': 5, 'log_every': 2, 'progress': False, 'validate': score, **kwargs}
+    return Trainer(model, criterion or EMULoss(), loader, optimizer, **options)
+
+
+def score(model: torch.nn.Module) -> dict[str, float]:
+    r"""Stands in for a ranking: deterministic, and more is better."""
+    return {'mrr': float(model.node_emb.weight.square().mean()), 'hits@10': 0.5}
+
+
+def weights(trainer: Trainer) -> list[Tensor]:
+    return [value.detach().clone() for value in trainer.model.parameters()]
+
+
+class Scripted:
+    r"""A validation whose results are given."""
+    def __init__(self, *values: float):
+        self.values = list(values)
+        self.seen: list[Tensor] = []
+
+    def __call__(self, model: torch.nn.Module) -> dict[str, float]:
+        assert not model.training and not torch.is_grad_enabled()
+        self.seen.append(model.node_emb.weight.clone())
+        return {'mrr': self.values.pop(0)}
+
+
+class Spoil:
+    r"""A loss that is what :obj:`bad` says from one step on."""
+    def __init__(self, step: int, bad: float, once: bool = False):
+        self.loss, self.step, self.bad, self.once, self.calls = EMULoss(), step, bad, once, 0
+
+    def __call__(self, model: torch.nn.Module, batch: Any) -> Tensor:
+        self.calls += 1
+        loss = self.loss(model, batch)
+        bad = self.calls == self.step if self.once else self.calls >= self.step
+        return loss.detach() * self.bad + 0.0 * loss if bad else loss
+
+
+# What a run does and writes ##################################################
+
+
+def test_same_steps_as_a_plain_loop() -> None:
+    trainer = make_trainer(validate=None)
+    result = trainer.fit()
+    twin = make_trainer(validate=None)
+    losses = []
+    for _, batch in zip(range(20), twin.loader.batches()):
+        twin.optimizer.zero_grad()
+        loss = twin.criterion(twin.model, batch)
+        loss.backward()
+        twin.optimizer.step()
+        losses.append(loss.item())
+    assert all(map(torch.equal, weights(trainer), weights(twin)))
+    means = [sum(losses[start:start + 5]) / 5 for start in range(0, 20, 5)]
+    assert result.history['loss'].tolist() == pytest.approx(means, rel=1e-6)
+    assert result.history['step'].tolist() == [5, 10, 15, 20]
+    assert (result.steps, result.best_step, result.best_metric) == (20, None, None)
+    assert result.seconds > 0 and not result.stopped_early and result.run_dir is None
+
+
+def test_run_folder(tmp_path: Path) -> None:
+    result = make_trainer(run_dir=tmp_path, num_steps=12).fit()
+    assert {'history.csv', 'metrics.json', 'versions.json', 'last.pt', 'best.pt'} == set(os.listdir(tmp_path))
+    history = pd.read_csv(tmp_path / 'history.csv')
+    assert list(history) == ['step', 'seconds', 'loss', 'lr', 'valid_mrr', 'valid_hits@10']
+    assert history['step'].tolist() == [5, 10, 12]
+    pd.testing.assert_frame_equal(history, result.history)
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())
+    assert metrics['best_step'] == result.best_step and metrics['valid'] == result.metrics and metrics['steps'] == 12
+    assert json.loads((tmp_path / 'versions.json').read_text())['device'] == 'cpu'
+
+
+@pytest.mark.parametrize('with_folder', [False, True])
+def test_best_weights_are_restored(tmp_path: Path, with_folder: bool) -> None:
+    validate = Scripted(0.1, 0.3, 0.2, 0.3)
+    trainer = make_trainer(validate=validate, run_dir=tmp_path / 'run' if with_folder else None)
+    result = trainer.fit()
+    assert (result.best_step, result.best_metric, result.steps) == (10, 0.3, 20)
+    assert torch.equal(trainer.model.node_emb.weight, validate.seen[1])
+    if with_folder:
+        assert load_checkpoint(tmp_path / 'run' / 'last.pt')['step'] == 20
+        assert load_weights(tmp_path / 'run' / 'best.pt', trainer.model) == 10
+
+
+def test_last_weights_on_request() -> None:
+    validate = Scripted(0.4, 0.3, 0.2, 0.1)
+    trainer = make_trainer(validate=validate, restore_best=False)
+    assert trainer.fit().best_step == 5
+    assert torch.equal(trainer.model.node_emb.weight, validate.seen[-1])
+
+
+def test_early_stopping(tmp_path: Path) -> None:
+    # Twice in a row without a new best, not twice in all.
+    validate = Scripted(0.1, 0.05, 0.2, 0.1, 0.2, 0.9)
+    trainer = make_trainer(validate=validate, num_steps=100, patience=2, run_dir=tmp_path)
+    result = trainer.fit()
+    assert (result.steps, result.best_step, result.stopped_early) == (25, 15, True)
+    assert load_checkpoint(tmp_path / 'last.pt')['step'] == 25
+    # A finished run is not trained any further.
+    again = make_trainer(validate=Scripted(), num_steps=100, patience=2, run_dir=tmp_path).fit()
+    assert (again.steps, again.best_step, again.stopped_early) == (25, 15, True)
+    assert len(again.history) == 5
+
+
+def test_sampler_learns_once_a_step() -> None:
+    class Learning(UniformSampler):
+        seen: list[int] = []
+
+        def update(self, batch: Any, scorer: Any) -> None:
+            assert scorer.score_all(scorer.query(batch.known_index, batch.rel_type, batch.side)).size(1) == 12
+            self.seen.append(batch.step)
+
+    make_trainer(sampler=Learning(), num_steps=7).fit()
+    assert Learning.seen == list(range(7))
+
+
+def test_schedule_and_clipping(tmp_path: Path) -> None:
+    trainer = make_trainer(schedule=SwitchOptimizer(), max_grad_norm=0.01, validate=None)
+    assert trainer.fit().history['lr'].tolist() == pytest.approx([0.1, 0.01, 0.01, 0.01])
+    free = make_trainer(schedule=SwitchOptimizer(), validate=None)
+    free.fit()
+    assert not torch.equal(trainer.model.node_emb.weight, free.model.node_emb.weight)
+
+
+def test_progress_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    make_trainer(progress=True, name='DistMult').fit()
+    shown = capfd.readouterr().err
+    assert 'DistMult: 100%' in shown and '20/20' in shown and 'loss=' in shown and 'mrr=' in shown
+
+
+def test_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip('tensorboard')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    result = make_trainer(run_dir=tmp_path, tensorboard=True).fit()
+    events = EventAccumulator(str(tmp_path / 'tensorboard'))
+    events.Reload()
+    assert [event.step for event in events.Scalars('valid_mrr')] == [5, 10, 15, 20]
+    assert [event.value for event in events.Scalars('loss')] == pytest.approx(result.history['loss'].tolist())
+
+
+# Resumption ##################################################################
+
+
+class _Stop(Exception):
+    pass
+
+
+def interrupt_at(trainer: Trainer, step: int) -> None:
+    r"""Runs until the criterion is asked for the given step, and fails there, as a crash would."""
+    criterion, calls = trainer.criterion, 0
+
+    def failing(model: torch.nn.Module, batch: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            raise _Stop
+        return criterion(model, batch)
+
+    failing.state_dict, failing.load_state_dict = criterion.state_dict, criterion.load_state_dict
+    trainer.criterion = failing
+    with pytest.raises(_Stop):
+        trainer.fit()
+
+
+@pytest.mark.parametrize('schedule', [None, LinearDecay, SwitchOptimizer])
+@pytest.mark.parametrize('checkpoint_every', [3, 5])
+@pytest.mark.parametrize('step', [2, 9, 14])
+def test_resumes_bit_for_bit(tmp_path: Path, schedule: Optional[type[Schedule]], checkpoint_every: int,
+                             step: int) -> None:
+    def make(folder: str) -> Trainer:
+        return make_trainer(run_dir=tmp_path / folder, checkpoint_every=checkpoint_every, restore_best=False,
+                            schedule=None if schedule is None else schedule())
+
+    whole = make('whole')
+    expected = whole.fit()
+    interrupt_at(make('cut'), step)
+    resumed = make('cut')
+    for value in resumed.model.parameters():
+        value.data.zero_()  # nothing may depend on how the process began
+    torch.manual_seed(99)
+    result = resumed.fit(resume=step > checkpoint_every or 'auto')
+    assert all(map(torch.equal, weights(resumed), weights(whole)))
+    columns = ['step', 'loss', 'lr', 'valid_mrr']
+    pd.testing.assert_frame_equal(result.history[columns], expected.history[columns], check_exact=True)
+    assert (result.best_step, result.best_metric) == (expected.best_step, expected.best_metric)
+    last = [load_checkpoint(tmp_path / folder / 'last.pt') for folder in ('whole', 'cut')]
+    assert torch.equal(last[0]['random']['cpu'], last[1]['random']['cpu'])
+
+
+def test_resume_false_starts_over(tmp_path: Path) -> None:
+    make_trainer(run_dir=tmp_path, num_steps=10).fit()
+    result = make_trainer(run_dir=tmp_path, num_steps=5).fit(resume=False)
+    assert result.steps == 5 and pd.read_csv(tmp_path / 'history.csv')['step'].tolist() == [5]
+
+
+def test_resume_true_needs_a_run(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r'cannot resume: there is no .*last\.pt'):
+        make_trainer(run_dir=tmp_path).fit(resume=True)
+    with pytest.raises(CheckpointError, match='cannot resume: no run_dir was given'):
+        make_trainer().fit(resume=True)
+
+
+def test_resume_with_other_settings(tmp_path: Path) -> None:
+    make_trainer(run_dir=tmp_path, recipe_hash='abc').fit()
+    with pytest.raises(CheckpointError, match='another recipe'):
+        make_trainer(run_dir=tmp_path, recipe_hash='def').fit()
+    with pytest.raises(CheckpointError, match='holds the state of .*criterion.* made of loader, schedule, meter'):
+        make_trainer(run_dir=tmp_path, criterion=lambda model, batch: model.node_emb.weight.sum()).fit()
+
+
+# Many short steps and many checkpoints: a kill is likely to meet one of each half done.
+_LONG = {'num_steps': 250, 'evaluate_every': 20, 'checkpoint_every': 7, 'restore_best': False}
+_SCRIPT = f"""
+import sys
+sys.path.insert(0, {str(ROOT / 'tests')!r})
+from test_trainer import make_trainer
+make_trainer(run_dir=sys.argv[1], **{_LONG!r}).fit()
+"""
+
+
+def wait_for_step(process: subprocess.Popen[bytes], path: Path, step: int) -> None:
+    while process.poll() is None:
+        if path.exists() and load_checkpoint(path)['step'] >= step:  # raises if the file is not whole
+            return
+    pytest.fail('the run ended before it could be stopped')
+
+
+def test_kill_and_resume(tmp_path: Path) -> None:
+    whole = make_trainer(run_dir=tmp_path / 'whole', **_LONG)
+    expected = whole.fit()
+    folder = tmp_path / 'cut'
+    process = subprocess.Popen([sys.executable, '-c', _SCRIPT, str(folder)], cwd=ROOT)
+    wait_for_step(process, folder / 'last.pt', 30)
+    process.kill()
+    process.wait()
+    assert 30 <= load_checkpoint(folder / 'last.pt')['step'] < 250
+    resumed = make_trainer(run_dir=folder, **_LONG)
+    result = resumed.fit(resume=True)
+    assert all(map(torch.equal, weights(resumed), weights(whole)))
+    assert result.history['valid_mrr'].tolist() == expected.history['valid_mrr'].tolist()
+
+
+def signalling(number: signal.Signals, step: int) -> Callable[..., Tensor]:
+    def criterion(model: torch.nn.Module, batch: Any) -> Tensor:
+        if batch.step == step - 1:
+            os.kill(os.getpid(), number)
+        return EMULoss()(model, batch)
+
+    return criterion
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_signal_finishes_the_step_and_saves(tmp_path: Path, number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(TrainingInterrupted, match=rf'{number.name}: stopped after step 7 of 20; saved .*last\.pt'):
+        make_trainer(criterion=signalling(number, 7), run_dir=tmp_path / 'cut').fit()
+    assert signal.getsignal(number) is before
+    assert load_checkpoint(tmp_path / 'cut' / 'last.pt')['step'] == 7
+    criterion = signalling(number, 99)
+    resumed, whole = (make_trainer(criterion=criterion, run_dir=tmp_path / name) for name in ('cut', 'whole'))
+    resumed.fit()
+    whole.fit()
+    assert all(map(torch.equal, weights(resumed), weights(whole)))
+
+
+def test_second_signal_does_not_wait() -> None:
+    def criterion(model: torch.nn.Module, batch: Any) -> Tensor:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        return pytest.fail('the second signal came to nothing')
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(criterion=criterion).fit()
+
+
+def test_signal_without_a_folder() -> None:
+    with pytest.raises(TrainingInterrupted, match='stopped after step 4 of 20; nothing was saved'):
+        make_trainer(criterion=signalling(signal.SIGINT, 4)).fit()
+
+
+def test_trains_outside_of_the_main_thread() -> None:
+    results = []
+    thread = threading.Thread(target=lambda: results.append(make_trainer().fit()))
+    thread.start()
+    thread.join()
+    assert results[0].steps == 20
+
+
+# What goes wrong #############################################################
+
+
+@pytest.mark.parametrize('bad', [math.nan, math.inf])
+@pytest.mark.parametrize('once', [False, True])
+def test_divergence_names_the_step_and_keeps_the_checkpoint(tmp_path: Path, bad: float, once: bool) -> None:
+    with pytest.raises(DivergenceError, match=r'NaN or infinite at step 13; .* kept in .*last\.pt; lower the'):
+        make_trainer(run_dir=tmp_path, criterion=Spoil(13, bad, once), log_every=4).fit()
+    state = load_checkpoint(tmp_path / 'last.pt')
+    assert state['step'] == 10
+    assert all(bool(value.isfinite().all()) for value in state['model'].values())
+    # The step is named correctly when counting began in the middle, too.
+    with pytest.raises(DivergenceError, match='at step 16'):
+        make_trainer(run_dir=tmp_path, criterion=Spoil(6, bad, once)).fit(resume=True)
+
+
+def test_infinite_gradient_of_a_finite_loss(tmp_path: Path) -> None:
+    def criterion(model: torch.nn.Module, batch: Any) -> Tensor:
+        loss = EMULoss()(model, batch)
+        # The gradient of a square root at zero.
+        return loss + (model.rel_emb.weight[0, 0] * 0.0).abs().sqrt() if batch.step == 9 else loss
+
+    with pytest.raises(DivergenceError, match='the weights rel_emb.weight became NaN or infinite by step 10'):
+        make_trainer(run_dir=tmp_path, criterion=criterion).fit()
+    assert load_checkpoint(tmp_path / 'last.pt')['step'] == 5
+
+
+def test_nan_metric() -> None:
+    with pytest.raises(DivergenceError, match='validation mrr is NaN at step 5'):
+        make_trainer(validate=lambda model: {'mrr': math.nan}).fit()
+
+
+def test_missing_metric() -> None:
+    with pytest.raises(ArgumentError, match="no 'auc'.*returned mrr, hits@10"):
+        make_trainer(metric='auc').fit()
+
+
+def test_loss_that_is_no_scalar() -> None:
+    with pytest.raises(ArgumentError, match=r'scalar loss, got a tensor of shape \(12, 8\)'):
+        make_trainer(criterion=lambda model, batch: model.node_emb.weight).fit()
+
+
+def test_unwritable_folder_is_found_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / 'file').write_text('')
+    spoil = Spoil(1, math.nan)
+    with pytest.raises(CheckpointError, match='cannot make the run folder'):
+        make_trainer(run_dir=tmp_path / 'file' / 'run', criterion=spoil).fit()
+    assert spoil.calls == 0
+
+
+def test_truncated_checkpoint(tmp_path: Path) -> None:
+    make_trainer(run_dir=tmp_path).fit()
+    path = tmp_path / 'last.pt'
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match='truncated or damaged'):
+        make_trainer(run_dir=tmp_path).fit()
+
+
+@pytest.mark.parametrize('options, message', [
+    ({'num_steps': 0}, 'num_steps must be a positive integer, got 0'),
+    ({'evaluate_every': 2.5}, 'evaluate_every must be a positive integer, got 2.5'),
+    ({'patience': -1}, 'patience must be a positive integer, got -1'),
+    ({'patience': 2, 'validate': None}, 'needs validate'),
+    ({'max_grad_norm': math.nan}, 'max_grad_norm must be positive, got nan'),
+    ({'tensorboard': True}, 'give run_dir'),
+])
+def test_arguments_outside_of_their_domain(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        make_trainer(**options)
+
+
+def test_unknown_resume() -> None:
+    with pytest.raises(ArgumentError, match="resume must be True, False or 'auto', got 'yes'"):
+        make_trainer().fit(resume='yes')  # type: ignore[arg-type]
+
+
+def test_sparse_gradients(tmp_path: Path) -> None:
+    result = make_trainer(sparse=True, schedule=SwitchOptimizer(sparse=True), run_dir=tmp_path).fit()
+    assert result.steps == 20
