@@ -123,16 +123,26 @@ def describe_oddities(counts: dict[str, int]) -> list[str]:
         if part['duplicates']:
             found.append(f"{part['duplicates']} of the {num_facts} {split} facts are duplicates")
         if part.get('unseen_entities'):
-            found.append(f"{part['unseen_entities']} entities of the {split} split have no training fact; they occur "
-                         f"in {part['facts_with_unseen_entities']} of its {num_facts} facts")
+            subject = _counted(part['unseen_entities'], 'entity', 'entities')
+            found.append(f"{subject} of the {split} split {_have(part['unseen_entities'])} no training fact; "
+                         f"{part['facts_with_unseen_entities']} of its {num_facts} facts are affected")
         if part.get('unseen_relations'):
-            found.append(f"{part['unseen_relations']} relations of the {split} split have no training fact")
+            subject = _counted(part['unseen_relations'], 'relation', 'relations')
+            found.append(f"{subject} of the {split} split {_have(part['unseen_relations'])} no training fact")
         if part.get('facts_in_train'):
             found.append(f"{part['facts_in_train']} of the {num_facts} {split} facts are training facts too")
     if counts['relations_without_facts']:
         found.append(f"{counts['relations_without_facts']} of the {counts['num_relations']} relations have no training "
                      f'fact')
     return found
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f'{number} {one if number == 1 else many}'
+
+
+def _have(number: int) -> str:
+    return 'has' if number == 1 else 'have'
 
 
 def unknown_label(kind: str, label: Any, labels: Sequence[str]) -> DataError:

@@ -122,7 +122,8 @@ class KGData(Data):
 
     def _largest(self, suffix: str) -> Optional[int]:
         values = [value for key, value in self._store.items() if key in _FACT_KEYS and key.endswith(suffix)]
-        return max((int(value.max()) + 1 for value in values if value.numel() > 0), default=None)
+        values = [value for value in values if isinstance(value, Tensor) and value.numel() > 0]
+        return max((int(value.max()) + 1 for value in values), default=None)
 
     def __getattr__(self, key: str) -> Any:
         if key in _DEFAULTS and key not in self.__dict__['_store']:

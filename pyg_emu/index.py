@@ -85,7 +85,7 @@ class EdgeOrder(NamedTuple):
             ArgumentError: If :obj:`key` is none of the three.
         """
         if key == 'relation':
-            relation, perm = Index(edge_type, dim_size=num_edge_types).sort(stable=True)
+            relation, perm = Index(edge_type.contiguous(), dim_size=num_edge_types).sort(stable=True)
             source, target = edge_index[0][perm], edge_index[1][perm]
             return cls(relation.get_indptr(), source, target, relation.as_tensor(), perm)
         if key not in ('target', 'source'):

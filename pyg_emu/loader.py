@@ -50,6 +50,8 @@ class TripletLoader:
         drop_last: bool = False,
         seed: int = 0,
     ) -> None:
+        if not isinstance(data, KGData):
+            raise ArgumentError(f'data has to be a KGData, got {type(data).__name__}; see load_dataset')
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ArgumentError(f'batch_size has to be an integer of at least 1, got {batch_size!r}')
         if corrupt not in _CORRUPT:
@@ -171,7 +173,7 @@ class TripletLoader:
                                       f'{key}={value!r}')
         try:
             self.generator.set_state(state['generator'].cpu())
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, AttributeError) as error:
             raise CheckpointError(f"the loader's random state does not fit a generator on {self.generator.device}: it "
                                   f'was saved on another kind of device ({error})') from error
         self.step, self.epoch, self._position = state['step'], state['epoch'], state['position']

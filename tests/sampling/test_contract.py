@@ -1,0 +1,151 @@
+r"""Every sampler that :mod:`pyg_emu.sampling` exports is tested by existing."""
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyg_emu import sampling
+from pyg_emu.contract import Negatives, Sampler
+from pyg_emu.data import KGData
+from pyg_emu.errors import ArgumentError
+from pyg_emu.loader import TripletLoader
+
+SAMPLERS = [getattr(sampling, name) for name in sampling.__all__]
+SAMPLERS = [sampler for sampler in SAMPLERS if inspect.isclass(sampler) and sampler is not sampling.BaseSampler]
+SIDES = ['tail', 'head', 'both']
+NUM_NODES, NUM_RELATIONS = 12, 2
+
+
+def make_data() -> KGData:
+    generator = torch.Generator().manual_seed(1)
+    edge_index = torch.randint(NUM_NODES - 1, (2, 60), generator=generator)  # the last entity has no fact
+    edge_type = torch.randint(NUM_RELATIONS, (60,), generator=generator)
+    # (0, 0, x) is known for every x, the pattern has no negative left; (0, 1, x) for all but one.
+    every = torch.arange(NUM_NODES)
+    full = torch.stack([torch.zeros_like(every), every])
+    return KGData(torch.cat([edge_index, full, full[:, 1:]], dim=1),
+                  torch.cat([edge_type, torch.zeros_like(every), torch.ones_like(every[1:])]), NUM_NODES, NUM_RELATIONS)
+
+
+def make_batch(data: KGData, side: str, seed: int = 0) -> KGData:
+    return next(iter(TripletLoader(data, 100, shuffle=True, corrupt=side, seed=seed)))  # type: ignore[arg-type]
+
+
+def make_sampler(cls: type, data: KGData, **arguments: Any) -> Any:
+    r"""Samplers that learn from the whole graph take it as an argument called :obj:`data`."""
+    parameters = inspect.signature(cls).parameters
+    if any(key not in parameters for key in arguments):
+        pytest.skip(f'{cls.__name__} has no {", ".join(arguments)}')
+    return cls(**({'data': data} if 'data' in parameters else {}), **arguments)
+
+
+def known_facts(data: KGData, batch: KGData, index: Tensor) -> Tensor:
+    r"""Which candidates make a fact, by comparison with every one of them. shape: :obj:`(B, N)`."""
+    tails = batch.corrupts_tail.unsqueeze(1)
+    head = torch.where(tails, batch.head_index.unsqueeze(1), index)
+    tail = torch.where(tails, index, batch.tail_index.unsqueeze(1))
+    candidates = torch.stack([head, batch.rel_type.unsqueeze(1).expand_as(head), tail], dim=-1)
+    return (candidates.unsqueeze(2) == data.facts('train')).all(dim=-1).any(dim=-1)
+
+
+def test_discovery_finds_samplers() -> None:
+    assert sampling.UniformSampler in SAMPLERS and sampling.BaseSampler not in SAMPLERS
+
+
+@pytest.mark.parametrize('side', SIDES)
+@pytest.mark.parametrize('num_negatives', [1, 7])
+@pytest.mark.parametrize('cls', SAMPLERS)
+def test_shape_dtype_and_range(cls: type, num_negatives: int, side: str) -> None:
+    data = make_data()
+    batch = make_batch(data, side)
+    sampler = make_sampler(cls, data)
+    assert isinstance(sampler, Sampler)
+    negatives = sampler.sample(batch, num_negatives, torch.Generator().manual_seed(0))
+    assert isinstance(negatives, Negatives)
+    assert negatives.index.shape == (batch.head_index.numel(), num_negatives)
+    assert negatives.index.dtype == torch.int64
+    assert 0 <= int(negatives.index.min()) and int(negatives.index.max()) < NUM_NODES
+    if negatives.mask is not None:
+        assert negatives.mask.shape == negatives.index.shape and negatives.mask.dtype == torch.bool
+    assert cls.__name__ in repr(sampler)
+
+
+@pytest.mark.parametrize('side', SIDES)
+@pytest.mark.parametrize('cls', SAMPLERS)
+def test_filtered_draws_are_never_known(cls: type, side: str) -> None:
+    data = make_data()
+    batch = make_batch(data, side)
+    negatives = make_sampler(cls, data, filtered=True).sample(batch, 50, torch.Generator().manual_seed(0))
+    known = known_facts(data, batch, negatives.index)
+    mask = torch.ones_like(known) if negatives.mask is None else negatives.mask
+    assert not bool((known & mask).any())
+    # Only a pattern that has no negative is masked out, and it is so as a whole.
+    every = torch.arange(NUM_NODES).expand(batch.head_index.numel(), -1)
+    exhausted = known_facts(data, batch, every).all(dim=1)
+    assert mask.equal(~exhausted.unsqueeze(1).expand_as(mask))
+    assert bool(exhausted.any()) == (side != 'head')
+
+
+@pytest.mark.parametrize('filtered', [False, True])
+@pytest.mark.parametrize('cls', SAMPLERS)
+def test_same_seed_same_draws(cls: type, filtered: bool) -> None:
+    def draw(seed: int) -> list[list[list[int]]]:
+        data = make_data()
+        batch, generator = make_batch(data, 'both'), torch.Generator().manual_seed(seed)
+        arguments = {'filtered': True} if filtered else {}
+        sampler = make_sampler(cls, data, **arguments)
+        return [sampler.sample(batch, 9, generator).index.tolist() for _ in range(3)]
+
+    state = torch.get_rng_state()
+    first, again, other = draw(0), draw(0), draw(1)
+    assert first == again
+    assert first != other and first[0] != first[1]
+    assert torch.get_rng_state().equal(state), 'drew from the global random stream'
+
+
+@pytest.mark.parametrize('cls', SAMPLERS)
+def test_stream_of_the_batch_is_the_default(cls: type) -> None:
+    data = make_data()
+    batch = make_batch(data, 'tail')
+    assert batch.generator is not None
+    batch.generator.manual_seed(5)
+    default = make_sampler(cls, data).sample(batch, 9)
+    explicit = make_sampler(cls, data).sample(batch, 9, torch.Generator().manual_seed(5))
+    assert default.index.equal(explicit.index)
+
+
+@pytest.mark.parametrize('side', SIDES)
+@pytest.mark.parametrize('filtered', [False, True])
+@pytest.mark.parametrize('cls', SAMPLERS)
+def test_empty_batch(cls: type, filtered: bool, side: str) -> None:
+    data = make_data()
+    batch = make_batch(data, side)
+    for key in ('head_index', 'rel_type', 'tail_index'):
+        batch[key] = batch[key][:0]
+    if isinstance(batch.side, Tensor):
+        batch.side = batch.side[:0]
+    sampler = make_sampler(cls, data, **({'filtered': True} if filtered else {}))
+    assert sampler.sample(batch, 5, torch.Generator()).index.shape == (0, 5)
+
+
+@pytest.mark.parametrize('num_negatives', [0, -1, 2.0, True])
+@pytest.mark.parametrize('cls', SAMPLERS)
+def test_number_of_negatives_is_checked(cls: type, num_negatives: Any) -> None:
+    data = make_data()
+    with pytest.raises(ArgumentError, match='num_negatives has to be an integer of at least 1'):
+        make_sampler(cls, data).sample(make_batch(data, 'tail'), num_negatives)
+
+
+@pytest.mark.parametrize('cls', SAMPLERS)
+def test_batch_is_left_alone(cls: type) -> None:
+    data = make_data()
+    batch = make_batch(data, 'both')
+    before = {key: value.clone() for key, value in batch if isinstance(value, Tensor)}
+    facts = data.facts('train').clone()
+    make_sampler(cls, data).sample(batch, 5, torch.Generator())
+    assert set(before) == {key for key, value in batch if isinstance(value, Tensor)}
+    assert all(batch[key].equal(value) for key, value in before.items()) and data.facts('train').equal(facts)

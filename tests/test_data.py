@@ -1,0 +1,446 @@
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import warnings
+from typing import Any, Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from pyg_emu.data import KGData
+from pyg_emu.errors import ArgumentError, DataError, DataWarning
+
+# alice likes bob; alice likes carol; bob knows carol | carol likes bob | dave knows alice
+LABELS = ['alice', 'bob', 'carol', 'dave']
+RELATIONS = ['likes', 'knows']
+
+
+def make_data(**overrides: Any) -> KGData:
+    arguments: dict[str, Any] = {
+        'edge_index': torch.tensor([[0, 0, 1], [1, 2, 2]]), 'edge_type': torch.tensor([0, 0, 1]),
+        'valid_edge_index': torch.tensor([[2], [1]]), 'valid_edge_type': torch.tensor([0]),
+        'test_edge_index': torch.tensor([[3], [0]]), 'test_edge_type': torch.tensor([1]),
+        'entity_labels': list(LABELS), 'relation_labels': list(RELATIONS)}
+    return KGData(**{**arguments, **overrides})
+
+
+def make_batch(side: Any = 'tail') -> KGData:
+    data = make_data()
+    batch = KGData(num_nodes=4, num_relations=2, head_index=torch.tensor([0, 1]), rel_type=torch.tensor([0, 1]),
+                   tail_index=torch.tensor([2, 3]), side=side, step=7)
+    batch.source = data
+    batch.generator = torch.Generator()
+    return batch
+
+
+def through_file(data: Any, weights_only: bool = False) -> Any:
+    file = io.BytesIO()
+    torch.save(data, file)
+    file.seek(0)
+    return torch.load(file, weights_only=weights_only)
+
+
+# Sizes and facts #############################################################
+
+
+def test_sizes_and_facts() -> None:
+    data = make_data()
+    assert (data.num_nodes, data.num_relations, data.num_edge_types) == (4, 2, 2)
+    assert data.facts('train').tolist() == [[0, 0, 1], [0, 0, 2], [1, 1, 2]]
+    assert data.facts('valid').tolist() == [[2, 0, 1]]
+    assert data.facts('all').tolist() == [[0, 0, 1], [0, 0, 2], [1, 1, 2], [2, 0, 1], [3, 1, 0]]
+    assert [data.num_facts(split) for split in ('train', 'valid', 'test', 'all')] == [3, 1, 1, 5]
+    assert data.facts('train')[:, 2].is_contiguous()
+    assert data.device == torch.device('cpu')
+    assert repr(data) == 'KGData(num_nodes=4, num_relations=2, train=3, valid=1, test=1, labels)'
+
+
+def test_sizes_are_inferred_from_all_splits() -> None:
+    data = make_data(entity_labels=None, relation_labels=None)
+    assert (data.num_nodes, data.num_relations) == (4, 2)
+    assert make_data(entity_labels=None, num_nodes=9).num_nodes == 9
+    inverse = KGData(torch.tensor([[0, 1], [1, 0]]), torch.tensor([2, 5]), has_inverse_relations=True)
+    assert inverse.num_relations == 3
+
+
+def test_what_is_missing_reads_as_none() -> None:
+    data = KGData(torch.tensor([[0], [1]]), torch.tensor([0]))
+    assert data.entity_labels is None and data.valid_edge_index is None and data.neg_mask is None
+    assert data.mutation is None and data.source is None and data.generator is None
+    assert data.has_inverse_relations is False
+    assert data.facts('test').shape == (0, 3)
+    with pytest.raises(AttributeError, match='no attribute'):
+        data.no_such_attribute  # noqa: B018
+    data.neg_mask = torch.ones(1, 2, dtype=torch.bool)
+    data.neg_mask = None
+    assert data.neg_mask is None
+
+
+def test_unknown_split_and_order() -> None:
+    with pytest.raises(ArgumentError, match="got 'dev'"):
+        make_data().facts('dev')  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="not by 'tail'"):
+        make_data().edges_by('tail')  # type: ignore[arg-type]
+
+
+def test_is_a_pyg_data() -> None:
+    data = make_data()
+    assert isinstance(data, Data)
+    assert data.num_edges == 3 and data.is_directed() and not data.has_self_loops()
+    assert KGData.from_dict(data.to_dict()).facts('all').tolist() == data.facts('all').tolist()
+
+
+def test_inverse_relations() -> None:
+    data = make_data()
+    index = data.fact_index('all')
+    both = data.with_inverse_relations()
+    assert both.edge_index.tolist() == [[0, 0, 1, 1, 2, 2], [1, 2, 2, 0, 0, 1]]
+    assert both.edge_type is not None and both.edge_type.tolist() == [0, 0, 1, 2, 2, 3]
+    assert (both.num_relations, both.num_edge_types, both.num_facts('train')) == (2, 4, 3)
+    assert both.facts('train').tolist() == data.facts('train').tolist()
+    assert both.edges_by('relation').ptr.tolist() == [0, 2, 3, 5, 6]
+    assert not data.has_inverse_relations and data.edge_index.size(1) == 3
+    # Facts are the same with and without inverse edges, so their index is not built again.
+    assert both.fact_index('all') is index
+    assert data.edges_by('relation').ptr.tolist() == [0, 2, 3]
+    assert both.with_inverse_relations().edge_index.size(1) == 6
+    assert 'inverse relations' in repr(both)
+    with pytest.raises(DataError, match='missing'):
+        KGData(num_nodes=3, num_relations=1).with_inverse_relations()
+
+
+# Cached indices ##############################################################
+
+
+def caches(data: KGData) -> list[Any]:
+    return [data.facts('train'), data.fact_index('train'), data.fact_index('all'), data.edges_by('target'),
+            data.edges_by('source'), data.edges_by('relation')]
+
+
+def test_one_storage_serves_all_consumers() -> None:
+    data = make_data()
+    first, second = caches(data), caches(data)
+    assert first[0].data_ptr() == second[0].data_ptr()
+    assert all(a is b for a, b in zip(first[1:], second[1:]))
+    batch = make_batch()
+    batch.source = data
+    source = copy.copy(batch).source
+    assert source is not None and source.fact_index('train').keys.data_ptr() == first[1].keys.data_ptr()
+
+
+def assign(data: KGData) -> None:
+    data.edge_type = torch.tensor([1, 0, 1])
+
+
+def assign_by_key(data: KGData) -> None:
+    data['edge_type'] = torch.tensor([1, 0, 1])
+
+
+def update(data: KGData) -> None:
+    data.update({'edge_type': torch.tensor([1, 0, 1])})
+
+
+def write(data: KGData) -> None:
+    assert data.edge_type is not None
+    data.edge_type[0] = 1
+
+
+def write_to_view(data: KGData) -> None:
+    assert data.edge_type is not None
+    data.edge_type[:1].fill_(1)
+
+
+@pytest.mark.parametrize('change', [assign, assign_by_key, update, write, write_to_view])
+def test_indices_are_dropped_when_facts_change(change: Callable[[KGData], None]) -> None:
+    data = make_data()
+    before = caches(data)
+    change(data)
+    assert data.facts('train').tolist() == [[0, 1, 1], [0, 0, 2], [1, 1, 2]]
+    assert data.fact_index('train').contains(*torch.tensor([0, 1, 1])).item()
+    assert data.edges_by('relation').ptr.tolist() == [0, 1, 3]
+    assert all(a is not b for a, b in zip(before[1:], caches(data)[1:]))
+
+
+@pytest.mark.parametrize('key, value', [('num_nodes', 9), ('num_relations', 5), ('test_edge_type', torch.tensor([0])),
+                                        ('valid_edge_index', torch.tensor([[0], [3]]))])
+def test_indices_are_dropped_when_sizes_or_other_splits_change(key: str, value: Any) -> None:
+    data = make_data()
+    before = data.fact_index('all')
+    setattr(data, key, value)
+    assert data.fact_index('all') is not before
+
+
+def test_indices_stay_when_something_else_changes() -> None:
+    data = make_data()
+    before = data.fact_index('train')
+    data.x = torch.zeros(4, 2)
+    assert data.fact_index('train') is before
+    data.drop_indices()
+    assert data.fact_index('train') is not before
+
+
+def test_copies_share_indices_only_while_unchanged() -> None:
+    data = make_data()
+    index = data.fact_index('train')
+    shallow = copy.copy(data)
+    assert shallow.fact_index('train') is index
+    assign(shallow)
+    assert shallow.fact_index('train').contains(*torch.tensor([0, 1, 1])).item()
+    assert data.fact_index('train') is index
+    # An index built by a copy later on is not seen by the other, which may have changed in the meantime.
+    other = copy.copy(data)
+    assign(data)
+    other.fact_index('all')
+    assert data.fact_index('all') is not other.fact_index('all')
+
+
+@pytest.mark.parametrize('duplicate', [copy.deepcopy, lambda data: data.clone(), through_file,
+                                       lambda data: through_file(data, weights_only=True),
+                                       lambda data: pickle.loads(pickle.dumps(data))],
+                         ids=['deepcopy', 'clone', 'save', 'save-weights-only', 'pickle'])
+def test_deep_copies_and_files(duplicate: Callable[[KGData], KGData]) -> None:
+    data = make_data()
+    index = data.fact_index('train')
+    assert data.entity_id('bob') == 1
+    out = duplicate(data)
+    assert out.facts('all').tolist() == data.facts('all').tolist()
+    assert out.entity_labels == LABELS and out.relation_labels == RELATIONS and out.num_nodes == 4
+    assert out.edge_index.data_ptr() != data.edge_index.data_ptr()
+    assert out.fact_index('train') is not index
+    write(out)
+    assert data.fact_index('train') is index
+    assert repr(out) == repr(data) and set(out.keys()) == set(data.keys())
+    assert out.entity_id('carol') == 2
+
+
+def test_indices_are_neither_keys_nor_saved() -> None:
+    data = make_data()
+    keys, size = set(data.keys()), len(pickle.dumps(data))
+    caches(data)
+    data.entity_id('bob')
+    assert set(data.keys()) == keys and set(data.to_dict()) == keys
+    assert len(pickle.dumps(data)) == size
+
+
+@pytest.mark.parametrize('move', [lambda data: data.to('meta'), lambda data: copy.copy(data).to(torch.device('meta'))])
+def test_indices_move_with_the_data(move: Callable[[KGData], KGData]) -> None:
+    data = make_data()
+    index, order = data.fact_index('train'), data.edges_by('target')
+    moved = move(data)
+    # On the meta device nothing could be built: what is there has been moved.
+    assert moved.fact_index('train').keys.is_meta and moved.edges_by('target').source.is_meta
+    assert moved.device.type == 'meta'
+    assert not index.keys.is_meta and not order.source.is_meta
+    assert moved.entity_labels == LABELS
+
+
+def test_copy_that_moves_leaves_the_original() -> None:
+    data = make_data()
+    index = data.fact_index('train')
+    copy.copy(data).to('meta')
+    assert data.fact_index('train') is index and not data.edge_index.is_meta
+
+
+def test_moving_stale_indices_drops_them() -> None:
+    data = make_data()
+    before = data.fact_index('train')
+    write(data)
+    data.to('cpu')
+    assert data.fact_index('train') is not before
+    assert data.fact_index('train').contains(*torch.tensor([0, 1, 1])).item()
+    after = data.fact_index('train')
+    assert data.cpu().fact_index('train').keys.data_ptr() == after.keys.data_ptr()
+
+
+def test_partial_move_drops_indices() -> None:
+    data = make_data()
+    before = data.fact_index('train')
+    data.to('meta', 'test_edge_type')
+    assert data.test_edge_type is not None and data.test_edge_type.is_meta
+    assert data.fact_index('train') is not before
+
+
+def test_inference_tensors_can_be_indexed() -> None:
+    with torch.inference_mode():
+        data = KGData(torch.tensor([[0], [1]]), torch.tensor([0]))
+    assert data.fact_index('train').num_facts == 1
+    assert data.fact_index('train') is data.fact_index('train')
+
+
+@pytest.mark.gpu
+def test_indices_on_gpu() -> None:
+    data = make_data()
+    index = data.fact_index('train')
+    data.cuda()
+    assert data.fact_index('train').keys.is_cuda
+    assert data.fact_index('train').keys.cpu().equal(index.keys)
+    assert data.edges_by('target').ptr.is_cuda
+    assert not data.cpu().edges_by('target').ptr.is_cuda
+
+
+# Labels ######################################################################
+
+
+def test_label_lookup() -> None:
+    data = make_data()
+    assert data.entity_id('carol') == 2 and data.relation_id('knows') == 1
+    with pytest.raises(DataError, match="no entity 'karol' among the 4 entity labels; did you mean 'carol'"):
+        data.entity_id('karol')
+    with pytest.raises(DataError, match="no relation 'zzz' among the 2 relation labels$"):
+        data.relation_id('zzz')
+    with pytest.raises(DataError, match='labels are strings, got 3 of type int'):
+        data.entity_id(3)  # type: ignore[arg-type]
+    data.entity_labels = ['w', 'x', 'y', 'z']
+    assert data.entity_id('z') == 3
+    with pytest.raises(DataError, match='there are no entity labels'):
+        make_data(entity_labels=None).entity_id('carol')
+
+
+def test_suggestion_among_many_labels() -> None:
+    data = make_data(entity_labels=[f'{prefix}_{i}' for prefix in 'abc' for i in range(10_000)])
+    with pytest.raises(DataError, match="did you mean 'b_99"):
+        data.entity_id('b_99999')
+
+
+# Checks ######################################################################
+
+
+def test_good_data_validates_without_a_word() -> None:
+    data = KGData(torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert data.validate() is True
+        assert data.with_inverse_relations().validate() is True
+
+
+@pytest.mark.parametrize('overrides, message', [
+    ({'edge_index': torch.tensor([[0, 0, 1], [1, 4, 2]])},
+     r'edge_index\[1\], column 1: tail id 4 is outside of \[0, 3\] \(num_nodes is 4\)'),
+    ({'edge_index': torch.tensor([[0, 0, -2], [1, 1, 2]])}, r'edge_index\[0\], column 2: head id -2'),
+    ({'edge_type': torch.tensor([0, 2, 1])}, r'edge_type, column 1: relation id 2 .* \[0, 1\] \(num_relations is 2\)'),
+    ({'valid_edge_index': torch.tensor([[9], [1]])}, r'valid_edge_index\[0\], column 0: head id 9'),
+    ({'test_edge_type': torch.tensor([-1])}, 'test_edge_type, column 0: relation id -1'),
+    ({'edge_type': torch.tensor([0., 1., 0.])}, r'edge_type has to be int64, got torch.float32; use edge_type.long'),
+    ({'edge_index': torch.zeros(2, 3, dtype=torch.int32)}, 'edge_index has to be int64'),
+    ({'edge_index': torch.zeros(3, 2, dtype=torch.int64)}, r'edge_index has to be of shape \(2, F\), got \(3, 2\)'),
+    ({'edge_type': torch.tensor([0, 1])}, r'edge_type has to be of shape \(3,\)'),
+    ({'edge_type': torch.zeros(3, 1, dtype=torch.int64)}, r'edge_type has to be of shape \(3,\)'),
+    ({'edge_type': None}, 'edge_index is set but edge_type is missing'),
+    ({'test_edge_index': None}, 'test_edge_type is set but test_edge_index is missing'),
+    ({'edge_index': torch.empty(2, 0, dtype=torch.int64), 'edge_type': torch.empty(0, dtype=torch.int64)},
+     'at least one training fact'),
+    ({'edge_index': None, 'edge_type': None}, 'at least one training fact'),
+    ({'num_nodes': 0, 'entity_labels': None}, 'num_nodes has to be a positive integer, got 0'),
+    ({'num_relations': 2.0, 'relation_labels': None}, 'num_relations has to be a positive integer, got 2.0'),
+    ({'entity_labels': ['a', 'b']}, 'edge_index'),
+    ({'entity_labels': ['a', 'b'], 'num_nodes': 4}, 'entity_labels has 2 labels, but num_nodes is 4'),
+    ({'relation_labels': ['same', 'same']}, "relation_labels has the label 'same' more than once"),
+    ({'entity_labels': 'abcd'}, 'entity_labels has to be a list of strings, got str'),
+    ({'has_inverse_relations': True}, r'0 of the 3 edges are of an inverse type \(2 and above\)'),
+    ({'edge_type': [0, 0, 1]}, 'edge_type has to be a tensor, got list'),
+    ({'test_edge_type': torch.zeros(1, dtype=torch.int64, device='meta')}, 'test_edge_type is on meta'),
+])
+def test_unusable_data(overrides: dict[str, Any], message: str) -> None:
+    data = make_data(**overrides)
+    with pytest.raises(DataError, match=message):
+        data.validate()
+    with pytest.warns(DataWarning, match=message):
+        assert data.validate(raise_on_error=False) is False
+
+
+def test_facts_that_are_no_tensors() -> None:
+    with pytest.raises(DataError, match='edge_type has to be a tensor, got list'):
+        KGData(torch.tensor([[0], [1]]), [0], num_relations=1).validate()  # type: ignore[arg-type]
+    with pytest.raises(DataError, match='num_relations is not set'):
+        KGData(torch.tensor([[0], [1]]), [0]).validate()  # type: ignore[arg-type]
+
+
+def test_empty_graph() -> None:
+    with pytest.raises(DataError, match='num_nodes is not set and cannot be inferred: the graph is empty'):
+        KGData().validate()
+
+
+def test_suspicious_data_is_counted_and_warned_of() -> None:
+    data = KGData(torch.tensor([[0, 0, 1, 0], [1, 1, 0, 1]]), torch.tensor([0, 0, 0, 0]), num_nodes=5, num_relations=4,
+                  valid_edge_index=torch.tensor([[0, 2, 3], [1, 0, 2]]), valid_edge_type=torch.tensor([0, 1, 0]),
+                  test_edge_index=torch.tensor([[1, 1], [2, 2]]), test_edge_type=torch.tensor([0, 0]))
+    with pytest.warns(DataWarning) as caught:
+        assert data.validate() is True
+    messages = [str(warning.message) for warning in caught]
+    assert messages == [
+        '2 of the 4 train facts are duplicates',
+        '2 entities of the valid split have no training fact; 2 of its 3 facts are affected',
+        '1 relation of the valid split has no training fact',
+        '1 of the 3 valid facts are training facts too',
+        '1 of the 2 test facts are duplicates',
+        '1 entity of the test split has no training fact; 2 of its 2 facts are affected',
+        '3 of the 4 relations have no training fact',
+    ]
+    assert data.report() == {
+        'num_nodes': 5, 'num_relations': 4, 'relations_without_facts': 3, 'entities_without_facts': 3,
+        'train_facts': 4, 'train_duplicates': 2,
+        'valid_facts': 3, 'valid_duplicates': 0, 'valid_unseen_entities': 2, 'valid_facts_with_unseen_entities': 2,
+        'valid_unseen_relations': 1, 'valid_facts_in_train': 1,
+        'test_facts': 2, 'test_duplicates': 1, 'test_unseen_entities': 1, 'test_facts_with_unseen_entities': 2,
+        'test_unseen_relations': 0, 'test_facts_in_train': 0,
+    }
+
+
+# Batches #####################################################################
+
+
+@pytest.mark.parametrize('side, known, target, tails', [
+    ('tail', [0, 1], [2, 3], [True, True]),
+    ('head', [2, 3], [0, 1], [False, False]),
+    (torch.tensor([False, True]), [2, 1], [0, 3], [False, True]),
+])
+def test_ends_follow_from_side(side: Any, known: list[int], target: list[int], tails: list[bool]) -> None:
+    batch = make_batch(side)
+    assert batch.known_index.tolist() == known and batch.target_index.tolist() == target
+    assert batch.corrupts_tail.tolist() == tails
+
+
+@pytest.mark.parametrize('duplicate', [copy.copy, copy.deepcopy, lambda batch: batch.clone(),
+                                       lambda batch: batch.to('cpu')], ids=['copy', 'deepcopy', 'clone', 'to'])
+def test_batch_holds_its_source(duplicate: Callable[[KGData], KGData]) -> None:
+    batch = make_batch()
+    batch.mutation = torch.nn.Linear(1, 1)
+    out = duplicate(batch)
+    assert out.source is batch.source and out.generator is batch.generator and out.mutation is batch.mutation
+    assert not {'source', 'generator', 'mutation', '_source'} & set(out.keys())
+    assert out.step == 7 and out.side == 'tail'
+
+
+def test_moving_a_batch_moves_neither_source_nor_mutation() -> None:
+    batch = make_batch()
+    batch.mutation = torch.nn.Linear(1, 1)
+    batch.to('meta')
+    assert batch.head_index.is_meta and batch.source is not None and not batch.source.edge_index.is_meta
+    assert not batch.mutation.weight.is_meta
+
+
+def test_saved_batch_leaves_its_source_behind() -> None:
+    out = through_file(make_batch(), weights_only=True)
+    assert out.source is None and out.generator is None and out.head_index.tolist() == [0, 1]
+
+
+def test_batch_repr() -> None:
+    batch = make_batch(torch.tensor([True, False]))
+    batch.neg_index = torch.zeros(2, 5, dtype=torch.int64)
+    assert repr(batch) == 'KGData(batch_size=2, side=both, num_negatives=5)'
+
+
+def test_labels_are_not_walked_over() -> None:
+    calls: list[Any] = []
+
+    def record(value: Any) -> Any:
+        calls.append(value)
+        return value
+
+    make_data().apply(record)
+    assert len(calls) > 0 and all(not isinstance(value, str) for value in calls)
+    assert any(isinstance(value, Tensor) for value in calls)

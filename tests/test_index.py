@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pyg_emu import index as index_module
+from pyg_emu.errors import ArgumentError, DataError
+from pyg_emu.index import EdgeOrder, FactIndex
+
+NUM_NODES, NUM_RELATIONS = 5, 3
+
+facts_strategy = st.lists(
+    st.tuples(st.integers(0, NUM_NODES - 1), st.integers(0, NUM_RELATIONS - 1), st.integers(0, NUM_NODES - 1)),
+    max_size=40)
+
+
+def as_facts(rows: list[tuple[int, int, int]]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.int64).view(-1, 3)
+
+
+def all_patterns() -> tuple[Tensor, Tensor]:
+    known = torch.arange(NUM_NODES).repeat_interleave(NUM_RELATIONS)
+    return known, torch.arange(NUM_RELATIONS).repeat(NUM_NODES)
+
+
+def brute_known(rows: list[tuple[int, int, int]], known: int, relation: int, tail: bool) -> list[int]:
+    if tail:
+        return sorted({t for h, r, t in rows if (h, r) == (known, relation)})
+    return sorted({h for h, r, t in rows if (t, r) == (known, relation)})
+
+
+def rows_of(ragged: index_module.Ragged) -> list[list[int]]:
+    ptr = ragged.ptr.tolist()
+    return [ragged.index[start:end].tolist() for start, end in zip(ptr, ptr[1:])]
+
+
+def test_known_by_hand() -> None:
+    # 0 -0-> 1, 0 -0-> 2 (twice), 3 -1-> 2
+    index = FactIndex(as_facts([(0, 0, 2), (0, 0, 1), (3, 1, 2), (0, 0, 2)]), NUM_NODES, NUM_RELATIONS)
+    assert index.num_facts == 3
+    tails = index.known(torch.tensor([0, 3, 0, 4]), torch.tensor([0, 1, 1, 2]), 'tail')
+    assert tails.ptr.tolist() == [0, 2, 3, 3, 3]
+    assert tails.index.tolist() == [1, 2, 2]
+    heads = index.known(torch.tensor([2, 2, 1]), torch.tensor([0, 1, 0]), 'head')
+    assert rows_of(heads) == [[0], [3], [0]]
+    side = torch.tensor([True, False])
+    assert rows_of(index.known(torch.tensor([0, 2]), torch.tensor([0, 1]), side)) == [[1, 2], [3]]
+    assert str(index) == 'FactIndex(num_facts=3, num_nodes=5, num_relations=3)'
+
+
+@settings(deadline=None, max_examples=60)
+@given(facts_strategy, st.integers(0, 2**31))
+def test_known_and_count_equal_brute_force(rows: list[tuple[int, int, int]], seed: int) -> None:
+    index = FactIndex(as_facts(rows), NUM_NODES, NUM_RELATIONS)
+    assert index.num_facts == len(set(rows))
+    known, relation = all_patterns()
+    mixed = torch.rand(known.numel(), generator=torch.Generator().manual_seed(seed)) < 0.5
+    for side in ('tail', 'head', mixed):
+        is_tail = mixed.tolist() if isinstance(side, Tensor) else [side == 'tail'] * known.numel()
+        expected = [brute_known(rows, *pattern) for pattern in zip(known.tolist(), relation.tolist(), is_tail)]
+        assert rows_of(index.known(known, relation, side)) == expected
+        assert index.count(known, relation, side).tolist() == [len(row) for row in expected]
+    largest = max(int(index.count(known, relation, side).max()) for side in ('tail', 'head'))
+    assert index.max_known == largest
+
+
+@settings(deadline=None, max_examples=60)
+@given(facts_strategy, st.booleans())
+def test_membership_equals_brute_force(rows: list[tuple[int, int, int]], with_filter: bool) -> None:
+    index = FactIndex(as_facts(rows), NUM_NODES, NUM_RELATIONS)
+    every = torch.cartesian_prod(torch.arange(NUM_NODES), torch.arange(NUM_RELATIONS), torch.arange(NUM_NODES))
+    expected = [tuple(row) in set(rows) for row in every.tolist()]
+    known, relation = all_patterns()
+    candidates = torch.arange(NUM_NODES).expand(known.numel(), -1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_module, '_FILTER_FROM', 0 if with_filter else 10**9)
+        assert index.contains(*every.unbind(1)).tolist() == expected
+        for side in ('tail', 'head'):
+            answers = [brute_known(rows, k, r, side == 'tail') for k, r in zip(known.tolist(), relation.tolist())]
+            assert index.is_known(candidates, known, relation, side).tolist() == [
+                [entity in row for entity in range(NUM_NODES)] for row in answers]
+    assert (index._filter is not None) == (with_filter and len(rows) > 0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(facts_strategy)
+def test_unknown_lists_the_complement(rows: list[tuple[int, int, int]]) -> None:
+    index = FactIndex(as_facts(rows), NUM_NODES, NUM_RELATIONS)
+    known, relation = all_patterns()
+    rank = torch.arange(NUM_NODES).expand(known.numel(), -1)
+    for side in ('tail', 'head'):
+        entity = index.unknown(rank, known, relation, side)
+        assert entity.min() >= 0 and entity.max() < NUM_NODES
+        for k, r, row in zip(known.tolist(), relation.tolist(), entity.tolist()):
+            answers = brute_known(rows, k, r, side == 'tail')
+            complement = [x for x in range(NUM_NODES) if x not in answers]
+            assert row[:len(complement)] == complement
+
+
+def test_filter_changes_nothing_on_a_large_graph() -> None:
+    generator = torch.Generator().manual_seed(0)
+    facts = torch.stack([torch.randint(size, (5000,), generator=generator) for size in (300, 7, 300)], dim=1)
+    index = FactIndex(facts, 300, 7)
+    query = torch.stack([torch.randint(size, (20000,), generator=generator) for size in (300, 7, 300)], dim=1)
+    found = index.contains(*query.unbind(1))
+    assert index._filter is not None
+    members = set(map(tuple, facts.tolist()))
+    assert found.tolist() == [tuple(row) in members for row in query.tolist()]
+    assert bool(index.contains(*facts.unbind(1)).all())
+
+
+def test_contains_broadcasts() -> None:
+    index = FactIndex(as_facts([(0, 0, 1), (2, 0, 1)]), NUM_NODES, NUM_RELATIONS)
+    found = index.contains(torch.tensor([[0], [1], [2]]), torch.tensor(0), torch.tensor([[0, 1]]))
+    assert found.tolist() == [[False, True], [False, False], [False, True]]
+
+
+def test_ids_out_of_range_are_no_facts() -> None:
+    # Were ids not checked, (0, 3, 1) would alias (1, 0, 1), and (0, 0, 6) would alias (0, 1, 1).
+    index = FactIndex(as_facts([(1, 0, 1), (0, 1, 1)]), NUM_NODES, NUM_RELATIONS)
+    head, relation, tail = torch.tensor([[0, 3, 1], [0, 0, 6], [-1, 0, 1], [1, 0, 1], [0, 2, -4]]).unbind(1)
+    assert index.contains(head, relation, tail).tolist() == [False, False, False, True, False]
+    assert rows_of(index.known(torch.tensor([0, -1, 7]), torch.tensor([3, 0, 0]), 'tail')) == [[], [], []]
+    assert rows_of(index.known(torch.tensor([-4]), torch.tensor([0]), 'head')) == [[]]
+
+
+def test_empty_index_and_empty_query() -> None:
+    index = FactIndex(as_facts([]), NUM_NODES, NUM_RELATIONS)
+    nothing = torch.empty(0, dtype=torch.int64)
+    assert index.max_known == 0
+    assert rows_of(index.known(torch.tensor([1]), torch.tensor([1]), 'tail')) == [[]]
+    assert index.contains(torch.tensor([1]), torch.tensor([1]), torch.tensor([1])).tolist() == [False]
+    full = FactIndex(as_facts([(0, 0, 1)]), NUM_NODES, NUM_RELATIONS)
+    assert full.known(nothing, nothing, 'tail').ptr.tolist() == [0]
+    assert full.unknown(nothing.view(0, 4), nothing, nothing, 'head').shape == (0, 4)
+
+
+def test_keys_near_the_limit_of_int64() -> None:
+    num_nodes, num_relations = 2**30, 4  # keys up to 2^63 - 1 at most
+    with pytest.raises(DataError, match='64 bits'):
+        FactIndex(as_facts([]), num_nodes, num_relations)
+    last = num_nodes - 1
+    index = FactIndex(as_facts([(last, 2, last), (last, 2, 0), (0, 0, 0)]), num_nodes, 3)
+    assert rows_of(index.known(torch.tensor([last, 0]), torch.tensor([2, 0]), 'tail')) == [[0, last], [0]]
+    assert rows_of(index.known(torch.tensor([last, 0]), torch.tensor([2, 2]), 'head')) == [[last], [last]]
+    assert index.unknown(torch.tensor([[0, num_nodes - 3]]), torch.tensor([last]), torch.tensor([2]),
+                         'tail').tolist() == [[1, last - 1]]
+
+
+@pytest.mark.parametrize('facts, message', [
+    (torch.zeros(3, 2, dtype=torch.int64), r'shape \(F, 3\).*\(3, 2\)'),
+    (torch.zeros(2, 3, dtype=torch.int32), 'int64, got torch.int32'),
+    (torch.tensor([[0, 0, 0], [0, 0, 5]]), r'tail 5 of fact 1 is outside of \[0, 4\]'),
+    (torch.tensor([[0, 3, 0]]), r'relation 3 of fact 0 is outside of \[0, 2\]'),
+    (torch.tensor([[0, 0, 0], [0, 0, 0], [-1, 0, 0]]), r'head -1 of fact 2 is outside of \[0, 4\]'),
+])
+def test_bad_facts(facts: Tensor, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        FactIndex(facts, NUM_NODES, NUM_RELATIONS)
+
+
+@pytest.mark.parametrize('side', ['tails', torch.tensor([1, 0])])
+def test_bad_side(side: object) -> None:
+    index = FactIndex(as_facts([(0, 0, 1)]), NUM_NODES, NUM_RELATIONS)
+    with pytest.raises(ArgumentError, match='side'):
+        index.known(torch.tensor([0, 1]), torch.tensor([0, 0]), side)  # type: ignore[arg-type]
+
+
+def test_to_leaves_the_original_alone() -> None:
+    index = FactIndex(as_facts([(0, 0, 1)]), NUM_NODES, NUM_RELATIONS)
+    index.unknown(torch.tensor([[0]]), torch.tensor([0]), torch.tensor([0]), 'tail')
+    moved = index.to('meta')
+    assert moved.device.type == 'meta' and moved._complement is not None and moved._complement.is_meta
+    assert index.device.type == 'cpu' and index._complement is not None and not index._complement.is_meta
+    assert index.to('cpu').keys.data_ptr() == index.keys.data_ptr()
+
+
+@settings(deadline=None, max_examples=40)
+@given(facts_strategy, st.sampled_from(['target', 'source', 'relation']))
+def test_edge_order_equals_brute_force(rows: list[tuple[int, int, int]], key: str) -> None:
+    head, relation, tail = as_facts(rows).unbind(1)
+    order = EdgeOrder.build(torch.stack([head, tail]), relation, key, NUM_NODES, NUM_RELATIONS)  # type: ignore[arg-type]
+    column = {'source': 0, 'relation': 1, 'target': 2}[key]
+    expected = sorted(range(len(rows)), key=lambda edge: rows[edge][column])  # stable
+    assert order.edge_id.tolist() == expected
+    triples = zip(order.source.tolist(), order.relation.tolist(), order.target.tolist())
+    assert list(triples) == [rows[edge] for edge in expected]
+    num_keys = NUM_RELATIONS if key == 'relation' else NUM_NODES
+    counts = [sum(row[column] == value for row in rows) for value in range(num_keys)]
+    assert order.ptr.diff().tolist() == counts and order.ptr[0] == 0
+    assert all(type(value) is Tensor for value in order)
+
+
+def test_edge_order_refuses_other_keys() -> None:
+    with pytest.raises(ArgumentError, match="not by 'head'"):
+        EdgeOrder.build(torch.zeros(2, 1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), 'head',  # type: ignore
+                        NUM_NODES, NUM_RELATIONS)
