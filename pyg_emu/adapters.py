@@ -1,0 +1,163 @@
+r"""PyG's own KGE layers, unmodified, as scorers.
+
+Each adapter says how one layer factors into queries and candidates. The scores are those of the layer's own
+:meth:`forward`, and gradients reach the layer's own parameters: an adapter holds nothing but the layer.
+"""
+from __future__ import annotations
+
+from typing import Any, Iterator, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch_geometric.nn import kge
+
+from pyg_emu.contract import Scorer, ScorerMixin
+from pyg_emu.errors import ArgumentError
+from pyg_emu.interaction import L1, L2, Dot
+from pyg_emu.models.complex_rows import conjugate, multiply, unit
+
+
+class LayerScorer(ScorerMixin):
+    r"""Base class of the adapters. A subclass sets :attr:`interaction` and says how rows are made of the layer's
+    tables.
+
+    Args:
+        model (torch_geometric.nn.kge.KGEModel): The layer.
+    """
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.num_nodes = model.num_nodes
+        self.num_relations = model.num_relations
+
+    def entity_table(self) -> Tensor:
+        return self.model.node_emb.weight
+
+    def candidates(self, index: Tensor) -> Tensor:
+        return self.model.node_emb(index)
+
+    def embedding_weights(self) -> Iterator[Tensor]:
+        for name in ('node_emb', 'node_emb_im', 'rel_emb', 'rel_emb_im'):
+            if hasattr(self.model, name):
+                yield getattr(self.model, name).weight
+
+    def __call__(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
+        return self.model(head_index, rel_type, tail_index)
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}({self.model})'
+
+
+class DistMultScorer(LayerScorer):
+    r""":class:`torch_geometric.nn.DistMult`."""
+    def __init__(self, model: kge.DistMult) -> None:
+        super().__init__(model)
+        self.interaction = Dot()
+        self.sparse = model.node_emb.sparse
+
+    def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
+        return self.model.node_emb(known) * self.model.rel_emb(rel_type)
+
+
+class TransEScorer(LayerScorer):
+    r""":class:`torch_geometric.nn.TransE`, which normalises entity vectors in every :meth:`forward`."""
+    def __init__(self, model: kge.TransE) -> None:
+        super().__init__(model)
+        if model.p_norm not in (1, 2):
+            raise ArgumentError(f'model: TransE is scored with p_norm 1 or 2, got p_norm={model.p_norm}')
+        self.interaction = L1() if model.p_norm == 1 else L2()
+
+    def entity_table(self) -> Tensor:
+        return self._normalise(self.model.node_emb.weight)
+
+    def candidates(self, index: Tensor) -> Tensor:
+        return self._normalise(self.model.node_emb(index))
+
+    def _normalise(self, rows: Tensor) -> Tensor:
+        return F.normalize(rows, p=self.model.p_norm, dim=-1)
+
+    def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
+        entity, relation = self.candidates(known), self.model.rel_emb(rel_type)
+        return entity + relation if side == 'tail' else entity - relation
+
+
+class _ComplexScorer(LayerScorer):
+    r"""Layers with separate tables of real and of imaginary parts, joined to rows
+    :math:`[\mathrm{re}, \mathrm{im}]`."""
+    def entity_table(self) -> Tensor:
+        return torch.cat([self.model.node_emb.weight, self.model.node_emb_im.weight], dim=-1)
+
+    def candidates(self, index: Tensor) -> Tensor:
+        return torch.cat([self.model.node_emb(index), self.model.node_emb_im(index)], dim=-1)
+
+    def _relation(self, rel_type: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
+        relation = self._relation(rel_type)
+        return multiply(self.candidates(known), relation if side == 'tail' else conjugate(relation))
+
+
+class ComplExScorer(_ComplexScorer):
+    r""":class:`torch_geometric.nn.ComplEx`."""
+    def __init__(self, model: kge.ComplEx) -> None:
+        super().__init__(model)
+        self.interaction = Dot()
+
+    def _relation(self, rel_type: Tensor) -> Tensor:
+        return torch.cat([self.model.rel_emb(rel_type), self.model.rel_emb_im(rel_type)], dim=-1)
+
+
+class RotatEScorer(_ComplexScorer):
+    r""":class:`torch_geometric.nn.RotatE`, which takes one :math:`L_2` norm over all real and imaginary parts."""
+    def __init__(self, model: kge.RotatE) -> None:
+        super().__init__(model)
+        self.interaction = L2()
+        self.offset = model.margin
+
+    def _relation(self, rel_type: Tensor) -> Tensor:
+        return unit(self.model.rel_emb(rel_type))
+
+
+_ADAPTERS: tuple[tuple[type, type[LayerScorer]], ...] = (
+    (kge.TransE, TransEScorer),
+    (kge.DistMult, DistMultScorer),
+    (kge.ComplEx, ComplExScorer),
+    (kge.RotatE, RotatEScorer),
+)
+
+
+def as_scorer(model: Any) -> Scorer:
+    r"""Returns :obj:`model` as a :class:`~pyg_emu.contract.Scorer`: itself if it is one, else, for PyG's
+    :class:`~torch_geometric.nn.TransE`, :class:`~torch_geometric.nn.DistMult`, :class:`~torch_geometric.nn.ComplEx` and
+    :class:`~torch_geometric.nn.RotatE`, a view of it with exactly the scores of its own :meth:`forward`.
+
+    The view is stateless and costs microseconds, so call this wherever a model arrives rather than keep its result.
+
+    .. note::
+
+        The entity rows of PyG's TransE (normalised) and of its ComplEx and RotatE (joined from two tables) are
+        computed from the whole tables in every step, and their gradient is dense even where the layer has
+        :obj:`sparse=True`. The models of :mod:`pyg_emu.models` keep one table of ready rows: prefer them where speed
+        or large tables matter.
+
+    Args:
+        model (torch.nn.Module): The model.
+
+    Raises:
+        ArgumentError: If :obj:`model` is neither a scorer nor one of those layers, or is a subclass of one of them that
+            overrides :meth:`forward` and so may score differently.
+    """
+    if isinstance(model, Scorer):
+        return model
+    for layer, adapter in _ADAPTERS:
+        if isinstance(model, layer):
+            if type(model).forward is not layer.forward:  # type: ignore[attr-defined]
+                raise ArgumentError(f"model: {type(model).__name__} overrides PyG's {layer.__name__}.forward, so "
+                                    f'its scores are unknown here; {_CONTRACT}')
+            return adapter(model)
+    raise ArgumentError(f'model: {type(model).__name__} cannot be scored; {_CONTRACT}')
+
+
+_CONTRACT = ('give it the methods of pyg_emu.contract.Scorer: query(known, rel_type, side), entity_table() and an '
+             'interaction, from which pyg_emu.contract.ScorerMixin derives the rest')

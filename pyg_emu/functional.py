@@ -1,0 +1,170 @@
+r"""Losses of given scores: one positive against its negatives."""
+from __future__ import annotations
+
+from typing import Any, Optional, Union
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def uls_cross_entropy(positive: Tensor, negative: Tensor, beta: float = 0.0, mask: Optional[Tensor] = None) -> Tensor:
+    r"""Cross-entropy with unbounded label smoothing, equation 21 of the
+    `"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_ paper, averaged over
+    the batch:
+
+    .. math::
+        -\sum_{k=0}^{N} y_k \log \mathrm{softmax}([s^+, s^-_1, \ldots, s^-_N])_k, \qquad
+        y_0 = 1,\; y_k = \beta
+
+    The labels do not sum to one; :math:`\beta = 0` is the plain cross-entropy.
+
+    Args:
+        positive (torch.Tensor): Scores of the positives. shape: :obj:`(B,)`.
+        negative (torch.Tensor): Scores of the negatives. shape: :obj:`(B, N)`.
+        beta (float, optional): The label of every negative. (default: :obj:`0.0`)
+        mask (torch.Tensor, optional): True where a negative counts; the others leave both softmax and labels.
+            shape: :obj:`(B, N)`. (default: :obj:`None`, all count)
+
+    :rtype: :class:`torch.Tensor`, a scalar.
+    """
+    return _SoftLabelCrossEntropy.apply(positive, negative, 1.0, beta, mask).mean()
+
+
+def smoothed_cross_entropy(
+    positive: Tensor,
+    negative: Tensor,
+    label_smoothing: float = 0.0,
+    mask: Optional[Tensor] = None,
+) -> Tensor:
+    r"""Cross-entropy with ordinary label smoothing, equation 20: over :math:`K` classes, the positive and the
+    negatives that count, :math:`y_0 = 1 - \beta_{LS} + \beta_{LS} / K` and :math:`y_k = \beta_{LS} / K`.
+
+    Args:
+        positive (torch.Tensor): Scores of the positives. shape: :obj:`(B,)`.
+        negative (torch.Tensor): Scores of the negatives. shape: :obj:`(B, N)`.
+        label_smoothing (float, optional): :math:`\beta_{LS}`. (default: :obj:`0.0`)
+        mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N)`. (default: :obj:`None`, all
+            count)
+
+    :rtype: :class:`torch.Tensor`, a scalar.
+    """
+    if label_smoothing == 0.0:
+        return uls_cross_entropy(positive, negative, mask=mask)
+    classes: Union[int, Tensor] = negative.size(1) + 1 if mask is None else mask.sum(1) + 1
+    share = label_smoothing / classes
+    return _SoftLabelCrossEntropy.apply(positive, negative, 1.0 - label_smoothing + share, share, mask).mean()
+
+
+def uls_binary_cross_entropy(
+    positive: Tensor,
+    negative: Tensor,
+    beta: float = 0.0,
+    mask: Optional[Tensor] = None,
+    adversarial_temperature: Optional[float] = None,
+) -> Tensor:
+    r"""Binary cross-entropy of the positive (label 1) and of the negatives (label :math:`\beta`), averaged over the
+    batch:
+
+    .. math::
+        \frac{\mathrm{bce}(s^+, 1) + \sum_k w_k\, \mathrm{bce}(s^-_k, \beta)}{1 + \sum_k w_k}, \qquad
+        \mathrm{bce}(s, y) = \log(1 + \mathrm{e}^s) - y s
+
+    The weights of the negatives sum to one: equal ones, or, with a temperature :math:`T`,
+    :math:`\mathrm{softmax}(s^- / T)` without a gradient (the form that
+    `"NBFNet" <https://arxiv.org/abs/2106.06935>`_ trains with).
+
+    Args:
+        positive (torch.Tensor): Scores of the positives. shape: :obj:`(B,)`.
+        negative (torch.Tensor): Scores of the negatives. shape: :obj:`(B, N)`.
+        beta (float, optional): The label of every negative. (default: :obj:`0.0`)
+        mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N)`. (default: :obj:`None`, all
+            count)
+        adversarial_temperature (float, optional): :math:`T`. (default: :obj:`None`, equal weights)
+
+    :rtype: :class:`torch.Tensor`, a scalar.
+    """
+    if mask is not None:
+        negative = negative.masked_fill(~mask, 0.0)
+    weight = _negative_weights(negative.detach(), mask, adversarial_temperature)
+    terms = -F.logsigmoid(-negative)
+    if beta != 0.0:
+        terms = terms - beta * negative
+    rows = -F.logsigmoid(positive) + (weight * terms).sum(1)
+    return (rows / (1.0 + weight.sum(1))).mean()
+
+
+def margin_ranking(positive: Tensor, negative: Tensor, margin: float, mask: Optional[Tensor] = None) -> Tensor:
+    r"""The mean of :math:`\max(0, \gamma - s^+ + s^-_k)` over all negatives that count.
+
+    Args:
+        positive (torch.Tensor): Scores of the positives. shape: :obj:`(B,)`.
+        negative (torch.Tensor): Scores of the negatives. shape: :obj:`(B, N)`.
+        margin (float): :math:`\gamma`.
+        mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N)`. (default: :obj:`None`, all
+            count)
+
+    :rtype: :class:`torch.Tensor`, a scalar.
+    """
+    terms = F.relu(margin - positive.unsqueeze(1) + negative)
+    if mask is None:
+        return terms.mean()
+    return terms.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def _negative_weights(negative: Tensor, mask: Optional[Tensor], temperature: Optional[float]) -> Tensor:
+    logits = torch.zeros_like(negative) if temperature is None else negative / temperature
+    if mask is None:
+        return logits.softmax(1)
+    # The smallest finite number and not -inf: a row without negatives then weighs nothing instead of NaN.
+    return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(1) * mask
+
+
+class _SoftLabelCrossEntropy(torch.autograd.Function):
+    r"""Rows :obj:`(B,)` of :math:`-\sum_k y_k \log \mathrm{softmax}(s)_k` with label :math:`y_0` for the positive
+    and one label :math:`y` for all negatives of a row (each a float, or a tensor of shape :obj:`(B,)`).
+
+    As :math:`\sum_k y_k (\mathrm{lse} - s_k)` it needs neither the joined scores nor their logarithmic softmax.
+    Scores are taken relative to the row's largest, which makes every term non-negative: nothing large cancels. The
+    gradient reuses the exponentials; autograd's own would take twice the passes over :obj:`(B, N)`.
+    """
+    @staticmethod
+    def forward(
+        ctx: Any,
+        positive: Tensor,
+        negative: Tensor,
+        positive_label: Union[float, Tensor],
+        negative_label: Union[float, Tensor],
+        mask: Optional[Tensor],
+    ) -> Tensor:
+        smooth = isinstance(negative_label, Tensor) or negative_label != 0.0
+        if mask is not None:
+            negative = negative.masked_fill(~mask, -torch.inf)
+        top = torch.maximum(negative.amax(1), positive)
+        lead = positive - top
+        shifted = negative - top.unsqueeze(1)
+        total: Union[float, Tensor] = positive_label
+        smoothed: Union[float, Tensor] = 0.0
+        if smooth:
+            counted = shifted if mask is None else shifted.masked_fill(~mask, 0.0)
+            smoothed = negative_label * counted.sum(1)
+            total = positive_label + negative_label * (negative.size(1) if mask is None else mask.sum(1))
+        exponential = shifted.exp_()
+        lead_exponential = lead.exp()
+        partition = exponential.sum(1) + lead_exponential
+        ctx.save_for_backward(exponential, lead_exponential, partition, mask)
+        ctx.labels = positive_label, negative_label, total, smooth
+        return total * partition.log() - positive_label * lead - smoothed
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        exponential, lead_exponential, partition, mask = ctx.saved_tensors
+        positive_label, negative_label, total, smooth = ctx.labels
+        scale = grad * total / partition
+        grad_positive = scale * lead_exponential - grad * positive_label
+        grad_negative = exponential * scale.unsqueeze(1)
+        if smooth:
+            pull = (grad * negative_label).unsqueeze(1)
+            grad_negative.sub_(pull if mask is None else pull * mask)
+        return grad_positive, grad_negative, None, None, None

@@ -1,0 +1,318 @@
+r"""Losses of a model and a batch, :obj:`criterion(model, batch)`, on vanilla and mutated negatives.
+
+The formulas are those of :mod:`pyg_emu.functional`, which works on given scores.
+"""
+from __future__ import annotations
+
+from typing import Any, Callable, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from pyg_emu.adapters import as_scorer
+from pyg_emu.contract import Scorer
+from pyg_emu.errors import ArgumentError
+from pyg_emu.functional import margin_ranking, smoothed_cross_entropy, uls_binary_cross_entropy, uls_cross_entropy
+from pyg_emu.ops import emu_score
+
+#: A penalty on a model, such as :class:`~pyg_emu.regularizers.LpRegularizer`.
+Regularizer = Callable[[Scorer, Any], Tensor]
+
+
+class ScoredBatch(NamedTuple):
+    r"""The scores that every loss is made of.
+
+    Args:
+        positive (torch.Tensor): shape: :obj:`(B,)`.
+        vanilla (torch.Tensor, optional): Of the negatives as they are, if wanted. shape: :obj:`(B, N)`.
+        mutated (torch.Tensor, optional): Of the mutated negatives, if there is a mutation. shape: :obj:`(B, N)`.
+        mask (torch.Tensor, optional): True where a negative counts, or :obj:`None` where all do. shape: :obj:`(B, N)`.
+    """
+    positive: Tensor
+    vanilla: Optional[Tensor]
+    mutated: Optional[Tensor]
+    mask: Optional[Tensor]
+
+    @property
+    def hardest(self) -> Tensor:
+        r"""The mutated scores, or the vanilla ones where nothing is mutated."""
+        scores = self.vanilla if self.mutated is None else self.mutated
+        assert scores is not None
+        return scores
+
+
+class LinkPredictionLoss(torch.nn.Module):
+    r"""Base class: scores a batch once, leaves the rest to :meth:`loss`, adds a penalty on the model.
+
+    Called as :obj:`criterion(model, batch)` with a batch that went through :class:`~pyg_emu.mutation.EMUNegatives`
+    and any model that :func:`~pyg_emu.adapters.as_scorer` takes.
+
+    Args:
+        mutate (bool, optional): Whether negatives are mutated as the batch says. (default: :obj:`False`)
+        regularizer (callable, optional): A penalty :obj:`(scorer, batch) -> scalar`, such as
+            :class:`~pyg_emu.regularizers.LpRegularizer`. (default: :obj:`None`)
+    """
+    #: Whether the scores of the unmutated negatives are needed even where there are mutated ones.
+    needs_vanilla: bool = False
+
+    def __init__(self, *, mutate: bool = False, regularizer: Optional[Regularizer] = None) -> None:
+        super().__init__()
+        self.mutate = mutate
+        self.regularizer = regularizer
+
+    def loss(self, scored: ScoredBatch) -> Tensor:
+        r"""The loss of given scores, a scalar."""
+        raise NotImplementedError
+
+    def forward(self, model: Any, batch: Any) -> Tensor:
+        loss = self.loss(self.score(model, batch))
+        return loss if self.regularizer is None else loss + self.regularizer(as_scorer(model), batch)
+
+    def score(self, model: Any, batch: Any) -> ScoredBatch:
+        r"""Scores the positives and the negatives of a batch.
+
+        Raises:
+            ArgumentError: If the batch has no negatives, or the model has fewer entities or relations than the data.
+        """
+        scorer = as_scorer(model)
+        _check_sizes(scorer, batch)
+        query = scorer.query(batch.known_index, batch.rel_type, batch.side)
+        positive = scorer.candidates(batch.target_index)
+        table = scorer.entity_table()
+        plan = None
+        if self.mutate and batch.mutation is not None:
+            plan = batch.mutation.plan(query, batch.neg_index.size(1), table.size(1), batch.generator, batch.step)
+        scores = emu_score(query, positive, table, batch.neg_index, plan, interaction=scorer.interaction,
+                           vanilla=self.needs_vanilla or plan is None, sparse_grad=scorer.sparse)
+        vanilla, mutated = (value if value is None or scorer.offset == 0.0 else value + scorer.offset
+                            for value in scores)
+        return ScoredBatch(scorer.score(query, positive), vanilla, mutated, batch.neg_mask)
+
+    def extra_repr(self) -> str:
+        return f'mutate={self.mutate}'
+
+
+class EMULoss(LinkPredictionLoss):
+    r"""The loss of the `"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_
+    paper, equation 12 with the labels of equation 21:
+
+    .. math::
+        \frac{1}{N} \mathcal{L}(s^+, \tilde{s}^-; y_{\mathrm{ULS}}) + \alpha\, \mathcal{L}(s^+, s^-; \hat{y})
+
+    Without a mutation (rate 0) the vanilla scores take the place of the mutated ones, which leaves unbounded label
+    smoothing alone.
+
+    The division by :math:`N` is not in the paper, and the experiments behind it need it: the labels sum to
+    :math:`1 + \beta N`, so undivided the first term swamps the second for every customary :math:`\alpha`.
+
+    Args:
+        alpha (float, optional): :math:`\alpha`, the weight of the VANILLA term. (default: :obj:`0.11`)
+        beta (float, optional): :math:`\beta`, the label of mutated negatives. (default: :obj:`0.53`)
+        divide_by_negatives (bool, optional): Whether the first term is divided by :math:`N`, the number of slots per
+            triple, masked ones included. (default: :obj:`True`)
+        regularizer (callable, optional): See :class:`LinkPredictionLoss`. (default: :obj:`None`)
+
+    Raises:
+        ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN.
+    """
+    def __init__(
+        self,
+        alpha: float = 0.11,
+        beta: float = 0.53,
+        divide_by_negatives: bool = True,
+        regularizer: Optional[Regularizer] = None,
+    ) -> None:
+        super().__init__(mutate=True, regularizer=regularizer)
+        self.alpha = _non_negative('alpha', alpha)
+        self.beta = _non_negative('beta', beta)
+        self.divide_by_negatives = divide_by_negatives
+        self.needs_vanilla = alpha > 0
+
+    def loss(self, scored: ScoredBatch) -> Tensor:
+        loss = uls_cross_entropy(scored.positive, scored.hardest, self.beta, scored.mask)
+        if self.divide_by_negatives:
+            loss = loss / scored.hardest.size(1)
+        if scored.vanilla is not None and self.alpha > 0:
+            loss = loss + self.alpha * uls_cross_entropy(scored.positive, scored.vanilla, mask=scored.mask)
+        return loss
+
+    def extra_repr(self) -> str:
+        return f'alpha={self.alpha}, beta={self.beta}, divide_by_negatives={self.divide_by_negatives}'
+
+
+class EMUBCELoss(LinkPredictionLoss):
+    r"""The binary form of :class:`EMULoss`, for models trained by binary cross-entropy, such as NBFNet (section 4.6):
+    :func:`uls_binary_cross_entropy` of the mutated negatives with label :math:`\beta`, plus :math:`\alpha` times
+    that of the vanilla negatives with label 0. Both terms weigh their negatives alike, by their own scores.
+
+    Args:
+        alpha (float, optional): :math:`\alpha`, the weight of the VANILLA term. (default: :obj:`1.0`)
+        beta (float, optional): :math:`\beta`, the label of mutated negatives. (default: :obj:`0.25`)
+        adversarial_temperature (float, optional): See :func:`uls_binary_cross_entropy`. (default: :obj:`None`)
+        regularizer (callable, optional): See :class:`LinkPredictionLoss`. (default: :obj:`None`)
+
+    Raises:
+        ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN, or the temperature is not positive.
+    """
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        beta: float = 0.25,
+        adversarial_temperature: Optional[float] = None,
+        regularizer: Optional[Regularizer] = None,
+    ) -> None:
+        super().__init__(mutate=True, regularizer=regularizer)
+        self.alpha = _non_negative('alpha', alpha)
+        self.beta = _non_negative('beta', beta)
+        self.adversarial_temperature = _temperature(adversarial_temperature)
+        self.needs_vanilla = alpha > 0
+
+    def loss(self, scored: ScoredBatch) -> Tensor:
+        temperature = self.adversarial_temperature
+        loss = uls_binary_cross_entropy(scored.positive, scored.hardest, self.beta, scored.mask, temperature)
+        if scored.vanilla is not None and self.alpha > 0:
+            vanilla = uls_binary_cross_entropy(scored.positive, scored.vanilla, 0.0, scored.mask, temperature)
+            loss = loss + self.alpha * vanilla
+        return loss
+
+    def extra_repr(self) -> str:
+        return f'alpha={self.alpha}, beta={self.beta}, adversarial_temperature={self.adversarial_temperature}'
+
+
+class CrossEntropyLoss(LinkPredictionLoss):
+    r"""Cross-entropy of the positive among its negatives, the baseline of the EMU paper.
+
+    Args:
+        regularizer (callable, optional): See :class:`LinkPredictionLoss`. (default: :obj:`None`)
+        label_smoothing (float, optional): Ordinary label smoothing, equation 20. (default: :obj:`0.0`)
+        mutate (bool, optional): See :class:`LinkPredictionLoss`. (default: :obj:`False`)
+
+    Raises:
+        ArgumentError: If :obj:`label_smoothing` is not in :obj:`[0, 1]`.
+    """
+    def __init__(
+        self,
+        regularizer: Optional[Regularizer] = None,
+        label_smoothing: float = 0.0,
+        *,
+        mutate: bool = False,
+    ) -> None:
+        super().__init__(mutate=mutate, regularizer=regularizer)
+        if not 0.0 <= label_smoothing <= 1.0:
+            raise ArgumentError(f'label_smoothing: expected a number in [0, 1], got {label_smoothing}')
+        self.label_smoothing = label_smoothing
+
+    def loss(self, scored: ScoredBatch) -> Tensor:
+        return smoothed_cross_entropy(scored.positive, scored.hardest, self.label_smoothing, scored.mask)
+
+
+class BCELoss(LinkPredictionLoss):
+    r"""Binary cross-entropy, :func:`uls_binary_cross_entropy` with label 0 for negatives.
+
+    Args:
+        adversarial_temperature (float, optional): See :func:`uls_binary_cross_entropy`. (default: :obj:`None`)
+        regularizer (callable, optional): See :class:`LinkPredictionLoss`. (default: :obj:`None`)
+        mutate (bool, optional): See :class:`LinkPredictionLoss`. (default: :obj:`False`)
+
+    Raises:
+        ArgumentError: If the temperature is not positive.
+    """
+    def __init__(
+        self,
+        adversarial_temperature: Optional[float] = None,
+        regularizer: Optional[Regularizer] = None,
+        *,
+        mutate: bool = False,
+    ) -> None:
+        super().__init__(mutate=mutate, regularizer=regularizer)
+        self.adversarial_temperature = _temperature(adversarial_temperature)
+
+    def loss(self, scored: ScoredBatch) -> Tensor:
+        return uls_binary_cross_entropy(scored.positive, scored.hardest, 0.0, scored.mask, self.adversarial_temperature)
+
+
+class SelfAdversarialLoss(LinkPredictionLoss):
+    r"""The self-adversarial loss of the `"RotatE" <https://arxiv.org/abs/1902.10197>`_ paper (equations 4 and 5, the
+    mean of the positive and the negative term as in its experiments): :func:`uls_binary_cross_entropy` whose
+    negatives weigh :math:`\mathrm{softmax}(\tau s^-)`.
+
+    Args:
+        temperature (float, optional): :math:`\tau`, which MULTIPLIES scores; zero weighs all negatives alike.
+            (default: :obj:`1.0`)
+        margin (float, optional): Added to every score. Leave it at zero for models whose scores hold :math:`\gamma`
+            already, such as those of :mod:`pyg_emu.models`. (default: :obj:`0.0`)
+        regularizer (callable, optional): See :class:`LinkPredictionLoss`. (default: :obj:`None`)
+        mutate (bool, optional): See :class:`LinkPredictionLoss`. (default: :obj:`False`)
+
+    Raises:
+        ArgumentError: If :obj:`temperature` is negative, infinite or NaN.
+    """
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        margin: float = 0.0,
+        regularizer: Optional[Regularizer] = None,
+        *,
+        mutate: bool = False,
+    ) -> None:
+        super().__init__(mutate=mutate, regularizer=regularizer)
+        self.temperature = _non_negative('temperature', temperature)
+        self.margin = margin
+
+    def loss(self, scored: ScoredBatch) -> Tensor:
+        divisor = None if self.temperature == 0.0 else 1.0 / self.temperature
+        positive, negative = scored.positive + self.margin, scored.hardest + self.margin
+        return uls_binary_cross_entropy(positive, negative, 0.0, scored.mask, divisor)
+
+
+class MarginLoss(LinkPredictionLoss):
+    r"""The margin ranking loss of the `"TransE" <https://proceedings.neurips.cc/paper/2013/file/
+    1cecc7a77928ca8133fa24680a88d2f9-Paper.pdf>`_ paper (equation 1), :func:`margin_ranking`.
+
+    Args:
+        margin (float, optional): :math:`\gamma`. (default: :obj:`1.0`)
+        regularizer (callable, optional): See :class:`LinkPredictionLoss`. (default: :obj:`None`)
+        mutate (bool, optional): See :class:`LinkPredictionLoss`. (default: :obj:`False`)
+
+    Raises:
+        ArgumentError: If :obj:`margin` is negative, infinite or NaN.
+    """
+    def __init__(
+        self,
+        margin: float = 1.0,
+        regularizer: Optional[Regularizer] = None,
+        *,
+        mutate: bool = False,
+    ) -> None:
+        super().__init__(mutate=mutate, regularizer=regularizer)
+        self.margin = _non_negative('margin', margin)
+
+    def loss(self, scored: ScoredBatch) -> Tensor:
+        return margin_ranking(scored.positive, scored.hardest, self.margin, scored.mask)
+
+
+def _non_negative(name: str, value: float) -> float:
+    if not 0.0 <= value < float('inf'):
+        raise ArgumentError(f'{name}: expected a finite number >= 0, got {value}')
+    return value
+
+
+def _temperature(value: Optional[float]) -> Optional[float]:
+    if value is not None and not 0.0 < value < float('inf'):
+        raise ArgumentError('adversarial_temperature: expected a positive number, or None for equal weights, '
+                            f'got {value}')
+    return value
+
+
+def _check_sizes(scorer: Scorer, batch: Any) -> None:
+    # Sizes and not ids: looking at ids on a GPU would make the host wait for it.
+    if getattr(batch, 'neg_index', None) is None:
+        raise ArgumentError('batch: neg_index is missing; give the loader transform=EMUNegatives(...), which draws '
+                            'negatives')
+    source = getattr(batch, 'source', None)
+    source = batch if source is None else source
+    for name, what in (('num_nodes', 'entities'), ('num_relations', 'relations')):
+        needed, held = getattr(source, name, None), getattr(scorer, name)
+        if needed is not None and held < needed:
+            raise ArgumentError(f'model: {name}={held}, but the data has {needed} {what}; make the model with '
+                                f'{name}={needed}')

@@ -1,0 +1,19 @@
+r"""Knowledge graph embedding models on PyG's :class:`~torch_geometric.nn.kge.KGEModel`, in the form the EMU paper
+uses."""
+from __future__ import annotations
+
+from pyg_emu.models.base import KGEScorer
+from pyg_emu.models.complex import ComplEx
+from pyg_emu.models.distmult import DistMult
+from pyg_emu.models.reciprocal import Reciprocal
+from pyg_emu.models.rotate import RotatE
+from pyg_emu.models.transe import TransE
+
+__all__ = [
+    'ComplEx',
+    'DistMult',
+    'KGEScorer',
+    'Reciprocal',
+    'RotatE',
+    'TransE',
+]

@@ -1,0 +1,110 @@
+r"""What the models of this package share."""
+from __future__ import annotations
+
+from typing import Iterator, Optional
+
+import torch
+from torch import Tensor
+from torch.nn import Embedding
+from torch.nn import functional as F
+from torch_geometric.nn.kge import KGEModel
+
+from pyg_emu.contract import ScorerMixin
+from pyg_emu.errors import ArgumentError
+
+
+class KGEScorer(ScorerMixin, KGEModel):
+    r"""A :class:`torch_geometric.nn.kge.KGEModel` that factors into queries and candidates
+    (:class:`~pyg_emu.contract.Scorer`). A subclass sets :attr:`interaction` and :attr:`offset` and implements
+    :meth:`_query`.
+
+    Every model has one entity table :attr:`node_emb` and one relation table :attr:`rel_emb`. Rows of complex models are
+    :math:`[\mathrm{re}, \mathrm{im}]`, all real parts and then all imaginary parts, and thus twice
+    :obj:`hidden_channels` wide.
+
+    Both tables start uniform in :math:`\pm (\gamma + 2) / d`, as in the `"RotatE" <https://arxiv.org/abs/1902.10197>`_
+    paper's training setup that the EMU experiments build on.
+
+    Args:
+        num_nodes (int): The number of nodes/entities in the graph.
+        num_relations (int): The number of relations in the graph.
+        hidden_channels (int): The hidden embedding size :math:`d`.
+        node_width (int, optional): The width of an entity row. (default: :obj:`hidden_channels`)
+        rel_width (int, optional): The width of a relation row. (default: :obj:`hidden_channels`)
+        margin (float, optional): :math:`\gamma`. (default: :obj:`24.0`)
+        sparse (bool, optional): If set to :obj:`True`, gradients w.r.t. the embedding tables are row-sparse.
+            (default: :obj:`False`)
+
+    Raises:
+        ArgumentError: If a size is not positive or :obj:`margin` is negative.
+    """
+    def __init__(
+        self,
+        num_nodes: int,
+        num_relations: int,
+        hidden_channels: int,
+        *,
+        node_width: Optional[int] = None,
+        rel_width: Optional[int] = None,
+        margin: float = 24.0,
+        sparse: bool = False,
+    ) -> None:
+        sizes = {'num_nodes': num_nodes, 'num_relations': num_relations, 'hidden_channels': hidden_channels}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ArgumentError(f'{name}: expected at least 1, got {value}')
+        if not margin >= 0:
+            raise ArgumentError(f'margin: expected a number >= 0, got {margin}')
+        # The tables that KGEModel makes have the wrong width for complex models and are drawn from a normal
+        # distribution; on the meta device they cost neither memory nor random numbers.
+        with torch.device('meta'):
+            super().__init__(num_nodes, num_relations, hidden_channels, sparse)
+        self.margin = float(margin)
+        self.sparse = sparse
+        self.node_emb = _empty_table(num_nodes, node_width or hidden_channels, sparse)
+        self.rel_emb = _empty_table(num_relations, rel_width or hidden_channels, sparse)
+        self.reset_parameters()
+
+    @property
+    def init_bound(self) -> float:
+        r""":math:`(\gamma + 2) / d`, the bound of the initial embeddings."""
+        return (self.margin + 2.0) / self.hidden_channels
+
+    def reset_parameters(self, generator: Optional[torch.Generator] = None) -> None:
+        r"""Draws both tables anew.
+
+        Args:
+            generator (torch.Generator, optional): The random stream. (default: :obj:`None`, PyTorch's own)
+        """
+        with torch.no_grad():
+            for weight in self.embedding_weights():
+                weight.uniform_(-self.init_bound, self.init_bound, generator=generator)
+
+    def entity_table(self) -> Tensor:
+        return self.node_emb.weight
+
+    def candidates(self, index: Tensor) -> Tensor:
+        # Through the layer and not by indexing: only so is the gradient row-sparse where that is asked for.
+        return self.node_emb(index)
+
+    def embedding_weights(self) -> Iterator[Tensor]:
+        yield self.node_emb.weight
+        yield self.rel_emb.weight
+
+    def forward(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
+        return self.triple_score(head_index, rel_type, tail_index)
+
+    def loss(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
+        r"""Binary cross-entropy against one random corruption of each triplet, for loops written for PyG's own layers.
+
+        The losses of :mod:`pyg_emu.losses` take many negatives and mutate them; prefer those.
+        """
+        positive = self(head_index, rel_type, tail_index)
+        negative = self(*self.random_sample(head_index, rel_type, tail_index))
+        scores = torch.cat([positive, negative])
+        target = torch.cat([torch.ones_like(positive), torch.zeros_like(negative)])
+        return F.binary_cross_entropy_with_logits(scores, target)
+
+
+def _empty_table(rows: int, width: int, sparse: bool) -> Embedding:
+    return Embedding.from_pretrained(torch.empty(rows, width), freeze=False, sparse=sparse)

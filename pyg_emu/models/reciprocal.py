@@ -1,0 +1,64 @@
+r"""Head prediction by reciprocal relations."""
+from __future__ import annotations
+
+from typing import Iterator, Literal
+
+import torch
+from torch import Tensor
+
+from pyg_emu.contract import Scorer, ScorerMixin
+from pyg_emu.errors import ArgumentError
+
+
+class Reciprocal(ScorerMixin, torch.nn.Module):
+    r"""Reciprocal relations from the `"Canonical Tensor Decomposition for Knowledge Base Completion"
+    <https://arxiv.org/abs/1806.07297>`_ paper: heads of :math:`(?, r, t)` are predicted as tails of
+    :math:`(t, r^{-1}, ?)`, where :math:`r^{-1}`, relation :math:`r + R`, has parameters of its own.
+
+    .. code-block:: python
+
+        model = Reciprocal(ComplEx(num_nodes, 2 * num_relations, 100))
+
+    The two directions of a triple thus have two scores: :meth:`forward` returns that of the tail.
+
+    Args:
+        model (torch.nn.Module): A :class:`~pyg_emu.contract.Scorer` with :math:`2R` relations.
+
+    Raises:
+        ArgumentError: If :obj:`model` is not a scorer, or its number of relations is odd.
+    """
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        if not isinstance(model, Scorer):
+            raise ArgumentError(f'model: expected a pyg_emu.contract.Scorer, got {type(model).__name__}')
+        if model.num_relations % 2 != 0:
+            raise ArgumentError('model: expected twice as many relations as the data has, an even number, got '
+                                f'num_relations={model.num_relations}')
+        self.model = model
+        self.num_nodes = model.num_nodes
+        self.num_relations = model.num_relations // 2
+        self.interaction = model.interaction
+        self.offset = model.offset
+        self.sparse = model.sparse
+
+    def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
+        return self.model.query(known, rel_type if side == 'tail' else rel_type + self.num_relations, 'tail')
+
+    def entity_table(self) -> Tensor:
+        return self.model.entity_table()
+
+    def candidates(self, index: Tensor) -> Tensor:
+        return self.model.candidates(index)
+
+    def embedding_weights(self) -> Iterator[Tensor]:
+        return self.model.embedding_weights()
+
+    def forward(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
+        return self.triple_score(head_index, rel_type, tail_index)
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters of the wrapped model."""
+        self.model.reset_parameters()  # type: ignore[operator]
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}({self.model})'

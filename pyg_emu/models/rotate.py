@@ -1,0 +1,53 @@
+r"""RotatE: relations as rotations."""
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor
+
+from pyg_emu.interaction import ComplexModulus
+from pyg_emu.models.base import KGEScorer
+from pyg_emu.models.complex_rows import conjugate, multiply, unit
+
+
+class RotatE(KGEScorer):
+    r"""The RotatE model from the `"RotatE: Knowledge Graph Embedding by Relational Rotation in Complex Space"
+    <https://arxiv.org/abs/1902.10197>`_ paper:
+
+    .. math::
+        s(h, r, t) = \gamma - \sum_k | e_{h,k}\, \mathrm{e}^{\mathrm{i} \theta_{r,k}} - e_{t,k} |
+
+    Unlike :class:`torch_geometric.nn.RotatE`, which takes one :math:`L_2` norm over all parts, the complex moduli
+    are summed. Entity rows are :math:`[\mathrm{re}, \mathrm{im}]`, :obj:`2 * hidden_channels` wide. The relation
+    table holds phases in units in which the initial embeddings' bound :math:`(\gamma + 2) / d` is :math:`\pi`, so
+    that one learning rate suits both tables.
+
+    Args:
+        num_nodes (int): The number of nodes/entities in the graph.
+        num_relations (int): The number of relations in the graph.
+        hidden_channels (int): The number of complex components.
+        margin (float, optional): :math:`\gamma`. (default: :obj:`24.0`)
+        sparse (bool, optional): If set to :obj:`True`, gradients w.r.t. the embedding tables are row-sparse.
+            (default: :obj:`False`)
+
+    Raises:
+        ArgumentError: If a size is not positive or :obj:`margin` is negative.
+    """
+    def __init__(
+        self,
+        num_nodes: int,
+        num_relations: int,
+        hidden_channels: int,
+        margin: float = 24.0,
+        sparse: bool = False,
+    ) -> None:
+        super().__init__(num_nodes, num_relations, hidden_channels, node_width=2 * hidden_channels, margin=margin,
+                         sparse=sparse)
+        self.interaction = ComplexModulus()
+        self.offset = self.margin
+
+    def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
+        # A rotation keeps the modulus, so |h r - t| for a head is |h - conj(r) t|.
+        rotation = unit(self.rel_emb(rel_type) * (math.pi / self.init_bound))
+        return multiply(self.node_emb(known), rotation if side == 'tail' else conjugate(rotation))

@@ -1,0 +1,22 @@
+r"""What is done to candidate vectors before they are scored: masks (EMU), Mixup, and the transform that asks for
+them."""
+from __future__ import annotations
+
+from pyg_emu.mutation.base import LinearSchedule, Mutation, Rate
+from pyg_emu.mutation.emu_negatives import EMUNegatives
+from pyg_emu.mutation.masks import BernoulliMask, BlockMask, ExactMask, ImportanceMask, LearnedMask, MaskMutation
+from pyg_emu.mutation.mixup import Mixup
+
+__all__ = [
+    'BernoulliMask',
+    'BlockMask',
+    'EMUNegatives',
+    'ExactMask',
+    'ImportanceMask',
+    'LearnedMask',
+    'LinearSchedule',
+    'MaskMutation',
+    'Mixup',
+    'Mutation',
+    'Rate',
+]
