@@ -1,0 +1,97 @@
+r"""Random splits keep each entity and relation in training, copies together, and the shares where that is possible."""
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyg_emu.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.splitting import split_facts
+
+IDS = st.integers(0, 6)
+FACTS = st.lists(st.tuples(IDS, st.integers(0, 2), IDS), min_size=1, max_size=60)
+
+
+def random_facts(count: int, entities: int, relations: int) -> np.ndarray:
+    generator = np.random.default_rng(7)
+    return np.stack([generator.integers(size, size=count) for size in (entities, relations, entities)], axis=1)
+
+
+def symbols(facts: np.ndarray) -> tuple[set[int], set[int]]:
+    return set(facts[:, [0, 2]].ravel().tolist()), set(facts[:, 1].tolist())
+
+
+@pytest.mark.filterwarnings('ignore::pyg_emu.errors.DataWarning')
+@given(FACTS, st.integers(0, 5), st.sampled_from([(0.8, 0.1, 0.1), (0.1, 0.5, 0.4), (0.5, 0.5, 0.0), (1.0, 0.0, 0.0)]))
+def test_every_fact_once_and_nothing_new_in_valid_and_test(rows: list[tuple[int, int, int]], seed: int,
+                                                           fractions: tuple[float, float, float]) -> None:
+    facts = np.array(rows)
+    parts = split_facts(facts, fractions, seed)
+    assert sorted(map(tuple, np.concatenate(list(parts.values())).tolist())) == sorted(rows)
+    assert symbols(parts['train']) == symbols(facts)
+    distinct = {split: set(map(tuple, part.tolist())) for split, part in parts.items()}
+    assert sum(len(part) for part in distinct.values()) == len(set(rows))  # copies stay together
+    for split, share in zip(('valid', 'test'), fractions[1:]):
+        assert len(distinct[split]) <= math.ceil(share * len(set(rows)))
+    # Order within a split is that of the input.
+    for part in parts.values():
+        wanted = set(map(tuple, part.tolist()))
+        assert list(map(tuple, part.tolist())) == [row for row in rows if row in wanted]
+
+
+def test_shares_are_met_and_the_seed_decides() -> None:
+    facts = np.unique(random_facts(4_000, 50, 5), axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        first, again, other = (split_facts(facts, (0.7, 0.2, 0.1), seed) for seed in (0, 0, 1))
+    total = len(facts)
+    assert [len(first['valid']), len(first['test'])] == [round(0.2 * total), round(0.1 * total)]
+    assert all(np.array_equal(first[split], again[split]) for split in first)
+    assert not np.array_equal(first['test'], other['test'])
+    # Drawn from all over, not from one end.
+    position = {fact: row for row, fact in enumerate(map(tuple, facts.tolist()))}
+    mean = np.mean([position[fact] for fact in map(tuple, first['test'].tolist())])
+    assert abs(mean / total - 0.5) < 0.1
+
+
+def test_as_much_is_spared_as_can_be() -> None:
+    # A star: each leaf needs its one fact, which leaves the two loops to spare.
+    facts = np.array([*((0, 0, leaf) for leaf in range(1, 9)), (5, 0, 5), (6, 0, 6)])
+    with pytest.warns(DataWarning, match='ask for 3 validation and 3 test facts of 10, but 8 facts are needed .*'
+                                         'validation gets 1 and test 1'):
+        parts = split_facts(facts, (0.4, 0.3, 0.3))
+    assert parts['train'].tolist() == facts[:8].tolist()
+    assert (len(parts['valid']), len(parts['test'])) == (1, 1)
+
+
+def test_a_chain_of_pairs_cannot_be_split() -> None:
+    facts = np.array([(2 * pair, 0, 2 * pair + 1) for pair in range(10)])
+    with pytest.warns(DataWarning, match='validation gets 0 and test 0'):
+        parts = split_facts(facts)
+    assert len(parts['train']) == 10 and len(parts['valid']) == 0 and len(parts['test']) == 0
+
+
+def test_the_cover_is_small() -> None:
+    # Thirty leaves need their facts, which cover the three hubs and a relation too; each other relation needs one more.
+    hubs = [(head, relation, tail) for head in range(3) for tail in range(3) for relation in range(4)]
+    leaves = [(100 + leaf, 0, leaf % 3) for leaf in range(30)]
+    with pytest.warns(DataWarning, match='but 33 facts are needed'):
+        split_facts(np.array([*hubs, *leaves]), (0.2, 0.4, 0.4))
+
+
+def test_too_few_facts_are_said_to_be_too_few() -> None:
+    with pytest.warns(DataWarning, match='3 distinct facts are too few'):
+        split_facts(np.array([(0, 0, 1), (1, 0, 0), (0, 0, 0)]), (0.9, 0.1, 0.0))
+
+
+@pytest.mark.parametrize('fractions', [(0.8, 0.2), (0.8, 0.1, 0.2), (1.2, -0.1, -0.1), (math.nan, 0.5, 0.5), (8, 1, 1),
+                                       (0.0, 0.5, 0.5)])
+def test_impossible_fractions(fractions: tuple[float, ...]) -> None:
+    with pytest.raises(ArgumentError, match='fractions must'):
+        split_facts(np.array([(0, 0, 1)]), fractions)
+    with pytest.raises(DataError, match='no facts to split'):
+        split_facts(np.empty((0, 3), dtype=np.int64))
