@@ -1,0 +1,174 @@
+r"""One function takes names, paths, tables and other libraries' objects to the reader that knows them."""
+from __future__ import annotations
+
+import builtins
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from pyg_emu import datasets
+from pyg_emu.datasets import dataset_names, from_pykeen, load_dataset
+from pyg_emu.errors import ArgumentError, DataError
+
+SPLITS = ('train', 'valid', 'test')
+
+pytestmark = pytest.mark.filterwarnings('ignore::pyg_emu.errors.DataWarning')
+
+
+@pytest.fixture(autouse=True)
+def no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(datasets.DATA_VARIABLE, raising=False)
+
+
+def write(folder: Path, label: str = 'a') -> Path:
+    folder.mkdir(parents=True)
+    for split in SPLITS:
+        (folder / f'{split}.txt').write_text(f'{label}\tin {split}\tb\n')
+    return folder
+
+
+@pytest.mark.parametrize(('name', 'sizes'), [
+    ('UMLS', (135, 46, 5216, 652, 661)), ('nations', (14, 55, 1592, 199, 201)),
+    ('Kin-ships', (104, 25, 8544, 1068, 1074)),
+])
+def test_bundled_names_agree_with_pykeen(name: str, sizes: tuple[int, ...]) -> None:
+    pytest.importorskip('pykeen')
+    data = load_dataset(name)
+    assert (data.num_nodes, data.num_relations, *(data.num_facts(split) for split in SPLITS)) == sizes
+    theirs = from_pykeen(name.replace('-', ''))
+    assert (data.entity_labels, data.relation_labels) == (theirs.entity_labels, theirs.relation_labels)
+    for split in SPLITS:
+        assert sorted(data.facts(split).tolist()) == sorted(theirs.facts(split).tolist())
+
+
+def test_bundled_names_do_not_import_pykeen(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip('pykeen')
+    real = builtins.__import__
+
+    def guarded(name: str, *args: Any, **kwargs: Any) -> Any:
+        assert not name.startswith('pykeen')
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, '__import__', guarded)
+    monkeypatch.setattr(importlib, 'import_module', guarded)
+    assert load_dataset('UMLS').num_nodes == 135
+
+
+def test_bundled_names_without_pykeen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(DataError, match=r'UMLS comes with PyKEEN, .*: pip install pykeen, or set \$PYG'):
+        load_dataset('umls')
+    write(tmp_path / 'umls')
+    monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path))
+    assert load_dataset('UMLS').num_nodes == 2
+
+
+def test_folders_of_the_environment_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / 'FB15k-237', 'mine')
+    write(tmp_path / 'my_graph_v1')
+    (tmp_path / 'README.md').touch()
+    monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path))
+    assert 'my_graph_v1' in dataset_names() and 'README.md' not in dataset_names()
+    for name in ('FB15k-237', 'fb15k237', 'FB15K_237'):
+        assert load_dataset(name).entity_labels == ['b', 'mine']
+    data = load_dataset('MyGraph-v1')
+    other = load_dataset('my_graph_v1', vocabulary=data, require_splits=['train'])
+    assert other.relation_labels == data.relation_labels
+    monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path / 'nowhere'))
+    with pytest.raises(DataError, match=r'\$PYG_EMU_DATA is .*nowhere'):
+        load_dataset('FB15k-237')
+
+
+def test_unknown_names_and_paths(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"unknown dataset 'FB15k-2337'.*did you mean 'FB15k-237'\? Known: .*UMLS"):
+        load_dataset('FB15k-2337')
+    with pytest.raises(DataError, match='missing: no such folder or file; expected'):
+        load_dataset(str(tmp_path / 'missing'))
+    with pytest.raises(DataError, match='UMLS: no such folder or file'):
+        load_dataset(Path('UMLS'))  # a path is never a name
+
+
+def test_downloads_keep_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyg = pytest.importorskip('torch_geometric.datasets')
+
+    def download(self: Any) -> None:
+        for split in SPLITS:
+            (Path(self.raw_dir) / f'{split}.txt').write_text('x\t_hypernym\ty\n')
+
+    for name, title in (('FB15k_237', 'FB15k-237'), ('WordNet18RR', 'WN18RR')):
+        monkeypatch.setattr(getattr(pyg, name), 'download', download)
+        data = load_dataset(title, root=tmp_path)
+        assert data.entity_labels == ['x', 'y'] and data.relation_labels == ['_hypernym']
+        assert (tmp_path / title).is_dir()
+
+
+def test_downloads_through_pykeen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pykeen = pytest.importorskip('pykeen.datasets')
+    asked = {}
+
+    def get_dataset(dataset: str, dataset_kwargs: dict[str, Any]) -> Any:
+        asked[dataset] = dataset_kwargs
+        return pykeen.Nations()
+
+    monkeypatch.setattr(pykeen, 'get_dataset', get_dataset)
+    assert load_dataset('YAGO3-10', root=tmp_path).num_nodes == 14
+    assert asked == {'YAGO310': {'cache_root': tmp_path}}
+
+
+def test_pykeen_knows_the_names_we_hand_to_it() -> None:
+    pykeen = pytest.importorskip('pykeen.datasets')
+    for name in datasets._PYKEEN.values():
+        assert pykeen.dataset_resolver.lookup(name) is not None
+
+
+def test_failed_downloads_say_what_else_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyg = pytest.importorskip('torch_geometric.datasets')
+
+    def download(self: Any) -> None:
+        raise OSError('no route to host')
+
+    monkeypatch.setattr(pyg.WordNet18RR, 'download', download)
+    with pytest.raises(DataError, match=r'WN18RR could not be downloaded to .*no route to host.*set \$PYG_EMU_DATA to'):
+        load_dataset('WN18RR', root=tmp_path)
+
+
+def test_paths_tables_and_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path / 'UMLS')
+    data = load_dataset(folder)
+    assert data.entity_labels == ['a', 'b'] and load_dataset(data) is data
+    monkeypatch.chdir(tmp_path)
+    assert load_dataset('./UMLS').num_nodes == 2
+    assert load_dataset(folder / 'train.txt', fractions=(1.0, 0.0, 0.0)).num_facts() == 1
+
+    table = pd.DataFrame([('a', 'r', 'b')], columns=['h', 'relation', 'tail'])
+    assert load_dataset(table, head='h', fractions=(1, 0, 0)).entity_labels == ['a', 'b']
+    graph = Data(edge_index=torch.tensor([[0], [1]]), edge_type=torch.tensor([0]), num_nodes=2)
+    assert load_dataset(graph, fractions=(1, 0, 0)).num_nodes == 2
+    assert load_dataset({'train': graph, 'test': graph}).num_facts('test') == 1
+    with pytest.raises(DataError, match='cannot make a graph of a int'):
+        load_dataset(3)
+
+
+def test_pykeen_objects() -> None:
+    nations = pytest.importorskip('pykeen.datasets').Nations()
+    assert load_dataset(nations).num_facts('test') == 201
+    assert load_dataset(nations.training, fractions=(0.5, 0.25, 0.25)).num_facts('test') == 398
+    assert load_dataset({'train': nations.training, 'test': nations.testing}).num_facts('test') == 201
+
+
+def test_options_that_do_not_apply_are_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / 'graph')
+    with pytest.raises(ArgumentError, match="'fractions' is no argument of from_folder.*it takes require_splits"):
+        load_dataset(folder, fractions=(1, 0, 0))
+    with pytest.raises(ArgumentError, match="'header' is no argument of from_dataframe"):
+        load_dataset(pd.DataFrame(), header=True)
+    with pytest.raises(ArgumentError, match="'seed' is no argument of .*it takes none"):
+        load_dataset(load_dataset(folder), seed=1)
+    with pytest.raises(ArgumentError, match='root is where named datasets are downloaded to'):
+        load_dataset(pd.DataFrame(), root=os.curdir)
