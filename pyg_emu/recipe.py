@@ -1,0 +1,257 @@
+r"""A run as a YAML recipe: what may stand in one, and how it is read and checked.
+
+.. code-block:: yaml
+
+    base: distmult-fb15k237-uniform    # another recipe, packaged or a file beside this one
+    negatives: {num_negatives: 256, mutation_rate: 0.61}
+    loss: {name: emu, alpha: 0.11, beta: 0.53}
+
+A section names a class and its arguments (:mod:`pyg_emu.registry`). Over a base, sections merge key by key; one that
+changes its :obj:`name` begins anew, but a model keeps its :obj:`hidden_channels` and :obj:`sparse` and a loss its
+:obj:`regularizer`.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Iterable, Literal, Mapping, Optional, Union, get_type_hints
+
+from pyg_emu.errors import RecipeError
+from pyg_emu.layers import Layer, dump, read_layer
+from pyg_emu.registry import SECTIONS, SPARSE_OPTIMIZERS, check_section, conform, nearest, without_defaults
+
+#: What a recipe says where it says nothing.
+_DEFAULTS: dict[str, Any] = {
+    'model': {'name': 'DistMult', 'hidden_channels': 100},
+    'negatives': {},
+    'loss': {'name': 'emu'},
+    'optimizer': {'name': 'adagrad', 'lr': 0.1},
+    'schedule': {'name': 'constant'},
+    'evaluation': {},
+    'validation': {},
+}
+#: Settings that do not change the weights a run goes through, only what is looked at and when.
+_OBSERVATION = ('description', 'evaluate_every', 'checkpoint_every', 'patience', 'evaluation', 'validation')
+#: Settings that stay when the section around them changes its name.
+_KEPT = (('model', 'hidden_channels'), ('model', 'sparse'), ('loss', 'regularizer'))
+_COUNTS = ('batch_size', 'num_steps', 'evaluate_every', 'checkpoint_every', 'patience')
+
+
+@dataclass(frozen=True)
+class Recipe:
+    r"""All settings of a run, checked. Sections are mappings with their class's name and arguments.
+
+    Args:
+        dataset (str or dict): What :func:`~pyg_emu.datasets.load_dataset` takes: a name, a path, or a mapping with
+            :obj:`source` and options.
+        description (str): One line for people. (default: :obj:`""`)
+        model (dict): Class and sizes. (default: DistMult with 100 channels)
+        negatives (dict): Arguments of :class:`~pyg_emu.mutation.EMUNegatives`.
+        loss (dict): Class and arguments. (default: :class:`~pyg_emu.losses.EMULoss`)
+        optimizer (dict): Class and arguments. (default: Adagrad with a learning rate of 0.1)
+        schedule (dict): Class and arguments. (default: constant)
+        batch_size (int): Triples per step. (default: :obj:`1000`)
+        corrupt (str): See :class:`~pyg_emu.loader.TripletLoader`. (default: :obj:`"alternate"`)
+        num_steps (int): Steps to take. (default: :obj:`10000`)
+        evaluate_every (int): Steps between validations. (default: :obj:`500`)
+        checkpoint_every (int, optional): Steps between checkpoints. (default: :obj:`evaluate_every`)
+        patience (int, optional): Validations without a new best before stopping. (default: :obj:`None`)
+        max_grad_norm (float, optional): Clip gradients to this norm. (default: :obj:`None`)
+        seed (int): Seed of everything random. (default: :obj:`0`)
+        evaluation (dict): Arguments of :func:`~pyg_emu.evaluation.evaluate` for the final ranking.
+        validation (dict): The same for the validations on the way.
+    """
+    dataset: Union[str, dict[str, Any]]
+    description: str = ''
+    model: dict[str, Any] = field(default_factory=lambda: _default('model'))
+    negatives: dict[str, Any] = field(default_factory=lambda: _default('negatives'))
+    loss: dict[str, Any] = field(default_factory=lambda: _default('loss'))
+    optimizer: dict[str, Any] = field(default_factory=lambda: _default('optimizer'))
+    schedule: dict[str, Any] = field(default_factory=lambda: _default('schedule'))
+    batch_size: int = 1000
+    corrupt: Literal['alternate', 'both', 'tail', 'head'] = 'alternate'
+    num_steps: int = 10000
+    evaluate_every: int = 500
+    checkpoint_every: Optional[int] = None
+    patience: Optional[int] = None
+    max_grad_norm: Optional[float] = None
+    seed: int = 0
+    evaluation: dict[str, Any] = field(default_factory=lambda: _default('evaluation'))
+    validation: dict[str, Any] = field(default_factory=lambda: _default('validation'))
+
+    def to_dict(self) -> dict[str, Any]:
+        r"""All settings as plain values."""
+        values = asdict(self)
+        return {'description': values.pop('description'), **values}
+
+    def to_yaml(self) -> str:
+        r"""All settings as a recipe."""
+        return dump(self.to_dict())
+
+    def decisive(self) -> dict[str, Any]:
+        r"""What decides the weights that a run goes through: two recipes that agree in this can continue each other."""
+        found = {}
+        defaults = {entry.name: entry.default for entry in fields(self)}
+        for key, value in self.to_dict().items():
+            if key in SECTIONS:
+                value = without_defaults(key, value)
+            if key not in _OBSERVATION and value != defaults[key]:
+                found[key] = value
+        if self.schedule['name'] == 'constant':
+            found.pop('num_steps', None)
+        return found
+
+    def hash(self) -> str:
+        r"""A short hash of :meth:`decisive`."""
+        return hashlib.sha256(json.dumps(self.decisive(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def load_recipe(source: Union[str, Path, Mapping[str, Any]], overrides: Iterable[Layer] = ()) -> Recipe:
+    r"""Reads a recipe with all that it is based on.
+
+    Args:
+        source (str, Path or dict): The name of a packaged recipe, a path, or settings.
+        overrides (iterable of Layer, optional): Laid over it, one after the other. (default: none)
+
+    Raises:
+        RecipeError: If the recipe cannot be found, read or understood; names the file, the line and what would be
+            right.
+    """
+    layer = Layer(dict(source)) if isinstance(source, Mapping) else _read(source, ())
+    layer = _with_base(layer, None, ())
+    for override in overrides:
+        layer = _named(override).over(layer, _KEPT)
+    return make_recipe(layer)
+
+
+def make_recipe(layer: Layer) -> Recipe:
+    r"""Checks settings and fills in what they leave out.
+
+    Raises:
+        RecipeError: If a key or a value cannot be understood.
+    """
+    layer = _named(layer).over(Layer(_DEFAULTS), (('model', 'hidden_channels'), ))
+    values = layer.values
+    hints = get_type_hints(Recipe)
+    for key in values:
+        if key not in hints:
+            raise RecipeError(f'{layer.place((key, ))}unknown key {key!r}{nearest(key, hints)}')
+    if values.get('dataset') is None:
+        raise RecipeError('dataset is missing: give the name of a dataset or a folder with train.txt, valid.txt and '
+                          'test.txt')
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in SECTIONS:
+            checked[key] = check_section(key, value, (key, ), layer)
+            continue
+        try:
+            checked[key] = conform(value, hints[key])
+        except TypeError as error:
+            raise RecipeError(f'{layer.place((key, ))}{key}: expected {error}, got {value!r}') from None
+        if key in _COUNTS and checked[key] is not None and checked[key] < 1:
+            raise RecipeError(f'{layer.place((key, ))}{key}: expected an integer of at least 1, got {value!r}')
+    _check_dataset(checked['dataset'], layer)
+    sparse, optimizer = checked['model'].get('sparse'), checked['optimizer']['name']
+    if sparse and optimizer not in SPARSE_OPTIMIZERS:
+        raise RecipeError(f'{layer.place(("optimizer", "name"))}optimizer.name: {optimizer} takes no row-sparse '
+                          f'gradients, which model.sparse asks for; choose one of {", ".join(SPARSE_OPTIMIZERS)}')
+    return Recipe(**checked)
+
+
+def packaged_recipes() -> dict[str, str]:
+    r"""Names of the recipes that come with the package, and their descriptions."""
+    found = {}
+    for path in sorted(_packaged().glob('*.yaml')):
+        found[path.stem] = str(read_layer(path).values.get('description', ''))
+    return found
+
+
+def packaged_text(name: str) -> str:
+    r"""A packaged recipe as it is written.
+
+    Raises:
+        RecipeError: If there is none of that name.
+    """
+    return _find(name, None).read_text()
+
+
+def differences(one: Recipe, other: Recipe) -> list[str]:
+    r"""Where two recipes differ in what decides the weights, such as :obj:`"batch_size: 500, not 1000"`."""
+    ours, theirs = _flat(one.decisive()), _flat(other.decisive())
+    return [f'{key}: {ours.get(key, "default")}, not {theirs.get(key, "default")}'
+            for key in dict.fromkeys([*ours, *theirs]) if ours.get(key) != theirs.get(key)]
+
+
+def _read(source: Union[str, Path], seen: tuple[Path, ...], beside: Optional[Path] = None) -> Layer:
+    path = _find(source, beside)
+    if path in seen:
+        raise RecipeError(f'{path} is based on itself, by way of {", ".join(map(str, seen))}')
+    return _with_base(read_layer(path), path, seen)
+
+
+def _with_base(layer: Layer, path: Optional[Path], seen: tuple[Path, ...]) -> Layer:
+    base = layer.values.pop('base', None)
+    layer = _named(layer)
+    if base is None:
+        return layer
+    if not isinstance(base, str):
+        raise RecipeError(f'{layer.place(("base", ))}base: expected the name or the path of a recipe, got {base!r}')
+    try:
+        below = _read(base, seen if path is None else (*seen, path), None if path is None else path.parent)
+    except RecipeError as error:
+        raise RecipeError(f'{layer.place(("base", ))}{error}') from error
+    # What a base says of itself does not describe what is built on it.
+    below.values.pop('description', None)
+    return layer.over(below, _KEPT)
+
+
+def _find(source: Union[str, Path], beside: Optional[Path]) -> Path:
+    folders = [Path()] if beside is None else [beside, Path()]
+    candidates = [folder / Path(source).expanduser() for folder in folders]
+    if isinstance(source, str) and not Path(source).suffix:
+        candidates = [_packaged() / f'{source}.yaml', *candidates]
+    for path in candidates:
+        if path.is_file():
+            return path
+    names = [path.stem for path in sorted(_packaged().glob('*.yaml'))]
+    raise RecipeError(f'there is no recipe {str(source)!r}, neither packaged nor as a '
+                      f'file{nearest(str(source), names)}')
+
+
+def _packaged() -> Path:
+    return Path(str(resources.files('pyg_emu'))) / 'recipes'
+
+
+def _named(layer: Layer) -> Layer:
+    r"""Writes out the sections that are given by a name alone, so that they can be merged."""
+    values, places = dict(layer.values), dict(layer.places)
+    for key, value in values.items():
+        if key not in SECTIONS:
+            continue
+        if value is None:
+            values[key] = {}
+        elif isinstance(value, str) and SECTIONS[key].named:
+            values[key] = {'name': value}
+            if (key, ) in places:
+                places[key, 'name'] = places[key, ]
+    return Layer(values, places)
+
+
+def _check_dataset(value: Any, layer: Layer) -> None:
+    if isinstance(value, dict) and not isinstance(value.get('source'), str):
+        raise RecipeError(f'{layer.place(("dataset", ))}dataset: expected a name, a path, or a section with the key '
+                          f"'source', got {value!r}")
+
+
+def _default(kind: str) -> dict[str, Any]:
+    return check_section(kind, _DEFAULTS[kind], (kind, ), Layer())
+
+
+def _flat(values: Mapping[str, Any], path: str = '') -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f'{path}{key}.') if isinstance(value, dict) else {f'{path}{key}': value}
+    return found

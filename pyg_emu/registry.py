@@ -1,0 +1,263 @@
+r"""Names of classes, for recipes and the command line: nowhere else do strings choose classes.
+
+What a section of a recipe may say is read off the signature of the class it names, so a class that takes a new argument
+needs no change here.
+"""
+from __future__ import annotations
+
+import collections.abc
+import difflib
+import inspect
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Callable, Iterable, Mapping
+
+from pyg_emu.errors import PygEmuError, RecipeError
+from pyg_emu.layers import KeyPath, Layer
+
+
+@dataclass(frozen=True)
+class Section:
+    r"""What one section of a recipe may hold.
+
+    Args:
+        classes (dict): Name to :obj:`"module:class"`. A section with a single class needs no name.
+        default (str): The name if none is given.
+        given (frozenset): Arguments that the program itself supplies.
+        nested (dict): Arguments that are sections themselves, and the section they are.
+        named (bool): Whether the section has a :obj:`name` to choose by.
+        complete (bool): Whether defaults are written into a checked section.
+    """
+    classes: Mapping[str, str]
+    default: str
+    given: frozenset[str] = frozenset()
+    nested: Mapping[str, str] = field(default_factory=dict)
+    named: bool = True
+    complete: bool = True
+
+
+_MODELS = 'pyg_emu.models:'
+_LOSSES = 'pyg_emu.losses:'
+_OPTIM = 'torch.optim:'
+_SCHEDULES = 'pyg_emu.schedules:'
+
+SECTIONS: dict[str, Section] = {
+    'model': Section(
+        {name: _MODELS + name for name in ('DistMult', 'ComplEx', 'TransE', 'RotatE')},
+        'DistMult', given=frozenset({'num_nodes', 'num_relations'})),
+    'negatives': Section(
+        {'emu_negatives': 'pyg_emu.mutation:EMUNegatives'}, 'emu_negatives',
+        nested={'sampler': 'sampler', 'mutation': 'mutation', 'mutation_rate': 'rate'}, named=False),
+    'sampler': Section(
+        {'uniform': 'pyg_emu.sampling:UniformSampler'}, 'uniform'),
+    'mutation': Section(
+        {'mixup': 'pyg_emu.mutation:Mixup', 'learned': 'pyg_emu.mutation:LearnedMask'}, 'mixup'),
+    'rate': Section(
+        {'linear': 'pyg_emu.mutation:LinearSchedule'}, 'linear', named=False),
+    'loss': Section(
+        {'emu': _LOSSES + 'EMULoss', 'cross_entropy': _LOSSES + 'CrossEntropyLoss', 'emu_bce': _LOSSES + 'EMUBCELoss',
+         'bce': _LOSSES + 'BCELoss', 'self_adversarial': _LOSSES + 'SelfAdversarialLoss',
+         'margin': _LOSSES + 'MarginLoss'},
+        'emu', nested={'regularizer': 'regularizer'}),
+    'regularizer': Section(
+        {'lp': 'pyg_emu.regularizers:LpRegularizer', 'l3': 'pyg_emu.regularizers:L3Regularizer'}, 'l3'),
+    'optimizer': Section(
+        {'adagrad': _OPTIM + 'Adagrad', 'adam': _OPTIM + 'Adam', 'adamw': _OPTIM + 'AdamW', 'sgd': _OPTIM + 'SGD',
+         'sparse_adam': _OPTIM + 'SparseAdam'},
+        'adagrad', given=frozenset({'params'}), complete=False),
+    'schedule': Section(
+        {'constant': _SCHEDULES + 'Constant', 'linear': _SCHEDULES + 'LinearDecay',
+         'cosine': _SCHEDULES + 'CosineDecay', 'switch': _SCHEDULES + 'SwitchOptimizer'},
+        'constant', given=frozenset({'make', 'sparse'})),
+    'evaluation': Section(
+        {'evaluate': 'pyg_emu.evaluation:evaluate'}, 'evaluate',
+        given=frozenset({'model', 'data', 'split', 'progress', 'backend'}), named=False, complete=False),
+}
+SECTIONS['validation'] = SECTIONS['evaluation']
+
+#: Optimisers that take row-sparse gradients.
+SPARSE_OPTIMIZERS = ('adagrad', 'sgd', 'sparse_adam')
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    r"""A hint at the nearest known name, and the list of all."""
+    known = list(known)
+    matches = difflib.get_close_matches(name.lower(), [other.lower() for other in known], n=1, cutoff=0.5)
+    hint = f'; did you mean {next(other for other in known if other.lower() == matches[0])!r}?' if matches else ';'
+    return f'{hint} Known: {", ".join(known)}'
+
+
+def check_section(kind: str, value: Any, path: KeyPath, layer: Layer) -> dict[str, Any]:
+    r"""Returns a section with its name in the canonical spelling and the defaults of its class filled in.
+
+    Args:
+        kind (str): Which of :obj:`SECTIONS`.
+        value (Any): A mapping, or a name alone.
+        path (tuple): Where the section is in the recipe.
+        layer (Layer): Knows where it was written.
+
+    Raises:
+        RecipeError: If a name or key is unknown, an argument is missing, or a value is of the wrong type.
+    """
+    section = SECTIONS[kind]
+    if isinstance(value, str) and section.named:
+        value = {'name': value}
+    if not isinstance(value, dict):
+        raise RecipeError(f'{layer.place(path)}{".".join(path)}: expected a section of settings, got {value!r}')
+    name = _canonical(section, value.get('name', section.default), path, layer)
+    checked: dict[str, Any] = {'name': name} if section.named else {}
+    parameters = _parameters(section, name)
+    for key in value:
+        if key not in parameters and not (key == 'name' and section.named):
+            what = f' of {name}' if section.named else ''
+            raise RecipeError(f'{layer.place((*path, key))}unknown key {".".join((*path, key))!r}{what}'
+                              f'{nearest(key, [*checked, *parameters])}')
+    for key, (hint, default) in parameters.items():
+        if key in value:
+            checked[key] = _check_value(section, key, value[key], hint, (*path, key), layer)
+        elif default is inspect.Parameter.empty:
+            raise RecipeError(f'{layer.place(path)}{".".join((*path, key))} is missing: {name} needs it')
+        elif section.complete:
+            # Written down, so that the recipe of a run means the same when a default changes.
+            checked[key] = list(default) if isinstance(default, tuple) else default
+    return checked
+
+
+def without_defaults(kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    r"""A checked section without what it would say anyway. The rest stays the same when its class takes a new argument.
+    """
+    section = SECTIONS[kind]
+    parameters = _parameters(section, value.get('name', section.default) if section.named else section.default)
+    found = {}
+    for key, option in value.items():
+        default = parameters[key][1] if key in parameters else inspect.Parameter.empty
+        if key in section.nested and isinstance(option, dict):
+            found[key] = without_defaults(section.nested[key], option)
+        elif option != (list(default) if isinstance(default, tuple) else default):
+            found[key] = option
+    return found
+
+
+def build(kind: str, value: Mapping[str, Any], **given: Any) -> Any:
+    r"""Makes the object that a checked section describes.
+
+    Args:
+        kind (str): Which of :obj:`SECTIONS`.
+        value (dict): What :func:`check_section` returned.
+        **given (optional): Arguments that the program supplies; those that the class does not take are left out.
+
+    Raises:
+        RecipeError: If the class refuses an argument; names the section.
+    """
+    section = SECTIONS[kind]
+    make = _load(section, value.get('name', section.default) if section.named else section.default)
+    arguments = {key: option for key, option in value.items() if key != 'name' or not section.named}
+    for key, inner in section.nested.items():
+        if isinstance(arguments.get(key), dict):
+            arguments[key] = build(inner, arguments[key])
+    known = inspect.signature(make).parameters
+    arguments |= {key: option for key, option in given.items() if key in known}
+    try:
+        return make(**arguments)
+    except RecipeError:
+        raise
+    except (PygEmuError, ValueError, TypeError) as error:
+        raise RecipeError(f'{kind}: {error}') from error
+
+
+def _load(section: Section, name: str) -> Callable[..., Any]:
+    module, _, attribute = section.classes[name].partition(':')
+    made: Callable[..., Any] = getattr(import_module(module), attribute)
+    return made
+
+
+def _canonical(section: Section, name: Any, path: KeyPath, layer: Layer) -> str:
+    known = {_plain(other): other for other in section.classes}
+    if not isinstance(name, str) or _plain(name) not in known:
+        kind = path[-1] if path else 'section'
+        raise RecipeError(f'{layer.place((*path, "name"))}unknown {kind} {name!r}{nearest(str(name), section.classes)}')
+    return known[_plain(name)]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r'[^a-z0-9]', '', name.lower())
+
+
+def _parameters(section: Section, name: str) -> dict[str, tuple[Any, Any]]:
+    r"""Type and default of each argument that a recipe may set."""
+    make = _load(section, name)
+    function = make.__init__ if inspect.isclass(make) else make
+    try:
+        hints = typing.get_type_hints(function)
+    except NameError:  # a type that is imported for type checkers alone
+        hints = {}
+    found = {}
+    for key, parameter in inspect.signature(make).parameters.items():
+        plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if plain and key not in section.given:
+            found[key] = (hints.get(key, Any), parameter.default)
+    return found
+
+
+def _check_value(section: Section, key: str, value: Any, hint: Any, path: KeyPath, layer: Layer) -> Any:
+    inner = section.nested.get(key)
+    if inner is not None and (isinstance(value, dict) or (isinstance(value, str) and SECTIONS[inner].named)):
+        return check_section(inner, value, path, layer)
+    try:
+        return conform(value, hint)
+    except TypeError as error:
+        section_too = ' or a section of settings' if inner is not None else ''
+        raise RecipeError(f'{layer.place(path)}{".".join(path)}: expected {error}{section_too}, got '
+                          f'{value!r}') from None
+
+
+def conform(value: Any, hint: Any) -> Any:
+    r"""Returns :obj:`value` as the type that an annotation asks for. Annotations that YAML cannot meet ask for nothing.
+
+    Raises:
+        TypeError: If it does not fit; says what would.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _conform_to_any(value, arguments)
+    if origin is typing.Literal:
+        if value in arguments:
+            return value
+        raise TypeError('one of ' + ', '.join(map(repr, arguments)))
+    if origin in (list, tuple) or (inspect.isclass(origin) and issubclass(origin, typing.Sequence)):
+        if not isinstance(value, (list, tuple)):
+            raise TypeError('a list')
+        return [conform(item, arguments[0]) for item in value] if arguments else list(value)
+    if hint in _PLAIN:
+        described, kinds = _PLAIN[hint]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
+            raise TypeError(described)
+        return hint(value) if hint is not type(None) else None
+    return value
+
+
+_PLAIN: dict[Any, tuple[str, tuple[type, ...]]] = {
+    bool: ('true or false', (bool, )),
+    int: ('an integer', (int, )),
+    float: ('a number', (int, float)),
+    str: ('a text', (str, )),
+    type(None): ('null', (type(None), )),
+}
+
+
+def _conform_to_any(value: Any, hints: tuple[Any, ...]) -> Any:
+    # None first, and integers before numbers, so that nothing is turned into a wider type than it has.
+    described: list[str] = []
+    for hint in hints:
+        if hint not in _PLAIN and typing.get_origin(hint) in (None, collections.abc.Callable):
+            continue  # a tensor, an object, a function: nothing that YAML can write
+        try:
+            return conform(value, hint)
+        except TypeError as error:
+            described.append(str(error))
+    if described:
+        raise TypeError(' or '.join(described))
+    return value

@@ -1,0 +1,164 @@
+r"""From a recipe to a trained, ranked model in a run folder, and back from the folder to the model."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Optional, Union
+
+import torch
+
+from pyg_emu.checkpoint import load_weights
+from pyg_emu.data import KGData
+from pyg_emu.datasets import load_dataset
+from pyg_emu.errors import ArgumentError, RecipeError
+from pyg_emu.evaluation import evaluate
+from pyg_emu.loader import TripletLoader
+from pyg_emu.metrics import Metrics
+from pyg_emu.recipe import Recipe, differences, load_recipe
+from pyg_emu.registry import build
+from pyg_emu.runfolder import RunFolder, atomic_write
+from pyg_emu.trainer import Trainer, TrainResult
+
+
+@dataclass(frozen=True)
+class RunResult:
+    r"""What :func:`run_recipe` returns.
+
+    Args:
+        train (TrainResult): The course of the training.
+        test (Metrics, optional): The ranking of the test facts by the best weights, if there are test facts.
+        model (torch.nn.Module): The model with these weights.
+        data (KGData): The data.
+    """
+    train: TrainResult
+    test: Optional[Metrics]
+    model: torch.nn.Module = field(repr=False)
+    data: KGData = field(repr=False)
+
+
+def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, data: Optional[KGData] = None,
+               resume: Union[bool, Literal['auto']] = 'auto', device: Optional[str] = None, progress: bool = True,
+               tensorboard: bool = False, name: Optional[str] = None) -> RunResult:
+    r"""Trains as a recipe says and ranks the test facts.
+
+    Args:
+        recipe (Recipe): The settings.
+        run_dir (str or Path, optional): The run folder; see :class:`~pyg_emu.trainer.Trainer`. (default: :obj:`None`)
+        data (KGData, optional): The data, if it is loaded already. (default: what the recipe names)
+        resume (bool or str, optional): See :meth:`Trainer.fit() <pyg_emu.trainer.Trainer.fit>`.
+            (default: :obj:`"auto"`)
+        device (str, optional): Where to train. (default: a GPU if there is one, else the CPU)
+        progress (bool, optional): Whether to show progress bars. (default: :obj:`True`)
+        tensorboard (bool, optional): Whether to write the history for TensorBoard as well. (default: :obj:`False`)
+        name (str, optional): Stands before the progress bar. (default: model and loss)
+
+    Raises:
+        RecipeError: If a class refuses its settings, or the folder holds a run with other ones.
+    """
+    # What needs no data comes first: reading a large graph to find a wrong rate would be a waste.
+    transform = build('negatives', recipe.negatives)
+    criterion = build('loss', recipe.loss)
+    schedule = build('schedule', recipe.schedule, sparse=bool(recipe.model.get('sparse')))
+    folder = None if run_dir is None else RunFolder(run_dir)
+    if folder is not None and resume is not False:
+        _check_same(recipe, folder)
+    device = choose_device(device)
+    data = (_load(recipe) if data is None else data).to(device)
+    torch.manual_seed(recipe.seed)
+    model = make_model(recipe, data).to(device)
+    parameters = [*model.parameters()]
+    if isinstance(transform.mutation, torch.nn.Module):  # a learned mask
+        parameters += transform.mutation.to(device).parameters()
+    optimizer = build('optimizer', recipe.optimizer, params=parameters)
+    loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=transform, corrupt=recipe.corrupt,
+                           seed=recipe.seed)
+    if recipe.patience is not None and data.num_facts('valid') == 0:
+        raise RecipeError(f'patience: {recipe.patience} needs validation facts, and the data has none; leave it out')
+    trainer = Trainer(
+        model, criterion, loader, optimizer, num_steps=recipe.num_steps, schedule=schedule,
+        validate=None if data.num_facts('valid') == 0 else
+        lambda model: evaluate(model, data, split='valid', **recipe.validation),
+        evaluate_every=recipe.evaluate_every, patience=recipe.patience, checkpoint_every=recipe.checkpoint_every,
+        max_grad_norm=recipe.max_grad_norm, run_dir=run_dir, tensorboard=tensorboard, progress=progress,
+        name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}', recipe_hash=recipe.hash())
+    if folder is not None:
+        folder.prepare()
+        atomic_write(folder.recipe, lambda file: file.write(recipe.to_yaml().encode()))
+    result = trainer.fit(resume)
+    test = None
+    if data.num_facts('test') > 0:
+        test = evaluate(model, data, split='test', progress=progress, **recipe.evaluation)
+        if folder is not None:
+            folder.update_metrics({'test': test.to_dict()})
+    return RunResult(result, test, model, data)
+
+
+def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'best', data: Optional[KGData] = None,
+             device: Optional[str] = None) -> tuple[torch.nn.Module, KGData, Recipe]:
+    r"""Reads the model of a run folder, and the data it was trained on.
+
+    Args:
+        run_dir (str or Path): The run folder.
+        which (str, optional): :obj:`"best"` (on the validation facts) or :obj:`"last"`. (default: :obj:`"best"`; where
+            no validation took place, the last)
+        data (KGData, optional): The data, if it is loaded already. (default: what the run's recipe names)
+        device (str, optional): Where to load them to. (default: a GPU if there is one, else the CPU)
+
+    Raises:
+        RecipeError: If there is no run in the folder.
+        CheckpointError: If its checkpoint cannot be read or does not fit the data.
+    """
+    if which not in ('best', 'last'):
+        raise ArgumentError(f"which: expected 'best' or 'last', got {which!r}")
+    folder = RunFolder(run_dir)
+    recipe = recorded_recipe(folder)
+    if recipe is None:
+        raise RecipeError(f'there is no run in {folder.path}: expected a folder with recipe.yaml and last.pt, as '
+                          f'pyg-emu train writes it')
+    device = choose_device(device)
+    data = (_load(recipe) if data is None else data).to(device)
+    model = make_model(recipe, data)
+    load_weights(folder.best if which == 'best' and folder.best.exists() else folder.last, model)
+    return model.to(device).eval(), data, recipe
+
+
+def recorded_recipe(folder: RunFolder) -> Optional[Recipe]:
+    r"""The recipe of the run in a folder, or :obj:`None` if there is none."""
+    return load_recipe(folder.recipe) if folder.recipe.exists() else None
+
+
+def make_model(recipe: Recipe, data: KGData) -> torch.nn.Module:
+    r"""The recipe's model, in the data's size."""
+    model: torch.nn.Module = build('model', recipe.model, num_nodes=data.num_nodes, num_relations=data.num_relations)
+    return model
+
+
+def choose_device(device: Optional[str]) -> str:
+    r"""The device that was asked for, if it is there; without a wish, a GPU if there is one.
+
+    Raises:
+        ArgumentError: If it is not there.
+    """
+    if device is None:
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ArgumentError(f'device: {device!r} cannot be used here ({str(error).splitlines()[0]}); try '
+                            f"'cpu'") from error
+    return device
+
+
+def _load(recipe: Recipe) -> KGData:
+    if isinstance(recipe.dataset, str):
+        return load_dataset(recipe.dataset)
+    options = dict(recipe.dataset)
+    return load_dataset(options.pop('source'), **options)
+
+
+def _check_same(recipe: Recipe, folder: RunFolder) -> None:
+    recorded = recorded_recipe(folder) if folder.last.exists() else None
+    if recorded is not None and recorded.hash() != recipe.hash():
+        changed = '; '.join(differences(recipe, recorded))
+        raise RecipeError(f'{folder.path} holds a run with other settings ({changed}); choose another run folder, or '
+                          f'start over in this one')
