@@ -4,13 +4,18 @@ from __future__ import annotations
 from pyg_emu.ops.backend import last_backend, use_backend
 from pyg_emu.ops.emu_score import EMUScores, emu_score
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
+from pyg_emu.ops.rank_counts import RankCounts, rank_counts, rank_from_scores, score_entities
 
 __all__ = [
     'EMUScores',
     'MaskPlan',
     'MixPlan',
     'Plan',
+    'RankCounts',
     'emu_score',
     'last_backend',
+    'rank_counts',
+    'rank_from_scores',
+    'score_entities',
     'use_backend',
 ]

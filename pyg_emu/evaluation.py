@@ -1,0 +1,249 @@
+r"""Filtered ranking of heads and tails, in blocks of bounded memory."""
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Literal, Optional, Sequence, Union
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pyg_emu.contract import Scorer
+from pyg_emu.data import KGData
+from pyg_emu.errors import ArgumentError, DataError, DivergenceError
+from pyg_emu.index import FactIndex
+from pyg_emu.metrics import TIES, Metrics, Ranks, Tie, relation_kinds
+from pyg_emu.ops.rank_counts import NaNScoreError, RankCounts, default_block_size, rank_counts, rank_from_scores
+
+SideName = Literal['tail', 'head']
+#: Scores :obj:`(B, num_nodes)` of all entities, given the known entities :obj:`(B,)`, the relations :obj:`(B,)` and the
+#: side (:obj:`"tail"` or :obj:`"head"`) that is to be predicted.
+ScoreFunction = Callable[[Tensor, Tensor, SideName], Tensor]
+
+# Queries at a time for a score function, whose own memory is unknown.
+_MAX_FUNCTION_BATCH = 128
+
+
+def evaluate(
+    model: Union[Scorer, torch.nn.Module, ScoreFunction],
+    data: KGData,
+    split: Literal['train', 'valid', 'test'] = 'test',
+    *,
+    batch_size: Optional[int] = None,
+    tie: Tie = 'realistic',
+    sides: Sequence[SideName] = ('tail', 'head'),
+    ks: Sequence[int] = (1, 3, 10),
+    filter_splits: Union[None, str, Sequence[str]] = 'all',
+    max_triples: Optional[int] = None,
+    seed: int = 0,
+    num_negatives: Optional[int] = None,
+    progress: bool = False,
+    backend: Optional[str] = None,
+) -> Metrics:
+    r"""Ranks the true tail of each fact among all entities for :math:`(h, r, ?)`, and the true head for
+    :math:`(?, r, t)`.
+
+    In the filtered setting (the default) other answers that are facts do not compete. Facts that ask the same question
+    are answered with one row of scores. The model runs in evaluation mode without gradients, and gets its mode back.
+
+    .. code-block:: python
+
+        metrics = evaluate(model, data, split='test')
+        print(metrics)
+        metrics['mrr'], metrics['tail.hits@10'], metrics['1-N.mrr']
+
+    Args:
+        model (Scorer or torch.nn.Module or callable): A :class:`~pyg_emu.contract.Scorer`, one of PyG's own KGE layers,
+            or a function :obj:`(known, rel_type, side) -> scores` that returns the scores :obj:`(B, num_nodes)` of all
+            entities.
+        data (KGData): The facts, on the model's device.
+        split (str): The facts to be ranked: :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`. (default: :obj:`"test"`)
+        batch_size (int, optional): Questions whose scores are held at a time; the result does not depend on it.
+            (default: :obj:`None`, as many as fit into 64 MiB)
+        tie (str): What rank a target has among entities of exactly its score: the :obj:`"optimistic"` or the
+            :obj:`"pessimistic"` end, or their mean (:obj:`"realistic"`). (default: :obj:`"realistic"`)
+        sides (tuple of str): The sides that are predicted. (default: :obj:`("tail", "head")`)
+        ks (tuple of int): The :math:`k` of Hits@k. (default: :obj:`(1, 3, 10)`)
+        filter_splits (str or tuple of str, optional): The facts that do not compete: :obj:`"all"` (train, valid and
+            test), one split or several, or :obj:`None` for the unfiltered setting. (default: :obj:`"all"`)
+        max_triples (int, optional): Rank a random subset of at most that many facts. (default: :obj:`None`, all)
+        seed (int): Seed of the subset. (default: :obj:`0`)
+        num_negatives (int, optional): Adds the expected Hits@10 against that many random negatives, see
+            :func:`~pyg_emu.metrics.expected_hits`. (default: :obj:`None`)
+        progress (bool): Whether to show a progress bar. (default: :obj:`False`)
+        backend (str, optional): The backend of :func:`~pyg_emu.ops.rank_counts`. (default: :obj:`None`, by device)
+
+    Raises:
+        ArgumentError: If an argument is out of its domain, or the model's sizes do not fit the data.
+        DataError: If the split has no facts.
+        DivergenceError: If a score is NaN; names the question.
+    """
+    _check_arguments(tie, sides, batch_size, max_triples)
+    if split not in ('train', 'valid', 'test'):
+        raise ArgumentError(f"split: expected 'train', 'valid' or 'test', got {split!r}")
+    facts = data.facts(split)
+    if facts.size(0) == 0:
+        raise DataError(f'split {split!r} has no facts to rank')
+    if max_triples is not None and max_triples < facts.size(0):
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randperm(facts.size(0), generator=generator)[:max_triples].sort().values
+        facts = facts[chosen.to(facts.device)]
+    known_facts = filter_index(data, filter_splits)
+
+    bar = tqdm(total=len(sides) * facts.size(0), desc='ranking', disable=not progress)
+    with evaluating(model), torch.no_grad(), bar:
+        rank, block_size = _make_ranker(model, data, batch_size, backend)
+        ranks: dict[str, Ranks] = {side: _rank_side(rank, block_size, facts, side, known_facts, data, bar.update)
+                                   for side in sides}
+    kinds = relation_kinds(data.facts('train'), data.num_relations)[facts[:, 1]]
+    filtered = filter_splits if isinstance(filter_splits, str) else ' + '.join(filter_splits or ()) or 'nothing'
+    return Metrics(ranks, tie, ks, kinds, num_negatives,
+                   info={'split': split, 'triples': facts.size(0), 'filtered by': filtered})
+
+
+def filter_index(data: KGData, splits: Union[None, str, Sequence[str]]) -> Optional[FactIndex]:
+    r"""The index of the facts of some splits.
+
+    Args:
+        data (KGData): The facts.
+        splits (str or tuple of str, optional): :obj:`"all"`, one split, several, or :obj:`None` for none.
+    """
+    if splits is None or isinstance(splits, str):
+        return None if splits is None else data.fact_index(splits)  # type: ignore[arg-type]
+    chosen = set(splits)
+    if chosen == {'train', 'valid', 'test'} or 'all' in chosen:
+        return data.fact_index('all')
+    if len(chosen) <= 1:
+        return data.fact_index(chosen.pop()) if chosen else None  # type: ignore[arg-type]
+    # A mixture is asked for rarely: it is built here rather than kept beside the indices that all share.
+    parts = [data.facts(part) for part in sorted(chosen)]  # type: ignore[arg-type]
+    return FactIndex(torch.cat(parts), data.num_nodes or 0, data.num_relations)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    r"""Puts the module behind :obj:`model` (a module, a view of one, or a bound method of one) into evaluation mode,
+    and every one of its submodules back into the mode it had.
+    """
+    holders = (model, getattr(model, 'model', None), getattr(model, '__self__', None))
+    module = next((holder for holder in holders if isinstance(holder, torch.nn.Module)), None)
+    modes = [] if module is None else [(part, part.training) for part in module.modules()]
+    try:
+        if module is not None:
+            module.eval()
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def check_sizes(model: Any, data: KGData) -> None:
+    r"""Refuses a model whose entities or relations are not those of :obj:`data`. Room for inverse relations is no
+    misfit.
+
+    Raises:
+        ArgumentError: If they are not.
+    """
+    num_nodes, num_relations = getattr(model, 'num_nodes', None), getattr(model, 'num_relations', None)
+    if isinstance(num_nodes, int) and num_nodes != data.num_nodes:
+        raise ArgumentError(f'model: it has {num_nodes} entities, the data has {data.num_nodes}; make it with '
+                            f'num_nodes={data.num_nodes}')
+    if isinstance(num_relations, int) and num_relations not in (data.num_relations, 2 * data.num_relations):
+        raise ArgumentError(f'model: it has {num_relations} relations, the data has {data.num_relations}; make it with '
+                            f'num_relations={data.num_relations}')
+
+
+def scorer_of(model: Any) -> Optional[Scorer]:
+    r"""The scorer that :obj:`model` is or can be seen as; :obj:`None` for a score function.
+
+    Raises:
+        ArgumentError: If it is neither.
+    """
+    from pyg_emu.adapters import as_scorer
+
+    if isinstance(model, (Scorer, torch.nn.Module)) or not callable(model):
+        return as_scorer(model)
+    return None
+
+
+# A filter, as `ptr` and `index` of a `Ragged`, or none.
+_Filter = tuple[Optional[Tensor], Optional[Tensor]]
+# Ranks one block of questions: known entities and relations (U,), side, the question (B,) of each target (B,), and what
+# does not compete.
+_Ranker = Callable[[Tensor, Tensor, SideName, Tensor, Tensor, _Filter], RankCounts]
+
+
+def _make_ranker(model: Any, data: KGData, batch_size: Optional[int], backend: Optional[str]) -> tuple[_Ranker, int]:
+    r"""How to rank a block of questions, and how many make a block."""
+    num_nodes = data.num_nodes or 0
+    scorer = scorer_of(model)
+    check_sizes(model if scorer is None else scorer, data)
+
+    if scorer is None:
+        def rank_by_function(known: Tensor, rel_type: Tensor, side: SideName, row: Tensor, target: Tensor,
+                             known_answers: _Filter) -> RankCounts:
+            scores = model(known, rel_type, side)
+            if not isinstance(scores, Tensor) or tuple(scores.shape) != (known.numel(), num_nodes):
+                shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+                raise ArgumentError(f'model: expected scores of shape {(known.numel(), num_nodes)}, got {shape}')
+            return rank_from_scores(scores, target, *known_answers, row=row, backend=backend)
+
+        return rank_by_function, batch_size or min(_MAX_FUNCTION_BATCH, default_block_size(num_nodes, 4))
+
+    # Once for all questions: an encoder's entity table is not free.
+    table, interaction, query = scorer.entity_table(), scorer.interaction, scorer.query
+    if table.device != data.device:
+        raise ArgumentError(f'data: it is on {data.device}, the model on {table.device}; move it with '
+                            f'data.to({str(table.device)!r})')
+
+    def rank_by_query(known: Tensor, rel_type: Tensor, side: SideName, row: Tensor, target: Tensor,
+                      known_answers: _Filter) -> RankCounts:
+        return rank_counts(query(known, rel_type, side), table, target, *known_answers, interaction=interaction,
+                           row=row, block_size=known.numel(), backend=backend)
+
+    return rank_by_query, batch_size or default_block_size(num_nodes, table.element_size())
+
+
+def _rank_side(rank: _Ranker, block_size: int, facts: Tensor, side: SideName, index: Optional[FactIndex], data: KGData,
+               advance: Callable[[int], Any]) -> Ranks:
+    head, relation, tail = facts.unbind(1)
+    known, target = (head, tail) if side == 'tail' else (tail, head)
+    # Facts with the same known entity and relation ask the same question: they stand together, and it is asked once.
+    questions, which = torch.unique(known * data.num_relations + relation, return_inverse=True)
+    row, order = which.sort(stable=True)
+    target = target[order]
+    starts = torch.arange(0, questions.numel() + block_size, block_size, device=row.device).clamp(max=questions.numel())
+    bounds = torch.searchsorted(row, starts).tolist()
+
+    blocks = []
+    for number, block in enumerate(questions.split(block_size)):
+        entity, rel_type = torch.div(block, data.num_relations, rounding_mode='floor'), block % data.num_relations
+        own = slice(bounds[number], bounds[number + 1])
+        answers = (None, None) if index is None else index.known(entity, rel_type, side)
+        try:
+            blocks.append(rank(entity, rel_type, side, row[own] - number * block_size, target[own], answers))
+        except NaNScoreError as error:
+            question = question_name(data, entity, rel_type, side, error.query)
+            raise DivergenceError(f'the scores for {question} hold NaN, which cannot be ranked') from error
+        advance(own.stop - own.start)
+    counts = (torch.empty_like(target).index_copy_(0, order, torch.cat(column)) for column in zip(*blocks))
+    return Ranks(*counts)
+
+
+def question_name(data: KGData, known: Tensor, rel_type: Tensor, side: SideName, row: int) -> str:
+    r"""The question in :obj:`row` in words, by labels where there are some."""
+    entity, relation = int(known[row]), int(rel_type[row])
+    name = repr(data.entity_labels[entity]) if data.entity_labels is not None else f'entity {entity}'
+    verb = repr(data.relation_labels[relation]) if data.relation_labels is not None else f'relation {relation}'
+    return f'({name}, {verb}, ?)' if side == 'tail' else f'(?, {verb}, {name})'
+
+
+def _check_arguments(tie: str, sides: Sequence[SideName], batch_size: Optional[int],
+                     max_triples: Optional[int]) -> None:
+    if tie not in TIES:
+        raise ArgumentError(f'tie: expected one of {", ".join(map(repr, TIES))}, got {tie!r}')
+    if isinstance(sides, str) or len(sides) == 0 or not set(sides) <= {'tail', 'head'} or len(set(sides)) != len(sides):
+        raise ArgumentError(f"sides: expected 'tail', 'head' or both in a tuple, got {sides!r}")
+    for name, value in (('batch_size', batch_size), ('max_triples', max_triples)):
+        if value is not None and value < 1:
+            raise ArgumentError(f'{name}: expected at least one, got {value}')

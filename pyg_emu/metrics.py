@@ -1,0 +1,266 @@
+r"""Ranks under a stated tie policy, and what is read off them: for both sides, for each, and by kind of relation."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Iterable, Literal, Mapping, Optional, Sequence, Union
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pyg_emu.errors import ArgumentError, DataError
+
+Tie = Literal['realistic', 'optimistic', 'pessimistic']
+TIES = ('realistic', 'optimistic', 'pessimistic')
+
+#: Kinds of relations, by the ids that :func:`relation_kinds` gives them.
+RELATION_KINDS = ('1-1', '1-N', 'N-1', 'N-N')
+# What Bordes et al. (2013) call many: more than this many on average.
+_MANY = 1.5
+
+
+@dataclass(frozen=True)
+class Ranks:
+    r"""The ranks of some targets, beginning at one.
+
+    Args:
+        greater (torch.Tensor): Number of competitors that score higher. shape: :obj:`(B,)`, int64.
+        equal (torch.Tensor): Number of competitors that score exactly as high. shape: :obj:`(B,)`, int64.
+        candidates (torch.Tensor): Number of competitors. shape: :obj:`(B,)`, int64.
+    """
+    greater: Tensor
+    equal: Tensor
+    candidates: Tensor
+
+    @property
+    def optimistic(self) -> Tensor:
+        r"""The rank if the target comes first among those that tie with it."""
+        return self.greater + 1
+
+    @property
+    def pessimistic(self) -> Tensor:
+        r"""The rank if the target comes last among those that tie with it."""
+        return self.greater + self.equal + 1
+
+    @property
+    def realistic(self) -> Tensor:
+        r"""The mean of the two: the expected rank if ties are broken at random. dtype: float64."""
+        return self.greater + self.equal.double() / 2 + 1
+
+    def of(self, tie: Tie) -> Tensor:
+        r"""The ranks under a tie policy, in float64.
+
+        Raises:
+            ArgumentError: If there is no such policy.
+        """
+        if tie not in TIES:
+            raise ArgumentError(f'tie: expected one of {", ".join(map(repr, TIES))}, got {tie!r}')
+        return getattr(self, tie).double()
+
+    def select(self, index: Tensor) -> Ranks:
+        r"""The ranks at :obj:`index` (ids or a boolean mask)."""
+        return Ranks(self.greater[index], self.equal[index], self.candidates[index])
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Ranks]) -> Ranks:
+        r"""Joins ranks one after the other."""
+        columns = zip(*((part.greater, part.equal, part.candidates) for part in parts))
+        return cls(*(torch.cat(column) for column in columns))
+
+    def __len__(self) -> int:
+        return self.greater.numel()
+
+
+class Metrics(Mapping[str, Any]):
+    r"""What an evaluation came to. Prints as a table; reads as a mapping.
+
+    .. code-block:: python
+
+        metrics['mrr'], metrics['hits@10']    # both sides
+        metrics['tail.mrr']                   # triples whose tail was predicted
+        metrics['1-N.mrr'], metrics['1-N.head.hits@10']  # by kind of relation, see relation_kinds()
+
+    The names are
+
+    * :obj:`"mrr"`: mean reciprocal rank;
+    * :obj:`"mr"`: mean rank;
+    * :obj:`"hits@k"`: share of ranks of at most :math:`k`, for each of :obj:`ks`;
+    * :obj:`"ndcg@k"`: normalised discounted cumulative gain with the target as the one relevant answer: the mean of
+      :math:`1 / \log_2(1 + \mathrm{rank})` where the rank is at most :math:`k`, and of zero elsewhere, for the largest
+      of
+      :obj:`ks`;
+    * :obj:`"amri"`: adjusted mean rank index, `"On the Ambiguity of Rank-Based Evaluation"
+      <https://arxiv.org/abs/2002.06914>`_: :math:`1 - (\mathrm{MR} - 1) / \mathbb{E}[\mathrm{MR} -
+      1]`, the expectation being that of random scores. One is perfect, zero is random.
+      NaN where no target has a competitor;
+    * :obj:`"hits@10 (50 negatives)"`: see :func:`expected_hits`; only where :obj:`num_negatives` is given;
+    * :obj:`"count"`: number of ranks.
+
+    A group without a single rank does not appear.
+
+    Args:
+        ranks (dict): For each predicted side (:obj:`"tail"`, :obj:`"head"`), the :class:`Ranks` of all triples.
+        tie (str): The tie policy: :obj:`"realistic"`, :obj:`"optimistic"` or :obj:`"pessimistic"`.
+            (default: :obj:`"realistic"`)
+        ks (tuple of int): The :math:`k` of Hits@k. (default: :obj:`(1, 3, 10)`)
+        kinds (torch.Tensor, optional): The kind of each triple's relation, a position in :obj:`RELATION_KINDS`, or -1.
+            (default: :obj:`None`, no breakdown by kind) shape: :obj:`(B,)`.
+        num_negatives (int, optional): If given, adds the expected Hits@10 against that many random negatives.
+            (default: :obj:`None`)
+        info (dict, optional): What was evaluated and how, for the title: plain values. (default: :obj:`None`)
+
+    Raises:
+        ArgumentError: If an argument is out of its domain.
+        DataError: If there are no ranks.
+    """
+    def __init__(self, ranks: Mapping[str, Ranks], tie: Tie = 'realistic', ks: Sequence[int] = (1, 3, 10),
+                 kinds: Optional[Tensor] = None, num_negatives: Optional[int] = None,
+                 info: Optional[Mapping[str, Any]] = None) -> None:
+        if len(ks) == 0 or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in ks):
+            raise ArgumentError(f'ks: expected one or more positive integers, got {ks!r}')
+        if not any(len(part) for part in ranks.values()):
+            raise DataError('ranks: there is nothing to average over')
+        #: The ranks of all triples, by side.
+        self.ranks = dict(ranks)
+        #: The tie policy.
+        self.tie = tie
+        #: What was evaluated and how.
+        self.info = dict(info or {})
+        #: The metrics of each group, by name: ``"both"``, the sides, the kinds of relations.
+        self.groups: dict[str, dict[str, float]] = {}
+        for group, part in _groups(ranks, kinds):
+            if len(part) > 0:
+                self.groups[group] = _summarise(part, tie, sorted(set(ks)), num_negatives)
+
+    def __getitem__(self, name: str) -> Any:
+        group, _, metric = name.rpartition('.')
+        values = self.groups.get(group or 'both', {})
+        if metric not in values:
+            raise KeyError(f'no metric {name!r}; groups: {", ".join(self.groups)}; '
+                           f'metrics: {", ".join(self.groups["both"])}')
+        return values[metric]
+
+    def __iter__(self) -> Any:
+        return iter(self.groups['both'])
+
+    def __len__(self) -> int:
+        return len(self.groups['both'])
+
+    def to_dict(self) -> dict[str, Any]:
+        r"""Everything as plain values for JSON: the metrics of both sides by name, a dictionary for each other group,
+        and under :obj:`"info"` what was evaluated. What is undefined (NaN) is :obj:`None`.
+        """
+        groups = {group: {name: None if isinstance(value, float) and math.isnan(value) else value
+                          for name, value in values.items()} for group, values in self.groups.items()}
+        return {**groups.pop('both'), **groups, 'info': {**self.info, 'tie': self.tie}}
+
+    def to_frame(self) -> pd.DataFrame:
+        r"""A :class:`pandas.DataFrame` with a row for each group and a column for each metric."""
+        frame = pd.DataFrame.from_dict(self.groups, orient='index')
+        return frame.astype({'count': int})
+
+    def __str__(self) -> str:
+        title = ', '.join([*(f'{key}: {value}' for key, value in self.info.items()), f'ties: {self.tie}'])
+        frame = self.to_frame()
+        order = [name for name in ('both', 'tail', 'head') if name in frame.index]
+        sides, kinds = frame.loc[order], frame.drop(index=order)
+        parts = [title, _render(sides.T)]
+        if len(kinds) > 0:
+            parts += ['by kind of relation (1-1, 1-N, N-1, N-N) and predicted side', _render(kinds)]
+        return '\n'.join(parts)
+
+    __repr__ = __str__
+
+
+def relation_kinds(facts: Tensor, num_relations: int) -> Tensor:
+    r"""The kind of each relation, as in `"Translating Embeddings for Modeling Multi-relational Data"
+    <https://papers.nips.cc/paper/5071>`_ (Bordes et al., 2013, Section 4.2): with the
+    mean number of tails per head (tph) and of heads per tail (hpt), a side is "many" (N) from 1.5 on and "one" (1)
+    below. 1-N: hpt < 1.5 <= tph.
+
+    Args:
+        facts (torch.Tensor): The training facts. Duplicates count once. shape: :obj:`(F, 3)`, int64.
+        num_relations (int): Number of relations :math:`R`.
+
+    Returns:
+        Positions in :obj:`RELATION_KINDS`; -1 for a relation without facts. shape: :obj:`(R,)`, int64.
+    """
+    if facts.numel() == 0:
+        return torch.full((num_relations,), -1, dtype=torch.int64, device=facts.device)
+    size = int(facts[:, ::2].max()) + 1
+    head, relation, tail = facts.unbind(1)
+    by_head = torch.unique((relation * size + head) * size + tail)
+    pairs = torch.unique_consecutive(torch.div(by_head, size, rounding_mode='floor'))
+    by_tail = torch.unique(relation * size + tail)
+    count, heads, tails = (torch.bincount(torch.div(key, divisor, rounding_mode='floor'), minlength=num_relations)
+                           for key, divisor in ((by_head, size * size), (pairs, size), (by_tail, size)))
+    many_tails, many_heads = count >= _MANY * heads, count >= _MANY * tails
+    return torch.where(count > 0, 2 * many_heads.long() + many_tails.long(), -1)
+
+
+def expected_hits(rank: Tensor, num_candidates: Union[int, Tensor], k: int = 10, num_negatives: int = 50) -> Tensor:
+    r"""The probability that a target stays among the first :math:`k` of :math:`n` entities: itself and :math:`n - 1`
+    others drawn uniformly with replacement from its competitors,
+
+    .. math::
+        \sum_{i < k} \binom{n - 1}{i} p^i (1 - p)^{n - 1 - i}, \qquad p = \frac{\mathrm{rank} - 1}{\mathrm{candidates}}.
+
+    It is what papers on inductive link prediction report as "Hits@10 against 50 negatives", without the noise of one
+    draw; that the published figure counts the target among the 50 is kept, so that numbers compare.
+
+    Args:
+        rank (torch.Tensor): The ranks among all competitors. shape: :obj:`(B,)`.
+        num_candidates (int or torch.Tensor): Number of competitors of each target. shape: :obj:`(B,)`.
+        k (int): :math:`k`. (default: :obj:`10`)
+        num_negatives (int): :math:`n`. (default: :obj:`50`)
+
+    :rtype: :class:`torch.Tensor` of shape :obj:`(B,)`, float64.
+
+    Raises:
+        ArgumentError: If :obj:`k` or :obj:`num_negatives` is not positive, or a rank is out of range.
+    """
+    if k < 1 or num_negatives < 1:
+        raise ArgumentError(f'k, num_negatives: expected positive integers, got {k}, {num_negatives}')
+    candidates = torch.as_tensor(num_candidates, device=rank.device).double()
+    # Without a competitor the target comes first.
+    p = (rank.double() - 1) / candidates.clamp(min=1)
+    if bool((p < 0).any()) or bool((p > 1).any()):
+        raise ArgumentError('rank: expected ranks between 1 and the number of competitors plus one')
+    draws = num_negatives - 1
+    terms = [math.comb(draws, i) * p**i * (1 - p)**(draws - i) for i in range(min(k, draws + 1))]
+    return torch.stack(terms).sum(0)
+
+
+def _groups(ranks: Mapping[str, Ranks], kinds: Optional[Tensor]) -> Iterable[tuple[str, Ranks]]:
+    yield 'both', Ranks.concatenate(ranks.values())
+    yield from ranks.items()
+    for number, kind in enumerate(RELATION_KINDS if kinds is not None else ()):
+        assert kinds is not None
+        members = kinds == number
+        parts = {side: part.select(members) for side, part in ranks.items()}
+        yield kind, Ranks.concatenate(parts.values())
+        for side, part in parts.items():
+            yield f'{kind}.{side}', part
+
+
+def _summarise(ranks: Ranks, tie: Tie, ks: Sequence[int], num_negatives: Optional[int]) -> dict[str, float]:
+    rank = ranks.of(tie)
+    values = {'mrr': rank.reciprocal().mean(), 'mr': rank.mean()}
+    values |= {f'hits@{k}': (rank <= k).double().mean() for k in ks}
+    values[f'ndcg@{ks[-1]}'] = torch.where(rank <= ks[-1], 1 / torch.log2(1 + rank), 0.0).mean()
+    # A random rank is as likely one as the last, so that it beats half of the competitors.
+    values['amri'] = 1 - (rank - 1).sum() / (ranks.candidates.double() / 2).sum()
+    if num_negatives is not None:
+        values[f'hits@10 ({num_negatives} negatives)'] = expected_hits(rank, ranks.candidates, 10, num_negatives).mean()
+    return {**{name: float(value) for name, value in values.items()}, 'count': len(ranks)}
+
+
+def _render(frame: pd.DataFrame) -> str:
+    def show(name: str, value: float) -> str:
+        return f'{int(value):,}' if name == 'count' else f'{value:,.1f}' if name == 'mr' else f'{value:.4f}'
+
+    across = 'count' in frame.index
+    rows = frame.T if across else frame
+    text = pd.DataFrame({name: [show(str(name), value) for value in rows[name]] for name in rows}, index=rows.index)
+    return (text.T if across else text).to_string()
