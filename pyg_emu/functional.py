@@ -121,12 +121,12 @@ def _negative_weights(negative: Tensor, mask: Optional[Tensor], temperature: Opt
 
 
 class _SoftLabelCrossEntropy(torch.autograd.Function):
-    r"""Rows :obj:`(B,)` of :math:`-\sum_k y_k \log \mathrm{softmax}(s)_k` with label :math:`y_0` for the positive
-    and one label :math:`y` for all negatives of a row (each a float, or a tensor of shape :obj:`(B,)`).
+    r"""Rows :obj:`(B,)` of :math:`-\sum_k y_k \log \mathrm{softmax}(s)_k` with label :math:`y_0` for the positive and one
+    label :math:`y` for all negatives of a row (each a float, or a tensor of shape :obj:`(B,)`).
 
-    As :math:`\sum_k y_k (\mathrm{lse} - s_k)` it needs neither the joined scores nor their logarithmic softmax.
-    Scores are taken relative to the row's largest, which makes every term non-negative: nothing large cancels. The
-    gradient reuses the exponentials; autograd's own would take twice the passes over :obj:`(B, N)`.
+    With :math:`S^\pm` the logarithmic sums of exponentials of all scores, and :math:`S^-` of the negatives alone, this is
+    :math:`y_0 (S^\pm - s^+) + y \sum_k (S^\pm - s^-_k)`: non-negative terms in which nothing large cancels. Negatives are
+    never copied next to their positive, and one tensor of their size, their softmax, is kept for the gradient.
     """
     @staticmethod
     def forward(
@@ -138,33 +138,33 @@ class _SoftLabelCrossEntropy(torch.autograd.Function):
         mask: Optional[Tensor],
     ) -> Tensor:
         smooth = isinstance(negative_label, Tensor) or negative_label != 0.0
-        if mask is not None:
-            negative = negative.masked_fill(~mask, -torch.inf)
-        top = torch.maximum(negative.amax(1), positive)
-        lead = positive - top
-        shifted = negative - top.unsqueeze(1)
-        total: Union[float, Tensor] = positive_label
-        smoothed: Union[float, Tensor] = 0.0
+        lowest = torch.finfo(negative.dtype).min
+        scores = negative if mask is None else negative.masked_fill(~mask, lowest)
+        softmax = scores.softmax(1)
+        top = scores.amax(1)
+        negative_sum = top - softmax.amax(1).log()
+        total_sum = torch.logaddexp(positive, negative_sum)
+        rows = positive_label * (total_sum - positive)
+        count: Union[int, Tensor] = negative.size(1)
         if smooth:
-            counted = shifted if mask is None else shifted.masked_fill(~mask, 0.0)
-            smoothed = negative_label * counted.sum(1)
-            total = positive_label + negative_label * (negative.size(1) if mask is None else mask.sum(1))
-        exponential = shifted.exp_()
-        lead_exponential = lead.exp()
-        partition = exponential.sum(1) + lead_exponential
-        ctx.save_for_backward(exponential, lead_exponential, partition, mask)
-        ctx.labels = positive_label, negative_label, total, smooth
-        return total * partition.log() - positive_label * lead - smoothed
+            # Against the row's largest score, so that an offset common to all of them costs no digits.
+            distance = top.unsqueeze(1) - scores
+            if mask is not None:
+                distance, count = distance.masked_fill_(~mask, 0.0), mask.sum(1)
+            rows = rows + negative_label * (count * (total_sum - top) + distance.sum(1))
+        ctx.save_for_backward(softmax, (negative_sum - total_sum).exp(), (positive - total_sum).exp(), mask)
+        ctx.labels = positive_label, negative_label, positive_label + negative_label * count, smooth
+        return rows
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        exponential, lead_exponential, partition, mask = ctx.saved_tensors
-        positive_label, negative_label, total, smooth = ctx.labels
-        scale = grad * total / partition
-        grad_positive = scale * lead_exponential - grad * positive_label
-        grad_negative = exponential * scale.unsqueeze(1)
+        softmax, negative_share, positive_share, mask = ctx.saved_tensors
+        positive_label, negative_label, total_label, smooth = ctx.labels
+        grad_positive = grad * (total_label * positive_share - positive_label)
+        grad_negative = softmax * (grad * total_label * negative_share).unsqueeze(1)
         if smooth:
-            pull = (grad * negative_label).unsqueeze(1)
-            grad_negative.sub_(pull if mask is None else pull * mask)
+            grad_negative.sub_((grad * negative_label).unsqueeze(1))
+            if mask is not None:
+                grad_negative.masked_fill_(~mask, 0.0)
         return grad_positive, grad_negative, None, None, None
