@@ -121,12 +121,13 @@ def _negative_weights(negative: Tensor, mask: Optional[Tensor], temperature: Opt
 
 
 class _SoftLabelCrossEntropy(torch.autograd.Function):
-    r"""Rows :obj:`(B,)` of :math:`-\sum_k y_k \log \mathrm{softmax}(s)_k` with label :math:`y_0` for the positive and one
-    label :math:`y` for all negatives of a row (each a float, or a tensor of shape :obj:`(B,)`).
+    r"""Rows :obj:`(B,)` of :math:`-\sum_k y_k \log \mathrm{softmax}(s)_k` with label :math:`y_0` for the positive
+    and one label :math:`y` for all negatives of a row (each a float, or a tensor of shape :obj:`(B,)`).
 
-    With :math:`S^\pm` the logarithmic sums of exponentials of all scores, and :math:`S^-` of the negatives alone, this is
-    :math:`y_0 (S^\pm - s^+) + y \sum_k (S^\pm - s^-_k)`: non-negative terms in which nothing large cancels. Negatives are
-    never copied next to their positive, and one tensor of their size, their softmax, is kept for the gradient.
+    With :math:`S^\pm` the logarithmic sums of exponentials of all scores, and :math:`S^-` of the negatives alone,
+    this is :math:`y_0 (S^\pm - s^+) + y \sum_k (S^\pm - s^-_k)`: non-negative terms in which nothing large cancels.
+    Negatives are never copied next to their positive, and one tensor of their size, their softmax, is kept for the
+    gradient.
     """
     @staticmethod
     def forward(
