@@ -172,12 +172,6 @@ class KGData(Data):
 
     # Copies and moves ########################################################
 
-    def __copy__(self) -> Self:
-        out = super().__copy__()
-        # The entries never change once built and may be shared; which of them are valid is each object's own matter.
-        out.__dict__['_cache'] = dict(self.__dict__['_cache'])
-        return out
-
     def __deepcopy__(self, memo: Optional[dict[int, Any]]) -> Self:
         out = self.__class__.__new__(self.__class__)
         for key, value in self.__getstate__().items():
@@ -302,6 +296,7 @@ class KGData(Data):
         stamp = self._current_stamp()
         held = self.__dict__['_stamp']
         if held is None or not held.matches(stamp):
+            # A new dictionary, not a cleared one: unchanged shallow copies share the old one, with all that they build.
             self.__dict__.update(_cache={}, _stamp=stamp)
         return self.__dict__['_cache']
 

@@ -261,13 +261,15 @@ class FactIndex:
             size = 1 << (8 * self.keys.numel()).bit_length()
             self._filter = torch.zeros(size, dtype=torch.bool, device=self.device)
             self._filter[self._slot(self.keys, size)] = True
-        found = self._filter[self._slot(key, self._filter.numel())]
-        found[found.clone()] = self._bisect(key[found])
-        return found
+        flat = key.reshape(-1)
+        found = self._filter.index_select(0, self._slot(flat, self._filter.numel()))
+        place = found.nonzero().squeeze(1)
+        found.index_copy_(0, place, self._bisect(flat.index_select(0, place)))
+        return found.view(key.shape)
 
     def _bisect(self, key: Tensor) -> Tensor:
         place = torch.searchsorted(self.keys, key).clamp_(max=self.keys.numel() - 1)
-        return self.keys[place] == key
+        return self.keys.index_select(0, place.view(-1)).view(key.shape) == key
 
     @staticmethod
     def _slot(key: Tensor, size: int) -> Tensor:

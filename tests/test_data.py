@@ -97,6 +97,7 @@ def test_is_a_pyg_data() -> None:
 def test_inverse_relations() -> None:
     data = make_data()
     index = data.fact_index('all')
+    assert data.edges_by('relation').ptr.tolist() == [0, 2, 3]
     both = data.with_inverse_relations()
     assert both.edge_index.tolist() == [[0, 0, 1, 1, 2, 2], [1, 2, 2, 0, 0, 1]]
     assert both.edge_type is not None and both.edge_type.tolist() == [0, 0, 1, 2, 2, 3]
@@ -188,14 +189,19 @@ def test_copies_share_indices_only_while_unchanged() -> None:
     index = data.fact_index('train')
     shallow = copy.copy(data)
     assert shallow.fact_index('train') is index
+    assert shallow.edges_by('target') is data.edges_by('target')  # whoever builds it
     assign(shallow)
     assert shallow.fact_index('train').contains(*torch.tensor([0, 1, 1])).item()
     assert data.fact_index('train') is index
-    # An index built by a copy later on is not seen by the other, which may have changed in the meantime.
+    # A change of the original is not seen by the copy, and what the copy then builds not by the original.
     other = copy.copy(data)
     assign(data)
-    other.fact_index('all')
-    assert data.fact_index('all') is not other.fact_index('all')
+    assert not other.fact_index('all').contains(*torch.tensor([0, 1, 1])).item()
+    assert data.fact_index('all').contains(*torch.tensor([0, 1, 1])).item()
+    # A write into a tensor that both hold is seen by both.
+    third = copy.copy(other)
+    write(other)
+    assert third.fact_index('all').contains(*torch.tensor([0, 1, 1])).item()
 
 
 @pytest.mark.parametrize('duplicate', [copy.deepcopy, lambda data: data.clone(), through_file,

@@ -72,11 +72,12 @@ class UniformSampler(BaseSampler):
         known, relation, tails = batch.known_index, batch.rel_type, batch.corrupts_tail
         shape = (known.numel(), num_negatives)
         entity = torch.randint(index.num_nodes, shape, generator=generator, device=known.device)
-        row, column = index.is_known(entity, known, relation, tails).nonzero(as_tuple=True)
+        slot = index.is_known(entity, known, relation, tails).view(-1).nonzero().squeeze(1)
+        row = torch.div(slot, num_negatives, rounding_mode='floor')
         known, relation, tails = known[row], relation[row], tails[row]
         num_left = index.num_nodes - index.count(known, relation, tails)
         rank = _random_below(num_left.unsqueeze(1), generator)
-        entity[row, column] = index.unknown(rank, known, relation, tails).squeeze(1)
+        entity.view(-1).index_copy_(0, slot, index.unknown(rank, known, relation, tails).squeeze(1))
         return entity
 
     def __repr__(self) -> str:
