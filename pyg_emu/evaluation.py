@@ -166,6 +166,32 @@ def scorer_of(model: Any) -> Optional[Scorer]:
     return None
 
 
+def scores_of(model: ScoreFunction, known: Tensor, rel_type: Tensor, side: SideName, num_nodes: int) -> Tensor:
+    r"""What a score function returns, its shape checked.
+
+    Raises:
+        ArgumentError: If it is not :obj:`(B, num_nodes)`.
+    """
+    scores = model(known, rel_type, side)
+    if not isinstance(scores, Tensor) or tuple(scores.shape) != (known.numel(), num_nodes):
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise ArgumentError(f'model: expected scores of shape {(known.numel(), num_nodes)}, got {shape}')
+    return scores
+
+
+def table_of(scorer: Scorer, data: KGData) -> Tensor:
+    r"""The entity table of :obj:`scorer`.
+
+    Raises:
+        ArgumentError: If it is not on the device of :obj:`data`.
+    """
+    table = scorer.entity_table()
+    if table.device != data.device:
+        raise ArgumentError(f'data: it is on {data.device}, the model on {table.device}; move it with '
+                            f'data.to({str(table.device)!r})')
+    return table
+
+
 # A filter, as `ptr` and `index` of a `Ragged`, or none.
 _Filter = tuple[Optional[Tensor], Optional[Tensor]]
 # Ranks one block of questions: known entities and relations (U,), side, the question (B,) of each target (B,), and what
@@ -182,19 +208,13 @@ def _make_ranker(model: Any, data: KGData, batch_size: Optional[int], backend: O
     if scorer is None:
         def rank_by_function(known: Tensor, rel_type: Tensor, side: SideName, row: Tensor, target: Tensor,
                              known_answers: _Filter) -> RankCounts:
-            scores = model(known, rel_type, side)
-            if not isinstance(scores, Tensor) or tuple(scores.shape) != (known.numel(), num_nodes):
-                shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-                raise ArgumentError(f'model: expected scores of shape {(known.numel(), num_nodes)}, got {shape}')
+            scores = scores_of(model, known, rel_type, side, num_nodes)
             return rank_from_scores(scores, target, *known_answers, row=row, backend=backend)
 
         return rank_by_function, batch_size or min(_MAX_FUNCTION_BATCH, default_block_size(num_nodes, 4))
 
     # Once for all questions: an encoder's entity table is not free.
-    table, interaction, query = scorer.entity_table(), scorer.interaction, scorer.query
-    if table.device != data.device:
-        raise ArgumentError(f'data: it is on {data.device}, the model on {table.device}; move it with '
-                            f'data.to({str(table.device)!r})')
+    table, interaction, query = table_of(scorer, data), scorer.interaction, scorer.query
 
     def rank_by_query(known: Tensor, rel_type: Tensor, side: SideName, row: Tensor, target: Tensor,
                       known_answers: _Filter) -> RankCounts:

@@ -1,7 +1,8 @@
 r"""Answers in labels: the top tails of (head, relation), or the top heads of (relation, tail)."""
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence, Union, cast
+from numbers import Integral
+from typing import Any, Iterable, Optional, Sequence, Union, cast
 
 import pandas as pd
 import torch
@@ -10,7 +11,16 @@ from torch import Tensor
 from pyg_emu.contract import Scorer
 from pyg_emu.data import KGData
 from pyg_emu.errors import ArgumentError, DivergenceError
-from pyg_emu.evaluation import ScoreFunction, SideName, check_sizes, evaluating, question_name, scorer_of
+from pyg_emu.evaluation import (
+    ScoreFunction,
+    SideName,
+    check_sizes,
+    evaluating,
+    question_name,
+    scorer_of,
+    scores_of,
+    table_of,
+)
 from pyg_emu.ops.rank_counts import default_block_size, score_entities
 
 #: An entity or a relation, or several: labels or ids.
@@ -81,10 +91,10 @@ def predict(
         size = batch_size or default_block_size(data.num_nodes or 0, 8)
         scorer = scorer_of(model)
         check_sizes(model if scorer is None else scorer, data)
-        table = None if scorer is None else scorer.entity_table()
+        table = None if scorer is None else table_of(scorer, data)
         for entity, relation in zip(known.split(size), rel_type.split(size)):
             if scorer is None or table is None:
-                scores = cast(ScoreFunction, model)(entity, relation, side)
+                scores = scores_of(cast(ScoreFunction, model), entity, relation, side, data.num_nodes or 0)
             else:
                 query = scorer.query(entity, relation, side)
                 scores = scorer.offset + score_entities(query, table, interaction=scorer.interaction, backend=backend)
@@ -136,7 +146,7 @@ def _names(ids: Tensor, labels: Optional[list[str]]) -> Any:
 def _ids(argument: str, names: Any, data: KGData, kind: str) -> Tensor:
     r"""Labels or ids to ids, of one dimension."""
     values = names.tolist() if isinstance(names, Tensor) else names
-    values = [values] if isinstance(values, (str, int)) else list(values)
+    values = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
     if len(values) == 0:
         raise ArgumentError(f'{argument}: there is nothing to ask about')
     find, limit = (data.entity_id, data.num_nodes) if kind == 'entity' else (data.relation_id, data.num_relations)
@@ -144,8 +154,8 @@ def _ids(argument: str, names: Any, data: KGData, kind: str) -> Tensor:
     for position, value in enumerate(values):
         if isinstance(value, str):
             value = find(value)
-        elif isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < (limit or 0):
+        elif isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < (limit or 0):
             raise ArgumentError(f'{argument}: expected labels or ids in [0, {limit}), got {value!r} at position '
                                 f'{position}')
-        ids.append(value)
+        ids.append(int(value))
     return torch.tensor(ids, device=data.device)

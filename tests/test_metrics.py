@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pyg_emu.errors import ArgumentError, DataError
+from pyg_emu.metrics import RELATION_KINDS, TIES, Metrics, Ranks, expected_hits, relation_kinds
+
+
+def make_ranks(greater: list[int], equal: list[int], candidates: list[int]) -> Ranks:
+    return Ranks(torch.tensor(greater), torch.tensor(equal), torch.tensor(candidates))
+
+
+TAIL = make_ranks([0, 3], [1, 0], [4, 9])
+HEAD = make_ranks([9, 0], [0, 0], [9, 3])
+
+
+def test_ranks_by_hand() -> None:
+    assert TAIL.optimistic.tolist() == [1, 4]
+    assert TAIL.pessimistic.tolist() == [2, 4]
+    assert TAIL.realistic.tolist() == [1.5, 4.0]
+    assert [TAIL.of(tie).tolist() for tie in TIES] == [[1.5, 4], [1, 4], [2, 4]]  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="tie: expected one of 'realistic'.*got 'random'"):
+        TAIL.of('random')  # type: ignore[arg-type]
+
+
+def test_metrics_by_hand() -> None:
+    metrics = Metrics({'tail': TAIL, 'head': HEAD}, ks=(1, 3))
+    # Ranks 1.5 and 4 of 5 and 10, 10 and 1 of 10 and 4.
+    assert metrics['mr'] == (1.5 + 4 + 10 + 1) / 4
+    assert metrics['mrr'] == pytest.approx((1 / 1.5 + 1 / 4 + 1 / 10 + 1) / 4)
+    assert metrics['hits@1'] == 0.25 and metrics['hits@3'] == 0.5
+    assert metrics['ndcg@3'] == pytest.approx((1 / math.log2(2.5) + 1) / 4)
+    assert metrics['amri'] == pytest.approx(1 - (0.5 + 3 + 9 + 0) / ((4 + 9 + 9 + 3) / 2))
+    assert metrics['count'] == 4
+    assert metrics['tail.mr'] == 2.75 and metrics['head.mr'] == 5.5
+    assert metrics['tail.count'] == 2
+    assert Metrics({'tail': TAIL}, tie='optimistic')['mr'] == 2.5
+    assert Metrics({'tail': TAIL}, tie='pessimistic')['mr'] == 3
+
+
+def test_groups_by_kind() -> None:
+    kinds = torch.tensor([1, -1])
+    metrics = Metrics({'tail': TAIL, 'head': HEAD}, kinds=kinds)
+    assert set(metrics.groups) == {'both', 'tail', 'head', '1-N', '1-N.tail', '1-N.head'}
+    assert metrics['1-N.mr'] == (1.5 + 10) / 2
+    assert metrics['1-N.head.mr'] == 10 and metrics['1-N.tail.hits@10'] == 1
+    with pytest.raises(KeyError, match='no metric .*N-N.mrr.*groups: both, tail, head, 1-N'):
+        metrics['N-N.mrr']
+    with pytest.raises(KeyError, match='hits@5'):
+        metrics['hits@5']
+
+
+def test_reads_as_a_mapping_and_as_json() -> None:
+    metrics = Metrics({'tail': TAIL, 'head': HEAD}, kinds=torch.tensor([0, 3]), info={'split': 'test'})
+    assert dict(metrics) == metrics.groups['both']
+    assert list(metrics) == ['mrr', 'mr', 'hits@1', 'hits@3', 'hits@10', 'ndcg@10', 'amri', 'count']
+    found = json.loads(json.dumps(metrics.to_dict(), allow_nan=False))
+    assert found['mrr'] == metrics['mrr'] and found['tail']['mr'] == 2.75 and found['1-1.head']['count'] == 1
+    assert found['info'] == {'split': 'test', 'tie': 'realistic'}
+    frame = metrics.to_frame()
+    assert frame.at['head', 'mr'] == 5.5 and frame['count'].dtype == np.int64
+    assert list(frame.index)[:3] == ['both', 'tail', 'head']
+
+
+def test_prints_an_aligned_table() -> None:
+    lines = str(Metrics({'tail': TAIL, 'head': HEAD}, kinds=torch.tensor([0, 3]), info={'split': 'test'})).splitlines()
+    assert lines[0] == 'split: test, ties: realistic'
+    assert lines[1].split() == ['both', 'tail', 'head']
+    assert lines[3].split() == ['mr', '4.1', '2.8', '5.5']
+    assert len({len(line) for line in lines[1:10]}) == 1
+    assert any(line.split()[0] == 'N-N.tail' for line in lines[10:])
+
+
+def test_undefined_is_none_in_json() -> None:
+    metrics = Metrics({'tail': make_ranks([0], [0], [0])})
+    assert metrics['mrr'] == 1 and math.isnan(metrics['amri'])
+    assert metrics.to_dict()['amri'] is None
+
+
+@pytest.mark.parametrize('ks', [(), (0,), (1.5,), (True,)])
+def test_bad_ks(ks: tuple) -> None:
+    with pytest.raises(ArgumentError, match='ks: expected one or more positive integers'):
+        Metrics({'tail': TAIL}, ks=ks)
+
+
+def test_no_ranks() -> None:
+    with pytest.raises(DataError, match='nothing to average'):
+        Metrics({'tail': make_ranks([], [], [])})
+
+
+def kind_names(facts: list[tuple[int, int, int]], num_relations: int) -> list[str]:
+    kinds = relation_kinds(torch.tensor(facts).view(-1, 3), num_relations).tolist()
+    return [RELATION_KINDS[kind] if kind >= 0 else 'none' for kind in kinds]
+
+
+def test_relation_kinds_by_hand() -> None:
+    facts = [(0, 0, 1), (2, 0, 3)]  # one to one
+    facts += [(0, 1, 1), (0, 1, 2)]  # two tails of one head
+    facts += [(1, 2, 0), (2, 2, 0)]  # two heads of one tail
+    facts += [(h, 3, t) for h in (0, 1) for t in (2, 3)]
+    facts += [(0, 5, 1), (0, 5, 2), (3, 5, 4)]  # three facts, two heads: 1.5 tails per head are many
+    facts += [(0, 6, 1), (0, 6, 2), (3, 6, 4), (2, 6, 5)]  # 4 / 3 are one
+    facts += [(0, 6, 1)] * 9  # a repeated fact is one fact
+    assert kind_names(facts, 7) == ['1-1', '1-N', 'N-1', 'N-N', 'none', '1-N', '1-1']
+    assert relation_kinds(torch.empty(0, 3, dtype=torch.int64), 2).tolist() == [-1, -1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(0, 4)), max_size=30))
+def test_relation_kinds_equal_brute_force(facts: list[tuple[int, int, int]]) -> None:
+    expected = []
+    for relation in range(3):
+        pairs = {(h, t) for h, r, t in facts if r == relation}
+        tph, hpt = (len(pairs) / max(1, len({pair[side] for pair in pairs})) for side in (0, 1))
+        expected.append(f'{"N" if hpt >= 1.5 else "1"}-{"N" if tph >= 1.5 else "1"}' if pairs else 'none')
+    assert kind_names(facts, 3) == expected
+
+
+def simulate(rank: int, candidates: int, k: int, num_negatives: int) -> float:
+    draws = np.random.default_rng(0).random((200_000, num_negatives - 1)) < (rank - 1) / candidates
+    return float((draws.sum(1) < k).mean())
+
+
+@pytest.mark.parametrize('rank, candidates, k, num_negatives', [
+    (1, 9, 1, 50), (20, 100, 10, 50), (35, 101, 10, 50), (3, 8, 2, 7),
+])
+def test_expected_hits_is_what_sampling_tends_to(rank: int, candidates: int, k: int, num_negatives: int) -> None:
+    found = expected_hits(torch.tensor([rank]), candidates, k, num_negatives).item()
+    assert found == pytest.approx(simulate(rank, candidates, k, num_negatives), abs=0.005)
+
+
+def test_expected_hits_by_hand() -> None:
+    # One other entity is drawn, which beats the target with probability 1/4; with two, either does.
+    found = expected_hits(torch.tensor([2.0, 2.0, 5.0]), torch.tensor([4, 4, 4]), k=1, num_negatives=2)
+    assert found.tolist() == [0.75, 0.75, 0.0]
+    assert expected_hits(torch.tensor([2]), 4, k=1, num_negatives=3).item() == 0.75**2
+    assert expected_hits(torch.tensor([5]), 4, k=10, num_negatives=10).item() == 1
+    assert expected_hits(torch.tensor([1]), 0).item() == 1
+
+
+@pytest.mark.parametrize('rank, kwargs, message', [
+    (torch.tensor([6]), {}, 'rank: expected ranks between 1'),
+    (torch.tensor([0]), {}, 'rank: expected ranks between 1'),
+    (torch.tensor([1]), {'k': 0}, 'k, num_negatives'),
+    (torch.tensor([1]), {'num_negatives': 0}, 'k, num_negatives'),
+])
+def test_expected_hits_refuses(rank: Tensor, kwargs: dict, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        expected_hits(rank, 4, **kwargs)
+
+
+def test_expected_hits_in_the_table() -> None:
+    metrics = Metrics({'tail': TAIL}, num_negatives=50)
+    expected = expected_hits(torch.tensor([1.5, 4.0]), torch.tensor([4, 9])).mean().item()
+    assert metrics['hits@10 (50 negatives)'] == expected
+    assert 'hits@10 (50 negatives)' in str(metrics)
