@@ -62,10 +62,10 @@ def generate(folder: Path, num_facts: int, num_entities: int, num_relations: int
 def build_indices(data: KGData) -> None:
     r"""Everything that filtering, ranking and message passing read."""
     for split in ('train', 'all'):
-        index = data.fact_index(split)  # type: ignore[arg-type]
+        index = data.fact_index(split)
         _ = index.max_known
     for key in ('target', 'source', 'relation'):
-        data.edges_by(key)  # type: ignore[arg-type]
+        data.edges_by(key)
 
 
 def measure(folder: Path, repeats: int) -> dict[str, Any]:
