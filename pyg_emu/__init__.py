@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pyg_emu.losses import CrossEntropyLoss, EMULoss
     from pyg_emu.models import ComplEx, DistMult, RotatE, TransE
     from pyg_emu.mutation import EMUNegatives
-    from pyg_emu.predict import predict
-    from pyg_emu.regularizers import LpRegularizer
+    from pyg_emu.prediction import predict
+    from pyg_emu.regularizers import L3Regularizer, LpRegularizer
     from pyg_emu.sampling import UniformSampler
     from pyg_emu.trainer import Trainer
 
@@ -41,7 +41,8 @@ _MODULES = {
     'RotatE': 'models',
     'TransE': 'models',
     'EMUNegatives': 'mutation',
-    'predict': 'predict',
+    'predict': 'prediction',
+    'L3Regularizer': 'regularizers',
     'LpRegularizer': 'regularizers',
     'UniformSampler': 'sampling',
     'Trainer': 'trainer',
