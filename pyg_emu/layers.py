@@ -105,12 +105,17 @@ def assignment_layer(assignments: Iterable[str], flag: str = '--set') -> Layer:
         if not separator or not all(path):
             raise RecipeError(f'{flag} {assignment}: expected KEY=VALUE, for example '
                               f'{flag} negatives.mutation_rate=0.61')
-        try:
-            value = yaml.load(text, _Loader)
-        except yaml.YAMLError as error:
-            raise RecipeError(f'{flag} {assignment}: {text!r} is not a YAML value') from error
-        put(layer, path, value, f'{flag} {assignment}')
+        place = f'{flag} {assignment}'
+        put(layer, path, parse_value(text, place), place)
     return layer
+
+
+def parse_value(text: str, place: str) -> Any:
+    r"""Reads one YAML value that was written at :obj:`place`."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f'{place}: {text!r} is not a YAML value') from error
 
 
 def put(layer: Layer, path: KeyPath, value: Any, place: str) -> None:

@@ -21,7 +21,15 @@ from typing import Any, Iterable, Literal, Mapping, Optional, Union, get_type_hi
 
 from pyg_emu.errors import RecipeError
 from pyg_emu.layers import Layer, dump, read_layer
-from pyg_emu.registry import SECTIONS, SPARSE_OPTIMIZERS, check_section, conform, nearest, without_defaults
+from pyg_emu.registry import (
+    SECTIONS,
+    SPARSE_OPTIMIZERS,
+    canonical_name,
+    check_section,
+    conform,
+    nearest,
+    without_defaults,
+)
 
 #: What a recipe says where it says nothing.
 _DEFAULTS: dict[str, Any] = {
@@ -226,7 +234,7 @@ def _packaged() -> Path:
 
 
 def _named(layer: Layer) -> Layer:
-    r"""Writes out the sections that are given by a name alone, so that they can be merged."""
+    r"""Writes out the sections that are given by a name alone, and names as the registry spells them, for merging."""
     values, places = dict(layer.values), dict(layer.places)
     for key, value in values.items():
         if key not in SECTIONS:
@@ -234,9 +242,12 @@ def _named(layer: Layer) -> Layer:
         if value is None:
             values[key] = {}
         elif isinstance(value, str) and SECTIONS[key].named:
-            values[key] = {'name': value}
+            values[key] = value = {'name': value}
             if (key, ) in places:
                 places[key, 'name'] = places[key, ]
+        if isinstance(value, dict) and 'name' in value:
+            # One spelling, so that a layer that says the same is not taken for one that chooses another class.
+            values[key] = {**value, 'name': canonical_name(key, value['name'])}
     return Layer(values, places)
 
 

@@ -90,6 +90,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f'{hint} Known: {", ".join(known)}'
 
 
+def canonical_name(kind: str, name: Any) -> Any:
+    r"""A name as the registry spells it, whatever its case and dashes; one that it does not know, as it is."""
+    def plain(text: str) -> str:
+        return re.sub(r'[^a-z0-9]', '', text.lower())
+
+    known = {plain(other): other for other in SECTIONS[kind].classes}
+    return known.get(plain(name), name) if isinstance(name, str) else name
+
+
 def check_section(kind: str, value: Any, path: KeyPath, layer: Layer) -> dict[str, Any]:
     r"""Returns a section with its name in the canonical spelling and the defaults of its class filled in.
 
@@ -107,7 +116,9 @@ def check_section(kind: str, value: Any, path: KeyPath, layer: Layer) -> dict[st
         value = {'name': value}
     if not isinstance(value, dict):
         raise RecipeError(f'{layer.place(path)}{".".join(path)}: expected a section of settings, got {value!r}')
-    name = _canonical(section, value.get('name', section.default), path, layer)
+    name = canonical_name(kind, value.get('name', section.default) if section.named else section.default)
+    if not isinstance(name, str) or name not in section.classes:
+        raise RecipeError(f'{layer.place((*path, "name"))}unknown {kind} {name!r}{nearest(str(name), section.classes)}')
     checked: dict[str, Any] = {'name': name} if section.named else {}
     parameters = _parameters(section, name)
     for key in value:
@@ -174,16 +185,6 @@ def _load(section: Section, name: str) -> Callable[..., Any]:
     return made
 
 
-def _canonical(section: Section, name: Any, path: KeyPath, layer: Layer) -> str:
-    known = {_plain(other): other for other in section.classes}
-    if not isinstance(name, str) or _plain(name) not in known:
-        kind = path[-1] if path else 'section'
-        raise RecipeError(f'{layer.place((*path, "name"))}unknown {kind} {name!r}{nearest(str(name), section.classes)}')
-    return known[_plain(name)]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r'[^a-z0-9]', '', name.lower())
 
 
 def _parameters(section: Section, name: str) -> dict[str, tuple[Any, Any]]:
@@ -227,6 +228,8 @@ def conform(value: Any, hint: Any) -> Any:
         if value in arguments:
             return value
         raise TypeError('one of ' + ', '.join(map(repr, arguments)))
+    if origin is dict and not isinstance(value, dict):
+        raise TypeError('a section of settings')
     if origin in (list, tuple) or (inspect.isclass(origin) and issubclass(origin, typing.Sequence)):
         if not isinstance(value, (list, tuple)):
             raise TypeError('a list')

@@ -1,0 +1,9 @@
+r""":obj:`python -m pyg_emu` is :obj:`pyg-emu`."""
+from __future__ import annotations
+
+import sys
+
+from pyg_emu.cli import main
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,298 @@
+r"""The command line: :obj:`pyg-emu train | evaluate | predict | recipes`.
+
+What a command needs is imported when it runs, so that :obj:`--help` answers at once.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Sequence, TextIO, Union
+
+from pyg_emu import __version__
+from pyg_emu.errors import ArgumentError, PygEmuError, RecipeError
+from pyg_emu.layers import KeyPath, Layer, assignment_layer, parse_value, put
+from pyg_emu.recipe import Recipe, load_recipe, packaged_recipes, packaged_text
+from pyg_emu.registry import SECTIONS
+
+_OVERVIEW = """\
+Train and use knowledge graph embeddings with embedding mutation (EMU).
+
+examples:
+  pyg-emu train --dataset UMLS --run-dir runs/umls
+  pyg-emu evaluate --run runs/umls --split test
+  pyg-emu predict --run runs/umls --head virus --relation causes -k 5
+  pyg-emu recipes list
+"""
+
+_TRAIN = """\
+Train a model and rank the test facts with the weights that were best on the validation facts.
+
+Settings come from a recipe (--recipe, see "pyg-emu recipes list"), then from the flags below, then from --set, which
+reaches every setting of a recipe. Everything is written into the run folder. The same command continues an interrupted
+run.
+
+examples:
+  pyg-emu train --recipe distmult-umls-emu
+  pyg-emu train --recipe distmult-fb15k237-emu --data path/to/FB15k-237 --seed 1 --run-dir runs/fb-1
+  pyg-emu train --dataset Nations --model RotatE --dim 64 --steps 2000 --lr 0.05
+  pyg-emu train --dataset UMLS --set negatives.mask=exact --set negatives.sampler.filtered=true
+  pyg-emu train --run-dir runs/fb-1               # continue what is there
+"""
+
+_EVALUATE = """\
+Rank the facts of a split, heads and tails, among all entities; other known answers do not compete.
+
+examples:
+  pyg-emu evaluate --run runs/umls
+  pyg-emu evaluate --run runs/umls --split valid --tie pessimistic --json
+"""
+
+_PREDICT = """\
+Name the best tails for a head and a relation, or the best heads for a relation and a tail.
+
+examples:
+  pyg-emu predict --run runs/umls --head virus --relation causes
+  pyg-emu predict --run runs/umls --tail disease_or_syndrome --relation causes -k 5 --exclude-known
+"""
+
+
+class _Flag(NamedTuple):
+    r"""A flag that sets one key of the recipe."""
+    flags: tuple[str, ...]
+    path: KeyPath
+    metavar: str
+    help: str
+
+
+def _names(kind: str) -> str:
+    return ', '.join(SECTIONS[kind].classes)
+
+
+_FLAGS = (
+    _Flag(('--dataset', '--data'), ('dataset', ), 'NAME|PATH',
+          'UMLS, Nations, FB15k-237, ...; or a folder with train.txt, valid.txt and test.txt; or one file of facts'),
+    _Flag(('--model', ), ('model', 'name'), 'NAME', _names('model')),
+    _Flag(('--dim', ), ('model', 'hidden_channels'), 'D', 'components of an embedding'),
+    _Flag(('--negatives', ), ('negatives', 'num_negatives'), 'N', 'negatives per fact'),
+    _Flag(('--rate', ), ('negatives', 'mutation_rate'), 'SHARE',
+          'share of components that a mutated negative takes from the positive; 0 turns mutation off'),
+    _Flag(('--loss', ), ('loss', 'name'), 'NAME', _names('loss')),
+    _Flag(('--alpha', ), ('loss', 'alpha'), 'A', 'weight of the unmutated negatives (emu)'),
+    _Flag(('--beta', ), ('loss', 'beta'), 'B', 'label of the negatives (emu)'),
+    _Flag(('--l3', ), ('loss', 'regularizer', 'weight'), 'W', 'weight of the L3 norm of all embeddings'),
+    _Flag(('--optimizer', ), ('optimizer', 'name'), 'NAME', _names('optimizer')),
+    _Flag(('--lr', ), ('optimizer', 'lr'), 'RATE', 'learning rate'),
+    _Flag(('--schedule', ), ('schedule', 'name'), 'NAME', _names('schedule')),
+    _Flag(('--batch-size', ), ('batch_size', ), 'N', 'facts per step'),
+    _Flag(('--steps', ), ('num_steps', ), 'N', 'steps to take'),
+    _Flag(('--evaluate-every', ), ('evaluate_every', ), 'N', 'steps between validations'),
+    _Flag(('--patience', ), ('patience', ), 'N', 'stop after this many validations without a new best'),
+    _Flag(('--seed', ), ('seed', ), 'N', 'seed of everything random'),
+)
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    r"""Runs a command.
+
+    Args:
+        arguments (list of str, optional): The command and its flags. (default: those of the process)
+
+    Returns:
+        0; 2 if the input could not be used, after one line on standard error; 130 if it was interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            options.command(options)
+        except PygEmuError as error:
+            print(f'pyg-emu: error: {" ".join(str(error).split())}', file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as error:
+            print(f'pyg-emu: {error or "interrupted"}', file=sys.stderr)
+            return 130
+        except BrokenPipeError:  # the reader, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+    return 0
+
+
+def _train(options: argparse.Namespace) -> None:
+    recipe, run_dir = _training(options)
+    from pyg_emu.runs import run_recipe
+    print(f'run folder: {run_dir}')
+    result = run_recipe(recipe, run_dir, resume=False if options.fresh else 'auto', device=options.device,
+                        progress=not options.quiet, tensorboard=options.tensorboard)
+    train = result.train
+    early = f', stopped early after {train.steps}' if train.stopped_early else ''
+    if train.best_step is not None:
+        print(f'best validation MRR {train.best_metric:.4f} at step {train.best_step} of {recipe.num_steps}{early}; '
+              f'{train.seconds:.1f} s in training steps')
+    if result.test is not None:
+        print(result.test)
+
+
+def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
+    r"""The recipe and the run folder that the flags of :obj:`train` come to."""
+    flags = Layer()
+    for flag in _FLAGS:
+        text = getattr(options, flag.flags[0])
+        if text is None:
+            continue
+        place = f'{flag.flags[0]} {text}'
+        value = _dataset(text) if flag.path == ('dataset', ) else parse_value(text, place)
+        if flag.path[-2:] == ('regularizer', 'weight'):
+            put(flags, ('loss', 'regularizer', 'name'), 'l3', place)
+        put(flags, flag.path, value, place)
+    source: Any = options.recipe
+    recorded = None if options.run_dir is None else Path(options.run_dir) / 'recipe.yaml'
+    if source is None and recorded is not None and recorded.exists() and not options.fresh:
+        source = recorded
+    assignments = assignment_layer(options.set)
+    if source is None and 'dataset' not in flags.values and 'dataset' not in assignments.values:
+        raise RecipeError('there is nothing to train on: give --dataset, --recipe, or --run-dir with a run to continue')
+    recipe = load_recipe({} if source is None else source, [flags, assignments])
+    return recipe, Path(options.run_dir) if options.run_dir is not None else _default_folder(options, recipe)
+
+
+def _dataset(text: str) -> str:
+    r"""A path is made absolute, so that the run can be evaluated from another folder."""
+    from pyg_emu.datasets import dataset_names
+    path = Path(text).expanduser()
+    known = text.lower() in (name.lower() for name in dataset_names())
+    return text if known or not path.exists() else str(path.resolve())
+
+
+def _default_folder(options: argparse.Namespace, recipe: Recipe) -> Path:
+    if options.recipe is not None:
+        name = Path(options.recipe).stem
+    else:
+        source = recipe.dataset if isinstance(recipe.dataset, str) else recipe.dataset['source']
+        name = f'{recipe.model["name"]}-{Path(source).stem}-{recipe.loss["name"]}'
+    return Path('runs') / f'{re.sub(r"[^A-Za-z0-9_.-]", "-", name).lower()}-seed{recipe.seed}'
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    run_dir = _run_dir(options)
+    from pyg_emu.evaluation import evaluate
+    from pyg_emu.runs import open_run
+    model, data, recipe = open_run(run_dir, which=options.checkpoint, data=_other_data(options), device=options.device)
+    settings = dict(recipe.evaluation)
+    for key in ('tie', 'max_triples'):
+        if getattr(options, key) is not None:
+            settings[key] = getattr(options, key)
+    metrics = evaluate(model, data, split=options.split, progress=not options.quiet, **settings)
+    print(json.dumps(metrics.to_dict(), indent=2) if options.json else metrics)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    run_dir = _run_dir(options)
+    from pyg_emu.prediction import predict
+    from pyg_emu.runs import open_run
+    model, data, _ = open_run(run_dir, which=options.checkpoint, data=_other_data(options), device=options.device)
+    frame = predict(model, data, heads=options.head, relations=options.relation, tails=options.tail, k=options.k,
+                    exclude_known=options.exclude_known)
+    print(frame.to_csv(index=False) if options.csv else frame.to_string(index=False), end='' if options.csv else '\n')
+
+
+def _recipes(options: argparse.Namespace) -> None:
+    if options.what == 'show':
+        print(load_recipe(options.name).to_yaml() if options.resolved else packaged_text(options.name), end='')
+        return
+    found = packaged_recipes()
+    width = max(map(len, found))
+    for name, description in found.items():
+        print(f'{name:<{width}}  {description}')
+
+
+def _run_dir(options: argparse.Namespace) -> str:
+    given = [folder for folder in (options.folder, options.run) if folder is not None]
+    if len(given) != 1:
+        raise ArgumentError('give one run folder: --run DIR')
+    return str(given[0])
+
+
+def _other_data(options: argparse.Namespace) -> Any:
+    if options.data is None:
+        return None
+    from pyg_emu.datasets import load_dataset
+    return load_dataset(options.data)
+
+
+def _show_warning(message: Union[Warning, str], category: type[Warning], filename: str, lineno: int,
+                  file: Optional[TextIO] = None, line: Optional[str] = None) -> None:
+    print(f'pyg-emu: warning: {" ".join(str(message).split())}', file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser('pyg-emu', description=_OVERVIEW, formatter_class=_Formatter)
+    parser.add_argument('--version', action='version', version=f'pyg-emu {__version__}')
+    commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
+
+    train = commands.add_parser('train', help='train a model', description=_TRAIN, formatter_class=_Formatter)
+    train.set_defaults(command=_train)
+    train.add_argument('--recipe', metavar='NAME|PATH', help='a packaged recipe or a YAML file')
+    settings = train.add_argument_group('settings')
+    for flag in _FLAGS:
+        settings.add_argument(*flag.flags, dest=flag.flags[0], metavar=flag.metavar, help=flag.help)
+    settings.add_argument('--set', metavar='KEY=VALUE', action='append', default=[],
+                          help='any setting of a recipe, for example negatives.mutation_rate=0.61; may be repeated')
+    run = train.add_argument_group('run')
+    run.add_argument('--run-dir', '--out', metavar='DIR', help='the run folder (default: runs/ and a name)')
+    run.add_argument('--fresh', action='store_true', help='start over, and remove the run that is in the folder')
+    run.add_argument('--tensorboard', action='store_true', help='write the history for TensorBoard as well')
+    _add_common(run)
+
+    evaluate = commands.add_parser('evaluate', help='rank the facts of a split', description=_EVALUATE,
+                                   formatter_class=_Formatter)
+    evaluate.set_defaults(command=_evaluate)
+    _add_run(evaluate)
+    evaluate.add_argument('--split', choices=('train', 'valid', 'test'), default='test', help='(default: test)')
+    evaluate.add_argument('--tie', choices=('realistic', 'optimistic', 'pessimistic'),
+                          help='rank among equal scores (default: realistic)')
+    evaluate.add_argument('--max-triples', type=int, metavar='N', help='rank a random subset of this size')
+    evaluate.add_argument('--json', action='store_true', help='print JSON')
+    _add_common(evaluate)
+
+    predict = commands.add_parser('predict', help='answer with labels', description=_PREDICT,
+                                  formatter_class=_Formatter)
+    predict.set_defaults(command=_predict)
+    _add_run(predict)
+    predict.add_argument('--head', nargs='+', metavar='LABEL', help='the known head')
+    predict.add_argument('--tail', nargs='+', metavar='LABEL', help='the known tail')
+    predict.add_argument('--relation', nargs='+', metavar='LABEL', required=True, help='the relation')
+    predict.add_argument('-k', type=int, default=10, metavar='K', help='answers to a question (default: 10)')
+    predict.add_argument('--exclude-known', action='store_true', help='leave out answers that are facts already')
+    predict.add_argument('--csv', action='store_true', help='print CSV')
+    _add_common(predict)
+
+    recipes = commands.add_parser('recipes', help='list and show the packaged recipes')
+    recipes.set_defaults(command=_recipes)
+    what = recipes.add_subparsers(dest='what', required=True, metavar='list|show')
+    what.add_parser('list', help='names and descriptions')
+    show = what.add_parser('show', help='print a recipe')
+    show.add_argument('name', metavar='NAME')
+    show.add_argument('--resolved', action='store_true', help='with its base and all defaults written out')
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('folder', nargs='?', metavar='DIR', help='the run folder')
+    parser.add_argument('--run', metavar='DIR', help='the same, as a flag')
+    parser.add_argument('--checkpoint', choices=('best', 'last'), default='best', help='which weights (default: best)')
+    parser.add_argument('--data', metavar='NAME|PATH', help='other data than the run was trained on, or its new place')
+
+
+def _add_common(parser: Any) -> None:
+    parser.add_argument('--device', metavar='DEVICE', help='cpu, cuda, cuda:1 (default: a GPU if there is one)')
+    parser.add_argument('--quiet', action='store_true', help='no progress bars')
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str, **options: Any):
+        super().__init__(prog, **{'max_help_position': 32, **options})

@@ -1,0 +1,280 @@
+r"""The commands, on a small generated graph; each is called as a function, some as a process."""
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable
+
+import pandas as pd
+import pytest
+import torch
+
+from pyg_emu.checkpoint import load_checkpoint
+from pyg_emu.cli import main
+from pyg_emu.layers import read_layer
+from pyg_emu.trainer import Trainer
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = ['--dim', '4', '--negatives', '3', '--batch-size', '40', '--steps', '6', '--evaluate-every', '3', '--quiet',
+         '--device', 'cpu']
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    r"""The working directory, with a graph in the folder :obj:`graph`."""
+    generator = torch.Generator().manual_seed(0)
+    columns = [torch.randint(high, (150, ), generator=generator) for high in (12, 3, 12)]
+    facts = torch.unique(torch.stack(columns, 1), dim=0)
+    facts = facts[torch.randperm(len(facts), generator=generator)].tolist()
+    (tmp_path / 'graph').mkdir()
+    for split, rows in (('train', facts[:100]), ('valid', facts[100:115]), ('test', facts[115:])):
+        lines = [f'e{head}\tr{relation}\te{tail}\n' for head, relation, tail in rows]
+        (tmp_path / 'graph' / f'{split}.txt').write_text(''.join(lines))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def train(work: Path) -> Callable[..., int]:
+    return lambda *arguments: main(['train', '--data', 'graph', '--run-dir', 'run', *SMALL, *arguments])
+
+
+# What a user does ############################################################
+
+
+def test_train_evaluate_predict(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert train('--model', 'complex', '--lr', '0.2', '--set', 'negatives.mask=exact') == 0
+    shown = capsys.readouterr()
+    assert 'run folder: run' in shown.out and 'best validation MRR' in shown.out and 'hits@10' in shown.out
+    assert shown.err == ''
+    recipe = read_layer(Path('run/recipe.yaml')).values
+    assert recipe['model']['name'] == 'ComplEx' and recipe['optimizer']['lr'] == 0.2
+    assert recipe['negatives']['mask'] == 'exact' and recipe['num_steps'] == 6
+
+    assert main(['evaluate', '--run', 'run', '--quiet', '--json']) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    recorded = json.loads(Path('run/metrics.json').read_text())
+    assert metrics == recorded['test']
+    assert main(['evaluate', 'run', '--split', 'valid', '--quiet', '--json']) == 0
+    assert json.loads(capsys.readouterr().out)['mrr'] == recorded['valid']['mrr']
+    assert main(['evaluate', 'run', '--quiet', '--tie', 'pessimistic', '--max-triples', '4']) == 0
+    assert 'triples: 4' in (table := capsys.readouterr().out) and 'pessimistic' in table
+
+    assert main(['predict', '--run', 'run', '--head', 'e1', 'e2', '--relation', 'r0', '-k', '3', '--csv']) == 0
+    frame = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert frame['head'].tolist() == ['e1'] * 3 + ['e2'] * 3 and frame['rank'].tolist() == [1, 2, 3] * 2
+    assert main(['predict', 'run', '--tail', 'e1', '--relation', 'r0', '--exclude-known']) == 0
+    assert 'e1' in (table := capsys.readouterr().out) and 'train' not in table
+
+
+def test_run_is_found_from_another_folder(train: Callable[..., int], work: Path, monkeypatch: pytest.MonkeyPatch,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    train()
+    (work / 'elsewhere').mkdir()
+    monkeypatch.chdir(work / 'elsewhere')
+    assert main(['evaluate', '../run', '--quiet']) == 0
+    # Moved data is found again with a flag.
+    (work / 'graph').rename(work / 'moved')
+    assert main(['evaluate', '../run', '--quiet']) == 2
+    assert 'no such folder' in capsys.readouterr().err
+    assert main(['evaluate', '../run', '--quiet', '--data', '../moved']) == 0
+
+
+def test_labels_that_look_like_numbers(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ('train', 'valid', 'test'):
+        path = work / 'graph' / f'{split}.txt'
+        path.write_text(path.read_text().replace('e', '').replace('r', ''))
+    assert main(['train', '--data', 'graph', '--run-dir', 'run', *SMALL]) == 0
+    assert main(['predict', 'run', '--head', '1', '--relation', '0', '-k', '2', '--csv']) == 0
+    assert capsys.readouterr().out.count('\n1,0,') == 2
+
+
+def test_same_command_continues(train: Callable[..., int], monkeypatch: pytest.MonkeyPatch,
+                                capsys: pytest.CaptureFixture[str]) -> None:
+    step, calls = Trainer._step, []
+
+    def interrupting(self: Trainer, batch: Any) -> None:
+        calls.append(batch.step)
+        step(self, batch)
+        if len(calls) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, '_step', interrupting)
+    assert train() == 130
+    assert 'SIGINT: stopped after step 4 of 6; saved run/last.pt, from which' in capsys.readouterr().err
+    # Without settings as well: they stand in the folder.
+    assert main(['train', '--run-dir', 'run', '--quiet', '--device', 'cpu']) == 0
+    assert calls == [0, 1, 2, 3, 4, 5]
+    cut = load_checkpoint('run/last.pt')['model']
+    assert train('--fresh') == 0 and len(calls) == 12
+    assert all(torch.equal(value, cut[name]) for name, value in load_checkpoint('run/last.pt')['model'].items())
+
+
+def test_recipe_and_default_folder(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (work / 'mine.yaml').write_text('base: distmult-umls-emu\nloss: {beta: 0.2}\n')
+    assert main(['train', '--recipe', 'mine.yaml', '--data', 'graph', '--seed', '3', '--rate', '0.5', '--l3', '1e-4',
+                 '--patience', '2', '--schedule', 'cosine', *SMALL]) == 0
+    recipe = read_layer(Path('runs/mine-seed3/recipe.yaml')).values
+    assert recipe['loss'] == {'name': 'emu', 'alpha': 0.11, 'beta': 0.2, 'divide_by_negatives': True,
+                              'regularizer': {'name': 'l3', 'weight': 1e-4}}
+    assert recipe['negatives']['mutation_rate'] == 0.5 and recipe['schedule']['name'] == 'cosine'
+    assert main(['train', '--data', 'graph', *SMALL]) == 0
+    assert Path('runs/distmult-graph-emu-seed0/last.pt').exists()
+
+
+def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['recipes', 'list']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith('distmult-fb15k237-emu  ') for line in lines) and len(lines) >= 10
+    assert main(['recipes', 'show', 'distmult-umls-emu']) == 0
+    assert 'base: distmult-umls-uniform' in capsys.readouterr().out
+    assert main(['recipes', 'show', 'distmult-umls-emu', '--resolved']) == 0
+    assert 'divide_by_negatives: true' in capsys.readouterr().out
+
+
+# Bad input: one line, code 2 #################################################
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ([], 'nothing to train on: give --dataset, --recipe, or --run-dir'),
+    (['--data', 'missing'], "unknown dataset 'missing'"),
+    (['--data', './missing'], 'missing: no such folder or file'),
+    (['--recipe', 'distmult-uml-emu'], "did you mean 'distmult-umls-emu'?"),
+    (['--data', 'graph', '--model', 'distmul'], "--model distmul: unknown model 'distmul'; did you mean 'DistMult'?"),
+    (['--data', 'graph', '--dim', 'x'], "--dim x: model.hidden_channels: expected an integer, got 'x'"),
+    (['--data', 'graph', '--dim', '0'], 'model: hidden_channels: expected at least 1, got 0'),
+    (['--data', 'graph', '--lr', '-1'], 'optimizer: Invalid learning rate: -1.0'),
+    (['--data', 'graph', '--rate', '1.5'], '[0, 1]'),
+    (['--data', 'graph', '--rate', '.nan'], '[0, 1]'),
+    (['--data', 'graph', '--alpha', '-0.1'], 'loss: alpha: '),
+    (['--data', 'graph', '--beta', '.nan'], 'loss: beta: '),
+    (['--data', 'graph', '--negatives', '0'], 'num_negatives: expected at least 1, got 0'),
+    (['--data', 'graph', '--steps', '0'], '--steps 0: num_steps: expected an integer of at least 1, got 0'),
+    (['--data', 'graph', '--seed', '-1'], 'seed'),
+    (['--data', 'graph', '--loss', 'bce', '--alpha', '1'], "--alpha 1: unknown key 'loss.alpha' of bce"),
+    (['--data', 'graph', '--set', 'negatives.mutation_rat=1'], "did you mean 'mutation_rate'?"),
+    (['--data', 'graph', '--set', 'seed'], 'expected KEY=VALUE'),
+    (['--data', 'graph', '--run-dir', 'graph/train.txt/run'], 'cannot make the run folder graph/train.txt/run'),
+    (['--data', 'graph', '--device', 'no-such'], "device: 'no-such' cannot be used here"),
+    (['--data', 'graph/train.txt', '--set', 'dataset={source: graph, oops: 1}'], 'oops'),
+])
+def test_train_refuses(work: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    assert main(['train', '--steps', '2', *arguments, '--quiet']) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith('pyg-emu: error: ') and error.count('\n') == 1
+
+
+@pytest.mark.parametrize('break_data, message', [
+    (lambda folder: (folder / 'valid.txt').unlink(), 'valid'),
+    (lambda folder: (folder / 'train.txt').write_text(''), 'train.txt'),
+    (lambda folder: (folder / 'train.txt').write_text('a\tb\tc\na\tb\n'), 'train.txt:2'),
+    (lambda folder: (folder / 'train.txt').write_bytes(b'a\tb\tc\na\tb\t\xff\n'), 'train.txt:2'),
+])
+def test_bad_data(train: Callable[..., int], work: Path, capsys: pytest.CaptureFixture[str],
+                  break_data: Callable[[Path], Any], message: str) -> None:
+    break_data(work / 'graph')
+    assert train() == 2
+    error = capsys.readouterr().err
+    assert message in error and error.splitlines()[-1].startswith('pyg-emu: error: ') and 'Traceback' not in error
+
+
+def test_warnings_take_one_line(train: Callable[..., int], work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = work / 'graph' / 'train.txt'
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + '\n')
+    assert train() == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert any('duplicate' in line for line in lines)
+    assert all(line.startswith('pyg-emu: warning: ') for line in lines)
+
+
+def test_run_with_other_settings(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    train()
+    assert train('--lr', '0.7') == 2
+    assert 'run holds a run with other settings (optimizer.lr: 0.7, not 0.1)' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('spoil, message', [
+    (lambda run: os.truncate(run / 'best.pt', 200), 'best.pt is truncated or damaged'),
+    (lambda run: torch.save({'weight': torch.ones(1)}, run / 'best.pt'), 'best.pt is not a checkpoint of pyg_emu'),
+    (lambda run: (run / 'recipe.yaml').unlink(), 'there is no run in run'),
+    (lambda run: (run / 'recipe.yaml').write_text('datset: x\n'), "run/recipe.yaml:1: unknown key 'datset'"),
+])
+def test_spoilt_run(train: Callable[..., int], capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], Any],
+                    message: str) -> None:
+    train()
+    spoil(Path('run'))
+    for command in (['evaluate', 'run', '--quiet'], ['predict', 'run', '--head', 'e1', '--relation', 'r0']):
+        capsys.readouterr()
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count('\n') == 1
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--head', 'e99', '--relation', 'r0'], 'e99'),
+    (['--head', 'e1', '--relation', 'r9'], 'r9'),
+    (['--head', 'e1', '--tail', 'e2', '--relation', 'r0'], 'heads, tails'),
+    (['--relation', 'r0'], 'heads, tails'),
+    (['--head', 'e1', '--relation', 'r0', '-k', '0'], 'k: expected a positive integer'),
+])
+def test_predict_refuses(train: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: list[str],
+                         message: str) -> None:
+    train()
+    capsys.readouterr()
+    assert main(['predict', '--run', 'run', *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count('\n') == 1
+
+
+def test_run_folder_given_twice_or_not_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['evaluate']) == 2
+    assert main(['evaluate', 'run', '--run', 'run']) == 2
+    assert capsys.readouterr().err == 'pyg-emu: error: give one run folder: --run DIR\n' * 2
+
+
+@pytest.mark.parametrize('arguments', [[], ['tran'], ['train', '--epochs', '3'], ['evaluate', 'run', '--split', 'x']])
+def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2 and 'usage: pyg-emu' in capsys.readouterr().err
+
+
+# As a process ################################################################
+
+
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, '-m', 'pyg_emu', *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize('command', ['train', 'evaluate', 'predict', 'recipes'])
+def test_help_of_each_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, '--help'])
+    assert stopped.value.code == 0 and f'usage: pyg-emu {command}' in capsys.readouterr().out
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = ('import sys\nfrom pyg_emu.cli import main\ntry: main(["--help"])\nexcept SystemExit: pass\n'
+              'print({"torch", "pandas", "numba"} & set(sys.modules))')
+    result = subprocess.run([sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.endswith('set()\n'), result.stderr
+
+
+def test_process_exits_with_the_code() -> None:
+    result = call('train', '--recipe', 'no-such-recipe')
+    assert result.returncode == 2 and result.stdout == ''
+    assert result.stderr.startswith('pyg-emu: error: there is no recipe')
+    assert call('--version').stdout.startswith('pyg-emu ')
+
+
+def test_reader_that_has_seen_enough() -> None:
+    process = subprocess.Popen([sys.executable, '-u', '-m', 'pyg_emu', 'recipes', 'list'], cwd=ROOT,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b'' and process.wait() == 0

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pyg_emu.errors import RecipeError
+from pyg_emu.layers import Layer, assignment_layer, dump, parse_layer, parse_value, put, read_layer
+
+
+def test_values_and_the_lines_they_came_from() -> None:
+    layer = parse_layer('seed: 1\nloss:\n  name: emu\n  regularizer: {weight: 1e-5}\n', 'a.yaml')
+    assert layer.values == {'seed': 1, 'loss': {'name': 'emu', 'regularizer': {'weight': 1e-5}}}
+    assert layer.place(('seed', )) == 'a.yaml:1: '
+    assert layer.place(('loss', 'name')) == 'a.yaml:3: '
+    assert layer.place(('loss', 'regularizer', 'weight')) == 'a.yaml:4: '
+    assert layer.place(('loss', 'alpha')) == 'a.yaml:2: '  # of what contains it
+    assert layer.place(('model', )) == ''
+
+
+@pytest.mark.parametrize('text, value', [
+    ('1e-5', 1e-5), ('1.0e-5', 1e-5), ('-3E2', -300.0), ('.5', 0.5), ('7', 7), ('true', True), ('null', None),
+    ('e5', 'e5'), ('[1, 2]', [1, 2]), ('{a: 1}', {'a': 1}),
+])
+def test_numbers(text: str, value: object) -> None:
+    read = parse_value(text, 'here')
+    assert read == value and type(read) is type(value)
+
+
+def test_dump_is_read_alike_by_any_reader() -> None:
+    values = {'b': 1e-05, 'a': {'c': [1, 2.5], 'd': None, 'e': 1e22, 'f': 'text: with colon'}}
+    assert yaml.safe_load(dump(values)) == values
+    assert list(parse_layer(dump(values), 'x').values) == ['b', 'a']
+
+
+@pytest.mark.parametrize('text, message', [
+    ('a: 1\nb: [1\n', r'a\.yaml:3: not valid YAML'),
+    ('a: 1\n\nb: 2\na: 3\n', r"a\.yaml:4: 'a' is set a second time"),
+    ('x: {a: 1,\n a: 2}', r"a\.yaml:2: 'x\.a' is set a second time"),
+    ('a: 1\n2: 3\n', r'a\.yaml:2: expected a name before the colon, got 2'),
+    ('- 1\n', r'a\.yaml:1: expected settings of the form'),
+    ('a: !!python/object:os.system x\n', r'a\.yaml:1: not valid YAML'),
+    ('a: \x00', r'a\.yaml: not valid YAML'),
+])
+def test_bad_yaml_is_named_by_line(text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_layer(text, 'a.yaml')
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    (tmp_path / 'a.yaml').write_text('# nothing\n')
+    assert read_layer(tmp_path / 'a.yaml').values == {}
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r'cannot read the recipe .*a\.yaml \(No such file'):
+        read_layer(tmp_path / 'a.yaml')
+    (tmp_path / 'a.yaml').write_bytes(b'a: 1\nb: \xff\n')
+    with pytest.raises(RecipeError, match=r'a\.yaml:2: byte 0xff is not valid UTF-8'):
+        read_layer(tmp_path / 'a.yaml')
+
+
+def test_layers_merge_key_by_key() -> None:
+    base = parse_layer('seed: 1\nloss: {name: emu, alpha: 0.1, beta: 0.5}', 'base.yaml')
+    layer = parse_layer('loss: {beta: 0.2}', 'top.yaml').over(base, ())
+    assert layer.values == {'seed': 1, 'loss': {'name': 'emu', 'alpha': 0.1, 'beta': 0.2}}
+    assert layer.place(('loss', 'beta')) == 'top.yaml:1: ' and layer.place(('loss', 'alpha')) == 'base.yaml:2: '
+    assert base.values['loss']['beta'] == 0.5
+
+
+def test_section_that_changes_its_name_begins_anew() -> None:
+    base = parse_layer('loss: {name: emu, alpha: 0.1, regularizer: {weight: 1}}', 'base.yaml')
+    top = parse_layer('loss: {name: bce}', 'top.yaml')
+    assert top.over(base, ()).values == {'loss': {'name': 'bce'}}
+    kept = top.over(base, [('loss', 'regularizer')])
+    assert kept.values == {'loss': {'name': 'bce', 'regularizer': {'weight': 1}}}
+    same = parse_layer('loss: {name: emu, beta: 1}', 'top.yaml').over(base, ())
+    assert same.values['loss'] == {'name': 'emu', 'alpha': 0.1, 'regularizer': {'weight': 1}, 'beta': 1}
+
+
+def test_assignments() -> None:
+    layer = assignment_layer(['a.b=1e-3', 'a.c = [1, 2]', 'd=x=y'])
+    assert layer.values == {'a': {'b': 1e-3, 'c': [1, 2]}, 'd': 'x=y'}
+    assert layer.place(('a', 'b')) == layer.place(('a', )) == '--set a.b=1e-3: '
+
+
+def test_assignment_into_a_section_given_by_name() -> None:
+    layer = Layer()
+    put(layer, ('loss', ), 'emu', '--loss emu')
+    put(layer, ('loss', 'alpha'), 0.5, '--alpha 0.5')
+    assert layer.values == {'loss': {'name': 'emu', 'alpha': 0.5}}
+
+
+@pytest.mark.parametrize('assignment', ['alpha', '=1', 'a..b=1', ''])
+def test_bad_assignments(assignment: str) -> None:
+    with pytest.raises(RecipeError, match='expected KEY=VALUE'):
+        assignment_layer([assignment])
+    with pytest.raises(RecipeError, match=r"--set a=\[1: '\[1' is not a YAML value"):
+        assignment_layer(['a=[1'])

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pyg_emu.errors import RecipeError
+from pyg_emu.layers import assignment_layer
+from pyg_emu.recipe import Recipe, differences, load_recipe, packaged_recipes, packaged_text
+
+FOLDER = Path(packaged_text.__globals__['__file__']).parent / 'recipes'
+NAMES = sorted(path.stem for path in FOLDER.glob('*.yaml'))
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def assigned(*assignments: str, source: Any = None) -> Recipe:
+    return load_recipe({'dataset': 'UMLS'} if source is None else source, [assignment_layer(assignments)])
+
+
+# Packaged recipes ############################################################
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_packaged_recipe(name: str) -> None:
+    recipe = load_recipe(name)
+    model, dataset, kind = name.split('-')
+    assert recipe.model['name'].lower() == model
+    assert recipe.dataset == {'umls': 'UMLS', 'fb15k237': 'FB15k-237'}[dataset]
+    assert recipe.loss['name'] == {'uniform': 'cross_entropy', 'emu': 'emu'}[kind]
+    assert (recipe.negatives['mutation_rate'] > 0.0) == (kind == 'emu')
+    assert packaged_recipes()[name] == recipe.description != ''
+    assert yaml.safe_load(packaged_text(name))['description'] == recipe.description
+
+
+def test_what_the_measurements_were_made_with() -> None:
+    uniform, emu = load_recipe('distmult-fb15k237-uniform'), load_recipe('distmult-fb15k237-emu')
+    for recipe in (uniform, emu):
+        assert recipe.model['hidden_channels'] == 100 and recipe.batch_size == 1000 and recipe.corrupt == 'alternate'
+        assert recipe.negatives['num_negatives'] == 256 and recipe.optimizer == {'name': 'adagrad', 'lr': 0.1}
+    assert uniform.loss['regularizer'] == {'name': 'l3', 'weight': 1e-5}
+    assert emu.loss == {'name': 'emu', 'alpha': 0.11, 'beta': 0.53, 'divide_by_negatives': True, 'regularizer': None}
+    assert emu.negatives['mutation_rate'] == 0.61 and emu.negatives['shared'] and not emu.negatives['tied']
+
+
+# Reading #####################################################################
+
+
+def test_defaults_and_round_trip(tmp_path: Path) -> None:
+    recipe = load_recipe({'dataset': 'Nations'})
+    assert (recipe.model['name'], recipe.model['hidden_channels'], recipe.loss['name']) == ('DistMult', 100, 'emu')
+    assert recipe == Recipe('Nations')
+    path = write(tmp_path, 'recipe.yaml', recipe.to_yaml())
+    again = load_recipe(path)
+    assert again == recipe and again.hash() == recipe.hash() and again.to_yaml() == recipe.to_yaml()
+
+
+def test_base_beside_the_file_and_packaged(tmp_path: Path) -> None:
+    write(tmp_path, 'low.yaml', 'base: distmult-umls-emu\ndescription: low\nbatch_size: 7\nloss: {alpha: 0.5}\n')
+    high = write(tmp_path, 'high.yaml', 'base: low.yaml\nseed: 3\nmodel: complex\nloss: {beta: 0.25}\n')
+    recipe = load_recipe(high)
+    assert (recipe.batch_size, recipe.seed, recipe.num_steps, recipe.description) == (7, 3, 1000, '')
+    assert recipe.loss['alpha'] == 0.5 and recipe.loss['beta'] == 0.25
+    assert recipe.model['name'] == 'ComplEx' and recipe.model['hidden_channels'] == 100
+
+
+def test_overrides() -> None:
+    recipe = assigned('loss.alpha=0.2', 'optimizer=adam', 'num_steps=5', source='distmult-umls-emu')
+    assert recipe.loss['alpha'] == 0.2 and recipe.num_steps == 5
+    assert recipe.optimizer == {'name': 'adam'}, 'the rate of Adagrad is none for Adam'
+    recipe = assigned('loss=margin', 'model=transe', source='distmult-fb15k237-uniform')
+    assert recipe.loss == {'name': 'margin', 'margin': 1.0, 'mutate': False,
+                           'regularizer': {'name': 'l3', 'weight': 1e-5}}
+    assert recipe.model['hidden_channels'] == 100
+
+
+def test_same_name_in_another_spelling_keeps_its_settings() -> None:
+    recipe = assigned('model.name=dist-mult', source={'dataset': 'UMLS', 'model': {'name': 'DistMult', 'margin': 3.0}})
+    assert recipe.model['margin'] == 3.0
+
+
+def test_inputs_are_left_alone() -> None:
+    source = {'dataset': 'UMLS', 'base': 'distmult-umls-emu', 'loss': 'emu'}
+    load_recipe(source)
+    assert source == {'dataset': 'UMLS', 'base': 'distmult-umls-emu', 'loss': 'emu'}
+
+
+# What may continue what ######################################################
+
+
+@pytest.mark.parametrize('assignment', ['num_steps=99', 'evaluate_every=3', 'patience=4', 'description=x',
+                                        'validation.max_triples=9', 'evaluation.tie=optimistic', 'loss.alpha=0.11'])
+def test_hash_without_what_does_not_matter(assignment: str) -> None:
+    assert assigned(assignment).hash() == assigned().hash()
+
+
+@pytest.mark.parametrize('assignment', ['seed=1', 'loss.alpha=0.2', 'negatives.sampler.filtered=true', 'batch_size=9',
+                                        'optimizer.lr=0.2', 'model.hidden_channels=9', 'max_grad_norm=1',
+                                        'corrupt=tail', 'schedule=linear', 'dataset=Nations'])
+def test_hash_with_what_does(assignment: str) -> None:
+    assert assigned(assignment).hash() != assigned().hash()
+
+
+def test_steps_matter_to_a_schedule() -> None:
+    assert assigned('schedule=linear', 'num_steps=9').hash() != assigned('schedule=linear').hash()
+
+
+def test_differences() -> None:
+    assert differences(assigned('loss.alpha=0.2', 'seed=1'), assigned()) == ['loss.alpha: 0.2, not default',
+                                                                           'seed: 1, not default']
+
+
+# Bad input ###################################################################
+
+
+@pytest.mark.parametrize('text, message', [
+    ('negatives:\n  num_negatives: 4\n  mutation_rat: 0.5\n',
+     r"a\.yaml:4: unknown key 'negatives\.mutation_rat'; did you mean 'mutation_rate'\?"),
+    ('batchsize: 3\n', r"a\.yaml:2: unknown key 'batchsize'; did you mean 'batch_size'\?"),
+    ('qqq: 3\n', r"a\.yaml:2: unknown key 'qqq'; Known: dataset, description, model"),
+    ('seed: x\n', r"a\.yaml:2: seed: expected an integer, got 'x'"),
+    ('num_steps: 0\n', r'a\.yaml:2: num_steps: expected an integer of at least 1, got 0'),
+    ('patience: -1\n', r'a\.yaml:2: patience: expected an integer of at least 1, got -1'),
+    ('corrupt: tails\n', r"a\.yaml:2: corrupt: expected one of 'alternate', 'both', 'tail', 'head', got 'tails'"),
+    ('model: DistMul\n', r"a\.yaml:2: unknown model 'DistMul'; did you mean 'DistMult'\?"),
+    ('loss:\n  name: emu\n  alpha: [1]\n', r'a\.yaml:4: loss\.alpha: expected a number, got \[1\]'),
+    ('evaluation: {split: test}\n', r"a\.yaml:2: unknown key 'evaluation\.split'"),
+    ('model: {sparse: true}\noptimizer: adam\n', r'a\.yaml:3: optimizer\.name: adam takes no row-sparse gradients'),
+    ('base: 3\n', r'a\.yaml:2: base: expected the name or the path of a recipe, got 3'),
+    ('base: distmult-uml-emu\n', r"a\.yaml:2: there is no recipe .* did you mean 'distmult-umls-emu'\?"),
+    ('base: a.yaml\n', r'a\.yaml is based on itself'),
+])
+def test_bad_recipe_is_named_by_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write(tmp_path, 'a.yaml', 'dataset: UMLS\n' + text))
+
+
+def test_error_in_a_base_names_the_base(tmp_path: Path) -> None:
+    write(tmp_path, 'low.yaml', 'dataset: UMLS\n\nlos: emu\n')
+    with pytest.raises(RecipeError, match=r"low\.yaml:3: unknown key 'los'; did you mean 'loss'\?"):
+        load_recipe(write(tmp_path, 'high.yaml', 'base: low.yaml\n'))
+
+
+@pytest.mark.parametrize('text', ['seed: 1\n', 'dataset: null\n', ''])
+def test_missing_dataset(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RecipeError, match='dataset is missing'):
+        load_recipe(write(tmp_path, 'a.yaml', text))
+
+
+@pytest.mark.parametrize('value', ['5', '[a]', '{root: x}', '{source: 3}'])
+def test_bad_dataset(value: str) -> None:
+    with pytest.raises(RecipeError, match=r'--set dataset=.*: dataset: expected'):
+        assigned(f'dataset={value}')
+
+
+def test_error_in_an_override_names_the_flag() -> None:
+    with pytest.raises(RecipeError, match=r"^--set loss\.alpa=1: unknown key 'loss\.alpa' of emu"):
+        assigned('loss.alpa=1', source='distmult-umls-emu')
+    with pytest.raises(RecipeError, match=r"^--set optimizer=adan: unknown optimizer 'adan'"):
+        assigned('optimizer=adan', source='distmult-umls-emu')
+
+
+def test_unknown_recipe() -> None:
+    with pytest.raises(RecipeError, match=r"no recipe 'distmult-umls', .* did you mean 'distmult-umls-emu'\?"):
+        load_recipe('distmult-umls')

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable, Literal, Optional, Sequence, Union
+
+import pytest
+import torch
+
+import pyg_emu.losses
+import pyg_emu.models
+import pyg_emu.schedules
+from pyg_emu.contract import ScorerMixin
+from pyg_emu.errors import RecipeError
+from pyg_emu.layers import Layer
+from pyg_emu.losses import EMULoss, LinkPredictionLoss
+from pyg_emu.mutation import EMUNegatives, LinearSchedule, Mixup
+from pyg_emu.registry import SECTIONS, _load, build, canonical_name, check_section, conform, nearest, without_defaults
+from pyg_emu.sampling import UniformSampler
+
+
+def check(kind: str, value: Any) -> dict[str, Any]:
+    return check_section(kind, value, (kind, ), Layer())
+
+
+@pytest.mark.parametrize('kind, name', [(kind, name) for kind, section in SECTIONS.items() for name in section.classes])
+def test_every_name_leads_somewhere(kind: str, name: str) -> None:
+    section = SECTIONS[kind]
+    made = _load(section, name)
+    parameters = inspect.signature(made).parameters
+    assert callable(made) and section.default in section.classes
+    taken = [set(inspect.signature(_load(section, other)).parameters) for other in section.classes]
+    assert section.given <= set().union(*taken)
+    assert all(inner in SECTIONS for inner in section.nested.values())
+    assert not section.named or 'name' not in parameters
+
+
+@pytest.mark.parametrize('module, base, kind', [
+    (pyg_emu.losses, LinkPredictionLoss, 'loss'),
+    (pyg_emu.schedules, pyg_emu.schedules.Schedule, 'schedule'),
+    (pyg_emu.models, ScorerMixin, 'model'),
+])
+def test_no_class_is_forgotten(module: Any, base: type, kind: str) -> None:
+    # Reciprocal wraps a model and KGEScorer and the like are there to be derived from.
+    abstract = {base, pyg_emu.schedules._TorchSchedule, pyg_emu.models.KGEScorer, pyg_emu.models.Reciprocal}
+    found = {value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, base)} - abstract
+    assert found <= {_load(SECTIONS[kind], name) for name in SECTIONS[kind].classes}
+
+
+def test_section_is_completed_with_the_defaults_of_its_class() -> None:
+    assert check('loss', 'EMU') == {'name': 'emu', 'alpha': 0.11, 'beta': 0.53, 'divide_by_negatives': True,
+                                    'regularizer': None}
+    assert check('optimizer', {'name': 'adam', 'lr': 1}) == {'name': 'adam', 'lr': 1.0}
+
+
+def test_without_defaults() -> None:
+    assert without_defaults('loss', check('loss', {'alpha': 0.11, 'beta': 0.1})) == {'name': 'emu', 'beta': 0.1}
+    negatives = check('negatives', {'sampler': {'name': 'uniform', 'filtered': True}})
+    assert without_defaults('negatives', negatives) == {'sampler': {'name': 'uniform', 'filtered': True}}
+
+
+def test_build_makes_what_is_described() -> None:
+    negatives = build('negatives', check('negatives', {
+        'num_negatives': 5, 'mutation_rate': {'start': 0, 'end': 0.5, 'steps': 10}, 'sampler': {'filtered': True}}))
+    assert isinstance(negatives, EMUNegatives) and negatives.num_negatives == 5
+    assert isinstance(negatives.sampler, UniformSampler) and negatives.sampler.filtered
+    assert negatives.mutation.rate == LinearSchedule(0.0, 0.5, 10)
+    mixup = build('negatives', check('negatives', {'mutation': 'mixup'}))
+    assert isinstance(mixup.mutation, Mixup)
+    loss = build('loss', check('loss', {'alpha': 0.3, 'regularizer': {'name': 'lp', 'p': 2, 'weight': 1e-3}}))
+    assert isinstance(loss, EMULoss) and loss.alpha == 0.3 and loss.regularizer.p == 2.0
+
+
+@pytest.mark.parametrize('name', SECTIONS['model'].classes)
+def test_build_models(name: str) -> None:
+    value = check('model', {'name': name.upper(), 'hidden_channels': 6})
+    model = build('model', value, num_nodes=4, num_relations=2)
+    assert type(model).__name__ == name and model(*torch.tensor([[0], [1], [2]])).shape == (1, )
+
+
+@pytest.mark.parametrize('kind, value, message', [
+    ('loss', {'name': 'emu', 'alpa': 1}, r"unknown key 'loss\.alpa' of emu; did you mean 'alpha'\? Known: name, alpha"),
+    ('loss', 'em', r"unknown loss 'em'; did you mean 'emu'\?"),
+    ('loss', {'name': 3}, 'unknown loss 3'),
+    ('loss', {'regularizer': {'name': 'l3'}}, r'loss\.regularizer\.weight is missing: l3 needs it'),
+    ('loss', {'regularizer': {'nme': 'l3'}}, r"unknown key 'loss\.regularizer\.nme' of l3; did you mean 'name'"),
+    ('loss', {'alpha': '1'}, r"loss\.alpha: expected a number, got '1'"),
+    ('loss', 7, 'loss: expected a section of settings, got 7'),
+    ('model', {'hidden_channels': 2.5}, r'model\.hidden_channels: expected an integer, got 2\.5'),
+    ('model', {'num_nodes': 3, 'hidden_channels': 2}, r"unknown key 'model\.num_nodes'"),
+    ('negatives', {'name': 'emu_negatives'}, r"unknown key 'negatives\.name'"),
+    ('negatives', {'shared': 1}, r'negatives\.shared: expected true or false, got 1'),
+    ('negatives', {'mutation_rate': 'high'}, r'negatives\.mutation_rate: expected a number or a section of settings'),
+])
+def test_bad_sections(kind: str, value: Any, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        check(kind, value)
+
+
+@pytest.mark.parametrize('kind, value, message', [
+    ('negatives', {'mutation_rate': 1.5}, r'negatives: .*\[0, 1\].* got 1\.5'),
+    ('negatives', {'mutation_rate': float('nan')}, r'negatives: .*\[0, 1\].* got nan'),
+    ('negatives', {'num_negatives': 0}, 'negatives: num_negatives: expected at least 1, got 0'),
+    ('negatives', {'mask': 'bernuli'}, "negatives: mask: expected one of 'bernoulli'"),
+    ('loss', {'alpha': -1.0}, 'loss: alpha: .* got -1'),
+    ('loss', {'beta': float('nan')}, 'loss: beta: .* got nan'),
+    ('schedule', {'name': 'switch', 'at': 2.0}, 'schedule: at is the share'),
+])
+def test_values_that_a_class_refuses(kind: str, value: Any, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        build(kind, check(kind, value))
+
+
+def test_learning_rate_that_torch_refuses() -> None:
+    with pytest.raises(RecipeError, match='optimizer: Invalid learning rate: -0.1'):
+        build('optimizer', check('optimizer', {'lr': -0.1}), params=[torch.nn.Parameter(torch.ones(1))])
+
+
+@pytest.mark.parametrize('value, hint, expected', [
+    (1, float, 1.0), (True, bool, True), (None, Optional[int], None), (3, Optional[int], 3),
+    ('a', Literal['a', 'b'], 'a'), ((1, 2), Sequence[int], [1, 2]), (1, Union[float, Callable[[int], float]], 1.0),
+    (2, Union[float, torch.Tensor], 2.0),
+    ([0.9, 1], tuple[float, float], [0.9, 1.0]), ('all', Union[None, str, Sequence[str]], 'all'), (object, Any, object),
+])
+def test_conform(value: Any, hint: Any, expected: Any) -> None:
+    found = conform(value, hint)
+    assert found == expected and type(found) is type(expected)
+
+
+@pytest.mark.parametrize('value, hint, message', [
+    (True, int, 'an integer'), (1.0, int, 'an integer'), ('1', float, 'a number'), (0, bool, 'true or false'),
+    (None, int, 'an integer'), ('x', Optional[int], 'an integer or null'), ('c', Literal['a', 'b'], "one of 'a', 'b'"),
+    (3, Sequence[int], 'a list'), ('x', Union[float, Callable[[int], float]], 'a number'), (False, float, 'a number'),
+])
+def test_conform_refuses(value: Any, hint: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=f'^{message}$'):
+        conform(value, hint)
+
+
+def test_names() -> None:
+    assert canonical_name('model', 'dist-mult') == 'DistMult'
+    assert canonical_name('loss', 'Cross Entropy') == 'cross_entropy'
+    assert canonical_name('model', 'unknown') == 'unknown'
+    assert nearest('xyz', ['alpha', 'beta']) == '; Known: alpha, beta'

@@ -1,0 +1,155 @@
+r"""Recipes run end to end, on a small generated graph in a folder of text files."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from pyg_emu import KGData
+from pyg_emu.checkpoint import load_checkpoint
+from pyg_emu.errors import ArgumentError, CheckpointError, DivergenceError, RecipeError
+from pyg_emu.evaluation import evaluate
+from pyg_emu.layers import assignment_layer
+from pyg_emu.recipe import Recipe, load_recipe
+from pyg_emu.registry import SECTIONS
+from pyg_emu.runs import open_run, run_recipe
+
+SMALL = {'model': {'hidden_channels': 4}, 'negatives': {'num_negatives': 3}, 'batch_size': 40, 'num_steps': 6,
+         'evaluate_every': 3}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    generator = torch.Generator().manual_seed(0)
+    columns = [torch.randint(high, (150, ), generator=generator) for high in (12, 3, 12)]
+    facts = torch.unique(torch.stack(columns, 1), dim=0)
+    facts = facts[torch.randperm(len(facts), generator=generator)].tolist()
+    (tmp_path / 'graph').mkdir()
+    for split, rows in (('train', facts[:100]), ('valid', facts[100:115]), ('test', facts[115:])):
+        lines = [f'e{head}\tr{relation}\te{tail}\n' for head, relation, tail in rows]
+        (tmp_path / 'graph' / f'{split}.txt').write_text(''.join(lines))
+    return tmp_path / 'graph'
+
+
+def recipe(folder: Path, *assignments: str) -> Recipe:
+    return load_recipe({'dataset': str(folder), **SMALL}, [assignment_layer(assignments)])
+
+
+def test_run_and_open(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / 'run'
+    result = run_recipe(recipe(folder), run, progress=False)
+    assert result.train.steps == 6 and result.test is not None
+    metrics = json.loads((run / 'metrics.json').read_text())
+    assert metrics['test']['mrr'] == result.test['mrr'] and metrics['valid'] == result.train.metrics
+    assert load_recipe(run / 'recipe.yaml') == recipe(folder)
+    model, data, found = open_run(run)
+    assert found == recipe(folder) and not model.training
+    # The best weights, ranked alike.
+    assert evaluate(model, data, split='test')['mrr'] == result.test['mrr']
+    assert evaluate(model, data, split='valid')['mrr'] == result.train.best_metric
+    last, _, _ = open_run(run, which='last')
+    assert torch.equal(last.node_emb.weight, load_checkpoint(run / 'last.pt')['model']['node_emb.weight'])
+
+
+def test_same_seed_same_result(folder: Path, tmp_path: Path) -> None:
+    first = run_recipe(recipe(folder), tmp_path / 'a', progress=False)
+    second = run_recipe(recipe(folder), progress=False)
+    other = run_recipe(recipe(folder, 'seed=1'), progress=False)
+    assert torch.equal(first.model.node_emb.weight, second.model.node_emb.weight)
+    assert not torch.equal(first.model.node_emb.weight, other.model.node_emb.weight)
+
+
+@pytest.mark.parametrize('assignments', [
+    *[(f'model={name}', ) for name in SECTIONS['model'].classes],
+    *[(f'loss={name}', ) for name in SECTIONS['loss'].classes],
+    *[(f'schedule={name}', ) for name in SECTIONS['schedule'].classes],
+    ('optimizer=adam', ), ('optimizer={name: sgd, lr: 0.1}', ), ('model.sparse=true', ),
+    ('model.sparse=true', 'optimizer=sparse_adam', 'schedule=switch'),
+    ('loss.regularizer={weight: 1e-3}', ), ('negatives.sampler.filtered=true', ), ('negatives.mask=exact', ),
+    ('negatives.mutation=mixup', ), ('negatives.mutation_rate={start: 0, end: 1, steps: 4}', ),
+    ('negatives.mutation={name: learned, width: 4}', ), ('corrupt=both', ), ('validation.max_triples=5', ),
+    ('evaluation={tie: pessimistic, ks: [1, 5]}', ), ('max_grad_norm=0.1', 'patience=1'),
+], ids=' '.join)
+@pytest.mark.filterwarnings('ignore:Sparse invariant checks')
+def test_every_choice_trains(folder: Path, tmp_path: Path, assignments: tuple[str, ...]) -> None:
+    whole = run_recipe(recipe(folder, *assignments), tmp_path / 'run', progress=False)
+    assert whole.train.steps == 6 and 0.0 < whole.test['mrr'] <= 1.0
+    assert whole.train.history['loss'].notna().all()
+    # What was written is enough to go on from, and leads to the same weights.
+    again = load_recipe(tmp_path / 'run' / 'recipe.yaml')
+    assert again.hash() == recipe(folder, *assignments).hash()
+    resumed = run_recipe(again, tmp_path / 'run', progress=False)
+    assert torch.equal(resumed.model.node_emb.weight, whole.model.node_emb.weight)
+
+
+def test_learned_masks_are_learned_and_saved(folder: Path, tmp_path: Path) -> None:
+    learned = 'negatives.mutation={name: learned, width: 4}'
+    run_recipe(recipe(folder, learned), tmp_path / 'run', progress=False)
+    logits = load_checkpoint(tmp_path / 'run' / 'last.pt')['parts']['mutation']['logits']
+    assert logits.unique().numel() > 1
+
+
+def test_longer_run_continues_a_shorter_one(folder: Path, tmp_path: Path) -> None:
+    run_recipe(recipe(folder), tmp_path / 'run', progress=False)
+    longer = run_recipe(recipe(folder, 'num_steps=12'), tmp_path / 'run', progress=False)
+    whole = run_recipe(recipe(folder, 'num_steps=12'), progress=False)
+    assert torch.equal(longer.model.node_emb.weight, whole.model.node_emb.weight)
+    columns = ['step', 'loss', 'valid_mrr']
+    pd.testing.assert_frame_equal(longer.train.history[columns], whole.train.history[columns], check_exact=True)
+
+
+def test_run_with_other_settings_is_refused(folder: Path, tmp_path: Path) -> None:
+    run_recipe(recipe(folder), tmp_path / 'run', progress=False)
+    before = (tmp_path / 'run' / 'recipe.yaml').read_text()
+    with pytest.raises(RecipeError, match=r'other settings \(loss\.alpha: 0\.9, not default; seed: 1, not default\)'):
+        run_recipe(recipe(folder, 'loss.alpha=0.9', 'seed=1'), tmp_path / 'run', progress=False)
+    assert (tmp_path / 'run' / 'recipe.yaml').read_text() == before
+    result = run_recipe(recipe(folder, 'seed=1'), tmp_path / 'run', resume=False, progress=False)
+    assert open_run(tmp_path / 'run')[2].seed == 1 and result.train.steps == 6
+
+
+def test_data_without_validation_or_test() -> None:
+    data = KGData(torch.randint(9, (2, 50)), torch.randint(2, (50, )), num_nodes=9, num_relations=2)
+    settings = {'dataset': 'given', **SMALL}
+    result = run_recipe(load_recipe(settings), data=data, progress=False)
+    assert result.test is None and result.train.best_step is None
+    with pytest.raises(RecipeError, match='patience: 2 needs validation facts'):
+        run_recipe(load_recipe({**settings, 'patience': 2}), data=data, progress=False)
+
+
+def test_divergence(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DivergenceError, match='lower the learning rate'):
+        run_recipe(recipe(folder, 'optimizer={name: sgd, lr: 1e30}', 'num_steps=50'), tmp_path / 'run', progress=False)
+    assert load_checkpoint(tmp_path / 'run' / 'last.pt')['step'] == 0
+
+
+def test_bad_settings_are_found_before_the_data_is_read() -> None:
+    for assignment, message in (('negatives.mutation_rate=2', 'negatives: '), ('loss.beta=-1', 'loss: beta')):
+        with pytest.raises(RecipeError, match=message):
+            run_recipe(load_recipe({'dataset': 'no such data'}, [assignment_layer([assignment])]))
+
+
+def test_open_what_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match='there is no run in .*missing'):
+        open_run(tmp_path / 'missing')
+    with pytest.raises(ArgumentError, match="which: expected 'best' or 'last'"):
+        open_run(tmp_path, which='first')  # type: ignore[arg-type]
+
+
+def test_open_with_data_of_another_size(folder: Path, tmp_path: Path) -> None:
+    run_recipe(recipe(folder), tmp_path / 'run', progress=False)
+    data: Any = KGData(torch.tensor([[0], [1]]), torch.tensor([0]), num_nodes=2, num_relations=1)
+    with pytest.raises(CheckpointError, match=r"another size: 'node_emb\.weight' has shape \(12, 4\).* \(2, 4\)"):
+        open_run(tmp_path / 'run', data=data)
+    (tmp_path / 'run' / 'best.pt').write_bytes(b'PK\x03\x04')
+    with pytest.raises(CheckpointError, match='truncated or damaged'):
+        open_run(tmp_path / 'run')
+
+
+def test_device_that_is_not_there(folder: Path) -> None:
+    with pytest.raises(ArgumentError, match="device: 'no-such' cannot be used here"):
+        run_recipe(recipe(folder), device='no-such')
