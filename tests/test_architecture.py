@@ -101,7 +101,8 @@ def imports_of(tree: ast.AST, package: tuple[str, ...]) -> set[str]:
 
 def rooms_imported_by(path: Path) -> set[str]:
     package = ('pyg_emu', *path.relative_to(PACKAGE).parent.parts)
-    return {name.split('.')[1] for name in imports_of(tree_of(path), package) if name.startswith('pyg_emu.')}
+    names = imports_of(tree_of(path), package) - {'pyg_emu.__version__'}
+    return {name.split('.')[1] for name in names if name.startswith('pyg_emu.')}
 
 
 def relative(path: Path) -> str:
