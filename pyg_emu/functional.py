@@ -139,21 +139,24 @@ class _SoftLabelCrossEntropy(torch.autograd.Function):
         mask: Optional[Tensor],
     ) -> Tensor:
         smooth = isinstance(negative_label, Tensor) or negative_label != 0.0
-        lowest = torch.finfo(negative.dtype).min
+        # Half the smallest number, so that differences stay finite: a row without negatives must not yield NaN.
+        lowest = torch.finfo(negative.dtype).min / 2
         scores = negative if mask is None else negative.masked_fill(~mask, lowest)
         softmax = scores.softmax(1)
         top = scores.amax(1)
-        negative_sum = top - softmax.amax(1).log()
-        total_sum = torch.logaddexp(positive, negative_sum)
-        rows = positive_label * (total_sum - positive)
+        # All of these are relative to the row's largest score: an offset common to all scores then costs no digits.
+        largest = torch.maximum(top, positive)
+        top_lead, positive_lead = top - largest, positive - largest
+        negative_sum = top_lead - softmax.amax(1).log()
+        total_sum = torch.logaddexp(positive_lead, negative_sum)
+        rows = positive_label * (total_sum - positive_lead)
         count: Union[int, Tensor] = negative.size(1)
         if smooth:
-            # Against the row's largest score, so that an offset common to all of them costs no digits.
             distance = top.unsqueeze(1) - scores
             if mask is not None:
                 distance, count = distance.masked_fill_(~mask, 0.0), mask.sum(1)
-            rows = rows + negative_label * (count * (total_sum - top) + distance.sum(1))
-        ctx.save_for_backward(softmax, (negative_sum - total_sum).exp(), (positive - total_sum).exp(), mask)
+            rows = rows + negative_label * (count * (total_sum - top_lead) + distance.sum(1))
+        ctx.save_for_backward(softmax, (negative_sum - total_sum).exp(), (positive_lead - total_sum).exp(), mask)
         ctx.labels = positive_label, negative_label, positive_label + negative_label * count, smooth
         return rows
 

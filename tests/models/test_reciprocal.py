@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch_geometric.nn import kge
+
+from pyg_emu.errors import ArgumentError
+from pyg_emu.models import DistMult, Reciprocal
+
+
+def test_heads_are_tails_of_the_inverse_relation() -> None:
+    inner = DistMult(2, 2, 2)
+    with torch.no_grad():
+        inner.node_emb.weight.copy_(torch.tensor([[1.0, 2.0], [2.0, 5.0]]))
+        inner.rel_emb.weight.copy_(torch.tensor([[3.0, -1.0], [10.0, 1.0]]))
+    model = Reciprocal(inner)
+    assert model.num_relations == 1
+    known, relation = torch.tensor([1]), torch.tensor([0])
+    # (?, 0, 1) is (1, 1, ?): [2, 5] * [10, 1] = [20, 5] against [1, 2] and [2, 5].
+    assert model.score_all(model.query(known, relation, 'head')).tolist() == [[30.0, 65.0]]
+    assert model.score_all(model.query(known, relation, 'tail')).tolist() == [[-4.0, -13.0]]
+
+
+def test_resets_the_wrapped_model() -> None:
+    model = Reciprocal(DistMult(3, 2, 2))
+    before = model.entity_table().clone()
+    model.reset_parameters()
+    assert not torch.equal(before, model.entity_table())
+
+
+def test_refuses() -> None:
+    with pytest.raises(ArgumentError, match='even number, got num_relations=3'):
+        Reciprocal(DistMult(4, 3, 2))
+    with pytest.raises(ArgumentError, match='expected a pyg_emu.contract.Scorer, got RotatE'):
+        Reciprocal(kge.RotatE(4, 4, 2))

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch_geometric.data import Data
+from torch_geometric.transforms import Compose
+
+from pyg_emu.contract import Negatives
+from pyg_emu.data import KGData
+from pyg_emu.errors import ArgumentError
+from pyg_emu.loader import TripletLoader
+from pyg_emu.mutation import BernoulliMask, BlockMask, EMUNegatives, ExactMask, ImportanceMask, LinearSchedule, Mixup
+from pyg_emu.sampling import UniformSampler
+
+
+def make_batch(**arguments: Any) -> KGData:
+    generator = torch.Generator().manual_seed(0)
+    data = KGData(torch.randint(9, (2, 30), generator=generator), torch.randint(2, (30, ), generator=generator), 9, 2)
+    return next(iter(TripletLoader(data, 10, **arguments)))
+
+
+def make_plain(**extra: Any) -> Data:
+    head_index, rel_type, tail_index = torch.tensor([[0, 1], [0, 1], [2, 3]])
+    return Data(head_index=head_index, rel_type=rel_type, tail_index=tail_index, **extra)
+
+
+class Recorder:
+    r"""A sampler that remembers what it was asked for, and masks out every second slot."""
+    def sample(self, batch: Any, num_negatives: int, generator: Any = None) -> Negatives:
+        self.asked = (num_negatives, generator)
+        index = torch.zeros(batch.head_index.numel(), num_negatives, dtype=torch.int64)
+        return Negatives(index, torch.arange(num_negatives).expand_as(index) % 2 == 0)
+
+    def update(self, batch: Any, scorer: Any) -> None:
+        pass
+
+
+def test_draws_negatives_from_the_runs_stream() -> None:
+    batch = make_batch(seed=3)
+    out = EMUNegatives(num_negatives=5)(batch)
+    assert out.neg_index.shape == (10, 5) and out.neg_mask is None
+    expected = torch.randint(9, (10, 5), generator=torch.Generator().manual_seed(3))
+    assert torch.equal(out.neg_index, expected)
+    assert out.generator is batch.generator and out.source is batch.source
+    assert isinstance(out.mutation, BernoulliMask) and out.mutation.shared and out.mutation.rate == 0.3
+
+
+def test_input_stays_as_it_is() -> None:
+    batch, plain = make_batch(), make_plain(num_nodes=4)
+    for data in (batch, plain):
+        keys = data.keys()
+        out = EMUNegatives(4)(data)
+        assert out is not data and data.keys() == keys and 'neg_index' not in data
+        assert out.head_index is data.head_index
+    assert batch.mutation is None
+
+
+def test_takes_any_sampler() -> None:
+    batch, sampler = make_batch(), Recorder()
+    out = EMUNegatives(4, sampler=sampler)(batch)
+    assert sampler.asked == (4, batch.generator)
+    assert out.neg_mask.tolist() == [[True, False, True, False]] * 10
+
+
+def test_filtered_sampler_masks() -> None:
+    out = EMUNegatives(4, sampler=UniformSampler(filtered=True))(make_batch())
+    assert out.neg_index.shape == (10, 4)
+
+
+@pytest.mark.parametrize('mask, cls', [('bernoulli', BernoulliMask), ('exact', ExactMask), ('block', BlockMask),
+                                       ('importance', ImportanceMask)])
+def test_mask_kinds(mask: str, cls: type) -> None:
+    mutation = EMUNegatives(4, mutation_rate=0.6, mask=mask, tied=True)(make_batch()).mutation
+    assert type(mutation) is cls
+    assert (mutation.rate, mutation.shared, mutation.tied) == (0.6, True, True)
+
+
+def test_one_mask_per_negative() -> None:
+    mutation = EMUNegatives(4, shared=False)(make_batch()).mutation
+    assert mutation.plan(torch.zeros(10, 6), 4, 6).index.shape == (10, 4)
+
+
+def test_rate_zero_mutates_nothing() -> None:
+    assert EMUNegatives(4, mutation_rate=0.0)(make_batch()).mutation is None
+    schedule = LinearSchedule(0.0, 1.0, 10)
+    assert EMUNegatives(4, mutation_rate=schedule)(make_batch()).mutation.rate is schedule
+
+
+def test_takes_any_mutation() -> None:
+    mixup = Mixup()
+    assert EMUNegatives(4, mutation=mixup)(make_batch()).mutation is mixup
+
+
+@pytest.mark.parametrize('side, known, target', [
+    (None, [0, 1], [2, 3]),
+    ('head', [2, 3], [0, 1]),
+    (torch.tensor([True, False]), [0, 3], [2, 1]),
+])
+def test_plain_data(side: Any, known: list[int], target: list[int]) -> None:
+    data = make_plain(num_nodes=4, weight=torch.ones(2), **({} if side is None else {'side': side}))
+    out = Compose([EMUNegatives(3)])(data)
+    assert out.known_index.tolist() == known and out.target_index.tolist() == target
+    assert out.neg_index.shape == (2, 3) and out.neg_index.max() < 4
+    assert out.step == 0 and out.generator is None and out.weight is data.weight
+
+
+def test_plain_data_follows_the_global_seed() -> None:
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        drawn.append(EMUNegatives(20)(make_plain(num_nodes=100)).neg_index)
+    assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ({'num_negatives': 0}, 'num_negatives: expected at least 1, got 0'),
+    ({'mutation_rate': 1.2}, 'rate: .*got 1.2'),
+    ({'mutation_rate': float('nan')}, 'rate: .*got nan'),
+    ({'mask': 'random'}, "mask: expected one of 'bernoulli', 'exact', 'block', 'importance', got 'random'"),
+    ({'mask': 'importance', 'shared': False}, 'shared'),
+    ({'mutation': 0.3}, 'mutation: .*got 0.3'),
+])
+def test_refuses_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        EMUNegatives(**arguments)
+
+
+def test_refuses_data() -> None:
+    with pytest.raises(ArgumentError, match='TripletLoader makes them, but head_index is missing'):
+        EMUNegatives(3)(make_batch().source)
+    with pytest.raises(ArgumentError, match='num_nodes is missing'):
+        EMUNegatives(3)(make_plain())
+    with pytest.raises(ArgumentError, match="data.side: .*got 'both'"):
+        EMUNegatives(3)(make_plain(num_nodes=4, side='both'))
+
+
+def test_repr() -> None:
+    assert str(EMUNegatives(3)).startswith('EMUNegatives(num_negatives=3, sampler=')

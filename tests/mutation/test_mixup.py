@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy import stats
+
+from pyg_emu.errors import ArgumentError
+from pyg_emu.mutation import Mixup, Mutation
+
+
+@pytest.mark.parametrize('alpha, beta', [(2.0, 1.0), (0.5, 1.0), (2.0, 3.0)])
+def test_weight_of_the_negative_is_beta_distributed(alpha: float, beta: float) -> None:
+    plan = Mixup(alpha, beta).plan(torch.zeros(100, 4), 50, 4, torch.Generator().manual_seed(0))
+    assert plan.weight.shape == (100, 50) and plan.weight.dtype == torch.float
+    assert ((plan.weight >= 0) & (plan.weight <= 1)).all()
+    assert stats.kstest(plan.weight.flatten().numpy(), 'beta', (alpha, beta)).pvalue > 0.01
+
+
+@pytest.mark.parametrize('beta', [1.0, 2.0])
+def test_deterministic(beta: float) -> None:
+    query = torch.zeros(3, 4, dtype=torch.double)
+    first, again, other = (Mixup(2.0, beta).plan(query, 5, 4, torch.Generator().manual_seed(seed)).weight
+                           for seed in (1, 1, 2))
+    assert first.dtype == torch.double
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_refuses() -> None:
+    for name in ('alpha', 'beta'):
+        for value in (0.0, -1.0, float('nan'), float('inf')):
+            with pytest.raises(ArgumentError, match=name):
+                Mixup(**{name: value})
+
+
+def test_is_a_mutation() -> None:
+    assert isinstance(Mixup(), Mutation)
+    assert str(Mixup()) == 'Mixup(alpha=2.0, beta=1.0)'

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+from typing import Any, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch_geometric.nn import kge
+
+from pyg_emu import models
+from pyg_emu.data import KGData
+from pyg_emu.errors import ArgumentError
+from pyg_emu.loader import TripletLoader
+from pyg_emu.losses import (
+    BCELoss,
+    CrossEntropyLoss,
+    EMUBCELoss,
+    EMULoss,
+    LinkPredictionLoss,
+    MarginLoss,
+    SelfAdversarialLoss,
+)
+from pyg_emu.mutation import EMUNegatives, Mixup
+from pyg_emu.ops import MaskPlan, use_backend
+from pyg_emu.regularizers import L3Regularizer
+
+LOSSES: dict[str, Any] = {
+    'EMULoss': EMULoss,
+    'EMUBCELoss': EMUBCELoss,
+    'CrossEntropyLoss': CrossEntropyLoss,
+    'BCELoss': BCELoss,
+    'SelfAdversarialLoss': SelfAdversarialLoss,
+    'MarginLoss': MarginLoss,
+}
+NUM_NODES, NUM_RELATIONS = 12, 3
+
+
+@pytest.fixture(autouse=True)
+def reference_backend() -> Iterator[None]:
+    # The operator has tests of its own; here its kernels would only be compiled for many types.
+    with use_backend('torch'):
+        yield
+
+
+class SecondComponent:
+    r"""Takes the second of two components from the positive."""
+    def plan(self, query: Tensor, num_negatives: int, width: int, generator: Any = None, step: int = 0) -> MaskPlan:
+        return MaskPlan(torch.tensor([[False, True]]), torch.zeros(query.size(0), dtype=torch.int64))
+
+
+def three_entities() -> tuple[models.DistMult, KGData]:
+    r"""e0 = (1, 2), e1 = (1/2, -1), e2 = (1, 1), one relation (2, 1), the triple (0, 0, 2) with negatives 0 and 1."""
+    model = models.DistMult(3, 1, 2).double()
+    with torch.no_grad():
+        model.node_emb.weight.copy_(torch.tensor([[1.0, 2.0], [0.5, -1.0], [1.0, 1.0]]))
+        model.rel_emb.weight.copy_(torch.tensor([[2.0, 1.0]]))
+    batch = KGData(head_index=torch.tensor([0]), rel_type=torch.tensor([0]), tail_index=torch.tensor([2]), num_nodes=3,
+                   side='tail', step=0, neg_index=torch.tensor([[0, 1]]))
+    batch.mutation = SecondComponent()
+    return model, batch
+
+
+def make_batch(side: str = 'both', seed: int = 0, **arguments: Any) -> KGData:
+    generator = torch.Generator().manual_seed(9)
+    data = KGData(torch.randint(NUM_NODES, (2, 50), generator=generator),
+                  torch.randint(NUM_RELATIONS, (50, ), generator=generator), NUM_NODES, NUM_RELATIONS)
+    arguments.setdefault('num_negatives', 6)
+    transform = EMUNegatives(**arguments)
+    return next(iter(TripletLoader(data, 20, seed=seed, corrupt=side, transform=transform)))  # type: ignore[arg-type]
+
+
+# By hand #####################################################################
+# q = (2, 2): s+ = 4, vanilla scores 6 and -1; mutated, e0 = (1, 1) scores 4 and e1 = (1/2, 1) scores 3.
+
+
+def test_emu_loss_by_hand() -> None:
+    model, batch = three_entities()
+    scored = EMULoss().score(model, batch)
+    assert scored.positive.tolist() == [4.0]
+    assert scored.vanilla.tolist() == [[6.0, -1.0]] and scored.mutated.tolist() == [[4.0, 3.0]]
+    # lse(4, 4, 3) = 4.8619948: 0.8619948 + 0.53 (0.8619948 + 1.8619948) = 2.3057093, over N = 2.
+    # lse(4, 6, -1) = 6.1277309: 2.1277309, times 0.11.
+    loss = EMULoss(alpha=0.11, beta=0.53)(model, batch)
+    assert float(loss.detach()) == pytest.approx(2.3057093 / 2 + 0.11 * 2.1277309, abs=1e-6)
+    undivided = EMULoss(alpha=0.11, beta=0.53, divide_by_negatives=False)(model, batch)
+    assert float(undivided.detach()) == pytest.approx(2.3057093 + 0.11 * 2.1277309, abs=1e-6)
+
+
+def test_emu_gradient_flows_to_the_positive_by_hand() -> None:
+    model, batch = three_entities()
+    EMULoss(alpha=0.0, beta=0.0, divide_by_negatives=False)(model, batch).backward()
+    # p = softmax(4, 4, 3) = (0.4223188, 0.4223188, 0.1553624); the loss is -log p_0.
+    # e2 is the positive, weight p_0 - 1 on both components, and lends its second component to both negatives.
+    # e0 is the negative of weight p_1 with its first component, and the head: q = e0 * (2, 1).
+    first, second = -0.5776812, -0.5776812 + 0.4223188 + 0.1553624
+    entities, relations = model.node_emb.weight.grad, model.rel_emb.weight.grad
+    assert entities[2].tolist() == pytest.approx([2 * first, 2 * second], abs=1e-6)
+    assert entities[1].tolist() == pytest.approx([2 * 0.1553624, 0.0], abs=1e-6)
+    # The gradient of q is the weighted sum of the candidates, that of the relation e0 = (1, 2) times it.
+    by_query = -0.5776812 * 1 + 0.4223188 * 1 + 0.1553624 * 0.5
+    assert relations[0].tolist() == pytest.approx([by_query, 0.0], abs=1e-6)
+
+
+def test_emu_bce_by_hand() -> None:
+    model, batch = three_entities()
+    # bce(4, 1) = 0.0181499; bce(4, 0.25) = 4.0181499 - 1, bce(3, 0.25) = 3.0485874 - 0.75, each of weight 1/2;
+    # vanilla: bce(6, 0) = 6.0024757, bce(-1, 0) = 0.3132617.
+    expected = (0.0181499 + (3.0181499 + 2.2985874) / 2) / 2 + (0.0181499 + (6.0024757 + 0.3132617) / 2) / 2
+    assert float(EMUBCELoss(alpha=1.0, beta=0.25)(model, batch).detach()) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize('loss, expected', [
+    (CrossEntropyLoss(), 2.1277309),
+    (CrossEntropyLoss(mutate=True), 0.8619948),
+    (MarginLoss(2.0), (4 + 0) / 2),
+    (MarginLoss(2.0, mutate=True), (2 + 1) / 2),
+    (BCELoss(), (0.0181499 + (6.0024757 + 0.3132617) / 2) / 2),
+    # weights softmax(6, -1) = (0.9990889, 0.0009111)
+    (SelfAdversarialLoss(), (0.0181499 + 0.9990889 * 6.0024757 + 0.0009111 * 0.3132617) / 2),
+    # scores 1; 3, -4 with weights softmax(1.5, -2)
+    (SelfAdversarialLoss(0.5, margin=-3.0), (0.3132617 + 0.9706878 * 3.0485874 + 0.0293122 * 0.0181499) / 2),
+], ids=str)
+def test_baselines_by_hand(loss: LinkPredictionLoss, expected: float) -> None:
+    assert float(loss(*three_entities()).detach()) == pytest.approx(expected, abs=1e-6)
+
+
+# Against the formulas ########################################################
+
+
+@pytest.mark.parametrize('side', ['tail', 'head', 'both'])
+@pytest.mark.parametrize('make', [models.TransE, models.DistMult, models.ComplEx, models.RotatE, kge.TransE,
+                                  kge.RotatE], ids=lambda make: f'{make.__module__}.{make.__name__}')
+def test_vanilla_scores_are_the_models_own(make: Any, side: str) -> None:
+    torch.manual_seed(0)
+    model, batch = make(NUM_NODES, NUM_RELATIONS, 4).double(), make_batch(side)
+    scored = EMULoss().score(model, batch)
+    torch.testing.assert_close(scored.positive, model(batch.head_index, batch.rel_type, batch.tail_index))
+    tails = batch.corrupts_tail
+    for slot in range(6):
+        negative = batch.neg_index[:, slot]
+        head = torch.where(tails, batch.head_index, negative)
+        tail = torch.where(tails, negative, batch.tail_index)
+        torch.testing.assert_close(scored.vanilla[:, slot], model(head, batch.rel_type, tail))
+
+
+def test_without_mutation_unbounded_label_smoothing_is_left() -> None:
+    torch.manual_seed(0)
+    model, batch = models.TransE(NUM_NODES, NUM_RELATIONS, 4).double(), make_batch(mutation_rate=0.0)
+    scored = EMULoss().score(model, batch)
+    assert scored.mutated is None
+    logs = torch.cat([scored.positive.unsqueeze(1), scored.vanilla], dim=1).log_softmax(1)
+    smoothed = -(logs[:, 0] + 0.53 * logs[:, 1:].sum(1)).mean() / 6
+    plain = F.cross_entropy(logs, torch.zeros(20, dtype=torch.int64))
+    torch.testing.assert_close(EMULoss()(model, batch), smoothed + 0.11 * plain)
+    torch.testing.assert_close(CrossEntropyLoss()(model, batch), plain)
+
+
+def test_alpha_zero_scores_no_vanilla_negatives() -> None:
+    model, batch = models.DistMult(NUM_NODES, NUM_RELATIONS, 4), make_batch()
+    assert EMULoss(alpha=0.0).score(model, batch).vanilla is None
+    assert CrossEntropyLoss(mutate=True).score(model, batch).vanilla is None
+    assert CrossEntropyLoss().score(model, batch).mutated is None
+    assert EMULoss(alpha=0.1).score(model, batch).vanilla is not None
+
+
+def test_masked_slots_have_no_say() -> None:
+    torch.manual_seed(0)
+    model, batch = models.RotatE(NUM_NODES, NUM_RELATIONS, 4).double(), make_batch(mutation_rate=0.0)
+    batch.neg_mask = torch.arange(6).expand(20, 6) < 4
+    fewer = make_batch(mutation_rate=0.0)
+    fewer.neg_index = batch.neg_index[:, :4]
+    for name, cls in LOSSES.items():
+        criterion = EMULoss(divide_by_negatives=False) if name == 'EMULoss' else cls()
+        torch.testing.assert_close(criterion(model, batch), criterion(model, fewer))
+
+
+@pytest.mark.parametrize('name', LOSSES)
+def test_regularizer_is_added(name: str) -> None:
+    model, batch = models.DistMult(NUM_NODES, NUM_RELATIONS, 4).double(), make_batch(mutation_rate=0.0)
+    penalty = L3Regularizer(0.1)
+    difference = LOSSES[name](regularizer=penalty)(model, batch) - LOSSES[name]()(model, batch)
+    torch.testing.assert_close(difference, penalty(model))
+
+
+# Gradients ###################################################################
+
+
+# Not SelfAdversarialLoss: its weights are detached, so its gradient is not that of its value.
+@pytest.mark.parametrize('criterion', [EMULoss(), EMUBCELoss(), CrossEntropyLoss(mutate=True), BCELoss(mutate=True),
+                                       MarginLoss(mutate=True)], ids=str)
+@pytest.mark.parametrize('make', [models.DistMult, models.RotatE])
+def test_gradcheck(criterion: LinkPredictionLoss, make: Any) -> None:
+    torch.manual_seed(1)
+    model, batch = make(NUM_NODES, NUM_RELATIONS, 2, margin=2.0).double(), make_batch(num_negatives=3)
+
+    def loss(*_: Tensor) -> Tensor:
+        batch.generator.manual_seed(0)  # the same masks in every evaluation
+        return criterion(model, batch)
+
+    assert torch.autograd.gradcheck(loss, list(model.parameters()))
+
+
+@pytest.mark.parametrize('shared', [True, False])
+def test_sparse_gradients_equal_dense_ones(shared: bool) -> None:
+    torch.manual_seed(0)
+    sparse = models.ComplEx(NUM_NODES, NUM_RELATIONS, 4, sparse=True).double()
+    dense = models.ComplEx(NUM_NODES, NUM_RELATIONS, 4).double()
+    dense.load_state_dict(sparse.state_dict())
+    for model in (sparse, dense):
+        EMULoss()(model, make_batch(tied=True, shared=shared)).backward()
+    for left, right in zip(sparse.parameters(), dense.parameters()):
+        assert left.grad.is_sparse
+        torch.testing.assert_close(left.grad.to_dense(), right.grad)
+
+
+@pytest.mark.parametrize('name', LOSSES)
+@pytest.mark.parametrize('layer', [kge.TransE, kge.DistMult, kge.ComplEx, kge.RotatE])
+def test_pygs_own_layers_learn(name: str, layer: Any) -> None:
+    torch.manual_seed(0)
+    model = layer(NUM_NODES, NUM_RELATIONS, 8)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    losses = []
+    for step in range(15):
+        optimizer.zero_grad()
+        loss = LOSSES[name]()(model, make_batch(seed=step % 3, num_negatives=8))
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-3:]) < sum(losses[:3])
+
+
+def test_whatever_backend_the_device_has() -> None:
+    torch.manual_seed(0)
+    model = models.DistMult(NUM_NODES, NUM_RELATIONS, 16)
+    expected = EMULoss()(model, make_batch())
+    with use_backend(None):
+        torch.testing.assert_close(EMULoss()(model, make_batch()), expected)
+
+
+def test_same_seed_same_loss() -> None:
+    torch.manual_seed(0)
+    model = models.DistMult(NUM_NODES, NUM_RELATIONS, 16)
+    first, again, other = (EMULoss()(model, make_batch(seed=seed)) for seed in (4, 4, 5))
+    assert first == again and first != other
+
+
+def test_mixup_takes_the_place_of_masks() -> None:
+    torch.manual_seed(0)
+    model = models.DistMult(NUM_NODES, NUM_RELATIONS, 4).double()
+    batch = make_batch(mutation=Mixup(), side='tail')
+    scored = EMULoss().score(model, batch)
+    # A dot product is linear, so the mixed score lies between those of the negative and of the positive.
+    positive = scored.positive.unsqueeze(1).expand_as(scored.vanilla)
+    weight = (scored.mutated - positive) / (scored.vanilla - positive)
+    assert ((weight > 0) & (weight < 1))[batch.neg_index != batch.tail_index.unsqueeze(1)].all()
+
+
+# Bad input ###################################################################
+
+
+@pytest.mark.parametrize('value', [-0.1, float('nan'), float('inf')])
+@pytest.mark.parametrize('cls, name', [(EMULoss, 'alpha'), (EMULoss, 'beta'), (EMUBCELoss, 'alpha'),
+                                       (EMUBCELoss, 'beta'), (EMUBCELoss, 'adversarial_temperature'),
+                                       (BCELoss, 'adversarial_temperature'),
+                                       (SelfAdversarialLoss, 'temperature'), (MarginLoss, 'margin'),
+                                       (CrossEntropyLoss, 'label_smoothing')])
+def test_refuses_arguments(cls: Any, name: str, value: float) -> None:
+    with pytest.raises(ArgumentError, match=f'^{name}: .*got {value}'):
+        cls(**{name: value})
+
+
+@pytest.mark.parametrize('nodes, relations, message', [
+    (NUM_NODES - 1, NUM_RELATIONS, 'num_nodes=11, but the data has 12 entities; make the model with num_nodes=12'),
+    (NUM_NODES, NUM_RELATIONS - 1, 'num_relations=2, but the data has 3 relations'),
+])
+def test_refuses_models_that_are_too_small(nodes: int, relations: int, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        EMULoss()(models.DistMult(nodes, relations, 4), make_batch())
+    EMULoss()(models.DistMult(NUM_NODES + 1, NUM_RELATIONS + 1, 4), make_batch())  # room to spare is fine
+
+
+def test_refuses_batches_without_negatives() -> None:
+    batch = next(iter(TripletLoader(make_batch().source, 5)))
+    with pytest.raises(ArgumentError, match=r'neg_index is missing; give the loader transform=EMUNegatives'):
+        EMULoss()(models.DistMult(NUM_NODES, NUM_RELATIONS, 4), batch)
+
+
+def test_repr() -> None:
+    assert str(EMULoss()) == 'EMULoss(alpha=0.11, beta=0.53, divide_by_negatives=True)'
