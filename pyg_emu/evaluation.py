@@ -95,7 +95,7 @@ def evaluate(
         rank, block_size = _make_ranker(model, data, batch_size, backend)
         ranks: dict[str, Ranks] = {side: _rank_side(rank, block_size, facts, side, known_facts, data, bar.update)
                                    for side in sides}
-    kinds = relation_kinds(data.facts('train'), data.num_relations)[facts[:, 1]]
+    kinds = relation_kinds(data.fact_index('train'))[facts[:, 1]]
     filtered = filter_splits if isinstance(filter_splits, str) else ' + '.join(filter_splits or ()) or 'nothing'
     return Metrics(ranks, tie, ks, kinds, num_negatives,
                    info={'split': split, 'triples': facts.size(0), 'filtered by': filtered})

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.errors import ArgumentError, DataError
+from pyg_emu.index import FactIndex
 
 Tie = Literal['realistic', 'optimistic', 'pessimistic']
 TIES = ('realistic', 'optimistic', 'pessimistic')
@@ -173,28 +174,24 @@ class Metrics(Mapping[str, Any]):
     __repr__ = __str__
 
 
-def relation_kinds(facts: Tensor, num_relations: int) -> Tensor:
+def relation_kinds(index: FactIndex) -> Tensor:
     r"""The kind of each relation, as in `"Translating Embeddings for Modeling Multi-relational Data"
-    <https://papers.nips.cc/paper/5071>`_ (Bordes et al., 2013, Section 4.2): with the
-    mean number of tails per head (tph) and of heads per tail (hpt), a side is "many" (N) from 1.5 on and "one" (1)
-    below. 1-N: hpt < 1.5 <= tph.
+    <https://papers.nips.cc/paper/5071>`_ (Bordes et al., 2013, Section 4.2): with the mean number of tails per head
+    (tph) and of heads per tail (hpt), a side is "many" (N) from 1.5 on and "one" (1) below. 1-N: hpt < 1.5 <= tph.
 
     Args:
-        facts (torch.Tensor): The training facts. Duplicates count once. shape: :obj:`(F, 3)`, int64.
-        num_relations (int): Number of relations :math:`R`.
+        index (FactIndex): The training facts. Duplicates count once.
 
     Returns:
-        Positions in :obj:`RELATION_KINDS`; -1 for a relation without facts. shape: :obj:`(R,)`, int64.
+        Positions in :obj:`RELATION_KINDS`; -1 for a relation without facts. shape: :obj:`(num_relations,)`, int64.
     """
-    if facts.numel() == 0:
-        return torch.full((num_relations,), -1, dtype=torch.int64, device=facts.device)
-    size = int(facts[:, ::2].max()) + 1
-    head, relation, tail = facts.unbind(1)
-    by_head = torch.unique((relation * size + head) * size + tail)
-    pairs = torch.unique_consecutive(torch.div(by_head, size, rounding_mode='floor'))
-    by_tail = torch.unique(relation * size + tail)
-    count, heads, tails = (torch.bincount(torch.div(key, divisor, rounding_mode='floor'), minlength=num_relations)
-                           for key, divisor in ((by_head, size * size), (pairs, size), (by_tail, size)))
+    def per_relation(pattern: Tensor) -> Tensor:
+        return torch.bincount(pattern % index.num_relations, minlength=index.num_relations)
+
+    # Keys are sorted, so that counting distinct patterns (h, r) and (r, t) needs no further sort.
+    pattern = torch.div(index.keys, max(index.num_nodes, 1), rounding_mode='floor')
+    by_head, by_tail = pattern.tensor_split(2)
+    count, heads, tails = map(per_relation, (by_head, by_head.unique_consecutive(), by_tail.unique_consecutive()))
     many_tails, many_heads = count >= _MANY * heads, count >= _MANY * tails
     return torch.where(count > 0, 2 * many_heads.long() + many_tails.long(), -1)
 

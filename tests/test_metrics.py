@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pyg_emu.errors import ArgumentError, DataError
+from pyg_emu.index import FactIndex
 from pyg_emu.metrics import RELATION_KINDS, TIES, Metrics, Ranks, expected_hits, relation_kinds
 
 
@@ -97,7 +98,8 @@ def test_no_ranks() -> None:
 
 
 def kind_names(facts: list[tuple[int, int, int]], num_relations: int) -> list[str]:
-    kinds = relation_kinds(torch.tensor(facts).view(-1, 3), num_relations).tolist()
+    index = FactIndex(torch.tensor(facts, dtype=torch.int64).view(-1, 3), 6, num_relations)
+    kinds = relation_kinds(index).tolist()
     return [RELATION_KINDS[kind] if kind >= 0 else 'none' for kind in kinds]
 
 
@@ -110,7 +112,7 @@ def test_relation_kinds_by_hand() -> None:
     facts += [(0, 6, 1), (0, 6, 2), (3, 6, 4), (2, 6, 5)]  # 4 / 3 are one
     facts += [(0, 6, 1)] * 9  # a repeated fact is one fact
     assert kind_names(facts, 7) == ['1-1', '1-N', 'N-1', 'N-N', 'none', '1-N', '1-1']
-    assert relation_kinds(torch.empty(0, 3, dtype=torch.int64), 2).tolist() == [-1, -1]
+    assert kind_names([], 2) == ['none', 'none']
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(0, 4)), max_size=30))

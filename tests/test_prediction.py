@@ -19,9 +19,10 @@ SCORES = torch.tensor([0.5, 0.5, 0.9, 0.1])
 
 def make_data(labels: bool = True) -> KGData:
     names: dict[str, Any] = {'entity_labels': PEOPLE, 'relation_labels': ['knows', 'likes']} if labels else {}
+    # (ann, likes, cat) is a test fact too.
     return KGData(torch.tensor([[0, 0], [1, 2]]), torch.tensor([0, 1]), 4, 2, valid_edge_index=torch.tensor([[0], [2]]),
-                  valid_edge_type=torch.tensor([0]), test_edge_index=torch.tensor([[3], [2]]),
-                  test_edge_type=torch.tensor([0]), **names)
+                  valid_edge_type=torch.tensor([0]), test_edge_index=torch.tensor([[3, 0], [2, 2]]),
+                  test_edge_type=torch.tensor([0, 1]), **names)
 
 
 def model(known: Tensor, rel_type: Tensor, side: str) -> Tensor:
@@ -52,6 +53,10 @@ def test_known_facts_are_left_out() -> None:
     assert rows(frame, 'relation', 'tail', 'rank') == [
         ('knows', 'ann', 1), ('knows', 'dan', 2), ('likes', 'ann', 1), ('likes', 'bob', 2), ('likes', 'dan', 3)]
     assert set(frame['known']) == {''}
+
+
+def test_first_split_that_holds_a_fact() -> None:
+    assert rows(predict(model, make_data(), heads='ann', relations='likes', k=1), 'tail', 'known') == [('cat', 'train')]
 
 
 def test_many_questions() -> None:
