@@ -1,9 +1,10 @@
 r"""Which implementation of an operator runs, and why another cannot.
 
-Every operator has a plain PyTorch reference and may have a Numba (CPU) and a Triton (CUDA) implementation, each in a module
-of its own, :obj:`pyg_emu/ops/{operator}_{backend}.py`, that is imported when it is first asked for. The device decides;
-the :obj:`backend` argument of an operator, :func:`use_backend` and the environment variable :obj:`PYG_EMU_BACKEND` overrule
-it, in that order. What was asked for by name and cannot run raises :class:`~pyg_emu.errors.BackendError`.
+Every operator has a plain PyTorch reference and may have a Numba (CPU) and a Triton (CUDA) implementation, each in a
+module of its own, :obj:`pyg_emu/ops/{operator}_{backend}.py`, that is imported when it is first asked for. The device
+decides; the :obj:`backend` argument of an operator, :func:`use_backend` and the environment variable
+:obj:`PYG_EMU_BACKEND` overrule it, in that order. What was asked for by name and cannot run raises
+:class:`~pyg_emu.errors.BackendError`.
 """
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ import functools
 import importlib
 import importlib.util
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
-from typing import Iterator, Optional
 
 import torch
 from torch import Tensor
@@ -26,17 +27,17 @@ BACKENDS = ('torch', 'numba', 'triton')
 #: Overrides the choice by device for a whole process.
 ENVIRONMENT_VARIABLE = 'PYG_EMU_BACKEND'
 
-_override: ContextVar[Optional[str]] = ContextVar('pyg_emu_backend', default=None)
+_override: ContextVar[str | None] = ContextVar('pyg_emu_backend', default=None)
 _last: dict[str, str] = {}
 
 
 @contextmanager
-def use_backend(name: Optional[str]) -> Iterator[None]:
+def use_backend(name: str | None) -> Iterator[None]:
     r"""Runs every operator in the :obj:`with` block on one backend.
 
     Args:
-        name (str, optional): :obj:`"torch"`, :obj:`"numba"` or :obj:`"triton"`; :obj:`None` returns to the choice by device
-            (or by environment variable).
+        name (str, optional): :obj:`"torch"`, :obj:`"numba"` or :obj:`"triton"`; :obj:`None` returns to the choice by
+            device (or by environment variable).
 
     Raises:
         ArgumentError: If there is no such backend.
@@ -48,19 +49,19 @@ def use_backend(name: Optional[str]) -> Iterator[None]:
         _override.reset(token)
 
 
-def last_backend(operator: str) -> Optional[str]:
-    r"""The backend that :obj:`operator` (for instance :obj:`"emu_score"`) ran on last in this process, or :obj:`None`."""
+def last_backend(operator: str) -> str | None:
+    r"""The backend that :obj:`operator`, for instance :obj:`"emu_score"`, ran on last in this process."""
     return _last.get(operator)
 
 
-def load_backend(operator: str, tensor: Tensor, requested: Optional[str] = None) -> ModuleType:
+def load_backend(operator: str, tensor: Tensor, requested: str | None = None) -> ModuleType:
     r"""The module that is to run :obj:`operator` on tensors like :obj:`tensor`.
 
     Args:
         operator (str): Name of the operator, the prefix of its modules' names.
         tensor (torch.Tensor): A tensor with the device and the dtype of the operands.
-        requested (str, optional): The backend asked for. (default: :obj:`None`, the choice of :func:`use_backend`, of the
-            environment variable or else of the device)
+        requested (str, optional): The backend asked for. (default: :obj:`None`, the choice of :func:`use_backend`, of
+            the environment variable or else of the device)
 
     Raises:
         ArgumentError: If there is no backend of that name.
@@ -89,11 +90,12 @@ def load_backend(operator: str, tensor: Tensor, requested: Optional[str] = None)
 
 def _known(name: str, argument: str) -> str:
     if name not in BACKENDS:
-        raise ArgumentError(f'{argument}: no backend is called {name!r}; choose one of {", ".join(map(repr, BACKENDS))}')
+        names = ', '.join(map(repr, BACKENDS))
+        raise ArgumentError(f'{argument}: no backend is called {name!r}; choose one of {names}')
     return name
 
 
-def _obstacle(operator: str, name: str, device: torch.device, dtype: torch.dtype) -> Optional[str]:
+def _obstacle(operator: str, name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     r"""Why :obj:`name` cannot run, or :obj:`None` if it can."""
     if not _exists(f'pyg_emu.ops.{operator}_{name}'):
         return f'{operator} has no {name} implementation'

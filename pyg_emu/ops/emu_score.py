@@ -1,7 +1,7 @@
-r"""Vanilla and mutated scores of many negatives in one pass: the operator that Embedding MUtation costs nothing with."""
+r"""Vanilla and mutated scores of many negatives in one pass."""
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from pyg_emu.interaction import Dot, Interaction
 from pyg_emu.ops.backend import load_backend
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 
+_DOT = Dot()
+
 
 class EMUScores(NamedTuple):
     r"""What :func:`emu_score` returns. Scores are :math:`\phi` alone, without a model's constant offset.
@@ -19,8 +21,8 @@ class EMUScores(NamedTuple):
         vanilla (torch.Tensor, optional): Scores of the negatives as they are. shape: :obj:`(B, N)`.
         mutated (torch.Tensor, optional): Scores of the mutated negatives. shape: :obj:`(B, N)`.
     """
-    vanilla: Optional[Tensor]
-    mutated: Optional[Tensor]
+    vanilla: Tensor | None
+    mutated: Tensor | None
 
 
 def emu_score(
@@ -28,12 +30,12 @@ def emu_score(
     positive: Tensor,
     table: Tensor,
     index: Tensor,
-    plan: Optional[Plan] = None,
+    plan: Plan | None = None,
     *,
-    interaction: Interaction = Dot(),
+    interaction: Interaction = _DOT,
     vanilla: bool = True,
     sparse_grad: bool = False,
-    backend: Optional[str] = None,
+    backend: str | None = None,
 ) -> EMUScores:
     r"""Scores negatives and their mutations, equation 6 of the `"Optimal Embedding Guided Negative Sample Generation"
     <https://arxiv.org/abs/2504.03327>`_ paper:
@@ -43,9 +45,9 @@ def emu_score(
         \tilde{s}_{bn} &= \phi(\mathbf{q}_b,\; \lambda_{bn} \odot \mathbf{z}^+_b + (1 - \lambda_{bn}) \odot
         \mathbf{z}^-_{bn}),
 
-    with negatives :math:`\mathbf{z}^-_{bn}` = :obj:`table[index[b, n]]`, and, for a :class:`~pyg_emu.ops.MixPlan`, the scalar
-    of equation 22 in the mask's place. The fused backends (:obj:`"numba"`, :obj:`"triton"`) read each row of the table once
-    for both scores and hold no tensor of size :math:`B \times N \times d`, neither forward nor back.
+    with negatives :math:`\mathbf{z}^-_{bn}` = :obj:`table[index[b, n]]`, and, for a :class:`~pyg_emu.ops.MixPlan`, the
+    scalar of equation 22 in the mask's place. The fused backends (:obj:`"numba"`, :obj:`"triton"`) read each row of
+    the table once for both scores and hold no tensor of size :math:`B \times N \times d`, neither forward nor back.
 
     The scores are differentiable with respect to :obj:`query`, :obj:`positive`, :obj:`table`, a floating-point
     :attr:`MaskPlan.bank` and :attr:`MixPlan.weight`; in the fused backends once.
@@ -54,14 +56,14 @@ def emu_score(
         query (torch.Tensor): One query per triple. shape: :obj:`(B, interaction.query_width(d))`.
         positive (torch.Tensor): The positive candidate of each triple. shape: :obj:`(B, d)`.
         table (torch.Tensor): The candidates. shape: :obj:`(V, d)`.
-        index (torch.Tensor): Row of each negative, in :obj:`[0, V)`; int64. shape: :obj:`(B, N)`. The range is checked on the
-            CPU; on CUDA the check would make the device wait.
+        index (torch.Tensor): Row of each negative, in :obj:`[0, V)`; int64. shape: :obj:`(B, N)`. The range is checked
+            on the CPU; on CUDA the check would make the device wait.
         plan (MaskPlan or MixPlan, optional): How negatives are mutated. (default: :obj:`None`, not at all)
         interaction (Interaction, optional): :math:`\phi`. (default: :class:`~pyg_emu.interaction.Dot`)
         vanilla (bool, optional): Whether the vanilla scores are wanted too. (default: :obj:`True`)
         sparse_grad (bool, optional): If true, the gradient of :obj:`table` is a coalesced
-            :func:`torch.sparse_coo_tensor` with one row per entity that occurs in :obj:`index`; it costs nothing that grows
-            with :obj:`V`. (default: :obj:`False`, a dense gradient)
+            :func:`torch.sparse_coo_tensor` with one row per entity that occurs in :obj:`index`; it costs nothing that
+            grows with :obj:`V`. (default: :obj:`False`, a dense gradient)
         backend (str, optional): :obj:`"torch"`, :obj:`"numba"` or :obj:`"triton"`.
             (default: :obj:`None`, see :mod:`pyg_emu.ops.backend`)
 
@@ -93,9 +95,9 @@ def _check_operands(query: Tensor, positive: Tensor, table: Tensor, index: Tenso
         raise ArgumentError(f"table: interaction '{interaction.name}' needs an even number of columns, got {width}")
     for name, value, columns in (('positive', positive, width), ('query', query, interaction.query_width(width))):
         if tuple(value.shape) != (size, columns):
-            raise ArgumentError(f'{name}: expected shape {(size, columns)}, to go with index of shape {tuple(index.shape)}, '
-                                f"table of shape {tuple(table.shape)} and interaction '{interaction.name}', "
-                                f'got {tuple(value.shape)}')
+            raise ArgumentError(f'{name}: expected shape {(size, columns)}, to go with index of shape '
+                                f'{tuple(index.shape)}, table of shape {tuple(table.shape)} and interaction '
+                                f"'{interaction.name}', got {tuple(value.shape)}")
         if value.dtype != table.dtype:
             raise ArgumentError(f'{name}: expected {table.dtype} as in table, got {value.dtype}')
         _check_device(name, value, table)
@@ -115,9 +117,11 @@ def _check_plan(plan: Plan, table: Tensor, index: Tensor) -> None:
         raise ArgumentError(f'plan: expected a MaskPlan, a MixPlan or None, got {type(plan).__name__}')
     bank = plan.bank
     if bank.dim() != 2 or bank.size(1) != table.size(1) or bank.dtype not in (torch.bool, table.dtype):
-        raise ArgumentError(f'plan.bank: expected torch.bool or {table.dtype} of shape (M, {table.size(1)}), got {_kind(bank)}')
+        raise ArgumentError(f'plan.bank: expected torch.bool or {table.dtype} of shape (M, {table.size(1)}), '
+                            f'got {_kind(bank)}')
     if tuple(plan.index.shape) not in (shape, shape[:1]) or plan.index.dtype not in (torch.int64, torch.int32):
-        raise ArgumentError(f'plan.index: expected int64 or int32 of shape {shape} or {shape[:1]}, got {_kind(plan.index)}')
+        raise ArgumentError(f'plan.index: expected int64 or int32 of shape {shape} or {shape[:1]}, '
+                            f'got {_kind(plan.index)}')
     _check_device('plan.bank', bank, table)
     _check_device('plan.index', plan.index, table)
     _check_range('plan.index', plan.index, bank.size(0), 'masks in plan.bank')

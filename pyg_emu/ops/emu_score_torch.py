@@ -5,7 +5,7 @@ implementations are tested against.
 """
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,11 +19,11 @@ def run(
     positive: Tensor,
     table: Tensor,
     index: Tensor,
-    plan: Optional[Plan],
+    plan: Plan | None,
     interaction: Interaction,
     vanilla: bool,
     sparse_grad: bool,
-) -> tuple[Optional[Tensor], Optional[Tensor]]:
+) -> tuple[Tensor | None, Tensor | None]:
     r"""Vanilla and mutated scores of checked arguments; see :func:`~pyg_emu.ops.emu_score`."""
     rows: Tensor = _SparseRows.apply(table, index) if sparse_grad else table[index]
     query = query.unsqueeze(1)
@@ -56,7 +56,7 @@ def mutate(positive: Tensor, rows: Tensor, plan: Plan) -> Tensor:
 
 
 class _SparseRows(torch.autograd.Function):
-    r""":obj:`table[index]` with a coalesced row-sparse gradient (that of :func:`torch.nn.functional.embedding` is not)."""
+    r""":obj:`table[index]` with a coalesced row-sparse gradient; that of an embedding layer is not."""
     @staticmethod
     def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(index)

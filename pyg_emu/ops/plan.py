@@ -21,7 +21,7 @@ class MaskPlan(NamedTuple):
             :obj:`(B,)` for one mask per triple, shared by all of its negatives. dtype: int64 or int32.
     """
     bank: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # shadows tuple.index
 
 
 class MixPlan(NamedTuple):

@@ -1,0 +1,164 @@
+r"""The CPU implementation of :func:`~pyg_emu.ops.emu_score`: compiled by Numba, parallel, without atomics.
+
+Forward, triples run in parallel and each row of the table is read once for both scores. Back to queries and positives,
+again triples run in parallel. Back to the table, slots are grouped by entity first, and pieces of equal size run in
+parallel; the result is the same, to the bit, for any number of threads.
+"""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyg_emu.interaction import Interaction
+from pyg_emu.ops import emu_score_numba_kernels as kernels
+from pyg_emu.ops.emu_score_numba_terms import Hard, Mask, Plain, Soft, terms_of
+from pyg_emu.ops.numba_grouping import group
+from pyg_emu.ops.numba_runtime import announce, parallel_section
+from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
+
+_DTYPES: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+def run(
+    query: Tensor,
+    positive: Tensor,
+    table: Tensor,
+    index: Tensor,
+    plan: Plan | None,
+    interaction: Interaction,
+    vanilla: bool,
+    sparse_grad: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    r"""Vanilla and mutated scores of checked arguments; see :func:`~pyg_emu.ops.emu_score`."""
+    bank = plan.bank if isinstance(plan, MaskPlan) else None
+    mask_index = plan.index if isinstance(plan, MaskPlan) else None
+    weight = plan.weight if isinstance(plan, MixPlan) else None
+    options = _Options(interaction, vanilla, sparse_grad)
+    scores: tuple[Tensor | None, Tensor | None] = _EMUScore.apply(query, positive, table, index, bank, mask_index,
+                                                                 weight, options)
+    return scores
+
+
+class _Options(NamedTuple):
+    interaction: Interaction
+    vanilla: bool
+    sparse_grad: bool
+
+
+class _EMUScore(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        positive: Tensor,
+        table: Tensor,
+        index: Tensor,
+        bank: Tensor | None,
+        mask_index: Tensor | None,
+        weight: Tensor | None,
+        options: _Options,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        ctx.set_materialize_grads(False)
+        ctx.options = options
+        mutate = bank is not None or weight is not None
+        empty = table.new_empty(0, 0)
+        scores = [table.new_empty(index.size()) if wanted else empty for wanted in (options.vanilla, mutate)]
+        with_norm = options.interaction.name in ('l2', 'modulus_phase')
+        norms = [torch.empty_like(score) if with_norm else empty for score in scores]
+        ctx.save_for_backward(query, positive, table, index, bank, mask_index, weight, *norms)
+        if index.numel() > 0:
+            operands = _operands(query, positive, table, index, bank, mask_index, weight, options.interaction)
+            announce('emu_score', kernels.forward)
+            with parallel_section():
+                kernels.forward(*operands, scores[0].numpy(), norms[0].numpy(), scores[1].numpy(), norms[1].numpy(),
+                                options.vanilla)
+        return scores[0] if options.vanilla else None, scores[1] if mutate else None
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        query, positive, table, index, bank, mask_index, weight, *norms = ctx.saved_tensors
+        needs_query, needs_positive, needs_table, _, needs_bank, _, needs_weight, _ = ctx.needs_input_grad
+        operands = _operands(query, positive, table, index, bank, mask_index, weight, ctx.options.interaction)
+        vanilla, mutated = (norms[0].new_empty(0, 0) if grad is None else grad.contiguous() for grad in grads)
+        upstream = kernels.Upstream(vanilla.numpy(), mutated.numpy(), norms[0].numpy(), norms[1].numpy(),
+                                    grads[0] is not None, grads[1] is not None)
+
+        grad_query = grad_positive = grad_weight = grad_table = grad_bank = None
+        if needs_query or needs_positive or needs_weight:
+            grad_query = torch.zeros(query.size(), dtype=query.dtype)
+            grad_positive = torch.zeros(positive.size(), dtype=query.dtype)
+            grad_weight = torch.empty(operands.data.weight.shape, dtype=query.dtype)
+            if index.numel() > 0:
+                with parallel_section():
+                    kernels.backward_batch(*operands, upstream, grad_query.numpy(), grad_positive.numpy(),
+                                           grad_weight.numpy())
+        if needs_table:
+            grad_table = _rows_gradient(operands, upstream, index.flatten(), table.size(), ctx.options.sparse_grad)
+        if needs_bank:
+            masks = torch.from_numpy(operands.data.mask_index).expand(index.size()).flatten().long()
+            operands = operands._replace(kind=Mask(*operands.kind))
+            grad_bank = _rows_gradient(operands, upstream, masks, bank.size(), sparse=False)
+        return (grad_query, grad_positive, grad_table, None, grad_bank, None, grad_weight if needs_weight else None,
+                None)
+
+
+class _Operands(NamedTuple):
+    r"""What all kernels begin with."""
+    kind: Any
+    terms: Any
+    data: kernels.Data
+
+
+def _operands(
+    query: Tensor,
+    positive: Tensor,
+    table: Tensor,
+    index: Tensor,
+    bank: Tensor | None,
+    mask_index: Tensor | None,
+    weight: Tensor | None,
+    interaction: Interaction,
+) -> _Operands:
+    width, one = table.size(1), _DTYPES[table.dtype](1)
+    kind: Any = Soft
+    if bank is None:
+        kind = Plain if weight is None else Soft
+        bank = table.new_zeros(1, width, dtype=torch.uint8 if weight is None else table.dtype)
+    elif bank.dtype == torch.bool:
+        # A complex component is one term; masked in one part, it is neither the negative's nor the positive's.
+        if interaction.name != 'modulus' or torch.equal(bank[:, :width // 2], bank[:, width // 2:]):
+            kind, bank = Hard, bank.contiguous().view(torch.uint8)
+        else:
+            bank = bank.to(table.dtype)
+    if mask_index is None:
+        mask_index = index.new_zeros(0, 0)
+    elif mask_index.dim() == 1:
+        mask_index = mask_index.unsqueeze(1)
+    if weight is None:
+        weight = table.new_empty(0, 0)
+    tensors = (query, positive, table, index, bank, mask_index.to(torch.int32), weight)
+    data = kernels.Data(*(tensor.detach().contiguous().numpy() for tensor in tensors))
+    return _Operands(kind(one), terms_of(interaction, type(one)), data)
+
+
+def _rows_gradient(operands: _Operands, upstream: kernels.Upstream, ids: Tensor, size: torch.Size,
+                   sparse: bool) -> Tensor:
+    r"""The gradient of a matrix of which each slot reads the row at :obj:`ids`."""
+    dtype = operands.data.table.dtype
+    with parallel_section():
+        groups = group(ids.numpy(), size[0])
+        num_groups, num_pieces = int(groups.first[-1]), groups.first.size - 1
+        target = np.zeros((num_groups if sparse else size[0], size[1]), dtype)
+        touched = np.empty(num_groups if sparse else 0, np.int64)
+        if num_pieces > 0:
+            partial = np.zeros((num_pieces, 2, size[1]), dtype)
+            partial_row = np.full((num_pieces, 2), -1, np.int64)
+            kernels.backward_rows(*operands, upstream, *groups, sparse, target, touched, partial, partial_row)
+    if not sparse:
+        return torch.from_numpy(target)
+    return torch.sparse_coo_tensor(torch.from_numpy(touched).unsqueeze(0), torch.from_numpy(target), size,
+                                   is_coalesced=True, check_invariants=False)
