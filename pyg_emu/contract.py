@@ -58,7 +58,7 @@ class Negatives(NamedTuple):
         index (torch.Tensor): Entity ids. shape: :obj:`(B, N)`, int64.
         mask (torch.Tensor, optional): True where the slot counts, or :obj:`None` where all do. shape: :obj:`(B, N)`.
     """
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # shadows tuple.index
     mask: Optional[Tensor] = None
 
 
