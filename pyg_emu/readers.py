@@ -27,8 +27,6 @@ COLUMNS = ('head', 'relation', 'tail')
 #: File names without extension under which a split is known, the usual one first.
 SPLIT_NAMES = {'train': ('train',), 'valid': ('valid', 'validation', 'dev', 'val'), 'test': ('test',)}
 EXTENSIONS = ('.txt', '.tsv', '.csv')
-# Rows per pass: bounds the number of Python strings alive at a time, and how often a vocabulary is hashed anew.
-CHUNK_ROWS = 1 << 20
 
 _HEADERS = {('head', 'relation', 'tail'), ('subject', 'predicate', 'object'), ('source', 'relation', 'target'),
             ('subject', 'relation', 'object'), ('head', 'rel', 'tail'), ('from', 'rel', 'to')}
@@ -101,10 +99,10 @@ def find_splits(folder: Path, required: Collection[str]) -> dict[str, Path]:
     return found
 
 
-def read_chunks(path: Path, text: TextFormat) -> Iterator[list[np.ndarray]]:
-    r"""Yields heads, relations and tails of :obj:`path` as arrays of strings, a million rows at a time.
+def read_columns(path: Path, text: TextFormat) -> list[np.ndarray]:
+    r"""Returns heads, relations and tails of :obj:`path` as arrays of strings.
 
-    Empty lines are skipped, and so is a byte order mark.
+    Lines with nothing but spaces are skipped, and so is a byte order mark.
 
     Raises:
         DataError: If the file cannot be read, or a line is not a fact: names file and line.
@@ -114,30 +112,20 @@ def read_chunks(path: Path, text: TextFormat) -> Iterator[list[np.ndarray]]:
     if first is not None and not text.header and tuple(label.lower() for label in first) in _HEADERS:
         warnings.warn(f'{path}: the first line ({", ".join(first)}) looks like a header but is read as a fact; '
                       f'pass header=True if it is one', DataWarning, stacklevel=2)
-    checked = False
-    with _named_errors(path), _open(path, text.comment) as handle:
-        parser = _parser(handle, path, text)
-        while True:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter('error', pd.errors.ParserWarning)
-                    chunk = next(parser, None)
-            except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-                _check(path, text)
-                _check(path, text, strict=True)
-                raise DataError(f'{path}: cannot be read as lines of head, relation and tail ({error})') from error
-            if chunk is None:
-                return
-            columns = [chunk[name].to_numpy(dtype=object) for name in COLUMNS]
-            empty = [column == '' for column in columns]
-            if any(mask.any() for mask in empty):
-                # What is left when every line passes are lines with nothing on them.
-                if not checked:
-                    _check(path, text)
-                    checked = True
-                blank = empty[0] & empty[1] & empty[2]
-                columns = [column[~blank] for column in columns]
-            yield columns
+    with _named_errors(path), _open(path) as handle, warnings.catch_warnings():
+        warnings.simplefilter('error', pd.errors.ParserWarning)
+        try:
+            table = _parsed(cast(IO[bytes], io.BufferedReader(_Text(handle, text.comment))), path, text)
+        except pd.errors.EmptyDataError:
+            return [np.empty(0, dtype=object) for _ in COLUMNS]
+        except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeError) as error:
+            _check(path, text)
+            _check(path, text, strict=True)
+            raise DataError(f'{path}: cannot be read as lines of head, relation and tail ({error})') from error
+    columns = [table[name].to_numpy(dtype=object) for name in COLUMNS]
+    if any((column == '').any() for column in columns):
+        _check(path, text)
+    return columns
 
 
 def first_unknown_relation(path: Path, text: TextFormat, known: Collection[str]) -> DataError:
@@ -155,15 +143,16 @@ def unknown_relation(relation: str, known: Collection[str]) -> str:
     return f'the relation {relation!r} is not one of the {len(known)} relations of the vocabulary{hint}'
 
 
-def _parser(handle: IO[bytes], path: Path, text: TextFormat) -> Iterator[pd.DataFrame]:
+def _parsed(handle: IO[bytes], path: Path, text: TextFormat) -> pd.DataFrame:
     return pd.read_csv(
         handle, sep=text.delimiter_of(path), header=None, names=list(COLUMNS), index_col=False,
-        skiprows=1 if text.header else None, chunksize=CHUNK_ROWS, engine='c', encoding='utf-8', low_memory=False,
+        skiprows=1 if text.header else None, engine='c', encoding='utf-8',
         quoting=csv.QUOTE_MINIMAL if text.quotes(path) else csv.QUOTE_NONE,
+        # In pieces, pandas before 3 would cut the first line of each to the expected width. Nor do pieces save memory:
+        # equal labels of a column are one object.
+        low_memory=False,
         # Strings as they stand. (A categorical dtype is faster, but reads '01' and '1' as one number.)
         dtype=object, na_filter=False,
-        # Skipping would also strip spaces from the first label of a line.
-        skip_blank_lines=False,
     )
 
 
@@ -184,17 +173,19 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _open(path: Path, comment: Optional[str] = None) -> Iterator[IO[bytes]]:
+def _open(path: Path) -> Iterator[IO[bytes]]:
     with cast(IO[bytes], gzip.open(path, 'rb') if path.suffix == '.gz' else path.open('rb')) as handle:
-        yield handle if comment is None else cast(IO[bytes], io.BufferedReader(_Uncommented(handle, comment)))
+        yield handle
 
 
-class _Uncommented(io.RawIOBase):
-    r"""A file without the lines that begin with :obj:`comment`. (pandas would cut off the rest of any line with it.)"""
-    def __init__(self, handle: IO[bytes], comment: str) -> None:
+class _Text(io.RawIOBase):
+    r"""The bytes of a file without the lines that begin with :obj:`comment`. (pandas would cut off the rest of any line
+    with it.) Stops at a null byte, where pandas before 3 would silently end the label.
+    """
+    def __init__(self, handle: IO[bytes], comment: Optional[str]) -> None:
         super().__init__()
         self._handle = handle
-        self._comment = comment.encode()
+        self._comment = None if comment is None else comment.encode()
         self._ready = memoryview(b'')
         self._at_start = True
 
@@ -206,10 +197,15 @@ class _Uncommented(io.RawIOBase):
             lines = self._handle.readlines(1 << 20)
             if not lines:
                 return 0
-            if self._at_start:
-                lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
-                self._at_start = False
-            self._ready = memoryview(b''.join(line for line in lines if not line.startswith(self._comment)))
+            if self._comment is not None:
+                # Unlike pandas, the comparison would not see beyond a byte order mark.
+                lines[0] = lines[0].removeprefix(codecs.BOM_UTF8) if self._at_start else lines[0]
+                lines = [line for line in lines if not line.startswith(self._comment)]
+            self._at_start = False
+            block = b''.join(lines)
+            if b'\0' in block:
+                raise UnicodeError('there is a null byte in the text')
+            self._ready = memoryview(block)
         count = min(len(buffer), len(self._ready))
         buffer[:count] = self._ready[:count]
         self._ready = self._ready[count:]
@@ -238,11 +234,14 @@ class _Lines:
                 raw, start = raw[len(codecs.BOM_UTF8):], start + len(codecs.BOM_UTF8)
             try:
                 line = raw.decode('utf-8')
+                fault, reason = line.find('\0'), 'null byte'
+                fault = fault if fault < 0 else len(line[:fault].encode())
             except UnicodeDecodeError as error:
+                fault, reason = error.start, error.reason
+            if fault >= 0:
                 hint = ' (it looks compressed: end its name in .gz)' if raw.startswith(b'\x1f\x8b') else ''
-                raise DataError(f'{self._path}:{self.number}: byte 0x{raw[error.start]:02x} at offset '
-                                f'{start + error.start} of the file is not UTF-8 ({error.reason}); expected text in '
-                                f'UTF-8{hint}') from None
+                raise DataError(f'{self._path}:{self.number}: byte 0x{raw[fault]:02x} at offset {start + fault} of the '
+                                f'file is not UTF-8 text ({reason}); expected text in UTF-8{hint}')
             if self._comment is None or not line.startswith(self._comment):
                 yield line
 
@@ -263,7 +262,8 @@ def _records(path: Path, text: TextFormat, strict: bool = False) -> Iterator[tup
         try:
             for position, row in enumerate(rows):
                 last = lines.number
-                if row and not (text.header and position == 0):
+                blank = len(row) == 0 or (len(row) == 1 and row[0].strip(' ') == '')
+                if not blank and not (text.header and position == 0):
                     yield last, row
         except csv.Error as error:
             raise DataError(f'{path}:{last + 1}: not CSV ({error}); expected quotation marks in pairs, around whole '

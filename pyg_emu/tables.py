@@ -20,7 +20,7 @@ from pyg_emu.readers import (
     TextFormat,
     find_splits,
     first_unknown_relation,
-    read_chunks,
+    read_columns,
     unknown_relation,
 )
 from pyg_emu.splitting import DEFAULT_FRACTIONS, split_facts
@@ -191,17 +191,17 @@ def to_folder(data: KGData, folder: Union[str, os.PathLike]) -> Path:
         folder (str or os.PathLike): The folder, made where it does not exist.
 
     Raises:
-        DataError: If a label cannot be written (it is empty, holds a tab or a line break, or is no text), or two
-            entities have the same label, or the folder cannot be written.
+        DataError: If a label cannot be written (it is empty, holds a tab, a line break or a null byte, or is no valid
+            Unicode), or two entities have the same label, or the folder cannot be written.
     """
     folder = Path(folder)
     table = to_dataframe(data)
     for column in COLUMNS:
         labels = pd.Series(table[column].unique(), dtype=object)
-        bad = labels[labels.str.contains('[\t\r\n]') | (labels == '')]
+        bad = labels[labels.str.contains('[\t\r\n\x00]') | (labels == '')]
         if len(bad) > 0:
             raise DataError(f'the {column} label {bad.iloc[0]!r} cannot be written to a tab-separated file; expected '
-                            f'text without tabs and line breaks')
+                            f'text without tabs, line breaks and null bytes')
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for split in SPLITS:
@@ -256,13 +256,13 @@ def assemble(
 
 
 class _Collector:
-    r"""Gathers labelled facts, chunk by chunk, and makes a graph of them."""
+    r"""Gathers labelled facts, split by split, and makes a graph of them."""
     def __init__(self, vocabulary: Optional[KGData] = None) -> None:
         if vocabulary is not None and vocabulary.relation_labels is None:
             raise ArgumentError('vocabulary must be a graph with relation labels, but its relation_labels are None')
         self._entities = Vocabulary()
         self._relations = Vocabulary(None if vocabulary is None else vocabulary.relation_labels)
-        self._chunks: dict[str, list[tuple[np.ndarray, ...]]] = {}
+        self._facts: dict[str, tuple[np.ndarray, ...]] = {}
 
     @property
     def relation_labels(self) -> list[str]:
@@ -275,25 +275,21 @@ class _Collector:
         if self._relations.fixed and (relations < 0).any():
             return int((relations < 0).argmax())
         heads, tails = self._entities.add(columns[0], columns[2])
-        self._chunks.setdefault(split, []).append((heads, relations, tails))
+        self._facts[split] = (heads, relations, tails)
         return None
 
     def add_file(self, split: str, path: Path, text: TextFormat) -> None:
-        for columns in read_chunks(path, text):
-            if self.add(split, columns) is not None:
-                raise first_unknown_relation(path, text, self.relation_labels)
+        if self.add(split, read_columns(path, text)) is not None:
+            raise first_unknown_relation(path, text, self.relation_labels)
 
     def count(self, split: str) -> int:
-        return sum(len(chunk[0]) for chunk in self._chunks.get(split, []))
+        return len(self._facts[split][0])
 
     def finish(self, fractions: Optional[Sequence[float]] = None, seed: int = 0) -> KGData:
         entity_labels, entity_ids = self._entities.finish()
         relation_labels, relation_ids = self._relations.finish()
-        facts: dict[str, np.ndarray] = {}
-        for split in list(self._chunks):
-            # Popped, so that provisional and final ids of a split are not all held at once.
-            heads, relations, tails = (np.concatenate(parts) for parts in zip(*self._chunks.pop(split)))
-            facts[split] = np.stack([entity_ids[heads], relation_ids[relations], entity_ids[tails]], axis=1)
+        facts = {split: np.stack([entity_ids[heads], relation_ids[relations], entity_ids[tails]], axis=1)
+                 for split, (heads, relations, tails) in self._facts.items()}
         if fractions is not None:
             facts = split_facts(facts['all'], fractions, seed)
         return assemble(facts, len(entity_labels), len(relation_labels), entity_labels, relation_labels)
@@ -310,13 +306,14 @@ def _labels(df: pd.DataFrame, name: str) -> np.ndarray:
         return column.astype(str).to_numpy(dtype=object)
     values = column.to_numpy(dtype=object)
     if pd.api.types.infer_dtype(values, skipna=False) == 'string':
-        wrong = values == ''
+        # What UTF-8 cannot hold, and the null byte, at which pandas before 3 would end the label.
+        wrong = (values == '') | column.astype(object).str.contains('[\x00\ud800-\udfff]').to_numpy(dtype=bool)
     else:
         wrong = np.array([not isinstance(value, str) or value == '' for value in values])
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(f'column {name!r}, row {df.index[row]}: {values[row]!r} is not a label; expected text, or '
-                        f'integers throughout')
+        raise DataError(f'column {name!r}, row {df.index[row]}: {values[row]!r} is not a label; expected text that '
+                        f'UTF-8 can hold, or integers throughout')
     return values
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from pyg_emu import readers
 from pyg_emu.errors import ArgumentError, DataError, DataWarning
-from pyg_emu.readers import TextFormat, find_splits, first_unknown_relation, read_chunks
+from pyg_emu.readers import TextFormat, find_splits, first_unknown_relation, read_columns
 
 GOOD = b'a\tr\tb\nb\ts\ta\n'
 FACTS = [('a', 'r', 'b'), ('b', 's', 'a')]
@@ -20,7 +19,7 @@ FACTS = [('a', 'r', 'b'), ('b', 's', 'a')]
 def read(folder: Path, content: bytes, name: str = 'train.txt', **options: Any) -> list[tuple[str, str, str]]:
     path = folder / name
     path.write_bytes(content)
-    return [fact for columns in read_chunks(path, TextFormat(**options)) for fact in zip(*columns)]
+    return list(zip(*read_columns(path, TextFormat(**options))))
 
 
 def error(folder: Path, content: bytes, name: str = 'train.txt', **options: Any) -> str:
@@ -93,13 +92,11 @@ def test_a_header_read_as_a_fact_is_warned_of(tmp_path: Path) -> None:
     (b'a\tr\t\n', 'the label of the tail is empty'),
     (b'\t\t\n', 'the label of the head is empty'),
 ], ids=lambda value: repr(value) if isinstance(value, bytes) else '')
-@pytest.mark.parametrize('chunk_rows', [1, 2, 3, 100])
-def test_the_bad_line_is_named_wherever_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes,
-                                                  said: str, chunk_rows: int) -> None:
-    monkeypatch.setattr(readers, 'CHUNK_ROWS', chunk_rows)
+def test_the_bad_line_is_named_wherever_it_stands(tmp_path: Path, line: bytes, said: str) -> None:
     good = b'x\tr\ty\n'
-    for before in range(5):
-        for after in (0, 1, 3):
+    # Far enough down for parsers that work in blocks.
+    for before in (0, 1, 2, 3, 60_000):
+        for after in (0, 2):
             message = error(tmp_path, good * before + line + good * after)
             assert message.startswith(f'train.txt:{before + 1}: {said}')
     # Lines that are not read count all the same.
@@ -107,10 +104,15 @@ def test_the_bad_line_is_named_wherever_it_stands(tmp_path: Path, monkeypatch: p
     assert message.startswith(f'train.txt:5: {said}')
 
 
-def test_blank_lines_are_told_from_lines_of_empty_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, 'CHUNK_ROWS', 2)
-    assert read(tmp_path, GOOD + b'\n' + GOOD + b'\n\n') == FACTS * 2
-    assert error(tmp_path, GOOD + b'\n' + GOOD + b'\t\t\n').startswith('train.txt:6: the label of the head is empty')
+def test_blank_lines_are_told_from_lines_of_empty_labels(tmp_path: Path) -> None:
+    assert read(tmp_path, b'\n' + GOOD + b'  \n' + GOOD + b'\n\n') == FACTS * 2
+    assert read(tmp_path, GOOD + b' \t \t \n') == [*FACTS, (' ', ' ', ' ')]
+    assert error(tmp_path, GOOD + b'\n \n' + GOOD + b'\t\t\n').startswith('train.txt:7: the label of the head is empty')
+
+
+def test_numbers_are_labels(tmp_path: Path) -> None:
+    # Were they read as numbers, '01' and '1' would be one entity.
+    assert read(tmp_path, b'01\t1\t1.0\n1\t01\t1e0\n') == [('01', '1', '1.0'), ('1', '01', '1e0')]
 
 
 @pytest.mark.parametrize(('content', 'fitting'), [(b'a,r,b\n', ','), (b'a r b\n', ' '), (b'a;r;b\n', ';')])
@@ -121,6 +123,10 @@ def test_another_delimiter_is_suggested(tmp_path: Path, content: bytes, fitting:
 def test_undecodable_bytes_are_located(tmp_path: Path) -> None:
     message = error(tmp_path, GOOD + b'caf\xe9\tr\tb\n')
     assert message.startswith('train.txt:3: byte 0xe9 at offset 15 of the file is not UTF-8')
+    assert 'train.txt:1: byte 0xff at offset 4 of the file' in error(tmp_path, b'\xef\xbb\xbfa\xff\tr\tb\n')
+    for options in ({}, {'comment': '#'}):
+        message = error(tmp_path, GOOD + 'é'.encode() + b'\0\tr\tb\n', **options)
+        assert message.startswith('train.txt:3: byte 0x00 at offset 14 of the file is not UTF-8 text (null byte)')
     message = error(tmp_path, b'\xef\xbb\xbf' + GOOD * 100_000 + b'\xff\tr\tb\n')
     assert message.startswith(f'train.txt:200001: byte 0xff at offset {3 + len(GOOD) * 100_000} of the file')
     assert 'end its name in .gz' in error(tmp_path, gzip.compress(GOOD))
@@ -142,7 +148,7 @@ def test_broken_csv(tmp_path: Path) -> None:
 
 def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r'nothing\.txt: no such file'):
-        list(read_chunks(tmp_path / 'nothing.txt', TextFormat()))
+        read_columns(tmp_path / 'nothing.txt', TextFormat())
 
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise PermissionError(13, 'Permission denied')
@@ -150,7 +156,7 @@ def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (tmp_path / 'train.txt').write_bytes(GOOD)
     monkeypatch.setattr(Path, 'open', refuse)
     with pytest.raises(DataError, match=r'train\.txt: cannot be read \(Permission denied\)'):
-        list(read_chunks(tmp_path / 'train.txt', TextFormat()))
+        read_columns(tmp_path / 'train.txt', TextFormat())
     monkeypatch.setattr(Path, 'iterdir', refuse)
     with pytest.raises(DataError, match=r'the folder cannot be read \(Permission denied\)'):
         find_splits(tmp_path, ())

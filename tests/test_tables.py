@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyg_emu import readers
 from pyg_emu.data import KGData
 from pyg_emu.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.tables import from_dataframe, from_file, from_folder, to_dataframe, to_folder
@@ -20,8 +19,8 @@ from pyg_emu.tables import from_dataframe, from_file, from_folder, to_dataframe,
 TRAIN = 'b\tlikes\ta\nc\tknows\ta\n'
 SPLITS = ('train', 'valid', 'test')
 # Whatever a line of a tab-separated file can hold.
-LABELS = st.text(st.characters(exclude_characters='\t\r\n', exclude_categories=['Cs']), min_size=1, max_size=8)
-LABELS |= st.sampled_from(['NA', 'nan', '01', '1', '"', '""', "'", '#', ' ', ' x ', '\\', '\\n', '\ufeff', '\x00', 'é'])
+LABELS = st.text(st.characters(exclude_characters='\t\r\n\0', exclude_categories=['Cs']), min_size=1, max_size=8)
+LABELS |= st.sampled_from(['NA', 'nan', '01', '1', '"', '""', "'", '#', ' ', ' x ', '\\', '\\n', '\ufeff', 'é'])
 FACTS = st.lists(st.tuples(LABELS, LABELS, LABELS), min_size=1, max_size=8)
 
 
@@ -47,9 +46,8 @@ def test_a_folder_becomes_a_graph(tmp_path: Path) -> None:
     assert data.edge_index.dtype == data.edge_type.dtype == torch.int64 and data.edge_index.is_contiguous()
 
 
-def test_ids_do_not_depend_on_the_order_of_lines_or_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_do_not_depend_on_the_order_of_lines_or_files(tmp_path: Path) -> None:
     first = from_folder(write(tmp_path / 'one'))
-    monkeypatch.setattr(readers, 'CHUNK_ROWS', 1)
     lines = TRAIN.splitlines(keepends=True)
     second = from_folder(write(tmp_path / 'two', ''.join(reversed(lines)), 'a\tknows\tb\n', 'a\tlikes\tc\n'))
     assert (first.entity_labels, first.relation_labels) == (second.entity_labels, second.relation_labels)
@@ -147,6 +145,8 @@ def test_integers_become_labels() -> None:
     ({'head': ['a', None, 'c']}, "column 'head', row 1: the label is missing"),
     ({'tail': ['a', 'b', '']}, "column 'tail', row 2: '' is not a label"),
     ({'tail': ['a', np.nan, 'b']}, "column 'tail', row 1: the label is missing"),
+    ({'tail': ['a', 'b\0c', 'b']}, "column 'tail', row 1: 'b\\x00c' is not a label"),
+    ({'tail': ['a', 'b', '\udfff']}, "column 'tail', row 2: '\\udfff' is not a label"),
     ({'tail': ['a', 2, 'b']}, "column 'tail', row 1: 2 is not a label"),
     ({'relation': [0.5, 1.0, 2.0]}, "column 'relation', row 0: 0.5 is not a label"),
     ({'relation': ['r', pd.NA, 'r']}, "column 'relation', row 1: the label is missing"),
@@ -200,7 +200,7 @@ def test_ids_stand_in_for_labels(tmp_path: Path) -> None:
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [('train.txt', '0\t0\t1\n1\t1\t2\n')]
 
 
-@pytest.mark.parametrize('label', ['a\tb', 'a\nb', 'a\rb', '', '\ud800'])
+@pytest.mark.parametrize('label', ['a\tb', 'a\nb', 'a\rb', 'a\0b', '', '\ud800'])
 def test_unwritable_labels(tmp_path: Path, label: str) -> None:
     data = KGData(torch.tensor([[0], [1]]), torch.tensor([0]), entity_labels=['a', label], relation_labels=['r'])
     with pytest.raises(DataError, match='cannot be written|not valid Unicode'):
