@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import importlib
+import logging
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyg_emu.errors import ArgumentError, BackendError
+from pyg_emu.ops import backend as backends
+from pyg_emu.ops import emu_score, last_backend, use_backend
+
+
+def score(dtype: torch.dtype = torch.float32, backend: str | None = None) -> str | None:
+    r"""Runs the operator once and tells on which backend."""
+    query = torch.ones(1, 2, dtype=dtype)
+    scores = emu_score(query, query, torch.ones(2, 2, dtype=dtype), torch.zeros(1, 1, dtype=torch.int64),
+                       backend=backend)
+    assert scores.vanilla is not None and scores.vanilla.item() == 2.0
+    return last_backend('emu_score')
+
+
+def test_device_and_dtype_decide() -> None:
+    assert score() == 'numba'
+    assert score(torch.float64) == 'numba'
+    # Half precision on the CPU is nobody's but the reference's.
+    assert score(torch.bfloat16) == 'torch'
+
+
+def test_order_of_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(backends.ENVIRONMENT_VARIABLE, 'torch')
+    assert score() == 'torch'
+    with use_backend('numba'):
+        assert score() == 'numba'
+        assert score(backend='torch') == 'torch'
+        with use_backend(None):
+            assert score() == 'torch'
+        assert score() == 'numba'
+    assert score() == 'torch'
+
+
+def test_block_is_left_on_errors() -> None:
+    with pytest.raises(RuntimeError, match='inside'):
+        with use_backend('torch'):
+            raise RuntimeError('inside')
+    assert score() == 'numba'
+
+
+def test_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArgumentError, match="backend: no backend is called 'cuda'; choose one of 'torch', 'numba'"):
+        score(backend='cuda')
+    with pytest.raises(ArgumentError, match="name: no backend is called 'cuda'"):
+        with use_backend('cuda'):
+            pass
+    monkeypatch.setenv(backends.ENVIRONMENT_VARIABLE, 'numb')
+    with pytest.raises(ArgumentError, match="PYG_EMU_BACKEND: no backend is called 'numb'"):
+        score()
+
+
+def test_requests_that_cannot_be_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+    with pytest.raises(BackendError, match='computes in float32 and float64, and the tensors are torch.bfloat16'):
+        score(torch.bfloat16, 'numba')
+    with use_backend('numba'), pytest.raises(BackendError, match="backend 'numba' was asked for but cannot run here"):
+        score(torch.bfloat16)
+    with pytest.raises(BackendError, match="emu_score: backend 'triton' was asked for"):
+        score(backend='triton')
+    meta = torch.empty(1, device='meta')
+    with pytest.raises(BackendError, match='runs on the CPU, and the tensors are on meta'):
+        backends.load_backend('emu_score', meta, 'numba')
+    with pytest.raises(BackendError, match='emu_nothing has no torch implementation'):
+        backends.load_backend('emu_nothing', torch.empty(1), 'torch')
+
+
+def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    exists = backends._exists
+    monkeypatch.setattr(backends, '_exists', lambda module: module != 'numba' and exists(module))
+    assert score() == 'torch'
+    with pytest.raises(BackendError, match="the package 'numba' is not installed"):
+        score(backend='numba')
+
+
+def test_numba_is_not_imported_before_it_is_needed() -> None:
+    code = ('import sys, torch, pyg_emu.ops; '
+            'assert "numba" not in sys.modules and "triton" not in sys.modules')
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_announced_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    runtime = importlib.import_module('pyg_emu.ops.numba_runtime')
+    monkeypatch.setattr(runtime, '_announced', set())
+    with caplog.at_level(logging.INFO, logger=runtime.__name__):
+        score(backend='numba')
+        score(backend='numba')
+    (record, ) = caplog.records
+    assert record.getMessage().startswith('emu_score: preparing Numba kernels')
+    assert record.levelno == logging.INFO
+
+
+def test_threads_follow_torch_and_are_restored() -> None:
+    numba = importlib.import_module('numba')
+    runtime = importlib.import_module('pyg_emu.ops.numba_runtime')
+    before, limit = torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS
+    outside = numba.get_num_threads()
+    try:
+        for num_threads in (1, limit, limit + 5):
+            torch.set_num_threads(num_threads)
+            with runtime.parallel_section():
+                assert numba.get_num_threads() == min(num_threads, limit)
+            assert numba.get_num_threads() == outside
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_concurrent_calls() -> None:
+    query, table = torch.randn(20, 8), torch.randn(30, 8)
+    index = torch.randint(30, (20, 10))
+    expected = emu_score(query, query, table, index, backend='torch').vanilla
+    assert expected is not None
+    found: list[bool] = []
+
+    def work() -> None:
+        for _ in range(20):
+            other = emu_score(query, query, table, index, backend='numba').vanilla
+            found.append(other is not None and torch.allclose(other, expected, atol=1e-4))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [True] * 80
+
+
+def test_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    numba = importlib.import_module('numba')
+    runtime = importlib.import_module('pyg_emu.ops.numba_runtime')
+    njit = numba.njit
+
+    def refuse(*args: object, cache: bool = False, **kwargs: object) -> object:
+        if not cache:
+            return njit(*args, **kwargs)
+
+        def decorate(function: object) -> None:
+            raise RuntimeError('cannot cache function: no locator available')
+
+        return decorate
+
+    monkeypatch.setattr(numba, 'njit', refuse)
+
+    @runtime.jit()
+    def twice(value: float) -> float:
+        return value + value
+
+    assert twice(2.0) == 4.0
