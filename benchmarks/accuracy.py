@@ -1,0 +1,71 @@
+r"""Trains recipes and records how their best weights rank the test facts, one result a seed.
+
+.. code-block:: console
+
+    python -m benchmarks.accuracy distmult-fb15k237-uniform distmult-fb15k237-emu --steps 3000 --group fb15k237
+
+A run that was interrupted continues from its folder under ``runs/accuracy``; one that is recorded is not run again.
+"""
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks._record import RESULTS, ROOT, write_result
+from pyg_emu.layers import Layer, assignment_layer
+from pyg_emu.recipe import Recipe, load_recipe
+from pyg_emu.runs import run_recipe
+
+
+def label(recipe: Recipe) -> str:
+    r"""What a table calls a recipe: model, loss and what is done to negatives."""
+    loss, negatives = dict(recipe.loss), recipe.negatives
+    regularizer = loss.get('regularizer')
+    rate = negatives.get('mutation_rate', 0.0)
+    if loss['name'] != 'emu':
+        what = 'uniform' + (f' + {regularizer["name"].upper()} {regularizer["weight"]:g}' if regularizer else '')
+    elif rate == 0:
+        what = 'label smoothing alone'
+    else:
+        what = f'EMU, rate {rate:g}, one mask per {"triple" if negatives.get("shared", True) else "negative"}'
+    return f'{recipe.model["name"]}, {what}, {recipe.num_steps:,} steps'
+
+
+def run(source: str, overrides: Layer, group: str, name: str | None, again: bool) -> None:
+    recipe = load_recipe(source, [overrides])
+    result = f'{group}/{name or Path(source).stem}-seed{recipe.seed}'
+    if (RESULTS / f'{result}.json').exists() and not again:
+        print(f'{result} is recorded; --again runs it once more')
+        return
+    outcome = run_recipe(recipe, ROOT / 'runs' / 'accuracy' / result, resume=False if again else 'auto')
+    assert outcome.test is not None, f'{recipe.dataset} has no test facts'
+    train = outcome.train
+    write_result(result, {'label': label(recipe), 'test': outcome.test.to_dict(), 'valid_mrr': train.best_metric,
+                          'best_step': train.best_step, 'seconds': train.seconds, 'recipe': recipe.to_dict()},
+                 seed=recipe.seed)
+    print(f'{result}: test MRR {outcome.test["mrr"]:.4f}, Hits@10 {outcome.test["hits@10"]:.4f}, '
+          f'{train.seconds:.0f} s of training')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('recipes', nargs='+', help='packaged recipes or YAML files')
+    parser.add_argument('--group', default='accuracy', help='folder of the results (default: %(default)s)')
+    parser.add_argument('--name', help='name of the result, for a single recipe (default: the name of the recipe)')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='(default: 0)')
+    parser.add_argument('--steps', type=int, help='steps to take instead of what the recipe says')
+    parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='any setting of a recipe')
+    parser.add_argument('--again', action='store_true', help='run what is recorded already')
+    arguments = parser.parse_args()
+    if arguments.name and len(arguments.recipes) > 1:
+        parser.error('--name goes with a single recipe')
+    for source in arguments.recipes:
+        for seed in arguments.seeds:
+            settings = [*arguments.set, f'seed={seed}']
+            if arguments.steps is not None:
+                settings.append(f'num_steps={arguments.steps}')
+            run(source, assignment_layer(settings), arguments.group, arguments.name, arguments.again)
+
+
+if __name__ == '__main__':
+    main()
