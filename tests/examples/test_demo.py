@@ -67,8 +67,8 @@ def test_recorded_runs_make_a_table(tmp_path: Path) -> None:
 
 def test_a_run_depends_on_its_seed_alone(folder: Path) -> None:
     data = demo.load_dataset(str(folder))
-    arguments = demo.parse_arguments(['--steps', '4', '--batch-size', '10'])
-    first = demo.train(data, demo.EMU, 1, arguments)
+    first = demo.train(data, demo.EMU, seed=1, steps=4, batch_size=10, progress=False)
     torch.manual_seed(99)
-    second = demo.train(data, demo.EMU, 1, arguments)
+    second = demo.train(data, demo.EMU, seed=1, steps=4, batch_size=10, progress=False)
     assert first.test == second.test
+    assert demo.train(data, demo.EMU, seed=2, steps=4, batch_size=10, progress=False).test != first.test
