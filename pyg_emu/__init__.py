@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from pyg_emu.losses import CrossEntropyLoss, EMULoss
     from pyg_emu.models import ComplEx, DistMult, RotatE, TransE
     from pyg_emu.mutation import EMUNegatives
+    from pyg_emu.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
     from pyg_emu.prediction import predict
-    from pyg_emu.regularizers import L3Regularizer, LpRegularizer
+    from pyg_emu.regularizers import L3Regularizer, LpRegularizer, N3Regularizer
     from pyg_emu.sampling import UniformSampler
     from pyg_emu.trainer import Trainer
 
@@ -41,9 +42,12 @@ _MODULES = {
     'RotatE': 'models',
     'TransE': 'models',
     'EMUNegatives': 'mutation',
+    'OneVsAllEMULoss': 'one_vs_all',
+    'OneVsAllLoss': 'one_vs_all',
     'predict': 'prediction',
     'L3Regularizer': 'regularizers',
     'LpRegularizer': 'regularizers',
+    'N3Regularizer': 'regularizers',
     'UniformSampler': 'sampling',
     'Trainer': 'trainer',
 }

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.nn import kge
 
-from pyg_emu.contract import Scorer, ScorerMixin
+from pyg_emu.contract import Scorer, ScorerMixin, Side
 from pyg_emu.errors import ArgumentError
 from pyg_emu.interaction import L1, L2, Dot
 from pyg_emu.models.complex_rows import conjugate, multiply, unit
@@ -35,6 +35,9 @@ class LayerScorer(ScorerMixin):
 
     def candidates(self, index: Tensor) -> Tensor:
         return self.model.node_emb(index)
+
+    def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
+        return self.model.rel_emb(rel_type)
 
     def embedding_weights(self) -> Iterator[Tensor]:
         for name in ('node_emb', 'node_emb_im', 'rel_emb', 'rel_emb_im'):
@@ -84,17 +87,16 @@ class TransEScorer(LayerScorer):
 class _ComplexScorer(LayerScorer):
     r"""Layers with separate tables of real and of imaginary parts, joined to rows
     :math:`[\mathrm{re}, \mathrm{im}]`."""
+    complex_rows = True
+
     def entity_table(self) -> Tensor:
         return torch.cat([self.model.node_emb.weight, self.model.node_emb_im.weight], dim=-1)
 
     def candidates(self, index: Tensor) -> Tensor:
         return torch.cat([self.model.node_emb(index), self.model.node_emb_im(index)], dim=-1)
 
-    def _relation(self, rel_type: Tensor) -> Tensor:
-        raise NotImplementedError
-
     def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
-        relation = self._relation(rel_type)
+        relation = self.relation_rows(rel_type, side)
         return multiply(self.candidates(known), relation if side == 'tail' else conjugate(relation))
 
 
@@ -104,7 +106,7 @@ class ComplExScorer(_ComplexScorer):
         super().__init__(model)
         self.interaction = Dot()
 
-    def _relation(self, rel_type: Tensor) -> Tensor:
+    def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
         return torch.cat([self.model.rel_emb(rel_type), self.model.rel_emb_im(rel_type)], dim=-1)
 
 
@@ -115,7 +117,7 @@ class RotatEScorer(_ComplexScorer):
         self.interaction = L2()
         self.offset = model.margin
 
-    def _relation(self, rel_type: Tensor) -> Tensor:
+    def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
         return unit(self.model.rel_emb(rel_type))
 
 

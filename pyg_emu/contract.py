@@ -1,6 +1,6 @@
 r"""What a model, a sampler and a mutation must offer each other, and how PyG's own layers come to offer it.
 
-Everything in this package that scores, samples, mutates or ranks speaks to these protocols and to nothing more concrete.
+All that scores, samples, mutates or ranks in this package speaks to these protocols and to nothing more concrete.
 :func:`as_scorer` turns a model that a user already has into a :class:`Scorer`.
 """
 from __future__ import annotations
@@ -82,6 +82,8 @@ class ScorerMixin:
     interaction: Interaction
     offset: float = 0.0
     sparse: bool = False
+    #: Whether rows are complex vectors :math:`[\mathrm{re}, \mathrm{im}]`.
+    complex_rows: bool = False
 
     def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
         raise NotImplementedError
@@ -111,6 +113,13 @@ class ScorerMixin:
         if self.interaction.name == 'dot':
             return self.offset + query @ table.t()
         return self.offset + self.interaction(query.unsqueeze(-2), table)
+
+    def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
+        r"""The relation vectors that the queries of :obj:`side` are made with, for penalties on them.
+        shape: :obj:`(B, d_r)`.
+        """
+        raise NotImplementedError(f'{type(self).__name__} does not say which vectors its relations have; implement '
+                                  'relation_rows(rel_type, side)')
 
     def triple_score(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
         r"""Scores :obj:`(B,)` of whole triples, by predicting the tail."""

@@ -75,7 +75,10 @@ class LinkPredictionLoss(torch.nn.Module):
             ArgumentError: If the batch has no negatives, or the model has fewer entities or relations than the data.
         """
         scorer = as_scorer(model)
-        _check_sizes(scorer, batch)
+        if getattr(batch, 'neg_index', None) is None:
+            raise ArgumentError('batch: neg_index is missing; give the loader transform=EMUNegatives(...), which draws '
+                                'negatives')
+        check_sizes(scorer, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
         positive = scorer.candidates(batch.target_index)
         table = scorer.entity_table()
@@ -304,15 +307,22 @@ def _temperature(value: Optional[float]) -> Optional[float]:
     return value
 
 
-def _check_sizes(scorer: Scorer, batch: Any) -> None:
+def check_sizes(scorer: Scorer, batch: Any, exact: bool = False) -> None:
+    r"""Refuses a model that is too small for the data of a batch.
+
+    Args:
+        scorer (Scorer): The model.
+        batch (KGData): The batch; its source knows the sizes.
+        exact (bool, optional): Whether room for more entities is a misfit, too. (default: :obj:`False`)
+
+    Raises:
+        ArgumentError: If it is.
+    """
     # Sizes and not ids: looking at ids on a GPU would make the host wait for it.
-    if getattr(batch, 'neg_index', None) is None:
-        raise ArgumentError('batch: neg_index is missing; give the loader transform=EMUNegatives(...), which draws '
-                            'negatives')
     source = getattr(batch, 'source', None)
     source = batch if source is None else source
     for name, what in (('num_nodes', 'entities'), ('num_relations', 'relations')):
         needed, held = getattr(source, name, None), getattr(scorer, name)
-        if needed is not None and held < needed:
+        if needed is not None and (held < needed or (exact and name == 'num_nodes' and held > needed)):
             raise ArgumentError(f'model: {name}={held}, but the data has {needed} {what}; make the model with '
                                 f'{name}={needed}')

@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'prediction': {'adapters', 'data', 'evaluation', 'index', 'ops'},
     'functional': set(),
     'losses': {'adapters', 'functional', 'ops'},
+    'one_vs_all': {'adapters', 'losses', 'ops'},
     'regularizers': {'adapters', 'ops'},
     'models': {'ops'},
     'mutation': {'adapters', 'data', 'ops', 'sampling'},

@@ -7,9 +7,10 @@ import torch
 from torch_geometric.nn import kge
 
 from pyg_emu.adapters import as_scorer
+from pyg_emu.data import KGData
 from pyg_emu.errors import ArgumentError
-from pyg_emu.models import DistMult, RotatE
-from pyg_emu.regularizers import L3Regularizer, LpRegularizer
+from pyg_emu.models import ComplEx, DistMult, Reciprocal, RotatE
+from pyg_emu.regularizers import L3Regularizer, LpRegularizer, N3Regularizer
 
 
 def test_by_hand() -> None:
@@ -59,3 +60,80 @@ def test_refuses() -> None:
         with pytest.raises(ArgumentError, match='weight: '):
             L3Regularizer(weight)
     assert str(L3Regularizer(1e-5)) == 'L3Regularizer(weight=1e-05)'
+
+
+# The vectors of a batch ######################################################
+
+
+def make_batch(side: Any = 'tail', facts: int = 4, num_nodes: int = 5) -> KGData:
+    generator = torch.Generator().manual_seed(3)
+    head, tail = torch.randint(num_nodes, (2, facts), generator=generator)
+    return KGData(head_index=head, rel_type=torch.randint(3, (facts, ), generator=generator), tail_index=tail,
+                  num_nodes=num_nodes, side=side, step=0)
+
+
+def test_n3_by_hand() -> None:
+    model = ComplEx(2, 1, 1)
+    with torch.no_grad():
+        model.node_emb.weight.copy_(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))  # moduli 5 and 0
+        model.rel_emb.weight.copy_(torch.tensor([[0.0, -2.0]]))
+    batch = KGData(head_index=torch.tensor([0, 0]), rel_type=torch.tensor([0, 0]), tail_index=torch.tensor([1, 0]),
+                   num_nodes=2, side='tail', step=0)
+    penalty = N3Regularizer(0.1)(model, batch)
+    assert float(penalty.detach()) == pytest.approx(0.1 * (3 * 125 + 2 * 8) / 2)
+    penalty.backward()
+    # d|z|^3 = 3 |z| z: three times for entity 0, halved by the batch.
+    assert model.node_emb.weight.grad.tolist() == [pytest.approx([0.05 * 9 * 5 * 3, 0.05 * 9 * 5 * 4]), [0.0, 0.0]]
+    assert model.rel_emb.weight.grad.tolist() == [pytest.approx([0.0, 0.05 * 6 * 2 * -2])]
+
+
+@pytest.mark.parametrize('make, is_complex', [(DistMult, False), (ComplEx, True), (kge.DistMult, False),
+                                              (kge.ComplEx, True), (kge.RotatE, True), (RotatE, True)])
+def test_n3_against_the_formula(make: Any, is_complex: bool) -> None:
+    torch.manual_seed(0)
+    model, batch = make(5, 3, 4).double(), make_batch()
+    scorer = as_scorer(model)
+    rows = [scorer.candidates(batch.head_index), scorer.relation_rows(batch.rel_type, 'tail'),  # type: ignore[attr-defined]
+            scorer.candidates(batch.tail_index)]
+    moduli = [torch.complex(*row.chunk(2, -1)).abs() if is_complex else row.abs() for row in rows]
+    expected = 0.1 * sum(value.pow(3).sum() for value in moduli) / 4
+    actual = N3Regularizer(0.1)(scorer, batch)
+    torch.testing.assert_close(actual, expected)
+    weights = list(model.parameters())
+    for left, right in zip(torch.autograd.grad(actual, weights), torch.autograd.grad(expected, weights)):
+        torch.testing.assert_close(left, right)
+
+
+def test_n3_of_rotations_is_that_of_entities() -> None:
+    model, batch = RotatE(5, 3, 4).double(), make_batch()
+    N3Regularizer(0.1)(model, batch).backward()
+    assert model.rel_emb.weight.grad.abs().max() < 1e-12 and model.node_emb.weight.grad.abs().max() > 0.1
+
+
+@pytest.mark.parametrize('side', ['tail', 'head', torch.tensor([True, False, True, False])], ids=str)
+def test_n3_of_reciprocal_relations(side: Any) -> None:
+    model, batch = Reciprocal(DistMult(5, 6, 4)), make_batch(side)
+    N3Regularizer(0.1)(model, batch).backward()
+    tails = side if isinstance(side, torch.Tensor) else torch.full((4, ), side == 'tail')
+    used = set(torch.where(tails, batch.rel_type, batch.rel_type + 3).tolist())
+    assert set(model.model.rel_emb.weight.grad.abs().sum(1).nonzero().flatten().tolist()) == used
+
+
+def test_n3_is_row_sparse_where_the_model_is() -> None:
+    model, batch = ComplEx(50, 3, 4, sparse=True), make_batch()
+    N3Regularizer(0.1)(model, batch).backward()
+    for weight in model.parameters():
+        assert weight.grad.is_sparse
+    touched = torch.cat([batch.head_index, batch.tail_index]).unique()
+    assert model.node_emb.weight.grad.coalesce().indices().flatten().equal(touched)
+
+
+def test_n3_refuses() -> None:
+    for weight in (-1.0, float('nan')):
+        with pytest.raises(ArgumentError, match='weight: '):
+            N3Regularizer(weight)
+    with pytest.raises(ArgumentError, match='batch: N3Regularizer is a penalty on the facts of a batch'):
+        N3Regularizer(0.1)(DistMult(5, 3, 4), None)
+    with pytest.raises(ArgumentError, match='model: N3Regularizer needs the relation vectors of object'):
+        N3Regularizer(0.1)(object(), make_batch())
+    assert str(N3Regularizer(0.1)) == 'N3Regularizer(weight=0.1)'

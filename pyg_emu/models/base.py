@@ -9,7 +9,7 @@ from torch.nn import Embedding
 from torch.nn import functional as F
 from torch_geometric.nn.kge import KGEModel
 
-from pyg_emu.contract import ScorerMixin
+from pyg_emu.contract import ScorerMixin, Side
 from pyg_emu.errors import ArgumentError
 
 
@@ -86,6 +86,9 @@ class KGEScorer(ScorerMixin, KGEModel):
     def candidates(self, index: Tensor) -> Tensor:
         # Through the layer and not by indexing: only so is the gradient row-sparse where that is asked for.
         return self.node_emb(index)
+
+    def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
+        return self.rel_emb(rel_type)
 
     def embedding_weights(self) -> Iterator[Tensor]:
         yield self.node_emb.weight

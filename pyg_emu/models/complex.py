@@ -33,6 +33,8 @@ class ComplEx(KGEScorer):
     Raises:
         ArgumentError: If a size is not positive or :obj:`margin` is negative.
     """
+    complex_rows = True
+
     def __init__(
         self,
         num_nodes: int,

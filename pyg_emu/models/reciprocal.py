@@ -6,7 +6,7 @@ from typing import Iterator, Literal
 import torch
 from torch import Tensor
 
-from pyg_emu.contract import Scorer, ScorerMixin
+from pyg_emu.contract import Scorer, ScorerMixin, Side
 from pyg_emu.errors import ArgumentError
 
 
@@ -40,6 +40,7 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
         self.interaction = model.interaction
         self.offset = model.offset
         self.sparse = model.sparse
+        self.complex_rows = getattr(model, 'complex_rows', False)
 
     def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
         return self.model.query(known, rel_type if side == 'tail' else rel_type + self.num_relations, 'tail')
@@ -49,6 +50,13 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
 
     def candidates(self, index: Tensor) -> Tensor:
         return self.model.candidates(index)
+
+    def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
+        if isinstance(side, str):
+            own = rel_type if side == 'tail' else rel_type + self.num_relations
+        else:
+            own = torch.where(side, rel_type, rel_type + self.num_relations)
+        return self.model.relation_rows(own, 'tail')  # type: ignore[operator]
 
     def embedding_weights(self) -> Iterator[Tensor]:
         return self.model.embedding_weights()

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from pyg_emu.contract import Side
 from pyg_emu.interaction import ComplexModulus
 from pyg_emu.models.base import KGEScorer
 from pyg_emu.models.complex_rows import conjugate, multiply, unit
@@ -34,6 +35,8 @@ class RotatE(KGEScorer):
     Raises:
         ArgumentError: If a size is not positive or :obj:`margin` is negative.
     """
+    complex_rows = True
+
     def __init__(
         self,
         num_nodes: int,
@@ -49,5 +52,8 @@ class RotatE(KGEScorer):
 
     def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
         # A rotation keeps the modulus, so |h r - t| for a head is |h - conj(r) t|.
-        rotation = unit(self.rel_emb(rel_type) * (math.pi / self.init_bound))
+        rotation = self.relation_rows(rel_type, side)
         return multiply(self.node_emb(known), rotation if side == 'tail' else conjugate(rotation))
+
+    def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
+        return unit(self.rel_emb(rel_type) * (math.pi / self.init_bound))

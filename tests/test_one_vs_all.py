@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import math
+from typing import Any, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.nn import kge
+
+from pyg_emu import models
+from pyg_emu.adapters import as_scorer
+from pyg_emu.data import KGData
+from pyg_emu.errors import ArgumentError
+from pyg_emu.functional import smoothed_cross_entropy, uls_cross_entropy
+from pyg_emu.loader import TripletLoader
+from pyg_emu.losses import CrossEntropyLoss
+from pyg_emu.mutation import BernoulliMask, EMUNegatives, ExactMask, ImportanceMask, LearnedMask, Mixup
+from pyg_emu.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
+from pyg_emu.ops import MaskPlan, emu_score, use_backend
+from pyg_emu.regularizers import L3Regularizer
+
+NUM_NODES, NUM_RELATIONS = 12, 3
+MODELS = [models.DistMult, models.ComplEx, models.TransE, models.RotatE]
+
+
+@pytest.fixture(autouse=True)
+def reference_backend() -> Iterator[None]:
+    with use_backend('torch'):
+        yield
+
+
+class SecondComponent:
+    r"""Takes the second of two components from the positive."""
+    def plan(self, query: Tensor, num_negatives: int, width: int, generator: Any = None, step: int = 0) -> MaskPlan:
+        return MaskPlan(torch.tensor([[False, True]]), torch.zeros(query.size(0), dtype=torch.int64))
+
+
+def three_entities() -> tuple[models.DistMult, KGData]:
+    r"""e0 = (1, 2), e1 = (1/2, -1), e2 = (1, 1), one relation (2, 1), the triple (0, 0, 2)."""
+    model = models.DistMult(3, 1, 2).double()
+    with torch.no_grad():
+        model.node_emb.weight.copy_(torch.tensor([[1.0, 2.0], [0.5, -1.0], [1.0, 1.0]]))
+        model.rel_emb.weight.copy_(torch.tensor([[2.0, 1.0]]))
+    return model, KGData(head_index=torch.tensor([0]), rel_type=torch.tensor([0]), tail_index=torch.tensor([2]),
+                         num_nodes=3, side='tail', step=0)
+
+
+def make_batch(transform: Any = None, side: Any = 'both', size: int = 20) -> KGData:
+    generator = torch.Generator().manual_seed(9)
+    data = KGData(torch.randint(NUM_NODES, (2, 50), generator=generator),
+                  torch.randint(NUM_RELATIONS, (50, ), generator=generator), NUM_NODES, NUM_RELATIONS)
+    return next(iter(TripletLoader(data, size, corrupt=side, transform=transform)))
+
+
+def make_model(make: Any, channels: int = 4) -> Any:
+    torch.manual_seed(0)
+    return make(NUM_NODES, NUM_RELATIONS, channels).double()
+
+
+def reference_scores(model: Any, batch: KGData, mutation: Any) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Positive scores, and vanilla and mutated ones of all other entities, one by one through the operator."""
+    scorer = as_scorer(model)
+    query = scorer.query(batch.known_index, batch.rel_type, batch.side)
+    positive, size = scorer.candidates(batch.target_index), query.size(0)
+    everything = torch.arange(NUM_NODES).expand(size, -1)
+    others = everything[everything != batch.target_index.unsqueeze(1)].view(size, -1)
+    plan = mutation.plan(query, 1, positive.size(1), batch.generator, 0)
+    scores = emu_score(query, positive, scorer.entity_table(), others, plan, interaction=scorer.interaction)
+    return scorer.interaction(query, positive), scores.vanilla, scores.vanilla if plan is None else scores.mutated
+
+
+def gradients(loss: Tensor, model: torch.nn.Module) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, list(model.parameters())))
+
+
+# By hand #####################################################################
+# q = (2, 2): the scores are 6, -1 and 4 for the target; with the second component from it, 4, 3 and 4.
+
+
+def test_emu_by_hand() -> None:
+    # As in test_losses.py: there the two other entities were drawn as the only negatives.
+    loss = OneVsAllEMULoss(alpha=0.11, beta=0.53, mutation=SecondComponent())(*three_entities())
+    assert float(loss.detach()) == pytest.approx(2.3057093 / 2 + 0.11 * 2.1277309, abs=1e-6)
+
+
+def test_plain_by_hand() -> None:
+    model, batch = three_entities()
+    assert float(OneVsAllLoss()(model, batch).detach()) == pytest.approx(2.1277309, abs=1e-6)
+    # lse = 6.1277309; labels 0.7 + 0.1 and 0.1, 0.1
+    smoothed = 0.8 * 2.1277309 + 0.1 * (6.1277309 - 6) + 0.1 * (6.1277309 + 1)
+    assert float(OneVsAllLoss(label_smoothing=0.3)(model, batch).detach()) == pytest.approx(smoothed, abs=1e-6)
+
+
+# Against the formulas ########################################################
+
+
+@pytest.mark.parametrize('mutation', [BernoulliMask(0.5), ExactMask(0.5), ImportanceMask(0.3), BernoulliMask(0.0)],
+                         ids=str)
+@pytest.mark.parametrize('divide', [True, False])
+@pytest.mark.parametrize('side', ['tail', 'head', 'both'])
+@pytest.mark.parametrize('make', MODELS)
+def test_emu_against_the_reference(make: Any, side: str, divide: bool, mutation: Any) -> None:
+    model = make_model(make)
+    batch = make_batch(side=side)
+    state = batch.generator.get_state()
+    loss = OneVsAllEMULoss(0.2, 0.4, mutation, divide_by_negatives=divide, block_size=5)(model, batch)
+    batch.generator.set_state(state)
+    positive, vanilla, mutated = reference_scores(model, batch, mutation)
+    expected = uls_cross_entropy(positive, mutated, 0.4) / (NUM_NODES - 1 if divide else 1)
+    expected = expected + 0.2 * uls_cross_entropy(positive, vanilla)
+    torch.testing.assert_close(loss, expected)
+    for left, right in zip(gradients(loss, model), gradients(expected, model)):
+        torch.testing.assert_close(left, right)
+
+
+@pytest.mark.parametrize('label_smoothing', [0.0, 0.3])
+@pytest.mark.parametrize('make', [*MODELS, kge.ComplEx, kge.TransE])
+def test_plain_against_the_reference(make: Any, label_smoothing: float) -> None:
+    model, batch = make_model(make), make_batch()
+    loss = OneVsAllLoss(label_smoothing, block_size=5)(model, batch)
+    positive, vanilla, _ = reference_scores(model, batch, BernoulliMask(0.0))
+    expected = smoothed_cross_entropy(positive, vanilla, label_smoothing)
+    torch.testing.assert_close(loss, expected)
+    for left, right in zip(gradients(loss, model), gradients(expected, model)):
+        torch.testing.assert_close(left, right)
+
+
+@pytest.mark.parametrize('make', MODELS)
+def test_blocks_make_no_difference(make: Any) -> None:
+    model, mutation = make_model(make), ImportanceMask(0.5)
+    whole = OneVsAllEMULoss(mutation=mutation, block_size=NUM_NODES)(model, make_batch())
+    for block_size in (1, 7, 100, None):
+        loss = OneVsAllEMULoss(mutation=mutation, block_size=block_size)(model, make_batch())
+        torch.testing.assert_close(loss, whole)
+        for left, right in zip(gradients(loss, model), gradients(whole, model)):
+            torch.testing.assert_close(left, right)
+        whole = OneVsAllEMULoss(mutation=mutation, block_size=NUM_NODES)(model, make_batch())
+
+
+def test_mutating_all_alike_drops_components_of_the_query() -> None:
+    model, batch = make_model(models.DistMult), make_batch()
+    mutation = ImportanceMask(0.5)
+    query = model.query(batch.known_index, batch.rel_type, batch.side)
+    mask = mutation.plan(query, 1, 4).bank
+    scores = query.masked_fill(mask, 0.0) @ model.entity_table().t()
+    dropped = torch.nn.functional.cross_entropy(scores, batch.target_index)
+    loss = OneVsAllEMULoss(alpha=0.0, beta=0.0, mutation=mutation, divide_by_negatives=False)(model, batch)
+    torch.testing.assert_close(loss, dropped)
+
+
+def test_large_scores_cost_no_digits() -> None:
+    model, batch = make_model(models.TransE), make_batch()
+    loss = OneVsAllEMULoss(mutation=ImportanceMask(0.5), block_size=5)
+    with torch.no_grad():
+        model.node_emb.weight.mul_(300.0)  # scores of some hundreds, whose exponentials are out of range
+        single = models.TransE(NUM_NODES, NUM_RELATIONS, 4)
+        single.load_state_dict(model.state_dict())
+        torch.testing.assert_close(loss(single, batch).double(), loss(model, batch), rtol=1e-5, atol=0.0)
+
+
+@pytest.mark.parametrize('transform', [None, EMUNegatives(1, 0.5), EMUNegatives(5, 0.5, shared=False)], ids=str)
+def test_own_mutation_goes_before_the_batch(transform: Any) -> None:
+    model = make_model(models.DistMult)
+    first = OneVsAllEMULoss(mutation=ImportanceMask(0.5))(model, make_batch(transform))
+    assert first == OneVsAllEMULoss(mutation=ImportanceMask(0.5))(model, make_batch())
+
+
+def test_mutation_of_the_batch() -> None:
+    model = make_model(models.DistMult)
+    on_batch = OneVsAllEMULoss()(model, make_batch(EMUNegatives(1, mutation=ImportanceMask(0.5))))
+    assert on_batch == OneVsAllEMULoss(mutation=ImportanceMask(0.5))(model, make_batch())
+    alone = OneVsAllEMULoss()(model, make_batch(EMUNegatives(1, 0.0)))
+    assert alone == OneVsAllEMULoss(mutation=BernoulliMask(0.0))(model, make_batch())
+
+
+# Gradients ###################################################################
+
+
+@pytest.mark.parametrize('make', MODELS)
+@pytest.mark.parametrize('criterion', [OneVsAllEMULoss(mutation=ImportanceMask(0.5), block_size=5),
+                                       OneVsAllLoss(0.1, block_size=5)], ids=str)
+def test_gradcheck(criterion: Any, make: Any) -> None:
+    torch.manual_seed(1)
+    model, batch = make(NUM_NODES, NUM_RELATIONS, 2, margin=2.0).double(), make_batch(size=6)
+    # ImportanceMask follows the query: a step that does not change the order of |q| leaves the mask.
+    assert torch.autograd.gradcheck(lambda *_: criterion(model, batch), list(model.parameters()))
+
+
+@pytest.mark.parametrize('make', [models.DistMult, models.TransE])
+def test_learned_masks_learn(make: Any) -> None:
+    model, mutation = make_model(make), LearnedMask(4, 0.4).double()
+    criterion = OneVsAllEMULoss(mutation=mutation)
+    assert list(criterion.parameters()) == [mutation.logits]
+    criterion(model, make_batch()).backward()
+    assert mutation.logits.grad.abs().min() > 0
+
+
+def test_model_learns() -> None:
+    model, criterion = make_model(models.DistMult, 8), OneVsAllEMULoss(mutation=BernoulliMask(0.3))
+    optimizer, batch = torch.optim.Adam(model.parameters(), lr=0.05), make_batch(size=50)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = criterion(model, batch)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_whatever_backend_the_device_has() -> None:
+    model, batch = make_model(models.TransE), make_batch()
+    expected = OneVsAllEMULoss(mutation=ImportanceMask(0.5))(model, batch)
+    with use_backend(None):
+        loss = OneVsAllEMULoss(mutation=ImportanceMask(0.5))(model, batch)
+    torch.testing.assert_close(loss, expected)
+    for left, right in zip(gradients(loss, model), gradients(expected, model)):
+        torch.testing.assert_close(left, right)
+
+
+def test_no_tensor_of_all_scores_is_kept() -> None:
+    model, batch = make_model(models.DistMult), make_batch()
+    kept: list[int] = []
+
+    def keep(value: Tensor) -> Tensor:
+        kept.append(value.numel())
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        loss = OneVsAllEMULoss(mutation=BernoulliMask(0.5), block_size=3)(model, batch)
+    assert math.isfinite(loss.detach()) and max(kept) < 20 * NUM_NODES
+
+
+# The rest ####################################################################
+
+
+@pytest.mark.parametrize('cls', [OneVsAllLoss, OneVsAllEMULoss])
+def test_regularizer_is_added(cls: Any) -> None:
+    model, batch = make_model(models.DistMult), make_batch(EMUNegatives(1, 0.0))
+    penalty = L3Regularizer(0.1)
+    torch.testing.assert_close(cls(regularizer=penalty)(model, batch) - cls()(model, batch), penalty(model))
+
+
+@pytest.mark.parametrize('mutation', [BernoulliMask(0.5, shared=False), Mixup()], ids=str)
+def test_refuses_masks_of_single_negatives(mutation: Any) -> None:
+    with pytest.raises(ArgumentError, match=r'^mutation: against all entities.* share one mask, but (Bern|Mixup)'):
+        OneVsAllEMULoss(mutation=mutation)(make_model(models.DistMult), make_batch())
+
+
+@pytest.mark.parametrize('make, message', [
+    (lambda: OneVsAllLoss(label_smoothing=1.5), r'^label_smoothing: .* got 1\.5'),
+    (lambda: OneVsAllLoss(block_size=0), '^block_size: .* got 0'),
+    (lambda: OneVsAllEMULoss(alpha=-1.0), r'^alpha: .* got -1\.0'),
+    (lambda: OneVsAllEMULoss(beta=math.nan), '^beta: .* got nan'),
+    (lambda: OneVsAllEMULoss(mutation=0.5), r'^mutation: expected .* got 0\.5'),
+    (lambda: OneVsAllEMULoss()(make_model(models.DistMult), make_batch()), '^mutation: there is none'),
+    (lambda: OneVsAllLoss()(models.DistMult(NUM_NODES + 1, NUM_RELATIONS, 4), make_batch()),
+     '^model: num_nodes=13, but the data has 12 entities'),
+])
+def test_refuses(make: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        make()
+
+
+def test_other_losses_still_ask_for_negatives() -> None:
+    with pytest.raises(ArgumentError, match='neg_index is missing'):
+        CrossEntropyLoss()(make_model(models.DistMult), make_batch())
+
+
+def test_repr() -> None:
+    assert str(OneVsAllLoss()) == 'OneVsAllLoss(label_smoothing=0.0)'
+    assert str(OneVsAllEMULoss(mutation=ExactMask(0.5))) == (
+        'OneVsAllEMULoss(alpha=0.11, beta=0.53, mutation=ExactMask(rate=0.5, shared=True, tied=False))')
