@@ -131,7 +131,8 @@ def train(data: KGData, setting: Setting, seed: int, steps: int, batch_size: int
     result = Trainer(
         model, criterion, loader, torch.optim.Adagrad(model.parameters(), lr=LEARNING_RATE),
         num_steps=steps, evaluate_every=max(1, steps // 20),
-        validate=lambda model: evaluate(model, data, split='valid'), progress=progress, name=f'{setting.label}, seed {seed}',
+        validate=lambda model: evaluate(model, data, split='valid'),
+        progress=progress, name=f'{setting.label}, seed {seed}',
     ).fit()
     test = evaluate(model, data, split='test')
     return Run(setting, seed, result.metrics, {key: test[key] for key in HITS}, result.seconds, result.history)

@@ -1,9 +1,9 @@
 r"""The scalar interactions :math:`\phi(\mathbf{q}, \mathbf{x})` that every shallow model is made of.
 
-A score is :math:`s(h, r, t) = \gamma + \phi(\mathbf{q}, \mathbf{x})`, where the query :math:`\mathbf{q}` is built from the
-known entity and the relation and the candidate :math:`\mathbf{x}` is one row of the entity table. Mutation (equation 6 of
-`"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_) acts on :math:`\mathbf{x}`
-alone, so an interaction is all that a fused operator has to know about a model.
+A score is :math:`s(h, r, t) = \gamma + \phi(\mathbf{q}, \mathbf{x})`, where the query :math:`\mathbf{q}` is built from
+the known entity and the relation and the candidate :math:`\mathbf{x}` is one row of the entity table. Mutation
+(equation 6 of `"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_) acts on
+:math:`\mathbf{x}` alone, so an interaction is all that a fused operator has to know about a model.
 
 The formulas here are plain PyTorch: they are the reference that the fused operators are tested against.
 """

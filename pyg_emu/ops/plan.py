@@ -17,8 +17,8 @@ class MaskPlan(NamedTuple):
         bank (torch.Tensor): Masks :math:`\lambda`: boolean (true where the component is taken FROM THE POSITIVE), or
             floating point for a soft, learnable mix with a gradient. shape: :obj:`(M, d)`, :obj:`d` the width of a
             candidate row.
-        index (torch.Tensor): Which mask each slot uses, in :obj:`[0, M)`. shape: :obj:`(B, N)` for one mask per negative,
-            :obj:`(B,)` for one mask per triple, shared by all of its negatives. dtype: int64 or int32.
+        index (torch.Tensor): Which mask each slot uses, in :obj:`[0, M)`. shape: :obj:`(B, N)` for one mask per
+            negative, :obj:`(B,)` for one mask per triple, shared by all of its negatives. dtype: int64 or int32.
     """
     bank: Tensor
     index: Tensor  # type: ignore[assignment]  # shadows tuple.index
