@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
+import pyg_emu
 from pyg_emu.errors import RecipeError
 from pyg_emu.layers import assignment_layer
 from pyg_emu.recipe import Recipe, differences, load_recipe, packaged_recipes, packaged_text
 
-FOLDER = Path(packaged_text.__globals__['__file__']).parent / 'recipes'
+FOLDER = Path(pyg_emu.__file__).parent / 'recipes'
 NAMES = sorted(path.stem for path in FOLDER.glob('*.yaml'))
 
 
