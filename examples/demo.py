@@ -116,7 +116,9 @@ def main(argv: Optional[list[str]] = None) -> None:
     curves(runs).to_csv(folder / 'runs.csv', index=False)
     print(f'\nWrote {folder / "runs.csv"}{draw(runs, folder / "valid_mrr.png")}')
     if arguments.record:
-        record(runs, Path(arguments.data).name if arguments.data else 'umls', arguments.steps)
+        name = Path(arguments.data).name if arguments.data else 'umls'
+        record(runs, name, arguments.steps)
+        draw(runs, Path(__file__).resolve().parent.parent / 'benchmarks' / 'results' / 'demo' / f'{name}.png')
 
 
 def train(data: KGData, setting: Setting, seed: int, steps: int, batch_size: int, progress: bool = True) -> Run:
