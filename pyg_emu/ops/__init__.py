@@ -5,9 +5,12 @@ from pyg_emu.ops.backend import last_backend, use_backend
 from pyg_emu.ops.emu_score import EMUScores, emu_score
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 from pyg_emu.ops.rank_counts import RankCounts, rank_counts, rank_from_scores, score_entities
+from pyg_emu.ops.relational import BoundaryRows, EdgeOrders, relational_conv
 
 __all__ = [
+    'BoundaryRows',
     'EMUScores',
+    'EdgeOrders',
     'MaskPlan',
     'MixPlan',
     'Plan',
@@ -16,6 +19,7 @@ __all__ = [
     'last_backend',
     'rank_counts',
     'rank_from_scores',
+    'relational_conv',
     'score_entities',
     'use_backend',
 ]
