@@ -5,6 +5,8 @@ from __future__ import annotations
 from pyg_emu.models.base import KGEScorer
 from pyg_emu.models.complex import ComplEx
 from pyg_emu.models.distmult import DistMult
+from pyg_emu.models.nbfnet import NBFNet
+from pyg_emu.models.nbfnet_state import load_nbfnet_pyg_state_dict
 from pyg_emu.models.reciprocal import Reciprocal
 from pyg_emu.models.rotate import RotatE
 from pyg_emu.models.transe import TransE
@@ -13,7 +15,9 @@ __all__ = [
     'ComplEx',
     'DistMult',
     'KGEScorer',
+    'NBFNet',
     'Reciprocal',
     'RotatE',
     'TransE',
+    'load_nbfnet_pyg_state_dict',
 ]

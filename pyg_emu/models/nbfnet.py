@@ -1,0 +1,323 @@
+r"""Neural Bellman-Ford Networks on fused relational message passing."""
+from __future__ import annotations
+
+from typing import Any, Callable, Literal, NamedTuple, Optional, Sequence, Union
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from pyg_emu.contract import Side
+from pyg_emu.errors import ArgumentError
+from pyg_emu.models.nbfnet_layer import NBFNetLayer, degree_scale
+from pyg_emu.ops.relational import AGGREGATES, MESSAGES, Aggregate, BoundaryRows, EdgeOrders, Message
+
+
+class Encoding(NamedTuple):
+    r"""What :meth:`NBFNet.encode` returns: the two parts of every node's final feature.
+
+    Args:
+        hidden (torch.Tensor): The part that differs between nodes. shape: :obj:`(B, V, hidden_width)`.
+        query (torch.Tensor): The part that all nodes of a query share. shape: :obj:`(B, hidden_channels)`.
+    """
+    hidden: Tensor
+    query: Tensor
+
+    def at(self, index: Tensor) -> Tensor:
+        r"""The hidden part of some nodes.
+
+        Args:
+            index (torch.Tensor): Node ids. shape: :obj:`(B, K)`, int64.
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(B, K, hidden_width)`.
+        """
+        return self.hidden[torch.arange(index.size(0), device=index.device).unsqueeze(1), index]
+
+
+class NBFNet(torch.nn.Module):
+    r"""The model of the `"Neural Bellman-Ford Networks: A General Graph Neural Network Framework for Link Prediction"
+    <https://arxiv.org/abs/2106.06935>`_ paper. It represents a pair of nodes by the paths between them (equations 4 and
+    5) and so needs no entity embeddings: it predicts over graphs it has never seen, given the same relations.
+
+    The graph is a :class:`~pyg_emu.data.KGData` with inverse relations; the inverse of relation :math:`r` is
+    :math:`r + R`. Heads are predicted as the tails of :math:`(t, r + R, ?)`. The defaults are the paper's for FB15k-237
+    and its inductive versions; its settings for WN18RR are :obj:`dependent=False, remove_one_hop=False`.
+
+    .. code-block:: python
+
+        data = load_dataset('UMLS').with_inverse_relations()
+        model = NBFNet(data.num_relations, hidden_channels=32, num_layers=6)
+        scores = model.score(data, known, rel_type)           # (B, num_nodes)
+        metrics = evaluate(model.as_ranker(data), data)
+
+    Args:
+        num_relations (int): Number of relations :math:`R`, without inverse ones.
+        hidden_channels (int): Width of the queries, of the boundary condition, which every layer adds, and so of every
+            layer's input. (default: :obj:`32`)
+        num_layers (int): Number of layers. (default: :obj:`6`)
+        out_channels (int, optional): Width of the last layer's output. (default: :obj:`None`, :obj:`hidden_channels`)
+        message (str): :obj:`"product"` (DistMult), :obj:`"sum"` (TransE) or :obj:`"rotate"` (RotatE).
+            (default: :obj:`"product"`)
+        aggregate (str): :obj:`"sum"`, :obj:`"mean"`, :obj:`"max"`, :obj:`"min"` or :obj:`"pna"`. (default:
+        :obj:`"pna"`) shortcut (bool): Whether a layer's input is added to its output where their widths agree.
+            (default: :obj:`True`)
+        layer_norm (bool): Whether layers normalise. (default: :obj:`True`)
+        dependent (bool): Whether each layer's relation vectors are a linear function of the query (equation 15), or
+            else a table. (default: :obj:`True`)
+        concat_hidden (bool): Whether the final feature holds the outputs of all layers instead of the last.
+            (default: :obj:`False`)
+        num_mlp_layers (int): Number of linear layers of the scoring network. (default: :obj:`2`)
+        remove_one_hop (bool): Which edges are hidden in training, see :meth:`training_mask`: all direct edges between
+            the pairs in question, or else only the facts in question and their inverses. (default: :obj:`True`)
+        act (str, callable or None): The layers' activation. (default: :obj:`"relu"`)
+        bf16 (bool): Whether linear layers run in bfloat16, by :func:`torch.autocast`. (default: :obj:`False`)
+        checkpointing (bool): Whether layers are computed again in the backward pass instead of being kept.
+            (default: :obj:`False`)
+
+    Raises:
+        ArgumentError: If an argument is outside of its domain.
+    """
+    def __init__(
+        self,
+        num_relations: int,
+        hidden_channels: int = 32,
+        num_layers: int = 6,
+        out_channels: Optional[int] = None,
+        message: Message = 'product',
+        aggregate: Aggregate = 'pna',
+        shortcut: bool = True,
+        layer_norm: bool = True,
+        dependent: bool = True,
+        concat_hidden: bool = False,
+        num_mlp_layers: int = 2,
+        remove_one_hop: bool = True,
+        act: Union[str, Callable, None] = 'relu',
+        bf16: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        out_channels = hidden_channels if out_channels is None else out_channels
+        for name, value in (('num_relations', num_relations), ('hidden_channels', hidden_channels),
+                            ('num_layers', num_layers), ('out_channels', out_channels),
+                            ('num_mlp_layers', num_mlp_layers)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ArgumentError(f'{name}: expected an integer of at least 1, got {value!r}')
+        if message not in MESSAGES:
+            raise ArgumentError(f'message: expected one of {", ".join(map(repr, MESSAGES))}, got {message!r}')
+        if aggregate not in AGGREGATES:
+            raise ArgumentError(f'aggregate: expected one of {", ".join(map(repr, AGGREGATES))}, got {aggregate!r}')
+        if message == 'rotate' and hidden_channels % 2 != 0:
+            raise ArgumentError(f"hidden_channels: message 'rotate' needs an even width, got {hidden_channels}")
+        self.num_relations = num_relations
+        self.hidden_channels = hidden_channels
+        self.shortcut = shortcut
+        self.concat_hidden = concat_hidden
+        self.remove_one_hop = remove_one_hop
+        self.bf16 = bf16
+        self.checkpointing = checkpointing
+        #: Width of the hidden part of a final feature, which is what mutation acts on.
+        self.hidden_width = out_channels + (hidden_channels * (num_layers - 1) if concat_hidden else 0)
+
+        self.query = torch.nn.Embedding(2 * num_relations, hidden_channels)
+        self.layers = torch.nn.ModuleList(
+            NBFNetLayer(hidden_channels, width, 2 * num_relations, hidden_channels, message, aggregate, layer_norm,
+                        dependent, act) for width in [hidden_channels] * (num_layers - 1) + [out_channels])
+        width = self.hidden_width + hidden_channels
+        mlp: list[torch.nn.Module] = []
+        for _ in range(num_mlp_layers - 1):
+            mlp += [torch.nn.Linear(width, width), torch.nn.ReLU()]
+        self.mlp = torch.nn.Sequential(*mlp, torch.nn.Linear(width, 1))
+
+    def reset_parameters(self) -> None:
+        r"""Draws all parameters anew."""
+        for module in (self.query, *self.layers, *self.mlp):
+            if isinstance(module, (torch.nn.Embedding, torch.nn.Linear, NBFNetLayer)):
+                module.reset_parameters()
+
+    # From graphs and questions to scores #####################################
+
+    def query_relation(self, rel_type: Tensor, side: Side = 'tail') -> Tensor:
+        r"""The relation that a question follows away from its known entity: :math:`r`, or :math:`r + R` where the head
+        is asked for. shape: :obj:`(B,)`.
+
+        Args:
+            rel_type (torch.Tensor): The relations, in :obj:`[0, R)`. shape: :obj:`(B,)`.
+            side (str or torch.Tensor): What is asked for: :obj:`"tail"`, :obj:`"head"`, or, row by row, a boolean
+                tensor, true for tails. (default: :obj:`"tail"`)
+        """
+        if isinstance(side, Tensor):
+            return torch.where(side, rel_type, rel_type + self.num_relations)
+        if side not in ('tail', 'head'):
+            raise ArgumentError(f"side: expected 'tail', 'head' or a boolean tensor, got {side!r}")
+        return rel_type if side == 'tail' else rel_type + self.num_relations
+
+    def encode(self, graph: Any, known: Tensor, rel_type: Tensor, side: Side = 'tail', *,
+               edge_mask: Optional[Tensor] = None, edge_weights: Optional[Sequence[Tensor]] = None) -> Encoding:
+        r"""Represents every node of a graph as seen from the known entity of each question.
+
+        Args:
+            graph (KGData): The graph, with inverse relations.
+            known (torch.Tensor): The known entities. shape: :obj:`(B,)`, int64.
+            rel_type (torch.Tensor): The relations, in :obj:`[0, R)`. shape: :obj:`(B,)`, int64.
+            side (str or torch.Tensor): What is asked for, see :meth:`query_relation`. (default: :obj:`"tail"`)
+            edge_mask (torch.Tensor, optional): True where an edge takes part, in the order of :obj:`graph.edge_index`.
+                (default: :obj:`None`, all do) shape: :obj:`(E,)`, bool.
+            edge_weights (list of torch.Tensor, optional): For each layer, a factor of each edge's message.
+                (default: :obj:`None`) shape: :obj:`(E,)` each.
+
+        Raises:
+            ArgumentError: If the graph has no inverse relations, or other relations than the model.
+        """
+        with self._autocast(known.device):
+            return self._encode(self._edges(graph), known, self.query_relation(rel_type, side), edge_mask, edge_weights)
+
+    def _encode(self, edges: EdgeOrders, known: Tensor, relation: Tensor, edge_mask: Optional[Tensor],
+                edge_weights: Optional[Sequence[Tensor]]) -> Encoding:
+        query = self.query(relation)
+        boundary = BoundaryRows(known, query)
+        scale = degree_scale(edges, edge_mask) if self.layers[0].aggregate == 'pna' else None
+        x = boundary.dense(edges.by_target.ptr.numel() - 1)
+        outputs = []
+        for number, layer in enumerate(self.layers):
+            weight = None if edge_weights is None else edge_weights[number]
+            arguments = (x, query, boundary, edges, scale, weight, edge_mask)
+            if self.checkpointing and self.training and torch.is_grad_enabled():
+                out = checkpoint(layer, *arguments, use_reentrant=False)
+            else:
+                out = layer(*arguments)
+            x = out + x if self.shortcut and out.shape == x.shape else out
+            outputs.append(x)
+        hidden = torch.cat(outputs, dim=-1) if self.concat_hidden else x
+        return Encoding(hidden.transpose(0, 1), query)
+
+    def score_features(self, hidden: Tensor, query: Tensor) -> Tensor:
+        r"""Scores final features.
+
+        Args:
+            hidden (torch.Tensor): The hidden parts, mutated or not. shape: :obj:`(B, K, hidden_width)`.
+            query (torch.Tensor): The query parts. shape: :obj:`(B, hidden_channels)`.
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(B, K)`.
+        """
+        with self._autocast(hidden.device):
+            first = self.mlp[0]
+            assert isinstance(first, torch.nn.Linear)
+            # The first layer's two blocks apart: the query's is the same for all candidates.
+            own, shared = first.weight.split([self.hidden_width, self.hidden_channels], dim=1)
+            out = torch.nn.functional.linear(hidden, own)
+            out = out + torch.nn.functional.linear(query, shared, first.bias).unsqueeze(1)
+            out = self.mlp[1:](out).squeeze(-1)
+        return out.float() if self.bf16 else out
+
+    def score(self, graph: Any, known: Tensor, rel_type: Tensor, candidates: Optional[Tensor] = None,
+              side: Side = 'tail', *, edge_mask: Optional[Tensor] = None,
+              edge_weights: Optional[Sequence[Tensor]] = None) -> Tensor:
+        r"""Scores answers to questions.
+
+        Args:
+            graph (KGData): As in :meth:`encode`.
+            known (torch.Tensor): As in :meth:`encode`. shape: :obj:`(B,)`.
+            rel_type (torch.Tensor): As in :meth:`encode`. shape: :obj:`(B,)`.
+            candidates (torch.Tensor, optional): The entities to be scored. (default: :obj:`None`, all) shape:
+                :obj:`(B, K)`, int64.
+            side (str or torch.Tensor): As in :meth:`encode`. (default: :obj:`"tail"`)
+            edge_mask (torch.Tensor, optional): As in :meth:`encode`. (default: :obj:`None`)
+            edge_weights (list of torch.Tensor, optional): As in :meth:`encode`. (default: :obj:`None`)
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(B, K)`, or :obj:`(B, V)`.
+        """
+        encoding = self.encode(graph, known, rel_type, side, edge_mask=edge_mask, edge_weights=edge_weights)
+        hidden = encoding.hidden if candidates is None else encoding.at(candidates)
+        return self.score_features(hidden, encoding.query)
+
+    def forward(self, graph: Any, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
+        r"""Scores of whole triples, by predicting the tail. shape: :obj:`(B,)`."""
+        return self.score(graph, head_index, rel_type, tail_index.unsqueeze(1)).squeeze(1)
+
+    def training_mask(self, graph: Any, known: Tensor, rel_type: Tensor, candidates: Tensor,
+                      side: Side = 'tail') -> Tensor:
+        r"""The edges that stay when a batch is trained on: its own facts must not be read off the graph.
+
+        With :attr:`remove_one_hop`, every edge between a known entity and any of its candidates goes, whatever its
+        relation and direction. Negatives are treated like the positive there: otherwise a direct edge would give a
+        negative away. Without, only the facts in question go, and their inverses.
+
+        Args:
+            graph (KGData): As in :meth:`encode`.
+            known (torch.Tensor): As in :meth:`encode`. shape: :obj:`(B,)`.
+            rel_type (torch.Tensor): As in :meth:`encode`. shape: :obj:`(B,)`.
+            candidates (torch.Tensor): The entities that are to be scored, the positive first. shape: :obj:`(B, K)`.
+            side (str or torch.Tensor): As in :meth:`encode`. (default: :obj:`"tail"`)
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(E,)`, true where an edge stays.
+        """
+        source, target = graph.edge_index
+        num_nodes, num_types = graph.num_nodes, 2 * self.num_relations
+        edge = source * num_nodes + target
+        if self.remove_one_hop:
+            known = known.unsqueeze(1)
+            wanted = torch.cat([known * num_nodes + candidates, candidates * num_nodes + known]).flatten()
+        else:
+            positive, relation = candidates[:, 0], self.query_relation(rel_type, side)
+            inverse = (relation + self.num_relations) % num_types
+            edge = edge * num_types + graph.edge_type
+            wanted = torch.cat([(known * num_nodes + positive) * num_types + relation,
+                                (positive * num_nodes + known) * num_types + inverse])
+        wanted = wanted.sort().values
+        # Bisection among the few, for each of the many: nothing is sorted that grows with the graph.
+        place = torch.searchsorted(wanted, edge).clamp_(max=wanted.numel() - 1)
+        return wanted[place] != edge
+
+    def as_ranker(self, graph: Any, batch_size: int = 16) -> NBFNetRanker:
+        r"""The model as a score function over one graph, for :func:`~pyg_emu.evaluation.evaluate` and
+        :func:`~pyg_emu.predict.predict`.
+
+        Args:
+            graph (KGData): The graph that is read, with inverse relations. It may be another than the model was trained
+            on. batch_size (int): Questions that are encoded at a time. (default: :obj:`16`)
+        """
+        if batch_size < 1:
+            raise ArgumentError(f'batch_size: expected at least one question, got {batch_size}')
+        self._edges(graph)
+        return NBFNetRanker(self, graph, batch_size)
+
+    def _edges(self, graph: Any) -> EdgeOrders:
+        if not graph.has_inverse_relations:
+            raise ArgumentError('graph: paths run along edges in both directions, but this graph has no inverse '
+                                'relations; pass data.with_inverse_relations(), made once')
+        if graph.num_relations != self.num_relations:
+            raise ArgumentError(f'graph: the model knows {self.num_relations} relations, the graph has '
+                                f'{graph.num_relations}')
+        return EdgeOrders.of(graph)
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        if not self.bf16:
+            # Whatever surrounds the call stays in force.
+            return torch.autocast(device.type, enabled=torch.is_autocast_enabled(device.type),
+                                  dtype=torch.get_autocast_dtype(device.type))
+        return torch.autocast(device.type, torch.bfloat16)
+
+    def extra_repr(self) -> str:
+        return (f'num_relations={self.num_relations}, shortcut={self.shortcut}, concat_hidden={self.concat_hidden}, '
+                f'remove_one_hop={self.remove_one_hop}')
+
+
+class NBFNetRanker:
+    r"""A score function :obj:`(known, rel_type, side) -> (B, V)`; see :meth:`NBFNet.as_ranker`."""
+    def __init__(self, model: NBFNet, graph: Any, batch_size: int) -> None:
+        self.model = model
+        self.graph = graph
+        self.batch_size = batch_size
+        self.num_nodes = graph.num_nodes
+        self.num_relations = model.num_relations
+
+    def __call__(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
+        if known.numel() == 0:
+            return torch.empty(0, self.num_nodes, device=known.device)
+        with torch.no_grad():
+            parts = zip(known.split(self.batch_size), rel_type.split(self.batch_size))
+            return torch.cat([self.model.score(self.graph, *part, side=side) for part in parts])
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}({self.model.__class__.__name__}, num_nodes={self.num_nodes})'
+

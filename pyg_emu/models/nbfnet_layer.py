@@ -1,0 +1,140 @@
+r"""One generalised Bellman-Ford iteration with its linear layer."""
+from __future__ import annotations
+
+from typing import Callable, Optional, Union
+
+import torch
+from torch import Tensor
+from torch_geometric.nn.resolver import activation_resolver
+
+from pyg_emu.ops.relational import Aggregate, BoundaryRows, EdgeOrders, Message, message_count, relational_conv
+
+# What principal neighbourhood aggregation multiplies each statistic with: 1, s and 1 / s.
+_NUM_SCALERS = 3
+_NUM_STATISTICS = 4
+
+
+def degree_scale(edges: EdgeOrders, edge_mask: Optional[Tensor] = None) -> Tensor:
+    r"""The scaler :math:`s_v = \log(d_v + 1) / \overline{\log(d + 1)}` of principal neighbourhood aggregation, of the
+    in-degrees :math:`d`; the mean is over all nodes. shape: :obj:`(V,)`.
+
+    Args:
+        edges (EdgeOrders): The graph.
+        edge_mask (torch.Tensor, optional): True where an edge takes part. (default: :obj:`None`) shape: :obj:`(E,)`.
+    """
+    logarithm = (message_count(edges.by_target, edge_mask) + 1).to(torch.get_default_dtype()).log()
+    mean = logarithm.mean()
+    # Without any edge every logarithm is zero, and so is every scale.
+    return logarithm / torch.where(mean > 0, mean, torch.ones_like(mean))
+
+
+class NBFNetLayer(torch.nn.Module):
+    r"""A layer of :class:`~pyg_emu.models.NBFNet`:
+
+    .. math::
+        \mathbf{h}'_v = \mathbf{h}_v + \mathrm{ReLU}\big(\mathrm{norm}\big(\mathbf{W} [\mathbf{h}_v,
+        \mathbf{m}_v] + \mathbf{b}\big)\big),
+
+    :math:`\mathbf{m}` being what :func:`~pyg_emu.ops.relational.relational_conv` returns of :math:`\mathbf{h}`, the
+    relation vectors and the boundary condition. With :obj:`"pna"` it holds twelve numbers per component, four
+    statistics times three scalers; they are never written out: :math:`\mathbf{W}`'s blocks are applied to the four
+    statistics, and their outputs are scaled.
+
+    Args:
+        in_channels (int): Width of the input.
+        out_channels (int): Width of the output.
+        num_edge_types (int): Number of relations, inverse ones included.
+        query_channels (int): Width of the query.
+        message (str): See :func:`~pyg_emu.ops.relational.relational_conv`.
+        aggregate (str): See :func:`~pyg_emu.ops.relational.relational_conv`.
+        layer_norm (bool): Whether the linear layer's output is normalised.
+        dependent (bool): Whether relation vectors are a linear function of the query, or else a table.
+        act (str, callable or None): The activation.
+    """
+    def __init__(self, in_channels: int, out_channels: int, num_edge_types: int, query_channels: int, message: Message,
+                 aggregate: Aggregate, layer_norm: bool, dependent: bool, act: Union[str, Callable, None]) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.num_edge_types = num_edge_types
+        self.message = message
+        self.aggregate = aggregate
+        self.dependent = dependent
+        # The attributes' names are those of public checkpoints.
+        self.layer_norm = torch.nn.LayerNorm(out_channels) if layer_norm else None
+        if dependent:
+            self.relation_linear = torch.nn.Linear(query_channels, num_edge_types * in_channels)
+        else:
+            self.relation = torch.nn.Embedding(num_edge_types, in_channels)
+        factor = _NUM_STATISTICS * _NUM_SCALERS if aggregate == 'pna' else 1
+        self.linear = torch.nn.Linear((1 + factor) * in_channels, out_channels)
+        self.act = None if act is None else activation_resolver(act)
+
+    def reset_parameters(self) -> None:
+        r"""Draws all parameters anew."""
+        for module in self.children():
+            if isinstance(module, (torch.nn.Embedding, torch.nn.LayerNorm, torch.nn.Linear)):
+                module.reset_parameters()
+
+    def relation_vectors(self, query: Tensor) -> Tensor:
+        r"""The relations' vectors, :obj:`(B, R, in_channels)`, or :obj:`(R, in_channels)` if they do not depend on
+        the query.
+
+        Args:
+            query (torch.Tensor): shape: :obj:`(B, query_channels)`.
+        """
+        if self.dependent:
+            return self.relation_linear(query).view(query.size(0), self.num_edge_types, self.in_channels)
+        return self.relation.weight
+
+    def propagate(self, x: Tensor, query: Tensor, boundary: BoundaryRows, edges: EdgeOrders,
+                  edge_weight: Optional[Tensor] = None, edge_mask: Optional[Tensor] = None) -> Tensor:
+        r"""The aggregated messages, :obj:`(V, B, in_channels)`, or :obj:`(V, B, 4, in_channels)` for :obj:`"pna"`."""
+        relation = self.relation_vectors(query)
+        # Sums over thousands of messages: on the CPU in float32 at least, whatever the linear layers are cast to.
+        dtype = x.dtype if x.is_cuda or x.dtype == torch.float64 else torch.float32
+        boundary = boundary._replace(value=boundary.value.to(dtype))
+        return relational_conv(x.to(dtype), relation.to(dtype), edges, message=self.message, aggregate=self.aggregate,
+                               boundary=boundary, edge_weight=None if edge_weight is None else edge_weight.to(dtype),
+                               edge_mask=edge_mask)
+
+    def forward(self, x: Tensor, query: Tensor, boundary: BoundaryRows, edges: EdgeOrders,
+                scale: Optional[Tensor] = None, edge_weight: Optional[Tensor] = None,
+                edge_mask: Optional[Tensor] = None) -> Tensor:
+        r"""Runs the layer, but for the shortcut.
+
+        Args:
+            x (torch.Tensor): The input. shape: :obj:`(V, B, in_channels)`.
+            query (torch.Tensor): shape: :obj:`(B, query_channels)`.
+            boundary (BoundaryRows): The boundary condition.
+            edges (EdgeOrders): The graph.
+            scale (torch.Tensor, optional): :func:`degree_scale` of the graph; needed for :obj:`"pna"`. shape:
+            :obj:`(V,)`. edge_weight (torch.Tensor, optional): A factor of each message. shape: :obj:`(E,)`.
+            edge_mask (torch.Tensor, optional): True where an edge takes part. shape: :obj:`(E,)`.
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(V, B, out_channels)`.
+        """
+        update = self.propagate(x, query, boundary, edges, edge_weight, edge_mask)
+        if self.aggregate == 'pna':
+            assert scale is not None
+            out = self._combine(x, update, scale)
+        else:
+            out = self.linear(torch.cat([x, update.to(x.dtype)], dim=-1))
+        if self.layer_norm is not None:
+            out = self.layer_norm(out)
+        return out if self.act is None else self.act(out)
+
+    def _combine(self, x: Tensor, statistics: Tensor, scale: Tensor) -> Tensor:
+        weight, (width, out_width) = self.linear.weight, (self.in_channels, self.out_channels)
+        # Columns after the input's: (component * 4 + statistic) * 3 + scaler.
+        blocks = weight[:, width:].view(out_width, width, _NUM_STATISTICS, _NUM_SCALERS)
+        blocks = blocks.permute(3, 0, 2, 1).reshape(_NUM_SCALERS * out_width, _NUM_STATISTICS * width)
+        parts = torch.nn.functional.linear(statistics.flatten(2), blocks).unflatten(-1, (_NUM_SCALERS, out_width))
+        one, up, down = parts.unbind(dim=2)
+        scale = scale.to(parts.dtype).view(-1, 1, 1)
+        out = torch.nn.functional.linear(x, weight[:, :width], self.linear.bias)
+        return out + one + scale * up + down / scale.clamp(min=0.01)
+
+    def extra_repr(self) -> str:
+        return (f'{self.in_channels}, {self.out_channels}, message={self.message!r}, aggregate={self.aggregate!r}, '
+                f'dependent={self.dependent}')

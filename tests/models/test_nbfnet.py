@@ -1,0 +1,192 @@
+r"""NBFNet against brute force over walks, and what its options promise."""
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyg_emu.data import KGData
+from pyg_emu.errors import ArgumentError
+from pyg_emu.evaluation import evaluate
+from pyg_emu.models.nbfnet import NBFNet
+from pyg_emu.ops.relational import BoundaryRows, EdgeOrders
+
+FACTS = torch.tensor([[0, 0, 1], [0, 1, 2], [1, 0, 2], [1, 1, 3], [2, 1, 3], [3, 0, 0], [2, 0, 2]])
+TEST_FACTS = torch.tensor([[0, 0, 3], [3, 1, 2]])
+
+
+def toy_graph() -> KGData:
+    r"""Five entities, the last of them isolated; two relations; a self-loop."""
+    return KGData(edge_index=FACTS[:, [0, 2]].t().contiguous(), edge_type=FACTS[:, 1].contiguous(), num_nodes=5,
+                  num_relations=2, test_edge_index=TEST_FACTS[:, [0, 2]].t().contiguous(),
+                  test_edge_type=TEST_FACTS[:, 1].contiguous()).with_inverse_relations()
+
+
+def walks(data: KGData, start: int, length: int) -> list[list[tuple[int, int]]]:
+    r"""All walks of a length, each a list of (relation, node reached)."""
+    edges = [(int(u), int(r), int(v)) for u, v, r in zip(*data.edge_index, data.edge_type)]  # type: ignore[misc]
+    found: list[list[tuple[int, int]]] = [[]]
+    for _ in range(length):
+        found = [[*walk, (r, v)] for walk in found for u, r, v in edges if u == (walk[-1][1] if walk else start)]
+    return found
+
+
+def brute_force(data: KGData, tables: list[Tensor], query: Tensor, start: int,
+                compose: Callable[[Tensor, Tensor], Tensor], reduce: Callable[[list[Tensor]], Tensor],
+                zero: float) -> Tensor:
+    r"""What all walks from :obj:`start` with at most as many edges as there are tables amount to, at every node. The
+    last edge of a walk is composed by the last layer.
+    """
+    values: list[list[Tensor]] = [[] for _ in range(5)]
+    for length in range(len(tables) + 1):
+        for walk in walks(data, start, length):
+            value = query
+            for table, (relation, _) in zip(tables[len(tables) - length:], walk):
+                value = compose(value, table[relation])
+            values[walk[-1][1] if walk else start].append(value)
+    return torch.stack([reduce(each) if each else torch.full_like(query, zero) for each in values])
+
+
+def test_sum_of_products_is_brute_force_over_walks() -> None:
+    data, width, start = toy_graph(), 3, 1
+    torch.manual_seed(0)
+    model = NBFNet(2, width, 3, aggregate='sum', shortcut=False, layer_norm=False, dependent=False, act=None).double()
+    for layer in model.layers:
+        # [input, aggregate] -> aggregate
+        layer.linear.weight.data.copy_(torch.cat([torch.zeros(width, width), torch.eye(width)], dim=1))
+        layer.linear.bias.data.zero_()
+    tables = [layer.relation.weight.detach() for layer in model.layers]
+    for relation, side in ((0, 'tail'), (1, 'head')):
+        encoding = model.encode(data, torch.tensor([start]), torch.tensor([relation]), side)  # type: ignore[arg-type]
+        query = model.query.weight[relation if side == 'tail' else relation + 2].detach()
+        expected = brute_force(data, tables, query, start, torch.mul, lambda each: torch.stack(each).sum(0), 0.0)
+        torch.testing.assert_close(encoding.hidden[0].detach(), expected)
+    assert len(walks(data, start, 3)) > 20
+
+
+@pytest.mark.parametrize('aggregate,zero', [('max', float('-inf')), ('min', float('inf'))])
+def test_extremum_of_sums_is_brute_force_over_walks(aggregate: Any, zero: float) -> None:
+    data, start = toy_graph(), 0
+    torch.manual_seed(1)
+    model = NBFNet(2, 2, 3, message='sum', aggregate=aggregate, dependent=False).double()
+    query = torch.randn(1, 2, dtype=torch.float64)
+    boundary, edges = BoundaryRows(torch.tensor([start]), query, zero), EdgeOrders.of(data)
+    x = boundary.dense(5)
+    for layer in model.layers:
+        x = layer.propagate(x, query, boundary, edges)
+    tables = [layer.relation.weight.detach() for layer in model.layers]
+    expected = brute_force(data, tables, query[0], start, torch.add,
+                           lambda each: getattr(torch.stack(each), f'a{aggregate}')(0), zero)
+    torch.testing.assert_close(x[:, 0].detach(), expected)
+    assert x[4].eq(zero).all() and x[:4].isfinite().all()
+
+
+@pytest.mark.parametrize('options', [
+    {},
+    {'aggregate': 'sum', 'dependent': False},
+    {'aggregate': 'mean', 'message': 'rotate', 'layer_norm': False},
+    {'aggregate': 'max', 'message': 'sum', 'shortcut': False, 'num_mlp_layers': 3},
+    {'out_channels': 6, 'num_layers': 3, 'concat_hidden': True, 'num_mlp_layers': 1},
+])
+def test_routes_agree(options: dict[str, Any]) -> None:
+    data = toy_graph()
+    torch.manual_seed(0)
+    model = NBFNet(2, **{'hidden_channels': 8, 'num_layers': 2, **options}).eval()
+    known, relation = torch.tensor([0, 3, 2]), torch.tensor([0, 1, 1])
+    tails = model.score(data, known, relation)
+    assert tails.shape == (3, 5)
+    torch.testing.assert_close(model.as_ranker(data, batch_size=2)(known, relation, 'tail'), tails.detach())
+    heads = model.score(data, known, relation, side='head')
+    mixed = model.score(data, known, relation, side=torch.tensor([True, False, True]))
+    torch.testing.assert_close(mixed, torch.stack([tails[0], heads[1], tails[2]]))
+    candidates = torch.tensor([[4, 1], [0, 0], [2, 3]])
+    torch.testing.assert_close(model.score(data, known, relation, candidates), tails.gather(1, candidates))
+    torch.testing.assert_close(model(data, known, relation, candidates[:, 0]), tails.gather(1, candidates)[:, 0])
+
+
+def test_evaluates_through_ranker() -> None:
+    data = toy_graph()
+    model = NBFNet(2, 8, 2)
+    metrics = evaluate(model.as_ranker(data), data, split='test')
+    assert 0.2 <= metrics['mrr'] <= 1.0
+    assert model.training
+    other = KGData(torch.tensor([[0, 1], [1, 2]]), torch.tensor([0, 1]), 9, 2).with_inverse_relations()
+    assert model.as_ranker(other)(torch.tensor([0]), torch.tensor([1]), 'head').shape == (1, 9)
+
+
+def test_training_mask() -> None:
+    data = toy_graph()
+    columns = torch.stack([data.edge_index[0], data.edge_type, data.edge_index[1]])
+    edges = [tuple(edge) for edge in columns.t().tolist()]
+
+    def hidden(model: NBFNet, *arguments: Any) -> set[tuple[int, ...]]:
+        mask = model.training_mask(data, *arguments)
+        return {edge for edge, stays in zip(edges, mask.tolist()) if not stays}
+
+    narrow, wide = NBFNet(2, 4, 1, remove_one_hop=False), NBFNet(2, 4, 1)
+    # (1, 0, 2) for its tail and (2, 1, 3) for its head; the second candidates are negatives.
+    known, relation, tail_side = torch.tensor([1, 3]), torch.tensor([0, 1]), torch.tensor([True, False])
+    arguments = (known, relation, torch.tensor([[2, 3], [2, 0]]), tail_side)
+    facts = {(1, 0, 2), (2, 2, 1), (2, 1, 3), (3, 3, 2)}
+    assert hidden(narrow, *arguments) == facts
+    assert hidden(wide, *arguments) == facts | {(1, 1, 3), (3, 3, 1), (3, 0, 0), (0, 2, 3)}
+    # What is masked leaves no trace: the scores are those of the graph without it.
+    mask = narrow.training_mask(data, *arguments)
+    rest = KGData(data.edge_index[:, mask], data.edge_type[mask], 5, 2, has_inverse_relations=True)
+    for model in (narrow, NBFNet(2, 4, 2, aggregate='sum')):
+        torch.testing.assert_close(model.score(data, *arguments[:2], edge_mask=mask), model.score(rest, *arguments[:2]))
+
+
+def test_checkpointing_and_bf16() -> None:
+    data, known, relation = toy_graph(), torch.tensor([0, 3]), torch.tensor([0, 1])
+    torch.manual_seed(0)
+    model = NBFNet(2, 16, 3)
+    kept = torch.autograd.grad(model.score(data, known, relation).sum(), model.parameters(), allow_unused=True)
+    model.checkpointing = True
+    scores = model.score(data, known, relation)
+    again = torch.autograd.grad(scores.sum(), model.parameters(), allow_unused=True)
+    for one, other in zip(kept, again):
+        torch.testing.assert_close(one, other)
+    model.bf16 = True
+    rough = model.score(data, known, relation)
+    assert rough.dtype == torch.float32 and not torch.equal(rough, scores)
+    torch.testing.assert_close(rough, scores, rtol=0.05, atol=0.05)
+    rough.sum().backward()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_edge_weights_of_one_change_nothing_and_have_a_gradient() -> None:
+    data = toy_graph()
+    model = NBFNet(2, 8, 2)
+    question = (torch.tensor([0]), torch.tensor([0]))
+    weights = [torch.ones(data.edge_index.size(1), requires_grad=True) for _ in model.layers]
+    scores = model.score(data, *question, edge_weights=weights)
+    torch.testing.assert_close(scores, model.score(data, *question))
+    scores[0, 3].backward()
+    # In the first layer, only messages from the known entity are other than zero.
+    first, last = (weight.grad for weight in weights)
+    assert first is not None and last is not None
+    assert first[data.edge_index[0] != 0].eq(0).all() and first[data.edge_index[0] == 0].ne(0).any()
+    assert last.ne(0).any()
+
+
+def test_bad_arguments_are_named() -> None:
+    data = toy_graph()
+    for options, name in [({'message': 'times'}, 'message'), ({'aggregate': 'median'}, 'aggregate'),
+                          ({'hidden_channels': 0}, 'hidden_channels'), ({'num_mlp_layers': 0}, 'num_mlp_layers'),
+                          ({'num_layers': 0}, 'num_layers'),
+                          ({'message': 'rotate', 'hidden_channels': 3}, 'hidden_channels')]:
+        with pytest.raises(ArgumentError, match=f'^{name}: '):
+            NBFNet(2, **options)
+    model = NBFNet(2, 4, 1)
+    question = (torch.tensor([0]), torch.tensor([0]))
+    with pytest.raises(ArgumentError, match='with_inverse_relations'):
+        model.score(KGData(data.edge_index[:, :7], data.edge_type[:7], 5, 2), *question)
+    with pytest.raises(ArgumentError, match='the model knows 2 relations, the graph has 3'):
+        model.as_ranker(KGData(data.edge_index[:, :7], data.edge_type[:7], 5, 3).with_inverse_relations())
+    with pytest.raises(ArgumentError, match='^side: '):
+        model.score(data, *question, side='middle')  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match='^batch_size: '):
+        model.as_ranker(data, batch_size=0)
