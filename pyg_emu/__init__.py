@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyg_emu.models import ComplEx, DistMult, RotatE, TransE
     from pyg_emu.mutation import EMUNegatives
     from pyg_emu.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
+    from pyg_emu.optim import RowAdagrad, RowAdam
     from pyg_emu.prediction import predict
     from pyg_emu.regularizers import L3Regularizer, LpRegularizer, N3Regularizer
     from pyg_emu.sampling import UniformSampler
@@ -44,6 +45,8 @@ _MODULES = {
     'EMUNegatives': 'mutation',
     'OneVsAllEMULoss': 'one_vs_all',
     'OneVsAllLoss': 'one_vs_all',
+    'RowAdagrad': 'optim',
+    'RowAdam': 'optim',
     'predict': 'prediction',
     'L3Regularizer': 'regularizers',
     'LpRegularizer': 'regularizers',

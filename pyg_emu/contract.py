@@ -10,6 +10,7 @@ from typing import Any, Iterator, Literal, NamedTuple, Optional, Protocol, Union
 import torch
 from torch import Tensor
 
+from pyg_emu.errors import ArgumentError
 from pyg_emu.interaction import Interaction
 
 #: Which end of a triple is to be predicted: :obj:`"tail"`, :obj:`"head"`, or, row by row, a boolean tensor of shape
@@ -118,8 +119,8 @@ class ScorerMixin:
         r"""The relation vectors that the queries of :obj:`side` are made with, for penalties on them.
         shape: :obj:`(B, d_r)`.
         """
-        raise NotImplementedError(f'{type(self).__name__} does not say which vectors its relations have; implement '
-                                  'relation_rows(rel_type, side)')
+        raise ArgumentError(f'model: {type(self).__name__} does not say which vectors its relations have; implement '
+                            'relation_rows(rel_type, side)')
 
     def triple_score(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
         r"""Scores :obj:`(B,)` of whole triples, by predicting the tail."""

@@ -23,11 +23,11 @@ from pyg_emu.errors import RecipeError
 from pyg_emu.layers import Layer, dump, read_layer
 from pyg_emu.registry import (
     SECTIONS,
-    SPARSE_OPTIMIZERS,
     canonical_name,
     check_section,
     conform,
     nearest,
+    sparse_obstacle,
     without_defaults,
 )
 
@@ -162,10 +162,11 @@ def make_recipe(layer: Layer) -> Recipe:
         if key in _COUNTS and checked[key] is not None and checked[key] < 1:
             raise RecipeError(f'{layer.place((key, ))}{key}: expected an integer of at least 1, got {value!r}')
     _check_dataset(checked['dataset'], layer)
-    sparse, optimizer = checked['model'].get('sparse'), checked['optimizer']['name']
-    if sparse and optimizer not in SPARSE_OPTIMIZERS:
-        raise RecipeError(f'{layer.place(("optimizer", "name"))}optimizer.name: {optimizer} takes no row-sparse '
-                          f'gradients, which model.sparse asks for; choose one of {", ".join(SPARSE_OPTIMIZERS)}')
+    if checked['model'].get('sparse'):
+        obstacle = sparse_obstacle(checked['optimizer'], checked['loss'])
+        if obstacle is not None:
+            path = tuple(obstacle.partition(':')[0].split('.'))
+            raise RecipeError(f'{layer.place(path)}{obstacle}')
     return Recipe(**checked)
 
 

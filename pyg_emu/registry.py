@@ -13,7 +13,7 @@ import types
 import typing
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Callable, Iterable, Mapping
+from typing import Any, Callable, Iterable, Mapping, Optional
 
 from pyg_emu.errors import PygEmuError, RecipeError
 from pyg_emu.layers import KeyPath, Layer
@@ -67,8 +67,8 @@ SECTIONS: dict[str, Section] = {
         {'lp': 'pyg_emu.regularizers:LpRegularizer', 'l3': 'pyg_emu.regularizers:L3Regularizer',
          'n3': 'pyg_emu.regularizers:N3Regularizer'}, 'l3'),
     'optimizer': Section(
-        {'adagrad': _OPTIM + 'Adagrad', 'adam': _OPTIM + 'Adam', 'adamw': _OPTIM + 'AdamW', 'sgd': _OPTIM + 'SGD',
-         'sparse_adam': _OPTIM + 'SparseAdam'},
+        {'adagrad': 'pyg_emu.optim:RowAdagrad', 'adam': _OPTIM + 'Adam', 'adamw': _OPTIM + 'AdamW',
+         'sgd': _OPTIM + 'SGD', 'sparse_adam': 'pyg_emu.optim:RowAdam'},
         'adagrad', given=frozenset({'params'}), complete=False),
     'schedule': Section(
         {'constant': _SCHEDULES + 'Constant', 'linear': _SCHEDULES + 'LinearDecay',
@@ -82,6 +82,44 @@ SECTIONS['validation'] = SECTIONS['evaluation']
 
 #: Optimisers that take row-sparse gradients.
 SPARSE_OPTIMIZERS = ('adagrad', 'sgd', 'sparse_adam')
+
+
+def sparse_obstacle(optimizer: Mapping[str, Any], loss: Mapping[str, Any]) -> Optional[str]:
+    r"""Why a model with row-sparse gradients cannot be trained so, or :obj:`None` if it can.
+
+    Args:
+        optimizer (dict): The checked section.
+        loss (dict): The checked section.
+    """
+    name = optimizer['name']
+    if name not in SPARSE_OPTIMIZERS:
+        return (f'optimizer.name: {name} takes no row-sparse gradients, which model.sparse asks for; choose one of '
+                f'{", ".join(SPARSE_OPTIMIZERS)}')
+    for key in ('weight_decay', 'momentum'):
+        if optimizer.get(key):
+            return (f'optimizer.{key}: it would touch every row, and model.sparse asks for steps that touch few; '
+                    f'expected 0, got {optimizer[key]!r}')
+    if optimizer.get('fused') or optimizer.get('foreach'):
+        return 'optimizer: PyTorch has no fused or foreach steps for the row-sparse gradients of model.sparse'
+    penalty = loss.get('regularizer') or {}
+    if name == 'sparse_adam' and penalty.get('name') in ('lp', 'l3'):
+        return (f'loss.regularizer: the gradient of {penalty["name"]} is dense, and sparse_adam takes row-sparse ones '
+                'alone; choose n3, or adagrad')
+    if name == 'sparse_adam' and loss['name'] in ('one_vs_all', 'one_vs_all_emu'):
+        return (f'loss.name: {loss["name"]} scores every entity, so its gradient is dense, and sparse_adam takes '
+                'row-sparse ones alone; choose adagrad')
+    return None
+
+
+def fused_by_default(model: Mapping[str, Any], optimizer: Mapping[str, Any]) -> dict[str, Any]:
+    r"""The arguments that make an optimiser of PyTorch take its fastest way, where a recipe leaves that open and the
+    gradients are dense. Left to itself, it makes several passes over each table on a CPU.
+    """
+    section = SECTIONS['optimizer']
+    chosen = any(optimizer.get(key) is not None for key in ('fused', 'foreach'))
+    if model.get('sparse') or chosen or 'fused' not in _parameters(section, optimizer['name']):
+        return {}
+    return {'fused': True}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

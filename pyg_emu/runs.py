@@ -15,7 +15,7 @@ from pyg_emu.evaluation import evaluate
 from pyg_emu.loader import TripletLoader
 from pyg_emu.metrics import Metrics
 from pyg_emu.recipe import Recipe, differences, load_recipe
-from pyg_emu.registry import build
+from pyg_emu.registry import build, fused_by_default
 from pyg_emu.runfolder import RunFolder, atomic_write
 from pyg_emu.trainer import Trainer, TrainResult
 
@@ -69,7 +69,8 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     parameters = [*model.parameters()]
     if isinstance(transform.mutation, torch.nn.Module):  # a learned mask
         parameters += transform.mutation.to(device).parameters()
-    optimizer = build('optimizer', recipe.optimizer, params=parameters)
+    optimizer = build('optimizer', {**fused_by_default(recipe.model, recipe.optimizer), **recipe.optimizer},
+                      params=parameters)
     loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=transform, corrupt=recipe.corrupt,
                            seed=recipe.seed)
     if recipe.patience is not None and data.num_facts('valid') == 0:

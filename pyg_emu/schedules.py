@@ -6,6 +6,7 @@ step. :class:`~pyg_emu.trainer.Trainer` steps :attr:`Schedule.optimizer`, which 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Callable, Iterable, Mapping, Optional
 
 import torch
@@ -14,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler
 
 from pyg_emu.errors import ArgumentError
+from pyg_emu.optim import RowAdam
 
 
 class Schedule:
@@ -112,7 +114,7 @@ class SwitchOptimizer(Schedule):
         at (float, optional): Share of the steps after which to switch. (default: :obj:`0.5`)
         factor (float, optional): The second learning rate, as a share of the first. (default: :obj:`0.1`)
         make (callable, optional): Makes the second optimiser from parameter groups, each with its :obj:`lr`. If
-            :obj:`None`, :class:`torch.optim.Adam`, or :class:`torch.optim.SparseAdam` if :obj:`sparse`.
+            :obj:`None`, :class:`torch.optim.Adam`, or :class:`~pyg_emu.optim.RowAdam` if :obj:`sparse`.
             (default: :obj:`None`)
         sparse (bool, optional): Whether the model's gradients are row-sparse. (default: :obj:`False`)
     """
@@ -124,7 +126,7 @@ class SwitchOptimizer(Schedule):
             raise ArgumentError(f'factor scales the learning rate and must be positive, got {factor}')
         self.at = at
         self.factor = factor
-        self.make = make if make is not None else (torch.optim.SparseAdam if sparse else torch.optim.Adam)
+        self.make = make if make is not None else (RowAdam if sparse else partial(torch.optim.Adam, fused=True))
 
     def start(self, optimizer: Optimizer, num_steps: int) -> None:
         super().start(optimizer, num_steps)

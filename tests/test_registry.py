@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any, Callable, Literal, Optional, Sequence, Union
 
 import pytest
@@ -14,7 +15,18 @@ from pyg_emu.errors import RecipeError
 from pyg_emu.layers import Layer
 from pyg_emu.losses import EMULoss, LinkPredictionLoss
 from pyg_emu.mutation import EMUNegatives, LinearSchedule, Mixup
-from pyg_emu.registry import SECTIONS, _load, build, canonical_name, check_section, conform, nearest, without_defaults
+from pyg_emu.registry import (
+    SECTIONS,
+    _load,
+    build,
+    canonical_name,
+    check_section,
+    conform,
+    fused_by_default,
+    nearest,
+    sparse_obstacle,
+    without_defaults,
+)
 from pyg_emu.sampling import UniformSampler
 
 
@@ -141,3 +153,34 @@ def test_names() -> None:
     assert canonical_name('loss', 'Cross Entropy') == 'cross_entropy'
     assert canonical_name('model', 'unknown') == 'unknown'
     assert nearest('xyz', ['alpha', 'beta']) == '; Known: alpha, beta'
+
+
+@pytest.mark.parametrize('optimizer, loss, message', [
+    ({'name': 'adagrad', 'lr': 0.1, 'weight_decay': 0.0}, 'emu', None),
+    ({'name': 'sgd', 'lr': 0.1}, 'one_vs_all', None),
+    ({'name': 'sparse_adam'}, {'regularizer': {'name': 'n3', 'weight': 0.1}}, None),
+    ({'name': 'adagrad'}, {'regularizer': {'name': 'l3', 'weight': 0.1}}, None),
+    ('adam', 'emu', r'optimizer\.name: adam takes no row-sparse gradients.* choose one of adagrad, sgd, sparse_adam'),
+    ({'name': 'adagrad', 'weight_decay': 0.1}, 'emu', r'optimizer\.weight_decay: .* expected 0, got 0\.1'),
+    ({'name': 'sgd', 'momentum': 0.9}, 'emu', r'optimizer\.momentum: .* expected 0, got 0\.9'),
+    ({'name': 'adagrad', 'fused': True}, 'emu', 'optimizer: PyTorch has no fused or foreach steps'),
+    ('sparse_adam', {'regularizer': {'name': 'l3', 'weight': 0.1}}, r'loss\.regularizer: .* choose n3, or adagrad'),
+    ('sparse_adam', 'one_vs_all_emu', r'loss\.name: one_vs_all_emu scores every entity'),
+])
+def test_sparse_gradients_do_not_suit_all(optimizer: Any, loss: Any, message: Optional[str]) -> None:
+    obstacle = sparse_obstacle(check('optimizer', optimizer), check('loss', loss))
+    assert obstacle is None if message is None else re.match(message, str(obstacle))
+
+
+@pytest.mark.parametrize('model, optimizer, expected', [
+    ({}, {'name': 'adagrad'}, {'fused': True}),
+    ({'sparse': False}, {'name': 'adam', 'lr': 0.1}, {'fused': True}),
+    ({'sparse': True}, {'name': 'adagrad'}, {}),
+    ({}, {'name': 'sparse_adam'}, {}),
+    ({}, {'name': 'adagrad', 'fused': False}, {}),
+    ({}, {'name': 'adagrad', 'foreach': True}, {}),
+])
+def test_the_fastest_step_is_chosen_where_it_is_left_open(model: Any, optimizer: Any, expected: Any) -> None:
+    assert fused_by_default(model, optimizer) == expected
+    options = {**expected, **check('optimizer', optimizer)}
+    assert build('optimizer', options, params=[torch.nn.Parameter(torch.ones(1))])

@@ -1,0 +1,62 @@
+r"""Steps of optimisers on the rows of a large table that a batch has touched, in one pass and in place."""
+from __future__ import annotations
+
+from torch import Tensor
+
+from pyg_emu.ops.backend import load_backend
+
+_OPERATOR = 'row_update'
+
+
+def row_adagrad_(
+    parameter: Tensor,
+    total: Tensor,
+    rows: Tensor,
+    values: Tensor,
+    rate: float,
+    eps: float,
+    backend: str | None = None,
+) -> None:
+    r"""A step of Adagrad, in place: :math:`\mathbf{a} \mathrel{+}= \mathbf{g}^2`, then
+    :math:`\theta \mathrel{-}= \eta\, \mathbf{g} / (\sqrt{\mathbf{a}} + \epsilon)`.
+
+    Args:
+        parameter (torch.Tensor): :math:`\theta`. shape: :obj:`(V, d)`.
+        total (torch.Tensor): :math:`\mathbf{a}`. shape: :obj:`(V, d)`.
+        rows (torch.Tensor): Which rows have a gradient, each once; int64. shape: :obj:`(K,)`.
+        values (torch.Tensor): Their gradients :math:`\mathbf{g}`. shape: :obj:`(K, d)`.
+        rate (float): :math:`\eta`.
+        eps (float): :math:`\epsilon`.
+        backend (str, optional): See :mod:`pyg_emu.ops.backend`. (default: :obj:`None`, by device)
+    """
+    load_backend(_OPERATOR, parameter, backend).adagrad(parameter, total, rows, values, rate, eps)
+
+
+def row_adam_(
+    parameter: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    rows: Tensor,
+    values: Tensor,
+    rate: float,
+    betas: tuple[float, float],
+    eps: float,
+    backend: str | None = None,
+) -> None:
+    r"""A step of Adam with moments that decay only where there is a gradient, in place:
+    :math:`\mathbf{m} \leftarrow \beta_1 \mathbf{m} + (1 - \beta_1) \mathbf{g}`,
+    :math:`\mathbf{v} \leftarrow \beta_2 \mathbf{v} + (1 - \beta_2) \mathbf{g}^2`, then
+    :math:`\theta \mathrel{-}= \eta\, \mathbf{m} / (\sqrt{\mathbf{v}} + \epsilon)`.
+
+    Args:
+        parameter (torch.Tensor): :math:`\theta`. shape: :obj:`(V, d)`.
+        mean (torch.Tensor): :math:`\mathbf{m}`. shape: :obj:`(V, d)`.
+        square (torch.Tensor): :math:`\mathbf{v}`. shape: :obj:`(V, d)`.
+        rows (torch.Tensor): Which rows have a gradient, each once; int64. shape: :obj:`(K,)`.
+        values (torch.Tensor): Their gradients :math:`\mathbf{g}`. shape: :obj:`(K, d)`.
+        rate (float): :math:`\eta`, with the corrections of both moments' bias.
+        betas (tuple of float): :math:`\beta_1` and :math:`\beta_2`.
+        eps (float): :math:`\epsilon`.
+        backend (str, optional): See :mod:`pyg_emu.ops.backend`. (default: :obj:`None`, by device)
+    """
+    load_backend(_OPERATOR, parameter, backend).adam(parameter, mean, square, rows, values, rate, betas, eps)

@@ -1,0 +1,71 @@
+r"""The CPU implementation of :mod:`~pyg_emu.ops.row_update`: every touched row is read and written once.
+
+PyTorch's own sparse optimisers make half a dozen tensors as large as the gradient on the way, and for a table that does
+not fit in the caches take longer than the scoring.
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+from numba import prange
+from torch import Tensor
+
+from pyg_emu.ops.numba_runtime import announce, jit, parallel_section
+
+
+def adagrad(parameter: Tensor, total: Tensor, rows: Tensor, values: Tensor, rate: float, eps: float) -> None:
+    r"""See :func:`~pyg_emu.ops.row_update.row_adagrad_`."""
+    announce('row_update', _adagrad)
+    with parallel_section():
+        _adagrad(*_arrays(parameter, total, rows, values), *_scalars(parameter, rate, eps))
+
+
+def adam(
+    parameter: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    rows: Tensor,
+    values: Tensor,
+    rate: float,
+    betas: tuple[float, float],
+    eps: float,
+) -> None:
+    r"""See :func:`~pyg_emu.ops.row_update.row_adam_`."""
+    announce('row_update', _adam)
+    with parallel_section():
+        _adam(*_arrays(parameter, mean, square, rows, values),
+              *_scalars(parameter, rate, 1.0 - betas[0], 1.0 - betas[1], eps))
+
+
+def _arrays(*tensors: Tensor):  # type: ignore[no-untyped-def]
+    return (tensor.detach().numpy() for tensor in tensors)
+
+
+def _scalars(parameter: Tensor, *numbers: float):  # type: ignore[no-untyped-def]
+    # In the type of the table: one float64 among float32 would turn all arithmetic to the wider type.
+    return torch.tensor(numbers, dtype=parameter.dtype).numpy()
+
+
+@jit(parallel=True, fastmath={'contract', 'nsz'})
+def _adagrad(parameter, total, rows, values, rate, eps):  # type: ignore[no-untyped-def]
+    for i in prange(rows.size):
+        row = rows[i]
+        for k in range(values.shape[1]):
+            slope = values[i, k]
+            own = total[row, k] + slope * slope
+            total[row, k] = own
+            parameter[row, k] -= rate * slope / (math.sqrt(own) + eps)
+
+
+@jit(parallel=True, fastmath={'contract', 'nsz'})
+def _adam(parameter, mean, square, rows, values, rate, fresh, fresh_square, eps):  # type: ignore[no-untyped-def]
+    for i in prange(rows.size):
+        row = rows[i]
+        for k in range(values.shape[1]):
+            slope = values[i, k]
+            own_mean = mean[row, k] + fresh * (slope - mean[row, k])
+            own_square = square[row, k] + fresh_square * (slope * slope - square[row, k])
+            mean[row, k] = own_mean
+            square[row, k] = own_square
+            parameter[row, k] -= rate * own_mean / (math.sqrt(own_square) + eps)

@@ -1,0 +1,115 @@
+r"""Optimisers for tables of which a step touches few rows.
+
+PyTorch has both, with the same formulas and the same state; on a table that is larger than the caches, they take longer
+than a whole training step. Give a model :obj:`sparse=True` for row-sparse gradients: then nothing in a step grows with
+the number of entities.
+
+.. code-block:: python
+
+    model = DistMult(data.num_nodes, data.num_relations, 100, sparse=True)
+    optimizer = RowAdagrad(model.parameters(), lr=0.1)
+"""
+from __future__ import annotations
+
+import math
+from typing import Any, Callable, Mapping, Optional
+
+import torch
+from torch import Tensor
+
+from pyg_emu.errors import ArgumentError
+from pyg_emu.ops.row_update import row_adagrad_, row_adam_
+
+
+class RowAdagrad(torch.optim.Adagrad):
+    r""":class:`torch.optim.Adagrad`, whose arguments and state it shares, with row-sparse gradients applied in one pass
+    over the rows that they touch. Dense gradients are left to PyTorch.
+
+    Raises:
+        ArgumentError: When stepping, if a gradient is row-sparse and :obj:`weight_decay` is not zero: decay touches
+            every row.
+    """
+    @torch.no_grad()
+    def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
+        r"""Takes one step.
+
+        Args:
+            closure (callable, optional): Evaluates the loss anew and returns it. (default: :obj:`None`)
+        """
+        loss = _evaluate(closure)
+        held: list[tuple[Tensor, Tensor]] = []
+        for group in self.param_groups:
+            for parameter in group['params']:
+                gradient = parameter.grad
+                if gradient is not None and gradient.is_sparse:
+                    self._step_rows(parameter, gradient, group)
+                    held.append((parameter, gradient))
+                    parameter.grad = None
+        try:
+            super().step()
+        finally:
+            for parameter, gradient in held:
+                parameter.grad = gradient
+        return loss
+
+    def _step_rows(self, parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
+        if group['weight_decay'] != 0:
+            raise ArgumentError(f'weight_decay: it touches every row, and the gradient is row-sparse; expected 0, got '
+                                f'{group["weight_decay"]}')
+        state = self.state[parameter]
+        state['step'] += 1
+        rate = float(group['lr'])
+        if group['lr_decay'] != 0:
+            rate /= 1.0 + (float(state['step']) - 1.0) * group['lr_decay']
+        rows, values = _rows(gradient, group['maximize'])
+        row_adagrad_(parameter, state['sum'], rows, values, rate, group['eps'])
+
+
+class RowAdam(torch.optim.SparseAdam):
+    r""":class:`torch.optim.SparseAdam`, whose arguments and state it shares, applied in one pass over the rows that a
+    gradient touches. The moments of a row decay only when it has a gradient.
+
+    Raises:
+        ArgumentError: When stepping, if a gradient is dense.
+    """
+    @torch.no_grad()
+    def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
+        r"""Takes one step.
+
+        Args:
+            closure (callable, optional): Evaluates the loss anew and returns it. (default: :obj:`None`)
+        """
+        loss = _evaluate(closure)
+        for group in self.param_groups:
+            for parameter in group['params']:
+                if parameter.grad is not None:
+                    self._step_rows(parameter, parameter.grad, group)
+        return loss
+
+    def _step_rows(self, parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
+        if not gradient.is_sparse:
+            raise ArgumentError('params: RowAdam takes row-sparse gradients alone, and one of shape '
+                                f'{tuple(gradient.shape)} is dense; make the model with sparse=True and without a '
+                                'penalty on whole tables, or use torch.optim.Adam')
+        state = self.state[parameter]
+        if len(state) == 0:
+            state.update(step=0, exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
+        state['step'] += 1
+        first, second = group['betas']
+        rate = float(group['lr']) * math.sqrt(1.0 - second**state['step']) / (1.0 - first**state['step'])
+        rows, values = _rows(gradient, group['maximize'])
+        row_adam_(parameter, state['exp_avg'], state['exp_avg_sq'], rows, values, rate, (first, second), group['eps'])
+
+
+def _evaluate(closure: Optional[Callable[[], Any]]) -> Any:
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
+def _rows(gradient: Tensor, maximize: bool) -> tuple[Tensor, Tensor]:
+    r"""Ids, each once, and gradients of the rows."""
+    gradient = gradient.coalesce()
+    values = gradient.values()
+    return gradient.indices()[0], -values if maximize else values
