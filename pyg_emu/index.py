@@ -202,6 +202,17 @@ class FactIndex:
         _, start, end = self.bounds(known, rel_type, side)
         return end - start
 
+    def distinct_ends(self) -> tuple[Tensor, Tensor]:
+        r"""How many distinct heads, and how many distinct tails, the facts of each relation have.
+
+        :rtype: two :class:`torch.Tensor` of shape :obj:`(num_relations,)`, int64.
+        """
+        pattern = torch.div(self.keys, max(self.num_nodes, 1), rounding_mode='floor')
+        # Patterns (h, r) come first, then (r, t), sorted: counting distinct ones needs no further sort.
+        heads, tails = (torch.bincount(part.unique_consecutive() % max(self.num_relations, 1),
+                                       minlength=self.num_relations) for part in pattern.tensor_split(2))
+        return heads, tails
+
     def known(self, known: Tensor, rel_type: Tensor, side: Side) -> Ragged:
         r"""The known tails of each :math:`(h, r)`, or the known heads of each :math:`(r, t)`, ascending.
 

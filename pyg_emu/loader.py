@@ -11,7 +11,7 @@ from pyg_emu.contract import Side
 from pyg_emu.data import KGData
 from pyg_emu.errors import ArgumentError, CheckpointError, DataError
 
-_CORRUPT = ('alternate', 'both', 'tail', 'head')
+_CORRUPT = ('alternate', 'both', 'tail', 'head', 'bernoulli')
 
 
 class TripletLoader:
@@ -28,8 +28,11 @@ class TripletLoader:
         transform (callable, optional): Called on every batch, such as :class:`~pyg_emu.mutation.EMUNegatives`.
             (default: :obj:`None`)
         corrupt (str): Which end is to be predicted: :obj:`"alternate"` (the tails of one batch, the heads of the next),
-            :obj:`"both"` (within a batch, every second row), :obj:`"tail"` or :obj:`"head"`. (default:
-            :obj:`"alternate"`)
+            :obj:`"both"` (within a batch, every second row), :obj:`"tail"`, :obj:`"head"`, or :obj:`"bernoulli"`: the
+            head of each triple with probability :math:`\mathrm{tph} / (\mathrm{tph} + \mathrm{hpt})`, its relation's
+            mean numbers of tails per head and of heads per tail in the training facts, as in `"Knowledge Graph Embedding by
+            Translating on Hyperplanes" <https://ojs.aaai.org/index.php/AAAI/article/view/8870>`_; one half for a
+            relation without training facts. It works with any sampler. (default: :obj:`"alternate"`)
         split (str): Whose facts: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`. (default:
             :obj:`"train"`)
         drop_last (bool): Whether to leave out the last batch where it is smaller. (default: :obj:`False`)
@@ -45,7 +48,7 @@ class TripletLoader:
         batch_size: int = 1000,
         shuffle: bool = False,
         transform: Optional[Callable[[KGData], Any]] = None,
-        corrupt: Literal['alternate', 'both', 'tail', 'head'] = 'alternate',
+        corrupt: Literal['alternate', 'both', 'tail', 'head', 'bernoulli'] = 'alternate',
         split: Literal['train', 'valid', 'test', 'all'] = 'train',
         drop_last: bool = False,
         seed: int = 0,
@@ -55,7 +58,7 @@ class TripletLoader:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ArgumentError(f'batch_size has to be an integer of at least 1, got {batch_size!r}')
         if corrupt not in _CORRUPT:
-            raise ArgumentError(f"corrupt must be 'alternate', 'both', 'tail' or 'head', got {corrupt!r}")
+            raise ArgumentError(f"corrupt must be 'alternate', 'both', 'tail', 'head' or 'bernoulli', got {corrupt!r}")
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
             raise ArgumentError(f'seed has to be an integer in [0, 2^63), got {seed!r}')
         if transform is not None and not callable(transform):
@@ -83,6 +86,7 @@ class TripletLoader:
         self.epoch = 0
         self._position = 0
         self._resumed = False
+        self._head_share: Optional[Tensor] = None
 
     def __len__(self) -> int:
         num_facts = self.data.num_facts(self.split)
@@ -110,6 +114,8 @@ class TripletLoader:
         epoch, num_batches = self.epoch, len(self)
         columns = self.data.facts(self.split).t()
         order = self._order(columns.size(1), epoch, columns.device)
+        if self.corrupt == 'bernoulli':
+            self._head_share = _bernoulli_shares(self.data)
         for position in range(self._position, num_batches):
             start = position * self.batch_size
             if order is None:
@@ -133,15 +139,19 @@ class TripletLoader:
     def _batch(self, rows: Tensor, parity: int) -> KGData:
         head, relation, tail = rows.unbind(0)
         batch = KGData(num_nodes=self.data.num_nodes, num_relations=self.data.num_relations, head_index=head,
-                       rel_type=relation, tail_index=tail, side=self._side(head, parity), step=self.step)
+                       rel_type=relation, tail_index=tail, side=self._side(relation, parity), step=self.step)
         batch.source = self.data
         batch.generator = self.generator
         return batch
 
-    def _side(self, head: Tensor, parity: int) -> Side:
+    def _side(self, relation: Tensor, parity: int) -> Side:
         if self.corrupt == 'both':
             # The parity turns from one epoch to the next, so that unshuffled facts see both of their ends corrupted.
-            return (torch.arange(head.numel(), device=head.device) + parity) % 2 == 0
+            return (torch.arange(relation.numel(), device=relation.device) + parity) % 2 == 0
+        if self.corrupt == 'bernoulli':
+            assert self._head_share is not None
+            draw = torch.rand(relation.numel(), generator=self.generator, device=relation.device)
+            return draw >= self._head_share[relation]
         if self.corrupt == 'alternate':
             return 'tail' if self.step % 2 == 0 else 'head'
         return self.corrupt
@@ -178,6 +188,13 @@ class TripletLoader:
                                   f'was saved on another kind of device ({error})') from error
         self.step, self.epoch, self._position = state['step'], state['epoch'], state['position']
         self._resumed = True
+
+
+def _bernoulli_shares(data: KGData) -> Tensor:
+    r"""How often the head of each relation is to be corrupted, tph / (tph + hpt). shape: :obj:`(R,)`."""
+    # With H distinct heads, T distinct tails and F facts, tph is F / H and hpt is F / T: the share is T / (H + T).
+    heads, tails = data.fact_index('train').distinct_ends()
+    return torch.where(heads > 0, tails / (heads + tails), 0.5)
 
 
 def _mix(seed: int, epoch: int) -> int:

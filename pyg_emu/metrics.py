@@ -185,13 +185,9 @@ def relation_kinds(index: FactIndex) -> Tensor:
     Returns:
         Positions in :obj:`RELATION_KINDS`; -1 for a relation without facts. shape: :obj:`(num_relations,)`, int64.
     """
-    def per_relation(pattern: Tensor) -> Tensor:
-        return torch.bincount(pattern % index.num_relations, minlength=index.num_relations)
-
-    # Keys are sorted, so that counting distinct patterns (h, r) and (r, t) needs no further sort.
-    pattern = torch.div(index.keys, max(index.num_nodes, 1), rounding_mode='floor')
-    by_head, by_tail = pattern.tensor_split(2)
-    count, heads, tails = map(per_relation, (by_head, by_head.unique_consecutive(), by_tail.unique_consecutive()))
+    heads, tails = index.distinct_ends()
+    pattern = torch.div(index.keys[:index.num_facts], max(index.num_nodes, 1), rounding_mode='floor')
+    count = torch.bincount(pattern % max(index.num_relations, 1), minlength=index.num_relations)
     many_tails, many_heads = count >= _MANY * heads, count >= _MANY * tails
     return torch.where(count > 0, 2 * many_heads.long() + many_tails.long(), -1)
 

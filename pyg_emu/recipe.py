@@ -80,7 +80,7 @@ class Recipe:
     optimizer: dict[str, Any] = field(default_factory=lambda: _default('optimizer'))
     schedule: dict[str, Any] = field(default_factory=lambda: _default('schedule'))
     batch_size: int = 1000
-    corrupt: Literal['alternate', 'both', 'tail', 'head'] = 'alternate'
+    corrupt: Literal['alternate', 'both', 'tail', 'head', 'bernoulli'] = 'alternate'
     num_steps: int = 10000
     evaluate_every: int = 500
     checkpoint_every: Optional[int] = None

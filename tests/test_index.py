@@ -112,6 +112,14 @@ def test_filter_changes_nothing_on_a_large_graph() -> None:
     assert bool(index.contains(*facts.unbind(1)).all())
 
 
+@given(facts_strategy)
+def test_distinct_ends(rows: list[tuple[int, int, int]]) -> None:
+    heads, tails = FactIndex(as_facts(rows), NUM_NODES, NUM_RELATIONS).distinct_ends()
+    for relation in range(NUM_RELATIONS):
+        assert int(heads[relation]) == len({h for h, r, _ in rows if r == relation})
+        assert int(tails[relation]) == len({t for _, r, t in rows if r == relation})
+
+
 def test_contains_broadcasts() -> None:
     index = FactIndex(as_facts([(0, 0, 1), (2, 0, 1)]), NUM_NODES, NUM_RELATIONS)
     found = index.contains(torch.tensor([[0], [1], [2]]), torch.tensor(0), torch.tensor([[0, 1]]))

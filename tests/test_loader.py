@@ -111,6 +111,28 @@ def test_both_sides_within_a_batch(num_facts: int) -> None:
     assert all(first != second for first, second in zip(*tails))
 
 
+def test_bernoulli_sides() -> None:
+    # Relation 0: one head with three tails, tph = 3 and hpt = 1: the head is corrupted in 3/4 of the cases. Relation 1:
+    # four heads with one tail, tph = 1 and hpt = 4: in 1/5. Relation 2 occurs in validation alone: in a half.
+    facts = [(0, 0, 1), (0, 0, 2), (0, 0, 3), (1, 1, 0), (2, 1, 0), (3, 1, 0), (4, 1, 0), (4, 1, 0)]
+    head, relation, tail = torch.tensor(facts).unbind(1)
+    ones = torch.ones(4000, dtype=torch.int64)
+    data = KGData(torch.stack([head, tail]), relation, 5, 3, valid_edge_index=torch.stack([ones, ones]),
+                  valid_edge_type=torch.arange(4000) % 3)
+    for split, expected in (('train', {0: 0.75, 1: 0.2}), ('valid', {0: 0.75, 1: 0.2, 2: 0.5})):
+        loader, tails, types = TripletLoader(data, 100, True, corrupt='bernoulli', split=split), [], []
+        for _ in range(500 if split == 'train' else 1):
+            for batch in loader:
+                assert isinstance(batch.side, Tensor) and batch.side.dtype == torch.bool
+                tails.append(batch.side)
+                types.append(batch.rel_type)
+        heads, kind = ~torch.cat(tails), torch.cat(types)
+        for relation_id, share in expected.items():
+            drawn = heads[kind == relation_id].double()
+            deviation = (share * (1 - share) / drawn.numel())**0.5
+            assert abs(float(drawn.mean()) - share) < 3.5 * deviation < 0.06
+
+
 def test_transform_sees_every_batch() -> None:
     loader = TripletLoader(make_data(), 4, transform=DrawNumbers())
     shapes = [batch.neg_index.shape for batch in loader if batch.neg_index is not None]
@@ -157,7 +179,8 @@ def through_file(state: dict[str, Any]) -> dict[str, Any]:
     return torch.load(file, weights_only=True)
 
 
-@given(st.integers(1, 25), st.integers(1, 6), st.booleans(), st.sampled_from(['alternate', 'both']), st.integers(0, 12))
+@given(st.integers(1, 25), st.integers(1, 6), st.booleans(),
+       st.sampled_from(['alternate', 'both', 'bernoulli']), st.integers(0, 12))
 def test_resuming_anywhere_changes_nothing(num_facts: int, batch_size: int, shuffle: bool, corrupt: Any,
                                            stop: int) -> None:
     def make(data: KGData) -> TripletLoader:
