@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from pyg_emu.evaluation import evaluate
     from pyg_emu.loader import TripletLoader
     from pyg_emu.losses import CrossEntropyLoss, EMULoss
-    from pyg_emu.models import ComplEx, DistMult, RotatE, TransE
+    from pyg_emu.models import HAKE, ComplEx, DistMult, RotatE, TransE
     from pyg_emu.mutation import EMUNegatives
     from pyg_emu.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
     from pyg_emu.optim import RowAdagrad, RowAdam
     from pyg_emu.prediction import predict
     from pyg_emu.regularizers import L3Regularizer, LpRegularizer, N3Regularizer
-    from pyg_emu.sampling import UniformSampler
+    from pyg_emu.sampling import NSCachingSampler, SANSSampler, UniformSampler
     from pyg_emu.trainer import Trainer
 
 __version__ = '0.1.0'
@@ -38,6 +38,7 @@ _MODULES = {
     'TripletLoader': 'loader',
     'CrossEntropyLoss': 'losses',
     'EMULoss': 'losses',
+    'HAKE': 'models',
     'ComplEx': 'models',
     'DistMult': 'models',
     'RotatE': 'models',
@@ -51,6 +52,8 @@ _MODULES = {
     'L3Regularizer': 'regularizers',
     'LpRegularizer': 'regularizers',
     'N3Regularizer': 'regularizers',
+    'NSCachingSampler': 'sampling',
+    'SANSSampler': 'sampling',
     'UniformSampler': 'sampling',
     'Trainer': 'trainer',
 }

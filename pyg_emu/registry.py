@@ -46,13 +46,14 @@ _SCHEDULES = 'pyg_emu.schedules:'
 
 SECTIONS: dict[str, Section] = {
     'model': Section(
-        {name: _MODELS + name for name in ('DistMult', 'ComplEx', 'TransE', 'RotatE')},
+        {name: _MODELS + name for name in ('DistMult', 'ComplEx', 'TransE', 'RotatE', 'HAKE')},
         'DistMult', given=frozenset({'num_nodes', 'num_relations'})),
     'negatives': Section(
         {'emu_negatives': 'pyg_emu.mutation:EMUNegatives'}, 'emu_negatives',
         nested={'sampler': 'sampler', 'mutation': 'mutation', 'mutation_rate': 'rate'}, named=False),
     'sampler': Section(
-        {'uniform': 'pyg_emu.sampling:UniformSampler'}, 'uniform'),
+        {'uniform': 'pyg_emu.sampling:UniformSampler', 'sans': 'pyg_emu.sampling:SANSSampler',
+         'nscaching': 'pyg_emu.sampling:NSCachingSampler'}, 'uniform'),
     'mutation': Section(
         {'mixup': 'pyg_emu.mutation:Mixup', 'learned': 'pyg_emu.mutation:LearnedMask'}, 'mixup'),
     'rate': Section(

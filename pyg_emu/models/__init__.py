@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyg_emu.models.base import KGEScorer
 from pyg_emu.models.complex import ComplEx
 from pyg_emu.models.distmult import DistMult
+from pyg_emu.models.hake import HAKE
 from pyg_emu.models.nbfnet import NBFNet
 from pyg_emu.models.nbfnet_state import load_nbfnet_pyg_state_dict
 from pyg_emu.models.reciprocal import Reciprocal
@@ -14,6 +15,7 @@ from pyg_emu.models.transe import TransE
 __all__ = [
     'ComplEx',
     'DistMult',
+    'HAKE',
     'KGEScorer',
     'NBFNet',
     'Reciprocal',
