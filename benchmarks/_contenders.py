@@ -1,0 +1,232 @@
+r"""Whole training steps to be compared: ours, eager PyTorch, PyKEEN and PyG, on the same facts and sizes.
+
+Each maker returns a function that takes one step, with all that a user's loop would do: facts from a shuffled loader,
+negatives, masks, forward, backward and Adagrad. The eager steps are written as one would write them with care: one
+gather for all negatives, batched products, :obj:`torch.where`, PyTorch's fused optimiser, no Python loop.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pyg_emu import (
+    ComplEx,
+    CrossEntropyLoss,
+    DistMult,
+    EMULoss,
+    EMUNegatives,
+    KGData,
+    RotatE,
+    RowAdagrad,
+    TransE,
+    TripletLoader,
+)
+
+MODELS: dict[str, Any] = {'distmult': DistMult, 'complex': ComplEx, 'transe': TransE, 'rotate': RotatE}
+#: The rate at which components are taken from the positive, and the weights of the loss; none of them decides a time.
+RATE, ALPHA, BETA, LEARNING_RATE = 0.3, 0.11, 0.53, 0.1
+
+Step = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    r"""What all contenders of one comparison share.
+
+    Args:
+        model (str): One of :data:`MODELS`.
+        data (KGData): The facts.
+        batch_size (int): Triples per step.
+        num_negatives (int): Negatives per triple.
+        channels (int): Components of an embedding, complex ones where the model's are.
+        sparse (bool): Whether our own steps have row-sparse gradients.
+        seed (int): Seed of the tables and of the loader.
+    """
+    model: str
+    data: KGData
+    batch_size: int = 1000
+    num_negatives: int = 256
+    channels: int = 100
+    sparse: bool = False
+    seed: int = 0
+
+    def make_model(self, sparse: bool = False) -> Any:
+        torch.manual_seed(self.seed)
+        return MODELS[self.model](self.data.num_nodes, self.data.num_relations, self.channels, sparse=sparse)
+
+    def batches(self, transform: Any = None) -> Iterator[KGData]:
+        return TripletLoader(self.data, self.batch_size, shuffle=True, transform=transform, drop_last=True,
+                             seed=self.seed).batches()
+
+
+def ours(setting: Setting, masks: str) -> Step:
+    r"""A step of this package.
+
+    Args:
+        setting (Setting): The sizes.
+        masks (str): :obj:`"none"` (uniform negatives and cross-entropy), :obj:`"negative"` (EMU with a mask for each
+            negative) or :obj:`"triple"` (EMU with one for each triple). RotatE's are tied.
+    """
+    emu = masks != 'none'
+    model = setting.make_model(setting.sparse)
+    criterion = EMULoss(ALPHA, BETA) if emu else CrossEntropyLoss()
+    transform = EMUNegatives(setting.num_negatives, RATE if emu else 0.0, shared=masks != 'negative',
+                             tied=setting.model == 'rotate')
+    optimizer = RowAdagrad(model.parameters(), lr=LEARNING_RATE, fused=None if setting.sparse else True)
+    batches = setting.batches(transform)
+
+    def step() -> None:
+        batch = next(batches)
+        optimizer.zero_grad()
+        criterion(model, batch).backward()
+        optimizer.step()
+
+    return step
+
+
+def eager(setting: Setting, masks: str) -> Step:
+    r"""The same step in eager PyTorch; for :obj:`masks` see :func:`ours`."""
+    model = setting.make_model()
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=LEARNING_RATE, fused=True)
+    batches = setting.batches()
+    size, count, width = setting.batch_size, setting.num_negatives, model.node_emb.weight.size(1)
+    bits = width // 2 if setting.model == 'rotate' else width
+
+    def step() -> None:
+        batch = next(batches)
+        optimizer.zero_grad()
+        query = model.query(batch.known_index, batch.rel_type, batch.side)
+        positive = model.node_emb(batch.target_index)
+        ids = torch.randint(setting.data.num_nodes or 0, (size * count, ))
+        rows = model.node_emb.weight.index_select(0, ids).view(size, count, width)
+        positive_score = eager_score(setting.model, query, positive.unsqueeze(1)).squeeze(1)
+        vanilla = soft_label_cross_entropy(positive_score, eager_score(setting.model, query, rows), 0.0)
+        if masks == 'none':
+            loss = vanilla
+        else:
+            mask = torch.rand(size, count if masks == 'negative' else 1, bits) < RATE
+            if bits < width:
+                mask = torch.cat([mask, mask], dim=2)
+            mutated = torch.where(mask, positive.unsqueeze(1), rows)
+            scores = eager_score(setting.model, query, mutated)
+            loss = soft_label_cross_entropy(positive_score, scores, BETA) / count + ALPHA * vanilla
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def eager_score(model: str, query: Tensor, candidates: Tensor) -> Tensor:
+    r"""Scores :obj:`(B, N)` of candidates :obj:`(B, N, d)`, each by the fastest of PyTorch's ways that were tried."""
+    if model in ('distmult', 'complex'):
+        return torch.bmm(candidates, query.unsqueeze(2)).squeeze(2)
+    if model == 'transe':
+        return -torch.cdist(query.unsqueeze(1), candidates, p=1.0).squeeze(1)
+    re, im = (query.unsqueeze(1) - candidates).chunk(2, dim=2)
+    return -(re * re + im * im).sqrt().sum(2)
+
+
+def soft_label_cross_entropy(positive: Tensor, negative: Tensor, label: float) -> Tensor:
+    r"""Equation 21 of the EMU paper, as one would write it."""
+    scores = torch.cat([positive.unsqueeze(1), negative], dim=1)
+    if label == 0.0:
+        return F.cross_entropy(scores, torch.zeros(scores.size(0), dtype=torch.int64))
+    log_softmax = scores.log_softmax(1)
+    return -(log_softmax[:, 0] + label * log_softmax[:, 1:].sum(1)).mean()
+
+
+def pykeen(setting: Setting) -> Step:
+    r"""A step of PyKEEN's own training loop: DistMult, InfoNCE, basic sampler. What its loop does with a batch is done
+    by its own code; its constraint and penalty, which ours has not, are left out in its favour.
+    """
+    from pykeen.losses import InfoNCELoss
+    from pykeen.models import DistMult as PyKEENDistMult
+    from pykeen.training import SLCWATrainingLoop
+    from pykeen.triples import CoreTriplesFactory
+
+    data = setting.data
+    factory = CoreTriplesFactory(data.facts('train').contiguous(), data.num_nodes, data.num_relations)
+    model = PyKEENDistMult(triples_factory=factory, embedding_dim=setting.channels, loss=InfoNCELoss(),
+                           entity_constrainer=None, regularizer=None, random_seed=setting.seed)
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=LEARNING_RATE, fused=True)
+    loop = SLCWATrainingLoop(model=model, triples_factory=factory, optimizer=optimizer, negative_sampler='basic',
+                             negative_sampler_kwargs={'num_negs_per_pos': setting.num_negatives})
+    loader = loop._create_training_data_loader(factory, sampler=None, batch_size=setting.batch_size, drop_last=True)
+
+    def endless() -> Iterator[Any]:
+        while True:
+            yield from loader
+
+    batches = endless()
+    model.train()
+
+    def step() -> None:
+        batch = next(batches)
+        optimizer.zero_grad(set_to_none=True)
+        loop._forward_pass(batch, 0, setting.batch_size, setting.batch_size, 0.0, None)
+        optimizer.step()
+        model.post_parameter_update()
+
+    return step
+
+
+def pyg(setting: Setting) -> Step:
+    r"""A step with PyG's own layer, its own loss and its :obj:`random_sample`: a single negative per triple."""
+    from torch_geometric.nn import kge
+
+    torch.manual_seed(setting.seed)
+    layer = getattr(kge, MODELS[setting.model].__name__)
+    model = layer(setting.data.num_nodes, setting.data.num_relations, setting.channels)
+    optimizer = torch.optim.Adagrad(model.parameters(), lr=LEARNING_RATE, fused=True)
+    batches = setting.batches()
+
+    def step() -> None:
+        batch = next(batches)
+        optimizer.zero_grad()
+        model.loss(batch.head_index, batch.rel_type, batch.tail_index).backward()
+        optimizer.step()
+
+    return step
+
+
+#: Every contender by name; PyKEEN's is of DistMult alone.
+CONTENDERS: dict[str, Callable[[Setting], Step]] = {
+    'vanilla': lambda setting: ours(setting, 'none'),
+    'emu_triple': lambda setting: ours(setting, 'triple'),
+    'emu_negative': lambda setting: ours(setting, 'negative'),
+    'eager_vanilla': lambda setting: eager(setting, 'none'),
+    'eager_emu_triple': lambda setting: eager(setting, 'triple'),
+    'eager_emu_negative': lambda setting: eager(setting, 'negative'),
+    'pykeen_vanilla': pykeen,
+    'pyg_one_negative': pyg,
+}
+
+
+def contenders_of(model: str) -> list[str]:
+    r"""The names of those that can train :obj:`model`."""
+    return [name for name in CONTENDERS if model == 'distmult' or not name.startswith('pykeen')]
+
+
+def generate(num_nodes: int, num_relations: int, num_facts: int, num_test: int = 0, seed: int = 0) -> KGData:
+    r"""Facts as unevenly spread as real ones: the density of an entity falls with the square root of its rank. With
+    :obj:`num_test`, as many facts are for testing and as many for validation.
+    """
+    random = np.random.default_rng(seed)
+    count = num_facts + 2 * num_test
+
+    def draw(size: int) -> Tensor:
+        return torch.from_numpy((size * random.random(count)**2).astype(np.int64))
+
+    edge_index, edge_type = torch.stack([draw(num_nodes), draw(num_nodes)]), draw(num_relations)
+    held_out: dict[str, Tensor] = {}
+    for number, split in enumerate(('valid', 'test') if num_test else ()):
+        own = slice(num_facts + number * num_test, num_facts + (number + 1) * num_test)
+        held_out[f'{split}_edge_index'] = edge_index[:, own].contiguous()
+        held_out[f'{split}_edge_type'] = edge_type[own].clone()
+    return KGData(edge_index[:, :num_facts].contiguous(), edge_type[:num_facts].clone(), num_nodes, num_relations,
+                  **held_out)

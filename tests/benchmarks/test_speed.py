@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks import speed
+from benchmarks._contenders import (
+    CONTENDERS,
+    MODELS,
+    Setting,
+    contenders_of,
+    eager_score,
+    generate,
+    soft_label_cross_entropy,
+)
+from benchmarks._record import read_result
+from pyg_emu.functional import uls_cross_entropy
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_eager_scores_are_the_models_own(name: str) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name](10, 3, 4).double()
+    query, candidates = torch.randn(5, model.node_emb.weight.size(1)).double(), model.node_emb.weight.expand(5, -1, -1)
+    expected = model.interaction(query.unsqueeze(1), candidates)
+    torch.testing.assert_close(eager_score(name, query, candidates), expected)
+
+
+@pytest.mark.parametrize('label', [0.0, 0.53])
+def test_eager_loss_is_ours(label: float) -> None:
+    torch.manual_seed(0)
+    positive, negative = torch.randn(5), torch.randn(5, 7)
+    torch.testing.assert_close(soft_label_cross_entropy(positive, negative, label),
+                               uls_cross_entropy(positive, negative, label))
+
+
+@pytest.mark.parametrize('name', contenders_of('distmult'))
+def test_contenders_train(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A step that forgot to descend, or to draw, would be fast.
+    losses = []
+    backward = torch.Tensor.backward
+
+    def watched(self: torch.Tensor, *arguments: Any, **options: Any) -> None:
+        losses.append(float(self.detach()))
+        backward(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.Tensor, 'backward', watched)
+    step = CONTENDERS[name](Setting('distmult', generate(20, 2, 60), batch_size=30, num_negatives=4, channels=8))
+    for _ in range(40):
+        step()
+    assert len(losses) == 40 and sum(losses[-8:]) < 0.8 * sum(losses[:8])
+
+
+def test_generated_facts() -> None:
+    data = generate(30, 4, 200, 20, seed=1)
+    assert [data.num_facts(split) for split in ('train', 'valid', 'test')] == [200, 20, 20]  # type: ignore[arg-type]
+    assert data.facts('all').equal(generate(30, 4, 200, 20, seed=1).facts('all'))
+    assert not data.facts('train').equal(generate(30, 4, 200, 20, seed=2).facts('train'))
+
+
+def test_take_turns() -> None:
+    calls: list[str] = []
+    steps = {name: lambda name=name: calls.append(name) for name in 'ab'}
+    times = speed.take_turns(steps, rounds=2, turn_s=1e-9)  # type: ignore[arg-type]
+    assert ''.join(calls) == 'aabb' + 'aabb' * 2  # two steps to warm up, and one at the beginning of each turn
+    assert [len(values) for values in times.values()] == [2, 2]
+
+
+def test_exponents() -> None:
+    rows = [{'axis': axis, 'value': value, 'contender': 'vanilla', 'ms': 3.0 * value**power}
+            for axis, power in (('channels', 0.5), ('entities', 0.25)) for value in (10_000, 1_000_000, 5_000_000)]
+    (name, entry), = speed.exponents_of(rows, 'channels').items()
+    assert name == 'exponent in channels, vanilla' and entry['value'] == pytest.approx(0.5) and entry['kept']
+    entities = speed.exponents_of(rows, 'entities')
+    assert entities['exponent in entities, vanilla']['value'] == pytest.approx(0.25)
+    assert entities['5e6 over 1e6 entities, vanilla'] == {'value': pytest.approx(5**0.25), 'at_most': 1.5, 'kept': True}
+
+
+def test_ratios() -> None:
+    medians = {'vanilla': 10.0, 'emu_triple': 12.0, 'emu_negative': 13.0, 'eager_emu_triple': 150.0,
+               'eager_emu_negative': 150.0, 'pykeen_vanilla': 100.0}
+    found = {name: (round(entry['value'], 3), entry['kept'])
+             for name, entry in speed.step_ratios(medians, 'distmult').items()}
+    assert found == {
+        'emu over vanilla, mask per triple': (1.2, True),
+        'emu over vanilla, mask per negative': (1.3, False),
+        'eager emu over emu, mask per triple': (12.5, True),
+        'eager emu over emu, mask per negative': (11.538, False),
+        'pykeen vanilla over emu, mask per triple': (8.333, False),
+    }
+
+
+def test_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    speed.main(['--smoke', '--models', 'distmult', '--out', str(tmp_path)])
+    for part in speed.PARTS:
+        result = read_result(f'speed/{part}', tmp_path)
+        assert result['metrics']['rows'] and result['metrics']['ratios']
+        assert len(pd.read_csv(tmp_path / 'speed' / f'{part}.csv')) == len(result['metrics']['rows'])
+    rows = read_result('speed/steps', tmp_path)['metrics']['rows']
+    assert {row['contender'] for row in rows} == set(contenders_of('distmult'))
+    assert (tmp_path / 'speed' / 'speed.png').stat().st_size > 10_000
+    assert sorted(path.suffix for path in (tmp_path / 'speed').iterdir()) == ['.csv'] * 4 + ['.json'] * 4 + ['.png']
+    assert 'at least 12' in capsys.readouterr().out
+
+
+def test_smoke_results_are_not_recorded() -> None:
+    with pytest.raises(SystemExit):
+        speed.parse(['--smoke'])
