@@ -1,0 +1,263 @@
+r"""The CUDA implementation of :func:`~pyg_emu.ops.emu_score`: written in Triton, without atomics.
+
+Forward, a program serves one triple and a block of its negatives, and reads each row of the table once for both
+scores. Back to queries and positives, it serves one triple. Back to the table, slots are sorted by entity on the
+device, and a program serves one entity; the slots of entities that have many are cut into pieces. Nothing depends on
+the order in which programs run, and nothing makes the host wait, so that a whole training step can be captured in a
+CUDA graph (:class:`~pyg_emu.graphed.GraphedStep`). A row-sparse gradient is the exception: how many rows it has, the
+host must know.
+
+Tables in float16 and bfloat16 are widened as they are read: sums are float32, and rounded once.
+"""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from pyg_emu.interaction import Interaction
+from pyg_emu.ops import emu_score_triton_kernels as kernels
+from pyg_emu.ops.emu_score_triton_terms import TWO_PARTS, WITH_NORM, constants_of
+from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
+from pyg_emu.ops.triton_runtime import mend_interpreter
+
+# Slots in a tile, by the number of query parts, so that tiles fit into registers; half as many backward, where tiles of
+# sums are held besides.
+_SLOTS = {1: 32, 2: 16, 3: 8}
+# Components in a tile. A row of 100 then is a single tile.
+_COMPONENTS = 128
+# Slots of a piece: no program walks many more of one entity. A multiple of all tiles.
+_PIECE = 64
+
+if not isinstance(kernels.forward, triton.JITFunction):
+    mend_interpreter()
+
+
+def run(
+    query: Tensor,
+    positive: Tensor,
+    table: Tensor,
+    index: Tensor,
+    plan: Plan | None,
+    interaction: Interaction,
+    vanilla: bool,
+    sparse_grad: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    r"""Vanilla and mutated scores of checked arguments; see :func:`~pyg_emu.ops.emu_score`."""
+    bank = plan.bank if isinstance(plan, MaskPlan) else None
+    mask_index = plan.index if isinstance(plan, MaskPlan) else None
+    weight = plan.weight if isinstance(plan, MixPlan) else None
+    options = _Options(interaction, vanilla, sparse_grad)
+    scores: tuple[Tensor | None, Tensor | None] = _EMUScore.apply(query, positive, table, index, bank, mask_index,
+                                                                 weight, options)
+    return scores
+
+
+class _Options(NamedTuple):
+    interaction: Interaction
+    vanilla: bool
+    sparse_grad: bool
+
+
+class _EMUScore(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        positive: Tensor,
+        table: Tensor,
+        index: Tensor,
+        bank: Tensor | None,
+        mask_index: Tensor | None,
+        weight: Tensor | None,
+        options: _Options,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        ctx.set_materialize_grads(False)
+        ctx.options = options
+        mutate = bank is not None or weight is not None
+        with_norm = options.interaction.name in WITH_NORM
+        scores = [table.new_empty(index.size()) if wanted else None for wanted in (options.vanilla, mutate)]
+        norms = [None if score is None or not with_norm else torch.empty_like(score, dtype=torch.float32)
+                 for score in scores]
+        ctx.save_for_backward(query, positive, table, index, bank, mask_index, weight, *norms)
+        if index.numel() > 0:
+            operands = _Operands.of(query, positive, table, index, bank, mask_index, weight, options.interaction)
+            block = operands.slots()
+            outputs = (scores[0], norms[0], scores[1], norms[1])
+            with torch.cuda.device_of(table):
+                kernels.forward[index.size(0), triton.cdiv(index.size(1), block)](
+                    *operands.tensors, *operands.filled(outputs), *operands.scalars, HAS_VANILLA=options.vanilla,
+                    HAS_NORM=with_norm, BLOCK_S=block, **operands.constants)
+        return scores[0], scores[1]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        query, positive, table, index, bank, mask_index, weight, *norms = ctx.saved_tensors
+        needs_query, needs_positive, needs_table, _, needs_bank, _, needs_weight, _ = ctx.needs_input_grad
+        operands = _Operands.of(query, positive, table, index, bank, mask_index, weight, ctx.options.interaction)
+        upstream = _Upstream.of(grads, norms)
+
+        grad_query = grad_positive = grad_table = grad_bank = grad_weight = None
+        with torch.cuda.device_of(table):
+            if needs_query or needs_positive:
+                grad_query, grad_positive = _batch_gradients(operands, upstream, query, positive, index)
+            if needs_table:
+                grad_table = _rows_gradient(operands, upstream, index.flatten(), table, False, ctx.options.sparse_grad)
+            if needs_bank:
+                masks = mask_index.unsqueeze(1) if mask_index.dim() == 1 else mask_index
+                masks = masks.expand(index.size()).flatten()
+                grad_bank = _rows_gradient(operands, upstream, masks, bank, True, sparse=False)
+            if needs_weight:
+                grad_weight = _weight_gradient(operands, upstream, index, weight)
+        return grad_query, grad_positive, grad_table, None, grad_bank, None, grad_weight, None
+
+
+class _Operands(NamedTuple):
+    r"""What all kernels begin and end with.
+
+    Args:
+        tensors (tuple): Queries, positives, table, index, bank, mask index and weights. What a plan lacks is never
+            read, and the table stands in its place.
+        scalars (tuple): The number of slots per triple, and the constants of the interaction.
+        constants (dict): What kernels are compiled for.
+    """
+    tensors: tuple[Tensor, ...]
+    scalars: tuple[float, ...]
+    constants: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        query: Tensor,
+        positive: Tensor,
+        table: Tensor,
+        index: Tensor,
+        bank: Tensor | None,
+        mask_index: Tensor | None,
+        weight: Tensor | None,
+        interaction: Interaction,
+    ) -> _Operands:
+        if weight is not None:
+            plan = 'mix'
+        elif bank is not None:
+            plan = 'hard' if bank.dtype == torch.bool else 'soft'
+        else:
+            plan = 'none'
+        if plan == 'hard':
+            assert bank is not None
+            bank = bank.contiguous().view(torch.uint8)
+        tensors = tuple((table if value is None else value).contiguous()
+                        for value in (query, positive, table, index, bank, mask_index, weight))
+        parts = 2 if interaction.name in TWO_PARTS else 1
+        size = table.size(1) // parts
+        constants = {
+            'PHI': interaction.name,
+            'PLAN': plan,
+            'SHARED': mask_index is not None and mask_index.dim() == 1,
+            'SIZE': size,
+            'PARTS': parts,
+            'QUERY_PARTS': 3 if interaction.name == 'modulus_phase' else parts,
+            'BLOCK_K': _block(_COMPONENTS, size),
+        }
+        return cls(tensors, (index.size(1), *constants_of(interaction)), constants)
+
+    def filled(self, tensors: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
+        r"""The table in the place of tensors that are missing and never accessed."""
+        return tuple(self.tensors[2] if value is None else value for value in tensors)
+
+    def slots(self, backward: bool = False) -> int:
+        r"""How many slots a tile has."""
+        return _SLOTS[self.constants['QUERY_PARTS']] // (2 if backward else 1)
+
+    @property
+    def blocks(self) -> int:
+        r"""How many tiles cover the components."""
+        return triton.cdiv(self.constants['SIZE'], self.constants['BLOCK_K'])
+
+
+class _Upstream(NamedTuple):
+    r"""Gradients of the scores, and the norms in these."""
+    tensors: tuple[Tensor | None, ...]
+    constants: dict[str, Any]
+
+    @classmethod
+    def of(cls, grads: tuple[Tensor | None, ...], norms: list[Tensor | None]) -> _Upstream:
+        vanilla, mutated = (None if grad is None else grad.contiguous() for grad in grads)
+        constants = {'HAS_VANILLA': vanilla is not None, 'HAS_MUTATED': mutated is not None}
+        return cls((vanilla, norms[0], mutated, norms[1]), constants)
+
+
+def _batch_gradients(operands: _Operands, upstream: _Upstream, query: Tensor, positive: Tensor,
+                     index: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The gradients of queries and positives."""
+    grad_query = torch.empty(query.size(), dtype=query.dtype, device=query.device)
+    grad_positive = torch.empty(positive.size(), dtype=positive.dtype, device=positive.device)
+    if index.size(0) > 0 and operands.blocks > 0:
+        kernels.backward_batch[index.size(0), operands.blocks](
+            *operands.tensors, *operands.filled(upstream.tensors), grad_query, grad_positive, *operands.scalars,
+            BLOCK_S=operands.slots(backward=True), **operands.constants, **upstream.constants)
+    return grad_query, grad_positive
+
+
+def _weight_gradient(operands: _Operands, upstream: _Upstream, index: Tensor, weight: Tensor) -> Tensor:
+    r"""The gradient of the scalar weights."""
+    grad = torch.zeros(weight.size(), dtype=weight.dtype, device=weight.device)
+    if index.numel() > 0 and upstream.constants['HAS_MUTATED']:
+        query, positive, table, index, _, _, weight = operands.tensors
+        block = operands.slots()
+        names = ('PHI', 'SIZE', 'PARTS', 'QUERY_PARTS', 'BLOCK_K')
+        kernels.backward_weight[index.size(0), triton.cdiv(index.size(1), block)](
+            query, positive, table, index, weight, *operands.filled(upstream.tensors)[2:], grad, *operands.scalars,
+            BLOCK_S=block, **{name: operands.constants[name] for name in names})
+    return grad
+
+
+def _rows_gradient(operands: _Operands, upstream: _Upstream, ids: Tensor, matrix: Tensor, masks: bool,
+                   sparse: bool) -> Tensor:
+    r"""The gradient of a matrix of which each slot reads the row at :obj:`ids`: of the table, or of the bank."""
+    keys, order = _sorted(ids, matrix.size(0))
+    if sparse:
+        _, counts = torch.unique_consecutive(keys, return_counts=True)
+        starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        touched = ids[order[starts[:-1]]]
+        rows = touched.numel()
+    else:
+        every = torch.arange(matrix.size(0) + 1, device=ids.device)
+        starts = torch.searchsorted(keys, _as_keys(every, matrix.size(0)))
+        rows = matrix.size(0)
+    target = torch.empty(rows, matrix.size(1), dtype=matrix.dtype, device=matrix.device)
+    if target.numel() > 0:
+        pieces = ids.numel() // _PIECE
+        partial = torch.empty(pieces, matrix.size(1), dtype=torch.float32, device=matrix.device)
+        tensors = (*operands.tensors, *operands.filled(upstream.tensors), order)
+        constants = {**operands.constants, **upstream.constants, 'MASKS': masks, 'PIECE': _PIECE,
+                     'BLOCK_S': operands.slots(backward=True)}
+        if pieces > 0:
+            kernels.backward_pieces[pieces, operands.blocks](*tensors, keys, partial, *operands.scalars, **constants)
+        kernels.backward_rows[rows, operands.blocks](*tensors, starts, partial, target, *operands.scalars,
+                                                     **constants)
+    if not sparse:
+        return target
+    return torch.sparse_coo_tensor(touched.unsqueeze(0), target, matrix.size(), is_coalesced=True,
+                                   check_invariants=False)
+
+
+def _sorted(ids: Tensor, num_ids: int) -> tuple[Tensor, Tensor]:
+    r"""Slots in the order of their ids: the keys of these, ascending, and the slots."""
+    keys, order = torch.sort(_as_keys(ids, num_ids), stable=True)
+    return keys, order
+
+
+def _as_keys(ids: Tensor, num_ids: int) -> Tensor:
+    r"""Ids in the narrowest type that holds them: a radix sort passes over each byte once."""
+    if num_ids < 2**16:
+        return (ids - 2**15).to(torch.int16)
+    return ids.to(torch.int32) if num_ids < 2**31 else ids
+
+
+def _block(limit: int, size: int) -> int:
+    r"""A power of two that covers :obj:`size`, or else :obj:`limit`."""
+    return min(limit, triton.next_power_of_2(max(size, 1)))
