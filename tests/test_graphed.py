@@ -1,0 +1,209 @@
+r"""Captured steps. Capturing needs a GPU; what is kept beside the graphs is tested with a stand-in on the CPU."""
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from typing import Any, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, TripletLoader
+from pyg_emu.errors import ArgumentError, BackendError
+from pyg_emu.graphed import GraphedStep
+from pyg_emu.mutation import LinearSchedule
+
+
+def make_loader(device: str = 'cpu', corrupt: Any = 'alternate', transform: Any = None) -> TripletLoader:
+    generator = torch.Generator().manual_seed(0)
+    data = KGData(torch.randint(12, (2, 56), generator=generator), torch.randint(3, (56, ), generator=generator),
+                  num_nodes=12, num_relations=3).to(device)
+    return TripletLoader(data, batch_size=16, shuffle=True, seed=1, corrupt=corrupt, transform=transform)
+
+
+def make_model(device: str = 'cpu', sparse: bool = False) -> DistMult:
+    torch.manual_seed(0)
+    return DistMult(12, 3, 8, sparse=sparse).to(device)
+
+
+def adagrad(model: DistMult, **kwargs: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adagrad(model.parameters(), lr=0.1, **kwargs)
+
+
+NEGATIVES = EMUNegatives(num_negatives=4)
+
+
+def train(device: str, capture: bool, num_steps: int = 20, corrupt: Any = 'alternate', inside: bool = True,
+          adam: bool = False) -> tuple[list[Tensor], list[float], Any]:
+    r"""Weights, losses, and the numbers that the optimiser and the loader have counted."""
+    model = make_model(device)
+    optimizer = torch.optim.Adam(model.parameters(), capturable=True) if adam else adagrad(model)
+    loader = make_loader(device, corrupt, None if inside else NEGATIVES)
+    step = GraphedStep(model, EMULoss(), optimizer, NEGATIVES if inside else None, capture=capture, max_grad_norm=5.0)
+    losses = []
+    for _, batch in zip(range(num_steps), loader.batches()):
+        losses.append(step(batch).clone())
+    counts = [float(state['step']) for state in optimizer.state.values()], loader.generator.get_state().tolist()
+    return [value.detach() for value in model.parameters()], [float(loss) for loss in losses], counts
+
+
+def test_steps_are_those_of_a_plain_loop() -> None:
+    weights, losses, _ = train('cpu', capture=False)
+    model, loader, criterion = make_model(), make_loader(transform=NEGATIVES), EMULoss()
+    optimizer = adagrad(model)
+    for expected, batch in zip(losses, loader.batches()):
+        optimizer.zero_grad()
+        loss = criterion(model, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        assert loss.item() == pytest.approx(expected)
+    for value, other in zip(weights, model.parameters()):
+        torch.testing.assert_close(value, other.detach())
+
+
+@pytest.mark.parametrize('kwargs,message', [
+    ({'model': {'sparse': True}}, 'model: row-sparse gradients .* sparse=False'),
+    ({'optimizer': {'lr_decay': 0.1}}, 'optimizer: the lr_decay of Adagrad .* expected 0, got 0.1'),
+    ({'warmup': 0}, 'warmup: expected at least 1 step, got 0'),
+    ({'transform': EMUNegatives(4, LinearSchedule(0.1, 0.2, 5))}, 'mutation: the rate of BernoulliMask.* follows the'),
+])
+def test_what_cannot_be_captured(kwargs: dict[str, Any], message: str) -> None:
+    model = make_model(**kwargs.pop('model', {}))
+    optimizer = adagrad(model, **kwargs.pop('optimizer', {}))
+    with pytest.raises(ArgumentError, match=message):
+        GraphedStep(model, EMULoss(), optimizer, **{'transform': NEGATIVES, **kwargs})
+
+
+def test_optimizers_that_count_on_the_host_cannot_be_captured() -> None:
+    model = make_model()
+    for optimizer in (torch.optim.Adam(model.parameters()), torch.optim.Adamax(model.parameters())):
+        with pytest.raises(ArgumentError, match=f'{type(optimizer).__name__} counts its steps .* capturable=True'):
+            GraphedStep(model, EMULoss(), optimizer)
+
+
+def test_a_model_on_the_cpu_is_refused() -> None:
+    model = make_model()
+    with pytest.raises(BackendError, match='CUDA graphs need a CUDA device, and the model is on cpu; .* capture=False'):
+        GraphedStep(model, EMULoss(), adagrad(model))
+
+
+class Replayed:
+    r"""Stands in for a CUDA graph: replaying repeats the step on the batch that was captured, as a graph would, in new
+    Python calls, as it would not. What was done while capturing is undone: a graph only records it."""
+    def __init__(self) -> None:
+        self.registered: list[Any] = []
+        self.step: Any = None
+
+    def register_generator_state(self, generator: Any) -> None:
+        self.registered.append(generator)
+
+    def replay(self) -> None:
+        self.step()
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Replayed]:
+    made: list[Replayed] = []
+
+    class Stream:
+        def __init__(self, device: Any = None) -> None:
+            pass
+
+        def wait_stream(self, other: Any) -> None:
+            pass
+
+    def make() -> Replayed:
+        made.append(Replayed())
+        return made[-1]
+
+    monkeypatch.setattr(torch.cuda, 'CUDAGraph', make)
+    monkeypatch.setattr(torch.cuda, 'Stream', Stream)
+    monkeypatch.setattr(torch.cuda, 'current_stream', Stream)
+    monkeypatch.setattr(torch.cuda, 'stream', lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, 'graph_pool_handle', lambda: None)
+    monkeypatch.setattr(GraphedStep, '_check', lambda self: None)
+    return made
+
+
+def test_kinds_of_batches_and_what_they_carry(stand_in: list[Replayed], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    step = GraphedStep(model, EMULoss(), adagrad(model), warmup=2)
+    seen: list[tuple[str, list[int], int]] = []
+    recording: list[Replayed] = []
+
+    def contents(batch: Any) -> tuple[str, list[int], int]:
+        return batch.side, batch.head_index.tolist(), int(batch.neg_index.sum())
+
+    def record(batch: Any) -> Tensor:
+        if recording:
+            recording[0].step = lambda: seen.append(contents(batch))
+        else:
+            seen.append(contents(batch))
+        return torch.zeros(())
+
+    @contextmanager
+    def graph(captured: Replayed, pool: Any, stream: Any) -> Iterator[None]:
+        recording.append(captured)
+        yield
+        recording.clear()
+
+    monkeypatch.setattr(torch.cuda, 'graph', graph)
+    monkeypatch.setattr(step, '_step', record)
+    loader = make_loader(transform=NEGATIVES)
+    expected = []
+    for _, batch in zip(range(32), loader.batches()):  # Every fourth batch has 8 facts in place of 16.
+        expected.append(contents(batch))
+        step(batch)
+    # Each batch once, whether it was taken as it is, captured or copied to where a graph reads.
+    assert seen == expected
+    sides = {(side, len(heads)) for side, heads, _ in expected}
+    assert step.num_graphs == len(stand_in) == len(sides) >= 3
+    assert all(graph.registered == [loader.generator] for graph in stand_in)
+
+
+def test_settings_that_change_are_captured_anew(stand_in: list[Replayed], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, 'graph', lambda graph, pool, stream: nullcontext())
+    model = make_model()
+    optimizer = adagrad(model)
+    step = GraphedStep(model, EMULoss(), optimizer, NEGATIVES, warmup=1)
+    monkeypatch.setattr(Replayed, 'replay', lambda self: None)
+    batches = make_loader(corrupt='tail').batches()
+    for _ in range(3):
+        step(next(batches))
+    assert len(stand_in) == 1
+    # Steps that no graph counts: one that was taken, one while capturing, one replayed.
+    assert [float(state['step']) for state in optimizer.state.values()] == [3.0, 3.0]
+    optimizer.param_groups[0]['lr'] = 0.05
+    step(next(batches))
+    step(next(batches))
+    assert len(stand_in) == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('corrupt', ['alternate', 'both'])
+@pytest.mark.parametrize('inside,adam', [(True, False), (False, False), (True, True)])
+def test_graphs_take_the_same_steps(corrupt: str, inside: bool, adam: bool) -> None:
+    found, expected = (train('cuda', capture, 40, corrupt, inside, adam) for capture in (True, False))
+    assert found[1] == pytest.approx(expected[1], rel=1e-5)
+    assert found[2] == expected[2]
+    for value, other in zip(found[0], expected[0]):
+        torch.testing.assert_close(value, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.gpu
+def test_host_does_not_wait_for_a_replay() -> None:
+    model = make_model('cuda')
+    step = GraphedStep(model, EMULoss(), adagrad(model), NEGATIVES)
+    batches = make_loader('cuda', 'tail').batches()
+    batch = next(batches)
+    for _ in range(5):
+        step(batch)
+    assert step.num_graphs == 1
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        for _ in range(5):
+            step(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
