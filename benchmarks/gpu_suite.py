@@ -1,0 +1,227 @@
+r"""All GPU work, in pieces of under nine minutes that run unattended; gpu_suite.sh is the way in.
+
+=================  ===================================================================================================
+tests              the kernels' and the graphs' tests on the device
+precision          errors of values and gradients, against float64, by interaction and type of the table
+speed-{model}      whole training steps beside eager PyTorch and torch.compile (:mod:`benchmarks.gpu_speed`)
+scaling            the graphed EMU step against negatives, width and entities
+accuracy-{model}   the packaged FB15k-237 recipes with EMU, as ``pyg-emu train`` runs them, and with graphed steps
+=================  ===================================================================================================
+
+A piece writes one JSON file; one whose file is there is not run again. ``--smoke`` runs every piece, tiny, on the CPU.
+"""
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable
+
+from benchmarks._record import RESULTS, ROOT, write_result
+
+MODELS = ('distmult', 'complex', 'transe', 'rotate')
+TESTS = ('tests/ops/test_emu_score_triton.py', 'tests/test_graphed.py')
+SMOKE_TEST = 'tests/ops/test_emu_score_triton.py::test_by_hand'
+
+
+def run_tests(folder: Path, smoke: bool) -> Path:
+    r"""Runs the tests, in a process of their own, and records how many passed."""
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch) / 'report.xml'
+        chosen = [SMOKE_TEST] if smoke else list(TESTS)
+        start = time.perf_counter()
+        code = subprocess.call([sys.executable, '-m', 'pytest', '-q', '-x', f'--junit-xml={report}', *chosen], cwd=ROOT)
+        counts = ElementTree.parse(report).getroot()[0].attrib
+    if code != 0:
+        raise SystemExit(f'gpu_suite: the tests failed with exit code {code}')
+    metrics = {name: int(counts[name]) for name in ('tests', 'failures', 'errors', 'skipped')}
+    return write_result('tests', {**metrics, 'seconds': time.perf_counter() - start}, folder=folder)
+
+
+def precision(folder: Path, smoke: bool) -> Path:
+    r"""Relative errors, :math:`\|x - y\| / \|y\|`, of both scores and of all gradients, on fresh random numbers."""
+    import torch
+
+    from pyg_emu.interaction import L1, L2, ComplexModulus, Dot, ModulusPhase
+    from pyg_emu.ops import MaskPlan, emu_score
+
+    device, (size, num, nodes, width) = ('cpu', (2, 3, 5, 6)) if smoke else ('cuda', (200, 256, 14541, 200))
+    generator = torch.Generator(device).manual_seed(0)
+
+    def results(tensors: list[Any], backend: str, interaction: Any) -> list[Any]:
+        query, positive, table, bank, index, masks, *grads = tensors
+        leaves = [value.detach().requires_grad_() for value in (query, positive, table, bank)]
+        plan = MaskPlan(leaves[3], masks)
+        scores = emu_score(*leaves[:3], index, plan, interaction=interaction, backend=backend)
+        return [*scores, *torch.autograd.grad(scores, leaves, [grad.to(table.dtype) for grad in grads])]
+
+    errors: dict[str, dict[str, float]] = {}
+    for interaction in (Dot(), L1(), L2(), ComplexModulus(), ModulusPhase()):
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            shapes = ((size, interaction.query_width(width)), (size, width), (nodes, width), (32, width))
+            values = [torch.randn(shape, device=device, generator=generator).to(dtype) for shape in shapes]
+            values[3] = values[3].float().sigmoid().to(dtype)
+            values.append(torch.randint(nodes, (size, num), device=device, generator=generator))
+            values.append(torch.randint(32, (size, num), device=device, generator=generator))
+            values += [torch.randn(size, num, device=device, generator=generator).to(dtype) for _ in range(2)]
+            exact = [value.double() if value.is_floating_point() else value for value in values]
+            pairs = zip(results(values, 'triton', interaction), results(exact, 'torch', interaction))
+            names = ('vanilla', 'mutated', 'query', 'positive', 'table', 'bank')
+            found = {name: float((value.double() - other).detach().norm() / other.detach().norm())
+                     for name, (value, other) in zip(names, pairs)}
+            if not all(map(math.isfinite, found.values())):
+                raise SystemExit(f'gpu_suite: {interaction.name} in {dtype} is not finite: {found}')
+            label = f'{interaction.name}, {str(dtype).removeprefix("torch.")}'
+            errors[label] = found
+            print(f'{label:<26} ' + ' '.join(f'{name} {error:.1e}' for name, error in found.items()), flush=True)
+    return write_result('precision', {'shape': [size, num, nodes, width], 'relative_errors': errors}, seed=0,
+                        folder=folder)
+
+
+def run_speed(model: str, folder: Path, smoke: bool) -> Path:
+    r"""See :mod:`benchmarks.gpu_speed`."""
+    from benchmarks.gpu_speed import Setting, speed
+    from pyg_emu.ops import use_backend
+
+    setting = Setting(model)
+    with use_backend('triton' if smoke else None):
+        return speed(setting.tiny() if smoke else setting, folder)
+
+
+def scaling(folder: Path, smoke: bool) -> Path:
+    r"""The graphed EMU step against each of its sizes, and the exponents of the times' growth."""
+    import numpy as np
+
+    from benchmarks.gpu_speed import Setting, measure, ours
+    from pyg_emu.ops import use_backend
+
+    base = Setting()
+    axes: dict[str, tuple[int, ...]] = {'negatives': (64, 256, 1024, 4096), 'dim': (50, 100, 200, 500, 1000),
+                                        'entities': (10_000, 100_000, 1_000_000, 5_000_000)}
+    if smoke:
+        base, axes = base.tiny(), {'negatives': (1, 4), 'dim': (2, 4), 'entities': (8, 16)}
+    metrics: dict[str, Any] = {'base': asdict(base)}
+    for axis, sizes in axes.items():
+        times = []
+        for size in sizes:
+            setting = replace(base, **{axis: size})
+            make = partial(ours, setting, True, capture=setting.device == 'cuda')
+            with use_backend('triton' if smoke else None):
+                entry = measure(setting, {'ours': make})['ours']
+            if 'error' in entry:
+                raise SystemExit(f'gpu_suite: scaling, {axis}={size}: {entry["error"]}')
+            times.append(entry)
+            print(f'{axis}={size}: {entry["step_ms"]:.4f} ms', flush=True)
+        exponent = np.polyfit(np.log(sizes), np.log([entry['step_ms'] for entry in times]), 1)[0]
+        metrics[axis] = {'sizes': sizes, 'steps': times, 'exponent': float(exponent)}
+    return write_result('scaling', metrics, seed=0, folder=folder)
+
+
+def accuracy(model: str, folder: Path, smoke: bool) -> Path:
+    r"""Trains the packaged recipe, once with the trainer and once, without validation, with graphed steps alone."""
+    from pyg_emu.datasets import load_dataset
+    from pyg_emu.layers import assignment_layer
+    from pyg_emu.recipe import load_recipe
+    from pyg_emu.runs import run_recipe
+
+    settings = []
+    if smoke:
+        settings = ['num_steps=4', 'evaluate_every=2', 'batch_size=8', 'model.hidden_channels=4',
+                    'negatives.num_negatives=3']
+    recipe = load_recipe(f'{model}-fb15k237-emu', [assignment_layer(settings)])
+    with tempfile.TemporaryDirectory() as scratch:
+        data = load_dataset(tiny_dataset(Path(scratch)) if smoke else os.environ['PYG_EMU_DATA'] + '/FB15k-237')
+        runs = Path(scratch) / 'run' if smoke else ROOT / 'runs' / 'gpu' / model
+        outcome = run_recipe(recipe, runs, data=data, device='cpu' if smoke else 'cuda', progress=False)
+    assert outcome.test is not None
+    trained = {'test': outcome.test.to_dict(), 'valid_mrr': outcome.train.best_metric, 'seconds': outcome.train.seconds,
+               'best_step': outcome.train.best_step}
+    print(f'{model}: test MRR {outcome.test["mrr"]:.4f} after {outcome.train.seconds:.1f} s of training', flush=True)
+    graphed = train_graphed(recipe, outcome.data, capture=not smoke)
+    print(f'{model}, graphed: test MRR {graphed["test"]["mrr"]:.4f} after {graphed["seconds"]:.1f} s', flush=True)
+    return write_result(f'accuracy_{model}', {'recipe': recipe.to_dict(), 'trainer': trained, 'graphed': graphed},
+                        seed=recipe.seed, folder=folder)
+
+
+def train_graphed(recipe: Any, data: Any, capture: bool) -> dict[str, Any]:
+    r"""The recipe's steps, captured; the last weights are ranked, as no validation chooses better ones."""
+    import torch
+
+    from pyg_emu import TripletLoader, evaluate
+    from pyg_emu.graphed import GraphedStep
+    from pyg_emu.registry import build
+    from pyg_emu.runs import make_model
+
+    torch.manual_seed(recipe.seed)
+    model = make_model(recipe, data).to(data.device)
+    optimizer = build('optimizer', recipe.optimizer, params=list(model.parameters()))
+    step = GraphedStep(model, build('loss', recipe.loss), optimizer, build('negatives', recipe.negatives),
+                       capture=capture)
+    loader = TripletLoader(data, recipe.batch_size, shuffle=True, corrupt=recipe.corrupt, seed=recipe.seed)
+    start = time.perf_counter()
+    for _, batch in zip(range(recipe.num_steps), loader.batches()):
+        loss = step(batch)
+    final = float(loss)
+    seconds = time.perf_counter() - start
+    model.eval()
+    return {'test': evaluate(model, data, split='test', progress=False).to_dict(), 'seconds': seconds, 'loss': final,
+            'steps': recipe.num_steps}
+
+
+def tiny_dataset(folder: Path) -> Path:
+    r"""A folder of random facts."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    for split, count in (('train', 40), ('valid', 5), ('test', 5)):
+        facts = generator.integers([9, 2, 9], size=(count, 3))
+        (folder / f'{split}.txt').write_text(''.join(f'e{h}\tr{r}\te{t}\n' for h, r, t in facts))
+    return folder
+
+
+PIECES: dict[str, tuple[str, Callable[[Path, bool], Path]]] = {
+    'tests': ('tests', run_tests),
+    'precision': ('precision', precision),
+    **{f'speed-{model}': (f'speed_{model}', partial(run_speed, model)) for model in MODELS},
+    'scaling': ('scaling', scaling),
+    **{f'accuracy-{model}': (f'accuracy_{model}', partial(accuracy, model)) for model in MODELS},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog='gpu_suite', description=__doc__.splitlines()[0])
+    parser.add_argument('pieces', nargs='*', choices=[[], *PIECES], metavar='PIECE', help='what to run')
+    parser.add_argument('--list', action='store_true', help='name all pieces')
+    parser.add_argument('--smoke', action='store_true', help='tiny, on the CPU, with nothing kept')
+    parser.add_argument('--again', action='store_true', help='run what is recorded already')
+    arguments = parser.parse_args()
+    if arguments.list:
+        print(*PIECES, sep='\n')
+        return
+    if arguments.smoke:
+        os.environ['TRITON_INTERPRET'] = '1'
+    elif any(piece.startswith('accuracy') for piece in arguments.pieces) and not os.environ.get('PYG_EMU_DATA'):
+        parser.error('PYG_EMU_DATA: name the folder that holds FB15k-237')
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) if arguments.smoke else Path(os.environ.get('OUT') or RESULTS / 'h200')
+        for piece in arguments.pieces or PIECES:
+            name, function = PIECES[piece]
+            if (folder / f'{name}.json').exists() and not arguments.again:
+                print(f'== {piece}: recorded already; --again runs it once more', flush=True)
+                continue
+            print(f'== {piece}', flush=True)
+            start = time.perf_counter()
+            function(folder, arguments.smoke)
+            print(f'== {piece}: {time.perf_counter() - start:.1f} s', flush=True)
+
+
+if __name__ == '__main__':
+    main()
