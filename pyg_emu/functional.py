@@ -56,6 +56,26 @@ def smoothed_cross_entropy(
     return _SoftLabelCrossEntropy.apply(positive, negative, 1.0 - label_smoothing + share, share, mask).mean()
 
 
+def softmax_entropy(positive: Tensor, negative: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+    r"""The entropy of :math:`\mathbf{p} = \mathrm{softmax}([s^+, s^-_1, \ldots, s^-_N])`, averaged over the batch:
+    :math:`-\sum_k p_k \log p_k`. Subtracted from a loss, it is the confidence penalty of the `"Regularizing Neural
+    Networks by Penalizing Confident Output Distributions" <https://arxiv.org/abs/1701.06548>`_ paper (section 3).
+
+    Args:
+        positive (torch.Tensor): Scores of the positives. shape: :obj:`(B,)`.
+        negative (torch.Tensor): Scores of the negatives. shape: :obj:`(B, N)`.
+        mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N)`. (default: :obj:`None`, all
+            count)
+
+    :rtype: :class:`torch.Tensor`, a scalar.
+    """
+    if mask is not None:
+        # Finite, as zero times infinity is not: what does not count has probability zero and adds nothing.
+        negative = negative.masked_fill(~mask, torch.finfo(negative.dtype).min / 2)
+    logs = torch.cat([positive.unsqueeze(1), negative], dim=1).log_softmax(1)
+    return -(logs.exp() * logs).sum(1).mean()
+
+
 def uls_binary_cross_entropy(
     positive: Tensor,
     negative: Tensor,

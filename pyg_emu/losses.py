@@ -12,7 +12,13 @@ from torch import Tensor
 from pyg_emu.adapters import as_scorer
 from pyg_emu.contract import Scorer
 from pyg_emu.errors import ArgumentError
-from pyg_emu.functional import margin_ranking, smoothed_cross_entropy, uls_binary_cross_entropy, uls_cross_entropy
+from pyg_emu.functional import (
+    margin_ranking,
+    smoothed_cross_entropy,
+    softmax_entropy,
+    uls_binary_cross_entropy,
+    uls_cross_entropy,
+)
 from pyg_emu.ops import emu_score
 
 #: A penalty on a model, such as :class:`~pyg_emu.regularizers.LpRegularizer`.
@@ -188,15 +194,20 @@ class CrossEntropyLoss(LinkPredictionLoss):
     Args:
         regularizer (callable, optional): See :class:`LinkPredictionLoss`. (default: :obj:`None`)
         label_smoothing (float, optional): Ordinary label smoothing, equation 20. (default: :obj:`0.0`)
+        confidence_penalty (float, optional): Weight of :func:`softmax_entropy`, which is subtracted. Like label
+            smoothing it holds confident scores back, and so is a fair rival of :class:`EMULoss`.
+            (default: :obj:`0.0`)
         mutate (bool, optional): See :class:`LinkPredictionLoss`. (default: :obj:`False`)
 
     Raises:
-        ArgumentError: If :obj:`label_smoothing` is not in :obj:`[0, 1]`.
+        ArgumentError: If :obj:`label_smoothing` is not in :obj:`[0, 1]`, or :obj:`confidence_penalty` is negative,
+            infinite or NaN.
     """
     def __init__(
         self,
         regularizer: Optional[Regularizer] = None,
         label_smoothing: float = 0.0,
+        confidence_penalty: float = 0.0,
         *,
         mutate: bool = False,
     ) -> None:
@@ -204,9 +215,13 @@ class CrossEntropyLoss(LinkPredictionLoss):
         if not 0.0 <= label_smoothing <= 1.0:
             raise ArgumentError(f'label_smoothing: expected a number in [0, 1], got {label_smoothing}')
         self.label_smoothing = label_smoothing
+        self.confidence_penalty = _non_negative('confidence_penalty', confidence_penalty)
 
     def loss(self, scored: ScoredBatch) -> Tensor:
-        return smoothed_cross_entropy(scored.positive, scored.hardest, self.label_smoothing, scored.mask)
+        loss = smoothed_cross_entropy(scored.positive, scored.hardest, self.label_smoothing, scored.mask)
+        if self.confidence_penalty > 0:
+            loss = loss - self.confidence_penalty * softmax_entropy(scored.positive, scored.hardest, scored.mask)
+        return loss
 
 
 class BCELoss(LinkPredictionLoss):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any, Optional
 
 import pytest
@@ -9,7 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyg_emu.functional import margin_ranking, smoothed_cross_entropy, uls_binary_cross_entropy, uls_cross_entropy
+from pyg_emu.functional import (
+    margin_ranking,
+    smoothed_cross_entropy,
+    softmax_entropy,
+    uls_binary_cross_entropy,
+    uls_cross_entropy,
+)
 
 betas = st.sampled_from([0.0, 0.12, 0.53, 2.0])
 
@@ -160,3 +167,25 @@ def test_masked_slots_have_no_say(loss: Any, junk: float) -> None:
     for left, right in zip(torch.autograd.grad(actual, [positive, dirty]), gradients):
         assert torch.equal(left, right)
     assert (gradients[1][~mask] == 0).all()
+
+
+@given(batch=st.integers(1, 4), count=st.integers(1, 6), masked=st.booleans(), seed=st.integers(0, 999))
+def test_softmax_entropy(batch: int, count: int, masked: bool, seed: int) -> None:
+    positive, negative, *mask = scores(batch, count, seed, masked)
+    rows = []
+    for row in range(batch):
+        kept = negative[row][mask[0][row]] if masked else negative[row]
+        rows.append(torch.distributions.Categorical(logits=torch.cat([positive[row:row + 1], kept])).entropy())
+    agree(softmax_entropy(positive, negative, *mask), torch.stack(rows).mean(), positive, negative)
+
+
+def test_softmax_entropy_of_extreme_scores() -> None:
+    positive = torch.tensor([0.0, 1e4, 3.0, 0.0], requires_grad=True)
+    negative = torch.tensor([[0.0, 0.0, 0.0], [-1e4, -1e4, 0.0], [1.0, 2.0, 3.0], [0.0, 5.0, 0.0]], requires_grad=True)
+    mask = torch.tensor([[True] * 3, [True] * 3, [False] * 3, [True, False, False]])
+    # Even over 4; certain; alone; even over 2.
+    entropy = softmax_entropy(positive, negative, mask)
+    assert entropy.item() == pytest.approx(3 / 4 * math.log(2.0))
+    entropy.backward()
+    assert positive.grad is not None and negative.grad is not None
+    assert bool(positive.grad.isfinite().all()) and bool((negative.grad[~mask] == 0).all())

@@ -288,3 +288,21 @@ def test_refuses_batches_without_negatives() -> None:
 
 def test_repr() -> None:
     assert str(EMULoss()) == 'EMULoss(alpha=0.11, beta=0.53, divide_by_negatives=True)'
+
+
+def test_confidence_penalty() -> None:
+    model, batch = three_entities()
+    # e0 r = (2, 2) meets (1, 1), the positive, and (1, 2) and (1/2, -1).
+    scores = torch.tensor([[4.0, 6.0, -1.0]], dtype=torch.double)
+    entropy = torch.distributions.Categorical(logits=scores).entropy()
+    plain, penalised = CrossEntropyLoss()(model, batch), CrossEntropyLoss(confidence_penalty=0.3)(model, batch)
+    torch.testing.assert_close(plain, F.cross_entropy(scores, torch.tensor([0])))
+    torch.testing.assert_close(penalised, plain - 0.3 * entropy.squeeze())
+    mutated = CrossEntropyLoss(confidence_penalty=0.3, mutate=True)(model, batch)
+    assert not torch.allclose(mutated, penalised)
+
+
+@pytest.mark.parametrize('value', [-0.1, float('nan'), float('inf')])
+def test_confidence_penalty_out_of_range(value: float) -> None:
+    with pytest.raises(ArgumentError, match='confidence_penalty: expected a finite number >= 0'):
+        CrossEntropyLoss(confidence_penalty=value)
