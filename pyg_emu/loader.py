@@ -30,9 +30,9 @@ class TripletLoader:
         corrupt (str): Which end is to be predicted: :obj:`"alternate"` (the tails of one batch, the heads of the next),
             :obj:`"both"` (within a batch, every second row), :obj:`"tail"`, :obj:`"head"`, or :obj:`"bernoulli"`: the
             head of each triple with probability :math:`\mathrm{tph} / (\mathrm{tph} + \mathrm{hpt})`, its relation's
-            mean numbers of tails per head and of heads per tail in the training facts, as in `"Knowledge Graph Embedding by
-            Translating on Hyperplanes" <https://ojs.aaai.org/index.php/AAAI/article/view/8870>`_; one half for a
-            relation without training facts. It works with any sampler. (default: :obj:`"alternate"`)
+            mean numbers of tails per head and of heads per tail in the training facts, as in the `"TransH"
+            <https://ojs.aaai.org/index.php/AAAI/article/view/8870>`_ paper; one half for a relation without training
+            facts. It works with any sampler. (default: :obj:`"alternate"`)
         split (str): Whose facts: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`. (default:
             :obj:`"train"`)
         drop_last (bool): Whether to leave out the last batch where it is smaller. (default: :obj:`False`)
