@@ -86,9 +86,9 @@ class SANSSampler(FilteredSampler):
     def _prepare(self, batch: Any) -> _State:
         train = self._facts(batch, 'train', 'SANSSampler needs batch.source, the KGData whose neighbourhoods it draws '
                                             'from')
-        known = self._known_facts(batch) if self.filtered else train
-        # An index is made anew whenever its facts change or move, so it tells whether the state is still good.
-        if self._state is None or self._state.train is not train or self._state.known is not known:
+        # All indices are made anew whenever any facts change or move, so one tells whether the state is still good.
+        if self._state is None or self._state.train is not train:
+            known = self._known_facts(batch) if self.filtered else train
             near = self._search(batch.source.facts('train'), train.num_nodes)
             self._state = _State(train, known, near, _Places(known, near))
         return self._state

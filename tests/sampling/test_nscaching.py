@@ -203,9 +203,10 @@ def test_state_travels_without_code() -> None:
     other.load_state_dict(torch.load(file, weights_only=True))
     assert other.state_dict()['caches'].equal(sampler.state_dict()['caches'])  # before the graph is seen
     assert other.cached(batch).equal(sampler.cached(batch))
+    other.load_state_dict(sampler.state_dict())
     before = sampler.cached(batch)
-    other.update(batch, ByNumber())
-    assert sampler.cached(batch).equal(before)
+    other.update(batch, DistMult(NUM_NODES, 3, 4))
+    assert sampler.cached(batch).equal(before) and not other.cached(batch).equal(before)
 
 
 def test_state_of_something_else() -> None:

@@ -81,6 +81,16 @@ def test_neighborhoods_are_those_of_the_training_facts() -> None:
     assert drawn(SANSSampler(2, 'khop'), batch) == [{3}]
 
 
+def test_known_facts_far_away_take_nothing_from_the_neighborhood() -> None:
+    batch = make_batch([(0, 0, 1)])
+    assert batch.source is not None
+    batch.source.test_edge_index, batch.source.test_edge_type = torch.tensor([[0, 0], [5, 0]]), torch.tensor([0, 0])
+    assert drawn(SANSSampler(2, 'khop', split='all'), batch) == [{3}]
+    # A walk need not meet all of the neighbours that are known.
+    for seed in range(5):
+        assert drawn(SANSSampler(2, 'walk', walks=2, seed=seed), batch)[0].isdisjoint({1, 2})
+
+
 def test_search_happens_once_and_again_when_facts_change(monkeypatch: pytest.MonkeyPatch) -> None:
     sampler, searches = SANSSampler(2, 'khop'), []
     search = sampler._search
