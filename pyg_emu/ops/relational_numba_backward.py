@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit, prange
 
 from pyg_emu.ops.numba_runtime import jit
-from pyg_emu.ops.relational_numba_kernels import MESSAGES, OPTIONS
+from pyg_emu.ops.relational_numba_kernels import CHUNK, MESSAGES, OPTIONS, is_run
 
 _ADD, _ROTATE = 1, 2
 
@@ -31,17 +31,27 @@ def pna_slopes(grad, out, count, column, width, floor, slopes):
         b, piece = task // pieces, task % pieces
         for v in range(num_nodes * piece // pieces, num_nodes * (piece + 1) // pieces):
             share = slopes.dtype.type(1) / slopes.dtype.type(max(count[v], 1))
-            for k in range(lanes):
-                place = column[b * lanes + k]
-                constant = slopes.dtype.type(0)
-                linear = slopes.dtype.type(0)
-                if place >= 0:
-                    std = out[v, place + 3 * width]
-                    if not std <= floor:
-                        linear = grad[v, place + 3 * width] / std * share
-                    constant = grad[v, place] * share - linear * out[v, place]
-                slopes[b, v, 0, k] = constant
-                slopes[b, v, 1, k] = linear
+            for c in range(0, lanes, CHUNK):
+                place = column[b * lanes + c]
+                if is_run(column, b * lanes + c):
+                    for k in range(CHUNK):
+                        std = out[v, place + 3 * width + k]
+                        linear = grad[v, place + 3 * width + k] / std * share
+                        linear = slopes.dtype.type(0) if std <= floor else linear
+                        slopes[b, v, 0, c + k] = grad[v, place + k] * share - linear * out[v, place + k]
+                        slopes[b, v, 1, c + k] = linear
+                else:
+                    for k in range(c, c + CHUNK):
+                        place = column[b * lanes + k]
+                        constant = slopes.dtype.type(0)
+                        linear = slopes.dtype.type(0)
+                        if place >= 0:
+                            std = out[v, place + 3 * width]
+                            if not std <= floor:
+                                linear = grad[v, place + 3 * width] / std * share
+                            constant = grad[v, place] * share - linear * out[v, place]
+                        slopes[b, v, 0, k] = constant
+                        slopes[b, v, 1, k] = linear
 
 
 @njit(inline='always', **OPTIONS)
@@ -146,25 +156,41 @@ def spread_kernel(message: str, linear: bool, lanes: int) -> Callable[..., None]
     return spread
 
 
-@jit(parallel=True, **OPTIONS)
-def extremum(message, arg, which, source, rel_type, weight, x, r, grad, column, offset, grad_x, grad_r):
-    r"""Sends the gradient of an extremum to the features and the relation of the edge it came from.
+@functools.cache
+def extremum_kernel(message: str, lanes: int) -> Callable[..., None]:
+    r"""Compiles what sends the gradients of extrema to the features and the relations of the edges they came from.
 
-    Any edge may be the one, so a block is one thread's alone.
+    Any edge may be the one, so a block is one thread's alone. :obj:`high` and :obj:`low` are the offsets of the extrema
+    in a row of :obj:`grad`, negative where there is none.
     """
-    num_blocks, num_nodes, lanes = x.shape
-    half = lanes // 2
-    for b in prange(num_blocks):
-        w = x.dtype.type(1)
-        block, table, block_grad, table_grad = x[b], r[b], grad_x[b], grad_r[b, 0]
-        for v in range(num_nodes):
-            for k in range(lanes):
-                p, place = arg[b, v, which, k], column[b * lanes + k]
-                if p >= 0 and place >= 0:
-                    u, q = source[p], rel_type[p]
-                    if weight.shape[0] > 0:
-                        w = weight[p]
-                    _pass_back(w, grad[v, place + offset], k, u, q, block, table, message, half, block_grad, table_grad)
+    kind, half = MESSAGES[message], lanes // 2
+
+    @jit(parallel=True, **OPTIONS)
+    def extrema(arg, source, rel_type, weight, x, r, grad, column, high, low, grad_x, grad_r):
+        num_blocks, num_nodes = x.shape[0], x.shape[1]
+        for b in prange(num_blocks):
+            w = x.dtype.type(1)
+            block, table, block_grad, table_grad = x[b], r[b], grad_x[b], grad_r[b, 0]
+            for v in range(num_nodes):
+                for k in range(lanes):
+                    place = column[b * lanes + k]
+                    if place >= 0:
+                        p = arg[b, v, 0, k]
+                        if high >= 0 and p >= 0:
+                            u, q = np.uint64(source[p]), np.uint64(rel_type[p])
+                            if weight.shape[0] > 0:
+                                w = weight[p]
+                            g = grad[v, place + high]
+                            _pass_back(w, g, k, u, q, block, table, kind, half, block_grad, table_grad)
+                        p = arg[b, v, 1, k]
+                        if low >= 0 and p >= 0:
+                            u, q = np.uint64(source[p]), np.uint64(rel_type[p])
+                            if weight.shape[0] > 0:
+                                w = weight[p]
+                            g = grad[v, place + low]
+                            _pass_back(w, g, k, u, q, block, table, kind, half, block_grad, table_grad)
+
+    return extrema
 
 
 @jit(parallel=True, **OPTIONS)

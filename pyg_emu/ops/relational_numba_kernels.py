@@ -15,9 +15,28 @@ import functools
 from typing import Any, Callable
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, prange
+from numba.extending import intrinsic
 
 from pyg_emu.ops.numba_runtime import FASTMATH, jit
+
+
+def _instruction(name: str) -> Any:
+    r"""A function of two floating-point numbers that LLVM has and Numba does not."""
+    def declare(typing_context, one, other):
+        def generate(context, builder, signature, arguments):
+            kind = arguments[0].type
+            function = builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind, kind]))
+            return builder.call(function, arguments, fastmath=('nsz', ))
+
+        return one(one, one), generate
+
+    return intrinsic(declare)
+
+
+#: The larger and the smaller of two numbers, or NaN if either is.
+maximum, minimum = _instruction('llvm.maximum'), _instruction('llvm.minimum')
 
 #: Options of every kernel.
 OPTIONS: dict[str, Any] = {'fastmath': FASTMATH, 'error_model': 'numpy', 'nogil': True}
@@ -32,6 +51,9 @@ _ONLY_SUM, _EXTREMA, _ALL, _POSITIONS = 0, 1, 2, 3
 AGGREGATES = {'sum': 0, 'mean': 1, 'max': 2, 'min': 3, 'pna': 4}
 _MEAN, _MAX, _MIN, _PNA = 1, 2, 3, 4
 
+#: Lanes that are moved together where their features lie side by side: a register of float32.
+CHUNK = 16
+
 # Rows of an accumulator.
 _SUM, _SQUARE, _HIGH, _LOW = 0, 1, 2, 3
 
@@ -39,12 +61,10 @@ _SUM, _SQUARE, _HIGH, _LOW = 0, 1, 2, 3
 _DENSE = 1
 
 
-@jit(**OPTIONS)
-def _is_run(column, b, lanes):
-    r"""Whether the lanes of a block lie side by side. Columns ascend in either half of a block, padding apart."""
-    start = b * lanes
-    middle, end = start + lanes // 2, start + lanes - 1
-    return column[end] == column[start] + lanes - 1 and column[middle] == column[middle - 1] + 1
+@njit(inline='always', **OPTIONS)
+def is_run(column, first):
+    r"""Whether a chunk of lanes lies side by side. Within a chunk columns ascend, padding apart."""
+    return column[first] >= 0 and column[first + CHUNK - 1] == column[first] + CHUNK - 1
 
 
 @jit(parallel=True, **OPTIONS)
@@ -54,15 +74,16 @@ def pack(x, column, out):
     pieces = 8
     for task in prange(num_blocks * pieces):
         b, piece = task // pieces, task % pieces
-        first, run = column[b * lanes], _is_run(column, b, lanes)
         for i in range(num_rows * piece // pieces, num_rows * (piece + 1) // pieces):
-            if run:
-                for k in range(lanes):
-                    out[b, i, k] = x[i, first + k]
-            else:
-                for k in range(lanes):
-                    place = column[b * lanes + k]
-                    out[b, i, k] = x[i, place] if place >= 0 else 0
+            for c in range(0, lanes, CHUNK):
+                place = column[b * lanes + c]
+                if is_run(column, b * lanes + c):
+                    for k in range(CHUNK):
+                        out[b, i, c + k] = x[i, place + k]
+                else:
+                    for k in range(CHUNK):
+                        place = column[b * lanes + c + k]
+                        out[b, i, c + k] = x[i, place] if place >= 0 else 0
 
 
 @jit(parallel=True, **OPTIONS)
@@ -72,7 +93,6 @@ def unpack(blocks, column, out):
     pieces = 8
     for task in prange(num_blocks * pieces):
         b, piece = task // pieces, task % pieces
-        first, run = column[b * lanes], _is_run(column, b, lanes)
         total = np.empty(lanes, blocks.dtype)
         for i in range(num_rows * piece // pieces, num_rows * (piece + 1) // pieces):
             for k in range(lanes):
@@ -80,14 +100,21 @@ def unpack(blocks, column, out):
             for part in range(1, num_parts):
                 for k in range(lanes):
                     total[k] += blocks[b, part, i, k]
-            if run:
-                for k in range(lanes):
-                    out[i, first + k] = total[k]
-            else:
-                for k in range(lanes):
-                    place = column[b * lanes + k]
-                    if place >= 0:
-                        out[i, place] = total[k]
+            _write(i, b, total, column, 0, lanes, out)
+
+
+@jit(**OPTIONS)
+def _write(v, b, value, column, offset, lanes, out):
+    for c in range(0, lanes, CHUNK):
+        place = column[b * lanes + c] + offset
+        if is_run(column, b * lanes + c):
+            for k in range(CHUNK):
+                out[v, place + k] = value[c + k]
+        else:
+            for k in range(c, c + CHUNK):
+                place = column[b * lanes + k]
+                if place >= 0:
+                    out[v, place + offset] = value[k]
 
 
 @jit(**OPTIONS)
@@ -112,14 +139,15 @@ def _take(m, k, position, statistic, acc, arg):
     if statistic == _ALL:
         acc[_SQUARE, k] += m * m
     if statistic != _ONLY_SUM:
-        # The first of equals stays; a NaN comes in and stays.
+        # Not 'm if m > high else high': a conditional store to memory that the next edge reads stalls it for many
+        # cycles.
         high, low = acc[_HIGH, k], acc[_LOW, k]
-        up, down = (m > high) | (m != m), (m < low) | (m != m)
-        acc[_HIGH, k] = m if up else high
-        acc[_LOW, k] = m if down else low
+        acc[_HIGH, k] = maximum(m, high)
+        acc[_LOW, k] = minimum(m, low)
         if statistic == _POSITIONS:
-            arg[0, k] = position if up else arg[0, k]
-            arg[1, k] = position if down else arg[1, k]
+            # The first of equals stays, and positions ascend.
+            arg[0, k] = max(arg[0, k], position if m > high else np.int32(-1))
+            arg[1, k] = max(arg[1, k], position if m < low else np.int32(-1))
 
 
 @njit(inline='always', **OPTIONS)
@@ -162,19 +190,6 @@ def _merge(other, other_arg, lanes, acc, arg):
         if other[_LOW, k] < acc[_LOW, k] or other[_LOW, k] != other[_LOW, k]:
             acc[_LOW, k] = other[_LOW, k]
             arg[1, k] = other_arg[1, k]
-
-
-@jit(**OPTIONS)
-def _write(v, b, value, column, offset, lanes, out):
-    first = column[b * lanes]
-    if _is_run(column, b, lanes):
-        for k in range(lanes):
-            out[v, first + offset + k] = value[k]
-    else:
-        for k in range(lanes):
-            place = column[b * lanes + k]
-            if place >= 0:
-                out[v, place + offset] = value[k]
 
 
 @jit(**OPTIONS)
