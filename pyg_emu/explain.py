@@ -137,7 +137,7 @@ def _edge_gradients(model: Any, graph: Any, ends: list[int], rel_type: int, star
     finally:
         for module, training in modes:
             module.training = training
-    return float(score), torch.stack(gradients), mask
+    return float(score.detach()), torch.stack(gradients), mask
 
 
 class _State(NamedTuple):
