@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.adapters import as_scorer
+from pyg_emu.arguments import is_number, non_negative, share
 from pyg_emu.contract import Scorer
 from pyg_emu.errors import ArgumentError
 from pyg_emu.functional import (
@@ -63,6 +64,9 @@ class LinkPredictionLoss(torch.nn.Module):
 
     def __init__(self, *, mutate: bool = False, regularizer: Optional[Regularizer] = None) -> None:
         super().__init__()
+        if regularizer is not None and not callable(regularizer):
+            raise ArgumentError('regularizer: expected a function of a scorer and a batch, such as '
+                                f'L3Regularizer(1e-5), got {regularizer!r}')
         self.mutate = mutate
         self.regularizer = regularizer
 
@@ -132,8 +136,8 @@ class EMULoss(LinkPredictionLoss):
         regularizer: Optional[Regularizer] = None,
     ) -> None:
         super().__init__(mutate=True, regularizer=regularizer)
-        self.alpha = _non_negative('alpha', alpha)
-        self.beta = _non_negative('beta', beta)
+        self.alpha = non_negative('alpha', alpha)
+        self.beta = non_negative('beta', beta)
         self.divide_by_negatives = divide_by_negatives
         self.needs_vanilla = alpha > 0
 
@@ -171,8 +175,8 @@ class EMUBCELoss(LinkPredictionLoss):
         regularizer: Optional[Regularizer] = None,
     ) -> None:
         super().__init__(mutate=True, regularizer=regularizer)
-        self.alpha = _non_negative('alpha', alpha)
-        self.beta = _non_negative('beta', beta)
+        self.alpha = non_negative('alpha', alpha)
+        self.beta = non_negative('beta', beta)
         self.adversarial_temperature = _temperature(adversarial_temperature)
         self.needs_vanilla = alpha > 0
 
@@ -212,10 +216,8 @@ class CrossEntropyLoss(LinkPredictionLoss):
         mutate: bool = False,
     ) -> None:
         super().__init__(mutate=mutate, regularizer=regularizer)
-        if not 0.0 <= label_smoothing <= 1.0:
-            raise ArgumentError(f'label_smoothing: expected a number in [0, 1], got {label_smoothing}')
-        self.label_smoothing = label_smoothing
-        self.confidence_penalty = _non_negative('confidence_penalty', confidence_penalty)
+        self.label_smoothing = share('label_smoothing', label_smoothing)
+        self.confidence_penalty = non_negative('confidence_penalty', confidence_penalty)
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         loss = smoothed_cross_entropy(scored.positive, scored.hardest, self.label_smoothing, scored.mask)
@@ -274,7 +276,7 @@ class SelfAdversarialLoss(LinkPredictionLoss):
         mutate: bool = False,
     ) -> None:
         super().__init__(mutate=mutate, regularizer=regularizer)
-        self.temperature = _non_negative('temperature', temperature)
+        self.temperature = non_negative('temperature', temperature)
         self.margin = margin
 
     def loss(self, scored: ScoredBatch) -> Tensor:
@@ -303,22 +305,16 @@ class MarginLoss(LinkPredictionLoss):
         mutate: bool = False,
     ) -> None:
         super().__init__(mutate=mutate, regularizer=regularizer)
-        self.margin = _non_negative('margin', margin)
+        self.margin = non_negative('margin', margin)
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         return margin_ranking(scored.positive, scored.hardest, self.margin, scored.mask)
 
 
-def _non_negative(name: str, value: float) -> float:
-    if not 0.0 <= value < float('inf'):
-        raise ArgumentError(f'{name}: expected a finite number >= 0, got {value}')
-    return value
-
-
-def _temperature(value: Optional[float]) -> Optional[float]:
-    if value is not None and not 0.0 < value < float('inf'):
+def _temperature(value: Any) -> Optional[float]:
+    if value is not None and (not is_number(value) or not 0.0 < value < float('inf')):
         raise ArgumentError('adversarial_temperature: expected a positive number, or None for equal weights, '
-                            f'got {value}')
+                            f'got {value!r}')
     return value
 
 

@@ -6,6 +6,7 @@ from typing import Any, Optional, cast
 import torch
 from torch import Tensor
 
+from pyg_emu.arguments import non_negative
 from pyg_emu.contract import Scorer
 from pyg_emu.errors import ArgumentError
 
@@ -28,12 +29,10 @@ class LpRegularizer(torch.nn.Module):
     """
     def __init__(self, p: float, weight: float) -> None:
         super().__init__()
-        if not 1.0 <= p < float('inf'):
+        if non_negative('p', p) < 1.0:
             raise ArgumentError(f'p: expected a number >= 1, got {p}')
-        if not 0.0 <= weight < float('inf'):
-            raise ArgumentError(f'weight: expected a number >= 0, got {weight}')
         self.p = p
-        self.weight = weight
+        self.weight = non_negative('weight', weight)
 
     def forward(self, scorer: Scorer, batch: Optional[Any] = None) -> Tensor:
         r"""The penalty.
@@ -86,9 +85,7 @@ class N3Regularizer(torch.nn.Module):
     """
     def __init__(self, weight: float) -> None:
         super().__init__()
-        if not 0.0 <= weight < float('inf'):
-            raise ArgumentError(f'weight: expected a number >= 0, got {weight}')
-        self.weight = weight
+        self.weight = non_negative('weight', weight)
 
     def forward(self, scorer: Any, batch: Any) -> Tensor:
         r"""The penalty.

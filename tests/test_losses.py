@@ -259,15 +259,20 @@ def test_mixup_takes_the_place_of_masks() -> None:
 # Bad input ###################################################################
 
 
-@pytest.mark.parametrize('value', [-0.1, float('nan'), float('inf')])
+@pytest.mark.parametrize('value', [-0.1, float('nan'), float('inf'), 'x'])
 @pytest.mark.parametrize('cls, name', [(EMULoss, 'alpha'), (EMULoss, 'beta'), (EMUBCELoss, 'alpha'),
                                        (EMUBCELoss, 'beta'), (EMUBCELoss, 'adversarial_temperature'),
                                        (BCELoss, 'adversarial_temperature'),
                                        (SelfAdversarialLoss, 'temperature'), (MarginLoss, 'margin'),
                                        (CrossEntropyLoss, 'label_smoothing')])
-def test_refuses_arguments(cls: Any, name: str, value: float) -> None:
-    with pytest.raises(ArgumentError, match=f'^{name}: .*got {value}'):
+def test_refuses_arguments(cls: Any, name: str, value: Any) -> None:
+    with pytest.raises(ArgumentError, match=f'^{name}: .*got {value!r}'):
         cls(**{name: value})
+
+
+def test_refuses_a_regularizer_that_is_none() -> None:
+    with pytest.raises(ArgumentError, match='^regularizer: expected a function .*, got 1e-05'):
+        EMULoss(regularizer=1e-5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize('nodes, relations, message', [

@@ -111,7 +111,7 @@ def test_bad_sections(kind: str, value: Any, message: str) -> None:
 @pytest.mark.parametrize('kind, value, message', [
     ('negatives', {'mutation_rate': 1.5}, r'negatives: .*\[0, 1\].* got 1\.5'),
     ('negatives', {'mutation_rate': float('nan')}, r'negatives: .*\[0, 1\].* got nan'),
-    ('negatives', {'num_negatives': 0}, 'negatives: num_negatives: expected at least 1, got 0'),
+    ('negatives', {'num_negatives': 0}, 'negatives: num_negatives: expected an integer of at least 1, got 0'),
     ('negatives', {'mask': 'bernuli'}, "negatives: mask: expected one of 'bernoulli'"),
     ('loss', {'alpha': -1.0}, 'loss: alpha: .* got -1'),
     ('loss', {'beta': float('nan')}, 'loss: beta: .* got nan'),

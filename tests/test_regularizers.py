@@ -53,10 +53,10 @@ def test_gradcheck(p: float) -> None:
 
 
 def test_refuses() -> None:
-    for p in (0.5, float('nan'), float('inf')):
+    for p in (0.5, float('nan'), float('inf'), 'x'):
         with pytest.raises(ArgumentError, match='p: '):
             LpRegularizer(p, 0.1)
-    for weight in (-1.0, float('nan')):
+    for weight in (-1.0, float('nan'), 'x'):
         with pytest.raises(ArgumentError, match='weight: '):
             L3Regularizer(weight)
     assert str(L3Regularizer(1e-5)) == 'L3Regularizer(weight=1e-05)'

@@ -9,8 +9,8 @@ from torch.nn import Embedding
 from torch.nn import functional as F
 from torch_geometric.nn.kge import KGEModel
 
+from pyg_emu.arguments import non_negative, positive_integer
 from pyg_emu.contract import ScorerMixin, Side
-from pyg_emu.errors import ArgumentError
 
 
 class KGEScorer(ScorerMixin, KGEModel):
@@ -36,7 +36,7 @@ class KGEScorer(ScorerMixin, KGEModel):
             (default: :obj:`False`)
 
     Raises:
-        ArgumentError: If a size is not positive or :obj:`margin` is negative.
+        ArgumentError: If a size is no positive integer or :obj:`margin` is negative, infinite or NaN.
     """
     def __init__(
         self,
@@ -51,10 +51,8 @@ class KGEScorer(ScorerMixin, KGEModel):
     ) -> None:
         sizes = {'num_nodes': num_nodes, 'num_relations': num_relations, 'hidden_channels': hidden_channels}
         for name, value in sizes.items():
-            if value < 1:
-                raise ArgumentError(f'{name}: expected at least 1, got {value}')
-        if not margin >= 0:
-            raise ArgumentError(f'margin: expected a number >= 0, got {margin}')
+            positive_integer(name, value)
+        non_negative('margin', margin)
         # The tables that KGEModel makes have the wrong width for complex models and are drawn from a normal
         # distribution; on the meta device they cost neither memory nor random numbers.
         with torch.device('meta'):

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from pyg_emu.arguments import positive_integer
 from pyg_emu.interaction import Dot
 from pyg_emu.models.base import KGEScorer
 from pyg_emu.models.complex_rows import conjugate, multiply
@@ -43,7 +44,7 @@ class ComplEx(KGEScorer):
         margin: float = 24.0,
         sparse: bool = False,
     ) -> None:
-        width = 2 * hidden_channels
+        width = 2 * positive_integer('hidden_channels', hidden_channels)
         super().__init__(num_nodes, num_relations, hidden_channels, node_width=width, rel_width=width, margin=margin,
                          sparse=sparse)
         self.interaction = Dot()

@@ -7,7 +7,7 @@ from typing import Literal, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.errors import ArgumentError
+from pyg_emu.arguments import non_negative, positive_integer
 from pyg_emu.interaction import ModulusPhase
 from pyg_emu.models.base import KGEScorer
 
@@ -59,8 +59,8 @@ class HAKE(KGEScorer):
         sparse: bool = False,
     ) -> None:
         for name, weight in (('modulus_weight', modulus_weight), ('phase_weight', phase_weight)):
-            if not 0.0 <= weight < float('inf'):
-                raise ArgumentError(f'{name}: expected a finite number >= 0, got {weight}')
+            non_negative(name, weight)
+        positive_integer('hidden_channels', hidden_channels)
         super().__init__(num_nodes, num_relations, hidden_channels, node_width=2 * hidden_channels,
                          rel_width=3 * hidden_channels, margin=margin, sparse=sparse)
         self.modulus_weight = modulus_weight

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from pyg_emu.arguments import positive_integer
 from pyg_emu.contract import Side
 from pyg_emu.interaction import ComplexModulus
 from pyg_emu.models.base import KGEScorer
@@ -45,8 +46,8 @@ class RotatE(KGEScorer):
         margin: float = 24.0,
         sparse: bool = False,
     ) -> None:
-        super().__init__(num_nodes, num_relations, hidden_channels, node_width=2 * hidden_channels, margin=margin,
-                         sparse=sparse)
+        width = 2 * positive_integer('hidden_channels', hidden_channels)
+        super().__init__(num_nodes, num_relations, hidden_channels, node_width=width, margin=margin, sparse=sparse)
         self.interaction = ComplexModulus()
         self.offset = self.margin
 

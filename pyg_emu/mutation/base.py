@@ -2,11 +2,12 @@ r"""What a mutation is, and how its rate is given."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Optional, Protocol, Union, runtime_checkable
+from typing import Any, Callable, Optional, Protocol, Union, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from pyg_emu.arguments import is_number
 from pyg_emu.errors import ArgumentError
 from pyg_emu.ops.plan import Plan
 
@@ -68,9 +69,9 @@ class LinearSchedule:
         return (1.0 - done) * self.start + done * self.end
 
 
-def check_rate(rate: float, name: str = 'rate') -> float:
+def check_rate(rate: Any, name: str = 'rate') -> float:
     r"""Returns :obj:`rate`, or raises :class:`~pyg_emu.errors.ArgumentError` if it is not a number in :obj:`[0, 1]`."""
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0.0 <= rate <= 1.0:
+    if not is_number(rate) or not 0.0 <= rate <= 1.0:
         raise ArgumentError(f'{name}: expected the share of components taken from the positive, a number in [0, 1], '
                             f'got {rate!r}')
     return float(rate)

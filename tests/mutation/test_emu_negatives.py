@@ -115,9 +115,13 @@ def test_plain_data_follows_the_global_seed() -> None:
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ({'num_negatives': 0}, 'num_negatives: expected at least 1, got 0'),
-    ({'mutation_rate': 1.2}, 'rate: .*got 1.2'),
-    ({'mutation_rate': float('nan')}, 'rate: .*got nan'),
+    ({'num_negatives': 0}, 'num_negatives: expected an integer of at least 1, got 0'),
+    ({'num_negatives': 1.5}, 'num_negatives: .*got 1.5'),
+    ({'num_negatives': '4'}, "num_negatives: .*got '4'"),
+    ({'mutation_rate': 1.2}, '^mutation_rate: .*got 1.2'),
+    ({'mutation_rate': float('nan')}, '^mutation_rate: .*got nan'),
+    ({'sampler': UniformSampler}, '^sampler: expected an object .*, got <class'),
+    ({'sampler': 5}, '^sampler: .*got 5'),
     ({'mask': 'random'}, "mask: expected one of 'bernoulli', 'exact', 'block', 'importance', got 'random'"),
     ({'mask': 'importance', 'shared': False}, 'shared'),
     ({'mutation': 0.3}, 'mutation: .*got 0.3'),
