@@ -20,10 +20,14 @@ _MAX_SUGGESTION_LABELS = 20_000
 
 def check_data(data: KGData) -> None:
     r"""Raises a :class:`~pyg_emu.errors.DataError` that names the attribute and the column of what cannot be used."""
+    for name in ('edge_index', 'edge_type'):
+        if data._store.get(name) is not None:
+            _check_tensor(name, data._store.get(name))
     for name in ('num_nodes', 'num_relations'):
         value = data._store.get(name)
         if value is None:
-            raise DataError(f'{name} is not set and cannot be inferred: the graph is empty')
+            raise DataError(f'{name} is not set and cannot be inferred: the graph is empty; expected an edge_index of '
+                            'shape (2, F) and an edge_type of shape (F,) with at least one training fact')
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise DataError(f'{name} has to be a positive integer, got {value!r}')
     for split, prefix in _PREFIX.items():
@@ -49,8 +53,7 @@ def _check_split(data: KGData, index_name: str, type_name: str, num_nodes: int, 
         present, missing = (type_name, index_name) if edge_index is None else (index_name, type_name)
         raise DataError(f'{present} is set but {missing} is missing')
     for name, value in ((index_name, edge_index), (type_name, edge_type)):
-        if not isinstance(value, Tensor):
-            raise DataError(f'{name} has to be a tensor, got {type(value).__name__}')
+        _check_tensor(name, value)
         if value.dtype != torch.int64:
             raise DataError(f'{name} has to be int64, got {value.dtype}; use {name}.long()')
         if value.device != data.device:
@@ -66,6 +69,11 @@ def _check_split(data: KGData, index_name: str, type_name: str, num_nodes: int, 
         _check_range(edge_index[row], f'{index_name}[{row}]', end, num_nodes, 'num_nodes')
     sizes = 'num_relations' if num_types == data.num_relations else '2 * num_relations'
     _check_range(edge_type, type_name, 'relation', num_types, sizes)
+
+
+def _check_tensor(name: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise DataError(f'{name} has to be a tensor, got {type(value).__name__}; use torch.as_tensor({name})')
 
 
 def _check_range(ids: Tensor, name: str, what: str, limit: int, limit_name: str) -> None:

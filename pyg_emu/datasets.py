@@ -74,8 +74,8 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
     # By name, so that PyKEEN is not imported for those who do not use it.
     if any(base.__module__.partition('.')[0] == 'pykeen' for base in type(sample).__mro__):
         return _call(from_pykeen, source, options)
-    raise DataError(f'cannot make a graph of a {type(source).__name__}; expected a name, a path, a DataFrame, a PyG or '
-                    f'PyKEEN dataset, or a KGData')
+    raise DataError(f'cannot make a graph of an object of type {type(source).__name__}; expected a name, a path, a '
+                    f'DataFrame, a PyG or PyKEEN dataset, or a KGData')
 
 
 def _as_it_is(data: KGData) -> KGData:

@@ -361,12 +361,12 @@ def test_unusable_data(overrides: dict[str, Any], message: str) -> None:
 def test_facts_that_are_no_tensors() -> None:
     with pytest.raises(DataError, match='edge_type has to be a tensor, got list'):
         KGData(torch.tensor([[0], [1]]), [0], num_relations=1).validate()  # type: ignore[arg-type]
-    with pytest.raises(DataError, match='num_relations is not set'):
+    with pytest.raises(DataError, match='edge_type has to be a tensor, got list'):  # not: the graph is empty
         KGData(torch.tensor([[0], [1]]), [0]).validate()  # type: ignore[arg-type]
 
 
 def test_empty_graph() -> None:
-    with pytest.raises(DataError, match='num_nodes is not set and cannot be inferred: the graph is empty'):
+    with pytest.raises(DataError, match='num_nodes is not set and cannot be inferred: the graph is empty; expected'):
         KGData().validate()
 
 

@@ -151,7 +151,7 @@ def test_paths_tables_and_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     graph = Data(edge_index=torch.tensor([[0], [1]]), edge_type=torch.tensor([0]), num_nodes=2)
     assert load_dataset(graph, fractions=(1, 0, 0)).num_nodes == 2
     assert load_dataset({'train': graph, 'test': graph}).num_facts('test') == 1
-    with pytest.raises(DataError, match='cannot make a graph of a int'):
+    with pytest.raises(DataError, match='cannot make a graph of an object of type int'):
         load_dataset(3)
 
 
