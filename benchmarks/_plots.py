@@ -35,7 +35,7 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> Path:
         place.set(xlabel=caption, ylabel='ms per step', xscale='log', yscale='log')
         if 'scaling' in results:
             _lines(place, axis, pd.DataFrame(results['scaling']['rows']), results['scaling']['ratios'])
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _bars(place: Any, rows: pd.DataFrame, colours: Any) -> None:
@@ -77,10 +77,11 @@ def draw_curves(frame: pd.DataFrame, path: Path) -> Path:
     place.set(xlabel='seconds of training steps (validation not included)', ylabel='filtered MRR, validation')
     place.grid(alpha=0.3)
     place.legend(fontsize=9)
-    return _save(figure, path)
+    return save(figure, path)
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save(figure: Any, path: Path) -> Path:
+    r"""Writes a figure as PNG and closes it."""
     from matplotlib import pyplot as plt
 
     # Beside its target and then renamed, so that no half a picture is ever found there.

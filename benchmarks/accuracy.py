@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks._record import RESULTS, ROOT, write_result
+from pyg_emu.data import KGData
 from pyg_emu.layers import Layer, assignment_layer
 from pyg_emu.recipe import Recipe, load_recipe
 from pyg_emu.runs import run_recipe
@@ -31,20 +32,38 @@ def label(recipe: Recipe) -> str:
     return f'{recipe.model["name"]}, {what}, {recipe.num_steps:,} steps'
 
 
+def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Path = RESULTS, again: bool = False,
+           data: KGData | None = None) -> str:
+    r"""Trains a recipe, or continues it, and writes its result down.
+
+    Args:
+        recipe (Recipe): The settings.
+        result (str): The name of the result.
+        title (str): What a table calls it.
+        run_dir (Path): The run folder.
+        folder (Path, optional): Where results are. (default: ``benchmarks/results``)
+        again (bool, optional): Whether to start over what the run folder holds. (default: :obj:`False`)
+        data (KGData, optional): The data, if it is loaded already. (default: :obj:`None`)
+
+    :rtype: A line about it.
+    """
+    outcome = run_recipe(recipe, run_dir, resume=False if again else 'auto', data=data, name=title)
+    assert outcome.test is not None, f'{recipe.dataset} has no test facts'
+    train = outcome.train
+    write_result(result, {'label': title, 'test': outcome.test.to_dict(), 'valid_mrr': train.best_metric,
+                          'best_step': train.best_step, 'seconds': train.seconds, 'recipe': recipe.to_dict(),
+                          'recipe_hash': recipe.hash()}, seed=recipe.seed, folder=folder)
+    return (f'{result}: test MRR {outcome.test["mrr"]:.4f}, Hits@10 {outcome.test["hits@10"]:.4f}, '
+            f'{train.seconds:.0f} s of training')
+
+
 def run(source: str, overrides: Layer, group: str, name: str | None, again: bool) -> None:
     recipe = load_recipe(source, [overrides])
     result = f'{group}/{name or Path(source).stem}-seed{recipe.seed}'
     if (RESULTS / f'{result}.json').exists() and not again:
         print(f'{result} is recorded; --again runs it once more')
         return
-    outcome = run_recipe(recipe, ROOT / 'runs' / 'accuracy' / result, resume=False if again else 'auto')
-    assert outcome.test is not None, f'{recipe.dataset} has no test facts'
-    train = outcome.train
-    write_result(result, {'label': label(recipe), 'test': outcome.test.to_dict(), 'valid_mrr': train.best_metric,
-                          'best_step': train.best_step, 'seconds': train.seconds, 'recipe': recipe.to_dict()},
-                 seed=recipe.seed)
-    print(f'{result}: test MRR {outcome.test["mrr"]:.4f}, Hits@10 {outcome.test["hits@10"]:.4f}, '
-          f'{train.seconds:.0f} s of training')
+    print(record(recipe, result, label(recipe), run_dir=ROOT / 'runs' / 'accuracy' / result, again=again))
 
 
 def main() -> None:

@@ -1,0 +1,161 @@
+r"""What has been recorded of the paper's rows, beside what the paper prints: frames, Markdown, files."""
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+import pandas as pd
+
+from benchmarks._record import read_results, spread
+from benchmarks.paper import Printed, Row, rows
+from benchmarks.paper_runs import figure_5_rows, recipe_path
+from pyg_emu.recipe import Recipe, load_recipe
+
+#: Below the folder of results.
+GROUP = 'reproduction'
+_CAPTIONS = {'mrr': 'MRR', 'hits@1': 'Hits@1', 'hits@3': 'Hits@3', 'hits@10': 'Hits@10'}
+#: Figure 5 prints no numbers, so that its rows name what is measured.
+_METRICS = ('mrr', 'hits@10')
+
+
+@dataclass(frozen=True)
+class Entry:
+    r"""A row and, in one reading, what it stands for.
+
+    Args:
+        row (Row): The row.
+        reading (str): See :mod:`benchmarks.paper_runs`.
+        path (Path, optional): Its recipe, or :obj:`None` where this reading has none.
+    """
+    row: Row
+    reading: str
+    path: Optional[Path]
+
+    @property
+    def title(self) -> str:
+        r"""What a progress bar calls it."""
+        return f'{self.row.dataset}, {self.row.model}, {method_name(self.row)}'
+
+    def result(self, steps: Optional[int], seed: int) -> str:
+        r"""The name of the result of one run; without :obj:`steps`, as many as the recipe says."""
+        assert self.path is not None
+        length = '' if steps is None else f'-steps{steps}'
+        return f'{GROUP}/{self.reading}/{self.row.dataset}/{self.path.stem}{length}-seed{seed}'
+
+
+def entries(source: str, reading: str) -> list[Entry]:
+    r"""The rows of a table, such as :obj:`"Table 8"`, or of :obj:`"Figure 5"`."""
+    return [Entry(row, reading, recipe_path(reading, row))
+            for row in (*rows(), *figure_5_rows()) if row.source == source]
+
+
+@functools.cache
+def recipe_of(path: Path) -> Recipe:
+    r"""The recipe of a file, read once."""
+    return load_recipe(path)
+
+
+def recorded(entry: Entry, folder: Path, steps: Optional[int] = None) -> list[dict[str, Any]]:
+    r"""The results of a row, one a seed, that its recipe as it is now would give.
+
+    Args:
+        entry (Entry): The row.
+        folder (Path): Where results are.
+        steps (int, optional): Only runs of that length. (default: :obj:`None`, those of the longest there are)
+    """
+    if entry.path is None:
+        return []
+    found = []
+    name = re.compile(rf'{re.escape(entry.path.stem)}(-steps\d+)?-seed\d+')
+    for result in read_results(f'{GROUP}/{entry.reading}/{entry.row.dataset}/{entry.path.stem}*-seed*', folder):
+        if name.fullmatch(Path(result['name']).name) and is_of(recipe_of(entry.path), result):
+            found.append(result)
+    lengths = [result['metrics']['recipe']['num_steps'] for result in found]
+    wanted = max(lengths, default=0) if steps is None else steps
+    return [result for result, length in zip(found, lengths) if length == wanted]
+
+
+def is_of(recipe: Recipe, result: dict[str, Any]) -> bool:
+    r"""Whether a result was made with the recipe's settings, its seed and its steps aside."""
+    made = {**result['metrics']['recipe']}
+    made |= {'seed': recipe.seed, 'num_steps': recipe.num_steps, 'dataset': recipe.dataset}
+    return load_recipe(made).hash() == recipe.hash()
+
+
+def frame(found: Sequence[Entry], folder: Path, steps: Optional[int] = None) -> pd.DataFrame:
+    r"""One line a row: what the paper prints, what was measured, the difference of the means. Missing values are NaN;
+    :obj:`state` tells whether the row was run.
+    """
+    lines = []
+    for entry in found:
+        results = recorded(entry, folder, steps)
+        line: dict[str, Any] = {'dataset': entry.row.dataset, 'model': entry.row.model,
+                                'method': entry.row.method, 'label': method_name(entry.row),
+                                'negatives': entry.row.negatives, 'run': entry.path.stem if entry.path else None}
+        for metric in entry.row.metrics or _METRICS:
+            printed = entry.row.metrics.get(metric, Printed())
+            mean, std = spread(result['metrics']['test'][metric] for result in results) if results else (None, None)
+            difference = None if mean is None or printed.mean is None else mean - printed.mean
+            line |= {f'{metric} paper': printed.mean, f'{metric} paper std': printed.std, f'{metric} ours': mean,
+                     f'{metric} ours std': std if len(results) > 1 else None, f'{metric} difference': difference}
+        line |= {'seeds': len(results),
+                 'steps': results[0]['metrics']['recipe']['num_steps'] if results else None,
+                 'state': 'run' if results else 'no recipe' if entry.path is None else 'not run'}
+        lines.append(line)
+    return pd.DataFrame(lines).astype({'steps': 'Int64', 'negatives': 'Int64'})
+
+
+def markdown(table: pd.DataFrame, source: str, reading: str) -> str:
+    r"""The frame in Markdown, with a sentence on what is what."""
+    metrics = [column.removesuffix(' paper') for column in table.columns if column.endswith(' paper')]
+    header = ['dataset', 'model', 'method']
+    for metric in metrics:
+        header += [f'{_CAPTIONS[metric]} paper', 'ours', 'difference']
+    header += ['steps', 'seeds']
+    lines = [header, [*['---'] * 3, *['---:'] * (len(header) - 3)]]
+    for line in table.to_dict('records'):
+        cells = [line['dataset'], line['model'], line['label']]
+        for metric in metrics:
+            ours = _cell(line[f'{metric} ours'], line[f'{metric} ours std'])
+            cells += [_cell(line[f'{metric} paper'], line[f'{metric} paper std']),
+                      ours if line['state'] == 'run' else line['state'],
+                      _cell(line[f'{metric} difference'], sign='+')]
+        ran = line['state'] == 'run'
+        lines.append([*cells, f'{line["steps"]:,}' if ran else '-', str(line['seeds']) if ran else '-'])
+    text = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+    return (f'# {source}, reading: {reading}\n\n{text}\n\nTest split, filtered, both sides; mean ± standard deviation '
+            'over seeds. A dash: the paper prints none, or its text has lost it.\n')
+
+
+def write_table(source: str, reading: str, folder: Path, steps: Optional[int] = None) -> list[Path]:
+    r"""Writes a whole table, as CSV and as Markdown, below :obj:`folder`."""
+    table = frame(entries(source, reading), folder, steps)
+    stem = folder / GROUP / f'{source.lower().replace(" ", "-")}-{reading}'
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    texts = {'.csv': table.to_csv(index=False, float_format='%.6g'), '.md': markdown(table, source, reading)}
+    paths = []
+    for suffix, text in texts.items():
+        path = stem.with_name(stem.name + suffix)
+        partial = path.with_name(f'.{path.name}')
+        partial.write_text(text, encoding='utf-8')
+        partial.replace(path)
+        paths.append(path)
+    return paths
+
+
+def method_name(row: Row) -> str:
+    r"""The method with its sizes, where the row is about them."""
+    name = row.method.replace('_', ' ')
+    if row.source == 'Table 12':
+        name = '(alpha, n_P/d, beta) = ({}, {}, {})'.format(*row.method.split(','))
+    sizes = [f'{key} = {value}' for key, value in (('d', row.channels), ('n', row.negatives)) if value is not None]
+    return ', '.join([name, *sizes])
+
+
+def _cell(mean: Any, std: Any = None, sign: str = '') -> str:
+    if pd.isna(mean):
+        return '-'
+    return f'{mean:{sign}.3f}' + ('' if pd.isna(std) else f' ± {std:.3f}')

@@ -1,0 +1,217 @@
+r"""Runs the rows of the paper that are missing, and sets them beside what it prints.
+
+.. code-block:: console
+
+    python -m benchmarks.reproduce --table 8 --dataset FB15k-237 --model DistMult --seeds 3 --budget 2h
+    python -m benchmarks.reproduce --table 8 --list            # what there is, and what is recorded of it
+    python -m benchmarks.reproduce --table 8 --render          # write the table, run nothing
+    python -m benchmarks.reproduce --figure 5 --model DistMult
+    python -m benchmarks.reproduce --figure 4 --run <run folder of a model trained with EMU>
+
+Each row is a recipe under ``benchmarks/recipes``, in the reading of the paper that ``--reading`` names
+(:mod:`benchmarks.paper_runs`). A run that was interrupted continues from its folder under ``runs/reproduction``; one
+that is recorded under ``benchmarks/results/reproduction`` is not run again, and rows of several tables that are one
+training share it. Every table is written there whole, as CSV and Markdown, after each run.
+"""
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Iterator, NamedTuple, Optional, Sequence
+
+from tqdm import tqdm
+
+from benchmarks._record import RESULTS, ROOT
+from benchmarks._reproduction import Entry, entries, frame, markdown, recipe_of, recorded, write_table
+from benchmarks.accuracy import record
+from benchmarks.paper import DATASETS, TABLES
+from benchmarks.paper_runs import READINGS
+from pyg_emu.data import KGData
+from pyg_emu.datasets import load_dataset
+from pyg_emu.errors import DataError, PygEmuError
+from pyg_emu.layers import assignment_layer
+from pyg_emu.recipe import load_recipe
+
+_UNITS = {'s': 1, 'm': 60, 'h': 3600}
+# The code of a process that SIGINT ends.
+_INTERRUPTED = 130
+
+
+class Run(NamedTuple):
+    r"""One training: a row with a seed."""
+    entry: Entry
+    seed: int
+    result: str
+
+
+def seconds(text: str) -> float:
+    r"""A duration such as :obj:`"90s"`, :obj:`"30m"` or :obj:`"1.5h"`; without a unit, seconds."""
+    match = re.fullmatch(r'(\d+(?:\.\d+)?)([smh]?)', text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f'expected a duration such as 90s, 30m or 1.5h, got {text!r}')
+    return float(match[1]) * _UNITS[match[2] or 's']
+
+
+def select(arguments: argparse.Namespace) -> list[Entry]:
+    r"""The rows that the command line asks for.
+
+    Raises:
+        SystemExit: If there are none; says which there are.
+    """
+    found = entries(arguments.source, arguments.reading)
+    for key, wanted in (('dataset', arguments.dataset), ('model', arguments.model), ('method', arguments.method)):
+        if not wanted:
+            continue
+        known = list(dict.fromkeys(getattr(entry.row, key) for entry in found))
+        names = {name.lower(): name for name in known}
+        for name in wanted:
+            if name.lower() not in names:
+                sys.exit(f'--{key} {name}: {arguments.source} has no such row; known: {", ".join(known)}')
+        found = [entry for entry in found if getattr(entry.row, key) in [names[name.lower()] for name in wanted]]
+    if not found:
+        sys.exit(f'{arguments.source} has no row that is all of that; --list shows what there is')
+    return found
+
+
+def runs(found: Sequence[Entry], arguments: argparse.Namespace) -> Iterator[Run]:
+    r"""The trainings behind rows, the first seed of all rows before the second of any."""
+    for seed in range(arguments.seeds):
+        for entry in found:
+            if entry.path is not None:
+                yield Run(entry, seed, entry.result(arguments.steps, seed))
+
+
+def is_recorded(run: Run, arguments: argparse.Namespace) -> bool:
+    r"""Whether the result is there and the recipe has not changed since."""
+    assert run.entry.path is not None
+    steps = arguments.steps or recipe_of(run.entry.path).num_steps
+    return any(result['seed'] == run.seed for result in recorded(run.entry, arguments.out, steps))
+
+
+def reproduce(arguments: argparse.Namespace) -> int:
+    r"""Runs what is missing; the exit code is that of the program."""
+    found = select(arguments)
+    every = list(runs(found, arguments))
+    missing = [run for run in every if not is_recorded(run, arguments)]
+    start = time.monotonic()
+    data: dict[str, KGData] = {}
+    code = 0
+    with tqdm(total=len(every), initial=len(every) - len(missing), unit='run', dynamic_ncols=True,
+              desc=f'{arguments.source}, {arguments.reading}') as bar:
+        for run in missing:
+            spent = time.monotonic() - start
+            if arguments.budget is not None and spent >= arguments.budget:
+                bar.write(f'the budget of {arguments.budget:g} s is spent; {len(every) - bar.n} of {len(every)} runs '
+                          'are left, and the same command goes on with them')
+                break
+            name = run.entry.row.dataset
+            try:
+                if name not in data:
+                    data[name] = load_dataset(name)
+                bar.write(train(run, data[name], arguments))
+            except KeyboardInterrupt as stop:
+                bar.write(f'{run.entry.title}, seed {run.seed}: interrupted. {stop} The same command goes on from '
+                          'there')
+                code = _INTERRUPTED
+                break
+            except DataError as error:
+                bar.write(f'{run.entry.title}: {error}')
+                code = 1
+                break
+            except PygEmuError as error:
+                # One row that diverges is no reason to leave out the others.
+                bar.write(f'{run.entry.title}, seed {run.seed}: {error}')
+                code = 1
+            else:
+                bar.update()
+                write_table(arguments.source, arguments.reading, arguments.out, arguments.steps)
+    show(arguments, found)
+    return code
+
+
+def train(run: Run, data: KGData, arguments: argparse.Namespace) -> str:
+    r"""Trains one run, or continues it, records it, and returns a line about it."""
+    assert run.entry.path is not None
+    settings = [f'seed={run.seed}']
+    if arguments.steps is not None:
+        settings.append(f'num_steps={arguments.steps}')
+    recipe = load_recipe(run.entry.path, [assignment_layer(settings)])
+    run_dir = arguments.runs / run.result.partition('/')[2]
+    # A result of other settings: the recipe has changed, and what the folder holds is not to be continued.
+    again = (arguments.out / f'{run.result}.json').exists()
+    return record(recipe, run.result, f'{run.entry.title}, seed {run.seed}', run_dir=run_dir, folder=arguments.out,
+                  again=again, data=data)
+
+
+def show(arguments: argparse.Namespace, found: Sequence[Entry]) -> None:
+    r"""Writes the whole table, or figure, and prints the rows that were asked for."""
+    paths = write_table(arguments.source, arguments.reading, arguments.out, arguments.steps)
+    print(markdown(frame(found, arguments.out, arguments.steps), arguments.source, arguments.reading))
+    if arguments.figure is not None:
+        from benchmarks._paper_figures import draw_figure_2, draw_figure_5
+        draw = draw_figure_2 if arguments.figure == 2 else draw_figure_5
+        table = frame(entries(arguments.source, arguments.reading), arguments.out, arguments.steps)
+        paths.append(draw(table, paths[0].with_name(f'figure-{arguments.figure}-{arguments.reading}.png')))
+    print(*paths, sep='\n')
+
+
+def list_rows(arguments: argparse.Namespace) -> None:
+    r"""Prints each row with its recipe and the seeds that are recorded."""
+    for entry in select(arguments):
+        seeds = [str(result['seed']) for result in recorded(entry, arguments.out, arguments.steps)]
+        recipe = entry.path.relative_to(ROOT) if entry.path else 'no recipe'
+        print(f'{entry.title}: {recipe}; {"seeds " + ", ".join(seeds) if seeds else "not run"}')
+
+
+def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    r"""Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument('--table', type=int, choices=TABLES, help='a table of the paper')
+    what.add_argument('--figure', type=int, choices=range(2, 7), help='a figure; 3, 4 and 6 need --run')
+    parser.add_argument('--dataset', nargs='+', help=f'(default: all of {", ".join(DATASETS)})')
+    parser.add_argument('--model', nargs='+', help='only these')
+    parser.add_argument('--method', nargs='+', help='only these; --list shows them, with underscores for spaces')
+    parser.add_argument('--reading', choices=READINGS, default='tuned', help='(default: %(default)s)')
+    parser.add_argument('--seeds', type=int, default=1, help='so many, from 0 on (default: %(default)s)')
+    parser.add_argument('--steps', type=int, help='steps to take, or to show, instead of what the recipe says')
+    parser.add_argument('--budget', type=seconds, help='start no run after so long, such as 30m')
+    parser.add_argument('--run', type=Path, help='a run folder with a trained model, for figures 3, 4 and 6')
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument('--list', action='store_true', help='show the rows, run nothing')
+    mode.add_argument('--render', action='store_true', help='write the table, run nothing')
+    parser.add_argument('--runs', type=Path, default=ROOT / 'runs' / 'reproduction', help='where run folders are')
+    parser.add_argument('--out', type=Path, default=RESULTS, help='where results are (default: benchmarks/results)')
+    arguments = parser.parse_args(argv)
+    for key in ('seeds', 'steps'):
+        value = getattr(arguments, key)
+        if value is not None and value < 1:
+            parser.error(f'--{key}: expected at least 1, got {value}')
+    if (arguments.figure in (3, 4, 6)) != (arguments.run is not None):
+        parser.error('--run goes with figures 3, 4 and 6, which are about one trained model')
+    # Figure 2 shows Table 8.
+    arguments.source = ('Table 8' if arguments.figure == 2 else f'Figure {arguments.figure}'
+                        if arguments.figure is not None else f'Table {arguments.table}')
+    return arguments
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    r"""Does what the command line asks for; the exit code is 130 if it was interrupted, 1 if a run failed."""
+    arguments = parse(argv)
+    if arguments.run is not None:
+        from benchmarks._paper_figures import draw_model
+        print(*draw_model(arguments.figure, arguments.run, arguments.out), sep='\n')
+    elif arguments.list:
+        list_rows(arguments)
+    elif arguments.render:
+        show(arguments, select(arguments))
+    else:
+        return reproduce(arguments)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

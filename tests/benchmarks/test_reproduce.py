@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import reproduce
+from benchmarks._record import read_result, read_results, write_result
+from benchmarks._reproduction import entries, frame, markdown, recipe_of
+from benchmarks.paper_runs import RECIPES
+from pyg_emu.losses import EMULoss
+from pyg_emu.runs import run_recipe
+
+STEPS = 4
+ROW = ['--table', '8', '--dataset', 'FB15k-237', '--model', 'DistMult']
+Call = Callable[..., int]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    r"""The command, on a graph of forty entities that goes by the name of FB15k-237."""
+    random = np.random.default_rng(0)
+    folder = tmp_path / 'data' / 'FB15k-237'
+    folder.mkdir(parents=True)
+    facts = np.unique(random.integers(0, (40, 3, 40), (400, 3)), axis=0)
+    random.shuffle(facts)
+    for name, part in (('train', facts[:300]), ('valid', facts[300:320]), ('test', facts[320:340])):
+        lines = [f'e{head}\tr{relation}\te{tail}\n' for head, relation, tail in part]
+        (folder / f'{name}.txt').write_text(''.join(lines))
+    monkeypatch.setenv('PYG_EMU_DATA', str(tmp_path / 'data'))
+
+    def run(*arguments: str) -> int:
+        return reproduce.main([*arguments, '--steps', str(STEPS), '--out', str(tmp_path / 'results'),
+                               '--runs', str(tmp_path / 'runs')])
+
+    return run
+
+
+def names(folder: Path) -> list[str]:
+    return [result['name'].removeprefix('reproduction/tuned/FB15k-237/')
+            for result in read_results('reproduction/tuned/**/*', folder / 'results')]
+
+
+def fake(folder: Path, entry: Any, seed: int, mrr: float, **changes: Any) -> None:
+    recipe = {**recipe_of(entry.path).to_dict(), 'seed': seed, **changes}
+    metrics = {'test': {'mrr': mrr, 'hits@10': 0.5}, 'recipe': recipe}
+    write_result(entry.result(None, seed), metrics, seed=seed, command='made', folder=folder)
+
+
+def test_a_table_worked_out_by_hand(tmp_path: Path) -> None:
+    found = [entry for entry in entries('Table 8', 'tuned') if entry.row.model == 'DistMult']
+    uni, san, san_emu, emu = (entry for entry in found if entry.row.dataset == 'FB15k-237')
+    for seed, mrr in enumerate((0.330, 0.334, 0.338)):
+        fake(tmp_path, emu, seed, mrr)
+    fake(tmp_path, uni, 0, 0.298)
+    # What other settings gave is no result of this row.
+    fake(tmp_path, san, 0, 0.9, batch_size=7)
+    fake(tmp_path, san_emu, 0, 0.9, loss={'name': 'emu', 'alpha': 0.5})
+    lines = markdown(frame(found, tmp_path), 'Table 8', 'tuned').splitlines()
+    assert lines[2] == ('| dataset | model | method | MRR paper | ours | difference | Hits@10 paper | ours '
+                        '| difference | steps | seeds |')
+    assert lines[4] == ('| FB15k-237 | DistMult | uni | 0.299 ± 0.001 | 0.298 | -0.001 | 0.476 ± 0.001 | 0.500 '
+                        '| +0.024 | 30,000 | 1 |')
+    assert lines[5] == ('| FB15k-237 | DistMult | SAN | 0.259 ± 0.001 | not run | - | 0.415 ± 0.001 | not run | - | - '
+                        '| - |')
+    assert '| SAN EMU |' in lines[6] and lines[6].count('not run') == 2
+    assert lines[7] == ('| FB15k-237 | DistMult | uni EMU | 0.332 ± 0.001 | 0.334 ± 0.004 | +0.002 | 0.513 ± 0.001 '
+                        '| 0.500 ± 0.000 | -0.013 | 30,000 | 3 |')
+    assert lines[8].startswith('| WN18RR ') and lines[8].count('no recipe') == 2
+
+
+def test_lost_cells_are_dashes_and_the_longest_runs_count(tmp_path: Path) -> None:
+    found = entries('Table 10', 'tuned')
+    caching = next(entry for entry in found if entry.row.model == 'TransE')
+    fake(tmp_path, caching, 0, 0.25)
+    fake(tmp_path, caching, 1, 0.9, num_steps=5)
+    table = frame([caching], tmp_path)
+    assert markdown(table, 'Table 10', 'tuned').splitlines()[4] == (
+        '| FB15k-237 | TransE | NSCaching | - | 0.250 | - | 0.470 ± 0.002 | 0.500 | +0.030 | 30,000 | 1 |')
+    assert frame([caching], tmp_path, steps=5)['mrr ours'].tolist() == [0.9]
+    table = frame(entries('Table 3', 'tuned'), tmp_path)
+    assert table['hits@1 paper'].tolist() == [0.321, 0.321, 0.326] and set(table['state']) == {'no recipe'}
+
+
+def test_runs_what_is_missing_and_shares_trainings(call: Call, tmp_path: Path,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*ROW, '--method', 'uni', 'uni_EMU', '--seeds', '2') == 0
+    assert names(tmp_path) == [f'distmult-{run}-steps4-seed{seed}' for run in ('uni-emu', 'uni') for seed in (0, 1)]
+    assert '± 0.001 | 0.' in capsys.readouterr().out
+    csv = pd.read_csv(tmp_path / 'results' / 'reproduction' / 'table-8-tuned.csv')
+    assert len(csv) == 48 and csv['seeds'].sum() == 4 and set(csv['state']) == {'run', 'not run', 'no recipe'}
+    assert csv['dataset'].nunique() == 3
+    text = (tmp_path / 'results' / 'reproduction' / 'table-8-tuned.md').read_text()
+    assert text.count('| not run |') == 2 * 14 and text.count('| no recipe |') == 2 * 32
+
+    # Table 13 is about the same trainings, and finds them.
+    before = read_results('reproduction/tuned/**/*', tmp_path / 'results')
+    assert call('--table', '13', '--model', 'DistMult', '--method', 'EMU', 'without_EMU', '--seeds', '2') == 0
+    assert read_results('reproduction/tuned/**/*', tmp_path / 'results') == before
+    assert '| 4 | 2 |' in capsys.readouterr().out
+
+
+def test_interrupted_and_continued(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, calls = EMULoss.forward, []
+
+    def interrupting(self: EMULoss, model: Any, batch: Any) -> Any:
+        calls.append(batch.step)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return forward(self, model, batch)
+
+    monkeypatch.setattr(EMULoss, 'forward', interrupting)
+    command = (*ROW, '--method', 'uni', 'uni_EMU', 'SAN_EMU')
+    assert call(*command) == 130
+    # The first row is done, the second one stopped after three steps, the third was not begun.
+    assert names(tmp_path) == ['distmult-uni-steps4-seed0'] and len(calls) == 3
+    assert call(*command) == 0
+    assert len(calls) == 2 * STEPS and len(names(tmp_path)) == 3
+    found = read_result('reproduction/tuned/FB15k-237/distmult-san-emu-steps4-seed0', tmp_path / 'results')['metrics']
+    # The row that was in the middle when the signal came ends as if it had not come.
+    whole = run_recipe(reproduce.load_recipe(found['recipe']), progress=False)
+    assert whole.test is not None and found['test'] == whole.test.to_dict()
+
+
+def test_a_recipe_that_has_changed_is_run_again(call: Call, tmp_path: Path) -> None:
+    command = (*ROW, '--method', 'uni')
+    assert call(*command) == 0
+    name = 'reproduction/tuned/FB15k-237/distmult-uni-steps4-seed0'
+    fresh = read_result(name, tmp_path / 'results')['metrics']
+    # As if both had been made before batches became larger.
+    write_result(name, {**fresh, 'recipe': {**fresh['recipe'], 'batch_size': 7}}, seed=0, folder=tmp_path / 'results')
+    recipe = tmp_path / 'runs' / 'tuned' / 'FB15k-237' / 'distmult-uni-steps4-seed0' / 'recipe.yaml'
+    recipe.write_text(recipe.read_text().replace('batch_size: 1000', 'batch_size: 7'))
+    assert call(*command) == 0
+    again = read_result(name, tmp_path / 'results')['metrics']
+    assert again['recipe'] == fresh['recipe'] and again['test'] == fresh['test']
+
+
+def test_budget(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                capsys: pytest.CaptureFixture[str]) -> None:
+    clock = iter([0.0, 0.0, 30.0, 60.0])  # the start, and before each run
+    monkeypatch.setattr(reproduce.time, 'monotonic', lambda: next(clock))
+    monkeypatch.setattr(reproduce, 'train', lambda run, data, arguments: run.result)
+    assert call(*ROW, '--budget', '1m') == 0
+    captured = capsys.readouterr()
+    assert 'the budget of 60 s is spent; 2 of 4 runs are left' in captured.out + captured.err
+    assert next(clock, None) is None
+
+
+@pytest.mark.parametrize('text, wanted', [('90', 90), ('90s', 90), ('30m', 1800), ('1.5h', 5400)])
+def test_durations(text: str, wanted: float) -> None:
+    assert reproduce.seconds(text) == wanted
+
+
+@pytest.mark.parametrize('command, complaint', [
+    (['--table', '4'], 'invalid choice: 4'),
+    (['--table', '8', '--model', 'HAKE'], '--model HAKE: Table 8 has no such row; known: ComplEx, DistMult'),
+    (['--table', '14', '--dataset', 'WN18RR'], '--dataset WN18RR: Table 14 has no such row; known: FB15k-237'),
+    (['--table', '8', '--budget', 'soon'], 'expected a duration such as 90s'),
+    (['--table', '8', '--seeds', '0'], '--seeds: expected at least 1, got 0'),
+    (['--figure', '4'], '--run goes with figures 3, 4 and 6'),
+    ([], 'one of the arguments --table --figure is required'),
+])
+def test_refuses(command: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        reproduce.main(command)
+    assert complaint in capsys.readouterr().err + str(stopped.value)
+
+
+def test_a_dataset_that_is_not_there(call: Call, capsys: pytest.CaptureFixture[str],
+                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise reproduce.DataError(f'{name} could not be downloaded')
+
+    monkeypatch.setattr(reproduce, 'load_dataset', missing)
+    assert call('--table', '8', '--dataset', 'WN18RR', '--reading', 'paper', '--model', 'TransE') == 1
+    captured = capsys.readouterr()
+    assert 'WN18RR could not be downloaded' in captured.out + captured.err
+
+
+def test_list_runs_nothing(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*ROW, '--list') == 0
+    lines = capsys.readouterr().out.splitlines()
+    recipe = (RECIPES / 'tuned' / 'FB15k-237' / 'distmult-uni.yaml').relative_to(reproduce.ROOT)
+    assert lines[0] == f'FB15k-237, DistMult, uni: {recipe}; not run' and len(lines) == 4
+    assert not (tmp_path / 'results').exists()
+
+
+def test_figures(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call('--figure', '5', '--model', 'DistMult', '--method', 'uni', 'uni_EMU', 'one_vs_all') == 0
+    assert call('--figure', '2', '--render') == 0
+    folder = tmp_path / 'results' / 'reproduction'
+    run = tmp_path / 'runs' / 'tuned' / 'FB15k-237' / 'distmult-uni-emu-steps4-seed0'
+    for number in (3, 4, 6):
+        assert call('--figure', str(number), '--run', str(run)) == 0
+    stems = [f'figure-{number}-FB15k-237-{run.name}' for number in (3, 4, 6)]
+    for stem in ('figure-2-tuned', 'figure-5-tuned', *stems):
+        assert (folder / f'{stem}.png').stat().st_size > 5_000
+    table = pd.read_csv(folder / 'figure-5-tuned.csv')
+    assert table[table['model'] == 'DistMult']['state'].tolist() == ['run'] * 9
+    # Mutation moves negatives towards their positive, and with one mask a triple towards one another.
+    cosines, plane, pairs = (read_result(f'reproduction/{stem}', tmp_path / 'results')['metrics'] for stem in stems)
+    assert cosines['EMU']['mean'] > cosines['uniform']['mean'] + 0.1
+    assert pairs['EMU, EMU']['mean'] > pairs['uniform, uniform']['mean'] + 0.1
+    assert 0 < plane['uniform']['isotropy'] <= 1 and plane['EMU']['angle_mean'] > 0
+
+    plain = run.with_name('distmult-uni-steps4-seed0')
+    with pytest.raises(reproduce.PygEmuError, match='was trained without mutation'):
+        call('--figure', '3', '--run', str(plain))
