@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyg_emu.interaction import Interaction
 from pyg_emu.ops import emu_score_numba_kernels as kernels
-from pyg_emu.ops.emu_score_numba_terms import Hard, Mask, Plain, Soft, terms_of
+from pyg_emu.ops.emu_score_numba_terms import Hard, Mask, Plain, Shared, Soft, terms_of
 from pyg_emu.ops.numba_grouping import group
 from pyg_emu.ops.numba_runtime import announce, parallel_section
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
@@ -83,9 +83,9 @@ class _EMUScore(torch.autograd.Function):
         query, positive, table, index, bank, mask_index, weight, *norms = ctx.saved_tensors
         needs_query, needs_positive, needs_table, _, needs_bank, _, needs_weight, _ = ctx.needs_input_grad
         operands = _operands(query, positive, table, index, bank, mask_index, weight, ctx.options.interaction)
-        vanilla, mutated = (norms[0].new_empty(0, 0) if grad is None else grad.contiguous() for grad in grads)
-        upstream = kernels.Upstream(vanilla.numpy(), mutated.numpy(), norms[0].numpy(), norms[1].numpy(),
-                                    grads[0] is not None, grads[1] is not None)
+        nothing = table.new_zeros(1, 1)
+        upstream = kernels.Upstream(*((nothing if value is None or value.numel() == 0 else value.contiguous()).numpy()
+                                      for value in (*grads, *norms)))
 
         grad_query = grad_positive = grad_weight = grad_table = grad_bank = None
         if needs_query or needs_positive or needs_weight:
@@ -132,6 +132,9 @@ def _operands(
         # A complex component is one term; masked in one part, it is neither the negative's nor the positive's.
         if interaction.name != 'modulus' or torch.equal(bank[:, :width // 2], bank[:, width // 2:]):
             kind, bank = Hard, bank.contiguous().view(torch.uint8)
+            if mask_index is not None and mask_index.dim() == 1:
+                # What is kept of each triple's negatives, ready to multiply with.
+                kind, bank, mask_index = Shared, bank[mask_index].logical_not().to(table.dtype), None
         else:
             bank = bank.to(table.dtype)
     if mask_index is None:

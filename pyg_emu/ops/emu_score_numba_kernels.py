@@ -14,12 +14,28 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pyg_emu.ops.emu_score_numba_terms import finish, layout, mix, pull, pull_batch, pull_rows, real, slope, term
+from pyg_emu.ops.emu_score_numba_terms import (
+    HARD,
+    MASK,
+    PLAIN,
+    SHARED,
+    SOFT,
+    finish,
+    layout,
+    mix,
+    pull,
+    pull_batch,
+    pull_rows,
+    real,
+    slope,
+    term,
+)
 from pyg_emu.ops.numba_runtime import FASTMATH, jit
 
 
 class Data(NamedTuple):
-    r"""What all kernels read. What a plan lacks is empty; one mask per triple is an index of a single column."""
+    r"""What all kernels read. What a plan lacks is empty; one soft mask per triple is an index of a single column, one
+    hard mask per triple the triple's own row of the bank, of what is kept of the negatives."""
     query: Any
     positive: Any
     table: Any
@@ -30,16 +46,14 @@ class Data(NamedTuple):
 
 
 class Upstream(NamedTuple):
-    r"""Gradients of the scores, and the norms in these, where there are any."""
+    r"""Gradients of the scores, and the norms in these; a single zero in the place of those that there are not."""
     vanilla: Any
     mutated: Any
     vanilla_norm: Any
     mutated_norm: Any
-    has_vanilla: Any
-    has_mutated: Any
 
 
-@jit()
+@jit(forceinline=True)
 def _query_parts(tag, row, size):
     parts = layout(tag)[0]
     q0 = row[:size]
@@ -48,7 +62,17 @@ def _query_parts(tag, row, size):
     return q0, q1, q2
 
 
-@jit()
+# Inlined, and rows read in place: each view of a row would be counted as a reference to the whole array, by an
+# atomic operation on a number that all threads share. That cost more than the sums.
+
+
+@jit(forceinline=True)
+def _second(tag, size):
+    r"""Where a row's second part begins; the first, where there is none."""
+    return size if layout(tag)[1] > 1 else 0
+
+
+@jit(forceinline=True)
 def _parts(tag, row, size):
     x0 = row[:size]
     x1 = row[size:] if layout(tag)[1] > 1 else x0
@@ -56,39 +80,49 @@ def _parts(tag, row, size):
 
 
 @jit()
-def _mask(kind, data, scratch, b, n):
-    if layout(kind) == 0:
-        return data.bank[0]
-    if layout(kind) == 2 and data.weight.size > 0:
-        scratch[:] = real(data.weight[b, n], 1) - data.weight[b, n]
-        return scratch
-    return data.bank[data.mask_index[b, min(n, data.mask_index.shape[1] - 1)]]
+def _masks(kind, data):
+    r"""What :func:`_mask_row` finds rows of: the bank or, for scalar weights, one row per slot in flight."""
+    if layout(kind) == SOFT and data.weight.size > 0:
+        return np.empty((4, data.table.shape[1]), data.bank.dtype)
+    return data.bank
 
 
-@jit()
-def _slot(kind, tag, data, scratch, b, n, size):
-    r"""The parts of a negative and of its mask."""
-    x0, x1 = _parts(tag, data.table[data.index[b, n]], size)
-    f0, f1 = _parts(tag, _mask(kind, data, scratch, b, n), size)
-    return x0, x1, f0, f1
+@jit(forceinline=True)
+def _mask_row(kind, data, masks, lane, b, n):
+    if layout(kind) == PLAIN:
+        return 0
+    if layout(kind) == SHARED:
+        return b
+    if layout(kind) == SOFT and data.weight.size > 0:
+        masks[lane, :] = real(data.weight[b, n], 1) - data.weight[b, n]
+        return lane
+    return np.intp(data.mask_index[b, min(n, data.mask_index.shape[1] - 1)])
 
 
-@jit(fastmath=FASTMATH)
-def _slopes(tag, upstream, valid, b, n):
+@jit(forceinline=True)
+def _at(scores, b, n):
+    # Clamped, not skipped: behind a branch, the compiler would go on counting references.
+    return scores[min(b, scores.shape[0] - 1), min(n, scores.shape[1] - 1)]
+
+
+@jit(fastmath=FASTMATH, forceinline=True)
+def _slopes(kind, tag, upstream, valid, b, n):
     r"""The gradients of a slot's accumulators, vanilla and mutated; zero for a slot that is repeated."""
-    v0 = v1 = m0 = m1 = norm = real(tag[0], 0)
-    if valid and upstream.has_vanilla:
+    zero = real(tag[0], 0)
+    m0 = m1 = norm = zero
+    grad = _at(upstream.vanilla, b, n)
+    if layout(tag)[3]:
+        norm = _at(upstream.vanilla_norm, b, n)
+    v0, v1 = slope(tag, grad if valid else zero, norm)
+    if layout(kind) != PLAIN:
+        grad = _at(upstream.mutated, b, n)
         if layout(tag)[3]:
-            norm = upstream.vanilla_norm[b, n]
-        v0, v1 = slope(tag, upstream.vanilla[b, n], norm)
-    if valid and upstream.has_mutated:
-        if layout(tag)[3]:
-            norm = upstream.mutated_norm[b, n]
-        m0, m1 = slope(tag, upstream.mutated[b, n], norm)
+            norm = _at(upstream.mutated_norm, b, n)
+        m0, m1 = slope(tag, grad if valid else zero, norm)
     return v0, v1, m0, m1
 
 
-@jit(fastmath=FASTMATH)
+@jit(fastmath=FASTMATH, forceinline=True)
 def _emit(tag, wanted, score, norm, s0, s1, b, n):
     if wanted:
         value, root = finish(tag, s0, s1)
@@ -100,36 +134,41 @@ def _emit(tag, wanted, score, norm, s0, s1, b, n):
 @jit(fastmath=FASTMATH)
 def _forward_triple(kind, tag, data, b, vanilla, vanilla_norm, mutated, mutated_norm, want_vanilla):
     num, width, zero = data.index.shape[1], data.table.shape[1], real(tag[0], 0)
-    size, want_mutated = width // layout(tag)[1], layout(kind) != 0
+    size, want_mutated = width // layout(tag)[1], layout(kind) != PLAIN
+    second = _second(tag, size)
     q0, q1, q2 = _query_parts(tag, data.query[b], size)
     p0, p1 = _parts(tag, data.positive[b], size)
     own = np.zeros((2, size), data.table.dtype)  # The positive's terms, the same in all slots.
     t0, t1 = own[0], own[1]
-    if layout(kind) == 1:
+    table, masks, start0, start1 = data.table, _masks(kind, data), zero, zero
+    if layout(kind) == HARD or layout(kind) == SHARED:
         for k in range(size):
             t0[k], t1[k] = term(tag, q0[k], q1[k], q2[k], p0[k], p1[k])
-    scratch = np.empty((4, width), data.bank.dtype)
+    if layout(kind) == SHARED:
+        for k in range(size):
+            start0 += (real(zero, 1) - masks[b, k]) * t0[k]
+            start1 += (real(zero, 1) - masks[b, k + second]) * t1[k]
     for n in range(0, num, 4):
         nb, nc, nd = min(n + 1, num - 1), min(n + 2, num - 1), min(n + 3, num - 1)
-        xa0, xa1, fa0, fa1 = _slot(kind, tag, data, scratch[0], b, n, size)
-        xb0, xb1, fb0, fb1 = _slot(kind, tag, data, scratch[1], b, nb, size)
-        xc0, xc1, fc0, fc1 = _slot(kind, tag, data, scratch[2], b, nc, size)
-        xd0, xd1, fd0, fd1 = _slot(kind, tag, data, scratch[3], b, nd, size)
+        xa, xb, xc, xd = data.index[b, n], data.index[b, nb], data.index[b, nc], data.index[b, nd]
+        fa, fb = _mask_row(kind, data, masks, 0, b, n), _mask_row(kind, data, masks, 1, b, nb)
+        fc, fd = _mask_row(kind, data, masks, 2, b, nc), _mask_row(kind, data, masks, 3, b, nd)
         va0 = va1 = vb0 = vb1 = vc0 = vc1 = vd0 = vd1 = zero
-        ma0 = ma1 = mb0 = mb1 = mc0 = mc1 = md0 = md1 = zero
+        ma0 = mb0 = mc0 = md0 = start0
+        ma1 = mb1 = mc1 = md1 = start1
         for k in range(size):
             i, j, h, r, s, t, u = q0[k], q1[k], q2[k], p0[k], p1[k], t0[k], t1[k]
-            f, g = real(zero, fa0[k]), real(zero, fa1[k])
-            v0, v1, m0, m1 = mix(kind, tag, i, j, h, xa0[k], xa1[k], r, s, t, u, f, g)
+            x, y, f, g = table[xa, k], table[xa, k + second], masks[fa, k], masks[fa, k + second]
+            v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, real(x, f), real(x, g))
             va0, va1, ma0, ma1 = va0 + v0, va1 + v1, ma0 + m0, ma1 + m1
-            f, g = real(zero, fb0[k]), real(zero, fb1[k])
-            v0, v1, m0, m1 = mix(kind, tag, i, j, h, xb0[k], xb1[k], r, s, t, u, f, g)
+            x, y, f, g = table[xb, k], table[xb, k + second], masks[fb, k], masks[fb, k + second]
+            v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, real(x, f), real(x, g))
             vb0, vb1, mb0, mb1 = vb0 + v0, vb1 + v1, mb0 + m0, mb1 + m1
-            f, g = real(zero, fc0[k]), real(zero, fc1[k])
-            v0, v1, m0, m1 = mix(kind, tag, i, j, h, xc0[k], xc1[k], r, s, t, u, f, g)
+            x, y, f, g = table[xc, k], table[xc, k + second], masks[fc, k], masks[fc, k + second]
+            v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, real(x, f), real(x, g))
             vc0, vc1, mc0, mc1 = vc0 + v0, vc1 + v1, mc0 + m0, mc1 + m1
-            f, g = real(zero, fd0[k]), real(zero, fd1[k])
-            v0, v1, m0, m1 = mix(kind, tag, i, j, h, xd0[k], xd1[k], r, s, t, u, f, g)
+            x, y, f, g = table[xd, k], table[xd, k + second], masks[fd, k], masks[fd, k + second]
+            v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, real(x, f), real(x, g))
             vd0, vd1, md0, md1 = vd0 + v0, vd1 + v1, md0 + m0, md1 + m1
         _emit(tag, want_vanilla, vanilla, vanilla_norm, va0, va1, b, n)
         _emit(tag, want_vanilla, vanilla, vanilla_norm, vb0, vb1, b, nb)
@@ -160,49 +199,57 @@ def _batch_triple(kind, tag, data, upstream, b, grad_query, grad_positive, grad_
     y0, y1 = _parts(tag, grad_positive[b], size)
     own = np.zeros((2, size), data.table.dtype)  # What the positive's side is owed.
     o0, o1 = own[0], own[1]
-    second = sums > 1 if layout(kind) == 1 else parts > 1
-    scratch = np.empty((4, width), data.bank.dtype)
+    both = sums > 1 if layout(kind) == HARD else parts > 1
+    table, masks, second, total0, total1 = data.table, _masks(kind, data), _second(tag, size), zero, zero
     for n in range(0, num, 4):
         nb, nc, nd = min(n + 1, num - 1), min(n + 2, num - 1), min(n + 3, num - 1)
-        xa0, xa1, fa0, fa1 = _slot(kind, tag, data, scratch[0], b, n, size)
-        xb0, xb1, fb0, fb1 = _slot(kind, tag, data, scratch[1], b, nb, size)
-        xc0, xc1, fc0, fc1 = _slot(kind, tag, data, scratch[2], b, nc, size)
-        xd0, xd1, fd0, fd1 = _slot(kind, tag, data, scratch[3], b, nd, size)
-        va0, va1, ma0, ma1 = _slopes(tag, upstream, True, b, n)
-        vb0, vb1, mb0, mb1 = _slopes(tag, upstream, n + 1 < num, b, nb)
-        vc0, vc1, mc0, mc1 = _slopes(tag, upstream, n + 2 < num, b, nc)
-        vd0, vd1, md0, md1 = _slopes(tag, upstream, n + 3 < num, b, nd)
+        xa, xb, xc, xd = data.index[b, n], data.index[b, nb], data.index[b, nc], data.index[b, nd]
+        fa, fb = _mask_row(kind, data, masks, 0, b, n), _mask_row(kind, data, masks, 1, b, nb)
+        fc, fd = _mask_row(kind, data, masks, 2, b, nc), _mask_row(kind, data, masks, 3, b, nd)
+        va0, va1, ma0, ma1 = _slopes(kind, tag, upstream, True, b, n)
+        vb0, vb1, mb0, mb1 = _slopes(kind, tag, upstream, n + 1 < num, b, nb)
+        vc0, vc1, mc0, mc1 = _slopes(kind, tag, upstream, n + 2 < num, b, nc)
+        vd0, vd1, md0, md1 = _slopes(kind, tag, upstream, n + 3 < num, b, nd)
         wa = wb = wc = wd = zero
         for k in range(size):
             i, j, h, r, s = q0[k], q1[k], q2[k], p0[k], p1[k]
-            f, g = real(zero, fa0[k]), real(zero, fa1[k])
-            a0, a1, a2, a3, a4, a5 = pull_batch(kind, tag, i, j, h, xa0[k], xa1[k], r, s, f, g, va0, va1, ma0, ma1)
-            f, g = real(zero, fb0[k]), real(zero, fb1[k])
-            b0, b1, b2, b3, b4, b5 = pull_batch(kind, tag, i, j, h, xb0[k], xb1[k], r, s, f, g, vb0, vb1, mb0, mb1)
-            f, g = real(zero, fc0[k]), real(zero, fc1[k])
-            c0, c1, c2, c3, c4, c5 = pull_batch(kind, tag, i, j, h, xc0[k], xc1[k], r, s, f, g, vc0, vc1, mc0, mc1)
-            f, g = real(zero, fd0[k]), real(zero, fd1[k])
-            d0, d1, d2, d3, d4, d5 = pull_batch(kind, tag, i, j, h, xd0[k], xd1[k], r, s, f, g, vd0, vd1, md0, md1)
+            x, y, f, g = table[xa, k], table[xa, k + second], masks[fa, k], masks[fa, k + second]
+            a0, a1, a2, a3, a4, a5 = pull_batch(
+                kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), va0, va1, ma0, ma1)
+            x, y, f, g = table[xb, k], table[xb, k + second], masks[fb, k], masks[fb, k + second]
+            b0, b1, b2, b3, b4, b5 = pull_batch(
+                kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vb0, vb1, mb0, mb1)
+            x, y, f, g = table[xc, k], table[xc, k + second], masks[fc, k], masks[fc, k + second]
+            c0, c1, c2, c3, c4, c5 = pull_batch(
+                kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vc0, vc1, mc0, mc1)
+            x, y, f, g = table[xd, k], table[xd, k + second], masks[fd, k], masks[fd, k + second]
+            d0, d1, d2, d3, d4, d5 = pull_batch(
+                kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vd0, vd1, md0, md1)
             g0[k] += (a0 + b0) + (c0 + d0)
             if query_parts > 1:
                 g1[k] += (a1 + b1) + (c1 + d1)
             if query_parts > 2:
                 g2[k] += (a2 + b2) + (c2 + d2)
-            if layout(kind) != 0:
+            if layout(kind) == HARD or layout(kind) == SOFT:
                 o0[k] += (a3 + b3) + (c3 + d3)
-                if second:
+                if both:
                     o1[k] += (a4 + b4) + (c4 + d4)
             wa, wb, wc, wd = wa + a5, wb + b5, wc + c5, wd + d5
-        if layout(kind) == 2 and data.weight.size > 0:
+        total0, total1 = total0 + (ma0 + mb0) + (mc0 + md0), total1 + (ma1 + mb1) + (mc1 + md1)
+        if layout(kind) == SOFT and data.weight.size > 0:
             # The mask is one minus the weight. Last slot first, so that one that is repeated ends with its own value.
             grad_weight[b, nd], grad_weight[b, nc], grad_weight[b, nb] = -wd, -wc, -wb
             grad_weight[b, n] = -wa
-    if layout(kind) == 2:
+    if layout(kind) == SHARED:
+        for k in range(size):
+            o0[k] = (real(zero, 1) - masks[b, k]) * total0
+            o1[k] = (real(zero, 1) - masks[b, k + second]) * total1
+    if layout(kind) == SOFT:
         for k in range(size):
             y0[k] = o0[k]
             if parts > 1:
                 y1[k] = o1[k]
-    if layout(kind) == 1:
+    if layout(kind) == HARD or layout(kind) == SHARED:
         for k in range(size):
             a0, a1, a2, a3, a4 = pull(tag, q0[k], q1[k], q2[k], p0[k], p1[k], o0[k], o1[k])
             g0[k] += a0
@@ -222,7 +269,7 @@ def backward_batch(kind, tag, data, upstream, grad_query, grad_positive, grad_we
         _batch_triple(kind, tag, data, upstream, np.int64(b), grad_query, grad_positive, grad_weight)
 
 
-@jit(error_model='numpy')
+@jit(error_model='numpy', forceinline=True)
 def _triple_and_slot(pair, num):
     # Unsigned 32-bit division is several times faster than Python's.
     slot = np.uint32(pair & np.uint64(0xFFFFFFFF))
@@ -230,17 +277,12 @@ def _triple_and_slot(pair, num):
     return np.intp(b), np.intp(np.uint32(slot - b * num))
 
 
-@jit()
-def _grouped_slot(kind, tag, data, scratch, row, pair, num, size):
-    r"""A slot's parts; :obj:`row` is the row of its negative, unless slots are grouped by mask."""
+@jit(forceinline=True)
+def _grouped_slot(kind, data, masks, lane, pair, num):
+    r"""A slot's place, and the rows of its negative and of its mask."""
     b, n = _triple_and_slot(pair, num)
-    q0, q1, q2 = _query_parts(tag, data.query[b], size)
-    p0, p1 = _parts(tag, data.positive[b], size)
-    if layout(kind) == 3:
-        row = data.index[b, n]
-    x0, x1 = _parts(tag, data.table[row], size)
-    f0, f1 = _parts(tag, _mask(kind, data, scratch, b, n), size)
-    return b, n, q0, q1, q2, p0, p1, x0, x1, f0, f1
+    row = data.index[b, n] if layout(kind) == MASK else np.intp(pair >> np.uint64(32))
+    return b, n, row, _mask_row(kind, data, masks, lane, b, n)
 
 
 @intrinsic
@@ -258,14 +300,15 @@ def _prefetch(context, array, position):
     return types.void(array, types.intp), generate
 
 
-@jit()
+@jit(forceinline=True)
 def _prefetch_slots(kind, tag, data, upstream, order, low):
     # Slots of one entity are scattered over the batch: without this, their gradients come from a far cache one by one.
     for i in range(low, min(low + 4, order.size)):
         slot = np.intp(order[i] & np.uint64(0xFFFFFFFF))
         _prefetch(upstream.vanilla, slot)
-        if layout(kind) != 0:
+        if layout(kind) != PLAIN:
             _prefetch(upstream.mutated, slot)
+        if layout(kind) != PLAIN and data.mask_index.shape[1] > 1:
             _prefetch(data.mask_index, slot)
         if layout(tag)[3]:
             _prefetch(upstream.vanilla_norm, slot)
@@ -273,41 +316,42 @@ def _prefetch_slots(kind, tag, data, upstream, order, low):
 
 
 @jit(fastmath=FASTMATH)
-def _add_slots(kind, tag, data, upstream, order, low, high, scratch, target):
-    r"""Adds the gradients of the slots at :obj:`order[low:high]`, all of one row, to that row's."""
-    parts, zero, num = layout(tag)[1], real(tag[0], 0), np.uint32(data.index.shape[1])
-    size, row, last = data.table.shape[1] // parts, np.intp(order[low] >> np.uint64(32)), high - 1
-    g0, g1 = _parts(tag, target, size)
+def _add_slots(kind, tag, data, upstream, order, low, high, masks, target, into):
+    r"""Adds the gradients of the slots at :obj:`order[low:high]`, all of one row, to row :obj:`into`."""
+    query_parts, parts, _, _ = layout(tag)
+    num, last, size = np.uint32(data.index.shape[1]), high - 1, data.table.shape[1] // parts
+    query, positive, table, second = data.query, data.positive, data.table, _second(tag, size)
+    third = 2 * size if query_parts > 2 else 0
     for i in range(low, high, 4):
         _prefetch_slots(kind, tag, data, upstream, order, i + 12)
-        ba, na, qa0, qa1, qa2, pa0, pa1, xa0, xa1, fa0, fa1 = _grouped_slot(
-            kind, tag, data, scratch[0], row, order[i], num, size)
-        bb, nb, qb0, qb1, qb2, pb0, pb1, xb0, xb1, fb0, fb1 = _grouped_slot(
-            kind, tag, data, scratch[1], row, order[min(i + 1, last)], num, size)
-        bc, nc, qc0, qc1, qc2, pc0, pc1, xc0, xc1, fc0, fc1 = _grouped_slot(
-            kind, tag, data, scratch[2], row, order[min(i + 2, last)], num, size)
-        bd, nd, qd0, qd1, qd2, pd0, pd1, xd0, xd1, fd0, fd1 = _grouped_slot(
-            kind, tag, data, scratch[3], row, order[min(i + 3, last)], num, size)
-        va0, va1, ma0, ma1 = _slopes(tag, upstream, True, ba, na)
-        vb0, vb1, mb0, mb1 = _slopes(tag, upstream, i + 1 < high, bb, nb)
-        vc0, vc1, mc0, mc1 = _slopes(tag, upstream, i + 2 < high, bc, nc)
-        vd0, vd1, md0, md1 = _slopes(tag, upstream, i + 3 < high, bd, nd)
+        ba, na, xa, fa = _grouped_slot(kind, data, masks, 0, order[i], num)
+        bb, nb, xb, fb = _grouped_slot(kind, data, masks, 1, order[min(i + 1, last)], num)
+        bc, nc, xc, fc = _grouped_slot(kind, data, masks, 2, order[min(i + 2, last)], num)
+        bd, nd, xd, fd = _grouped_slot(kind, data, masks, 3, order[min(i + 3, last)], num)
+        va0, va1, ma0, ma1 = _slopes(kind, tag, upstream, True, ba, na)
+        vb0, vb1, mb0, mb1 = _slopes(kind, tag, upstream, i + 1 < high, bb, nb)
+        vc0, vc1, mc0, mc1 = _slopes(kind, tag, upstream, i + 2 < high, bc, nc)
+        vd0, vd1, md0, md1 = _slopes(kind, tag, upstream, i + 3 < high, bd, nd)
         for k in range(size):
-            f, g = real(zero, fa0[k]), real(zero, fa1[k])
-            i, j, h, r, s = qa0[k], qa1[k], qa2[k], pa0[k], pa1[k]
-            a0, a1 = pull_rows(kind, tag, i, j, h, xa0[k], xa1[k], r, s, f, g, va0, va1, ma0, ma1)
-            f, g = real(zero, fb0[k]), real(zero, fb1[k])
-            i, j, h, r, s = qb0[k], qb1[k], qb2[k], pb0[k], pb1[k]
-            b0, b1 = pull_rows(kind, tag, i, j, h, xb0[k], xb1[k], r, s, f, g, vb0, vb1, mb0, mb1)
-            f, g = real(zero, fc0[k]), real(zero, fc1[k])
-            i, j, h, r, s = qc0[k], qc1[k], qc2[k], pc0[k], pc1[k]
-            c0, c1 = pull_rows(kind, tag, i, j, h, xc0[k], xc1[k], r, s, f, g, vc0, vc1, mc0, mc1)
-            f, g = real(zero, fd0[k]), real(zero, fd1[k])
-            i, j, h, r, s = qd0[k], qd1[k], qd2[k], pd0[k], pd1[k]
-            d0, d1 = pull_rows(kind, tag, i, j, h, xd0[k], xd1[k], r, s, f, g, vd0, vd1, md0, md1)
-            g0[k] += (a0 + b0) + (c0 + d0)
+            x, y, f, g = table[xa, k], table[xa, k + second], masks[fa, k], masks[fa, k + second]
+            i, j, h = query[ba, k], query[ba, k + second], query[ba, k + third]
+            r, s = positive[ba, k], positive[ba, k + second]
+            a0, a1 = pull_rows(kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), va0, va1, ma0, ma1)
+            x, y, f, g = table[xb, k], table[xb, k + second], masks[fb, k], masks[fb, k + second]
+            i, j, h = query[bb, k], query[bb, k + second], query[bb, k + third]
+            r, s = positive[bb, k], positive[bb, k + second]
+            b0, b1 = pull_rows(kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vb0, vb1, mb0, mb1)
+            x, y, f, g = table[xc, k], table[xc, k + second], masks[fc, k], masks[fc, k + second]
+            i, j, h = query[bc, k], query[bc, k + second], query[bc, k + third]
+            r, s = positive[bc, k], positive[bc, k + second]
+            c0, c1 = pull_rows(kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vc0, vc1, mc0, mc1)
+            x, y, f, g = table[xd, k], table[xd, k + second], masks[fd, k], masks[fd, k + second]
+            i, j, h = query[bd, k], query[bd, k + second], query[bd, k + third]
+            r, s = positive[bd, k], positive[bd, k + second]
+            d0, d1 = pull_rows(kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vd0, vd1, md0, md1)
+            target[into, k] += (a0 + b0) + (c0 + d0)
             if parts > 1:
-                g1[k] += (a1 + b1) + (c1 + d1)
+                target[into, k + second] += (a1 + b1) + (c1 + d1)
 
 
 @jit()
@@ -315,7 +359,7 @@ def _add_piece(kind, tag, data, upstream, order, piece, c, first, compact, targe
     r"""Sums the groups of one piece: whole groups into their rows, the one that comes in from the piece before and the
     one that goes on into the next piece into :obj:`partial`."""
     low, high, shift = c * piece, min((c + 1) * piece, order.size), np.uint64(32)
-    scratch = np.empty((4, data.table.shape[1]), data.bank.dtype)
+    masks = _masks(kind, data)
     group, start = first[c] - 1, low
     while start < high:
         key = order[start] >> shift
@@ -328,12 +372,12 @@ def _add_piece(kind, tag, data, upstream, order, piece, c, first, compact, targe
         row = group if compact else np.intp(key)
         if compact and not comes_in:
             ids[group] = np.intp(key)
-        into = target[row]
+        into = target
         if comes_in or goes_on:
             side = 0 if comes_in else 1
             partial_row[c, side] = row
-            into = partial[c, side]
-        _add_slots(kind, tag, data, upstream, order, start, stop, scratch, into)
+            into, row = partial[c], side
+        _add_slots(kind, tag, data, upstream, order, start, stop, masks, into, row)
         start = stop
 
 

@@ -56,6 +56,9 @@ def _real(like: Any, value: Any) -> Any:
     return lambda like, value: dtype(value)
 
 
+#: What :obj:`layout` says of the kinds of mutation, one each.
+PLAIN, HARD, SHARED, SOFT, MASK = range(5)
+
 layout, term, finish, slope, pull = (by_type(name) for name in ('layout', 'term', 'finish', 'slope', 'pull'))
 mix, pull_batch, pull_rows = (by_type(name) for name in ('mix', 'pull_batch', 'pull_rows'))
 
@@ -261,7 +264,7 @@ class Plain(NamedTuple):
 
     @staticmethod
     def layout(kind):
-        return 0
+        return PLAIN
 
     @staticmethod
     def mix(kind, tag, q0, q1, q2, x0, x1, p0, p1, t0, t1, f0, f1):
@@ -291,7 +294,7 @@ class Hard(NamedTuple):
 
     @staticmethod
     def layout(kind):
-        return 1
+        return HARD
 
     @staticmethod
     def mix(kind, tag, q0, q1, q2, x0, x1, p0, p1, t0, t1, f0, f1):
@@ -312,13 +315,41 @@ class Hard(NamedTuple):
         return g0, g1
 
 
+class Shared(NamedTuple):
+    r"""As :class:`Hard`, with one mask for all slots of a triple, and :math:`f` what is kept of the negative.
+
+    Only the negative's share differs between slots: that of the positive is added, and its gradient found, once.
+    """
+    one: Any
+
+    @staticmethod
+    def layout(kind):
+        return SHARED
+
+    @staticmethod
+    def mix(kind, tag, q0, q1, q2, x0, x1, p0, p1, t0, t1, f0, f1):
+        a0, a1 = term(tag, q0, q1, q2, x0, x1)
+        return a0, a1, f0 * a0, f1 * a1
+
+    @staticmethod
+    def pull_batch(kind, tag, q0, q1, q2, x0, x1, p0, p1, f0, f1, v0, v1, m0, m1):
+        zero = real(q0, 0)
+        g0, g1, g2, _, _ = pull(tag, q0, q1, q2, x0, x1, v0 + f0 * m0, v1 + f1 * m1)
+        return g0, g1, g2, zero, zero, zero
+
+    @staticmethod
+    def pull_rows(kind, tag, q0, q1, q2, x0, x1, p0, p1, f0, f1, v0, v1, m0, m1):
+        _, _, _, g0, g1 = pull(tag, q0, q1, q2, x0, x1, v0 + f0 * m0, v1 + f1 * m1)
+        return g0, g1
+
+
 class Soft(NamedTuple):
     r"""Any real mask, per component or per slot. The positive's side is its gradient."""
     one: Any
 
     @staticmethod
     def layout(kind):
-        return 2
+        return SOFT
 
     @staticmethod
     def mix(kind, tag, q0, q1, q2, x0, x1, p0, p1, t0, t1, f0, f1):
@@ -348,7 +379,7 @@ class Mask(NamedTuple):
 
     @staticmethod
     def layout(kind):
-        return 3
+        return MASK
 
     @staticmethod
     def pull_rows(kind, tag, q0, q1, q2, x0, x1, p0, p1, f0, f1, v0, v1, m0, m1):

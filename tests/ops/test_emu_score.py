@@ -8,7 +8,9 @@ from torch import Tensor
 
 from pyg_emu.errors import ArgumentError
 from pyg_emu.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
-from pyg_emu.ops import MaskPlan, MixPlan, Plan, emu_score, last_backend
+from pyg_emu.ops import MaskPlan, MixPlan, Plan, emu_score, emu_score_numba, last_backend
+from pyg_emu.ops import emu_score_numba_kernels as kernels
+from pyg_emu.ops.emu_score_numba_terms import Hard, Shared, Soft
 
 INTERACTIONS = [Dot(), L1(), L2(), ComplexModulus(), ModulusPhase(0.7, 1.3, 2.0)]
 PLANS = ['none', 'per_negative', 'per_triple', 'tied', 'soft', 'soft_per_triple', 'mix']
@@ -39,6 +41,8 @@ def make_plan(name: str, size: int, num: int, width: int, seed: int = 0,
         return MaskPlan(bank < 0.5, index)
     if name == 'per_triple':
         return MaskPlan(bank < 0.5, torch.randint(4, (size, ), generator=generator, dtype=torch.int32))
+    if name == 'tied_per_triple':
+        return MaskPlan((bank < 0.5)[:, :width // 2].repeat(1, 2), torch.randint(4, (size, ), generator=generator))
     if name == 'tied':
         return MaskPlan((bank < 0.5)[:, :width // 2].repeat(1, 2), index.int())
     if name == 'soft':
@@ -109,13 +113,53 @@ def test_numba_against_reference(interaction: Interaction, plan_name: str) -> No
             assert_same([value.double() for value in found], expected, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize('interaction,plan_name,kind', [
+    (Dot(), 'per_triple', Shared),
+    (L1(), 'per_triple', Shared),
+    (ModulusPhase(0.7, 1.3, 2.0), 'per_triple', Shared),
+    (ComplexModulus(), 'tied_per_triple', Shared),
+    (ComplexModulus(), 'per_triple', Soft),
+    (Dot(), 'soft_per_triple', Soft),
+    (Dot(), 'per_negative', Hard),
+], ids=lambda value: getattr(value, 'name', None) or getattr(value, '__name__', value))
+def test_one_mask_per_triple(interaction: Interaction, plan_name: str, kind: type,
+                             monkeypatch: pytest.MonkeyPatch) -> None:
+    # A mask that all negatives of a triple share takes a way of its own, from the first pass to the last.
+    ran: list[type] = []
+
+    def spy(kernel: Any) -> Any:
+        def run(first: Any, *args: Any) -> None:
+            ran.append(type(first))
+            kernel(first, *args)
+
+        return run
+
+    for name in ('forward', 'backward_batch', 'backward_rows'):
+        monkeypatch.setattr(kernels, name, spy(getattr(kernels, name)))
+    monkeypatch.setattr(emu_score_numba, 'announce', lambda *args: None)
+    odd = 1 if interaction.name in ('dot', 'l1') else 2
+    for size, num, width in ((1, 1, odd), (4, 1, 4 + odd), (3, 6, 20 + odd), (0, 3, 4 + odd), (2, 0, 4 + odd)):
+        args = operands(interaction, size, 3, width)
+        index = torch.randint(3, (size, num), generator=torch.Generator().manual_seed(0))
+        single = operands(interaction, size, 3, width, dtype=torch.float32)
+        plan = make_plan(plan_name, size, num, width)
+        expected = results(*args, index, plan, interaction=interaction, backend='torch')
+        plan = make_plan(plan_name, size, num, width, dtype=torch.float32)
+        for sparse_grad in (False, True):
+            ran.clear()
+            found = results(*single, index, plan, interaction=interaction, backend='numba', sparse_grad=sparse_grad)
+            assert_same([value.double() for value in found], expected, rtol=2e-4, atol=2e-4)
+            assert index.numel() == 0 or ran[:3] == [kind] * 3
+
+
 @pytest.mark.parametrize('backend', ['torch', 'numba'])
 @pytest.mark.parametrize('interaction', INTERACTIONS, ids=name_of)
-def test_halves(interaction: Interaction, backend: str) -> None:
+@pytest.mark.parametrize('plan_name', ['tied', 'tied_per_triple'])
+def test_halves(interaction: Interaction, backend: str, plan_name: str) -> None:
     # Asking for one score gives the same as asking for both, and so does using only one of both.
     args = operands(interaction, 3, 5, 6, dtype=torch.float32)
     index = torch.randint(5, (3, 6), generator=torch.Generator().manual_seed(0))
-    plan = make_plan('tied', 3, 6, 6)
+    plan = make_plan(plan_name, 3, 6, 6)
     kwargs: dict[str, Any] = {'interaction': interaction, 'backend': backend}
     both = emu_score(*args, index, plan, **kwargs)
     alone = emu_score(*args, index, plan, vanilla=False, **kwargs), emu_score(*args, index, **kwargs)
@@ -182,7 +226,8 @@ def test_nothing_to_score(size: int, num: int, plan_name: str) -> None:
 
 @pytest.mark.parametrize('interaction', [Dot(), ComplexModulus()], ids=name_of)
 @pytest.mark.parametrize('share', [0.0, 0.5, 1.0])
-def test_thread_count_changes_no_bit(interaction: Interaction, share: float) -> None:
+@pytest.mark.parametrize('plan_name', ['tied', 'tied_per_triple'])
+def test_thread_count_changes_no_bit(interaction: Interaction, share: float, plan_name: str) -> None:
     # One entity holds the given share of the slots; there are many pieces of slots.
     size, num, num_nodes, width = 50, 60, 700, 10
     args = operands(interaction, size, num_nodes, width, dtype=torch.float32)
@@ -195,13 +240,13 @@ def test_thread_count_changes_no_bit(interaction: Interaction, share: float) -> 
         for num_threads in (1, 2, 3):
             torch.set_num_threads(num_threads)
             for sparse_grad in (False, True):
-                found.append(results(*args, index, make_plan('tied', size, num, width), interaction=interaction,
+                found.append(results(*args, index, make_plan(plan_name, size, num, width), interaction=interaction,
                                      backend='numba', sparse_grad=sparse_grad))
     finally:
         torch.set_num_threads(before)
     for other in found[1:]:
         assert all(torch.equal(value, expected) for value, expected in zip(other, found[0]))
-    expected = results(*args, index, make_plan('tied', size, num, width), interaction=interaction, backend='torch')
+    expected = results(*args, index, make_plan(plan_name, size, num, width), interaction=interaction, backend='torch')
     assert_same(found[0], expected, rtol=1e-3, atol=1e-3)
 
 
