@@ -19,10 +19,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Iterable, Literal, Mapping, Optional, Union, get_type_hints
 
+from pyg_emu.arguments import is_number
 from pyg_emu.errors import RecipeError
 from pyg_emu.layers import Layer, dump, read_layer
 from pyg_emu.registry import (
     SECTIONS,
+    build,
     canonical_name,
     check_section,
     conform,
@@ -167,6 +169,7 @@ def make_recipe(layer: Layer) -> Recipe:
         if obstacle is not None:
             path = tuple(obstacle.partition(':')[0].split('.'))
             raise RecipeError(f'{layer.place(path)}{obstacle}')
+    _check_ranges(checked, layer)
     return Recipe(**checked)
 
 
@@ -256,6 +259,25 @@ def _check_dataset(value: Any, layer: Layer) -> None:
     if isinstance(value, dict) and not isinstance(value.get('source'), str):
         raise RecipeError(f'{layer.place(("dataset", ))}dataset: expected a name, a path, or a section with the key '
                           f"'source', got {value!r}")
+
+
+def _check_ranges(checked: Mapping[str, Any], layer: Layer) -> None:
+    r"""Makes what settings alone decide: a value that a class refuses is best told of where its line is known."""
+    import torch
+
+    for kind in ('model', 'negatives', 'loss'):
+        try:
+            with torch.device('meta'):  # neither memory nor random numbers
+                build(kind, checked[kind], **({'num_nodes': 1, 'num_relations': 1} if kind == 'model' else {}))
+        except RecipeError as error:
+            # Messages read 'section: argument: what is wrong'.
+            names = str(error).split(': ')[:2]
+            paths = [path for path in layer.places if path[0] == kind and path[-1] == names[-1]]
+            raise RecipeError(f'{layer.place(paths[0] if len(paths) == 1 else (kind, ))}{error}') from error
+    rate = checked['optimizer'].get('lr', 0.0)
+    if not (is_number(rate) and 0.0 <= rate < float('inf')):
+        raise RecipeError(f'{layer.place(("optimizer", "lr"))}optimizer.lr: expected a finite number >= 0, '
+                          f'got {rate!r}')
 
 
 def _default(kind: str) -> dict[str, Any]:

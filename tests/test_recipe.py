@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import pyg_emu
@@ -131,6 +132,11 @@ def test_differences() -> None:
     ('corrupt: tails\n', r"a\.yaml:2: corrupt: expected one of 'alternate', .*, 'head', 'bernoulli', got 'tails'"),
     ('model: DistMul\n', r"a\.yaml:2: unknown model 'DistMul'; did you mean 'DistMult'\?"),
     ('loss:\n  name: emu\n  alpha: [1]\n', r'a\.yaml:4: loss\.alpha: expected a number, got \[1\]'),
+    ('loss:\n  name: emu\n  alpha: -1\n', r'a\.yaml:4: loss: alpha: expected a finite number >= 0, got -1'),
+    ('negatives:\n  num_negatives: 4\n  mutation_rate: 1.5\n', r'a\.yaml:4: negatives: mutation_rate: .*got 1\.5'),
+    ('model:\n  hidden_channels: 0\n', r'a\.yaml:3: model: hidden_channels: expected an integer of at least 1, got 0'),
+    ('loss:\n  regularizer:\n    weight: -1.0\n', r'a\.yaml:4: regularizer: weight: expected a finite number >= 0'),
+    ('optimizer:\n  lr: -1.0\n', r'a\.yaml:3: optimizer\.lr: expected a finite number >= 0, got -1\.0'),
     ('evaluation: {split: test}\n', r"a\.yaml:2: unknown key 'evaluation\.split'"),
     ('model: {sparse: true}\noptimizer: adam\n', r'a\.yaml:3: optimizer\.name: adam takes no row-sparse gradients'),
     ('base: 3\n', r'a\.yaml:2: base: expected the name or the path of a recipe, got 3'),
@@ -140,6 +146,13 @@ def test_differences() -> None:
 def test_bad_recipe_is_named_by_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(write(tmp_path, 'a.yaml', 'dataset: UMLS\n' + text))
+
+
+def test_checking_draws_no_random_numbers() -> None:
+    before = torch.get_rng_state()
+    for name in ('DistMult', 'ComplEx', 'TransE', 'RotatE', 'HAKE'):
+        load_recipe({'dataset': 'UMLS', 'model': name, 'negatives': {'mutation': {'name': 'learned', 'width': 4}}})
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_error_in_a_base_names_the_base(tmp_path: Path) -> None:
