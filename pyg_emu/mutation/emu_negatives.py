@@ -32,8 +32,7 @@ class EMUNegatives(BaseTransform):
         loader = TripletLoader(data, batch_size=1000, shuffle=True, transform=EMUNegatives(num_negatives=256))
 
     The paper draws a mask for every negative and mutates most components (footnote 2, Table 5). The defaults differ:
-    one mask per triple makes a step cheaper, and, with a smaller rate, was found to rank DistMult at least as well on
-    FB15k-237.
+    one mask per triple, which makes a step cheaper, and a smaller rate.
 
     Args:
         num_negatives (int, optional): The number of negatives per triple, :math:`N`. (default: :obj:`256`)
