@@ -20,16 +20,23 @@ from pyg_emu.runs import run_recipe
 
 def label(recipe: Recipe) -> str:
     r"""What a table calls a recipe: model, loss and what is done to negatives."""
-    loss, negatives = dict(recipe.loss), recipe.negatives
-    regularizer = loss.get('regularizer')
-    rate = negatives.get('mutation_rate', 0.0)
-    if loss['name'] != 'emu':
-        what = 'uniform' + (f' + {regularizer["name"].upper()} {regularizer["weight"]:g}' if regularizer else '')
+    loss, negatives = recipe.loss, recipe.negatives
+    rate, mask = negatives.get('mutation_rate', 0.0), negatives.get('mask', 'bernoulli')
+    if loss['name'] not in ('emu', 'one_vs_all_emu'):
+        parts = ['uniform']
     elif rate == 0:
-        what = 'label smoothing alone'
+        parts = ['label smoothing alone']
     else:
-        what = f'EMU, rate {rate:g}, one mask per {"triple" if negatives.get("shared", True) else "negative"}'
-    return f'{recipe.model["name"]}, {what}, {recipe.num_steps:,} steps'
+        span = f'{rate["start"]:g} to {rate["end"]:g}' if isinstance(rate, dict) else f'{rate:g}'
+        kind = '' if mask == 'bernoulli' else f'{mask} '
+        parts = [f'EMU, rate {span}, one {kind}mask per {"triple" if negatives.get("shared", True) else "negative"}']
+    if loss['name'].startswith('one_vs_all'):
+        parts.append('against all entities')
+    if regularizer := loss.get('regularizer'):
+        parts[0] += f' + {regularizer["name"].upper()} {regularizer["weight"]:g}'
+    if recipe.schedule['name'] != 'constant':
+        parts.append(f'{recipe.schedule["name"]} schedule')
+    return ', '.join([recipe.model['name'], *parts, f'{recipe.num_steps:,} steps'])
 
 
 def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Path = RESULTS, again: bool = False,

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 from pathlib import Path
 from typing import Any, Callable
@@ -212,3 +214,16 @@ def test_figures(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     plain = run.with_name('distmult-uni-steps4-seed0')
     with pytest.raises(reproduce.PygEmuError, match='was trained without mutation'):
         call('--figure', '3', '--run', str(plain))
+
+
+def test_pending_commands_can_be_run() -> None:
+    text = (reproduce.ROOT / 'benchmarks' / 'PENDING.md').read_text()
+    commands = [shlex.split(command) for command in re.findall(r'`python -m benchmarks\.([^`]+)`', text)]
+    ours = [reproduce.parse(command[1:]) for command in commands if command[0] == 'reproduce']
+    for arguments in ours:
+        assert arguments.run is not None or any(entry.path for entry in reproduce.select(arguments))
+    others = [command for command in commands if command[0] == 'accuracy']
+    for command in others:
+        settings = [value for flag, value in zip(command, command[1:]) if flag == '--set']
+        assert settings and reproduce.load_recipe(command[1], [reproduce.assignment_layer(settings)])
+    assert len(ours) > 10 and len(others) > 5

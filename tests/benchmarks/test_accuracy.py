@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.accuracy import label
+from pyg_emu.layers import assignment_layer
+from pyg_emu.recipe import load_recipe
+
+
+@pytest.mark.parametrize('settings, wanted', [
+    ([], 'DistMult, EMU, rate 0.61, one mask per triple, 12,000 steps'),
+    (['negatives.shared=false', 'num_steps=5'], 'DistMult, EMU, rate 0.61, one mask per negative, 5 steps'),
+    (['negatives.mask=block', 'schedule=cosine'],
+     'DistMult, EMU, rate 0.61, one block mask per triple, cosine schedule, 12,000 steps'),
+    (['negatives.mutation_rate={start: 0.6, end: 0.1, steps: 9}'],
+     'DistMult, EMU, rate 0.6 to 0.1, one mask per triple, 12,000 steps'),
+    (['negatives.mutation_rate=0.0', 'loss.regularizer={name: n3, weight: 1e-3}'],
+     'DistMult, label smoothing alone + N3 0.001, 12,000 steps'),
+    (['loss.name=one_vs_all_emu'], 'DistMult, EMU, rate 0.61, one mask per triple, against all entities, 12,000 steps'),
+])
+def test_labels_tell_recipes_apart(settings: list[str], wanted: str) -> None:
+    assert label(load_recipe('distmult-fb15k237-emu', [assignment_layer(settings)])) == wanted
+
+
+def test_label_of_the_baseline() -> None:
+    assert label(load_recipe('distmult-fb15k237-uniform')) == 'DistMult, uniform + L3 1e-05, 12,000 steps'
