@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+import torch
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
@@ -119,7 +120,27 @@ def _as_batch(data: Data) -> KGData:
         return data
     if 'num_nodes' not in data:
         raise ArgumentError('data: num_nodes is missing; set it to the number of entities to draw negatives from')
+    _check_ids(data)
     side = data.side if 'side' in data else 'tail'
     if isinstance(side, str) and side not in ('tail', 'head'):
         raise ArgumentError(f"data.side: expected 'tail', 'head' or a boolean tensor of shape (B,), got {side!r}")
     return KGData.from_dict({'step': 0, **data.to_dict()})
+
+
+def _check_ids(data: Data) -> None:
+    r"""What the loader checks once for all its batches, for a batch made by hand."""
+    size = tuple(data.head_index.shape)
+    for name, limit in (('head_index', data.num_nodes), ('tail_index', data.num_nodes), ('rel_type', None)):
+        ids = data[name]
+        if ids.dtype != torch.int64:
+            raise ArgumentError(f'data.{name}: expected int64, got {ids.dtype}; use {name}.long()')
+        if ids.dim() != 1 or tuple(ids.shape) != size:
+            raise ArgumentError(f'data.{name}: expected shape (B,), the same for head_index, rel_type and tail_index, '
+                                f'got {tuple(ids.shape)}')
+        if ids.is_cuda or ids.numel() == 0:  # looking at ids on a GPU would make the host wait for it
+            continue
+        wrong = ids < 0 if limit is None else (ids < 0) | (ids >= limit)
+        if wrong.any():
+            place = int(wrong.nonzero()[0])
+            expected = 'at least 0' if limit is None else f'in [0, {limit - 1}] (num_nodes is {limit})'
+            raise ArgumentError(f'data.{name}: expected ids {expected}, got {int(ids[place])} at position {place}')

@@ -142,3 +142,18 @@ def test_refuses_data() -> None:
 
 def test_repr() -> None:
     assert str(EMUNegatives(3)).startswith('EMUNegatives(num_negatives=3, sampler=')
+
+
+@pytest.mark.parametrize('name, ids, message', [
+    ('head_index', [0, 4], r'data\.head_index: expected ids in \[0, 3\] \(num_nodes is 4\), got 4 at position 1'),
+    ('tail_index', [-1, 2], r'data\.tail_index: expected ids in .*, got -1 at position 0'),
+    ('rel_type', [0, -2], r'data\.rel_type: expected ids at least 0, got -2 at position 1'),
+    ('rel_type', [0.0, 1.0], r'data\.rel_type: expected int64, got torch\.float32; use rel_type\.long\(\)'),
+    ('tail_index', [1, 2, 3], r'data\.tail_index: expected shape \(B,\), .*got \(3,\)'),
+    ('head_index', [[0, 1]], r'data\.head_index: expected shape \(B,\), .*got \(1, 2\)'),
+])
+def test_refuses_ids_of_a_batch_made_by_hand(name: str, ids: Any, message: str) -> None:
+    data = make_plain(num_nodes=4)
+    data[name] = torch.tensor(ids)
+    with pytest.raises(ArgumentError, match=message):
+        EMUNegatives(3)(data)
