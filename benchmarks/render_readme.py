@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Iterable, Union
 
 from benchmarks._record import RESULTS, ROOT, read_results, spread
 
@@ -42,12 +42,25 @@ class Table:
     caption: str = 'setting'
 
 
+_MODELS = {'DistMult': 'distmult', 'ComplEx': 'complex', 'TransE': 'transe', 'RotatE': 'rotate'}
+
+
+def _ratios(what: str, models: Iterable[str] = tuple(_MODELS)) -> dict[str, str]:
+    return {name: f'ratios.{_MODELS[name]}.{what}.value' for name in models}
+
+
 _RANKING = {'MRR': 'test.mrr', 'Hits@1': 'test.hits@1', 'Hits@3': 'test.hits@3', 'Hits@10': 'test.hits@10'}
 
 #: Every table there is, by the name in its marker.
 TABLES = {
     'demo': Table('demo/umls-*', {**_RANKING, 'seconds': 'seconds'}, 'UMLS, DistMult'),
     'fb15k237': Table('fb15k237/*', {**_RANKING, 'seconds': 'seconds'}, 'FB15k-237'),
+    'overhead': Table('speed/steps', _ratios('emu over vanilla, mask per triple'), 'our EMU step / our vanilla step'),
+    'overhead-negative': Table('speed/steps', _ratios('emu over vanilla, mask per negative'),
+                               'the same, a mask per negative'),
+    'eager': Table('speed/steps', _ratios('eager emu over emu, mask per triple'), 'eager EMU step / our EMU step'),
+    'peer': Table('speed/steps', _ratios('pykeen vanilla over emu, mask per triple', ['DistMult']),
+                  "PyKEEN's vanilla step / our EMU step"),
     'evaluation': Table('evaluation*', {'seconds': 'seconds', 'times faster than PyKEEN': 'speedup'}, 'ranking'),
     'data': Table('data', {'FB15k-237, s': 'fb15k237.total_s', '5 million facts, s': 'generated.total_s'}, 'from text'),
 }
