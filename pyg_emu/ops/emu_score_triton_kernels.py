@@ -196,9 +196,11 @@ def backward_pieces(query, positive, table, index, bank, mask_index, weight, van
         if PARTS > 1:
             s1 += g1
     at = partial + piece * (PARTS * SIZE) + k
-    tl.store(at, tl.sum(s0, 0), mask=whole & (k < SIZE))
+    # One comparison of numbers: in some versions of the interpreter a scalar truth value is no mask.
+    inside = k < tl.where(whole, SIZE, 0)
+    tl.store(at, tl.sum(s0, 0), mask=inside)
     if PARTS > 1:
-        tl.store(at + SIZE, tl.sum(s1, 0), mask=whole & (k < SIZE))
+        tl.store(at + SIZE, tl.sum(s1, 0), mask=inside)
 
 
 @triton.jit
