@@ -192,6 +192,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     run_dir = _run_dir(options)
+    if (options.head is None) == (options.tail is None):
+        raise RecipeError('--head, --tail: give the one that is known, not both and not neither')
     from pyg_emu.prediction import predict
     from pyg_emu.runs import open_run
     model, data, _ = open_run(run_dir, which=options.checkpoint, data=_other_data(options), device=options.device)

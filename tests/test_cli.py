@@ -219,8 +219,8 @@ def test_spoilt_run(train: Callable[..., int], capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize('arguments, message', [
     (['--head', 'e99', '--relation', 'r0'], 'e99'),
     (['--head', 'e1', '--relation', 'r9'], 'r9'),
-    (['--head', 'e1', '--tail', 'e2', '--relation', 'r0'], 'heads, tails'),
-    (['--relation', 'r0'], 'heads, tails'),
+    (['--head', 'e1', '--tail', 'e2', '--relation', 'r0'], '--head, --tail: give the one that is known'),
+    (['--relation', 'r0'], '--head, --tail: give the one that is known'),
     (['--head', 'e1', '--relation', 'r0', '-k', '0'], 'k: expected a positive integer'),
 ])
 def test_predict_refuses(train: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: list[str],
