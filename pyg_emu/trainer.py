@@ -139,6 +139,12 @@ class Trainer:
         self.progress = progress
         self.name = name
         self._fingerprint = model_fingerprint(model, recipe_hash)
+        self._run = _Progress()
+
+    @property
+    def step(self) -> int:
+        r"""Steps taken, those before a resumption included."""
+        return self._run.step
 
     def fit(self, resume: Union[bool, Literal['auto']] = 'auto') -> TrainResult:
         r"""Trains until the steps are done or patience runs out.
