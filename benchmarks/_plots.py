@@ -1,5 +1,5 @@
-r"""The pictures of :mod:`benchmarks.speed` (bars of step times, lines of how they grow) and of
-:mod:`benchmarks.curves_fb15k237`.
+r"""The pictures of :mod:`benchmarks.speed` (bars of step times, lines of how they grow),
+of :mod:`benchmarks.curves_fb15k237` and of :mod:`benchmarks.headline`.
 """
 from __future__ import annotations
 
@@ -77,6 +77,36 @@ def draw_curves(frame: pd.DataFrame, path: Path) -> Path:
     place.set(xlabel='seconds of training steps (validation not included)', ylabel='filtered MRR, validation')
     place.grid(alpha=0.3)
     place.legend(fontsize=9)
+    return save(figure, path)
+
+
+def draw_headline(frame: pd.DataFrame, title: str, target: float, path: Path) -> Path:
+    r"""Draws validation MRR against seconds of training on a logarithmic axis, and marks where a target was reached.
+
+    Args:
+        frame (pandas.DataFrame): Columns :obj:`label`, :obj:`seconds` and :obj:`mrr`.
+        title (str): Stands above.
+        target (float): The MRR to be reached.
+        path (Path): The picture to write.
+    """
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot as plt
+
+    figure, place = plt.subplots(figsize=(8, 5), layout='constrained')
+    place.axhline(target, color='grey', linewidth=0.8, linestyle=':')
+    for colour, (label, own) in enumerate(frame.groupby('label', sort=False)):
+        place.plot(own['seconds'], own['mrr'], color=f'C{colour}', label=label)
+        reached = own[own['mrr'] >= target].head(1)
+        for point in reached.itertuples():
+            place.plot(point.seconds, point.mrr, 'o', color=f'C{colour}')
+            place.annotate(f'{point.seconds:.0f} s', (point.seconds, point.mrr), xytext=(6, -14),
+                           textcoords='offset points', color=f'C{colour}', fontsize=10)
+    place.set(xscale='log', xlabel='seconds of training', ylabel='filtered MRR, validation facts', title=title)
+    place.xaxis.set_major_formatter('{x:g}')
+    place.grid(alpha=0.3)
+    place.legend(fontsize=9, loc='best')
     return save(figure, path)
 
 
