@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from pyg_emu.data import KGData
     from pyg_emu.datasets import load_dataset
     from pyg_emu.evaluation import evaluate
+    from pyg_emu.explanation import draw_paths, explain
     from pyg_emu.loader import TripletLoader
     from pyg_emu.losses import CrossEntropyLoss, EMULoss
-    from pyg_emu.models import HAKE, ComplEx, DistMult, RotatE, TransE
+    from pyg_emu.models import HAKE, ComplEx, DistMult, NBFNet, RotatE, TransE
     from pyg_emu.mutation import EMUNegatives
+    from pyg_emu.nbfnet_loss import NBFNetBCELoss, NBFNetEMULoss
     from pyg_emu.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
     from pyg_emu.optim import RowAdagrad, RowAdam
     from pyg_emu.prediction import predict
@@ -35,15 +37,20 @@ _MODULES = {
     'KGData': 'data',
     'load_dataset': 'datasets',
     'evaluate': 'evaluation',
+    'draw_paths': 'explanation',
+    'explain': 'explanation',
     'TripletLoader': 'loader',
     'CrossEntropyLoss': 'losses',
     'EMULoss': 'losses',
     'HAKE': 'models',
     'ComplEx': 'models',
     'DistMult': 'models',
+    'NBFNet': 'models',
     'RotatE': 'models',
     'TransE': 'models',
     'EMUNegatives': 'mutation',
+    'NBFNetBCELoss': 'nbfnet_loss',
+    'NBFNetEMULoss': 'nbfnet_loss',
     'OneVsAllEMULoss': 'one_vs_all',
     'OneVsAllLoss': 'one_vs_all',
     'RowAdagrad': 'optim',

@@ -1,7 +1,7 @@
 r"""Losses of NBFNet on a batch: its own facts leave the graph, and mutation acts on final node features."""
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from pyg_emu.ops.plan import MixPlan, Plan
 
 class _NBFNetScores:
     r"""Scores a batch of :class:`~pyg_emu.loader.TripletLoader` with an :class:`~pyg_emu.models.NBFNet`."""
+    #: Only models that read a graph can be trained so.
+    reads_graph: ClassVar[bool] = True
     mutate: bool
     needs_vanilla: bool
 
@@ -29,8 +31,10 @@ class _NBFNetScores:
             raise ArgumentError('batch: there is no graph to pass messages on; expected batch.source, as TripletLoader '
                                 'sets it')
         known, rel_type, side = batch.known_index, batch.rel_type, batch.side
-        candidates = torch.cat([batch.target_index.unsqueeze(1), batch.neg_index], dim=1)
-        mask = model.training_mask(batch.source, known, rel_type, candidates, side)
+        candidates = _candidates(batch)
+        # One of several processes that divide a batch hides what all of them hide.
+        whole = getattr(batch, 'whole', batch)
+        mask = model.training_mask(batch.source, whole.known_index, whole.rel_type, _candidates(whole), whole.side)
         encoding = model.encode(batch.source, known, rel_type, side, edge_mask=mask)
         hidden = encoding.at(candidates)
         mutation = batch.mutation if self.mutate else None
@@ -77,6 +81,11 @@ class NBFNetBCELoss(_NBFNetScores, BCELoss):
     """
     def __init__(self, adversarial_temperature: Optional[float] = 0.5) -> None:
         super().__init__(adversarial_temperature=adversarial_temperature)
+
+
+def _candidates(batch: Any) -> Tensor:
+    r"""The positives and the negatives. shape: :obj:`(B, 1 + N)`."""
+    return torch.cat([batch.target_index.unsqueeze(1), batch.neg_index], dim=1)
 
 
 def mutate_features(positive: Tensor, negative: Tensor, plan: Plan) -> Tensor:

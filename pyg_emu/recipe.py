@@ -28,7 +28,9 @@ from pyg_emu.registry import (
     canonical_name,
     check_section,
     conform,
+    graph_obstacle,
     nearest,
+    reads_graph,
     sparse_obstacle,
     without_defaults,
 )
@@ -43,8 +45,19 @@ _DEFAULTS: dict[str, Any] = {
     'evaluation': {},
     'validation': {},
 }
+#: The same for a model that reads a graph: NBFNet's published settings with Table 15 of the EMU paper.
+_GRAPH_DEFAULTS: dict[str, Any] = {
+    **_DEFAULTS,
+    'model': {'name': 'NBFNet'},
+    'negatives': {'num_negatives': 32, 'mutation_rate': 0.94, 'sampler': {'name': 'uniform', 'filtered': True}},
+    'loss': {'name': 'nbfnet_emu'},
+    'optimizer': {'name': 'adam', 'lr': 5e-3},
+    'batch_size': 64,
+    'corrupt': 'both',
+}
 #: Settings that do not change the weights a run goes through, only what is looked at and when.
-_OBSERVATION = ('description', 'evaluate_every', 'checkpoint_every', 'patience', 'evaluation', 'validation')
+_OBSERVATION = ('description', 'evaluate_every', 'checkpoint_every', 'patience', 'evaluation', 'validation',
+                'inference')
 #: Settings that stay when the section around them changes its name.
 _KEPT = (('model', 'hidden_channels'), ('model', 'sparse'), ('loss', 'regularizer'))
 _COUNTS = ('batch_size', 'num_steps', 'evaluate_every', 'checkpoint_every', 'patience')
@@ -73,6 +86,14 @@ class Recipe:
         seed (int): Seed of everything random. (default: :obj:`0`)
         evaluation (dict): Arguments of :func:`~pyg_emu.evaluation.evaluate` for the final ranking.
         validation (dict): The same for the validations on the way.
+        inference (str or dict, optional): Another graph with the same relations, given like :obj:`dataset`, for a model
+            that reads a graph: in the end its test facts are ranked over its training facts. Validations stay on
+            :obj:`dataset`. As in NBFNet's published results, only the facts of the graph that is read do not compete
+            there, and the expected Hits@10 against 50 negatives is added, unless :obj:`evaluation` says otherwise.
+            (default: :obj:`None`, the test facts of :obj:`dataset`)
+
+    Without other settings, a model that reads a graph is trained with its own: :obj:`nbfnet_emu`, Adam with 5e-3,
+    batches of 64 that corrupt both sides, and 32 negatives that are no training facts.
     """
     dataset: Union[str, dict[str, Any]]
     description: str = ''
@@ -91,6 +112,7 @@ class Recipe:
     seed: int = 0
     evaluation: dict[str, Any] = field(default_factory=lambda: _default('evaluation'))
     validation: dict[str, Any] = field(default_factory=lambda: _default('validation'))
+    inference: Optional[Union[str, dict[str, Any]]] = None
 
     def to_dict(self) -> dict[str, Any]:
         r"""All settings as plain values."""
@@ -143,7 +165,9 @@ def make_recipe(layer: Layer) -> Recipe:
     Raises:
         RecipeError: If a key or a value cannot be understood.
     """
-    layer = _named(layer).over(Layer(_DEFAULTS), (('model', 'hidden_channels'), ))
+    layer = _named(layer)
+    defaults = _GRAPH_DEFAULTS if reads_graph('model', layer.values.get('model')) else _DEFAULTS
+    layer = layer.over(Layer(defaults), (('model', 'hidden_channels'), ))
     values = layer.values
     hints = get_type_hints(Recipe)
     for key in values:
@@ -163,12 +187,14 @@ def make_recipe(layer: Layer) -> Recipe:
             raise RecipeError(f'{layer.place((key, ))}{key}: expected {error}, got {value!r}') from None
         if key in _COUNTS and checked[key] is not None and checked[key] < 1:
             raise RecipeError(f'{layer.place((key, ))}{key}: expected an integer of at least 1, got {value!r}')
-    _check_dataset(checked['dataset'], layer)
+    for key in ('dataset', 'inference'):
+        _check_dataset(key, checked.get(key), layer)
+    _refuse(graph_obstacle(checked['model'], checked['loss'], checked['negatives']), layer)
+    if checked.get('inference') is not None and not reads_graph('model', checked['model']):
+        _refuse(f'inference: {checked["model"]["name"]} has a vector for each entity of dataset and none for those of '
+                'another graph; choose the model NBFNet, or leave inference out', layer)
     if checked['model'].get('sparse'):
-        obstacle = sparse_obstacle(checked['optimizer'], checked['loss'])
-        if obstacle is not None:
-            path = tuple(obstacle.partition(':')[0].split('.'))
-            raise RecipeError(f'{layer.place(path)}{obstacle}')
+        _refuse(sparse_obstacle(checked['optimizer'], checked['loss']), layer)
     _check_ranges(checked, layer)
     return Recipe(**checked)
 
@@ -255,9 +281,15 @@ def _named(layer: Layer) -> Layer:
     return Layer(values, places)
 
 
-def _check_dataset(value: Any, layer: Layer) -> None:
+def _refuse(obstacle: Optional[str], layer: Layer) -> None:
+    # Messages read 'section.key: what is wrong'.
+    if obstacle is not None:
+        raise RecipeError(f'{layer.place(tuple(obstacle.partition(":")[0].split(".")))}{obstacle}')
+
+
+def _check_dataset(key: str, value: Any, layer: Layer) -> None:
     if isinstance(value, dict) and not isinstance(value.get('source'), str):
-        raise RecipeError(f'{layer.place(("dataset", ))}dataset: expected a name, a path, or a section with the key '
+        raise RecipeError(f'{layer.place((key, ))}{key}: expected a name, a path, or a section with the key '
                           f"'source', got {value!r}")
 
 

@@ -46,7 +46,7 @@ _SCHEDULES = 'pyg_emu.schedules:'
 
 SECTIONS: dict[str, Section] = {
     'model': Section(
-        {name: _MODELS + name for name in ('DistMult', 'ComplEx', 'TransE', 'RotatE', 'HAKE')},
+        {name: _MODELS + name for name in ('DistMult', 'ComplEx', 'TransE', 'RotatE', 'HAKE', 'NBFNet')},
         'DistMult', given=frozenset({'num_nodes', 'num_relations'})),
     'negatives': Section(
         {'emu_negatives': 'pyg_emu.mutation:EMUNegatives'}, 'emu_negatives',
@@ -62,7 +62,8 @@ SECTIONS: dict[str, Section] = {
         {'emu': _LOSSES + 'EMULoss', 'cross_entropy': _LOSSES + 'CrossEntropyLoss', 'emu_bce': _LOSSES + 'EMUBCELoss',
          'bce': _LOSSES + 'BCELoss', 'self_adversarial': _LOSSES + 'SelfAdversarialLoss',
          'margin': _LOSSES + 'MarginLoss', 'one_vs_all_emu': 'pyg_emu.one_vs_all:OneVsAllEMULoss',
-         'one_vs_all': 'pyg_emu.one_vs_all:OneVsAllLoss'},
+         'one_vs_all': 'pyg_emu.one_vs_all:OneVsAllLoss', 'nbfnet_emu': 'pyg_emu.nbfnet_loss:NBFNetEMULoss',
+         'nbfnet_bce': 'pyg_emu.nbfnet_loss:NBFNetBCELoss'},
         'emu', nested={'regularizer': 'regularizer'}),
     'regularizer': Section(
         {'lp': 'pyg_emu.regularizers:LpRegularizer', 'l3': 'pyg_emu.regularizers:L3Regularizer',
@@ -83,6 +84,36 @@ SECTIONS['validation'] = SECTIONS['evaluation']
 
 #: Optimisers that take row-sparse gradients.
 SPARSE_OPTIMIZERS = ('adagrad', 'sgd', 'sparse_adam')
+
+
+def reads_graph(kind: str, value: Any) -> bool:
+    r"""Whether the class that a section names, such as NBFNet or its losses, works on a graph rather than on a table of
+    entity vectors. False for what the registry does not know.
+    """
+    name = canonical_name(kind, value.get('name') if isinstance(value, Mapping) else value)
+    known = isinstance(name, str) and name in SECTIONS[kind].classes
+    return known and bool(getattr(_load(SECTIONS[kind], name), 'reads_graph', False))
+
+
+def graph_obstacle(model: Mapping[str, Any], loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> Optional[str]:
+    r"""Why a loss or a sampler does not go with a model, one of them reading a graph, or :obj:`None` if all do.
+
+    Args:
+        model (dict): The checked section.
+        loss (dict): The checked section.
+        negatives (dict): The checked section.
+    """
+    graph = reads_graph('model', model)
+    if graph != reads_graph('loss', loss):
+        fitting = [name for name in SECTIONS['loss'].classes if reads_graph('loss', name) == graph]
+        what = 'reads a graph' if graph else 'has a vector for each entity'
+        return (f'loss.name: {loss["name"]} does not go with {model["name"]}, which {what}; choose one of '
+                f'{", ".join(fitting)}')
+    sampler = negatives.get('sampler')
+    if graph and sampler and 'update' in vars(_load(SECTIONS['sampler'], sampler['name'])):
+        return (f'negatives.sampler: {sampler["name"]} learns from entity vectors, and {model["name"]} has none; '
+                'choose another sampler')
+    return None
 
 
 def sparse_obstacle(optimizer: Mapping[str, Any], loss: Mapping[str, Any]) -> Optional[str]:

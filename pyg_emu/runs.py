@@ -3,19 +3,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Optional, Union
+from typing import Any, Callable, Literal, Optional, Union
 
 import torch
 
 from pyg_emu.checkpoint import load_weights
 from pyg_emu.data import KGData
-from pyg_emu.datasets import load_dataset
 from pyg_emu.errors import ArgumentError, RecipeError
 from pyg_emu.evaluation import evaluate
+from pyg_emu.graphs import TrainedOn, load_source, rank, ranker_of, source_name
 from pyg_emu.loader import TripletLoader
 from pyg_emu.metrics import Metrics
 from pyg_emu.recipe import Recipe, differences, load_recipe
-from pyg_emu.registry import build, fused_by_default
+from pyg_emu.registry import build, fused_by_default, reads_graph
 from pyg_emu.runfolder import RunFolder, atomic_write
 from pyg_emu.trainer import Trainer, TrainResult
 
@@ -28,7 +28,7 @@ class RunResult:
         train (TrainResult): The course of the training.
         test (Metrics, optional): The ranking of the test facts by the best weights, if there are test facts.
         model (torch.nn.Module): The model with these weights.
-        data (KGData): The data.
+        data (KGData): The data that was trained on.
     """
     train: TrainResult
     test: Optional[Metrics]
@@ -38,7 +38,8 @@ class RunResult:
 
 def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, data: Optional[KGData] = None,
                resume: Union[bool, Literal['auto']] = 'auto', device: Optional[str] = None, progress: bool = True,
-               tensorboard: bool = False, name: Optional[str] = None) -> RunResult:
+               tensorboard: bool = False, name: Optional[str] = None, test: bool = True,
+               on_validation: Optional[Callable[[int, Metrics], Any]] = None) -> RunResult:
     r"""Trains as a recipe says and ranks the test facts.
 
     Args:
@@ -51,6 +52,9 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
         progress (bool, optional): Whether to show progress bars. (default: :obj:`True`)
         tensorboard (bool, optional): Whether to write the history for TensorBoard as well. (default: :obj:`False`)
         name (str, optional): Stands before the progress bar. (default: model and loss)
+        test (bool, optional): Whether to rank the test facts. (default: :obj:`True`)
+        on_validation (callable, optional): Is handed the step and the :class:`~pyg_emu.metrics.Metrics` of every
+            validation; an exception that it raises ends the training. (default: :obj:`None`)
 
     Raises:
         RecipeError: If a class refuses its settings, or the folder holds a run with other ones.
@@ -63,7 +67,11 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     if folder is not None and resume is not False:
         _check_same(recipe, folder)
     device = choose_device(device)
-    data = (_load(recipe) if data is None else data).to(device)
+    data = _prepared(recipe, load_source(recipe.dataset) if data is None else data, device)
+    # Read before the training, so that a label that is not known does not come to light after it.
+    graph = data
+    if test and recipe.inference is not None:
+        graph = _prepared(recipe, TrainedOn.of(data).load(recipe.inference), device)
     torch.manual_seed(recipe.seed)
     model = make_model(recipe, data).to(device)
     parameters = [*model.parameters()]
@@ -75,39 +83,59 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
                            seed=recipe.seed)
     if recipe.patience is not None and data.num_facts('valid') == 0:
         raise RecipeError(f'patience: {recipe.patience} needs validation facts, and the data has none; leave it out')
+
+    def validate(model: torch.nn.Module) -> Metrics:
+        metrics = evaluate(ranker_of(model, data), data, split='valid', **recipe.validation)
+        if on_validation is not None:
+            on_validation(trainer.step, metrics)
+        return metrics
+
     trainer = Trainer(
         model, criterion, loader, optimizer, num_steps=recipe.num_steps, schedule=schedule,
-        validate=None if data.num_facts('valid') == 0 else
-        lambda model: evaluate(model, data, split='valid', **recipe.validation),
+        validate=None if data.num_facts('valid') == 0 else validate,
         evaluate_every=recipe.evaluate_every, patience=recipe.patience, checkpoint_every=recipe.checkpoint_every,
         max_grad_norm=recipe.max_grad_norm, run_dir=run_dir, tensorboard=tensorboard, progress=progress,
         name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}', recipe_hash=recipe.hash())
     if folder is not None:
         folder.prepare()
         atomic_write(folder.recipe, lambda file: file.write(recipe.to_yaml().encode()))
+        if reads_graph('model', recipe.model):
+            folder.write_json(_trained_on(folder), TrainedOn.of(data).to_dict())
     result = trainer.fit(resume)
-    test = None
-    if data.num_facts('test') > 0:
-        test = evaluate(model, data, split='test', progress=progress, **recipe.evaluation)
+    ranking = None
+    if test and graph.num_facts('test') > 0:
+        ranking = rank(model, graph, 'test', recipe.evaluation, name=source_name(recipe.inference or recipe.dataset),
+                       inductive=recipe.inference is not None, progress=progress)
         if folder is not None:
-            folder.update_metrics({'test': test.to_dict()})
-    return RunResult(result, test, model, data)
+            folder.update_metrics({'test': ranking.to_dict()})
+    return RunResult(result, ranking, model, data)
 
 
-def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'best', data: Optional[KGData] = None,
+def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'best',
+             data: Optional[Union[KGData, str]] = None, inference: bool = False,
              device: Optional[str] = None) -> tuple[torch.nn.Module, KGData, Recipe]:
-    r"""Reads the model of a run folder, and the data it was trained on.
+    r"""Reads the model of a run folder, and the data it was trained on, or is to be used on. For a model that reads a
+    graph, the data comes with inverse relations.
+
+    .. code-block:: python
+
+        model, data, _ = open_run('runs/nbfnet', data='fb237_v1_ind')  # other entities, the same relations
+        frame = predict(ranker_of(model, data), data, heads='/m/012hw', relations='/people/cause_of_death/people')
 
     Args:
         run_dir (str or Path): The run folder.
         which (str, optional): :obj:`"best"` (on the validation facts) or :obj:`"last"`. (default: :obj:`"best"`; where
             no validation took place, the last)
-        data (KGData, optional): The data, if it is loaded already. (default: what the run's recipe names)
+        data (KGData or str, optional): The data, or its name or path. What is read here gets the relation ids that a
+            model that reads a graph was trained with. (default: what the run's recipe names)
+        inference (bool): Without :obj:`data`, whether the recipe's :obj:`inference` is meant, where it has one, rather
+            than its :obj:`dataset`. (default: :obj:`False`)
         device (str, optional): Where to load them to. (default: a GPU if there is one, else the CPU)
 
     Raises:
         RecipeError: If there is no run in the folder.
         CheckpointError: If its checkpoint cannot be read or does not fit the data.
+        ArgumentError: If the model reads a graph and the data numbers its relations otherwise.
     """
     if which not in ('best', 'last'):
         raise ArgumentError(f"which: expected 'best' or 'last', got {which!r}")
@@ -117,10 +145,26 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
         raise RecipeError(f'there is no run in {folder.path}: expected a folder with recipe.yaml and last.pt, as '
                           f'pyg-emu train writes it')
     device = choose_device(device)
-    data = (_load(recipe) if data is None else data).to(device)
+    known = TrainedOn.read(_trained_on(folder))
+    if data is None:
+        data = recipe.inference if inference and recipe.inference is not None else recipe.dataset  # type: ignore
+    if not isinstance(data, KGData):
+        assert data is not None
+        data = load_source(data) if known is None else known.load(data)
+    elif known is not None:
+        known.check(data)
+    data = _prepared(recipe, data, device)
     model = make_model(recipe, data)
     load_weights(folder.best if which == 'best' and folder.best.exists() else folder.last, model)
     return model.to(device).eval(), data, recipe
+
+
+def is_inductive(run_dir: Union[str, Path], data: KGData) -> bool:
+    r"""Whether :obj:`data` has other entities than the run in :obj:`run_dir` was trained on. Always false for a model
+    that has a vector for each entity.
+    """
+    known = TrainedOn.read(_trained_on(RunFolder(run_dir)))
+    return known is not None and not known.is_of(data)
 
 
 def recorded_recipe(folder: RunFolder) -> Optional[Recipe]:
@@ -150,11 +194,13 @@ def choose_device(device: Optional[str]) -> str:
     return device
 
 
-def _load(recipe: Recipe) -> KGData:
-    if isinstance(recipe.dataset, str):
-        return load_dataset(recipe.dataset)
-    options = dict(recipe.dataset)
-    return load_dataset(options.pop('source'), **options)
+def _prepared(recipe: Recipe, data: KGData, device: str) -> KGData:
+    r"""The data as the recipe's model takes it, on the device."""
+    return (data.with_inverse_relations() if reads_graph('model', recipe.model) else data).to(device)
+
+
+def _trained_on(folder: RunFolder) -> Path:
+    return folder.path / 'trained_on.json'
 
 
 def _check_same(recipe: Recipe, folder: RunFolder) -> None:

@@ -1,7 +1,7 @@
 r"""Neural Bellman-Ford Networks on fused relational message passing."""
 from __future__ import annotations
 
-from typing import Any, Callable, Literal, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, ClassVar, Literal, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from pyg_emu.contract import Side
 from pyg_emu.errors import ArgumentError
 from pyg_emu.models.nbfnet_layer import NBFNetLayer, degree_scale
 from pyg_emu.ops.relational import AGGREGATES, MESSAGES, Aggregate, BoundaryRows, EdgeOrders, Message
+
+# Node features of one layer that ranking holds at a time; a few layers' worth exist at once.
+_RANKER_FEATURES = 2**23
 
 
 class Encoding(NamedTuple):
@@ -77,6 +80,9 @@ class NBFNet(torch.nn.Module):
     Raises:
         ArgumentError: If an argument is outside of its domain.
     """
+    #: Scores are read off a graph, so ranking and prediction go through :meth:`as_ranker`.
+    reads_graph: ClassVar[bool] = True
+
     def __init__(
         self,
         num_relations: int,
@@ -268,17 +274,21 @@ class NBFNet(torch.nn.Module):
         place = torch.searchsorted(wanted, edge).clamp_(max=wanted.numel() - 1)
         return wanted[place] != edge
 
-    def as_ranker(self, graph: Any, batch_size: int = 16) -> NBFNetRanker:
+    def as_ranker(self, graph: Any, batch_size: Optional[int] = None) -> NBFNetRanker:
         r"""The model as a score function over one graph, for :func:`~pyg_emu.evaluation.evaluate` and
-        :func:`~pyg_emu.predict.predict`.
+        :func:`~pyg_emu.prediction.predict`.
 
         Args:
             graph (KGData): The graph that is read, with inverse relations. It may be another than the model was trained
-            on. batch_size (int): Questions that are encoded at a time. (default: :obj:`16`)
+                on.
+            batch_size (int, optional): Questions that are encoded at a time. (default: :obj:`None`, as many as have
+                node features of 32 MiB, at most 128)
         """
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ArgumentError(f'batch_size: expected at least one question, got {batch_size}')
         self._edges(graph)
+        if batch_size is None:
+            batch_size = max(1, min(128, _RANKER_FEATURES // (graph.num_nodes * self.hidden_channels)))
         return NBFNetRanker(self, graph, batch_size)
 
     def _edges(self, graph: Any) -> EdgeOrders:

@@ -9,7 +9,7 @@ import torch
 
 from pyg_emu.data import KGData
 from pyg_emu.errors import ArgumentError, DataError
-from pyg_emu.explain import draw_paths, explain
+from pyg_emu.explanation import draw_paths, explain
 from pyg_emu.models.nbfnet import NBFNet
 
 

@@ -1,0 +1,146 @@
+r"""What a model that reads a graph needs of it: both directions, the relations it was trained with, and a ranking that
+says which graph was read.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Mapping, Optional, Union
+
+import torch
+
+from pyg_emu.data import KGData
+from pyg_emu.datasets import load_dataset
+from pyg_emu.errors import ArgumentError, CheckpointError
+from pyg_emu.evaluation import evaluate
+from pyg_emu.metrics import Metrics
+
+#: How a graph other than the one trained on is ranked unless a recipe says otherwise: as NBFNet's results were.
+INDUCTIVE_SETTINGS: dict[str, Any] = {'filter_splits': 'train', 'num_negatives': 50}
+
+
+def reads_graph(model: Any) -> bool:
+    r"""Whether a model's scores are read off a graph, as :class:`~pyg_emu.models.NBFNet`'s are."""
+    return bool(getattr(model, 'reads_graph', False))
+
+
+def ranker_of(model: Any, data: KGData) -> Any:
+    r"""What :func:`~pyg_emu.evaluation.evaluate` and :func:`~pyg_emu.prediction.predict` take for a model: itself, or,
+    where it reads a graph, its view of :obj:`data`.
+    """
+    return model.as_ranker(data) if reads_graph(model) else model
+
+
+def rank(model: Any, data: KGData, split: Any, settings: Mapping[str, Any], *, name: Optional[str] = None,
+         inductive: bool = False, progress: bool = False) -> Metrics:
+    r"""Ranks a split, and notes what it was ranked against and, where one was read, over which graph.
+
+    Args:
+        model (torch.nn.Module): The model.
+        data (KGData): The facts; for a model that reads a graph, with inverse relations.
+        split (str): The facts to be ranked.
+        settings (dict): Arguments of :func:`~pyg_emu.evaluation.evaluate`.
+        name (str, optional): The name of :obj:`data`, for the table. (default: :obj:`None`)
+        inductive (bool): Whether the graph is another than the one trained on, which fills the settings up with
+            :obj:`INDUCTIVE_SETTINGS`. (default: :obj:`False`)
+        progress (bool): Whether to show a progress bar. (default: :obj:`False`)
+    """
+    if inductive:
+        settings = {**INDUCTIVE_SETTINGS, **settings}
+    metrics = evaluate(ranker_of(model, data), data, split=split, progress=progress, **settings)
+    if reads_graph(model):
+        metrics.info['graph'] = 'training facts' if name is None else f'training facts of {name}'
+    number = settings.get('num_negatives')
+    if number is not None:
+        # Papers mix the two settings without a word.
+        metrics.info['ranked against'] = f'all entities, and {number} negatives in the row that says so'
+    return metrics
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    r"""What of the data a run folder remembers: enough to read other graphs with the same relations.
+
+    Args:
+        relations (list of str, optional): The labels of the relations, in the order of their ids.
+        entities (str): A fingerprint of the entities, which tells whether a graph is another one.
+    """
+    relations: Optional[list[str]]
+    entities: str
+
+    @classmethod
+    def of(cls, data: KGData) -> TrainedOn:
+        r"""What is to be remembered of :obj:`data`."""
+        labels = data.entity_labels
+        text = str(data.num_nodes) if labels is None else json.dumps(labels)
+        return cls(data.relation_labels, hashlib.sha256(text.encode()).hexdigest()[:16])
+
+    @classmethod
+    def read(cls, path: Path) -> Optional[TrainedOn]:
+        r"""What was written to a file, or :obj:`None` if there is none.
+
+        Raises:
+            CheckpointError: If it cannot be read.
+        """
+        if not path.exists():
+            return None
+        try:
+            return cls(**json.loads(path.read_text(encoding='utf-8')))
+        except (OSError, ValueError, TypeError) as error:
+            raise CheckpointError(f'{path} cannot be read ({error}); expected the relations of a run, as pyg-emu train '
+                                  'writes them') from error
+
+    def to_dict(self) -> dict[str, Any]:
+        r"""As plain values."""
+        return asdict(self)
+
+    def is_of(self, data: KGData) -> bool:
+        r"""Whether :obj:`data` has the same entities."""
+        return TrainedOn.of(data).entities == self.entities
+
+    def load(self, source: Union[str, Mapping[str, Any]]) -> KGData:
+        r"""Reads a dataset whose relations get the ids that they have here.
+
+        Args:
+            source (str or dict): As in a recipe.
+
+        Raises:
+            DataError: If it cannot be read, or has a relation that is not known here; names file and line.
+        """
+        if self.relations is None:
+            return load_source(source)
+        empty = torch.empty(2, 0, dtype=torch.int64)
+        vocabulary = KGData(empty, empty[0], num_nodes=0, relation_labels=self.relations)
+        return load_source(source, vocabulary=vocabulary)
+
+    def check(self, data: KGData) -> None:
+        r"""Refuses data whose relations have other ids.
+
+        Raises:
+            ArgumentError: If they have.
+        """
+        if self.relations is None or data.relation_labels is None:
+            return
+        for number, (ours, theirs) in enumerate(zip(self.relations, data.relation_labels)):
+            if ours != theirs:
+                raise ArgumentError(f'data: its relation {number} is {theirs!r}, and the model was trained with '
+                                    f'{ours!r}; load it with load_dataset(..., vocabulary=data_that_was_trained_on)')
+        if len(self.relations) != len(data.relation_labels):
+            raise ArgumentError(f'data: it has {len(data.relation_labels)} relations, and the model was trained with '
+                                f'{len(self.relations)}; load it with load_dataset(..., '
+                                'vocabulary=data_that_was_trained_on)')
+
+
+def load_source(source: Union[str, Mapping[str, Any]], **options: Any) -> KGData:
+    r"""Reads what a recipe names: a name, a path, or a mapping of :obj:`source` and options."""
+    if isinstance(source, str):
+        return load_dataset(source, **options)
+    rest = {key: value for key, value in source.items() if key != 'source'}
+    return load_dataset(source['source'], **rest, **options)
+
+
+def source_name(source: Union[str, Mapping[str, Any]]) -> str:
+    r"""The name of what a recipe names, for tables."""
+    return Path(source if isinstance(source, str) else source['source']).name
