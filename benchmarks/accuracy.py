@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Mapping
 
 from benchmarks._record import RESULTS, ROOT, write_result
 from pyg_emu.data import KGData
@@ -40,7 +42,7 @@ def label(recipe: Recipe) -> str:
 
 
 def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Path = RESULTS, again: bool = False,
-           data: KGData | None = None) -> str:
+           data: KGData | None = None, extra: Mapping[str, Any] = MappingProxyType({}), shown: str = 'hits@10') -> str:
     r"""Trains a recipe, or continues it, and writes its result down.
 
     Args:
@@ -51,6 +53,8 @@ def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Pa
         folder (Path, optional): Where results are. (default: ``benchmarks/results``)
         again (bool, optional): Whether to start over what the run folder holds. (default: :obj:`False`)
         data (KGData, optional): The data, if it is loaded already. (default: :obj:`None`)
+        extra (dict, optional): What else to write down. (default: nothing)
+        shown (str, optional): The metric that the line names beside MRR. (default: :obj:`"hits@10"`)
 
     :rtype: A line about it.
     """
@@ -58,9 +62,10 @@ def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Pa
     assert outcome.test is not None, f'{recipe.dataset} has no test facts'
     train = outcome.train
     write_result(result, {'label': title, 'test': outcome.test.to_dict(), 'valid_mrr': train.best_metric,
-                          'best_step': train.best_step, 'seconds': train.seconds, 'recipe': recipe.to_dict(),
-                          'recipe_hash': recipe.hash()}, seed=recipe.seed, folder=folder)
-    return (f'{result}: test MRR {outcome.test["mrr"]:.4f}, Hits@10 {outcome.test["hits@10"]:.4f}, '
+                          'best_step': train.best_step, 'steps': train.steps, 'seconds': train.seconds,
+                          'recipe': recipe.to_dict(), 'recipe_hash': recipe.hash(), **extra},
+                 seed=recipe.seed, folder=folder)
+    return (f'{result}: test MRR {outcome.test["mrr"]:.4f}, {shown.capitalize()} {outcome.test[shown]:.4f}, '
             f'{train.seconds:.0f} s of training')
 
 
