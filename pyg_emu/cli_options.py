@@ -1,0 +1,43 @@
+r"""What the commands have in common: flags, and how their values are read."""
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+_SECONDS = {'s': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86400.0}
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    r"""Keeps the examples' lines, and gives the flags some room."""
+    def __init__(self, prog: str, **options: Any):
+        super().__init__(prog, **{'max_help_position': 32, **options})
+
+
+def add_common(parser: Any) -> None:
+    r"""Adds the flags of all commands that work with a model."""
+    parser.add_argument('--device', metavar='DEVICE', help='cpu, cuda, cuda:1 (default: a GPU if there is one)')
+    parser.add_argument('--quiet', action='store_true', help='no progress bars')
+
+
+def dataset_value(text: str) -> str:
+    r"""A name or a path. A path is made absolute, so that the run can be evaluated from another folder."""
+    from pyg_emu.datasets import dataset_names
+    path = Path(text).expanduser()
+    known = text.lower() in (name.lower() for name in dataset_names())
+    return text if known or not path.exists() else str(path.resolve())
+
+
+def duration(text: str) -> float:
+    r"""Seconds, from a text such as :obj:`"90s"`, :obj:`"30m"`, :obj:`"1.5h"` or :obj:`"1h30m"`; without a unit,
+    seconds.
+
+    Raises:
+        ArgumentTypeError: If it is nothing of the kind.
+    """
+    parts = re.findall(r'(\d+(?:\.\d+)?)([smhd]?)', text)
+    seconds = sum(float(number) * _SECONDS[unit or 's'] for number, unit in parts)
+    if ''.join(number + unit for number, unit in parts) != text or seconds <= 0.0:
+        raise argparse.ArgumentTypeError(f'expected a duration such as 90s, 30m, 1.5h or 1h30m, got {text!r}')
+    return seconds

@@ -1,0 +1,119 @@
+r"""Pictures of a study: how its best value rose, the value over each parameter, and which parameters mattered."""
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
+
+from pyg_emu.runfolder import atomic_write
+from pyg_emu.tuning.report import COMPLETE
+from pyg_emu.tuning.space import Parameter
+from pyg_emu.tuning.storage import load_optuna
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def importances(study: Any) -> dict[str, float]:
+    r"""The share of each parameter in the differences between good trials and all others, largest first; empty where
+    too few trials were completed to tell.
+
+    By PED-ANOVA (`"PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces"
+    <https://arxiv.org/abs/2304.10255>`_), which is exact and needs no further package.
+    """
+    optuna = load_optuna()
+    values = {trial.value for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE, ))}
+    if len(values) < 2:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # some of its versions call the method experimental
+        found: dict[str, float] = optuna.importance.get_param_importances(
+            study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
+    return found
+
+
+def draw(frame: pd.DataFrame, parameters: Sequence[Parameter], metric: str, shares: Mapping[str, float],
+         folder: Path) -> list[Path]:
+    r"""Draws :obj:`history.png`, :obj:`slice-<parameter>.png` for each parameter and :obj:`importances.png`.
+
+    Args:
+        frame (pandas.DataFrame): What :func:`~pyg_emu.tuning.report.trials_frame` returns.
+        parameters (list of Parameter): What was searched.
+        metric (str): The column of the values.
+        shares (dict): What :func:`importances` returns. If it is empty, their picture is left out.
+        folder (Path): Where to; made if it is not there.
+
+    Returns:
+        The pictures.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = {'history': _history(frame, metric)}
+    for parameter in parameters:
+        figures[f'slice-{re.sub(r"[^A-Za-z0-9_.-]", "-", parameter.key)}'] = _slice(frame, parameter, metric)
+    if shares:
+        figures['importances'] = _importances(shares)
+    paths = []
+    for name, figure in figures.items():
+        path = folder / f'{name}.png'
+        atomic_write(path, partial(figure.savefig, format='png', dpi=110, metadata={'Software': None}))
+        paths.append(path)
+    return paths
+
+
+def _figure(xlabel: str, ylabel: str, height: float = 4.5) -> tuple[Any, Any]:
+    # Without pyplot, which would keep every figure and choose a window system.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, height), layout='constrained')
+    place = figure.subplots()
+    place.set(xlabel=xlabel, ylabel=ylabel)
+    place.grid(alpha=0.3)
+    return figure, place
+
+
+def _history(frame: pd.DataFrame, metric: str) -> Any:
+    figure, place = _figure('trial', f'validation {metric}')
+    complete = frame['outcome'] == COMPLETE
+    place.scatter(frame['trial'][complete], frame[metric][complete], s=18, label='complete')
+    ended = ~complete & frame[metric].notna()
+    if ended.any():
+        place.scatter(frame['trial'][ended], frame[metric][ended], s=18, marker='x', color='C7',
+                      label='pruned or diverged, last value')
+    best = frame[metric].where(complete).cummax().ffill()
+    place.step(frame['trial'], best, where='post', color='C1', label='best so far')
+    place.xaxis.get_major_locator().set_params(integer=True)
+    place.legend(fontsize=9)
+    return figure
+
+
+def _slice(frame: pd.DataFrame, parameter: Parameter, metric: str) -> Any:
+    figure, place = _figure(parameter.key, f'validation {metric}')
+    for outcome, marker in ((True, 'o'), (False, 'x')):
+        own = frame[((frame['outcome'] == COMPLETE) == outcome) & frame[metric].notna()]
+        if own.empty:
+            continue
+        across = own[parameter.key].tolist()
+        if parameter.choices is not None:
+            across = [parameter.choices.index(value) for value in across]
+        points = place.scatter(across, own[metric], c=own['trial'], marker=marker, s=22, cmap='viridis', vmin=1,
+                               vmax=len(frame), label='complete' if outcome else 'pruned or diverged, last value')
+    if not frame[metric].isna().all():
+        figure.colorbar(points, label='trial')
+        place.legend(fontsize=9)
+    if parameter.choices is not None:
+        place.set_xticks(range(len(parameter.choices)), [str(choice) for choice in parameter.choices])
+    elif parameter.log:
+        place.set_xscale('log')
+    return figure
+
+
+def _importances(shares: Mapping[str, float]) -> Any:
+    figure, place = _figure('share', '', height=1.2 + 0.4 * len(shares))
+    names = [name for name in reversed(list(shares)) if math.isfinite(shares[name])]
+    bars = place.barh(names, [shares[name] for name in names])
+    place.bar_label(bars, fmt='%.2f', padding=3)
+    place.set_title('importance (PED-ANOVA)', fontsize=10)
+    return figure

@@ -1,0 +1,77 @@
+r"""What a study tells its reader: a row per trial as CSV, the best trial as a recipe, a table."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Iterable
+
+from pyg_emu.recipe import Recipe
+from pyg_emu.runfolder import atomic_write
+from pyg_emu.tuning.space import SearchSpace, Value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: How a trial can end.
+COMPLETE, PRUNED, DIVERGED = 'complete', 'pruned', 'diverged'
+
+
+def values_of(trial: Any, space: SearchSpace) -> dict[str, Value]:
+    r"""The values of an Optuna trial as they went into its recipe."""
+    return {parameter.key: parameter.value(trial.params[parameter.key]) for parameter in space.parameters}
+
+
+def trials_frame(trials: Iterable[Any], space: SearchSpace, metric: str) -> pd.DataFrame:
+    r"""A row for each finished trial.
+
+    Args:
+        trials (list of optuna.trial.FrozenTrial): In the order in which they were run.
+        space (SearchSpace): What was searched.
+        metric (str): What was sought; the name of its column. Of a trial that was pruned or diverged, it is the last
+            one seen.
+
+    Returns:
+        Columns :obj:`trial` (from 1), :obj:`outcome` (complete, pruned or diverged), :obj:`metric`, :obj:`best_step`,
+        :obj:`steps`, :obj:`seconds`, and one for each parameter.
+    """
+    import pandas as pd
+
+    rows = []
+    for number, trial in enumerate(trials, start=1):
+        known = trial.user_attrs
+        rows.append({'trial': number, 'outcome': known['outcome'], metric: trial.value,
+                     **{name: known.get(name) for name in ('best_step', 'steps', 'seconds')},
+                     **values_of(trial, space)})
+    columns = ['trial', 'outcome', metric, 'best_step', 'steps', 'seconds', *(p.key for p in space.parameters)]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.astype({'best_step': 'Int64', 'steps': 'Int64', metric: 'float64', 'seconds': 'float64'})
+
+
+def best_trials(frame: pd.DataFrame, metric: str, count: int = 5) -> pd.DataFrame:
+    r"""The best of the trials that were completed, best first."""
+    complete = frame[frame['outcome'] == COMPLETE]
+    return complete.sort_values(metric, ascending=False, kind='stable').head(count)
+
+
+def render(frame: pd.DataFrame, metric: str) -> str:
+    r"""Trials as a table for people: numbers short, empty cells as dashes."""
+    shown = frame.drop(columns='outcome') if set(frame['outcome']) <= {COMPLETE} else frame
+    text = shown.astype(object).apply(lambda column: column.map(lambda value: _short(value, column.name == metric)))
+    return str(text.to_string(index=False))
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    r"""Writes the trials, whole or not at all."""
+    atomic_write(path, lambda file: file.write(frame.to_csv(index=False).encode()))
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    r"""Writes a recipe, whole or not at all."""
+    atomic_write(path, lambda file: file.write(recipe.to_yaml().encode()))
+
+
+def _short(value: Any, is_metric: bool) -> str:
+    if value is None or value != value or str(value) == '<NA>':
+        return '-'
+    if isinstance(value, float):
+        return f'{value:.4f}' if is_metric else f'{value:.4g}'
+    return str(value)

@@ -1,0 +1,361 @@
+r"""What a search looks for: ranges and choices of a recipe's settings, as YAML.
+
+.. code-block:: yaml
+
+    description: EMU with an L3 penalty
+    loss.regularizer.name: l3                                # set, not searched
+    loss.beta: {low: 0.05, high: 1.0}
+    loss.regularizer.weight: {low: 1e-8, high: 1e-4, log: true}
+    optimizer.lr: {factor: 5}                                # from a fifth of the recipe's own to five times it
+    negatives.mask: {choices: [bernoulli, exact]}
+
+Keys are those of a recipe, with dots between section and setting.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from itertools import islice, product
+from pathlib import Path
+from typing import Any, Collection, Mapping, Optional, Union
+
+from pyg_emu.arguments import is_number
+from pyg_emu.errors import RecipeError
+from pyg_emu.layers import KeyPath, Layer, put, read_layer
+from pyg_emu.recipe import Recipe, load_recipe
+from pyg_emu.registry import build, nearest
+
+Value = Union[bool, int, float, str, None]
+
+#: The space that is searched for a loss if none is named; a recipe with N3 is searched with N3.
+_DEFAULT_SPACES = {
+    'emu': 'emu', 'cross_entropy': 'uniform-l3', 'one_vs_all_emu': 'one-vs-all-emu', 'one_vs_all': 'one-vs-all',
+    'emu_bce': 'emu-bce', 'bce': 'bce', 'nbfnet_emu': 'nbfnet-emu', 'nbfnet_bce': 'nbfnet-bce',
+    'self_adversarial': 'self-adversarial', 'margin': 'margin',
+}
+_WITH_N3 = {'emu': 'emu-n3', 'uniform-l3': 'uniform-n3'}
+_KINDS = ('low', 'high', 'log', 'step', 'choices', 'factor')
+#: What decides how good a trial looks and not how good it is.
+_MEASURES = ('description', 'dataset', 'inference', 'evaluation', 'validation', 'evaluate_every', 'checkpoint_every',
+             'patience', 'seed')
+#: Combinations of choices that are looked at before the first trial.
+_MAX_COMBINATIONS = 64
+#: Digits of a number drawn from a range: more would say nothing, and make the tuned recipe hard to read.
+_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Parameter:
+    r"""A setting that is searched.
+
+    Args:
+        key (str): Where it stands in a recipe, such as :obj:`"loss.alpha"`.
+        low (float, optional): The smallest value. (default: :obj:`None`)
+        high (float, optional): The largest value. (default: :obj:`None`)
+        log (bool, optional): Whether orders of magnitude are drawn alike. (default: :obj:`False`)
+        step (float, optional): The distance between two values. (default: :obj:`None`, none for numbers, 1 for
+            integers)
+        choices (tuple, optional): The values, in place of a range. (default: :obj:`None`)
+        factor (float, optional): In place of a range: it reaches from the recipe's own value divided by this to its
+            product with it, in orders of magnitude. (default: :obj:`None`)
+        integer (bool, optional): Whether values are whole numbers. (default: :obj:`False`)
+    """
+    key: str
+    low: Optional[float] = None
+    high: Optional[float] = None
+    log: bool = False
+    step: Optional[float] = None
+    choices: Optional[tuple[Value, ...]] = None
+    factor: Optional[float] = None
+    integer: bool = False
+
+    @property
+    def path(self) -> KeyPath:
+        r"""The keys that lead to it."""
+        return tuple(self.key.split('.'))
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        r"""The values that have to be allowed for all of them to be."""
+        if self.choices is not None:
+            return self.choices
+        assert self.low is not None and self.high is not None
+        return self.low, self.high
+
+    def suggest(self, trial: Any) -> Value:
+        r"""Lets an :class:`optuna.trial.Trial` choose a value."""
+        if self.choices is not None:
+            return self.value(trial.suggest_categorical(self.key, self.choices))
+        if self.integer:
+            return self.value(trial.suggest_int(self.key, self.low, self.high, step=self.step or 1, log=self.log))
+        return self.value(trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log))
+
+    def value(self, drawn: Any) -> Value:
+        r"""A drawn value as it goes into a recipe: numbers have four significant digits."""
+        if self.choices is not None or self.integer:
+            found: Value = drawn
+            return found
+        assert self.low is not None and self.high is not None
+        return min(max(_short(drawn), self.low), self.high)
+
+    def holds(self, value: Any) -> bool:
+        r"""Whether a value may be chosen."""
+        if self.choices is not None:
+            return any(value == choice and type(value) is type(choice) for choice in self.choices)
+        assert self.low is not None and self.high is not None
+        if not is_number(value) or not self.low <= value <= self.high or (self.integer and value != int(value)):
+            return False
+        return self.step is None or _multiple(value - self.low, self.step)
+
+    def to_dict(self) -> dict[str, Any]:
+        r"""The parameter as it is written in YAML, without its key."""
+        if self.choices is not None:
+            return {'choices': list(self.choices)}
+        kept = {'low': self.low, 'high': self.high, 'log': self.log or None, 'step': self.step, 'factor': self.factor}
+        return {name: value for name, value in kept.items() if value is not None}
+
+    def __str__(self) -> str:
+        if self.choices is not None:
+            return f'{self.key}: {", ".join(map(str, self.choices))}'
+        steps = '' if self.step is None else f', in steps of {self.step:g}'
+        return f'{self.key}: {self.low:g} to {self.high:g}{", logarithmic" if self.log else ""}{steps}'
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    r"""Settings that are searched and settings that go with them.
+
+    Args:
+        parameters (tuple of Parameter): What is searched.
+        fixed (dict, optional): Dotted key to value: what is set in every trial. (default: nothing)
+        places (dict, optional): Where each key was written. (default: not known)
+        origin (str, optional): Where the space comes from. (default: :obj:`"the search space"`)
+        description (str, optional): One line for people. (default: :obj:`""`)
+    """
+    parameters: tuple[Parameter, ...]
+    fixed: Mapping[str, Value] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    origin: str = 'the search space'
+    description: str = ''
+
+    def without(self, keys: Collection[str]) -> SearchSpace:
+        r"""The space without settings that somebody has decided on. To name a section decides on all that is in it."""
+        def decided(key: str) -> bool:
+            return any(key == other or key.startswith(f'{other}.') for other in keys)
+
+        return replace(self, parameters=tuple(p for p in self.parameters if not decided(p.key)),
+                       fixed={key: value for key, value in self.fixed.items() if not decided(key)})
+
+    def recipe(self, base: Recipe, values: Mapping[str, Value]) -> Recipe:
+        r"""The recipe of a trial.
+
+        Args:
+            base (Recipe): The recipe that is tuned.
+            values (dict): Dotted key to value, for each parameter.
+
+        Raises:
+            RecipeError: If the values do not fit together or are not allowed; names the line they come from.
+        """
+        layer = Layer()
+        for key, value in {**self.fixed, **values}.items():
+            put(layer, tuple(key.split('.')), value, self.places.get(key, self.origin))
+        return load_recipe(base.to_dict(), [layer])
+
+    def bound(self, base: Recipe) -> SearchSpace:
+        r"""The space with all that depends on the recipe filled in, and checked against it.
+
+        Args:
+            base (Recipe): The recipe that is tuned.
+
+        Raises:
+            RecipeError: If a key or a range does not fit the recipe; names the line.
+        """
+        if not self.parameters:
+            raise RecipeError(f'{self.origin}: there is nothing to search; give a setting a range, such as '
+                              'loss.alpha: {low: 0.01, high: 1.0, log: true}')
+        known = base.to_dict()
+        space = replace(self, parameters=tuple(self._around(parameter, known) for parameter in self.parameters))
+        start = {parameter.key: parameter.ends[0] for parameter in space.parameters}
+        parameters = []
+        for parameter in space.parameters:
+            recipes = [space.recipe(base, {**start, parameter.key: value}) for value in parameter.ends]
+            for recipe in recipes:
+                _check_rest(recipe, space.places.get(parameter.key, space.origin))
+            parameters.append(_typed(parameter, [_value(recipe.to_dict(), parameter.path) for recipe in recipes],
+                                     space.places.get(parameter.key, space.origin)))
+        chosen = [p for p in parameters if p.choices is not None]
+        for values in islice(product(*(p.ends for p in chosen)), _MAX_COMBINATIONS):
+            space.recipe(base, {**start, **{p.key: value for p, value in zip(chosen, values)}})
+        return replace(space, parameters=tuple(parameters))
+
+    def start(self, base: Recipe) -> dict[str, Value]:
+        r"""The recipe's own values, as far as the space holds them."""
+        own = {parameter: _value(base.to_dict(), parameter.path) for parameter in self.parameters}
+        return {parameter.key: value for parameter, value in own.items() if parameter.holds(value)}
+
+    def to_dict(self) -> dict[str, Any]:
+        r"""The space as it is written in YAML, without its description."""
+        return {**self.fixed, **{parameter.key: parameter.to_dict() for parameter in self.parameters}}
+
+    def _around(self, parameter: Parameter, known: Mapping[str, Any]) -> Parameter:
+        if parameter.factor is None:
+            return parameter
+        value = self.fixed.get(parameter.key, _value(known, parameter.path))
+        if not is_number(value) or value <= 0:
+            place = self.places.get(parameter.key, self.origin)
+            raise RecipeError(f'{place}: {parameter.key}: a factor needs a positive number in the recipe, which says '
+                              f'{value!r}; give low and high')
+        low, high = _short(value / parameter.factor), _short(value * parameter.factor)
+        if isinstance(value, int):
+            low, high = max(1, round(low)), round(high)
+        return replace(parameter, low=low, high=high, log=True, factor=None)
+
+
+def load_space(source: Union[str, Path, Mapping[str, Any]]) -> SearchSpace:
+    r"""Reads a search space.
+
+    Args:
+        source (str, Path or dict): The name of a packaged space, a path, or what a file would hold.
+
+    Raises:
+        RecipeError: If it cannot be found, read or understood; names the file, the line and what would be right.
+    """
+    if isinstance(source, Mapping):
+        layer, origin = Layer(dict(source)), 'the search space'
+    else:
+        path = _find(source)
+        layer, origin = read_layer(path), str(path)
+    description = layer.values.pop('description', '')
+    parameters, fixed = [], {}
+    for key, value in layer.values.items():
+        if key.split('.')[0] in _MEASURES:
+            raise RecipeError(f'{layer.place((key, ))}{key}: it decides how a trial is judged and is the same for all '
+                              f'of them; set it in the recipe')
+        if isinstance(value, dict):
+            parameters.append(_parameter(key, value, layer))
+        elif isinstance(value, list):
+            raise RecipeError(f'{layer.place((key, ))}{key}: expected a range or a value, got a list; to choose from '
+                              f'it, write {{choices: {value}}}')
+        else:
+            fixed[key] = value
+    places = {path[0]: place for path, place in layer.places.items() if len(path) == 1}
+    return SearchSpace(tuple(parameters), fixed, places, origin, str(description))
+
+
+def default_space(recipe: Recipe) -> SearchSpace:
+    r"""The packaged space for the loss of a recipe.
+
+    Raises:
+        RecipeError: If there is none for this loss.
+    """
+    loss = recipe.loss['name']
+    name = _DEFAULT_SPACES.get(loss)
+    if name is None:
+        raise RecipeError(f'there is no default search space for the loss {loss}; give one, packaged '
+                          f'({", ".join(packaged_spaces())}) or as a file')
+    if name == 'emu' and recipe.negatives['mutation_rate'] == 0 and recipe.negatives['mutation'] is None:
+        name = 'uls'
+    if (recipe.loss.get('regularizer') or {}).get('name') == 'n3':
+        name = _WITH_N3.get(name, name)
+    return load_space(name)
+
+
+def packaged_spaces() -> dict[str, str]:
+    r"""Names of the search spaces that come with the package, and their descriptions."""
+    return {path.stem: load_space(path).description for path in sorted(_packaged().glob('*.yaml'))}
+
+
+def _packaged() -> Path:
+    return Path(str(resources.files('pyg_emu'))) / 'tuning' / 'spaces'
+
+
+def _find(source: Union[str, Path]) -> Path:
+    packaged = _packaged() / f'{source}.yaml'
+    if isinstance(source, str) and not Path(source).suffix and packaged.is_file():
+        return packaged
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    names = [other.stem for other in sorted(_packaged().glob('*.yaml'))]
+    raise RecipeError(f'there is no search space {str(source)!r}, neither packaged nor as a '
+                      f'file{nearest(str(source), names)}')
+
+
+def _parameter(key: str, value: Mapping[str, Any], layer: Layer) -> Parameter:
+    def refuse(name: Optional[str], message: str) -> RecipeError:
+        place = layer.place((key, ) if name is None else (key, name))
+        return RecipeError(f'{place}{key}{"" if name is None else f".{name}"}: {message}')
+
+    for name in value:
+        if name not in _KINDS:
+            raise refuse(None, f'unknown key {name!r}{nearest(name, _KINDS)}')
+    ways = [names for names in (('choices', ), ('factor', ), ('low', 'high')) if set(names) & set(value)]
+    if len(ways) != 1 or not set(ways[0]) <= set(value):
+        raise refuse(None, f'expected low and high, or choices, or factor, got {", ".join(value) or "nothing"}')
+    for name in set(value) - set(ways[0]):
+        if 'low' not in value:
+            raise refuse(name, f'it belongs to low and high, and there is {ways[0][0]}')
+    if 'choices' in value:
+        choices = value['choices']
+        if not isinstance(choices, list) or not choices or any(isinstance(one, (dict, list)) for one in choices):
+            raise refuse('choices', f'expected a list of names, numbers, true, false or null, got {choices!r}')
+        return Parameter(key, choices=tuple(choices))
+    for name in ('low', 'high', 'step', 'factor'):
+        if name in value and (not is_number(value[name]) or not math.isfinite(value[name])):
+            raise refuse(name, f'expected a finite number, got {value[name]!r}')
+    if 'factor' in value:
+        if value['factor'] <= 1:
+            raise refuse('factor', f'expected a number above 1, got {value["factor"]!r}')
+        return Parameter(key, factor=value['factor'])
+    low, high, log, step = value['low'], value['high'], value.get('log', False), value.get('step')
+    if not isinstance(log, bool):
+        raise refuse('log', f'expected true or false, got {log!r}')
+    if not low < high:
+        raise refuse('high', f'expected more than low, which is {low!r}, got {high!r}')
+    if log and low <= 0:
+        raise refuse('low', f'expected a positive number, as log is true, got {low!r}')
+    if log and step is not None:
+        raise refuse('step', 'a logarithmic range has no steps; leave out step or log')
+    if step is not None and (step <= 0 or not _multiple(high - low, step)):
+        raise refuse('step', f'expected a positive number that leads from {low!r} to {high!r}, got {step!r}')
+    return Parameter(key, low, high, log, step)
+
+
+def _typed(parameter: Parameter, values: list[Any], place: str) -> Parameter:
+    r"""A range of integers where the recipe takes nothing else; the recipe's own reading of its ends tells."""
+    if parameter.choices is not None:
+        return parameter
+    if not all(is_number(value) for value in values):
+        raise RecipeError(f'{place}: {parameter.key}: expected choices, as it is no number')
+    integer = all(isinstance(value, int) for value in values)
+    if integer and parameter.step is not None and parameter.step != int(parameter.step):
+        raise RecipeError(f'{place}: {parameter.key}.step: expected an integer, got {parameter.step!r}')
+    kind = int if integer else float
+    return replace(parameter, low=kind(values[0]), high=kind(values[1]), integer=integer,
+                   step=None if parameter.step is None else kind(parameter.step))
+
+
+def _check_rest(recipe: Recipe, place: str) -> None:
+    r"""Makes the sections whose ranges a recipe leaves to the run: a trial is no time to hear of them."""
+    import torch
+
+    try:
+        build('optimizer', recipe.optimizer, params=[torch.nn.Parameter(torch.zeros(1))])
+        build('schedule', recipe.schedule, sparse=bool(recipe.model.get('sparse')))
+    except RecipeError as error:
+        raise RecipeError(f'{place}: {error}') from error
+
+
+def _value(settings: Any, path: KeyPath) -> Any:
+    for key in path:
+        settings = settings.get(key) if isinstance(settings, Mapping) else None
+    return settings
+
+
+def _short(value: float) -> float:
+    return float(f'{value:.{_DIGITS}g}')
+
+
+def _multiple(distance: float, step: float) -> bool:
+    return math.isclose(distance / step, round(distance / step), abs_tol=1e-9)

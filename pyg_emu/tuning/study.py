@@ -1,0 +1,281 @@
+r"""The search itself: trials, one after the other, each a training that ends early where it falls behind."""
+from __future__ import annotations
+
+import math
+import sys
+import time
+import warnings
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+from tqdm.auto import tqdm
+
+from pyg_emu.arguments import is_number, positive_integer
+from pyg_emu.data import KGData
+from pyg_emu.errors import ArgumentError, DivergenceError, RecipeError
+from pyg_emu.graphs import load_source
+from pyg_emu.interrupt import StopRequest, TrainingInterrupted
+from pyg_emu.metrics import Metrics
+from pyg_emu.recipe import Recipe
+from pyg_emu.runs import choose_device, run_recipe
+from pyg_emu.trainer import TrainResult
+from pyg_emu.tuning import plots, report
+from pyg_emu.tuning.space import SearchSpace, Value, default_space
+from pyg_emu.tuning.storage import StudyFolder, give_up, load_optuna, open_study, quiet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: The part of a trial's steps in which it is never pruned: good settings may start slowly.
+_WARM_UP = 0.25
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    r"""What :func:`tune` returns. Printed, it is a table of the best trials.
+
+    Args:
+        recipe (Recipe): The best trial's.
+        value (float): Its validation metric.
+        metric (str): Which one.
+        trials (pandas.DataFrame): See :func:`~pyg_emu.tuning.report.trials_frame`.
+        importances (dict): See :func:`~pyg_emu.tuning.plots.importances`.
+        folder (Path): The folder of the study.
+    """
+    recipe: Recipe
+    value: float
+    metric: str
+    trials: pd.DataFrame = field(repr=False)
+    importances: dict[str, float]
+    folder: Path
+
+    def __str__(self) -> str:
+        counts = self.trials['outcome'].value_counts()
+        ends = ', '.join(f'{counts[name]} {name}' for name in (report.COMPLETE, report.PRUNED, report.DIVERGED)
+                         if name in counts)
+        best = report.best_trials(self.trials, self.metric)
+        return f'{len(self.trials)} trials: {ends}\n{report.render(best, self.metric)}'
+
+
+def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] = None, *, trials: int = 40,
+         timeout: Optional[float] = None, metric: str = 'mrr', pruning: bool = True, seed: int = 0,
+         data: Optional[KGData] = None, device: Optional[str] = None, progress: bool = True) -> TuneResult:
+    r"""Searches for the settings with which a recipe does best on the validation facts. Test facts are not ranked.
+
+    Values are proposed by the tree-structured Parzen estimator of the `"Algorithms for Hyper-Parameter Optimization"
+    <https://papers.nips.cc/paper/4443>`_ paper, as Optuna has it. The first trial takes the recipe's own values, where
+    the space holds them. All trials share the recipe's seed. A trial's value is the metric at the step with the best
+    validation MRR, which is where training with the same recipe ends. From a quarter of the steps on, a trial is pruned
+    at a validation where its best is worse than the median of the completed trials at that step; one that diverges
+    counts as pruned.
+
+    The folder receives :obj:`study.db`, :obj:`trials.csv` and :obj:`best.yaml`, after each trial, and pictures in the
+    end. The same call continues an interrupted study, and on a CPU comes to the same trials.
+
+    Args:
+        recipe (Recipe): What is tuned.
+        folder (str or Path): The folder of the study.
+        space (SearchSpace, optional): What is searched. (default: :func:`~pyg_emu.tuning.space.default_space`)
+        trials (int, optional): How many there are to be in the folder. (default: :obj:`40`)
+        timeout (float, optional): Start no further trial after so many seconds. (default: :obj:`None`)
+        metric (str, optional): What is sought: :obj:`"mrr"`, :obj:`"hits@10"` or another one of which more is better.
+            (default: :obj:`"mrr"`)
+        pruning (bool, optional): Whether trials may end early. (default: :obj:`True`)
+        seed (int, optional): Seed of the proposals. (default: :obj:`0`)
+        data (KGData, optional): The data, if it is loaded already. (default: what the recipe names)
+        device (str, optional): Where to train. (default: a GPU if there is one, else the CPU)
+        progress (bool, optional): Whether to show a progress bar and a line per trial. (default: :obj:`True`)
+
+    Raises:
+        ArgumentError: If Optuna is not installed, or an argument is out of its domain.
+        RecipeError: If the space does not fit the recipe, or the folder holds a study with other settings.
+        CheckpointError: If the folder cannot be written to, or its database cannot be read.
+        DivergenceError: If no trial was completed.
+        TrainingInterrupted: On SIGINT or SIGTERM. The trial that was running is run again by the next call.
+    """
+    positive_integer('trials', trials)
+    if timeout is not None and (not is_number(timeout) or not timeout > 0):
+        raise ArgumentError(f'timeout: expected a positive number of seconds, got {timeout!r}')
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ArgumentError(f'seed: expected an integer >= 0, got {seed!r}')
+    _check_metric(metric, recipe)
+    load_optuna()
+    space = (default_space(recipe) if space is None else space).bound(recipe)
+    device = choose_device(device)
+    data = load_source(recipe.dataset) if data is None else data
+    if data.num_facts('valid') == 0:
+        raise RecipeError('tuning needs validation facts, and the data has none')
+    search = _Search(recipe, space, StudyFolder(folder), metric, pruning, seed, data, device)
+    return search.run(trials, timeout, progress)
+
+
+class _Search:
+    def __init__(self, recipe: Recipe, space: SearchSpace, folder: StudyFolder, metric: str, pruning: bool, seed: int,
+                 data: KGData, device: str):
+        self.recipe = recipe
+        self.space = space
+        self.folder = folder
+        self.metric = metric
+        self.pruning = pruning
+        self.seed = seed
+        self.data = data
+        self.device = device
+        self.optuna = load_optuna()
+
+    def run(self, trials: int, timeout: Optional[float], progress: bool) -> TuneResult:
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        self.folder.prepare()
+        with quiet(self.optuna), self.folder.lock():
+            self.study = open_study(self.folder, self._settings(), self.recipe.hash(), self._pruner())
+            if not self.study.get_trials(deepcopy=False) and (start := self.space.start(self.recipe)):
+                self.study.enqueue_trial(start)
+            done = self._report()
+            bar = tqdm(total=trials, initial=min(len(done), trials), desc='tune', unit='trial', disable=not progress)
+            self._show_best(bar)
+            try:
+                with StopRequest() as request:
+                    while len(done) < trials and time.monotonic() < deadline:
+                        self._trial(len(done), trials, bar, request)
+                        done = self._report()
+                        self._show_best(bar)
+                        bar.update()
+                        if progress:
+                            bar.write(self._line(done.iloc[-1], trials))
+                        if request.signal is not None:
+                            raise self._interruption(request.signal, f'after trial {len(done)} of {trials}')
+            finally:
+                bar.close()
+            return self._finish(done)
+
+    def _trial(self, number: int, trials: int, bar: Any, request: StopRequest) -> None:
+        optuna = self.optuna
+        # Seeded anew for each trial, so that a study that was interrupted goes on as if it had not been. A sampler that
+        # is seeded once would propose its first values again.
+        self.study.sampler = optuna.samplers.TPESampler(seed=(1_000_003 * self.seed + number) % 2**32)
+        trial = self.study.ask()
+        state, value, result = optuna.trial.TrialState.COMPLETE, None, None
+        clock = time.perf_counter()
+        steps = 0
+
+        def on_validation(step: int, metrics: Metrics) -> None:
+            nonlocal steps
+            steps, found = step, float(metrics[self.metric])
+            bar.set_postfix_str(f'step {step}, {self.metric} {found:.4f}{best}', refresh=sys.stderr.isatty())
+            if request.signal is not None:  # came while the trainer was not yet listening
+                raise TrainingInterrupted(request.signal)
+            if math.isnan(found):
+                return  # the trainer will not have it either
+            trial.report(found, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        best = self._best_text()
+        try:
+            values = {parameter.key: parameter.suggest(trial) for parameter in self.space.parameters}
+            result = run_recipe(self.space.recipe(self.recipe, values), data=self.data, device=self.device,
+                                progress=False, test=False, on_validation=on_validation).train
+            outcome, value = report.COMPLETE, result.metrics[self.metric]
+        except optuna.TrialPruned:
+            outcome, state = report.PRUNED, optuna.trial.TrialState.PRUNED
+        except DivergenceError as error:
+            # Pruned and not failed, for the sampler learns nothing from failures and would come back.
+            outcome, state = report.DIVERGED, optuna.trial.TrialState.PRUNED
+            trial.set_user_attr('reason', str(error))
+        except KeyboardInterrupt as error:
+            give_up(self.study, trial)
+            signal = str(error).partition(':')[0] or 'interrupted'
+            raise self._interruption(signal, f'in trial {number + 1} of {trials}, which will be run again') from None
+        except BaseException:
+            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            raise
+        self._note(trial, outcome, steps, time.perf_counter() - clock, result)
+        self.study.tell(trial, value, state=state)
+
+    def _interruption(self, signal: str, where: str) -> TrainingInterrupted:
+        return TrainingInterrupted(f'{signal}: stopped {where}; the same command continues the study in '
+                                   f'{self.folder.path}')
+
+    def _note(self, trial: Any, outcome: str, steps: int, seconds: float, result: Optional[TrainResult]) -> None:
+        r"""What is to be known of a trial; written before it counts as finished."""
+        trial.set_user_attr('outcome', outcome)
+        trial.set_user_attr('steps', steps)
+        trial.set_user_attr('seconds', round(seconds, 3))
+        if result is not None:
+            trial.set_user_attr('best_step', result.best_step)
+            trial.set_user_attr('metrics', result.metrics)
+
+    def _report(self) -> pd.DataFrame:
+        frame = report.trials_frame(self._finished(), self.space, self.metric)
+        report.write_csv(frame, self.folder.trials)
+        if (best := self._best()) is not None:
+            report.write_recipe(self._best_recipe(best, len(frame)), self.folder.best)
+        return frame
+
+    def _finish(self, frame: pd.DataFrame) -> TuneResult:
+        best = self._best()
+        if best is None:
+            raise DivergenceError(f'none of {len(frame)} trials was completed; {self.folder.trials} says how they '
+                                  'ended. Search smaller learning rates, or start no trial so late')
+        shares = plots.importances(self.study)
+        if find_spec('matplotlib') is None:
+            warnings.warn("no pictures were drawn: they need matplotlib, see the extra 'tune'")
+        else:
+            plots.draw(frame, self.space.parameters, self.metric, shares, self.folder.plots)
+        return TuneResult(self._best_recipe(best, len(frame)), best.value, self.metric, frame, shares, self.folder.path)
+
+    def _finished(self) -> list[Any]:
+        state = self.optuna.trial.TrialState
+        trials: list[Any] = self.study.get_trials(deepcopy=False, states=(state.COMPLETE, state.PRUNED))
+        return trials
+
+    def _best(self) -> Optional[Any]:
+        complete = [trial for trial in self._finished() if trial.user_attrs['outcome'] == report.COMPLETE]
+        return max(complete, key=lambda trial: trial.value, default=None)
+
+    def _best_recipe(self, best: Any, count: int) -> Recipe:
+        recipe = self.space.recipe(self.recipe, report.values_of(best, self.space))
+        source = recipe.dataset if isinstance(recipe.dataset, str) else recipe.dataset['source']
+        found = (f'{recipe.model["name"]}, {recipe.loss["name"]}, on {Path(source).name}: the best of {count} trials, '
+                 f'validation {self.metric} {best.value:.4f} (pyg-emu tune, TPE, seed {self.seed}).')
+        return replace(recipe, description=found)
+
+    def _settings(self) -> dict[str, Any]:
+        recipe = self.recipe
+        watched = {key: getattr(recipe, key) for key in ('num_steps', 'evaluate_every', 'patience', 'validation')}
+        return {'recipe': {**recipe.decisive(), **watched}, 'search': self.space.to_dict(), 'metric': self.metric,
+                'pruning': self.pruning, 'seed': self.seed}
+
+    def _pruner(self) -> Any:
+        if not self.pruning:
+            return self.optuna.pruners.NopPruner()
+        return self.optuna.pruners.MedianPruner(n_startup_trials=5,
+                                                n_warmup_steps=math.ceil(_WARM_UP * self.recipe.num_steps))
+
+    def _best_text(self) -> str:
+        best = self._best()
+        return '' if best is None else f', best {best.value:.4f}'
+
+    def _show_best(self, bar: Any) -> None:
+        bar.set_postfix_str(self._best_text().removeprefix(', '), refresh=False)
+
+    def _line(self, row: pd.Series, trials: int) -> str:
+        value = row[self.metric]
+        ends = {report.COMPLETE: f'{self.metric} {value:.4f} at step {row["best_step"]}',
+                report.PRUNED: f'pruned at step {row["steps"]}, {self.metric} {value:.4f}',
+                report.DIVERGED: 'diverged'}
+        values = ', '.join(f'{p.key} {_text(row[p.key])}' for p in self.space.parameters)
+        return f'trial {row["trial"]} of {trials}: {ends[row["outcome"]]} in {row["seconds"]:.1f} s; {values}'
+
+
+def _text(value: Value) -> str:
+    return f'{value:g}' if isinstance(value, float) else str(value)
+
+
+def _check_metric(metric: str, recipe: Recipe) -> None:
+    ks = recipe.validation.get('ks', (1, 3, 10))
+    known = ['mrr', *(f'hits@{k}' for k in ks), f'ndcg@{ks[-1]}', 'amri']
+    if metric not in known:
+        less = ' (of mr, less is better)' if metric == 'mr' else ''
+        raise ArgumentError(f'metric: expected one of {", ".join(known)}, got {metric!r}{less}')
