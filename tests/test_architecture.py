@@ -18,6 +18,7 @@ HEAVY = ('numba', 'triton', 'pykeen', 'matplotlib', 'tensorboard', 'optuna')
 
 FOUNDATIONS = {'errors', 'arguments', 'interaction', 'contract'}
 EVERYTHING = {path.relative_to(PACKAGE).parts[0].removesuffix('.py') for path in FILES} - {'__init__', '__main__'}
+COMMANDS = {'cli', 'cli_tune', 'cli_options'}
 
 # "Who may import whom" of ARCHITECTURE.md. A room is a module or a folder directly inside of the package; besides what
 # stands here, each may import itself and the foundations.
@@ -66,11 +67,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     'checkpoint': {'runfolder'},
     'graphed': {'steps'},
     'trainer': EVERYTHING - {'convert', 'datasets', 'readers', 'splitting', 'tables', 'vocabulary', 'layers',
-                             'registry', 'recipe', 'runs', 'cli'},
+                             'registry', 'recipe', 'runs', 'tuning', *COMMANDS},
     'layers': set(),
     'registry': {'layers'},
     'recipe': {'layers', 'registry'},
-    'runs': EVERYTHING - {'cli'},
+    'runs': EVERYTHING - {'tuning', *COMMANDS},
+    'tuning': EVERYTHING - COMMANDS,
+    'cli_options': {'datasets'},
+    'cli_tune': {'cli_options', 'layers', 'recipe', 'tuning'},
     'cli': EVERYTHING,
 }
 # What the foundations themselves may import.

@@ -107,6 +107,7 @@ def _slice(frame: pd.DataFrame, parameter: Parameter, metric: str) -> Any:
         place.set_xticks(range(len(parameter.choices)), [str(choice) for choice in parameter.choices])
     elif parameter.log:
         place.set_xscale('log')
+        place.tick_params(axis='x', which='minor', labelsize=7)
     return figure
 
 
@@ -115,5 +116,6 @@ def _importances(shares: Mapping[str, float]) -> Any:
     names = [name for name in reversed(list(shares)) if math.isfinite(shares[name])]
     bars = place.barh(names, [shares[name] for name in names])
     place.bar_label(bars, fmt='%.2f', padding=3)
+    place.margins(x=0.1)
     place.set_title('importance (PED-ANOVA)', fontsize=10)
     return figure
