@@ -1,6 +1,7 @@
 r"""Writes the tables of the READMEs from the files under ``benchmarks/results``: no figure there is typed by hand.
 
-A table stands between ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->``, :obj:`NAME` one of :data:`TABLES`.
+A table stands between ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->``, :obj:`NAME` one of :data:`TABLES`;
+or a part that is more than a table, :obj:`NAME` one of :data:`~benchmarks._texts.TEXTS`.
 
 .. code-block:: console
 
@@ -18,9 +19,10 @@ from pathlib import Path
 from typing import Any, Iterable, Union
 
 from benchmarks._record import RESULTS, ROOT, read_results, spread
+from benchmarks._texts import TEXTS
 
 #: The files that hold tables.
-FILES = (ROOT / 'README.md', ROOT / 'benchmarks' / 'README.md')
+FILES = (ROOT / 'README.md', ROOT / 'benchmarks' / 'README.md', ROOT / 'docs' / 'reproduction.md')
 #: What stands in place of a table whose runs have not been recorded.
 EMPTY = '_Not recorded yet._'
 
@@ -88,14 +90,21 @@ def render(table: Table, folder: Union[str, Path] = RESULTS) -> str:
     return f'{text}\n\n{_origin(results)}\n'
 
 
+def render_text(name: str, folder: Union[str, Path] = RESULTS) -> str:
+    r"""A part that is more than a table, with the commands behind it, or :data:`EMPTY` where it says nothing."""
+    text, results = TEXTS[name](Path(folder))
+    return '\n\n'.join([text or EMPTY, *([_origin(results)] if results else [])]) + '\n'
+
+
 def render_file(path: Path, folder: Union[str, Path] = RESULTS) -> str:
     r"""The text of a file with all of its tables rewritten.
 
     Raises:
-        KeyError: If a marker names no table.
+        KeyError: If a marker names neither a table nor a text.
     """
     def block(match: re.Match[str]) -> str:
-        return match[1] + render(TABLES[match['name']], folder) + match[4]
+        name = match['name']
+        return match[1] + (render_text(name, folder) if name in TEXTS else render(TABLES[name], folder)) + match[4]
 
     return _BLOCK.sub(block, path.read_text(encoding='utf-8'))
 

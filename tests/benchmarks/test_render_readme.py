@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks._record import RESULTS, read_results, write_result
+from benchmarks._texts import TEXTS
 from benchmarks.render_readme import EMPTY, FILES, TABLES, Table, render, render_file
 
 TABLE = Table('runs/*', {'MRR': 'test.mrr', 'seconds': 'seconds', 'missing': 'test.none'}, 'how')
@@ -21,7 +22,7 @@ def test_markers_are_paired_and_known() -> None:
         text = path.read_text(encoding='utf-8')
         opened, closed = (re.findall(rf'<!-- {mark}results:([\w-]+) -->', text) for mark in ('', '/'))
         assert opened == closed
-        assert set(opened) <= set(TABLES)
+        assert set(opened) <= {*TABLES, *TEXTS}
 
 
 def test_recorded_runs_come_from_committed_code() -> None:

@@ -1,0 +1,226 @@
+r"""Parts of the READMEs that are more than a table: the headline, and docs/reproduction.md.
+
+Each writes what the files under ``benchmarks/results`` say, and says what is not there; no sentence takes an outcome
+for granted. A part returns its Markdown and the results that it stands on.
+"""
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, Iterable, Optional, Sequence
+
+from benchmarks._record import read_results, spread
+from benchmarks._reproduction import entries, frame, markdown, recorded
+from benchmarks.paper import MODELS, Row
+from benchmarks.paper_runs import READINGS
+
+Results = list[dict[str, Any]]
+Part = tuple[str, Results]
+
+_CURVES = 'curves_fb15k237'
+#: Where the paper's results of a model with EMU, of label smoothing alone, and of uniform negatives stand.
+_EMU, _SMOOTHING, _UNIFORM = ('Table 8', 'uni_EMU'), ('Table 13', 'without_mutation'), ('Table 8', 'uni')
+#: Measured and printed values that are no further apart than this agree; the spread of the paper's own seeds is 0.001.
+AGREES = 0.005
+
+
+def headline(folder: Path) -> Part:
+    r"""The picture and the sentence of :mod:`benchmarks.headline`."""
+    found = {result['name'].partition('/')[2]: result for result in read_results('headline/*', folder)}
+    if 'emu' not in found:
+        return '', []
+    ours, results = found['emu'], list(found.values())
+    machine, target = ours['machine'], ours['metrics']['target']
+    reached = ours['metrics']['seconds_to_target']
+    lines = [f'DistMult (d = 100) on FB15k-237 with {machine["threads"]} threads of a {machine["cpu"]}: a validation '
+             f'MRR of {target:.2f} takes EMU {_time(ours)}.']
+    for name, result in found.items():
+        if name == 'emu':
+            continue
+        theirs = result['metrics']['seconds_to_target']
+        times = f', {theirs / reached:.1f} times as long' if theirs and reached else ''
+        version = f' {result["versions"]["pykeen"]}' if name.startswith('pykeen') else ''
+        label = result['metrics']['label'].replace('PyKEEN', f'PyKEEN{version}')
+        lines.append(f'{label}: {_time(result)}{times}.')
+    ranked = sorted(results, key=lambda result: -result['metrics']['test']['mrr'])
+    final = '; '.join(f'{result["metrics"]["test"]["mrr"]:.3f} ({result["metrics"]["label"]}, '
+                      f'{result["metrics"]["seconds"]:.0f} s)' for result in ranked)
+    picture = '![Validation MRR against seconds of training](benchmarks/results/headline/headline.png)'
+    return f'{" ".join(lines)}\nTest MRR of the best weights: {final}.\n\n{picture}', results
+
+
+def shares(folder: Path) -> Part:
+    r"""How much of what DistMult gains by EMU is gained by label smoothing alone: over the seeds of the first row, or,
+    where one of its runs is missing, over the single runs of :func:`curves`.
+    """
+    keys = {'uniform': _UNIFORM, 'smoothing': _SMOOTHING, 'EMU': _EMU}
+    found = {name: _recorded(key, 'DistMult', 'tuned', folder) for name, key in keys.items()}
+    if not all(found.values()):
+        found = {name: read_results(f'{_CURVES}/{run}-seed*', folder) for name, run in
+                 (('uniform', 'uniform-l3'), ('smoothing', 'uls'), ('EMU', 'emu-triple-0.61'))}
+    if not all(found.values()):
+        return 'Too little has been run to tell how much of the gain is due to mutation.', []
+    results = [result for group in found.values() for result in group]
+    mrr = {name: spread(result['metrics']['test']['mrr'] for result in group)[0] for name, group in found.items()}
+    whole, smoothing = mrr['EMU'] - mrr['uniform'], mrr['smoothing'] - mrr['uniform']
+    text = (f'DistMult on FB15k-237, test MRR: {mrr["uniform"]:.3f} with uniform negatives and L3, '
+            f'{mrr["smoothing"]:.3f} with unbounded label smoothing alone, {mrr["EMU"]:.3f} with EMU (one mask per '
+            'triple).')
+    if whole > 0:
+        text += (f' Label smoothing alone brings {smoothing / whole:.0%} of what EMU gains over uniform negatives, and '
+                 f'mutation {1 - smoothing / whole:.0%}.')
+    else:
+        text += ' EMU gains nothing over uniform negatives here.'
+    seeds = min(map(len, found.values()))
+    return f'{text} Seeds: {seeds}.', results
+
+
+def readings(folder: Path) -> Part:
+    r"""Each model with EMU on FB15k-237 in each reading of the paper."""
+    lines = [['reading', *MODELS], ['---', *['---:'] * len(MODELS)]]
+    printed = [_row(_EMU, model) for model in MODELS]
+    lines.append(['the paper prints', *(_mrr([row.metrics['mrr'].mean]) for row in printed)])
+    verdicts, results = [], []
+    for reading in READINGS:
+        cells = []
+        for model, row in zip(MODELS, printed):
+            found = _recorded(_EMU, model, reading, folder)
+            results += found
+            values = [result['metrics']['test']['mrr'] for result in found]
+            cells.append(f'{_mrr(values)} ({_length(found)})' if found else 'not run')
+            if found and row.metrics['mrr'].mean is not None:
+                verdicts.append(f'{model} as `{reading}` {_verdict(spread(values)[0] - row.metrics["mrr"].mean)}')
+        lines.append([f'`{reading}`', *cells])
+    said = f'{_sentence(verdicts)}.' if verdicts else 'None of them has been run yet.'
+    return f'{_table(lines)}\n\n{said}', results
+
+
+def first_row(folder: Path) -> Part:
+    r"""DistMult: uniform negatives, label smoothing alone, EMU with both kinds of masks."""
+    per_negative = read_results('beyond/distmult-mask-per-negative-seed*', folder)
+    found = [('uniform negatives, L3', _recorded(_UNIFORM, 'DistMult', 'tuned', folder), _UNIFORM),
+             ('unbounded label smoothing alone', _recorded(_SMOOTHING, 'DistMult', 'tuned', folder), _SMOOTHING),
+             ('EMU, one mask per triple', _recorded(_EMU, 'DistMult', 'tuned', folder), _EMU),
+             ('EMU, one mask per negative', per_negative, _EMU)]
+    lines = [['DistMult', 'MRR', 'Hits@10', 'paper: MRR', 'Hits@10', 'steps', 'seeds'], ['---', *['---:'] * 6]]
+    for label, results, key in found:
+        printed = _row(key, 'DistMult').metrics
+        cells = [_mrr([result['metrics']['test'][metric] for result in results]) if results else 'not run'
+                 for metric in ('mrr', 'hits@10')]
+        steps = f'{results[0]["metrics"]["recipe"]["num_steps"]:,}' if results else '-'
+        lines.append([label, *cells, *(_mrr([printed[metric].mean]) for metric in ('mrr', 'hits@10')), steps,
+                      str(len(results) or '-')])
+    values = [[result['metrics']['test']['mrr'] for result in results] for _, results, _ in found]
+    sentences = [_difference('One mask per triple', values[2], 'label smoothing alone', values[1]),
+                 _difference('one mask per negative', values[3], 'label smoothing alone', values[1]),
+                 _difference('label smoothing alone', values[1], 'uniform negatives', values[0])]
+    said = _sentence([sentence for sentence in sentences if sentence])
+    return _table(lines) + (f'\n\n{said}.' if said else ''), [result for _, results, _ in found for result in results]
+
+
+def curves(folder: Path) -> Part:
+    r"""The runs of :mod:`benchmarks.curves_fb15k237`, one seed each."""
+    results = read_results(f'{_CURVES}/*-seed*', folder)
+    if not results:
+        return '', []
+    best = {result['name']: result['metrics'] for result in results}
+    header = ['DistMult', 'test MRR', 'over smoothing alone', 'Hits@10', 'validation MRR', 'steps', 'seconds']
+    lines = [header, ['---', *['---:'] * (len(header) - 1)]]
+    alone = best.get(f'{_CURVES}/uls-seed0')
+    for metrics in sorted(best.values(), key=lambda metrics: -metrics['test']['mrr']):
+        gain = '-' if alone in (None, metrics) else f'{metrics["test"]["mrr"] - alone["test"]["mrr"]:+.4f}'
+        lines.append([metrics['label'], _mrr([metrics['test']['mrr']]), gain, _mrr([metrics['test']['hits@10']]),
+                      _mrr([metrics['valid']['mrr']]), f'{metrics["steps"]:,}', f'{metrics["seconds"]:.0f}'])
+    said = '' if len({result['seed'] for result in results}) > 1 else '\n\nOne seed each, so no spread is known.'
+    return _table(lines) + said, results
+
+
+def split(folder: Path) -> Part:
+    r"""How far apart the two splits are, over all runs on FB15k-237."""
+    results = [*read_results(f'{_CURVES}/*-seed*', folder), *read_results('reproduction/*/FB15k-237/*', folder)]
+    gaps = [_valid(result['metrics']) - result['metrics']['test']['mrr'] for result in results]
+    if not gaps:
+        return '', []
+    middle, _ = spread(gaps)
+    return (f'Over the {len(gaps)} recorded runs on FB15k-237 the MRR on validation is {middle:+.4f} from that on '
+            f'test on average ({min(gaps):+.4f} to {max(gaps):+.4f}), at the weights that are best on validation.'), []
+
+
+def paper_table(source: str, folder: Path, model: Optional[str] = None) -> Part:
+    r"""A table of the paper in the reading ``tuned``, rows that were not run included."""
+    found = [entry for entry in entries(source, 'tuned') if model in (None, entry.row.model)]
+    text = markdown(frame(found, folder), source, 'tuned').partition('\n\n')[2].strip()
+    return text, [result for entry in found for result in recorded(entry, folder)]
+
+
+#: Every part, by the name in its marker.
+TEXTS: dict[str, Callable[[Path], Part]] = {
+    'headline': headline, 'reproduction-shares': shares, 'reproduction-readings': readings,
+    'reproduction-first-row': first_row, 'reproduction-curves': curves, 'reproduction-split': split,
+    'reproduction-table-12': partial(paper_table, 'Table 12'),
+    'reproduction-table-13': partial(paper_table, 'Table 13'),
+}
+
+
+def _time(result: dict[str, Any]) -> str:
+    metrics = result['metrics']
+    if metrics['seconds_to_target'] is not None:
+        return f'{metrics["seconds_to_target"]:.0f} s'
+    return f'not reached in {metrics["seconds"]:.0f} s (best {metrics["valid_mrr"]:.3f})'
+
+
+def _row(key: tuple[str, str], model: str) -> Row:
+    source, method = key
+    return next(entry.row for entry in entries(source, 'tuned')
+                if (entry.row.dataset, entry.row.model, entry.row.method) == ('FB15k-237', model, method))
+
+
+def _recorded(key: tuple[str, str], model: str, reading: str, folder: Path) -> Results:
+    row = _row(key, model)
+    return next((recorded(entry, folder) for entry in entries(key[0], reading) if entry.row == row), [])
+
+
+def _valid(metrics: dict[str, Any]) -> float:
+    value: float = metrics['valid_mrr'] if 'valid_mrr' in metrics else metrics['valid']['mrr']
+    return value
+
+
+def _mrr(values: Sequence[Optional[float]]) -> str:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
+        return '-'
+    mean, deviation = spread(numbers)
+    return f'{mean:.3f} ± {deviation:.3f}' if len(numbers) > 1 else f'{mean:.3f}'
+
+
+def _length(results: Results) -> str:
+    count = len(results)
+    return f'{results[0]["metrics"]["recipe"]["num_steps"]:,} steps, {count} seed{"s" if count > 1 else ""}'
+
+
+def _verdict(difference: float) -> str:
+    if abs(difference) <= AGREES:
+        return f'agrees with the paper ({difference:+.3f})'
+    return f'ends {abs(difference):.3f} {"above" if difference > 0 else "below"} the paper'
+
+
+def _difference(one: str, ours: Sequence[float], other: str, theirs: Sequence[float]) -> Optional[str]:
+    r"""How two settings compare over their seeds, or :obj:`None` where one of them was not run."""
+    if not ours or not theirs:
+        return None
+    (mean, deviation), (base, base_deviation) = spread(ours), spread(theirs)
+    text = f'{one} is {mean - base:+.4f} MRR from {other}'
+    if min(len(ours), len(theirs)) < 2:
+        return f'{text} (one seed: no spread is known)'
+    error = (deviation**2 / len(ours) + base_deviation**2 / len(theirs))**0.5
+    clear = 'more' if abs(mean - base) > 2 * error else 'no more'
+    return f'{text}, {clear} than twice the standard error of the difference ({error:.4f})'
+
+
+def _table(lines: Iterable[Sequence[str]]) -> str:
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+
+
+def _sentence(parts: Sequence[str]) -> str:
+    text = '; '.join(parts)
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks._record import write_result
+from benchmarks._texts import TEXTS
+from benchmarks.paper_runs import RECIPES
+from pyg_emu.recipe import load_recipe
+
+
+def record(folder: Path, run: str, mrr: float, seed: int, reading: str = 'tuned', name: str | None = None) -> None:
+    recipe = load_recipe(RECIPES / reading / 'FB15k-237' / f'{run}.yaml').to_dict() | {'seed': seed}
+    metrics = {'test': {'mrr': mrr, 'hits@10': 2 * mrr}, 'valid_mrr': mrr + 0.005, 'recipe': recipe}
+    write_result(name or f'reproduction/{reading}/FB15k-237/{run}-seed{seed}', metrics, seed=seed, command='make it',
+                 folder=folder)
+
+
+def text(name: str, folder: Path) -> str:
+    return TEXTS[name](folder)[0]
+
+
+@pytest.mark.parametrize('name', TEXTS)
+def test_nothing_recorded(name: str, tmp_path: Path) -> None:
+    found, results = TEXTS[name](tmp_path)
+    assert results == [] and '\n\n\n' not in found
+    assert found == '' or 'not run' in found or 'Too little' in found
+
+
+def test_first_row_worked_out_by_hand(tmp_path: Path) -> None:
+    for run, values in (('distmult-uni', (0.30, 0.30)), ('distmult-uni-emu-no-mutation', (0.321, 0.323)),
+                        ('distmult-uni-emu', (0.331, 0.333))):
+        for seed, mrr in enumerate(values):
+            record(tmp_path, run, mrr, seed)
+    record(tmp_path, 'distmult-uni-emu', 0.325, 0, name='beyond/distmult-mask-per-negative-seed0')
+    lines = text('reproduction-first-row', tmp_path).splitlines()
+    assert lines[2] == '| uniform negatives, L3 | 0.300 ± 0.000 | 0.600 ± 0.000 | 0.299 | 0.476 | 30,000 | 2 |'
+    assert lines[4] == '| EMU, one mask per triple | 0.332 ± 0.001 | 0.664 ± 0.003 | 0.332 | 0.513 | 30,000 | 2 |'
+    assert lines[5].startswith('| EMU, one mask per negative | 0.325 | 0.650 |')
+    # Deviations of sqrt(2) / 1000 over two seeds each: the difference has a standard error of sqrt(2) / 1000.
+    assert lines[-1] == (
+        'One mask per triple is +0.0100 MRR from label smoothing alone, more than twice the standard error of the '
+        'difference (0.0014); one mask per negative is +0.0030 MRR from label smoothing alone (one seed: no spread is '
+        'known); label smoothing alone is +0.0220 MRR from uniform negatives, more than twice the standard error of '
+        'the difference (0.0010).')
+    assert 'brings 69% of what EMU gains over uniform negatives, and mutation 31%' in text('reproduction-shares',
+                                                                                           tmp_path)
+
+
+def test_results_against_mutation_are_told_as_well(tmp_path: Path) -> None:
+    for run, values in (('distmult-uni', (0.30, 0.30)), ('distmult-uni-emu-no-mutation', (0.321, 0.323)),
+                        ('distmult-uni-emu', (0.321, 0.3232))):
+        for seed, mrr in enumerate(values):
+            record(tmp_path, run, mrr, seed)
+    assert 'is +0.0001 MRR from label smoothing alone, no more than twice' in text('reproduction-first-row', tmp_path)
+    record(tmp_path, 'distmult-uni-emu', 0.2, 0)
+    record(tmp_path, 'distmult-uni-emu', 0.2, 1)
+    assert 'EMU gains nothing' in text('reproduction-shares', tmp_path)
+
+
+def test_readings(tmp_path: Path) -> None:
+    record(tmp_path, 'distmult-uni-emu', 0.262, 0, reading='paper')
+    record(tmp_path, 'complex-uni-emu', 0.342, 0)
+    found = text('reproduction-readings', tmp_path)
+    assert '| the paper prints | 0.344 | 0.332 | 0.329 | 0.323 |' in found
+    assert '| `paper` | not run | 0.262 (100,000 steps, 1 seed) | not run | not run |' in found
+    assert found.endswith('DistMult as `paper` ends 0.070 below the paper; ComplEx as `tuned` agrees with the paper '
+                          '(-0.002).')
+    # A result of settings that the recipe does not have any more is not shown.
+    recipe: dict[str, Any] = load_recipe(RECIPES / 'tuned/FB15k-237/complex-uni-emu.yaml').to_dict()
+    write_result('reproduction/tuned/FB15k-237/complex-uni-emu-seed0',
+                 {'test': {'mrr': 0.3}, 'recipe': recipe | {'batch_size': 7}}, seed=0, folder=tmp_path)
+    assert 'ComplEx as' not in text('reproduction-readings', tmp_path)
+
+
+def test_split(tmp_path: Path) -> None:
+    record(tmp_path, 'distmult-uni', 0.3, 0)
+    assert '+0.0050 from that on test' in text('reproduction-split', tmp_path)
+
+
+def test_headline(tmp_path: Path) -> None:
+    for name, label, reached, mrr in (('emu', 'ours', 20.0, 0.33), ('pykeen', 'PyKEEN, sLCWA', 90.0, 0.28),
+                                      ('pykeen-lcwa', 'PyKEEN, LCWA', None, 0.2)):
+        write_result(f'headline/{name}', {
+            'label': label, 'target': 0.3, 'seconds_to_target': reached, 'seconds': 600.0, 'valid_mrr': mrr,
+            'test': {'mrr': mrr}}, seed=0, command='make it', folder=tmp_path)
+    found = text('headline', tmp_path)
+    assert 'a validation MRR of 0.30 takes EMU 20 s.' in found
+    assert 'sLCWA: 90 s, 4.5 times as long.' in found and 'LCWA: not reached in 600 s (best 0.200).' in found
+    assert found.endswith('(benchmarks/results/headline/headline.png)')
