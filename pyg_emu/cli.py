@@ -1,4 +1,4 @@
-r"""The command line: :obj:`pyg-emu train | evaluate | predict | recipes`.
+r"""The command line: :obj:`pyg-emu train | evaluate | predict | explain | tune | recipes`.
 
 What a command needs is imported when it runs, so that :obj:`--help` answers at once.
 """
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional, Sequence, TextIO, Union
 
 from pyg_emu import __version__
+from pyg_emu.cli_options import Formatter, add_common, dataset_value
+from pyg_emu.cli_tune import add_tune
 from pyg_emu.errors import ArgumentError, PygEmuError, RecipeError
 from pyg_emu.layers import KeyPath, Layer, assignment_layer, parse_value, put
 from pyg_emu.recipe import Recipe, load_recipe, packaged_recipes, packaged_text
@@ -38,6 +40,7 @@ run.
 
 examples:
   pyg-emu train --recipe distmult-umls-emu
+  pyg-emu train --recipe nbfnet-umls
   pyg-emu train --recipe distmult-fb15k237-emu --data path/to/FB15k-237 --seed 1 --run-dir runs/fb-1
   pyg-emu train --dataset Nations --model RotatE --dim 64 --steps 2000 --lr 0.05
   pyg-emu train --dataset UMLS --set negatives.mask=exact --set negatives.sampler.filtered=true
@@ -50,6 +53,7 @@ Rank the facts of a split, heads and tails, among all entities; other known answ
 examples:
   pyg-emu evaluate --run runs/umls
   pyg-emu evaluate --run runs/umls --split valid --tie pessimistic --json
+  pyg-emu evaluate --run runs/nbfnet --data path/to/other    # NBFNet: other entities, the same relations
 """
 
 _PREDICT = """\
@@ -58,6 +62,14 @@ Name the best tails for a head and a relation, or the best heads for a relation 
 examples:
   pyg-emu predict --run runs/umls --head virus --relation causes
   pyg-emu predict --run runs/umls --tail disease_or_syndrome --relation causes -k 5 --exclude-known
+"""
+
+_EXPLAIN = """\
+Name the paths of the graph that most make a fact score as it does. For models that read a graph (NBFNet).
+
+examples:
+  pyg-emu explain --run runs/nbfnet-umls --head virus --relation causes --tail disease_or_syndrome
+  pyg-emu explain --run runs/nbfnet-umls --head virus --relation causes --tail disease_or_syndrome --out paths.png
 """
 
 
@@ -76,6 +88,8 @@ def _names(kind: str) -> str:
 _FLAGS = (
     _Flag(('--dataset', '--data'), ('dataset', ), 'NAME|PATH',
           'UMLS, Nations, FB15k-237, ...; or a folder with train.txt, valid.txt and test.txt; or one file of facts'),
+    _Flag(('--inference', ), ('inference', ), 'NAME|PATH',
+          'another graph with the same relations, whose test facts are ranked in the end (NBFNet)'),
     _Flag(('--model', ), ('model', 'name'), 'NAME', _names('model')),
     _Flag(('--dim', ), ('model', 'hidden_channels'), 'D', 'components of an embedding'),
     _Flag(('--negatives', ), ('negatives', 'num_negatives'), 'N', 'negatives per fact'),
@@ -145,7 +159,7 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
         if text is None:
             continue
         place = f'{flag.flags[0]} {text}'
-        value = _dataset(text) if flag.path == ('dataset', ) else parse_value(text, place)
+        value = dataset_value(text) if flag.path in (('dataset', ), ('inference', )) else parse_value(text, place)
         if flag.path[-2:] == ('regularizer', 'weight'):
             put(flags, ('loss', 'regularizer', 'name'), 'l3', place)
         put(flags, flag.path, value, place)
@@ -160,14 +174,6 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
     return recipe, Path(options.run_dir) if options.run_dir is not None else _default_folder(options, recipe)
 
 
-def _dataset(text: str) -> str:
-    r"""A path is made absolute, so that the run can be evaluated from another folder."""
-    from pyg_emu.datasets import dataset_names
-    path = Path(text).expanduser()
-    known = text.lower() in (name.lower() for name in dataset_names())
-    return text if known or not path.exists() else str(path.resolve())
-
-
 def _default_folder(options: argparse.Namespace, recipe: Recipe) -> Path:
     if options.recipe is not None:
         name = Path(options.recipe).stem
@@ -179,14 +185,15 @@ def _default_folder(options: argparse.Namespace, recipe: Recipe) -> Path:
 
 def _evaluate(options: argparse.Namespace) -> None:
     run_dir = _run_dir(options)
-    from pyg_emu.evaluation import evaluate
-    from pyg_emu.runs import open_run
-    model, data, recipe = open_run(run_dir, which=options.checkpoint, data=_other_data(options), device=options.device)
+    from pyg_emu.graphs import rank
+    from pyg_emu.runs import is_inductive
+    model, data, recipe, name = _open(options, run_dir, inference=options.split == 'test')
     settings = dict(recipe.evaluation)
     for key in ('tie', 'max_triples'):
         if getattr(options, key) is not None:
             settings[key] = getattr(options, key)
-    metrics = evaluate(model, data, split=options.split, progress=not options.quiet, **settings)
+    metrics = rank(model, data, options.split, settings, name=name, inductive=is_inductive(run_dir, data),
+                   progress=not options.quiet)
     print(json.dumps(metrics.to_dict(), indent=2) if options.json else metrics)
 
 
@@ -194,12 +201,56 @@ def _predict(options: argparse.Namespace) -> None:
     run_dir = _run_dir(options)
     if (options.head is None) == (options.tail is None):
         raise RecipeError('--head, --tail: give the one that is known, not both and not neither')
+    from pyg_emu.graphs import ranker_of
     from pyg_emu.prediction import predict
-    from pyg_emu.runs import open_run
-    model, data, _ = open_run(run_dir, which=options.checkpoint, data=_other_data(options), device=options.device)
-    frame = predict(model, data, heads=options.head, relations=options.relation, tails=options.tail, k=options.k,
-                    exclude_known=options.exclude_known)
+    model, data, _, _ = _open(options, run_dir)
+    frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation, tails=options.tail,
+                    k=options.k, exclude_known=options.exclude_known)
     print(frame.to_csv(index=False) if options.csv else frame.to_string(index=False), end='' if options.csv else '\n')
+
+
+def _explain(options: argparse.Namespace) -> None:
+    run_dir = _run_dir(options)
+    if options.k < 1:
+        raise ArgumentError(f'-k {options.k}: expected at least 1')
+    from pyg_emu.explanation import draw_paths, explain
+    from pyg_emu.graphs import reads_graph
+    model, data, recipe, _ = _open(options, run_dir)
+    if not reads_graph(model):
+        raise RecipeError(f'{recipe.model["name"]} reads no graph, so no path stands behind its scores; explain needs '
+                          'a run of NBFNet')
+    paths = explain(model, data, options.head, options.relation, options.tail, options.k, side=options.side)
+    if options.out is not None:
+        _save_drawing(draw_paths(paths), Path(options.out))
+    if options.csv:
+        print(paths[['weight', 'length', 'path']].to_csv(index=False), end='')
+        return
+    print(f'({options.head}, {options.relation}, {options.tail}) scores {paths.attrs["score"]:.4f}')
+    if len(paths) == 0:
+        number = len(model.layers)
+        print(f'no path of at most {number} {"edge" if number == 1 else "edges"} leads from one end to the other')
+        return
+    # Left-aligned, since paths are read from their beginning.
+    for weight, path in zip(paths['weight'], paths['path']):
+        print(f'{weight:10.4f}  {path}')
+
+
+def _save_drawing(figure: Any, path: Path) -> None:
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f'--out {path}: cannot be written ({error}); expected a file such as paths.png or '
+                            'paths.pdf') from error
+
+
+def _open(options: argparse.Namespace, run_dir: str, inference: bool = True) -> tuple[Any, Any, Recipe, str]:
+    r"""The model, the data, the recipe and the data's name."""
+    from pyg_emu.graphs import source_name
+    from pyg_emu.runs import open_run
+    model, data, recipe = open_run(run_dir, which=options.checkpoint, data=options.data, inference=inference,
+                                   device=options.device)
+    source = options.data or (recipe.inference if inference else None) or recipe.dataset
+    return model, data, recipe, source_name(source)
 
 
 def _recipes(options: argparse.Namespace) -> None:
@@ -219,24 +270,17 @@ def _run_dir(options: argparse.Namespace) -> str:
     return str(given[0])
 
 
-def _other_data(options: argparse.Namespace) -> Any:
-    if options.data is None:
-        return None
-    from pyg_emu.datasets import load_dataset
-    return load_dataset(options.data)
-
-
 def _show_warning(message: Union[Warning, str], category: type[Warning], filename: str, lineno: int,
                   file: Optional[TextIO] = None, line: Optional[str] = None) -> None:
     print(f'pyg-emu: warning: {" ".join(str(message).split())}', file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser('pyg-emu', description=_OVERVIEW, formatter_class=_Formatter)
+    parser = argparse.ArgumentParser('pyg-emu', description=_OVERVIEW, formatter_class=Formatter)
     parser.add_argument('--version', action='version', version=f'pyg-emu {__version__}')
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
 
-    train = commands.add_parser('train', help='train a model', description=_TRAIN, formatter_class=_Formatter)
+    train = commands.add_parser('train', help='train a model', description=_TRAIN, formatter_class=Formatter)
     train.set_defaults(command=_train)
     train.add_argument('--recipe', metavar='NAME|PATH', help='a packaged recipe or a YAML file')
     settings = train.add_argument_group('settings')
@@ -248,10 +292,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument('--run-dir', '--out', metavar='DIR', help='the run folder (default: runs/ and a name)')
     run.add_argument('--fresh', action='store_true', help='start over, and remove the run that is in the folder')
     run.add_argument('--tensorboard', action='store_true', help='write the history for TensorBoard as well')
-    _add_common(run)
+    add_common(run)
 
     evaluate = commands.add_parser('evaluate', help='rank the facts of a split', description=_EVALUATE,
-                                   formatter_class=_Formatter)
+                                   formatter_class=Formatter)
     evaluate.set_defaults(command=_evaluate)
     _add_run(evaluate)
     evaluate.add_argument('--split', choices=('train', 'valid', 'test'), default='test', help='(default: test)')
@@ -259,10 +303,10 @@ def _parser() -> argparse.ArgumentParser:
                           help='rank among equal scores (default: realistic)')
     evaluate.add_argument('--max-triples', type=int, metavar='N', help='rank a random subset of this size')
     evaluate.add_argument('--json', action='store_true', help='print JSON')
-    _add_common(evaluate)
+    add_common(evaluate)
 
     predict = commands.add_parser('predict', help='answer with labels', description=_PREDICT,
-                                  formatter_class=_Formatter)
+                                  formatter_class=Formatter)
     predict.set_defaults(command=_predict)
     _add_run(predict)
     predict.add_argument('--head', nargs='+', metavar='LABEL', help='the known head')
@@ -271,7 +315,22 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument('-k', type=int, default=10, metavar='K', help='answers to a question (default: 10)')
     predict.add_argument('--exclude-known', action='store_true', help='leave out answers that are facts already')
     predict.add_argument('--csv', action='store_true', help='print CSV')
-    _add_common(predict)
+    add_common(predict)
+
+    explain = commands.add_parser('explain', help='name the paths behind a score', description=_EXPLAIN,
+                                  formatter_class=Formatter)
+    explain.set_defaults(command=_explain)
+    _add_run(explain)
+    for end in ('head', 'relation', 'tail'):
+        explain.add_argument(f'--{end}', metavar='LABEL', required=True, help=f'the {end} of the fact')
+    explain.add_argument('--side', choices=('tail', 'head'), default='tail',
+                         help='which end is asked for: paths lead from the other one to it (default: tail)')
+    explain.add_argument('-k', type=int, default=10, metavar='K', help='paths to name (default: 10)')
+    explain.add_argument('--out', metavar='FILE', help='draw them into a file such as paths.png')
+    explain.add_argument('--csv', action='store_true', help='print CSV')
+    add_common(explain)
+
+    add_tune(commands)
 
     recipes = commands.add_parser('recipes', help='list and show the packaged recipes')
     recipes.set_defaults(command=_recipes)
@@ -288,13 +347,3 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--run', metavar='DIR', help='the same, as a flag')
     parser.add_argument('--checkpoint', choices=('best', 'last'), default='best', help='which weights (default: best)')
     parser.add_argument('--data', metavar='NAME|PATH', help='other data than the run was trained on, or its new place')
-
-
-def _add_common(parser: Any) -> None:
-    parser.add_argument('--device', metavar='DEVICE', help='cpu, cuda, cuda:1 (default: a GPU if there is one)')
-    parser.add_argument('--quiet', action='store_true', help='no progress bars')
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    def __init__(self, prog: str, **options: Any):
-        super().__init__(prog, **{'max_help_position': 32, **options})
