@@ -18,7 +18,7 @@ import argparse
 import math
 import warnings
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Optional, Sequence
 
 import torch
 
@@ -30,30 +30,25 @@ from pyg_emu.checkpoint import load_checkpoint
 from pyg_emu.data import KGData
 from pyg_emu.datasets import load_dataset
 from pyg_emu.errors import DataWarning
+from pyg_emu.layers import assignment_layer
 from pyg_emu.recipe import Recipe, load_recipe
 from pyg_emu.runfolder import RunFolder
 from pyg_emu.runs import RunResult, run_recipe
 
-BATCH_SIZE, TEST_TRIPLES, VALID_TRIPLES = 64, 500, 100
+TEST_TRIPLES, VALID_TRIPLES = 500, 100
 #: Parts that the budget is spent in; after each, some validation facts are ranked, and the best weights are kept.
 PARTS = 6
 
 
 def recipe_of(method: str, arguments: argparse.Namespace, num_steps: int) -> Recipe:
     r"""The settings of a run up to a step."""
-    settings: dict[str, Any] = {
-        'dataset': 'FB15k-237', 'seed': arguments.seed,
-        'model': {'name': 'NBFNet', 'hidden_channels': 16, 'num_layers': 3}, 'loss': METHODS[method][1]['loss'],
-        'negatives': {'num_negatives': 32, 'sampler': {'name': 'uniform', 'filtered': True},
-                      **METHODS[method][1]['negatives']},
-        'optimizer': {'name': 'adam', 'lr': 5e-3}, 'batch_size': BATCH_SIZE, 'corrupt': 'both', 'num_steps': num_steps,
-        # Parts end with a validation of their own.
-        'evaluate_every': 10**9, 'checkpoint_every': 10, 'validation': {'max_triples': arguments.valid_triples},
-        'evaluation': {'max_triples': arguments.test_triples},
-    }
+    settings = ['model.hidden_channels=16', 'model.num_layers=3', f'seed={arguments.seed}', f'num_steps={num_steps}',
+                # Parts end with a validation of their own.
+                f'evaluate_every={10**9}', 'checkpoint_every=10', f'validation.max_triples={arguments.valid_triples}',
+                f'evaluation.max_triples={arguments.test_triples}']
     if arguments.smoke:
-        settings |= {'model': {'name': 'NBFNet', 'hidden_channels': 4, 'num_layers': 2}, 'batch_size': 8}
-    return load_recipe(settings)
+        settings += ['model.hidden_channels=4', 'model.num_layers=2', 'batch_size=8']
+    return load_recipe(f'nbfnet-fb15k237{METHODS[method][1]}', [assignment_layer(settings)])
 
 
 def progress(folder: Path) -> tuple[int, float]:

@@ -14,19 +14,18 @@ from pyg_emu.recipe import Recipe
 
 
 def recipe(name: str, method: str) -> Recipe:
-    return nbfnet.recipe_of(name, method, 4245, nbfnet.parse([]), seed=2)
+    return nbfnet.recipe_of(name, method, nbfnet.parse([]), seed=2)
 
 
 def test_recipes_are_the_published_settings() -> None:
     for name in CASES:
         for method in METHODS:
             found = recipe(name, method)
-            assert (found.model['hidden_channels'], found.model['num_layers'], found.model['aggregate']) == (32, 6, 'pna')
+            assert (found.model['hidden_channels'], found.model['num_layers']) == (32, 6)
+            assert found.model['aggregate'] == 'pna'
             assert found.optimizer == {'name': 'adam', 'lr': 5e-3}
             assert (found.batch_size, found.corrupt, found.negatives['num_negatives']) == (64, 'both', 32)
-            # 4,245 facts are 67 batches.
-            assert (found.num_steps, found.evaluate_every, found.seed) == (20 * 67, 67, 2)
-            assert found.evaluation['num_negatives'] == 50
+            assert found.seed == 2 and found.evaluation['num_negatives'] == 50
             wordnet = name == 'wn18rr-v1'
             assert found.model['dependent'] == found.model['remove_one_hop'] == (not wordnet)
             assert found.loss['adversarial_temperature'] == (1.0 if wordnet else 0.5)
@@ -36,6 +35,8 @@ def test_recipes_are_the_published_settings() -> None:
     assert (bce.loss['name'], bce.negatives['mutation_rate']) == ('nbfnet_bce', 0.0)
     assert (emu.dataset, emu.inference) == ('fb237_v1', 'fb237_v1_ind')
     assert recipe('umls', 'emu').inference is None
+    # 4,245 facts are 67 batches.
+    assert (emu.num_steps, emu.evaluate_every) == (20 * 67, 67)
 
 
 def test_small_graphs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
