@@ -101,8 +101,10 @@ def _load_path_or_name(source: Union[str, os.PathLike], root: Optional[Union[str
         return _call(from_file, path, options)
     if isinstance(source, str) and not _looks_like_path(source):
         nearest = difflib.get_close_matches(_key(source), list(known), n=1, cutoff=0.0)
-        raise DataError(f'unknown dataset {source!r}, and no such folder or file; did you mean {known[nearest[0]]!r}? '
-                        f'Known: {", ".join(known.values())}')
+        home = os.environ.get(DATA_VARIABLE)
+        where = f'in ${DATA_VARIABLE}, {home}' if home else f'in ${DATA_VARIABLE}, which is not set'
+        raise DataError(f'unknown dataset {source!r}, and no such folder or file, neither in the working directory nor '
+                        f'{where}; did you mean {known[nearest[0]]!r}? Known: {", ".join(known.values())}')
     raise DataError(f'{path}: no such folder or file; expected a folder with train.txt, valid.txt and test.txt, or a '
                     f'file of facts')
 

@@ -85,7 +85,12 @@ def test_folders_of_the_environment_are_names(tmp_path: Path, monkeypatch: pytes
         load_dataset('FB15k-237')
 
 
-def test_unknown_names_and_paths(tmp_path: Path) -> None:
+def test_unknown_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"unknown dataset 'fb237_v1'.* in \$PYG_EMU_DATA, which is not set; did you"):
+        load_dataset('fb237_v1')
+    monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path))
+    with pytest.raises(DataError, match=f"unknown dataset 'fb237_v1'.* in .PYG_EMU_DATA, {tmp_path}; did you mean"):
+        load_dataset('fb237_v1')
     with pytest.raises(DataError, match=r"unknown dataset 'FB15k-2337'.*did you mean 'FB15k-237'\? Known: .*UMLS"):
         load_dataset('FB15k-2337')
     with pytest.raises(DataError, match='missing: no such folder or file; expected'):

@@ -29,16 +29,43 @@ def assigned(*assignments: str, source: Any = None) -> Recipe:
 # Packaged recipes ############################################################
 
 
+DATASETS = {'umls': 'UMLS', 'nations': 'Nations', 'fb15k237': 'FB15k-237', 'wn18rr': 'WN18RR', 'fb237-v1': 'fb237_v1',
+            'wn18rr-v1': 'WN18RR_v1'}
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_packaged_recipe(name: str) -> None:
     recipe = load_recipe(name)
-    model, dataset, kind = name.split('-')
+    model, _, rest = name.partition('-')
     assert recipe.model['name'].lower() == model
-    assert recipe.dataset == {'umls': 'UMLS', 'fb15k237': 'FB15k-237'}[dataset]
-    assert recipe.loss['name'] == {'uniform': 'cross_entropy', 'emu': 'emu'}[kind]
+    if model == 'nbfnet':
+        dataset, kind = rest.removesuffix('-bce'), 'bce' if rest.endswith('-bce') else 'emu'
+        assert recipe.loss['name'] == f'nbfnet_{kind}' and recipe.inference is None or dataset.endswith('-v1')
+    else:
+        dataset, _, kind = rest.partition('-')
+        assert recipe.loss['name'] == {'uniform': 'cross_entropy', 'emu': 'emu'}[kind]
+    assert recipe.dataset == DATASETS[dataset]
     assert (recipe.negatives['mutation_rate'] > 0.0) == (kind == 'emu')
     assert packaged_recipes()[name] == recipe.description != ''
     assert yaml.safe_load(packaged_text(name))['description'] == recipe.description
+
+
+@pytest.mark.parametrize('dataset', DATASETS)
+def test_published_settings_of_nbfnet(dataset: str) -> None:
+    emu, bce = load_recipe(f'nbfnet-{dataset}'), load_recipe(f'nbfnet-{dataset}-bce')
+    # The pair differs in the loss and the mutation alone.
+    assert {line.partition(':')[0] for line in differences(emu, bce)} == {'loss.name', 'negatives.mutation_rate'}
+    wordnet = dataset.startswith('wn18rr')
+    for recipe in (emu, bce):
+        model = {key: recipe.model[key] for key in ('hidden_channels', 'num_layers', 'message', 'aggregate')}
+        assert model == {'hidden_channels': 32, 'num_layers': 6, 'message': 'product', 'aggregate': 'pna'}
+        assert recipe.model['dependent'] == recipe.model['remove_one_hop'] == (not wordnet)
+        assert recipe.loss['adversarial_temperature'] == (1.0 if wordnet else 0.5)
+        assert recipe.batch_size == (16 if dataset == 'wn18rr' else 64) and recipe.corrupt == 'both'
+        assert recipe.negatives['num_negatives'] == 32 and recipe.negatives['sampler']['filtered']
+        assert recipe.optimizer == {'name': 'adam', 'lr': 5e-3}
+        assert recipe.inference == (f'{recipe.dataset}_ind' if dataset.endswith('-v1') else None)
+    assert emu.negatives['mutation_rate'] == 0.94 and (emu.loss['alpha'], emu.loss['beta']) == (1.0, 0.25)
 
 
 def test_what_the_measurements_were_made_with() -> None:
@@ -61,6 +88,18 @@ def test_defaults_and_round_trip(tmp_path: Path) -> None:
     path = write(tmp_path, 'recipe.yaml', recipe.to_yaml())
     again = load_recipe(path)
     assert again == recipe and again.hash() == recipe.hash() and again.to_yaml() == recipe.to_yaml()
+
+
+def test_defaults_of_a_model_that_reads_a_graph() -> None:
+    for recipe in (load_recipe({'dataset': 'UMLS', 'model': 'nbfnet'}), assigned('model.name=NBFNet')):
+        assert recipe.model['hidden_channels'] == 32 and recipe.loss['name'] == 'nbfnet_emu'
+        assert recipe.negatives['sampler'] == {'name': 'uniform', 'filtered': True, 'split': 'train'}
+        assert (recipe.negatives['num_negatives'], recipe.negatives['mutation_rate']) == (32, 0.94)
+        assert (recipe.batch_size, recipe.corrupt, recipe.optimizer) == (64, 'both', {'name': 'adam', 'lr': 5e-3})
+    recipe = assigned('loss.alpha=0.5', 'batch_size=7', 'model.num_layers=2', source={'dataset': 'UMLS',
+                                                                                       'model': 'NBFNet'})
+    assert (recipe.loss['name'], recipe.loss['alpha'], recipe.batch_size) == ('nbfnet_emu', 0.5, 7)
+    assert (recipe.model['hidden_channels'], recipe.model['num_layers']) == (32, 2)
 
 
 def test_base_beside_the_file_and_packaged(tmp_path: Path) -> None:
@@ -113,6 +152,11 @@ def test_steps_matter_to_a_schedule() -> None:
     assert assigned('schedule=linear', 'num_steps=9').hash() != assigned('schedule=linear').hash()
 
 
+def test_where_a_model_is_used_in_the_end_does_not_matter_to_its_training() -> None:
+    graph = {'dataset': 'UMLS', 'model': 'NBFNet'}
+    assert load_recipe({**graph, 'inference': 'Nations'}).hash() == load_recipe(graph).hash()
+
+
 def test_differences() -> None:
     assert differences(assigned('loss.alpha=0.2', 'seed=1'), assigned()) == ['loss.alpha: 0.2, not default',
                                                                            'seed: 1, not default']
@@ -139,6 +183,15 @@ def test_differences() -> None:
     ('optimizer:\n  lr: -1.0\n', r'a\.yaml:3: optimizer\.lr: expected a finite number >= 0, got -1\.0'),
     ('evaluation: {split: test}\n', r"a\.yaml:2: unknown key 'evaluation\.split'"),
     ('model: {sparse: true}\noptimizer: adam\n', r'a\.yaml:3: optimizer\.name: adam takes no row-sparse gradients'),
+    ('model: NBFNet\nloss: emu\n', r'a\.yaml:3: loss\.name: emu does not go with NBFNet, .* one of nbfnet_emu, nbf'),
+    ('loss: nbfnet_bce\n', r'a\.yaml:2: loss\.name: nbfnet_bce does not go with DistMult, which has a vector for each'),
+    ('model:\n  name: NBFNet\n  sparse: true\n', r"a\.yaml:4: unknown key 'model\.sparse' of NBFNet"),
+    ('model: NBFNet\nloss: {regularizer: {weight: 1.0}}\n', r"a\.yaml:3: unknown key 'loss\.regularizer' of nbf"),
+    ('model: NBFNet\nnegatives:\n  sampler: nscaching\n', r'a\.yaml:4: negatives\.sampler: nscaching learns from'),
+    ('model: {name: NBFNet, num_layers: 0}\n', r'a\.yaml:2: model: num_layers: expected an integer of at least 1'),
+    ('inference: Nations\n', r'a\.yaml:2: inference: DistMult has a vector for each entity of dataset'),
+    ('model: NBFNet\ninference: {root: x}\n', r"a\.yaml:3: inference: expected a name, .* key 'source'"),
+    ('model: NBFNet\ninference: 3\n', r'a\.yaml:3: inference: expected .*, got 3'),
     ('base: 3\n', r'a\.yaml:2: base: expected the name or the path of a recipe, got 3'),
     ('base: distmult-uml-emu\n', r"a\.yaml:2: there is no recipe .* did you mean 'distmult-umls-emu'\?"),
     ('base: a.yaml\n', r'a\.yaml is based on itself'),
@@ -150,7 +203,7 @@ def test_bad_recipe_is_named_by_line(tmp_path: Path, text: str, message: str) ->
 
 def test_checking_draws_no_random_numbers() -> None:
     before = torch.get_rng_state()
-    for name in ('DistMult', 'ComplEx', 'TransE', 'RotatE', 'HAKE'):
+    for name in ('DistMult', 'ComplEx', 'TransE', 'RotatE', 'HAKE', 'NBFNet'):
         load_recipe({'dataset': 'UMLS', 'model': name, 'negatives': {'mutation': {'name': 'learned', 'width': 4}}})
     assert torch.equal(before, torch.get_rng_state())
 

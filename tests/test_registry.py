@@ -23,7 +23,9 @@ from pyg_emu.registry import (
     check_section,
     conform,
     fused_by_default,
+    graph_obstacle,
     nearest,
+    reads_graph,
     sparse_obstacle,
     without_defaults,
 )
@@ -86,7 +88,9 @@ def test_build_makes_what_is_described() -> None:
 def test_build_models(name: str) -> None:
     value = check('model', {'name': name.upper(), 'hidden_channels': 6})
     model = build('model', value, num_nodes=4, num_relations=2)
-    assert type(model).__name__ == name and model(*torch.tensor([[0], [1], [2]])).shape == (1, )
+    assert type(model).__name__ == name and model.num_relations == 2
+    if not reads_graph('model', name):
+        assert model(*torch.tensor([[0], [1], [2]])).shape == (1, )
 
 
 @pytest.mark.parametrize('kind, value, message', [
@@ -153,6 +157,30 @@ def test_names() -> None:
     assert canonical_name('loss', 'Cross Entropy') == 'cross_entropy'
     assert canonical_name('model', 'unknown') == 'unknown'
     assert nearest('xyz', ['alpha', 'beta']) == '; Known: alpha, beta'
+
+
+def test_what_reads_a_graph() -> None:
+    found = {kind: [name for name in SECTIONS[kind].classes if reads_graph(kind, name)] for kind in ('model', 'loss')}
+    assert found == {'model': ['NBFNet'], 'loss': ['nbfnet_emu', 'nbfnet_bce']}
+    assert reads_graph('model', {'name': 'nbf-net'}) and not reads_graph('model', 'unknown')
+    assert not reads_graph('model', 7) and not reads_graph('model', {}) and not reads_graph('model', None)
+
+
+@pytest.mark.parametrize('model, loss, sampler, message', [
+    ('NBFNet', 'nbfnet_bce', 'uniform', None),
+    ('NBFNet', 'nbfnet_emu', None, None),
+    ('TransE', 'emu', 'nscaching', None),
+    ('NBFNet', 'emu_bce', None, r'loss\.name: emu_bce .* which reads a graph; choose .* nbfnet_emu, nbfnet_bce$'),
+    ('NBFNet', 'one_vs_all', None, r'loss\.name: one_vs_all does not go with NBFNet'),
+    ('TransE', 'nbfnet_emu', None, r'loss\.name: nbfnet_emu .* TransE, which has a vector .* choose one of emu, cross'),
+    ('NBFNet', 'nbfnet_emu', 'nscaching', r'negatives\.sampler: nscaching learns from entity vectors, and NBFNet has'),
+])
+def test_losses_and_samplers_that_suit_a_model(model: str, loss: str, sampler: Optional[str],
+                                               message: Optional[str]) -> None:
+    options: dict[str, Any] = {} if model == 'NBFNet' else {'hidden_channels': 4}
+    obstacle = graph_obstacle(check('model', {'name': model, **options}), check('loss', loss),
+                              check('negatives', {} if sampler is None else {'sampler': sampler}))
+    assert obstacle is None if message is None else re.match(message, str(obstacle))
 
 
 @pytest.mark.parametrize('optimizer, loss, message', [

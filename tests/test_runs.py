@@ -15,7 +15,7 @@ from pyg_emu.errors import ArgumentError, CheckpointError, DivergenceError, Reci
 from pyg_emu.evaluation import evaluate
 from pyg_emu.layers import assignment_layer
 from pyg_emu.recipe import Recipe, load_recipe
-from pyg_emu.registry import SECTIONS
+from pyg_emu.registry import SECTIONS, reads_graph
 from pyg_emu.runs import open_run, run_recipe
 
 SMALL = {'model': {'hidden_channels': 4}, 'negatives': {'num_negatives': 3}, 'batch_size': 40, 'num_steps': 6,
@@ -37,6 +37,11 @@ def folder(tmp_path: Path) -> Path:
 
 def recipe(folder: Path, *assignments: str) -> Recipe:
     return load_recipe({'dataset': str(folder), **SMALL}, [assignment_layer(assignments)])
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    others = other.state_dict()
+    return all(torch.equal(value, others[name]) for name, value in one.state_dict().items())
 
 
 def test_run_and_open(folder: Path, tmp_path: Path) -> None:
@@ -64,8 +69,13 @@ def test_same_seed_same_result(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('assignments', [
-    *[(f'model={name}', ) for name in SECTIONS['model'].classes],
-    *[(f'loss={name}', ) for name in SECTIONS['loss'].classes],
+    *[(f'model={name}', ) for name in SECTIONS['model'].classes if not reads_graph('model', name)],
+    *[(f'loss={name}', ) for name in SECTIONS['loss'].classes if not reads_graph('loss', name)],
+    *[('model={name: NBFNet, num_layers: 2}', f'loss={name}')
+      for name in SECTIONS['loss'].classes if reads_graph('loss', name)],
+    ('model={name: NBFNet, num_layers: 2}', 'negatives.mutation=mixup', 'negatives.sampler=sans', 'corrupt=alternate'),
+    ('model={name: NBFNet, num_layers: 1, concat_hidden: true}', 'negatives.mutation={name: learned, width: 4}'),
+    ('model={name: NBFNet, message: rotate, aggregate: sum, dependent: false, remove_one_hop: false}', ),
     *[(f'schedule={name}', ) for name in SECTIONS['schedule'].classes],
     ('optimizer=adam', ), ('optimizer={name: sgd, lr: 0.1}', ), ('model.sparse=true', ),
     ('model.sparse=true', 'optimizer=sparse_adam', 'schedule=switch'),
@@ -83,7 +93,7 @@ def test_every_choice_trains(folder: Path, tmp_path: Path, assignments: tuple[st
     again = load_recipe(tmp_path / 'run' / 'recipe.yaml')
     assert again.hash() == recipe(folder, *assignments).hash()
     resumed = run_recipe(again, tmp_path / 'run', progress=False)
-    assert torch.equal(resumed.model.node_emb.weight, whole.model.node_emb.weight)
+    assert same_weights(resumed.model, whole.model)
 
 
 def test_learned_masks_are_learned_and_saved(folder: Path, tmp_path: Path) -> None:
@@ -100,6 +110,21 @@ def test_longer_run_continues_a_shorter_one(folder: Path, tmp_path: Path) -> Non
     assert torch.equal(longer.model.node_emb.weight, whole.model.node_emb.weight)
     columns = ['step', 'loss', 'valid_mrr']
     pd.testing.assert_frame_equal(longer.train.history[columns], whole.train.history[columns], check_exact=True)
+
+
+@pytest.mark.parametrize('loss', ['nbfnet_emu', 'nbfnet_bce'])
+def test_nbfnet_goes_on_where_it_was_cut(folder: Path, tmp_path: Path, loss: str) -> None:
+    settings = ('model={name: NBFNet, num_layers: 2}', f'loss={loss}', 'optimizer={name: adam, lr: 0.005}')
+    cut = run_recipe(recipe(folder, *settings, 'num_steps=4', 'checkpoint_every=2'), tmp_path / 'run', progress=False)
+    on = run_recipe(recipe(folder, *settings, 'num_steps=9', 'checkpoint_every=2'), tmp_path / 'run', progress=False)
+    whole = run_recipe(recipe(folder, *settings, 'num_steps=9'), tmp_path / 'whole', progress=False)
+    last = [load_checkpoint(tmp_path / name / 'last.pt')['model'] for name in ('run', 'whole')]
+    assert cut.train.steps == 4 and last[0].keys() == last[1].keys()
+    assert all(torch.equal(value, last[1][name]) for name, value in last[0].items())
+    assert on.test is not None and whole.test is not None
+    # The cut run was evaluated after its fourth step, too, and may have kept that step as its best one.
+    if on.train.best_step == whole.train.best_step:
+        assert on.test['mrr'] == whole.test['mrr'] and same_weights(on.model, whole.model)
 
 
 def test_run_with_other_settings_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -131,6 +156,8 @@ def test_bad_settings_are_found_before_the_data_is_read() -> None:
     for assignment, message in (('negatives.mutation_rate=2', 'negatives: '), ('loss.beta=-1', 'loss: beta')):
         with pytest.raises(RecipeError, match=message):
             run_recipe(load_recipe({'dataset': 'no such data'}, [assignment_layer([assignment])]))
+    with pytest.raises(RecipeError, match='loss.name: emu does not go with NBFNet'):
+        run_recipe(load_recipe({'dataset': 'no such data', 'model': 'NBFNet', 'loss': 'emu'}))
 
 
 def test_open_what_is_no_run(tmp_path: Path) -> None:
