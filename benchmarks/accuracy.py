@@ -38,7 +38,8 @@ def label(recipe: Recipe) -> str:
         parts[0] += f' + {regularizer["name"].upper()} {regularizer["weight"]:g}'
     if recipe.schedule['name'] != 'constant':
         parts.append(f'{recipe.schedule["name"]} schedule')
-    return ', '.join([recipe.model['name'], *parts, f'{recipe.num_steps:,} steps'])
+    model = recipe.model['name'] + (' with reciprocal relations' if recipe.model.get('reciprocal') else '')
+    return ', '.join([model, *parts, f'{recipe.num_steps:,} steps'])
 
 
 def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Path = RESULTS, again: bool = False,

@@ -86,7 +86,8 @@ def run(name: str, data: KGData, arguments: argparse.Namespace) -> dict[str, Any
 def is_recorded(name: str, arguments: argparse.Namespace) -> bool:
     r"""Whether there is a result of this run, with these very settings."""
     found = read_results(f'curves_fb15k237/{name}-seed{arguments.seed}', arguments.out)
-    return bool(found) and found[0]['metrics']['settings'] == recipe_of(name, arguments).to_dict()
+    # Read again, so that settings which came into being since then have their defaults.
+    return bool(found) and load_recipe(found[0]['metrics']['settings']) == recipe_of(name, arguments)
 
 
 def summarise(folder: Path) -> tuple[Path, Path]:

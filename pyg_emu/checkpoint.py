@@ -26,7 +26,7 @@ def model_fingerprint(model: torch.nn.Module, recipe: Optional[str] = None) -> d
         recipe (str, optional): Hash of the settings that decide the course of training. (default: :obj:`None`)
     """
     shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-    return {'model': type(model).__name__, 'shapes': shapes, 'recipe': recipe}
+    return {'model': _kind(model), 'shapes': shapes, 'recipe': recipe}
 
 
 def save_checkpoint(path: Union[str, Path], state: Mapping[str, Any], *, fingerprint: Mapping[str, Any]) -> None:
@@ -110,6 +110,12 @@ def _read(path: Path, map_location: Any) -> Any:
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise CheckpointError(f'{path} is truncated or damaged ({size:,} bytes; {str(error).splitlines()[0]}). Go back '
                               f'to another checkpoint of the run, or remove the file to start anew') from error
+
+
+def _kind(model: torch.nn.Module) -> str:
+    # Tables of different models have the same shapes, so that a wrapper has to say what is in it.
+    inner, name = getattr(model, 'model', None), type(model).__name__
+    return f'{name}({_kind(inner)})' if isinstance(inner, torch.nn.Module) else name
 
 
 def _describe(content: Any) -> str:

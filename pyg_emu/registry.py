@@ -30,6 +30,8 @@ class Section:
         nested (dict): Arguments that are sections themselves, and the section they are.
         named (bool): Whether the section has a :obj:`name` to choose by.
         complete (bool): Whether defaults are written into a checked section.
+        reciprocal (bool): Whether :obj:`reciprocal: true` makes the object with twice the relations and puts it into a
+            :class:`~pyg_emu.models.Reciprocal`. What reads a graph has inverse relations of its own.
     """
     classes: Mapping[str, str]
     default: str
@@ -37,6 +39,7 @@ class Section:
     nested: Mapping[str, str] = field(default_factory=dict)
     named: bool = True
     complete: bool = True
+    reciprocal: bool = False
 
 
 _MODELS = 'pyg_emu.models:'
@@ -47,7 +50,7 @@ _SCHEDULES = 'pyg_emu.schedules:'
 SECTIONS: dict[str, Section] = {
     'model': Section(
         {name: _MODELS + name for name in ('DistMult', 'ComplEx', 'TransE', 'RotatE', 'HAKE', 'NBFNet')},
-        'DistMult', given=frozenset({'num_nodes', 'num_relations'})),
+        'DistMult', given=frozenset({'num_nodes', 'num_relations'}), reciprocal=True),
     'negatives': Section(
         {'emu_negatives': 'pyg_emu.mutation:EMUNegatives'}, 'emu_negatives',
         nested={'sampler': 'sampler', 'mutation': 'mutation', 'mutation_rate': 'rate'}, named=False),
@@ -242,9 +245,13 @@ def build(kind: str, value: Mapping[str, Any], **given: Any) -> Any:
         if isinstance(arguments.get(key), dict):
             arguments[key] = build(inner, arguments[key])
     known = inspect.signature(make).parameters
+    reciprocal = section.reciprocal and arguments.pop('reciprocal', False)
+    if reciprocal:
+        given['num_relations'] *= 2
     arguments |= {key: option for key, option in given.items() if key in known}
     try:
-        return make(**arguments)
+        made = make(**arguments)
+        return import_module('pyg_emu.models').Reciprocal(made) if reciprocal else made
     except RecipeError:
         raise
     except (PygEmuError, ValueError, TypeError) as error:
@@ -272,6 +279,8 @@ def _parameters(section: Section, name: str) -> dict[str, tuple[Any, Any]]:
         plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         if plain and key not in section.given:
             found[key] = (hints.get(key, Any), parameter.default)
+    if section.reciprocal and not getattr(make, 'reads_graph', False):
+        found['reciprocal'] = (bool, False)
     return found
 
 
