@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from pyg_emu.contract import Scorer
 from pyg_emu.data import KGData
+from pyg_emu.distributed import current, shared_errors, sum_
 from pyg_emu.errors import ArgumentError, DataError, DivergenceError
 from pyg_emu.index import FactIndex
 from pyg_emu.metrics import TIES, Metrics, Ranks, Tie, relation_kinds
@@ -45,6 +46,9 @@ def evaluate(
 
     In the filtered setting (the default) other answers that are facts do not compete. Facts that ask the same question
     are answered with one row of scores. The model runs in evaluation mode without gradients, and gets its mode back.
+
+    Inside of :func:`~pyg_emu.distributed.process_group`, all processes have to call this, with the same arguments: each
+    ranks its share, and gets the metrics of all.
 
     .. code-block:: python
 
@@ -90,11 +94,13 @@ def evaluate(
         facts = facts[chosen.to(facts.device)]
     known_facts = filter_index(data, filter_splits)
 
-    bar = tqdm(total=len(sides) * facts.size(0), desc='ranking', disable=not progress)
-    with evaluating(model), torch.no_grad(), bar:
+    turns = _Turns()
+    bar = tqdm(total=len(sides) * facts.size(0), desc='ranking', disable=not progress or turns.rank > 0)
+    with evaluating(model), torch.no_grad(), bar, shared_errors():
         rank, block_size = _make_ranker(model, data, batch_size, backend)
-        ranks: dict[str, Ranks] = {side: _rank_side(rank, block_size, facts, side, known_facts, data, bar.update)
-                                   for side in sides}
+        counts = {side: _rank_side(rank, block_size, facts, side, known_facts, data, bar.update, turns)
+                  for side in sides}
+    ranks: dict[str, Ranks] = {side: Ranks(*sum_(columns)) for side, columns in counts.items()}
     kinds = relation_kinds(data.fact_index('train'))[facts[:, 1]]
     filtered = filter_splits if isinstance(filter_splits, str) else ' + '.join(filter_splits or ()) or 'nothing'
     return Metrics(ranks, tie, ks, kinds, num_negatives,
@@ -224,8 +230,23 @@ def _make_ranker(model: Any, data: KGData, batch_size: Optional[int], backend: O
     return rank_by_query, batch_size or default_block_size(num_nodes, table.element_size())
 
 
+class _Turns:
+    r"""Deals the blocks out among the processes. Whole blocks, for the scores of a question may depend, in their last
+    digits, on those asked beside it.
+    """
+    def __init__(self) -> None:
+        self.rank, self.world = current()
+        self._dealt = 0
+
+    def mine(self) -> bool:
+        r"""Whether the next block is this process's."""
+        self._dealt += 1
+        return (self._dealt - 1) % self.world == self.rank
+
+
 def _rank_side(rank: _Ranker, block_size: int, facts: Tensor, side: SideName, index: Optional[FactIndex], data: KGData,
-               advance: Callable[[int], Any]) -> Ranks:
+               advance: Callable[[int], Any], turns: _Turns) -> Tensor:
+    r"""The columns of :class:`Ranks`, zero where another process counts. shape: :obj:`(3, F)`."""
     head, relation, tail = facts.unbind(1)
     known, target = (head, tail) if side == 'tail' else (tail, head)
     # Facts with the same known entity and relation ask the same question: they stand together, and it is asked once.
@@ -235,19 +256,21 @@ def _rank_side(rank: _Ranker, block_size: int, facts: Tensor, side: SideName, in
     starts = torch.arange(0, questions.numel() + block_size, block_size, device=row.device).clamp(max=questions.numel())
     bounds = torch.searchsorted(row, starts).tolist()
 
-    blocks = []
+    counts = torch.zeros(3, target.numel(), dtype=torch.int64, device=target.device)
     for number, block in enumerate(questions.split(block_size)):
-        entity, rel_type = torch.div(block, data.num_relations, rounding_mode='floor'), block % data.num_relations
         own = slice(bounds[number], bounds[number + 1])
+        advance(own.stop - own.start)
+        if not turns.mine():
+            continue
+        entity, rel_type = torch.div(block, data.num_relations, rounding_mode='floor'), block % data.num_relations
         answers = (None, None) if index is None else index.known(entity, rel_type, side)
         try:
-            blocks.append(rank(entity, rel_type, side, row[own] - number * block_size, target[own], answers))
+            counts[:, own] = torch.stack(rank(entity, rel_type, side, row[own] - number * block_size, target[own],
+                                              answers))
         except NaNScoreError as error:
             question = question_name(data, entity, rel_type, side, error.query)
             raise DivergenceError(f'the scores for {question} hold NaN, which cannot be ranked') from error
-        advance(own.stop - own.start)
-    counts = (torch.empty_like(target).index_copy_(0, order, torch.cat(column)) for column in zip(*blocks))
-    return Ranks(*counts)
+    return torch.empty_like(counts).index_copy_(1, order, counts)
 
 
 def question_name(data: KGData, known: Tensor, rel_type: Tensor, side: SideName, row: int) -> str:

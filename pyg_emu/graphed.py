@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyg_emu.adapters import as_scorer
 from pyg_emu.errors import ArgumentError, BackendError
-from pyg_emu.stability import clip_gradients
+from pyg_emu.steps import PlainStep
 
 
-class GraphedStep:
+class GraphedStep(PlainStep):
     r"""Takes training steps, captured in CUDA graphs and replayed: drawing negatives and masks, scoring, the loss, its
     gradients and the optimiser, with one launch by the host.
 
@@ -67,11 +66,8 @@ class GraphedStep:
         warmup: int = 3,
         capture: bool = True,
     ) -> None:
-        self.model = model
-        self.criterion = criterion
-        self.optimizer = optimizer
+        super().__init__(model, criterion, optimizer, max_grad_norm=max_grad_norm)
         self.transform = transform
-        self.max_grad_norm = max_grad_norm
         self.warmup = warmup
         self.capture = capture
         self._graphs: dict[Hashable, _Graph] = {}
@@ -115,15 +111,7 @@ class GraphedStep:
         return self._loss
 
     def _step(self, batch: Any) -> Tensor:
-        if self.transform is not None:
-            batch = self.transform(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.criterion(self.model, batch)
-        loss.backward()
-        if self.max_grad_norm is not None:
-            clip_gradients(self.model, self.max_grad_norm)
-        self.optimizer.step()
-        return loss.detach()
+        return super().__call__(batch if self.transform is None else self.transform(batch))
 
     def _aside(self, function: Callable[[], Any]) -> None:
         r"""Runs a function on a stream of its own, as capturing asks of all work before it."""
@@ -134,7 +122,7 @@ class GraphedStep:
         current.wait_stream(self._stream)
 
     def _captured(self, batch: Any) -> _Graph:
-        _check_rate(getattr(batch, 'mutation', None))
+        check_rate(getattr(batch, 'mutation', None))
         static = copy.copy(batch)
         for name, value in _tensors(batch).items():
             setattr(static, name, value.clone())
@@ -160,7 +148,7 @@ class GraphedStep:
     def _check(self) -> None:
         if self.warmup < 1:
             raise ArgumentError(f'warmup: expected at least 1 step, got {self.warmup}')
-        if as_scorer(self.model).sparse:
+        if any(getattr(part, 'sparse', False) for part in self.model.modules()):
             raise ArgumentError('model: row-sparse gradients have as many rows as the host has counted, and so cannot '
                                 'be captured; make the model with sparse=False, or give capture=False')
         name = type(self.optimizer).__name__
@@ -172,7 +160,7 @@ class GraphedStep:
             if group.get('lr_decay', 0.0) != 0.0:
                 raise ArgumentError(f'optimizer: the lr_decay of {name} follows a count that the host keeps, and so '
                                     f'cannot be captured; expected 0, got {group["lr_decay"]}')
-        _check_rate(getattr(self.transform, 'mutation', None))
+        check_rate(getattr(self.transform, 'mutation', None))
         if self._device.type != 'cuda':
             raise BackendError(f'GraphedStep: CUDA graphs need a CUDA device, and the model is on {self._device}; move '
                                'it there, or give capture=False')
@@ -193,7 +181,12 @@ class _Graph:
         self.graph.replay()
 
 
-def _check_rate(mutation: Any) -> None:
+def check_rate(mutation: Any) -> None:
+    r"""Refuses a mutation whose rate follows the step: a graph would keep the rate that it was captured with.
+
+    Raises:
+        ArgumentError: If it does.
+    """
     if callable(getattr(mutation, 'rate', None)):
         raise ArgumentError(f'mutation: the rate of {mutation} follows the step, and would stay what it is when it is '
                             'captured; give a number, or capture=False')

@@ -4,7 +4,7 @@ The formulas are those of :mod:`pyg_emu.functional`, which works on given scores
 """
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor
@@ -306,6 +306,10 @@ class MarginLoss(LinkPredictionLoss):
     ) -> None:
         super().__init__(mutate=mutate, regularizer=regularizer)
         self.margin = non_negative('margin', margin)
+
+    def num_terms(self, batch: Any) -> Union[int, Tensor]:
+        r"""How many numbers the loss is the mean of: not triples, where some of their negatives do not count."""
+        return batch.head_index.numel() if batch.neg_mask is None else batch.neg_mask.sum()
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         return margin_ranking(scored.positive, scored.hardest, self.margin, scored.mask)

@@ -26,6 +26,7 @@ from pyg_emu.errors import ArgumentError
 from pyg_emu.interaction import Interaction
 from pyg_emu.losses import Regularizer, check_sizes
 from pyg_emu.ops import MaskPlan, emu_score
+from pyg_emu.sharding import mutation_for
 
 # Scores in one block where the caller does not say: matrix products want large blocks, and those of the operator's
 # reference hold a vector for each score.
@@ -162,6 +163,7 @@ class OneVsAllEMULoss(torch.nn.Module):
                                     'mutation=BernoulliMask(0.5), of rate 0 for none')
         if mutation is None:
             return None
+        mutation = mutation_for(mutation, batch)
         # Shared masks do not depend on the number of negatives; those that do are told apart without drawing them all.
         plan = mutation.plan(query, 1, scorer.entity_table().size(1), batch.generator, batch.step)
         if plan is not None and not (isinstance(plan, MaskPlan) and plan.index.dim() == 1):

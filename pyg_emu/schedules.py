@@ -6,8 +6,7 @@ step. :class:`~pyg_emu.trainer.Trainer` steps :attr:`Schedule.optimizer`, which 
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import Any, Callable, Iterable, Mapping, Optional
+from typing import Any, Callable, ClassVar, Iterable, Mapping, Optional
 
 import torch
 from torch import Tensor
@@ -22,6 +21,8 @@ class Schedule:
     r"""Base class: the constant schedule."""
     #: The optimiser in charge.
     optimizer: Optimizer
+    #: Whether the learning rate changes in each step.
+    every_step: ClassVar[bool] = False
 
     def start(self, optimizer: Optimizer, num_steps: int) -> None:
         r"""Takes charge of a run.
@@ -54,6 +55,7 @@ class Constant(Schedule):
 
 class _TorchSchedule(Schedule):
     r"""A schedule of :mod:`torch.optim.lr_scheduler`."""
+    every_step = True
     _scheduler: LRScheduler
 
     def __init__(self, end_factor: float = 0.0):
@@ -126,7 +128,7 @@ class SwitchOptimizer(Schedule):
             raise ArgumentError(f'factor scales the learning rate and must be positive, got {factor}')
         self.at = at
         self.factor = factor
-        self.make = make if make is not None else (RowAdam if sparse else partial(torch.optim.Adam, fused=True))
+        self.make = make if make is not None else (RowAdam if sparse else _adam)
 
     def start(self, optimizer: Optimizer, num_steps: int) -> None:
         super().start(optimizer, num_steps)
@@ -154,6 +156,13 @@ class SwitchOptimizer(Schedule):
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(at={self.at}, factor={self.factor})'
+
+
+def _adam(groups: Iterable[dict[str, Any]]) -> Optimizer:
+    groups = list(groups)
+    # On a GPU its state lies there in any case; only if told so may a CUDA graph hold the step.
+    capturable = all(value.is_cuda for group in groups for value in group['params'])
+    return torch.optim.Adam(groups, fused=True, capturable=capturable)
 
 
 def _parameters(group: Mapping[str, Any]) -> list[Tensor]:

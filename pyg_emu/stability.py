@@ -4,6 +4,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyg_emu.distributed import current, minimum_, sum_
+
 
 class LossMeter:
     r"""The running mean of a loss, and the first step at which it was not finite, without waiting for the device.
@@ -28,8 +30,11 @@ class LossMeter:
 
     def read(self) -> tuple[float, int]:
         r"""Returns the mean since the last :meth:`reset`, and the number of steps, since the meter was made, before the
-        first loss that was not finite. Waits for the device.
+        first loss that was not finite: the mean over the processes, and the smallest number. Waits for the device.
         """
+        # In place, so that what one process saves is what all have seen.
+        sum_(self._sum).div_(current()[1])
+        minimum_(self._finite_steps)
         total, finite_steps = torch.stack([self._sum, self._finite_steps.to(self._sum.dtype)]).tolist()
         return total / max(self._count, 1), int(finite_steps)
 

@@ -4,63 +4,26 @@ from __future__ import annotations
 import math
 import sys
 import time
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Literal, Mapping, Optional, Union
+from typing import Any, Callable, Literal, Mapping, Optional, Union
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from pyg_emu.adapters import as_scorer
 from pyg_emu.checkpoint import load_checkpoint, load_weights, model_fingerprint, save_checkpoint
+from pyg_emu.data_parallel import DataParallelLoss
+from pyg_emu.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.errors import ArgumentError, CheckpointError, DivergenceError
+from pyg_emu.graphed import GraphedStep, check_rate
 from pyg_emu.history import History
 from pyg_emu.interrupt import StopRequest, TrainingInterrupted
 from pyg_emu.runfolder import RunFolder, versions
-from pyg_emu.sampling import BaseSampler
+from pyg_emu.runstate import Progress, RunState, TrainResult
 from pyg_emu.schedules import Constant, Schedule
-from pyg_emu.stability import LossMeter, clip_gradients, nonfinite_weights
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    r"""What :meth:`Trainer.fit` returns.
-
-    Args:
-        steps (int): Steps taken, those before a resumption included.
-        best_step (int, optional): The step with the best validation, or :obj:`None` where there was none.
-        best_metric (float, optional): The watched metric at that step.
-        metrics (dict): All numbers of that validation.
-        history (pandas.DataFrame): One row per evaluation: step, seconds, loss, learning rate, validation.
-        seconds (float): Time spent in training steps, without validation and checkpoints.
-        stopped_early (bool): Whether patience ran out before the steps did.
-        run_dir (Path, optional): The run folder.
-    """
-    steps: int
-    best_step: Optional[int]
-    best_metric: Optional[float]
-    metrics: dict[str, float]
-    history: pd.DataFrame = field(repr=False)
-    seconds: float
-    stopped_early: bool
-    run_dir: Optional[Path] = None
-
-
-@dataclass
-class _Progress:
-    r"""The plain numbers of a run that a checkpoint carries beside the tensors."""
-    step: int = 0
-    seconds: float = 0.0
-    best_step: Optional[int] = None
-    best_metric: Optional[float] = None
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    #: Evaluations since the best one.
-    stale: int = 0
+from pyg_emu.stability import LossMeter, nonfinite_weights
+from pyg_emu.steps import PlainStep, check_parts, sampler_hook
 
 
 class Trainer:
@@ -73,6 +36,11 @@ class Trainer:
     A run folder receives :obj:`last.pt`, from which a run continues, on CPU bit for bit, :obj:`best.pt`,
     :obj:`history.csv`, :obj:`metrics.json` and :obj:`versions.json`. SIGINT and SIGTERM finish the step, write the
     checkpoint and raise :class:`~pyg_emu.interrupt.TrainingInterrupted`; after a SIGKILL the last checkpoint is whole.
+
+    Inside of :func:`~pyg_emu.distributed.process_group`, the processes that :obj:`torchrun` has started divide each
+    batch's rows among themselves, and take the steps that a single one would take. All are made with the same
+    arguments; the first one writes. A validation runs in all of them, so that
+    :func:`~pyg_emu.evaluation.evaluate` can be divided, too.
 
     Args:
         model (torch.nn.Module): The model.
@@ -96,6 +64,8 @@ class Trainer:
         max_grad_norm (float, optional): Clip the norm of all gradients to this. (default: :obj:`None`)
         log_every (int, optional): Steps between looks at the loss: for the progress bar, and for NaN.
             (default: :obj:`50`)
+        graph (bool, optional): Whether steps are captured as CUDA graphs, see :class:`~pyg_emu.graphed.GraphedStep`.
+            (default: :obj:`False`)
         tensorboard (bool, optional): Whether to write the history for TensorBoard as well. (default: :obj:`False`)
         progress (bool, optional): Whether to show a progress bar. (default: :obj:`True`)
         name (str, optional): Stands before the progress bar. (default: :obj:`"train"`)
@@ -107,8 +77,14 @@ class Trainer:
                  validate: Optional[Callable[[torch.nn.Module], Any]] = None, metric: str = 'mrr',
                  evaluate_every: int = 500, patience: Optional[int] = None, restore_best: bool = True,
                  run_dir: Optional[Union[str, Path]] = None, checkpoint_every: Optional[int] = None,
-                 max_grad_norm: Optional[float] = None, log_every: int = 50, tensorboard: bool = False,
-                 progress: bool = True, name: str = 'train', recipe_hash: Optional[str] = None):
+                 max_grad_norm: Optional[float] = None, log_every: int = 50, graph: bool = False,
+                 tensorboard: bool = False, progress: bool = True, name: str = 'train',
+                 recipe_hash: Optional[str] = None):
+        check_parts(model, criterion, loader, optimizer)
+        if schedule is not None and not isinstance(schedule, Schedule):
+            raise ArgumentError(f'schedule: expected one of pyg_emu.schedules, such as LinearDecay(), got {schedule!r}')
+        if validate is not None and not callable(validate):
+            raise ArgumentError(f'validate: expected a function of the model that returns metrics, got {validate!r}')
         checkpoint_every = evaluate_every if checkpoint_every is None else checkpoint_every
         for argument, value in (('num_steps', num_steps), ('evaluate_every', evaluate_every), ('patience', patience),
                                 ('checkpoint_every', checkpoint_every), ('log_every', log_every)):
@@ -135,11 +111,12 @@ class Trainer:
         self.checkpoint_every = checkpoint_every
         self.max_grad_norm = max_grad_norm
         self.log_every = log_every
+        self.graph = graph
         self.tensorboard = tensorboard
         self.progress = progress
         self.name = name
         self._fingerprint = model_fingerprint(model, recipe_hash)
-        self._run = _Progress()
+        self._run = Progress()
 
     @property
     def step(self) -> int:
@@ -158,11 +135,14 @@ class Trainer:
             DivergenceError: If the loss or a weight becomes NaN or infinite. The last checkpoint before is kept.
             CheckpointError: If :obj:`run_dir` cannot be written to or holds a checkpoint of something else.
             TrainingInterrupted: On SIGINT or SIGTERM, after a checkpoint was written.
+            ArgumentError: If :obj:`torchrun` has started several processes that have not joined, or draw differently.
+            BackendError: If steps cannot be captured here.
         """
         self._start(resume)
-        writer = self._writer()
-        bar = tqdm(total=self.num_steps, initial=self._run.step, desc=self.name, unit='step', disable=not self.progress,
-                   mininterval=0.2 if sys.stderr.isatty() else 10.0)
+        first = current()[0] == 0
+        writer = self._writer() if first else None
+        bar = tqdm(total=self.num_steps, initial=self._run.step, desc=self.name, unit='step',
+                   disable=not (self.progress and first), mininterval=0.2 if sys.stderr.isatty() else 10.0)
         try:
             with StopRequest() as request:
                 self._loop(request, bar, writer)
@@ -170,32 +150,58 @@ class Trainer:
             bar.close()
             if writer is not None:
                 writer.close()
+            # Processes that average gradients hang on to the model's parameters.
+            del self._take, self._loss
         return self._finish()
 
     def _start(self, resume: Union[bool, Literal['auto']]) -> None:
         if resume not in (True, False, 'auto'):
             raise ArgumentError(f"resume must be True, False or 'auto', got {resume!r}")
-        if resume is True and (self.folder is None or not self.folder.last.exists()):
-            where = 'no run_dir was given' if self.folder is None else f'there is no {self.folder.last}'
-            raise CheckpointError(f"cannot resume: {where}. Give the folder of an interrupted run, or resume='auto'")
-        self._run = _Progress()
+        check_joined()
+        if self.graph:
+            self._check_graph()
         self._best_weights: Optional[dict[str, Tensor]] = None
         self._device = next(self.model.parameters()).device
         self._meter = LossMeter(self._device)
-        self._update_sampler = self._sampler_hook()
+        self._update_sampler = sampler_hook(self.loader, self.model)
         self.schedule.start(self.optimizer, self.num_steps)
-        self.history = History(None if self.folder is None else self.folder.history)
-        if self.folder is not None:
-            parameter_bytes = sum(value.nbytes for value in self.model.parameters())
-            # A checkpoint holds the weights and up to two moments of each; while it is being replaced there are two.
-            self.folder.prepare(needed=4 * parameter_bytes)
-            if resume is not False and self.folder.last.exists():
-                self._restore(load_checkpoint(self.folder.last, expected=self._fingerprint))
-            else:
-                self.folder.clear()
-                self._save()
-            self.folder.write_json(self.folder.versions, versions(str(self._device)))
+        self._state = RunState(self.model, self.schedule, self.loader, self.criterion, self._meter)
+        self._run = self._state.progress
+        self._loss = self.criterion
+        if current()[1] > 1:
+            mutation = getattr(getattr(self.loader, 'transform', None), 'mutation', None)
+            self._loss = DataParallelLoss(self.model, self.criterion, [mutation])
+        self._take = self._make_step()
+        first = current()[0] == 0
+        self.history = History(self.folder.history if self.folder is not None and first else None)
+        if self.folder is None:
+            if resume is True:
+                raise CheckpointError("cannot resume: no run_dir was given. Give the folder of an interrupted run, or "
+                                      "resume='auto'")
+        else:
+            if on_first(lambda: self._open(resume)):
+                self._state.load_state_dict(load_checkpoint(self.folder.last, expected=self._fingerprint),
+                                            self.folder.last)
+                self._run = self._state.progress
+                on_first(lambda: self.history.resume(self._run.step))
+            folder, device = self.folder, str(self._device)
+            on_first(lambda: folder.write_json(folder.versions, versions(device)))
         self._first_step = self._run.step
+
+    def _open(self, resume: Union[bool, Literal['auto']]) -> bool:
+        r"""Makes the run folder ready, and returns whether there is a run in it to be continued."""
+        assert self.folder is not None
+        if resume is True and not self.folder.last.exists():
+            raise CheckpointError(f'cannot resume: there is no {self.folder.last}. Give the folder of an interrupted '
+                                  "run, or resume='auto'")
+        parameter_bytes = sum(value.nbytes for value in self.model.parameters())
+        # A checkpoint holds the weights and up to two moments of each; while it is being replaced there are two.
+        self.folder.prepare(needed=4 * parameter_bytes)
+        if resume is not False and self.folder.last.exists():
+            return True
+        self.folder.clear()
+        self._save()
+        return False
 
     def _loop(self, request: StopRequest, bar: Any, writer: Any) -> None:
         run = self._run
@@ -210,8 +216,11 @@ class Trainer:
             bar.update()
             evaluation = run.step % self.evaluate_every == 0 or run.step == self.num_steps
             checkpoint = run.step % self.checkpoint_every == 0 or run.step == self.num_steps
-            stop = request.signal is not None
-            if not (evaluation or checkpoint or stop or run.step % self.log_every == 0):
+            look = evaluation or checkpoint or run.step % self.log_every == 0
+            # On a CPU, asking the other processes takes no time beside a step.
+            asking = look or self._device.type == 'cpu' or current()[1] == 1
+            stop = asking and any_process(request.signal is not None)
+            if not (look or stop):
                 continue
             loss = self._read_loss()
             if evaluation or checkpoint or stop:
@@ -221,7 +230,7 @@ class Trainer:
                     self._evaluate(loss, writer)
                 # A stop for want of patience is an end as well, and the last step is always saved.
                 if checkpoint or stop or self._done():
-                    self._save()
+                    on_first(self._save)
                 if stop:
                     raise TrainingInterrupted(self._interruption(request))
                 clock = time.perf_counter()
@@ -230,17 +239,14 @@ class Trainer:
     def _step(self, batch: Any) -> None:
         if self._update_sampler is not None:
             self._update_sampler(batch)
-        optimizer = self.schedule.optimizer
-        optimizer.zero_grad(set_to_none=True)
-        loss = self.criterion(self.model, batch)
-        if loss.dim() != 0:
-            raise ArgumentError(f'criterion must return a scalar loss, got a tensor of shape {tuple(loss.shape)}')
-        loss.backward()
-        if self.max_grad_norm is not None:
-            clip_gradients(self.model, self.max_grad_norm)
-        optimizer.step()
+        if self._take.optimizer is not self.schedule.optimizer:
+            self._take = self._make_step()
+        self._meter.add(self._take(batch))
         self.schedule.step()
-        self._meter.add(loss)
+
+    def _make_step(self) -> PlainStep:
+        kind = GraphedStep if self.graph else PlainStep
+        return kind(self.model, self._loss, self.schedule.optimizer, max_grad_norm=self.max_grad_norm)
 
     def _evaluate(self, loss: float, writer: Any) -> None:
         run = self._run
@@ -251,21 +257,31 @@ class Trainer:
         if self.validate is not None:
             self.model.eval()
             with torch.no_grad():
-                metrics = _numbers(self.validate(self.model))
+                found = _numbers(self.validate(self.model))
             self.model.train()
+            # One opinion, also where a validation draws: all processes must go on, or stop, together.
+            metrics = on_first(lambda: found)
             row |= {f'valid_{key}': value for key, value in metrics.items()}
             improved = self._judge(metrics)
+        if improved and self.restore_best and self.folder is None:
+            self._best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        on_first(lambda: self._write(row, improved, writer))
+
+    def _write(self, row: Mapping[str, float], improved: bool, writer: Any) -> None:
+        run = self._run
         self.history.append(row)
         if writer is not None:
             for key, value in row.items():
                 if key != 'step':
                     writer.add_scalar(key, value, run.step)
             writer.flush()
+        if self.folder is None:
+            return
         if improved:
-            self._keep_best()
-        if self.folder is not None:
-            self.folder.write_json(self.folder.metrics, {
-                'steps': run.step, 'seconds': run.seconds, 'best_step': run.best_step, 'valid': run.best_metrics})
+            state = {'step': run.step, 'model': self.model.state_dict(), 'metrics': run.best_metrics}
+            save_checkpoint(self.folder.best, state, fingerprint=self._fingerprint)
+        self.folder.write_json(self.folder.metrics, {
+            'steps': run.step, 'seconds': run.seconds, 'best_step': run.best_step, 'valid': run.best_metrics})
 
     def _judge(self, metrics: dict[str, float]) -> bool:
         if self.metric not in metrics:
@@ -294,52 +310,13 @@ class Trainer:
             elif self._best_weights is not None:
                 self.model.load_state_dict(self._best_weights)
         self.model.eval()
+        self.history.rows = on_first(lambda: self.history.rows)
         return TrainResult(run.step, run.best_step, run.best_metric, dict(run.best_metrics), self.history.frame(),
                            run.seconds, self._stopped_early(), None if self.folder is None else self.folder.path)
 
-    def _parts(self) -> dict[str, Any]:
-        r"""Everything that learns or draws beside the model and the optimiser, and can be saved."""
-        transform = getattr(self.loader, 'transform', None)
-        parts = {'loader': self.loader, 'schedule': self.schedule, 'criterion': self.criterion, 'meter': self._meter,
-                 'transform': transform, 'sampler': getattr(transform, 'sampler', None),
-                 'mutation': getattr(transform, 'mutation', None)}
-        return {name: part for name, part in parts.items()
-                if hasattr(part, 'state_dict') and hasattr(part, 'load_state_dict')}
-
     def _save(self) -> None:
-        if self.folder is None:
-            return
-        random = {'cpu': torch.get_rng_state()}
-        if self._device.type == 'cuda':
-            random['cuda'] = torch.cuda.get_rng_state(self._device)
-        state = {'step': self._run.step, 'run': asdict(self._run), 'random': random, 'model': self.model.state_dict(),
-                 'optimizer': self.schedule.optimizer.state_dict(),
-                 'parts': {name: part.state_dict() for name, part in self._parts().items()}}
-        save_checkpoint(self.folder.last, state, fingerprint=self._fingerprint)
-
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        assert self.folder is not None
-        self._run = _Progress(**state['run'])
-        self.model.load_state_dict(state['model'])
-        parts = self._parts()
-        if set(parts) != set(state['parts']):
-            raise CheckpointError(f'{self.folder.last} holds the state of {", ".join(state["parts"])}, but this run is '
-                                  f'made of {", ".join(parts)}; continue with the objects it was started with')
-        for name, part in parts.items():
-            part.load_state_dict(state['parts'][name])
-        # After the schedule, which may have put another optimiser in charge.
-        self.schedule.optimizer.load_state_dict(state['optimizer'])
-        torch.set_rng_state(state['random']['cpu'])
-        if self._device.type == 'cuda' and 'cuda' in state['random']:
-            torch.cuda.set_rng_state(state['random']['cuda'], self._device)
-        self.history.resume(self._run.step)
-
-    def _keep_best(self) -> None:
         if self.folder is not None:
-            state = {'step': self._run.step, 'model': self.model.state_dict(), 'metrics': self._run.best_metrics}
-            save_checkpoint(self.folder.best, state, fingerprint=self._fingerprint)
-        elif self.restore_best:
-            self._best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+            save_checkpoint(self.folder.last, self._state.state_dict(), fingerprint=self._fingerprint)
 
     def _read_loss(self) -> float:
         r"""The mean loss since the last row of the history. Waits for the device."""
@@ -347,6 +324,10 @@ class Trainer:
         good = self._first_step + finite_steps
         if good < self._run.step:
             raise DivergenceError(f'the loss became NaN or infinite at step {good + 1}; {self._kept()}')
+        if not same_random_state(getattr(self.loader, 'generator', None)):
+            raise ArgumentError(f'the processes have drawn different random numbers by step {self._run.step}, so that '
+                                'they no longer train on the same batches: give their loaders the same seed, and let '
+                                'what draws in the loss do so for batch.whole')
         return mean
 
     def _check_weights(self) -> None:
@@ -364,12 +345,14 @@ class Trainer:
         return f'the last good checkpoint is kept in {self.folder.last}; {advice}'
 
     def _interruption(self, request: StopRequest) -> str:
-        done = f'{request.signal}: stopped after step {self._run.step} of {self.num_steps}'
+        done = f'{request.signal or "another process"}: stopped after step {self._run.step} of {self.num_steps}'
         if self.folder is None:
             return f'{done}; nothing was saved, since no run folder was given'
         return f'{done}; saved {self.folder.last}, from which the same command continues'
 
     def _show(self, bar: Any, loss: float) -> None:
+        if bar.disable:
+            return
         shown = {'loss': f'{loss:.4f}'}
         if self._run.best_metric is not None:
             shown[self.metric] = f'{self.history.rows[-1][f"valid_{self.metric}"]:.4f}'
@@ -385,13 +368,14 @@ class Trainer:
             raise ArgumentError('tensorboard=True needs the package tensorboard: pip install tensorboard') from error
         return SummaryWriter(str(self.folder.tensorboard), purge_step=self._run.step + 1)
 
-    def _sampler_hook(self) -> Optional[Callable[[Any], None]]:
-        r"""The sampler's :obj:`update`, bound to the model, or :obj:`None` if the sampler does not learn."""
-        sampler: Any = getattr(getattr(self.loader, 'transform', None), 'sampler', None)
-        if not _learns(sampler):
-            return None
-        scorer = as_scorer(self.model)
-        return lambda batch: sampler.update(batch, scorer)
+    def _check_graph(self) -> None:
+        if current()[1] > 1:
+            raise ArgumentError('graph: steps of several processes wait for each other, and cannot be captured; '
+                                'expected False, got True')
+        if self.schedule.every_step and not isinstance(self.optimizer.param_groups[0]['lr'], Tensor):
+            raise ArgumentError(f'graph: {self.schedule} changes the learning rate in each step, and all graphs would '
+                                'be captured anew; give the optimiser a tensor as lr, or graph=False')
+        check_rate(getattr(getattr(self.loader, 'transform', None), 'mutation', None))
 
 
 def _numbers(metrics: Any) -> dict[str, float]:
@@ -399,8 +383,3 @@ def _numbers(metrics: Any) -> dict[str, float]:
     found = metrics if isinstance(metrics, Mapping) else metrics.to_dict()
     return {str(key): float(value) for key, value in found.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool)}
-
-
-def _learns(sampler: Any) -> bool:
-    r"""Whether a sampler overrides :obj:`update`; most inherit one that does nothing."""
-    return hasattr(sampler, 'update') and getattr(type(sampler), 'update', None) is not BaseSampler.update

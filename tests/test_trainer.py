@@ -18,9 +18,11 @@ from torch import Tensor
 
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, Trainer, TripletLoader
 from pyg_emu.checkpoint import load_checkpoint, load_weights
-from pyg_emu.errors import ArgumentError, CheckpointError, DivergenceError
+from pyg_emu.errors import ArgumentError, BackendError, CheckpointError, DivergenceError
+from pyg_emu.graphed import GraphedStep
 from pyg_emu.interrupt import TrainingInterrupted
-from pyg_emu.sampling import UniformSampler
+from pyg_emu.mutation import LinearSchedule
+from pyg_emu.sampling import NSCachingSampler, UniformSampler
 from pyg_emu.schedules import LinearDecay, Schedule, SwitchOptimizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,10 +36,10 @@ def make_data() -> KGData:
 
 
 def make_trainer(*, criterion: Optional[Callable[..., Tensor]] = None, sampler: Any = None, sparse: bool = False,
-                 **kwargs: Any) -> Trainer:
+                 device: str = 'cpu', **kwargs: Any) -> Trainer:
     torch.manual_seed(0)
-    data = make_data()
-    model = DistMult(data.num_nodes, data.num_relations, 8, sparse=sparse)
+    data = make_data().to(device)
+    model = DistMult(data.num_nodes, data.num_relations, 8, sparse=sparse).to(device)
     loader = TripletLoader(data, batch_size=16, shuffle=True, seed=1,
                            transform=EMUNegatives(num_negatives=4, sampler=sampler))
     optimizer = torch.optim.Adagrad(model.parameters(), lr=0.1)
@@ -328,6 +330,52 @@ def test_trains_outside_of_the_main_thread() -> None:
     assert results[0].steps == 20
 
 
+# Captured steps ##############################################################
+
+
+@pytest.mark.parametrize('schedule', [None, SwitchOptimizer])
+def test_graphed_steps_are_the_same(monkeypatch: pytest.MonkeyPatch, schedule: Optional[type[Schedule]]) -> None:
+    made = []
+
+    def make(*args: Any, **kwargs: Any) -> GraphedStep:
+        made.append(GraphedStep(*args, **kwargs, capture=False))
+        return made[-1]
+
+    monkeypatch.setattr('pyg_emu.trainer.GraphedStep', make)
+    graphed, plain = (make_trainer(graph=graph, max_grad_norm=0.5, sampler=NSCachingSampler(4, 3),
+                                   schedule=None if schedule is None else schedule()) for graph in (True, False))
+    assert graphed.fit().history['loss'].tolist() == plain.fit().history['loss'].tolist()
+    assert all(map(torch.equal, weights(graphed), weights(plain)))
+    # One for each optimiser that was in charge.
+    assert [type(step.optimizer).__name__ for step in made] == ['Adagrad', 'Adam'][:1 if schedule is None else 2]
+
+
+def test_what_cannot_be_graphed(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match='CUDA graphs need a CUDA device, and the model is on cpu'):
+        make_trainer(graph=True, run_dir=tmp_path / 'run').fit()
+    assert not (tmp_path / 'run').exists()
+    with pytest.raises(ArgumentError, match='graph: LinearDecay.* changes the learning rate in each step'):
+        make_trainer(graph=True, schedule=LinearDecay()).fit()
+    trainer = make_trainer(graph=True)
+    trainer.loader.transform = EMUNegatives(4, LinearSchedule(0.1, 0.2, 5))
+    with pytest.raises(ArgumentError, match='mutation: the rate of BernoulliMask.* follows the step'):
+        trainer.fit()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('schedule', [None, SwitchOptimizer])
+def test_trains_by_graphs(tmp_path: Path, schedule: Optional[type[Schedule]]) -> None:
+    def make(graph: bool, folder: str) -> Trainer:
+        return make_trainer(graph=graph, device='cuda', num_steps=40, run_dir=tmp_path / folder, restore_best=False,
+                            schedule=None if schedule is None else schedule())
+
+    graphed, plain = make(True, 'graphed').fit(), make(False, 'plain').fit()
+    assert graphed.history['loss'].tolist() == pytest.approx(plain.history['loss'].tolist(), rel=1e-4)
+    interrupt_at(make(True, 'cut'), 3)  # while warming up: what is captured is not run again in Python
+    resumed = make(True, 'cut').fit(resume=True)
+    assert resumed.history['loss'].tolist() == pytest.approx(plain.history['loss'].tolist(), rel=1e-4)
+
+
 # What goes wrong #############################################################
 
 
@@ -397,6 +445,31 @@ def test_truncated_checkpoint(tmp_path: Path) -> None:
 def test_arguments_outside_of_their_domain(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make_trainer(**options)
+
+
+class _Endless:
+    def batches(self) -> Any:
+        return iter(())
+
+
+@pytest.mark.parametrize('part, value, message', [
+    ('model', 'DistMult', 'model: expected a torch.nn.Module, got an object of type str'),
+    ('model', DistMult, 'model: expected a torch.nn.Module, got the class DistMult'),
+    ('criterion', None, r'criterion: expected a function of a model and a batch, .* got an object of type NoneType'),
+    ('criterion', EMULoss, 'criterion: expected .* got the class EMULoss'),
+    ('loader', [1, 2], r'loader: expected a TripletLoader, or .* batches\(\), .* got an object of type list'),
+    ('loader', _Endless(), 'loader: expected .* got an object of type _Endless'),
+    ('loader', TripletLoader, 'loader: expected .* got the class TripletLoader'),
+    ('optimizer', torch.optim.Adam, 'optimizer: expected a torch.optim.Optimizer, .* got the class Adam'),
+    ('optimizer', torch.optim.SGD([torch.zeros(1)], 0.1), 'optimizer: it holds none of the parameters of DistMult'),
+    ('schedule', 'linear', "schedule: expected one of pyg_emu.schedules, .* got 'linear'"),
+    ('validate', 0.5, 'validate: expected a function of the model that returns metrics, got 0.5'),
+])
+def test_objects_of_the_wrong_kind(part: str, value: Any, message: str) -> None:
+    trainer = make_trainer()
+    parts: dict[str, Any] = {name: getattr(trainer, name) for name in ('model', 'criterion', 'loader', 'optimizer')}
+    with pytest.raises(ArgumentError, match=message):
+        Trainer(**{**parts, part: value}, num_steps=1)
 
 
 def test_unknown_resume() -> None:

@@ -1,0 +1,84 @@
+r"""The loss of a batch whose rows are divided among processes, with the gradients of all in each of them."""
+from __future__ import annotations
+
+from typing import Any, Callable, Iterable, Union
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from pyg_emu.distributed import current
+from pyg_emu.errors import ArgumentError
+from pyg_emu.sharding import shard
+
+
+class DataParallelLoss:
+    r"""A criterion for :class:`~pyg_emu.steps.PlainStep`: each process scores its own rows, and
+    :class:`~torch.nn.parallel.DistributedDataParallel` averages the gradients, so that they are those of the whole
+    batch.
+
+    A loss is a mean over rows, so a process counts by its number of rows (or by what the criterion's
+    :obj:`num_terms(batch)` says that it takes a mean of), and a batch that cannot be divided evenly needs no care.
+    Penalties on whole tables are the same in all processes, and are left as they are by the mean.
+
+    Args:
+        model (torch.nn.Module): The model. All processes begin with the first one's weights.
+        criterion (callable): :obj:`criterion(model, batch)` returns the scalar loss.
+        learned (iterable, optional): What else learns from the loss; those that are modules count. (default: none)
+
+    Raises:
+        ArgumentError: If gradients are row-sparse on GPUs.
+    """
+    def __init__(self, model: torch.nn.Module, criterion: Callable[..., Tensor], learned: Iterable[Any] = ()) -> None:
+        self.criterion = criterion
+        self.rank, self.world = current()
+        device = next(model.parameters()).device
+        if device.type == 'cuda' and any(getattr(part, 'sparse', False) for part in model.modules()):
+            raise ArgumentError('model: NCCL cannot average row-sparse gradients; make the model with sparse=False')
+        self._parallel = DistributedDataParallel(_Loss(model, criterion, learned))
+
+    def __call__(self, model: torch.nn.Module, batch: Any) -> Tensor:
+        r"""The loss of this process's rows, times their weight: its mean over the processes is the batch's loss."""
+        part = shard(batch, self.rank, self.world)
+        weight: Union[float, Tensor] = 0.0
+        if part.own:
+            weight = self._terms(part.batch) / self._terms(batch, least=1) * self.world
+        return self._parallel(part.batch, weight)
+
+    def _terms(self, batch: Any, least: int = 0) -> Union[int, Tensor]:
+        r"""How many numbers the loss is the mean of."""
+        num_terms = getattr(self.criterion, 'num_terms', None)
+        found = batch.head_index.numel() if num_terms is None else num_terms(batch)
+        # The quotient of two counts would be in single precision.
+        return found.double().clamp(min=least) if isinstance(found, Tensor) else found
+
+
+class _Loss(torch.nn.Module):
+    r"""The criterion as a module with all that learns from it, which is what DistributedDataParallel takes."""
+    def __init__(self, model: torch.nn.Module, criterion: Callable[..., Tensor], learned: Iterable[Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.criterion = criterion
+        self.learned = torch.nn.ModuleList(part for part in learned if isinstance(part, torch.nn.Module))
+
+    def forward(self, batch: Any, weight: Union[float, Tensor]) -> Tensor:
+        loss = self.criterion(self.model, batch)
+        if loss.dim() != 0:
+            return loss  # refused where any loss is, see PlainStep
+        return _Reaching.apply(loss * weight, *(value for value in self.parameters() if value.requires_grad))
+
+
+class _Reaching(torch.autograd.Function):
+    r"""A loss, as it is, whose gradient reaches every parameter, if only with nothing.
+
+    DistributedDataParallel waits for all parameters. It can look for those that a loss does not depend on, but in every
+    step, and warns where there are none.
+    """
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.count = len(parameters)
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        return (grad, *[None] * ctx.count)

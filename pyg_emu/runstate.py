@@ -1,0 +1,114 @@
+r"""All that a run consists of at a step: what a checkpoint holds, and what a resumed run takes from it."""
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Mapping, Optional
+
+import torch
+
+from pyg_emu.errors import CheckpointError
+from pyg_emu.schedules import Schedule
+from pyg_emu.stability import LossMeter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    r"""What :meth:`Trainer.fit` returns.
+
+    Args:
+        steps (int): Steps taken, those before a resumption included.
+        best_step (int, optional): The step with the best validation, or :obj:`None` where there was none.
+        best_metric (float, optional): The watched metric at that step.
+        metrics (dict): All numbers of that validation.
+        history (pandas.DataFrame): One row per evaluation: step, seconds, loss, learning rate, validation.
+        seconds (float): Time spent in training steps, without validation and checkpoints.
+        stopped_early (bool): Whether patience ran out before the steps did.
+        run_dir (Path, optional): The run folder.
+    """
+    steps: int
+    best_step: Optional[int]
+    best_metric: Optional[float]
+    metrics: dict[str, float]
+    history: pd.DataFrame = field(repr=False)
+    seconds: float
+    stopped_early: bool
+    run_dir: Optional[Path] = None
+
+
+@dataclass
+class Progress:
+    r"""The plain numbers of a run.
+
+    Args:
+        step (int): Steps taken.
+        seconds (float): Time spent in them.
+        best_step (int, optional): The step with the best validation.
+        best_metric (float, optional): The watched metric there.
+        best_metrics (dict): All numbers of that validation.
+        stale (int): Validations since.
+    """
+    step: int = 0
+    seconds: float = 0.0
+    best_step: Optional[int] = None
+    best_metric: Optional[float] = None
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    stale: int = 0
+
+
+class RunState:
+    r"""Collects the state of a run, and puts it back.
+
+    Args:
+        model (torch.nn.Module): The model.
+        schedule (Schedule): The schedule, which knows the optimiser in charge.
+        loader (TripletLoader): The loader; its transform, and that one's sampler and mutation, may have states, too.
+        criterion (callable): The criterion, which may have one.
+        meter (LossMeter): The running mean of the loss.
+    """
+    def __init__(self, model: torch.nn.Module, schedule: Schedule, loader: Any, criterion: Any,
+                 meter: LossMeter) -> None:
+        self.model = model
+        self.schedule = schedule
+        self.progress = Progress()
+        self._device = next(model.parameters()).device
+        transform = getattr(loader, 'transform', None)
+        parts = {'loader': loader, 'schedule': schedule, 'criterion': criterion, 'meter': meter, 'transform': transform,
+                 'sampler': getattr(transform, 'sampler', None), 'mutation': getattr(transform, 'mutation', None)}
+        self._parts: dict[str, Any] = {name: part for name, part in parts.items()
+                                       if hasattr(part, 'state_dict') and hasattr(part, 'load_state_dict')}
+
+    def state_dict(self) -> dict[str, Any]:
+        r"""Tensors, numbers, and dictionaries of them."""
+        random = {'cpu': torch.get_rng_state()}
+        if self._device.type == 'cuda':
+            random['cuda'] = torch.cuda.get_rng_state(self._device)
+        return {'step': self.progress.step, 'run': asdict(self.progress), 'random': random,
+                'model': self.model.state_dict(), 'optimizer': self.schedule.optimizer.state_dict(),
+                'parts': {name: part.state_dict() for name, part in self._parts.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any], path: Path) -> None:
+        r"""Continues from a state; called after the schedule was started.
+
+        Args:
+            state (dict): What :meth:`state_dict` returned.
+            path (Path): Where it was read from, for the message.
+
+        Raises:
+            CheckpointError: If the run was made of other parts.
+        """
+        if set(self._parts) != set(state['parts']):
+            raise CheckpointError(f'{path} holds the state of {", ".join(state["parts"])}, but this run is made of '
+                                  f'{", ".join(self._parts)}; continue with the objects it was started with')
+        self.progress = Progress(**state['run'])
+        self.model.load_state_dict(state['model'])
+        for name, part in self._parts.items():
+            part.load_state_dict(state['parts'][name])
+        # After the schedule, which may have put another optimiser in charge.
+        self.schedule.optimizer.load_state_dict(state['optimizer'])
+        torch.set_rng_state(state['random']['cpu'])
+        if self._device.type == 'cuda' and 'cuda' in state['random']:
+            torch.cuda.set_rng_state(state['random']['cuda'], self._device)

@@ -1,0 +1,92 @@
+r"""One training step: from a batch to moved weights."""
+from __future__ import annotations
+
+from typing import Any, Callable, Optional
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pyg_emu.adapters import as_scorer
+from pyg_emu.errors import ArgumentError
+from pyg_emu.sampling import BaseSampler
+from pyg_emu.stability import clip_gradients
+
+
+class PlainStep:
+    r"""Takes training steps: the loss of a batch, its gradients, and the optimiser.
+
+    Args:
+        model (torch.nn.Module): The model.
+        criterion (callable): The loss, :obj:`criterion(model, batch) -> scalar`.
+        optimizer (torch.optim.Optimizer): The optimiser.
+        max_grad_norm (float, optional): The norm that gradients are clipped to. (default: :obj:`None`)
+    """
+    def __init__(self, model: torch.nn.Module, criterion: Callable[..., Tensor], optimizer: Optimizer, *,
+                 max_grad_norm: Optional[float] = None) -> None:
+        self.model = model
+        self.criterion = criterion
+        self.optimizer = optimizer
+        self.max_grad_norm = max_grad_norm
+
+    def __call__(self, batch: Any) -> Tensor:
+        r"""Takes one step.
+
+        Args:
+            batch (KGData): The batch.
+
+        Returns:
+            torch.Tensor: The loss, detached.
+
+        Raises:
+            ArgumentError: If the criterion returns no scalar.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.criterion(self.model, batch)
+        if loss.dim() != 0:
+            raise ArgumentError(f'criterion must return a scalar loss, got a tensor of shape {tuple(loss.shape)}')
+        loss.backward()
+        if self.max_grad_norm is not None:
+            clip_gradients(self.model, self.max_grad_norm)
+        self.optimizer.step()
+        return loss.detach()
+
+
+def check_parts(model: Any, criterion: Any, loader: Any, optimizer: Any) -> None:
+    r"""Refuses what no training can be made of.
+
+    Raises:
+        ArgumentError: If :obj:`model` is no module, :obj:`criterion` no function, :obj:`loader` offers no batches
+            without end, or :obj:`optimizer` is no optimiser, or one that moves none of the model's parameters.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise ArgumentError(f'model: expected a torch.nn.Module, got {_kind(model)}')
+    if isinstance(criterion, type) or not callable(criterion):
+        raise ArgumentError('criterion: expected a function of a model and a batch, such as EMULoss(), got '
+                            f'{_kind(criterion)}')
+    if isinstance(loader, type) or not all(callable(getattr(loader, name, None))
+                                           for name in ('batches', 'state_dict', 'load_state_dict')):
+        raise ArgumentError('loader: expected a TripletLoader, or an object with batches(), state_dict() and '
+                            f'load_state_dict(), got {_kind(loader)}')
+    if not isinstance(optimizer, Optimizer):
+        raise ArgumentError('optimizer: expected a torch.optim.Optimizer, such as '
+                            f'torch.optim.Adagrad(model.parameters(), lr=0.1), got {_kind(optimizer)}')
+    own = {id(value) for value in model.parameters()}
+    if not any(id(value) in own for group in optimizer.param_groups for value in group['params']):
+        raise ArgumentError(f'optimizer: it holds none of the parameters of {type(model).__name__}, so that nothing '
+                            'would be learned; make it of model.parameters(), after the model has its device and type')
+
+
+def sampler_hook(loader: Any, model: torch.nn.Module) -> Optional[Callable[[Any], None]]:
+    r"""The :obj:`update` of the loader's sampler, bound to the model, or :obj:`None` if the sampler does not learn:
+    most inherit one that does nothing.
+    """
+    sampler: Any = getattr(getattr(loader, 'transform', None), 'sampler', None)
+    if not hasattr(sampler, 'update') or getattr(type(sampler), 'update', None) is BaseSampler.update:
+        return None
+    scorer = as_scorer(model)
+    return lambda batch: sampler.update(batch, scorer)
+
+
+def _kind(value: Any) -> str:
+    return f'the class {value.__name__}' if isinstance(value, type) else f'an object of type {type(value).__name__}'

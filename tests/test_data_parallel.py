@@ -1,0 +1,129 @@
+r"""Two processes take the steps of one, on the CPU, where everyone has Gloo."""
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pyg_emu.distributed import any_process, current, launched, local_device, on_first, process_group
+from pyg_emu.errors import ArgumentError
+from pyg_emu.ops import use_backend
+from tests.parallel import RUNS, make_trainer, train
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def environment(rank: int, world: int, port: int) -> dict[str, str]:
+    r"""What :obj:`torchrun` sets. The loopback device is where Gloo finds it on any machine."""
+    return {**os.environ, 'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': str(world),
+            'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port), 'OMP_NUM_THREADS': '1'}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope='module')
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    r"""What each of two processes has come to."""
+    folder, port = tmp_path_factory.mktemp('parallel'), free_port()
+    processes = [subprocess.Popen([sys.executable, '-m', 'tests.parallel', str(folder)], cwd=ROOT,
+                                  env=environment(rank, 2, port), stderr=subprocess.PIPE, text=True)
+                 for rank in range(2)]
+    try:
+        told = [process.communicate(timeout=250)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], '\n'.join(told)
+    return [torch.load(folder / f'{rank}.pt', weights_only=False) for rank in range(2)]
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_same_steps_as_one_process(results: list[dict[str, Any]], name: str) -> None:
+    with use_backend('torch'):
+        expected = train(name)
+    assert len(expected['loss']) == 12 and len(set(expected['loss'])) == 12
+    for result in results:
+        assert result['world'] == 2
+        found = result['runs'][name]
+        assert found['loss'] == pytest.approx(expected['loss'], rel=1e-9)
+        assert found['valid'] == [pytest.approx(row, rel=1e-12) for row in expected['valid']]
+        for value, other in zip(found['weights'], expected['weights'], strict=True):
+            torch.testing.assert_close(value, other, rtol=1e-6, atol=1e-9)
+    # Not only alike: otherwise they would drift apart.
+    pairs = zip(*(result['runs'][name]['weights'] for result in results), strict=True)
+    assert all(torch.equal(value, other) for value, other in pairs)
+
+
+def test_stops_and_goes_on_together(results: list[dict[str, Any]]) -> None:
+    first, second = (result['interrupted'] for result in results)
+    assert first['message'].startswith('another process: stopped after step 7 of 12; saved')
+    assert second['message'].startswith('SIGTERM: stopped after step 7 of 12; saved')
+    for found in (first, second):
+        assert found['steps'] == 12 and len(found['loss']) == 12
+        assert found['loss'] == found['expected'] and found['best'][0] == found['best'][1]
+        assert all(map(torch.equal, found['weights'], found['whole']))
+
+
+def test_one_writes(results: list[dict[str, Any]]) -> None:
+    assert results[0]['writes'] > 20
+    assert results[1]['writes'] == 0
+
+
+@pytest.mark.parametrize('number, message', [*enumerate([
+    'DivergenceError: the loss became NaN or infinite at step 4;',
+    'ArgumentError: the processes have drawn different random numbers by step 4,',
+    'DivergenceError: the scores for (entity 0, relation 0, ?) hold NaN',
+    'CheckpointError: cannot make the run folder',
+    'ArgumentError: batch: there are no triples',
+    'ArgumentError: graph: steps of several processes wait for each other',
+])])
+def test_what_one_raises_all_raise(results: list[dict[str, Any]], number: int, message: str) -> None:
+    assert [result['errors'][number][:len(message)] for result in results] == [message] * 2
+
+
+# A single process ############################################################
+
+
+def test_alone() -> None:
+    with process_group('cpu') as place:
+        assert (place.rank, place.world, place.device) == (0, 1, torch.device('cpu'))
+    assert current() == (0, 1) and launched() == 1
+    assert on_first(lambda: 7) == 7 and any_process(True) and not any_process(False)
+
+
+def test_processes_that_have_not_joined(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    with pytest.raises(ArgumentError, match=r'torchrun has started 2 processes, .* `with .*process_group\(\)'):
+        make_trainer('mixup', run_dir=tmp_path / 'run').fit()
+    assert not (tmp_path / 'run').exists()
+
+
+def test_environment_of_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('WORLD_SIZE', 'two')
+    with pytest.raises(ArgumentError, match="WORLD_SIZE: expected a number, as torchrun sets it, got 'two'"):
+        launched()
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    assert local_device('cuda:1') == torch.device('cuda:1')  # alone
+    monkeypatch.setenv('WORLD_SIZE', '8')
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    assert local_device() == local_device('cuda') == torch.device('cuda:1')
+    assert local_device('cpu') == torch.device('cpu')
+    with pytest.raises(ArgumentError, match="device: each of 8 processes .* got 'cuda:1'"):
+        local_device('cuda:1')
+    monkeypatch.setenv('LOCAL_RANK', '2')
+    with pytest.raises(ArgumentError, match="device: process 2 .* there are 2; .* --nproc_per_node, or give 'cpu'"):
+        local_device()
