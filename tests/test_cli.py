@@ -72,6 +72,76 @@ def test_train_evaluate_predict(train: Callable[..., int], capsys: pytest.Captur
     assert 'e1' in (table := capsys.readouterr().out) and 'train' not in table
 
 
+def test_nbfnet_from_training_to_its_paths(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (work / 'other').mkdir()
+    for split in ('train', 'valid', 'test'):  # other names, and a relation less, so that it would be numbered otherwise
+        lines = (work / 'graph' / f'{split}.txt').read_text().replace('e', 'x').splitlines(keepends=True)
+        (work / 'other' / f'{split}.txt').write_text(''.join(line for line in lines if '\tr0\t' not in line))
+    assert main(['train', '--data', 'graph', '--inference', 'other', '--model', 'nbfnet', '--run-dir', 'run', *SMALL,
+                 '--set', 'model.num_layers=2']) == 0
+    assert 'graph: training facts of other' in capsys.readouterr().out
+    recorded = json.loads(Path('run/metrics.json').read_text())
+
+    assert main(['evaluate', 'run', '--quiet', '--json']) == 0
+    assert json.loads(capsys.readouterr().out) == recorded['test']
+    assert main(['evaluate', 'run', '--quiet', '--json', '--data', 'other']) == 0
+    assert json.loads(capsys.readouterr().out) == recorded['test']
+    assert main(['evaluate', 'run', '--quiet', '--json', '--split', 'valid']) == 0
+    valid = json.loads(capsys.readouterr().out)
+    assert valid['mrr'] == recorded['valid']['mrr'] and valid['info']['graph'] == 'training facts of graph'
+    assert main(['evaluate', 'run', '--quiet', '--json', '--data', 'graph']) == 0
+    assert json.loads(capsys.readouterr().out)['info']['filtered by'] == 'all', 'the graph that was trained on'
+
+    assert main(['predict', 'run', '--head', 'x1', '--relation', 'r2', '-k', '3', '--csv']) == 0
+    frame = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert frame['head'].tolist() == ['x1'] * 3 and frame['rank'].tolist() == [1, 2, 3]
+    assert main(['predict', 'run', '--data', 'graph', '--tail', 'e1', '--relation', 'r0', '-k', '1', '--csv']) == 0
+    assert ',r0,e1,' in capsys.readouterr().out
+
+    fact = ['--head', 'e1', '--relation', 'r0', '--tail', 'e2']
+    assert main(['explain', '--run', 'run', '--data', 'graph', *fact, '-k', '3', '--out', 'paths.png']) == 0
+    first, *paths = capsys.readouterr().out.splitlines()
+    assert first.startswith('(e1, r0, e2) scores ') and 1 <= len(paths) <= 3
+    assert all(path.split(maxsplit=1)[1].startswith('e1 -[') and path.endswith(']-> e2') for path in paths)
+    assert Path('paths.png').read_bytes().startswith(b'\x89PNG')
+    assert main(['explain', 'run', '--data', 'graph', *fact, '--side', 'head', '--csv']) == 0
+    frame = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert list(frame) == ['weight', 'length', 'path'] and frame['weight'].is_monotonic_decreasing
+    assert frame['path'].str.startswith('e2 -[').all() and (frame['length'] <= 2).all()
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--head', 'e1', '--relation', 'r0', '--tail', 'e99'], 'e99'),
+    (['--head', 'e1', '--relation', 'r9', '--tail', 'e2'], 'r9'),
+    (['--head', 'e1', '--relation', 'r0', '--tail', 'e2', '-k', '0'], '-k 0: expected at least 1'),
+    (['--head', 'e1', '--relation', 'r0', '--tail', 'e2', '--out', 'paths.xyz'], '--out paths.xyz: cannot be written'),
+    (['--head', 'e1', '--relation', 'r0', '--tail', 'e2', '--out', 'no/paths.png'], '--out no/paths.png: cannot be'),
+])
+def test_explain_refuses(train: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: list[str],
+                         message: str) -> None:
+    train('--model', 'NBFNet', '--set', 'model.num_layers=1', '--steps', '1')
+    capsys.readouterr()
+    assert main(['explain', 'run', *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count('\n') == 1
+
+
+def test_no_paths(train: Callable[..., int], work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open(work / 'graph' / 'train.txt', 'a') as file:
+        file.write('f1\tr0\tf2\n')
+    train('--model', 'NBFNet', '--set', 'model.num_layers=1', '--steps', '1')
+    assert main(['explain', 'run', '--head', 'e1', '--relation', 'r0', '--tail', 'f1']) == 0
+    assert 'no path of at most 1 edge leads from one end to the other' in capsys.readouterr().out
+
+
+def test_explain_needs_a_model_that_reads_a_graph(train: Callable[..., int],
+                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    train()
+    capsys.readouterr()
+    assert main(['explain', 'run', '--head', 'e1', '--relation', 'r0', '--tail', 'e2']) == 2
+    assert 'DistMult reads no graph, so no path stands behind its scores' in capsys.readouterr().err
+
+
 def test_run_is_found_from_another_folder(train: Callable[..., int], work: Path, monkeypatch: pytest.MonkeyPatch,
                                           capsys: pytest.CaptureFixture[str]) -> None:
     train()
@@ -159,6 +229,12 @@ def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     (['--data', 'graph', '--seed', '-1'], 'seed'),
     (['--data', 'graph', '--loss', 'bce', '--alpha', '1'], "--alpha 1: unknown key 'loss.alpha' of bce"),
     (['--data', 'graph', '--set', 'negatives.mutation_rat=1'], "did you mean 'mutation_rate'?"),
+    (['--data', 'graph', '--model', 'NBFNet', '--loss', 'emu'],
+     '--loss emu: loss.name: emu does not go with NBFNet, which reads a graph; choose one of nbfnet_emu, nbfnet_bce'),
+    (['--data', 'graph', '--model', 'NBFNet', '--l3', '0.1'], "--l3 0.1: unknown key 'loss.regularizer' of nbfnet_emu"),
+    (['--data', 'graph', '--loss', 'nbfnet_bce'], '--loss nbfnet_bce: loss.name: nbfnet_bce does not go with DistMult'),
+    (['--data', 'graph', '--inference', 'graph'], 'inference: DistMult has a vector for each entity of dataset'),
+    (['--data', 'graph', '--model', 'NBFNet', '--inference', 'gone'], "unknown dataset 'gone'"),
     (['--data', 'graph', '--set', 'seed'], 'expected KEY=VALUE'),
     (['--data', 'graph', '--run-dir', 'graph/train.txt/run'], 'cannot make the run folder graph/train.txt/run'),
     (['--data', 'graph', '--device', 'no-such'], "device: 'no-such' cannot be used here"),
@@ -252,7 +328,7 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, '-m', 'pyg_emu', *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize('command', ['train', 'evaluate', 'predict', 'recipes'])
+@pytest.mark.parametrize('command', ['train', 'evaluate', 'predict', 'explain', 'recipes'])
 def test_help_of_each_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([command, '--help'])
