@@ -116,11 +116,11 @@ def relational_conv(
     :math:`\sqrt{\max(\overline{m^2} - \overline{m}^2, 10^{-6})}`, from one pass over the edges.
 
     The boundary condition :math:`\mathbf{b}_v`, where given, counts as one more message of every node. A node without
-    any message gets zeros (and a standard deviation of :math:`10^{-3}`). In the fused backend (:obj:`"numba"`) no
-    tensor has a row of features per edge, neither forward nor back; results are the same bits for every number of
-    threads; and where messages tie for the extremum, the gradient goes to the boundary condition if it is among them,
-    and otherwise to the edge that comes first in :obj:`edges.by_target`. The output is differentiable once with respect
-    to :obj:`x`, :obj:`relation`, :obj:`boundary` and :obj:`edge_weight`.
+    any message gets zeros (and a standard deviation of :math:`10^{-3}`). In the fused backends (:obj:`"numba"` and
+    :obj:`"triton"`) no tensor has a row of features per edge, neither forward nor back; results are the same bits in
+    every run and for every number of threads; and where messages tie for the extremum, the gradient goes to the
+    boundary condition if it is among them, and otherwise to the edge that comes first in :obj:`edges.by_target`. The
+    output is differentiable once with respect to :obj:`x`, :obj:`relation`, :obj:`boundary` and :obj:`edge_weight`.
 
     Args:
         x (torch.Tensor): Node features. shape: :obj:`(V, B, D)`.
@@ -136,7 +136,7 @@ def relational_conv(
             (default: :obj:`None`) shape: :obj:`(E,)`.
         edge_mask (torch.Tensor, optional): True where an edge takes part, in the order of :obj:`edge_index`.
             (default: :obj:`None`, all do) shape: :obj:`(E,)`, bool.
-        backend (str, optional): :obj:`"torch"` or :obj:`"numba"`. (default: :obj:`None`, see
+        backend (str, optional): :obj:`"torch"`, :obj:`"numba"` or :obj:`"triton"`. (default: :obj:`None`, see
             :mod:`pyg_emu.ops.backend`)
 
     :rtype: :class:`torch.Tensor` of shape :obj:`(V, B, D)`, or :obj:`(V, B, 4, D)` for :obj:`"pna"`, in the order of
