@@ -6,6 +6,10 @@ precision          errors of values and gradients, against float64, by interacti
 speed-{model}      whole training steps beside eager PyTorch and torch.compile (:mod:`benchmarks.gpu_speed`)
 scaling            the graphed EMU step against negatives, width and entities
 accuracy-{model}   the packaged FB15k-237 recipes with EMU, as ``pyg-emu train`` runs them, and with graphed steps
+nbfnet-relational  message passing alone beside gathers in PyTorch (:mod:`benchmarks.gpu_nbfnet`)
+nbfnet-steps       seconds and memory of NBFNet's training steps on FB15k-237 and WN18RR, float32 and bfloat16
+nbfnet-train-emu   a piece of the full run on FB15k-237; again and again, until it is complete
+nbfnet-train-bce   the same without EMU
 =================  ===================================================================================================
 
 A piece writes one JSON file; one whose file is there is not run again. ``--smoke`` runs every piece, tiny, on the CPU.
@@ -28,15 +32,15 @@ from typing import Any, Callable
 from benchmarks._record import RESULTS, ROOT, write_result
 
 MODELS = ('distmult', 'complex', 'transe', 'rotate')
-TESTS = ('tests/ops/test_emu_score_triton.py', 'tests/test_graphed.py')
-SMOKE_TEST = 'tests/ops/test_emu_score_triton.py::test_by_hand'
+TESTS = ('tests/ops/test_emu_score_triton.py', 'tests/ops/test_relational_triton.py', 'tests/test_graphed.py')
+SMOKE_TESTS = ('tests/ops/test_emu_score_triton.py::test_by_hand', 'tests/ops/test_relational_triton.py::test_by_hand')
 
 
 def run_tests(folder: Path, smoke: bool) -> Path:
     r"""Runs the tests, in a process of their own, and records how many passed."""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / 'report.xml'
-        chosen = [SMOKE_TEST] if smoke else list(TESTS)
+        chosen = SMOKE_TESTS if smoke else TESTS
         start = time.perf_counter()
         code = subprocess.call([sys.executable, '-m', 'pytest', '-q', '-x', f'--junit-xml={report}', *chosen], cwd=ROOT)
         counts = ElementTree.parse(report).getroot()[0].attrib
@@ -176,6 +180,16 @@ def train_graphed(recipe: Any, data: Any, capture: bool) -> dict[str, Any]:
             'steps': recipe.num_steps}
 
 
+def run_nbfnet(piece: str, folder: Path, smoke: bool) -> Path:
+    r"""See :mod:`benchmarks.gpu_nbfnet`."""
+    from benchmarks import gpu_nbfnet
+
+    functions: dict[str, Callable[[Path, bool], Path]] = {
+        'relational': gpu_nbfnet.relational, 'steps': gpu_nbfnet.steps,
+        'train_emu': partial(gpu_nbfnet.train, ''), 'train_bce': partial(gpu_nbfnet.train, '-bce')}
+    return functions[piece](folder, smoke)
+
+
 def tiny_dataset(folder: Path) -> Path:
     r"""A folder of random facts."""
     import numpy as np
@@ -193,6 +207,8 @@ PIECES: dict[str, tuple[str, Callable[[Path, bool], Path]]] = {
     **{f'speed-{model}': (f'speed_{model}', partial(run_speed, model)) for model in MODELS},
     'scaling': ('scaling', scaling),
     **{f'accuracy-{model}': (f'accuracy_{model}', partial(accuracy, model)) for model in MODELS},
+    **{f'nbfnet-{piece.replace("_", "-")}': (f'nbfnet_{piece}', partial(run_nbfnet, piece))
+       for piece in ('relational', 'steps', 'train_emu', 'train_bce')},
 }
 
 
@@ -208,7 +224,8 @@ def main() -> None:
         return
     if arguments.smoke:
         os.environ['TRITON_INTERPRET'] = '1'
-    elif any(piece.startswith('accuracy') for piece in arguments.pieces) and not os.environ.get('PYG_EMU_DATA'):
+    elif not os.environ.get('PYG_EMU_DATA') and any(piece.startswith(('accuracy', 'nbfnet-train'))
+                                                    for piece in arguments.pieces):
         parser.error('PYG_EMU_DATA: name the folder that holds FB15k-237')
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) if arguments.smoke else Path(os.environ.get('OUT') or RESULTS / 'h200')

@@ -6,9 +6,12 @@
 #   benchmarks/gpu_suite.sh all              runs all; a piece that fails does not keep the others from running
 #   benchmarks/gpu_suite.sh --smoke          runs every piece, tiny, on the CPU, and keeps nothing
 #
+# nbfnet-train-emu and nbfnet-train-bce are hours long: each call is a piece that goes on where the last one stopped, on
+# another machine too if $OUT/state is put into runs/gpu/state.
+#
 #   PYTHON          the interpreter (default: .venv's, or else python3)
-#   PYG_EMU_DATA    the folder that holds FB15k-237, for the accuracy pieces
-#   OUT             where results go (default: benchmarks/results/h200)
+#   PYG_EMU_DATA    the folder that holds FB15k-237, for the accuracy and nbfnet-train pieces (and WN18RR, for nbfnet-steps)
+#   OUT             where results go (default: benchmarks/results/h200), and what nbfnet-train needs to go on elsewhere
 #   PYG_EMU_COMMIT  the commit that is measured, where the copy of the tree has no history
 set -uo pipefail
 cd "$(dirname "$0")/.."

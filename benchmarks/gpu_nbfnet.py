@@ -1,0 +1,314 @@
+r"""NBFNet on a GPU: message passing alone, whole training steps, and the full run on FB15k-237 in pieces.
+
+.. code-block:: console
+
+    python -m benchmarks.gpu_suite nbfnet-relational nbfnet-steps
+    python -m benchmarks.gpu_suite nbfnet-train-emu      # again and again, until the run is complete
+
+Without ``PYG_EMU_DATA``, steps are timed on generated facts of the same size. The full run needs the data. A piece of
+it trains for some minutes and continues where the last one stopped, from ``runs/gpu/nbfnet-emu``. Where ``OUT`` is set,
+that folder is packed into ``$OUT/state/nbfnet-emu``, in files of less than 16 MiB; on another machine the next piece
+continues from ``runs/gpu/state/nbfnet-emu``, if they are put there.
+"""
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import statistics
+import tempfile
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, Iterator, Optional
+
+import torch
+from torch import Tensor
+
+from benchmarks._contenders import generate
+from benchmarks._record import ROOT, write_result
+from benchmarks.gpu_speed import milliseconds
+from pyg_emu import KGData, TripletLoader, load_dataset
+from pyg_emu.checkpoint import load_checkpoint
+from pyg_emu.interrupt import TrainingInterrupted
+from pyg_emu.layers import assignment_layer
+from pyg_emu.ops import last_backend
+from pyg_emu.ops.relational import EdgeOrders, relational_conv
+from pyg_emu.recipe import Recipe, load_recipe
+from pyg_emu.registry import build
+from pyg_emu.runfolder import RunFolder
+from pyg_emu.runs import make_model, run_recipe
+
+#: What a step may take on one H200-class card, and what FB15k-237 is to come to, by the end of a recipe's name.
+TARGETS = {'step_ms': 60.0, 'peak_gib': 12.0, 'mrr': {'': 0.419, '-bce': 0.415}}
+#: The public version on four V100s, from facts that its authors published.
+PUBLIC = {'epoch_minutes': 22.8, 'peak_gib': 22.9}
+#: Seconds that a piece of the full run trains; a validation and the checkpoint may come on top of it.
+PIECE_SECONDS = 450.0
+#: Bytes of a file of a packed state.
+PART_BYTES = 15 * 2**20
+
+
+@dataclass(frozen=True)
+class Graph:
+    r"""A dataset, its sizes, and the end of its recipes' names."""
+    name: str
+    recipe: str
+    nodes: int
+    relations: int
+    facts: int
+
+    def load(self) -> tuple[KGData, str]:
+        r"""The facts, and where they are from."""
+        root = os.environ.get('PYG_EMU_DATA')
+        if root and (Path(root) / self.name).is_dir():
+            return load_dataset(Path(root) / self.name), 'real'
+        return generate(self.nodes, self.relations, self.facts), 'generated'
+
+
+GRAPHS = (Graph('FB15k-237', 'nbfnet-fb15k237', 14_541, 237, 272_115),
+          Graph('WN18RR', 'nbfnet-wn18rr', 40_943, 11, 86_835))
+_TINY = ['model.hidden_channels=4', 'model.num_layers=2', 'negatives.num_negatives=2', 'batch_size=4']
+
+
+def _measure(function: Callable[[], Any], device: str, warmup: int, repeats: int) -> dict[str, Any]:
+    r"""Times of single calls and the peak of memory; what goes wrong is recorded, as the suite runs unattended."""
+    cuda = device == 'cuda'
+    try:
+        if cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        for _ in range(warmup):
+            function()
+        times = [milliseconds(function, device) for _ in range(repeats)]
+        peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
+        return {'ms': statistics.median(times), 'fastest_ms': min(times), 'slowest_ms': max(times), 'peak_gib': peak}
+    except Exception as error:
+        return {'error': f'{type(error).__name__}: {error}'[:500]}
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return entry.get('error') or f'{entry["ms"]:9.3f} ms {entry["peak_gib"]:7.2f} GiB'
+
+
+# Steps #######################################################################
+
+
+def make_step(recipe: Recipe, data: KGData, device: str) -> Callable[[], Tensor]:
+    r"""A whole training step: batch, negatives, loss, gradients, optimiser."""
+    torch.manual_seed(recipe.seed)
+    model = make_model(recipe, data).to(device)
+    criterion = build('loss', recipe.loss)
+    optimizer = build('optimizer', {**recipe.optimizer, 'fused': True}, params=list(model.parameters()))
+    batches = TripletLoader(data, recipe.batch_size, shuffle=True, transform=build('negatives', recipe.negatives),
+                            corrupt=recipe.corrupt, seed=recipe.seed).batches()
+
+    def step() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        loss = criterion(model, next(batches))
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def steps(folder: Path, smoke: bool) -> Path:
+    r"""Seconds and peak memory of training steps, with and without EMU, in float32 and under bfloat16 autocast."""
+    device, (warmup, repeats) = ('cpu', (1, 1)) if smoke else ('cuda', (8, 30))
+    found: dict[str, Any] = {}
+    for graph in GRAPHS:
+        data, origin = (generate(9, 2, 16), 'generated') if smoke else graph.load()
+        data = data.with_inverse_relations().to(device)
+        for end in ('', '-bce'):
+            for bf16 in (False, True):
+                settings = [f'model.bf16={str(bf16).lower()}', *(_TINY if smoke else [])]
+                recipe = load_recipe(f'{graph.recipe}{end}', [assignment_layer(settings)])
+                # Models of earlier rounds are gone by now: the peak is this one's.
+                entry = _measure(make_step(recipe, data, device), device, warmup, repeats)
+                per_epoch = -(-data.num_facts('train') // recipe.batch_size)
+                if 'ms' in entry:
+                    entry['epoch_minutes'] = per_epoch * entry['ms'] / 60_000
+                name = f'{graph.name}, {"BCE" if end else "EMU"}, {"bf16" if bf16 else "fp32"}'
+                found[name] = {**entry, 'batch': recipe.batch_size, 'facts': origin,
+                               'backend': last_backend('relational')}
+                print(f'{name:<24} {_line(entry)} (asked for: {TARGETS["step_ms"]:g} ms, {TARGETS["peak_gib"]:g} GiB)',
+                      flush=True)
+    return write_result('nbfnet_steps', {'steps': found, 'targets': TARGETS, 'public': PUBLIC}, seed=0, folder=folder)
+
+
+# Message passing #############################################################
+
+
+def plain(x: Tensor, relation: Tensor, source: Tensor, rel_type: Tensor, target: Tensor, aggregate: str) -> Tensor:
+    r"""Messages as one writes them in PyTorch: gathered, multiplied, scattered. :obj:`relation` is :obj:`(R, B, D)`."""
+    messages = x[source] * relation[rel_type]
+    total = torch.zeros_like(x).index_add(0, target, messages)
+    if aggregate == 'sum':
+        return total
+    count = torch.bincount(target, minlength=x.size(0)).clamp(min=1).view(-1, 1, 1)
+    index = target.view(-1, 1, 1).expand_as(messages)
+    mean = total / count
+    high, low = (torch.zeros_like(x).scatter_reduce(0, index, messages, reduce=reduce, include_self=False)
+                 for reduce in ('amax', 'amin'))
+    square = torch.zeros_like(x).index_add(0, target, messages * messages) / count
+    return torch.stack([mean, high, low, (square - mean * mean).clamp(min=1e-6).sqrt()], dim=2)
+
+
+def relational(folder: Path, smoke: bool) -> Path:
+    r"""The operator alone on FB15k-237's graph, 64 queries of 32 features, beside gathers in PyTorch, eager and
+    compiled.
+    """
+    from pyg_emu.ops import use_backend
+
+    device, (size, width) = ('cpu', (2, 2)) if smoke else ('cuda', (64, 32))
+    data, origin = (generate(9, 2, 16), 'generated') if smoke else GRAPHS[0].load()
+    data = data.with_inverse_relations().to(device)
+    edges = EdgeOrders.of(data)
+    order = edges.by_target
+    generator = torch.Generator(device).manual_seed(0)
+    found: dict[str, Any] = {}
+    compiled = torch.compile(plain, dynamic=False, **({'backend': 'aot_eager'} if smoke else {}))
+    for dtype in (torch.float32, torch.bfloat16):
+        shapes = (data.num_nodes, size, width), (size, 2 * data.num_relations, width)
+        x, relation = (torch.randn(shape, device=device, generator=generator).to(dtype).requires_grad_()
+                       for shape in shapes)
+        for aggregate in ('sum', 'pna'):
+            gathers = {name: partial(_gathered, function, x, relation, order, aggregate)
+                       for name, function in (('gather, scatter', plain), ('compiled', compiled))}
+            contenders: dict[str, Callable[[], Tensor]] = {
+                'ours': partial(relational_conv, x, relation, edges, aggregate=aggregate),  # type: ignore[arg-type]
+                'gather, segment': partial(relational_conv, x, relation, edges, aggregate=aggregate,  # type: ignore
+                                           backend='torch'),
+                **gathers}
+            for name, function in contenders.items():
+                with use_backend('triton' if smoke and name == 'ours' else None):
+                    for part, call in (('forward', partial(_forward, function)),
+                                       ('forward and backward', partial(_forward_backward, function, (x, relation)))):
+                        entry = _measure(call, device, *((1, 1) if smoke else (3, 10)))
+                        label = f'{aggregate}, {str(dtype).removeprefix("torch.")}, {part}, {name}'
+                        found[label] = entry
+                        print(f'{label:<58} {_line(entry)}', flush=True)
+    ratios = {label.replace(', ours', f': {other} / ours'): found[label.replace('ours', other)]['ms'] / entry['ms']
+              for label, entry in found.items() if label.endswith('ours') and 'ms' in entry
+              for other in ('gather, segment', 'gather, scatter', 'compiled')
+              if 'ms' in found[label.replace('ours', other)]}
+    for label, ratio in ratios.items():
+        print(f'{label}: {ratio:.2f}', flush=True)
+    metrics = {'nodes': data.num_nodes, 'edges': order.source.numel(), 'features': size * width, 'facts': origin,
+               'cases': found, 'ratios': ratios}
+    return write_result('nbfnet_relational', metrics, seed=0, folder=folder)
+
+
+def _gathered(function: Callable[..., Tensor], x: Tensor, relation: Tensor, order: Any, aggregate: str) -> Tensor:
+    return function(x, relation.transpose(0, 1), order.source, order.relation, order.target, aggregate)
+
+
+def _forward(function: Callable[[], Tensor]) -> Tensor:
+    with torch.no_grad():
+        return function()
+
+
+def _forward_backward(function: Callable[[], Tensor], leaves: tuple[Tensor, ...]) -> Any:
+    out = function()
+    return torch.autograd.grad(out, leaves, torch.ones_like(out))
+
+
+# The full run ################################################################
+
+
+@contextmanager
+def stopping_after(seconds: Optional[float]) -> Iterator[None]:
+    r"""Interrupts the main thread after some seconds; a trainer then finishes its step and saves it."""
+    timer = None if seconds is None else threading.Timer(seconds, signal.raise_signal, [signal.SIGINT])
+    if timer is not None:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+def pack(run: Path, target: Path) -> list[Path]:
+    r"""Copies a run folder's files, those that are large in parts."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    written = []
+    for path in sorted(path for path in run.iterdir() if path.is_file() and not path.name.startswith('.')):
+        content = path.read_bytes()
+        for number in range(max(1, -(-len(content) // PART_BYTES))):
+            part = target / f'{path.name}.part{number:03}'
+            part.write_bytes(content[number * PART_BYTES:(number + 1) * PART_BYTES])
+            written.append(part)
+    return written
+
+
+def unpack(source: Path, run: Path) -> None:
+    r"""The reverse of :func:`pack`."""
+    run.mkdir(parents=True, exist_ok=True)
+    parts: dict[str, list[Path]] = {}
+    for path in sorted(source.glob('*.part*')):
+        parts.setdefault(path.name.rpartition('.part')[0], []).append(path)
+    for name, paths in parts.items():
+        (run / name).write_bytes(b''.join(path.read_bytes() for path in paths))
+
+
+def train(end: str, folder: Path, smoke: bool, *, limit: Optional[float] = PIECE_SECONDS,
+          runs: Path = ROOT / 'runs' / 'gpu') -> Path:
+    r"""A piece of the full run on FB15k-237. Once the run is complete, its result; until then, one that says so.
+
+    Args:
+        end (str): How the recipe's name ends.
+        folder (Path): Where results go.
+        smoke (bool): Whether to train something tiny on the CPU.
+        limit (float, optional): Seconds after which to stop. (default: :obj:`PIECE_SECONDS`)
+        runs (Path): Where run folders are.
+    """
+    name = 'bce' if end else 'emu'
+    settings = [*_TINY, 'num_steps=4', 'evaluate_every=2', 'checkpoint_every=1'] if smoke else []
+    recipe = load_recipe(f'nbfnet-fb15k237{end}', [assignment_layer(settings)])
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = Path(scratch) if smoke and runs == ROOT / 'runs' / 'gpu' else runs
+        run, state = runs / f'nbfnet-{name}', runs / 'state' / f'nbfnet-{name}'
+        if not (run / 'last.pt').exists() and state.is_dir():
+            unpack(state, run)
+        data = generate(20, 2, 40, 6) if smoke else GRAPHS[0].load()[0]
+        outcome = None
+        try:
+            with stopping_after(limit):
+                outcome = run_recipe(recipe, run, data=data, device='cpu' if smoke else 'cuda', progress=False)
+        except TrainingInterrupted as stop:
+            print(f'nbfnet-train-{name}: {stop}', flush=True)
+        except KeyboardInterrupt:
+            # The last weights are saved; the time ran out while test facts were being ranked.
+            print(f'nbfnet-train-{name}: the ranking of the test facts is left to the next piece', flush=True)
+        metrics = progress_of(run, recipe)
+        out = os.environ.get('OUT')
+        if out and not smoke:
+            pack(run, Path(out) / 'state' / f'nbfnet-{name}')
+    print(f'nbfnet-train-{name}: step {metrics["steps"]} of {recipe.num_steps}, {metrics["step_ms"]:.2f} ms a step',
+          flush=True)
+    if outcome is None or outcome.test is None:
+        return write_result(f'nbfnet_train_{name}_unfinished', metrics, seed=recipe.seed, folder=folder)
+    metrics |= {'test': outcome.test.to_dict(), 'best_step': outcome.train.best_step}
+    print(f'nbfnet-train-{name}: test MRR {outcome.test["mrr"]:.4f} (asked for: {TARGETS["mrr"][end]})', flush=True)
+    path = write_result(f'nbfnet_train_{name}', metrics, seed=recipe.seed, folder=folder)
+    (folder / f'nbfnet_train_{name}_unfinished.json').unlink(missing_ok=True)
+    return path
+
+
+def progress_of(run: Path, recipe: Recipe) -> dict[str, Any]:
+    r"""Where a run stands."""
+    from pyg_emu.history import History
+
+    state = load_checkpoint(RunFolder(run).last)
+    history = History(RunFolder(run).history)
+    history.resume(state['step'])
+    seconds = state['run']['seconds']
+    return {'recipe': recipe.to_dict(), 'targets': TARGETS, 'steps': state['step'], 'of_steps': recipe.num_steps,
+            'epochs': state['step'] / recipe.evaluate_every, 'seconds': seconds,
+            'step_ms': 1e3 * seconds / max(state['step'], 1), 'history': history.rows}

@@ -1,0 +1,71 @@
+r"""The pieces of the GPU suite that are about NBFNet: what the suite's smoke run does not show."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu_nbfnet
+from benchmarks._contenders import generate
+from benchmarks._record import read_result
+from pyg_emu.interrupt import TrainingInterrupted
+from pyg_emu.ops.relational import EdgeOrders, relational_conv
+
+
+def test_contenders_compute_the_same() -> None:
+    edges = EdgeOrders.of(generate(9, 2, 30).with_inverse_relations())
+    x, relation = torch.randn(9, 2, 3), torch.randn(2, 4, 3)
+    order = edges.by_target
+    for aggregate in ('sum', 'pna'):
+        found = gpu_nbfnet.plain(x, relation.transpose(0, 1), order.source, order.relation, order.target, aggregate)
+        expected = relational_conv(x, relation, edges, aggregate=aggregate, backend='torch')  # type: ignore[arg-type]
+        torch.testing.assert_close(found, expected)
+
+
+def test_states_are_packed_in_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_nbfnet, 'PART_BYTES', 10)
+    run = tmp_path / 'run'
+    run.mkdir()
+    contents = {'last.pt': bytes(range(25)), 'history.csv': b'step\n', 'empty': b'', 'best.pt': bytes(20)}
+    for name, content in contents.items():
+        (run / name).write_bytes(content)
+    written = gpu_nbfnet.pack(run, tmp_path / 'packed')
+    assert [path.stat().st_size for path in written if path.name.startswith('last')] == [10, 10, 5]
+    assert max(path.stat().st_size for path in written) <= 10
+    gpu_nbfnet.unpack(tmp_path / 'packed', tmp_path / 'again')
+    assert {path.name: path.read_bytes() for path in (tmp_path / 'again').iterdir()} == contents
+
+
+def test_full_run_goes_on_on_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, first, second = tmp_path / 'out', tmp_path / 'first', tmp_path / 'second'
+    run_recipe, steps = gpu_nbfnet.run_recipe, []
+
+    def interrupted(recipe, *arguments, **options):  # type: ignore[no-untyped-def]
+        run_recipe(recipe, *arguments, **{**options, 'on_validation': stop})
+
+    def stop(step: int, metrics: object) -> None:
+        steps.append(step)
+        raise TrainingInterrupted('stopped')
+
+    monkeypatch.setattr(gpu_nbfnet, 'run_recipe', interrupted)
+    gpu_nbfnet.train('', out, True, limit=None, runs=first)
+    unfinished = read_result('nbfnet_train_emu_unfinished', out)['metrics']
+    # The last checkpoint is that of the step before the validation.
+    assert steps == [2] and unfinished['steps'] == 1 and unfinished['of_steps'] == 4 and 'test' not in unfinished
+
+    monkeypatch.setattr(gpu_nbfnet, 'run_recipe', run_recipe)
+    gpu_nbfnet.pack(first / 'nbfnet-emu', second / 'state' / 'nbfnet-emu')
+    gpu_nbfnet.train('', out, True, limit=None, runs=second)
+    finished = read_result('nbfnet_train_emu', out)['metrics']
+    assert finished['steps'] == 4 and 0 < finished['test']['mrr'] <= 1
+    assert [row['step'] for row in finished['history']] == [2, 4]
+    assert not (out / 'nbfnet_train_emu_unfinished.json').exists()
+
+
+def test_time_limit_interrupts() -> None:
+    with pytest.raises(KeyboardInterrupt), gpu_nbfnet.stopping_after(0.05):
+        while True:
+            pass
+    with gpu_nbfnet.stopping_after(60.0):
+        pass
