@@ -37,7 +37,7 @@ def trials_frame(trials: Iterable[Any], space: SearchSpace, metric: str) -> pd.D
 
     rows = []
     for number, trial in enumerate(trials, start=1):
-        known = trial.user_attrs
+        known = trial.user_attrs['course']
         rows.append({'trial': number, 'outcome': known['outcome'], metric: trial.value,
                      **{name: known.get(name) for name in ('best_step', 'steps', 'seconds')},
                      **values_of(trial, space)})

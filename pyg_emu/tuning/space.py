@@ -179,14 +179,17 @@ class SearchSpace:
         start = {parameter.key: parameter.ends[0] for parameter in space.parameters}
         parameters = []
         for parameter in space.parameters:
+            place = space.places.get(parameter.key, space.origin)
             recipes = [space.recipe(base, {**start, parameter.key: value}) for value in parameter.ends]
-            for recipe in recipes:
-                _check_rest(recipe, space.places.get(parameter.key, space.origin))
-            parameters.append(_typed(parameter, [_value(recipe.to_dict(), parameter.path) for recipe in recipes],
-                                     space.places.get(parameter.key, space.origin)))
+            if parameter.path[0] in ('optimizer', 'schedule'):
+                for recipe in recipes:
+                    _check_rest(recipe, place)
+            values = [_value(recipe.to_dict(), parameter.path) for recipe in recipes]
+            parameters.append(_typed(parameter, values, place))
         chosen = [p for p in parameters if p.choices is not None]
-        for values in islice(product(*(p.ends for p in chosen)), _MAX_COMBINATIONS):
-            space.recipe(base, {**start, **{p.key: value for p, value in zip(chosen, values)}})
+        for combination in islice(product(*(p.ends for p in chosen)), _MAX_COMBINATIONS):
+            together = {p.key: value for p, value in zip(chosen, combination)}
+            _check_rest(space.recipe(base, {**start, **together}), space.origin)
         return replace(space, parameters=tuple(parameters))
 
     def start(self, base: Recipe) -> dict[str, Value]:

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 import warnings
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from tqdm.auto import tqdm
@@ -125,7 +125,6 @@ class _Search:
         self.optuna = load_optuna()
 
     def run(self, trials: int, timeout: Optional[float], progress: bool) -> TuneResult:
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
         self.folder.prepare()
         with quiet(self.optuna), self.folder.lock():
             self.study = open_study(self.folder, self._settings(), self.recipe.hash(), self._pruner())
@@ -136,7 +135,8 @@ class _Search:
             self._show_best(bar)
             try:
                 with StopRequest() as request:
-                    while len(done) < trials and time.monotonic() < deadline:
+                    deadline = math.inf if timeout is None else monotonic() + timeout
+                    while len(done) < trials and monotonic() < deadline:
                         self._trial(len(done), trials, bar, request)
                         done = self._report()
                         self._show_best(bar)
@@ -155,9 +155,9 @@ class _Search:
         # is seeded once would propose its first values again.
         self.study.sampler = optuna.samplers.TPESampler(seed=(1_000_003 * self.seed + number) % 2**32)
         trial = self.study.ask()
-        state, value, result = optuna.trial.TrialState.COMPLETE, None, None
-        clock = time.perf_counter()
-        steps = 0
+        state, value, reason, steps = optuna.trial.TrialState.COMPLETE, None, None, 0
+        result: Optional[TrainResult] = None
+        clock = perf_counter()
 
         def on_validation(step: int, metrics: Metrics) -> None:
             nonlocal steps
@@ -182,7 +182,7 @@ class _Search:
         except DivergenceError as error:
             # Pruned and not failed, for the sampler learns nothing from failures and would come back.
             outcome, state = report.DIVERGED, optuna.trial.TrialState.PRUNED
-            trial.set_user_attr('reason', str(error))
+            reason = str(error)
         except KeyboardInterrupt as error:
             give_up(self.study, trial)
             signal = str(error).partition(':')[0] or 'interrupted'
@@ -190,21 +190,15 @@ class _Search:
         except BaseException:
             self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
             raise
-        self._note(trial, outcome, steps, time.perf_counter() - clock, result)
+        # In one piece, and before the trial counts as finished.
+        trial.set_user_attr('course', {
+            'outcome': outcome, 'reason': reason, 'steps': steps, 'seconds': round(perf_counter() - clock, 3),
+            'best_step': None if result is None else result.best_step, 'metrics': result and result.metrics})
         self.study.tell(trial, value, state=state)
 
     def _interruption(self, signal: str, where: str) -> TrainingInterrupted:
         return TrainingInterrupted(f'{signal}: stopped {where}; the same command continues the study in '
                                    f'{self.folder.path}')
-
-    def _note(self, trial: Any, outcome: str, steps: int, seconds: float, result: Optional[TrainResult]) -> None:
-        r"""What is to be known of a trial; written before it counts as finished."""
-        trial.set_user_attr('outcome', outcome)
-        trial.set_user_attr('steps', steps)
-        trial.set_user_attr('seconds', round(seconds, 3))
-        if result is not None:
-            trial.set_user_attr('best_step', result.best_step)
-            trial.set_user_attr('metrics', result.metrics)
 
     def _report(self) -> pd.DataFrame:
         frame = report.trials_frame(self._finished(), self.space, self.metric)
@@ -217,7 +211,7 @@ class _Search:
         best = self._best()
         if best is None:
             raise DivergenceError(f'none of {len(frame)} trials was completed; {self.folder.trials} says how they '
-                                  'ended. Search smaller learning rates, or start no trial so late')
+                                  'ended. Search smaller learning rates')
         shares = plots.importances(self.study)
         if find_spec('matplotlib') is None:
             warnings.warn("no pictures were drawn: they need matplotlib, see the extra 'tune'")
@@ -231,7 +225,7 @@ class _Search:
         return trials
 
     def _best(self) -> Optional[Any]:
-        complete = [trial for trial in self._finished() if trial.user_attrs['outcome'] == report.COMPLETE]
+        complete = [trial for trial in self._finished() if trial.user_attrs['course']['outcome'] == report.COMPLETE]
         return max(complete, key=lambda trial: trial.value, default=None)
 
     def _best_recipe(self, best: Any, count: int) -> Recipe:
