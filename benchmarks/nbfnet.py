@@ -7,11 +7,11 @@ FB15k-237 and WN18RR.
     python -m benchmarks.nbfnet           # all runs that are not recorded yet, one by one
     python -m benchmarks.nbfnet --only fb237-v1 --method emu --seeds 0
 
-Each run is a packaged recipe, ``nbfnet-fb237-v1`` or ``nbfnet-fb237-v1-bce``, with the published settings: 6 layers of
-32 channels in batches of 64, but as many steps as the recipe says, the best on validation. The inductive versions are trained on
-one graph and tested on another with other entities. Test facts are ranked against all entities (MRR, Hits@k) and, by
-expectation, against 50 random negatives ("Hits@10 (50 negatives)"); papers mix the two. A run that was interrupted
-continues from its folder under ``runs/nbfnet``; one that is recorded is not run again.
+Each run is a packaged recipe, ``nbfnet-fb237-v1`` or ``nbfnet-fb237-v1-bce``, with the published settings (6 layers of
+32 channels in batches of 64) but as many steps as the recipe says; the best ones on validation count. The inductive
+versions are trained on one graph and tested on another with other entities. Test facts are ranked against all entities
+(MRR, Hits@k) and, by expectation, against 50 random negatives ("Hits@10 (50 negatives)"); papers mix the two. A run
+that was interrupted continues from its folder under ``runs/nbfnet``; one that is recorded is not run again.
 """
 from __future__ import annotations
 
