@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch_geometric.nn.resolver import activation_resolver
 
+from pyg_emu.models.pna_linear import pna_linear
 from pyg_emu.ops.relational import Aggregate, BoundaryRows, EdgeOrders, Message, message_count, relational_conv
 
 # What principal neighbourhood aggregation multiplies each statistic with: 1, s and 1 / s.
@@ -37,8 +38,7 @@ class NBFNetLayer(torch.nn.Module):
 
     :math:`\mathbf{m}` being what :func:`~pyg_emu.ops.relational.relational_conv` returns of :math:`\mathbf{h}`, the
     relation vectors and the boundary condition. With :obj:`"pna"` it holds twelve numbers per component, four
-    statistics times three scalers; they are never written out: :math:`\mathbf{W}`'s blocks are applied to the four
-    statistics, and their outputs are scaled.
+    statistics times three scalers; they are never written out: see :func:`~pyg_emu.models.pna_linear.pna_linear`.
 
     Args:
         in_channels (int): Width of the input.
@@ -128,12 +128,10 @@ class NBFNetLayer(torch.nn.Module):
         weight, (width, out_width) = self.linear.weight, (self.in_channels, self.out_channels)
         # Columns after the input's: (component * 4 + statistic) * 3 + scaler.
         blocks = weight[:, width:].view(out_width, width, _NUM_STATISTICS, _NUM_SCALERS)
-        blocks = blocks.permute(3, 0, 2, 1).reshape(_NUM_SCALERS * out_width, _NUM_STATISTICS * width)
-        parts = torch.nn.functional.linear(statistics.flatten(2), blocks).unflatten(-1, (_NUM_SCALERS, out_width))
-        one, up, down = parts.unbind(dim=2)
-        scale = scale.to(parts.dtype).view(-1, 1, 1)
+        blocks = blocks.permute(3, 2, 1, 0).reshape(_NUM_SCALERS, _NUM_STATISTICS * width, out_width)
+        scalers = torch.stack([torch.ones_like(scale), scale, 1.0 / scale.clamp(min=0.01)], dim=1)
         out = torch.nn.functional.linear(x, weight[:, :width], self.linear.bias)
-        return out + one + scale * up + down / scale.clamp(min=0.01)
+        return out + pna_linear(statistics.flatten(2), scalers, blocks)
 
     def extra_repr(self) -> str:
         return (f'{self.in_channels}, {self.out_channels}, message={self.message!r}, aggregate={self.aggregate!r}, '
