@@ -166,13 +166,13 @@ class _Job:
         upstream = _Upstream(grad, slopes, positions, counts)
         grads: list[Optional[Tensor]] = [None, None, None, None]
         if needs[0]:
-            grads[0] = torch.empty_like(x)
-            self._spread('x', grads[0], (size * width, width), x, contiguous_relation, edge_weight, upstream)
+            grads[0] = found = torch.empty_like(x)
+            self._spread('x', found, (size * width, width), x, contiguous_relation, edge_weight, upstream)
         if needs[1]:
             if relation.dim() == 3:
-                grads[1] = torch.empty_like(contiguous_relation)
+                grads[1] = found = torch.empty_like(contiguous_relation)
                 strides = width, _batch_stride(relation)
-                self._spread('relation', grads[1], strides, x, contiguous_relation, edge_weight, upstream)
+                self._spread('relation', found, strides, x, contiguous_relation, edge_weight, upstream)
             else:
                 found = x.new_empty((relation.size(0), size, width), dtype=torch.float32)
                 self._spread('relation', found, (size * width, width), x, contiguous_relation, edge_weight, upstream)

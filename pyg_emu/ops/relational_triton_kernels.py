@@ -33,7 +33,9 @@ def _gather(place, valid, start, total, square, high, low, high_at, low_at, sour
             lane, inside, row, k, num_lanes, batch_stride, MESSAGE: tl.constexpr, MASKED: tl.constexpr,
             WEIGHTED: tl.constexpr, SUM: tl.constexpr, SQUARE: tl.constexpr, HIGH: tl.constexpr, LOW: tl.constexpr,
             WIDTH: tl.constexpr):
-    r"""Takes a tile of messages into the accumulators, and counts them. :obj:`start` is the first edge of the node."""
+    r"""Takes a tile of messages into the accumulators, and tells which edges took part. :obj:`start` is the node's first
+    edge.
+    """
     taken, factor = load_edges(place, valid, mask, weight, MASKED, WEIGHTED)
     take = taken[:, None] & inside[None, :]
     u = tl.load(source + place, mask=taken, other=0)
@@ -56,7 +58,7 @@ def _gather(place, valid, start, total, square, high, low, high_at, low_at, sour
         better = take & ((message < low) | (message != message))
         low = tl.where(better, message, low)
         low_at = tl.where(better, local, low_at)
-    return total, square, high, low, high_at, low_at, tl.sum(taken.to(tl.int32), 0)
+    return total, square, high, low, high_at, low_at, taken.to(tl.int32)
 
 
 @triton.jit
@@ -76,7 +78,7 @@ def gather_pieces(ptr, target, source, rel_type, mask, weight, x, relation, part
     low = tl.full([BLOCK_E, BLOCK_F], float('inf'), tl.float32)
     high_at = tl.full([BLOCK_E, BLOCK_F], -1, tl.int32)
     low_at = tl.full([BLOCK_E, BLOCK_F], -1, tl.int32)
-    count = tl.zeros([1], tl.int32)
+    count = tl.zeros([BLOCK_E], tl.int32)
     for i in range(0, tl.where(whole, PIECE, 0), BLOCK_E):
         place = piece * PIECE + i + tl.arange(0, BLOCK_E)
         total, square, high, low, high_at, low_at, number = _gather(
@@ -102,7 +104,7 @@ def gather_pieces(ptr, target, source, rel_type, mask, weight, x, relation, part
         tl.store(at + (SUM + SQUARE + HIGH) * num_lanes, value, mask=inside)
         tl.store(place + HIGH * num_lanes, position, mask=inside)
     # Every block of lanes counts the same.
-    tl.store(partial_count + piece + tl.arange(0, 1), count)
+    tl.store(partial_count + piece, tl.sum(count, 0))
 
 
 @triton.jit
@@ -130,7 +132,7 @@ def gather_nodes(ptr, source, rel_type, mask, weight, x, relation, partial, part
     low = tl.full([BLOCK_E, BLOCK_F], float('inf'), tl.float32)
     high_at = tl.full([BLOCK_E, BLOCK_F], -1, tl.int32)
     low_at = tl.full([BLOCK_E, BLOCK_F], -1, tl.int32)
-    count = tl.zeros([1], tl.int32)
+    count = tl.zeros([BLOCK_E], tl.int32)
     for i in range(0, end - start - pieces * PIECE, BLOCK_E):
         rest = i + tl.arange(0, BLOCK_E)
         place = start + rest + tl.where(rest < head, 0, pieces * PIECE)
@@ -155,19 +157,20 @@ def gather_nodes(ptr, source, rel_type, mask, weight, x, relation, partial, part
         if LOW:
             value = tl.load(at + (SUM + SQUARE + HIGH) * num_lanes, mask=take, other=float('inf'))
             low, low_at = lower(low, low_at, value, tl.load(place + HIGH * num_lanes, mask=take, other=-1))
-        count += tl.sum(tl.load(partial_count + opening + number, mask=valid, other=0), 0)
+        count += tl.load(partial_count + opening + number, mask=valid, other=0)
 
     # One row of sums; the boundary condition is one more message, and comes before all others.
     first = tl.zeros([BLOCK_F], tl.float32)
+    messages = tl.sum(count, 0)
     if BOUNDARY == 'dense':
         first = tl.load(boundary + v * num_lanes + lane, mask=inside, other=0.0).to(tl.float32)
-        count += 1
+        messages += 1
     elif BOUNDARY == 'rows':
         own = tl.load(node + row, mask=inside, other=-1) == v
         first = tl.load(boundary + lane, mask=inside & own, other=0.0).to(tl.float32)
         first = tl.where(own, first, fill)
-        count += 1
-    share_of_one = 1.0 / tl.maximum(count, 1).to(tl.float32)
+        messages += 1
+    share_of_one = 1.0 / tl.maximum(messages, 1).to(tl.float32)
     at = out + v * num_lanes + lane
     if AGGREGATE == 'pna':
         at = out + v * (4 * num_lanes) + column
@@ -185,7 +188,7 @@ def gather_nodes(ptr, source, rel_type, mask, weight, x, relation, partial, part
         value, position = tl.reduce((high, high_at), 0, higher)
         if BOUNDARY != 'none':
             value, position = higher(value, position, first, tl.full([BLOCK_F], -1, tl.int32))
-        value = tl.where(count == 0, 0.0, value)
+        value = tl.where(messages == 0, 0.0, value)
         tl.store(at + SUM * WIDTH, value, mask=inside)
         if KEEP:
             tl.store(kept, position, mask=inside)
@@ -193,12 +196,12 @@ def gather_nodes(ptr, source, rel_type, mask, weight, x, relation, partial, part
         value, position = tl.reduce((low, low_at), 0, lower)
         if BOUNDARY != 'none':
             value, position = lower(value, position, first, tl.full([BLOCK_F], -1, tl.int32))
-        value = tl.where(count == 0, 0.0, value)
+        value = tl.where(messages == 0, 0.0, value)
         tl.store(at + (SUM + HIGH) * WIDTH, value, mask=inside)
         if KEEP:
             tl.store(kept + HIGH * num_lanes, position, mask=inside)
     if KEEP:
-        tl.store(counts + v + tl.arange(0, 1), count)
+        tl.store(counts + v, messages)
 
 
 @triton.jit
