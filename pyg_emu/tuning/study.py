@@ -56,7 +56,8 @@ class TuneResult:
         ends = ', '.join(f'{counts[name]} {name}' for name in (report.COMPLETE, report.PRUNED, report.DIVERGED)
                          if name in counts)
         best = report.best_trials(self.trials, self.metric)
-        return f'{len(self.trials)} trials: {ends}\n{report.render(best, self.metric)}'
+        number = len(self.trials)
+        return f'{number} trial{"" if number == 1 else "s"}: {ends}\n{report.render(best, self.metric)}'
 
 
 def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] = None, *, trials: int = 40,
