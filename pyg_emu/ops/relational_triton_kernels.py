@@ -33,8 +33,8 @@ def _gather(place, valid, start, total, square, high, low, high_at, low_at, sour
             lane, inside, row, k, num_lanes, batch_stride, MESSAGE: tl.constexpr, MASKED: tl.constexpr,
             WEIGHTED: tl.constexpr, SUM: tl.constexpr, SQUARE: tl.constexpr, HIGH: tl.constexpr, LOW: tl.constexpr,
             WIDTH: tl.constexpr):
-    r"""Takes a tile of messages into the accumulators, and tells which edges took part. :obj:`start` is the node's first
-    edge.
+    r"""Takes a tile of messages into the accumulators, and tells which edges took part. :obj:`start` is the first edge
+    of the node.
     """
     taken, factor = load_edges(place, valid, mask, weight, MASKED, WEIGHTED)
     take = taken[:, None] & inside[None, :]
