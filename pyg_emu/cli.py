@@ -45,6 +45,7 @@ examples:
   pyg-emu train --dataset Nations --model RotatE --dim 64 --steps 2000 --lr 0.05
   pyg-emu train --dataset UMLS --set negatives.mask=exact --set negatives.sampler.filtered=true
   pyg-emu train --run-dir runs/fb-1               # continue what is there
+  torchrun --nproc_per_node 2 -m pyg_emu train --recipe nbfnet-fb15k237     # two processes, the same steps
 """
 
 _EVALUATE = """\
@@ -125,10 +126,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         try:
             options.command(options)
         except PygEmuError as error:
-            print(f'pyg-emu: error: {" ".join(str(error).split())}', file=sys.stderr)
+            print(f'{_speaker()}: error: {" ".join(str(error).split())}', file=sys.stderr)
             return 2
         except KeyboardInterrupt as error:
-            print(f'pyg-emu: {error or "interrupted"}', file=sys.stderr)
+            print(f'{_speaker()}: {error or "interrupted"}', file=sys.stderr)
             return 130
         except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -138,10 +139,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def _train(options: argparse.Namespace) -> None:
     recipe, run_dir = _training(options)
+    from pyg_emu.distributed import process_group
     from pyg_emu.runs import run_recipe
-    print(f'run folder: {run_dir}')
-    result = run_recipe(recipe, run_dir, resume=False if options.fresh else 'auto', device=options.device,
-                        progress=not options.quiet, tensorboard=options.tensorboard)
+    with process_group(options.device) as place:
+        if place.rank == 0:
+            print(f'run folder: {run_dir}', flush=True)
+        result = run_recipe(recipe, run_dir, resume=False if options.fresh else 'auto', device=str(place.device),
+                            progress=not options.quiet, tensorboard=options.tensorboard)
+    if place.rank > 0:
+        return
     train = result.train
     early = f', stopped early after {train.steps}' if train.stopped_early else ''
     if train.best_step is not None:
@@ -185,16 +191,20 @@ def _default_folder(options: argparse.Namespace, recipe: Recipe) -> Path:
 
 def _evaluate(options: argparse.Namespace) -> None:
     run_dir = _run_dir(options)
+    from pyg_emu.distributed import process_group
     from pyg_emu.graphs import rank
     from pyg_emu.runs import is_inductive
-    model, data, recipe, name = _open(options, run_dir, inference=options.split == 'test')
-    settings = dict(recipe.evaluation)
-    for key in ('tie', 'max_triples'):
-        if getattr(options, key) is not None:
-            settings[key] = getattr(options, key)
-    metrics = rank(model, data, options.split, settings, name=name, inductive=is_inductive(run_dir, data),
-                   progress=not options.quiet)
-    print(json.dumps(metrics.to_dict(), indent=2) if options.json else metrics)
+    with process_group(options.device) as place:
+        options.device = str(place.device)
+        model, data, recipe, name = _open(options, run_dir, inference=options.split == 'test')
+        settings = dict(recipe.evaluation)
+        for key in ('tie', 'max_triples'):
+            if getattr(options, key) is not None:
+                settings[key] = getattr(options, key)
+        metrics = rank(model, data, options.split, settings, name=name, inductive=is_inductive(run_dir, data),
+                       progress=not options.quiet)
+    if place.rank == 0:
+        print(json.dumps(metrics.to_dict(), indent=2) if options.json else metrics)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -272,7 +282,14 @@ def _run_dir(options: argparse.Namespace) -> str:
 
 def _show_warning(message: Union[Warning, str], category: type[Warning], filename: str, lineno: int,
                   file: Optional[TextIO] = None, line: Optional[str] = None) -> None:
-    print(f'pyg-emu: warning: {" ".join(str(message).split())}', file=sys.stderr)
+    if not _speaker().endswith(']'):  # the first process warns of the same
+        print(f'pyg-emu: warning: {" ".join(str(message).split())}', file=sys.stderr)
+
+
+def _speaker() -> str:
+    r"""Who speaks: of several processes that :obj:`torchrun` has started, those after the first say which they are."""
+    rank, world = (os.environ.get(name, '0') for name in ('RANK', 'WORLD_SIZE'))
+    return 'pyg-emu' if rank == '0' or world in ('0', '1') else f'pyg-emu [process {rank}]'
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -108,7 +108,8 @@ def local_device(device: Optional[str] = None) -> torch.device:
     try:
         chosen = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     except RuntimeError as error:
-        raise ArgumentError(f"device: {device!r} is none ({str(error).splitlines()[0]}); try 'cpu'") from error
+        raise ArgumentError(f"device: {device!r} cannot be used here ({str(error).splitlines()[0]}); try "
+                            "'cpu'") from error
     if chosen.type != 'cuda' or launched() == 1:
         return chosen
     local, found = _environment('LOCAL_RANK', launched_rank()), torch.cuda.device_count()
@@ -145,6 +146,19 @@ def on_first(function: Callable[[], T]) -> T:
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    r"""The first process goes through this before the others begin: what it downloads is then there for them."""
+    first = current()[0] == 0
+    if not first:
+        on_first(lambda: None)
+    try:
+        yield
+    finally:
+        if first:
+            on_first(lambda: None)
 
 
 @contextmanager

@@ -57,7 +57,7 @@ _GRAPH_DEFAULTS: dict[str, Any] = {
 }
 #: Settings that do not change the weights a run goes through, only what is looked at and when.
 _OBSERVATION = ('description', 'evaluate_every', 'checkpoint_every', 'patience', 'evaluation', 'validation',
-                'inference')
+                'inference', 'graph')
 #: Settings that stay when the section around them changes its name.
 _KEPT = (('model', 'hidden_channels'), ('model', 'sparse'), ('loss', 'regularizer'))
 _COUNTS = ('batch_size', 'num_steps', 'evaluate_every', 'checkpoint_every', 'patience')
@@ -84,6 +84,8 @@ class Recipe:
         patience (int, optional): Validations without a new best before stopping. (default: :obj:`None`)
         max_grad_norm (float, optional): Clip gradients to this norm. (default: :obj:`None`)
         seed (int): Seed of everything random. (default: :obj:`0`)
+        graph (bool): Whether steps are taken as CUDA graphs, see :class:`~pyg_emu.trainer.Trainer`. (default:
+            :obj:`False`)
         evaluation (dict): Arguments of :func:`~pyg_emu.evaluation.evaluate` for the final ranking.
         validation (dict): The same for the validations on the way.
         inference (str or dict, optional): Another graph with the same relations, given like :obj:`dataset`, for a model
@@ -110,6 +112,7 @@ class Recipe:
     patience: Optional[int] = None
     max_grad_norm: Optional[float] = None
     seed: int = 0
+    graph: bool = False
     evaluation: dict[str, Any] = field(default_factory=lambda: _default('evaluation'))
     validation: dict[str, Any] = field(default_factory=lambda: _default('validation'))
     inference: Optional[Union[str, dict[str, Any]]] = None

@@ -146,15 +146,17 @@ def sparse_obstacle(optimizer: Mapping[str, Any], loss: Mapping[str, Any]) -> Op
     return None
 
 
-def fused_by_default(model: Mapping[str, Any], optimizer: Mapping[str, Any]) -> dict[str, Any]:
+def fused_by_default(model: Mapping[str, Any], optimizer: Mapping[str, Any], graph: bool = False) -> dict[str, Any]:
     r"""The arguments that make an optimiser of PyTorch take its fastest way, where a recipe leaves that open and the
-    gradients are dense. Left to itself, it makes several passes over each table on a CPU.
+    gradients are dense. Left to itself, it makes several passes over each table on a CPU. With :obj:`graph`, those too
+    without which Adam refuses to be captured in a CUDA graph.
     """
     section = SECTIONS['optimizer']
+    held = {'capturable': True} if graph and 'capturable' in _parameters(section, optimizer['name']) else {}
     chosen = any(optimizer.get(key) is not None for key in ('fused', 'foreach'))
     if model.get('sparse') or chosen or 'fused' not in _parameters(section, optimizer['name']):
-        return {}
-    return {'fused': True}
+        return held
+    return {'fused': True, **held}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ import torch
 
 from pyg_emu.checkpoint import load_weights
 from pyg_emu.data import KGData
+from pyg_emu.distributed import first_alone, on_first
 from pyg_emu.errors import ArgumentError, RecipeError
 from pyg_emu.evaluation import evaluate
 from pyg_emu.graphs import TrainedOn, load_source, rank, ranker_of, source_name
@@ -40,7 +41,8 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
                resume: Union[bool, Literal['auto']] = 'auto', device: Optional[str] = None, progress: bool = True,
                tensorboard: bool = False, name: Optional[str] = None, test: bool = True,
                on_validation: Optional[Callable[[int, Metrics], Any]] = None) -> RunResult:
-    r"""Trains as a recipe says and ranks the test facts.
+    r"""Trains as a recipe says and ranks the test facts. Inside of :func:`~pyg_emu.distributed.process_group`, all
+    processes call this with the same arguments, and the first one writes.
 
     Args:
         recipe (Recipe): The settings.
@@ -65,9 +67,11 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     schedule = build('schedule', recipe.schedule, sparse=bool(recipe.model.get('sparse')))
     folder = None if run_dir is None else RunFolder(run_dir)
     if folder is not None and resume is not False:
-        _check_same(recipe, folder)
+        on_first(lambda: _check_same(recipe, folder))
     device = choose_device(device)
-    data = _prepared(recipe, load_source(recipe.dataset) if data is None else data, device)
+    with first_alone():
+        data = load_source(recipe.dataset) if data is None else data
+    data = _prepared(recipe, data, device)
     # Read before the training, so that a label that is not known does not come to light after it.
     graph = data
     if test and recipe.inference is not None:
@@ -77,8 +81,8 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     parameters = [*model.parameters()]
     if isinstance(transform.mutation, torch.nn.Module):  # a learned mask
         parameters += transform.mutation.to(device).parameters()
-    optimizer = build('optimizer', {**fused_by_default(recipe.model, recipe.optimizer), **recipe.optimizer},
-                      params=parameters)
+    fastest = fused_by_default(recipe.model, recipe.optimizer, recipe.graph)
+    optimizer = build('optimizer', {**fastest, **recipe.optimizer}, params=parameters)
     loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=transform, corrupt=recipe.corrupt,
                            seed=recipe.seed)
     if recipe.patience is not None and data.num_facts('valid') == 0:
@@ -94,21 +98,26 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
         model, criterion, loader, optimizer, num_steps=recipe.num_steps, schedule=schedule,
         validate=None if data.num_facts('valid') == 0 else validate,
         evaluate_every=recipe.evaluate_every, patience=recipe.patience, checkpoint_every=recipe.checkpoint_every,
-        max_grad_norm=recipe.max_grad_norm, run_dir=run_dir, tensorboard=tensorboard, progress=progress,
-        name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}', recipe_hash=recipe.hash())
+        max_grad_norm=recipe.max_grad_norm, graph=recipe.graph, run_dir=run_dir, tensorboard=tensorboard,
+        progress=progress, name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}', recipe_hash=recipe.hash())
     if folder is not None:
-        folder.prepare()
-        atomic_write(folder.recipe, lambda file: file.write(recipe.to_yaml().encode()))
-        if reads_graph('model', recipe.model):
-            folder.write_json(_trained_on(folder), TrainedOn.of(data).to_dict())
+        on_first(lambda: _describe(folder, recipe, data))
     result = trainer.fit(resume)
     ranking = None
     if test and graph.num_facts('test') > 0:
         ranking = rank(model, graph, 'test', recipe.evaluation, name=source_name(recipe.inference or recipe.dataset),
                        inductive=recipe.inference is not None, progress=progress)
         if folder is not None:
-            folder.update_metrics({'test': ranking.to_dict()})
+            on_first(lambda: folder.update_metrics({'test': ranking.to_dict()}))
     return RunResult(result, ranking, model, data)
+
+
+def _describe(folder: RunFolder, recipe: Recipe, data: KGData) -> None:
+    r"""Writes what is known of a run before it begins."""
+    folder.prepare()
+    atomic_write(folder.recipe, lambda file: file.write(recipe.to_yaml().encode()))
+    if reads_graph('model', recipe.model):
+        folder.write_json(_trained_on(folder), TrainedOn.of(data).to_dict())
 
 
 def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'best',

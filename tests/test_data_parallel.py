@@ -1,6 +1,7 @@
 r"""Two processes take the steps of one, on the CPU, where everyone has Gloo."""
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -8,13 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
+from pyg_emu.cli import main
 from pyg_emu.distributed import any_process, current, launched, local_device, on_first, process_group
 from pyg_emu.errors import ArgumentError
 from pyg_emu.ops import use_backend
-from tests.parallel import RUNS, make_trainer, train
+from tests.parallel import RUNS, make_data, make_trainer, train
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -89,6 +92,38 @@ def test_one_writes(results: list[dict[str, Any]]) -> None:
 ])])
 def test_what_one_raises_all_raise(results: list[dict[str, Any]], number: int, message: str) -> None:
     assert [result['errors'][number][:len(message)] for result in results] == [message] * 2
+
+
+# The command line ############################################################
+
+
+def torchrun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', '--master_addr', '127.0.0.1',
+               '--master_port', str(free_port()), '-m', 'pyg_emu', *arguments, '--device', 'cpu']
+    return subprocess.run(command, cwd=cwd, env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
+                          capture_output=True, text=True, timeout=250)
+
+
+def test_command_line(tmp_path: Path) -> None:
+    data = make_data()
+    (tmp_path / 'graph').mkdir()
+    for split in ('train', 'valid', 'test'):
+        facts = data.facts('train' if split == 'train' else 'test').tolist()
+        lines = (f'e{head}\tr{relation}\te{tail}\n' for head, relation, tail in facts)
+        (tmp_path / 'graph' / f'{split}.txt').write_text(''.join(lines))
+    arguments = ['train', '--data', str(tmp_path / 'graph'), '--dim', '4', '--negatives', '3', '--batch-size', '5',
+                 '--steps', '6', '--evaluate-every', '2']
+    two = torchrun(*arguments, '--run-dir', 'two', cwd=tmp_path)
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count('run folder: two') == two.stdout.count('best validation MRR') == 1
+    assert two.stderr.count('6/6') == 1
+    assert main([*arguments, '--run-dir', str(tmp_path / 'one'), '--quiet', '--device', 'cpu']) == 0
+    losses = [pd.read_csv(tmp_path / name / 'history.csv')['loss'].tolist() for name in ('one', 'two')]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+    ranked = torchrun('evaluate', 'two', '--json', '--quiet', cwd=tmp_path)
+    assert ranked.returncode == 0, ranked.stderr
+    assert json.loads(ranked.stdout) == json.loads((tmp_path / 'two' / 'metrics.json').read_text())['test']
 
 
 # A single process ############################################################

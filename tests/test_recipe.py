@@ -135,7 +135,7 @@ def test_inputs_are_left_alone() -> None:
 # What may continue what ######################################################
 
 
-@pytest.mark.parametrize('assignment', ['num_steps=99', 'evaluate_every=3', 'patience=4', 'description=x',
+@pytest.mark.parametrize('assignment', ['graph=true', 'num_steps=99', 'evaluate_every=3', 'patience=4', 'description=x',
                                         'validation.max_triples=9', 'evaluation.tie=optimistic', 'loss.alpha=0.11'])
 def test_hash_without_what_does_not_matter(assignment: str) -> None:
     assert assigned(assignment).hash() == assigned().hash()

@@ -212,3 +212,10 @@ def test_the_fastest_step_is_chosen_where_it_is_left_open(model: Any, optimizer:
     assert fused_by_default(model, optimizer) == expected
     options = {**expected, **check('optimizer', optimizer)}
     assert build('optimizer', options, params=[torch.nn.Parameter(torch.ones(1))])
+
+
+def test_adam_can_be_captured() -> None:
+    model = {'name': 'DistMult'}
+    assert fused_by_default(model, {'name': 'adam'}, graph=True) == {'fused': True, 'capturable': True}
+    assert fused_by_default(model, {'name': 'adam', 'fused': False}, graph=True) == {'capturable': True}
+    assert fused_by_default(model, {'name': 'adagrad'}, graph=True) == {'fused': True}

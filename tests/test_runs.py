@@ -11,7 +11,7 @@ import torch
 
 from pyg_emu import KGData
 from pyg_emu.checkpoint import load_checkpoint
-from pyg_emu.errors import ArgumentError, CheckpointError, DivergenceError, RecipeError
+from pyg_emu.errors import ArgumentError, BackendError, CheckpointError, DivergenceError, RecipeError
 from pyg_emu.evaluation import evaluate
 from pyg_emu.layers import assignment_layer
 from pyg_emu.recipe import Recipe, load_recipe
@@ -58,6 +58,11 @@ def test_run_and_open(folder: Path, tmp_path: Path) -> None:
     assert evaluate(model, data, split='valid')['mrr'] == result.train.best_metric
     last, _, _ = open_run(run, which='last')
     assert torch.equal(last.node_emb.weight, load_checkpoint(run / 'last.pt')['model']['node_emb.weight'])
+
+
+def test_graph_is_asked_for_by_the_recipe(folder: Path) -> None:
+    with pytest.raises(BackendError, match='CUDA graphs need a CUDA device'):
+        run_recipe(recipe(folder, 'graph=true'), device='cpu', progress=False)
 
 
 def test_same_seed_same_result(folder: Path, tmp_path: Path) -> None:
