@@ -19,11 +19,11 @@ and pictures are written into the study's folder. The same command continues an 
 --trials extends it.
 
 examples:
-  pyg-emu tune --recipe distmult-umls-emu --study studies/umls
-  pyg-emu tune --recipe distmult-umls-emu --study studies/umls --trials 80 --timeout 2h
-  pyg-emu tune --recipe distmult-fb15k237-emu --data path/to/FB15k-237 --study studies/n3 --search emu-n3 --steps 10000
-  pyg-emu tune --run-dir runs/umls --study studies/beta --search mine.yaml --set loss.alpha=0.11
-  pyg-emu train --recipe studies/umls/best.yaml
+  pyg-emu tune --recipe distmult-umls-emu --study runs/tune/umls
+  pyg-emu tune --recipe distmult-umls-emu --study runs/tune/umls --trials 80 --timeout 2h
+  pyg-emu tune --recipe distmult-fb15k237-emu --data path/to/FB15k-237 --study runs/tune/n3 --search emu-n3 --steps 10000
+  pyg-emu tune --run-dir runs/umls --study runs/tune/beta --search mine.yaml --set loss.alpha=0.11
+  pyg-emu train --recipe runs/tune/umls/best.yaml
 
 a search space (keys are those of a recipe):
   loss.beta: {low: 0.05, high: 1.0}

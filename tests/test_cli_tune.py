@@ -143,7 +143,7 @@ def test_what_is_missing(work: Path, capsys: pytest.CaptureFixture[str], argumen
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(['tune', '--help'])
-    assert 'pyg-emu tune --recipe distmult-umls-emu --study studies/umls' in capsys.readouterr().out
+    assert 'pyg-emu tune --recipe distmult-umls-emu --study runs/tune/umls' in capsys.readouterr().out
 
 
 def test_durations() -> None:

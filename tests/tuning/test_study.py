@@ -69,6 +69,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, data: KGData) -> TuneResult:
 
 def test_first_trial_is_the_recipe_itself(whole: TuneResult, data: KGData) -> None:
     first = whole.trials.iloc[0]
+    assert whole.trials['loss.beta'].is_unique  # each trial proposes something new
     assert (first['loss.beta'], first['optimizer.lr']) == (0.53, 0.1)
     assert first['mrr'] == run_recipe(load_recipe(BASE), data=data, progress=False).train.best_metric
 
