@@ -21,7 +21,7 @@ and pictures are written into the study's folder. The same command continues an 
 examples:
   pyg-emu tune --recipe distmult-umls-emu --study runs/tune/umls
   pyg-emu tune --recipe distmult-umls-emu --study runs/tune/umls --trials 80 --timeout 2h
-  pyg-emu tune --recipe distmult-fb15k237-emu --data path/to/FB15k-237 --study runs/tune/n3 --search emu-n3 --steps 10000
+  pyg-emu tune --recipe distmult-fb15k237-emu --data path/to/FB15k-237 --search emu-n3 --study runs/tune/n3
   pyg-emu tune --run-dir runs/umls --study runs/tune/beta --search mine.yaml --set loss.alpha=0.11
   pyg-emu train --recipe runs/tune/umls/best.yaml
 
