@@ -56,8 +56,7 @@ class TuneResult:
         ends = ', '.join(f'{counts[name]} {name}' for name in (report.COMPLETE, report.PRUNED, report.DIVERGED)
                          if name in counts)
         best = report.best_trials(self.trials, self.metric)
-        number = len(self.trials)
-        return f'{number} trial{"" if number == 1 else "s"}: {ends}\n{report.render(best, self.metric)}'
+        return f'{_trials(len(self.trials))}: {ends}\n{report.render(best, self.metric)}'
 
 
 def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] = None, *, trials: int = 40,
@@ -232,7 +231,7 @@ class _Search:
     def _best_recipe(self, best: Any, count: int) -> Recipe:
         recipe = self.space.recipe(self.recipe, report.values_of(best, self.space))
         source = recipe.dataset if isinstance(recipe.dataset, str) else recipe.dataset['source']
-        found = (f'{recipe.model["name"]}, {recipe.loss["name"]}, on {Path(source).name}: the best of {count} trials, '
+        found = (f'{recipe.model["name"]}, {recipe.loss["name"]}, on {Path(source).name}: the best of {_trials(count)}, '
                  f'validation {self.metric} {best.value:.4f} (pyg-emu tune, TPE, seed {self.seed}).')
         return replace(recipe, description=found)
 
@@ -262,6 +261,10 @@ class _Search:
                 report.DIVERGED: 'diverged'}
         values = ', '.join(f'{p.key} {_text(row[p.key])}' for p in self.space.parameters)
         return f'trial {row["trial"]} of {trials}: {ends[row["outcome"]]} in {row["seconds"]:.1f} s; {values}'
+
+
+def _trials(count: int) -> str:
+    return f'{count} trial' if count == 1 else f'{count} trials'
 
 
 def _text(value: Value) -> str:

@@ -17,6 +17,7 @@ from benchmarks._reproduction import entries, frame, markdown, recipe_of
 from benchmarks.paper_runs import RECIPES
 from pyg_emu.losses import EMULoss
 from pyg_emu.runs import run_recipe
+from pyg_emu.tuning import load_space
 
 STEPS = 4
 ROW = ['--table', '8', '--dataset', 'FB15k-237', '--model', 'DistMult']
@@ -222,7 +223,14 @@ def test_pending_commands_can_be_run() -> None:
     ours = [reproduce.parse(command[1:]) for command in commands if command[0] == 'reproduce']
     for arguments in ours:
         assert arguments.run is not None or any(entry.path for entry in reproduce.select(arguments))
-    others = [command for command in commands if command[0] == 'accuracy']
+    searches = [shlex.split(command) for command in re.findall(r'`python -m pyg_emu tune ([^`]+)`', text)]
+    found = set()
+    for command in searches:
+        given = dict(zip(command[::2], command[1::2]))
+        load_space(given['--search']).bound(reproduce.load_recipe(given['--recipe']))
+        found.add(f'{given["--study"]}/best.yaml')
+    assert len(found) == len(searches)
+    others = [command for command in commands if command[0] == 'accuracy' and command[1] not in found]
     for command in others:
         settings = [value for flag, value in zip(command, command[1:]) if flag == '--set']
         assert settings and reproduce.load_recipe(command[1], [reproduce.assignment_layer(settings)])
