@@ -231,8 +231,8 @@ class _Search:
     def _best_recipe(self, best: Any, count: int) -> Recipe:
         recipe = self.space.recipe(self.recipe, report.values_of(best, self.space))
         source = recipe.dataset if isinstance(recipe.dataset, str) else recipe.dataset['source']
-        found = (f'{recipe.model["name"]}, {recipe.loss["name"]}, on {Path(source).name}: the best of {_trials(count)}, '
-                 f'validation {self.metric} {best.value:.4f} (pyg-emu tune, TPE, seed {self.seed}).')
+        found = (f'{recipe.model["name"]}, {recipe.loss["name"]}, on {Path(source).name}: the best of '
+                 f'{_trials(count)}, validation {self.metric} {best.value:.4f} (pyg-emu tune, TPE, seed {self.seed}).')
         return replace(recipe, description=found)
 
     def _settings(self) -> dict[str, Any]:
