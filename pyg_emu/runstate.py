@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping, Optional
 
 import torch
+from torch.optim import Optimizer
 
 from pyg_emu.errors import CheckpointError
 from pyg_emu.schedules import Schedule
@@ -13,6 +14,9 @@ from pyg_emu.stability import LossMeter
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: How an optimiser computes its steps, rather than which steps they are: with CUDA graphs or without, on which device.
+_IMPLEMENTATION = ('foreach', 'fused', 'capturable')
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,19 @@ class RunState:
         for name, part in self._parts.items():
             part.load_state_dict(state['parts'][name])
         # After the schedule, which may have put another optimiser in charge.
-        self.schedule.optimizer.load_state_dict(state['optimizer'])
+        self.schedule.optimizer.load_state_dict(_as_implemented(state['optimizer'], self.schedule.optimizer))
         torch.set_rng_state(state['random']['cpu'])
         if self._device.type == 'cuda' and 'cuda' in state['random']:
             torch.cuda.set_rng_state(state['random']['cuda'], self._device)
+
+
+def _as_implemented(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+    r"""An optimiser's saved state, to be continued as :obj:`optimizer` computes: PyTorch would turn that back into what
+    it was when the state was saved, and a step that was not made to be captured fails in a CUDA graph.
+    """
+    saved, own = state['param_groups'], optimizer.param_groups
+    if len(saved) != len(own):
+        return dict(state)  # to be refused
+    groups = [{**group, **{key: present[key] for key in _IMPLEMENTATION if key in present}}
+              for group, present in zip(saved, own)]
+    return {**state, 'param_groups': groups}

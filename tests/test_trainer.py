@@ -350,6 +350,25 @@ def test_graphed_steps_are_the_same(monkeypatch: pytest.MonkeyPatch, schedule: O
     assert [type(step.optimizer).__name__ for step in made] == ['Adagrad', 'Adam'][:1 if schedule is None else 2]
 
 
+@pytest.mark.parametrize(('before', 'after'), [(False, True), (True, False)])
+def test_resumed_optimizer_computes_as_it_was_made(tmp_path: Path, before: bool, after: bool) -> None:
+    r"""A run that goes on with CUDA graphs, which it began without: PyTorch restores how steps were computed, too."""
+    def make(capturable: bool) -> Trainer:
+        trainer = make_trainer(run_dir=tmp_path, num_steps=10 if capturable == before else 15)
+        trainer.optimizer = torch.optim.Adam(trainer.model.parameters(), lr=0.1)
+        trainer.optimizer.param_groups[0]['capturable'] = capturable
+        # No CPU takes a step that could be captured; what matters is what would be asked of a GPU.
+        trainer.optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
+        return trainer
+
+    make(before).fit()
+    resumed = make(after)
+    resumed.optimizer.param_groups[0]['lr'] = 0.2
+    resumed.fit(resume=True)
+    group = resumed.optimizer.param_groups[0]
+    assert group['capturable'] is after and group['lr'] == 0.1
+
+
 def test_what_cannot_be_graphed(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match='CUDA graphs need a CUDA device, and the model is on cpu'):
         make_trainer(graph=True, run_dir=tmp_path / 'run').fit()
