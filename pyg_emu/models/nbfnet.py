@@ -181,7 +181,7 @@ class NBFNet(torch.nn.Module):
                 edge_weights: Optional[Sequence[Tensor]]) -> Encoding:
         query = self.query(relation)
         boundary = BoundaryRows(known, query)
-        scale = degree_scale(edges, edge_mask) if self.layers[0].aggregate == 'pna' else None
+        scale = degree_scale(edges, edge_mask, query.dtype) if self.layers[0].aggregate == 'pna' else None
         x = boundary.dense(edges.by_target.ptr.numel() - 1)
         outputs = []
         for number, layer in enumerate(self.layers):
@@ -213,7 +213,7 @@ class NBFNet(torch.nn.Module):
             out = torch.nn.functional.linear(hidden, own)
             out = out + torch.nn.functional.linear(query, shared, first.bias).unsqueeze(1)
             out = self.mlp[1:](out).squeeze(-1)
-        return out.float() if self.bf16 else out
+        return out.float() if self.bf16 and out.dtype == torch.bfloat16 else out
 
     def score(self, graph: Any, known: Tensor, rel_type: Tensor, candidates: Optional[Tensor] = None,
               side: Side = 'tail', *, edge_mask: Optional[Tensor] = None,

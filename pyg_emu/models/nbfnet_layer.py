@@ -15,15 +15,16 @@ _NUM_SCALERS = 3
 _NUM_STATISTICS = 4
 
 
-def degree_scale(edges: EdgeOrders, edge_mask: Optional[Tensor] = None) -> Tensor:
+def degree_scale(edges: EdgeOrders, edge_mask: Optional[Tensor] = None, dtype: torch.dtype = torch.float32) -> Tensor:
     r"""The scaler :math:`s_v = \log(d_v + 1) / \overline{\log(d + 1)}` of principal neighbourhood aggregation, of the
     in-degrees :math:`d`; the mean is over all nodes. shape: :obj:`(V,)`.
 
     Args:
         edges (EdgeOrders): The graph.
         edge_mask (torch.Tensor, optional): True where an edge takes part. (default: :obj:`None`) shape: :obj:`(E,)`.
+        dtype (torch.dtype): Of the result; narrower types than float32 are widened. (default: :obj:`torch.float32`)
     """
-    logarithm = (message_count(edges.by_target, edge_mask) + 1).to(torch.get_default_dtype()).log()
+    logarithm = (message_count(edges.by_target, edge_mask) + 1).to(torch.promote_types(dtype, torch.float32)).log()
     mean = logarithm.mean()
     # Without any edge every logarithm is zero, and so is every scale.
     return logarithm / torch.where(mean > 0, mean, torch.ones_like(mean))
@@ -131,7 +132,7 @@ class NBFNetLayer(torch.nn.Module):
         blocks = blocks.permute(3, 2, 1, 0).reshape(_NUM_SCALERS, _NUM_STATISTICS * width, out_width)
         scalers = torch.stack([torch.ones_like(scale), scale, 1.0 / scale.clamp(min=0.01)], dim=1)
         out = torch.nn.functional.linear(x, weight[:, :width], self.linear.bias)
-        return out + pna_linear(statistics.flatten(2), scalers, blocks)
+        return out + pna_linear(statistics.flatten(2).to(x.dtype), scalers, blocks)
 
     def extra_repr(self) -> str:
         return (f'{self.in_channels}, {self.out_channels}, message={self.message!r}, aggregate={self.aggregate!r}, '

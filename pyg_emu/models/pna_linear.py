@@ -29,7 +29,8 @@ def pna_linear(x: Tensor, scalers: Tensor, weight: Tensor) -> Tensor:
     :rtype: :class:`torch.Tensor` of shape :obj:`(V, B, O)`.
     """
     device = x.device.type
-    if torch.is_autocast_enabled(device):
+    # As PyTorch's own linear layers do, which leave double precision as it is.
+    if torch.is_autocast_enabled(device) and weight.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
         x, scalers, weight = x.to(dtype), scalers.to(dtype), weight.to(dtype)
     out: Tensor = _PNALinear.apply(x, scalers.to(x.dtype), weight)

@@ -6,11 +6,14 @@ from typing import Any, Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from pyg_emu.data import KGData
 from pyg_emu.errors import ArgumentError
 from pyg_emu.evaluation import evaluate
+from pyg_emu.models import nbfnet as module
 from pyg_emu.models.nbfnet import NBFNet
+from pyg_emu.models.nbfnet_layer import degree_scale
 from pyg_emu.ops.relational import BoundaryRows, EdgeOrders
 
 FACTS = torch.tensor([[0, 0, 1], [0, 1, 2], [1, 0, 2], [1, 1, 3], [2, 1, 3], [3, 0, 0], [2, 0, 2]])
@@ -139,13 +142,48 @@ def test_training_mask() -> None:
         torch.testing.assert_close(model.score(data, *arguments[:2], edge_mask=mask), model.score(rest, *arguments[:2]))
 
 
-def test_checkpointing_and_bf16() -> None:
+@pytest.mark.parametrize('aggregate', ['pna', 'sum'])
+@pytest.mark.parametrize(('dtype', 'bf16'), [(torch.float64, False), (torch.float64, True), (torch.bfloat16, False),
+                                             (torch.bfloat16, True), (torch.float16, False)])
+def test_parameters_of_other_types(dtype: torch.dtype, bf16: bool, aggregate: Any) -> None:
+    data, known, relation = toy_graph(), torch.tensor([0, 3]), torch.tensor([0, 1])
+    torch.manual_seed(0)
+    single = NBFNet(2, 8, 2, aggregate=aggregate)
+    model = NBFNet(2, 8, 2, aggregate=aggregate, bf16=bf16)
+    model.load_state_dict(single.state_dict())
+    model = model.to(dtype)
+    scores = model.score(data, known, relation)
+    # Double precision stays double under autocast.
+    limit = 1e-6 if dtype == torch.float64 else 5e-3
+    torch.testing.assert_close(scores.double(), single.score(data, known, relation).double(), rtol=limit, atol=limit)
+    if dtype == torch.float64:
+        assert scores.dtype == dtype
+        exact = single.double().score(data, known, relation)
+        torch.testing.assert_close(scores, exact, rtol=1e-14, atol=1e-14)
+    scores.sum().backward()
+    assert all(value.grad is None or value.grad.dtype == dtype for value in model.parameters())
+
+
+def test_degrees_are_as_precise_as_the_model() -> None:
+    edges = EdgeOrders.of(toy_graph())
+    logarithm = (edges.by_target.ptr.diff() + 1).double().log()
+    assert torch.equal(degree_scale(edges, dtype=torch.float64), logarithm / logarithm.mean())
+    assert degree_scale(edges).dtype == degree_scale(edges, dtype=torch.bfloat16).dtype == torch.float32
+
+
+def test_checkpointing_and_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     data, known, relation = toy_graph(), torch.tensor([0, 3]), torch.tensor([0, 1])
     torch.manual_seed(0)
     model = NBFNet(2, 16, 3)
     kept = torch.autograd.grad(model.score(data, known, relation).sum(), model.parameters(), allow_unused=True)
     model.checkpointing = True
-    scores = model.score(data, known, relation)
+    calls = []
+    monkeypatch.setattr(module, 'checkpoint', lambda *args, **options: calls.append(1) or checkpoint(*args, **options))
+    with torch.no_grad():
+        torch.testing.assert_close(model.score(data, known, relation), model.eval().score(data, known, relation))
+    assert not calls
+    scores = model.train().score(data, known, relation)
+    assert len(calls) == 3
     again = torch.autograd.grad(scores.sum(), model.parameters(), allow_unused=True)
     for one, other in zip(kept, again):
         torch.testing.assert_close(one, other)
