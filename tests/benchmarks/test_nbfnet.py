@@ -36,7 +36,7 @@ def test_recipes_are_the_published_settings() -> None:
     assert (emu.dataset, emu.inference) == ('fb237_v1', 'fb237_v1_ind')
     assert recipe('umls', 'emu').inference is None
     # 4,245 facts are 67 batches.
-    assert (emu.num_steps, emu.evaluate_every) == (20 * 67, 67)
+    assert (emu.num_steps, emu.evaluate_every) == (5 * 67, 67)
 
 
 def test_small_graphs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
