@@ -96,6 +96,9 @@ class _EMUScore(torch.autograd.Function):
                 with parallel_section():
                     kernels.backward_batch(*operands, upstream, grad_query.numpy(), grad_positive.numpy(),
                                            grad_weight.numpy())
+        if isinstance(operands.kind, Shared):
+            # A mask is now read anew for every slot: bytes are fetched faster than numbers that need no conversion.
+            operands = operands._replace(data=operands.data._replace(bank=operands.data.bank.astype(np.uint8)))
         if needs_table:
             grad_table = _rows_gradient(operands, upstream, index.flatten(), table.size(), ctx.options.sparse_grad)
         if needs_bank:
