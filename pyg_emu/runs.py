@@ -69,13 +69,14 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     if folder is not None and resume is not False:
         on_first(lambda: _check_same(recipe, folder))
     device = choose_device(device)
+    other = None
     with first_alone():
         data = load_source(recipe.dataset) if data is None else data
+        # Read before the training, so that a label that is not known does not come to light after it.
+        if test and recipe.inference is not None:
+            other = TrainedOn.of(data).load(recipe.inference)
     data = _prepared(recipe, data, device)
-    # Read before the training, so that a label that is not known does not come to light after it.
-    graph = data
-    if test and recipe.inference is not None:
-        graph = _prepared(recipe, TrainedOn.of(data).load(recipe.inference), device)
+    graph = data if other is None else _prepared(recipe, other, device)
     torch.manual_seed(recipe.seed)
     model = make_model(recipe, data).to(device)
     parameters = [*model.parameters()]

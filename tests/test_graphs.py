@@ -2,8 +2,9 @@ r"""A model that reads a graph, trained on one graph and used on another with ot
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import pytest
 import torch
@@ -155,3 +156,24 @@ def test_what_was_trained_on_is_remembered(one: Path, other: Path, tmp_path: Pat
 def test_sources(one: Path) -> None:
     assert load_source({'source': str(one), 'comment': '#'}).num_nodes == load_source(str(one)).num_nodes == 20
     assert source_name(str(one)) == source_name({'source': f'{one}/'}) == 'one'
+
+
+def test_what_may_be_downloaded_is_read_by_one_process_first(one: Path, other: Path,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, read = [False], []
+
+    @contextmanager
+    def alone() -> Iterator[None]:
+        inside[0] = True
+        yield
+        inside[0] = False
+
+    def load(source: Any, **options: Any) -> KGData:
+        read.append((source_name(source), inside[0]))
+        return load_source(source, **options)
+
+    monkeypatch.setattr('pyg_emu.runs.first_alone', alone)
+    monkeypatch.setattr('pyg_emu.runs.load_source', load)
+    monkeypatch.setattr('pyg_emu.graphs.load_source', load)
+    run_recipe(settings(one, other, num_steps=1), progress=False)
+    assert read == [('one', True), ('other', True)]
