@@ -55,7 +55,10 @@ class NBFNetEMULoss(_NBFNetScores, EMUBCELoss):
 
     Mutation acts on the hidden part of the candidates' final features; the query part is the same for all candidates of
     a query. Vanilla and mutated features go through the same scoring network. Table 15's rate is an argument of the
-    transform, and NBFNet's negatives are strict:
+    transform, and NBFNet's negatives are strict. The transform draws one mask per triple unless told otherwise; the
+    paper (footnote 2) one for every negative, with exactly :math:`n_P` ones, which is :obj:`shared=False,
+    mask='exact'`. About the weights of mutated negatives it is silent: they are those of vanilla ones, a softmax over
+    the scores that they have:
 
     .. code-block:: python
 
