@@ -266,8 +266,6 @@ def _load(section: Section, name: str) -> Callable[..., Any]:
     return made
 
 
-
-
 def _parameters(section: Section, name: str) -> dict[str, tuple[Any, Any]]:
     r"""Type and default of each argument that a recipe may set."""
     make = _load(section, name)
