@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping, Optional
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from pyg_emu.errors import CheckpointError
@@ -120,11 +121,18 @@ class RunState:
 
 def _as_implemented(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
     r"""An optimiser's saved state, to be continued as :obj:`optimizer` computes: PyTorch would turn that back into what
-    it was when the state was saved, and a step that was not made to be captured fails in a CUDA graph.
+    it was when the state was saved. A step that was not made to be captured fails in a CUDA graph, and a learning rate
+    that was read to the CPU would be captured as the number that it is.
     """
     saved, own = state['param_groups'], optimizer.param_groups
     if len(saved) != len(own):
         return dict(state)  # to be refused
-    groups = [{**group, **{key: present[key] for key in _IMPLEMENTATION if key in present}}
-              for group, present in zip(saved, own)]
+    groups = [{**group, **{key: present[key] for key in _IMPLEMENTATION if key in present},
+               'lr': _rate_like(group['lr'], present['lr'])} for group, present in zip(saved, own)]
     return {**state, 'param_groups': groups}
+
+
+def _rate_like(saved: Any, own: Any) -> Any:
+    if isinstance(own, Tensor):
+        return torch.full_like(own, float(saved))
+    return float(saved) if isinstance(saved, Tensor) else saved

@@ -369,6 +369,26 @@ def test_resumed_optimizer_computes_as_it_was_made(tmp_path: Path, before: bool,
     assert group['capturable'] is after and group['lr'] == 0.1
 
 
+@pytest.mark.parametrize('tensor_before', [False, True])
+@pytest.mark.parametrize('tensor_after', [False, True])
+def test_resumed_learning_rate_is_of_the_kind_it_was_made(tmp_path: Path, tensor_before: bool,
+                                                          tensor_after: bool) -> None:
+    def make(tensor: bool, lr: float = 0.1, **options: Any) -> Trainer:
+        trainer = make_trainer(schedule=LinearDecay(), restore_best=False, **options)
+        rate: Any = torch.tensor(lr, dtype=torch.float64) if tensor else lr
+        trainer.optimizer = torch.optim.Adam(trainer.model.parameters(), lr=rate)
+        return trainer
+
+    interrupt_at(make(tensor_before, run_dir=tmp_path, checkpoint_every=5), 8)
+    resumed, whole = make(tensor_after, run_dir=tmp_path), make(tensor_after)
+    result, expected = resumed.fit(resume=True), whole.fit()
+    group = resumed.optimizer.param_groups[0]
+    assert isinstance(group['lr'], Tensor) is tensor_after
+    assert result.history['lr'].tolist() == pytest.approx(expected.history['lr'].tolist())
+    for value, other in zip(weights(resumed), weights(whole)):
+        torch.testing.assert_close(value, other)
+
+
 def test_what_cannot_be_graphed(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match='CUDA graphs need a CUDA device, and the model is on cpu'):
         make_trainer(graph=True, run_dir=tmp_path / 'run').fit()
