@@ -93,6 +93,7 @@ class RunState:
             random['cuda'] = torch.cuda.get_rng_state(self._device)
         return {'step': self.progress.step, 'run': asdict(self.progress), 'random': random,
                 'model': self.model.state_dict(), 'optimizer': self.schedule.optimizer.state_dict(),
+                'optimizer_kind': type(self.schedule.optimizer).__name__,
                 'parts': {name: part.state_dict() for name, part in self._parts.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any], path: Path) -> None:
@@ -113,10 +114,24 @@ class RunState:
         for name, part in self._parts.items():
             part.load_state_dict(state['parts'][name])
         # After the schedule, which may have put another optimiser in charge.
-        self.schedule.optimizer.load_state_dict(_as_implemented(state['optimizer'], self.schedule.optimizer))
+        self._load_optimizer(state, path)
         torch.set_rng_state(state['random']['cpu'])
         if self._device.type == 'cuda' and 'cuda' in state['random']:
             torch.cuda.set_rng_state(state['random']['cuda'], self._device)
+
+    def _load_optimizer(self, state: Mapping[str, Any], path: Path) -> None:
+        optimizer = self.schedule.optimizer
+        # Checkpoints did not always say it.
+        kind, own = state.get('optimizer_kind'), type(optimizer).__name__
+        if kind is not None and kind != own:
+            # PyTorch would take it, and fail in the next step.
+            raise CheckpointError(f'{path} holds the state of {kind}, but the optimiser of this run is {own}; continue '
+                                  'with the one it was started with')
+        try:
+            optimizer.load_state_dict(_as_implemented(state['optimizer'], optimizer))
+        except ValueError as error:
+            raise CheckpointError(f'{path} holds the state of an optimiser of other parameters ({error}); continue '
+                                  'with the one it was started with') from error
 
 
 def _as_implemented(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, Trainer, TripletLoader
-from pyg_emu.checkpoint import load_checkpoint, load_weights
+from pyg_emu.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from pyg_emu.errors import ArgumentError, BackendError, CheckpointError, DivergenceError
 from pyg_emu.graphed import GraphedStep
 from pyg_emu.interrupt import TrainingInterrupted
@@ -250,6 +250,25 @@ def test_resume_with_other_settings(tmp_path: Path) -> None:
         make_trainer(run_dir=tmp_path, recipe_hash='def').fit()
     with pytest.raises(CheckpointError, match='holds the state of .*criterion.* made of loader, schedule, meter'):
         make_trainer(run_dir=tmp_path, criterion=lambda model, batch: model.node_emb.weight.sum()).fit()
+
+
+def test_resume_with_another_optimizer(tmp_path: Path) -> None:
+    make_trainer(run_dir=tmp_path, num_steps=10).fit()
+    trainer = make_trainer(run_dir=tmp_path)
+    trainer.optimizer = torch.optim.Adam(trainer.model.parameters())
+    with pytest.raises(CheckpointError, match=r'last\.pt holds the state of Adagrad, but .* this run is Adam;'):
+        trainer.fit()
+    trainer = make_trainer(run_dir=tmp_path)
+    groups = [{'params': [value]} for value in trainer.model.parameters()]
+    trainer.optimizer = torch.optim.Adagrad(groups, lr=0.1)
+    with pytest.raises(CheckpointError, match=r'last\.pt holds .* of other parameters \(loaded state dict has a diff'):
+        trainer.fit()
+    # What was written before checkpoints said so is continued.
+    last = load_checkpoint(tmp_path / 'last.pt')
+    fingerprint = torch.load(tmp_path / 'last.pt', weights_only=True)['fingerprint']
+    last.pop('optimizer_kind')
+    save_checkpoint(tmp_path / 'last.pt', last, fingerprint=fingerprint)
+    assert make_trainer(run_dir=tmp_path).fit(resume=True).steps == 20
 
 
 # Many short steps and many checkpoints: a kill is likely to meet one of each half done.
