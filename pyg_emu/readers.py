@@ -140,7 +140,8 @@ def unknown_relation(relation: str, known: Collection[str]) -> str:
     r"""Says that :obj:`relation` is not among the :obj:`known` ones, and which comes nearest."""
     nearest = difflib.get_close_matches(relation, list(known), n=1)
     hint = f' (nearest: {nearest[0]!r})' if nearest else ''
-    return f'the relation {relation!r} is not one of the {len(known)} relations of the vocabulary{hint}'
+    return (f'the relation {relation!r} is not one of the {len(known)} relations of the graph trained on, the '
+            f'vocabulary{hint}; rename it, or leave its facts out')
 
 
 def _parsed(handle: IO[bytes], path: Path, text: TextFormat) -> pd.DataFrame:

@@ -119,6 +119,8 @@ def _describe(folder: RunFolder, recipe: Recipe, data: KGData) -> None:
     atomic_write(folder.recipe, lambda file: file.write(recipe.to_yaml().encode()))
     if reads_graph('model', recipe.model):
         folder.write_json(_trained_on(folder), TrainedOn.of(data).to_dict())
+    else:
+        _trained_on(folder).unlink(missing_ok=True)  # that of a run which this one replaces
 
 
 def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'best',
@@ -218,4 +220,4 @@ def _check_same(recipe: Recipe, folder: RunFolder) -> None:
     if recorded is not None and recorded.hash() != recipe.hash():
         changed = '; '.join(differences(recipe, recorded))
         raise RecipeError(f'{folder.path} holds a run with other settings ({changed}); choose another run folder, or '
-                          f'start over in this one')
+                          'start over in this one (--fresh, resume=False)')

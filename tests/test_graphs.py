@@ -109,7 +109,7 @@ def test_open_over_either_graph(one: Path, other: Path, tmp_path: Path) -> None:
 def test_unknown_relation_is_named_before_the_training(one: Path, other: Path, tmp_path: Path) -> None:
     with open(other / 'valid.txt', 'a') as file:
         file.write('z01\tnexd\tz02\n')
-    with pytest.raises(DataError, match=r"other/valid\.txt:13: the relation 'nexd' is not .*nearest: 'next'"):
+    with pytest.raises(DataError, match=r"other/valid\.txt:13: the relation 'nexd' is not .* 'next'.; rename it"):
         run_recipe(settings(one, other), tmp_path / 'run', progress=False)
     assert not (tmp_path / 'run').exists()
 
@@ -137,6 +137,13 @@ def test_models_with_entity_vectors_are_left_as_they_are(one: Path, tmp_path: Pa
     _, data, _ = open_run(tmp_path / 'run')
     assert not data.has_inverse_relations and not is_inductive(tmp_path / 'run', data)
     assert not (tmp_path / 'run' / 'trained_on.json').exists()
+
+
+def test_run_with_entity_vectors_takes_over_a_folder(one: Path, other: Path, tmp_path: Path) -> None:
+    run_recipe(settings(one, num_steps=1), tmp_path / 'run', progress=False, test=False)
+    run_recipe(load_recipe({'dataset': str(other), 'num_steps': 2}), tmp_path / 'run', resume=False, progress=False)
+    _, data, _ = open_run(tmp_path / 'run')  # nothing is left that says which relations there were
+    assert data.relation_labels == ['next', 'skip'] and not is_inductive(tmp_path / 'run', data)
 
 
 def test_what_was_trained_on_is_remembered(one: Path, other: Path, tmp_path: Path) -> None:
