@@ -30,9 +30,13 @@ class StudyFolder:
         r"""Makes the folder.
 
         Raises:
-            CheckpointError: If it cannot be made or written to.
+            CheckpointError: If it cannot be made or written to, or holds a run.
         """
-        RunFolder(self.path).prepare()
+        folder = RunFolder(self.path)
+        if folder.last.exists() and not self.database.exists():
+            raise CheckpointError(f'{self.path} holds a run, among whose files a study would be lost; choose another '
+                                  f'folder, such as {self.path}-tune')
+        folder.prepare()
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -274,6 +274,14 @@ def test_damaged_database(data: KGData, tmp_path: Path) -> None:
         search(tmp_path, data)
 
 
+def test_folder_of_a_run(data: KGData, tmp_path: Path) -> None:
+    run_recipe(load_recipe(BASE), tmp_path / 'run', data=data, progress=False)
+    files = sorted(path.name for path in (tmp_path / 'run').iterdir())
+    with pytest.raises(CheckpointError, match='run holds a run, .* choose another folder, such as .*run-tune'):
+        search(tmp_path / 'run', data)
+    assert sorted(path.name for path in (tmp_path / 'run').iterdir()) == files
+
+
 def test_two_processes(data: KGData, tmp_path: Path) -> None:
     pytest.importorskip('fcntl')
     with study.StudyFolder(tmp_path).lock(), pytest.raises(CheckpointError, match='another process is working on'):
