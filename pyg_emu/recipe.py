@@ -28,6 +28,7 @@ from pyg_emu.registry import (
     canonical_name,
     check_section,
     conform,
+    dense_obstacle,
     graph_obstacle,
     nearest,
     reads_graph,
@@ -190,6 +191,8 @@ def make_recipe(layer: Layer) -> Recipe:
             raise RecipeError(f'{layer.place((key, ))}{key}: expected {error}, got {value!r}') from None
         if key in _COUNTS and checked[key] is not None and checked[key] < 1:
             raise RecipeError(f'{layer.place((key, ))}{key}: expected an integer of at least 1, got {value!r}')
+    if not 0 <= checked.get('seed', 0) < 2**63:
+        raise RecipeError(f'{layer.place(("seed", ))}seed: expected an integer in [0, 2^63), got {checked["seed"]}')
     for key in ('dataset', 'inference'):
         _check_dataset(key, checked.get(key), layer)
     _refuse(graph_obstacle(checked['model'], checked['loss'], checked['negatives']), layer)
@@ -198,6 +201,8 @@ def make_recipe(layer: Layer) -> Recipe:
                 'another graph; choose the model NBFNet, or leave inference out', layer)
     if checked['model'].get('sparse'):
         _refuse(sparse_obstacle(checked['optimizer'], checked['loss']), layer)
+    else:
+        _refuse(dense_obstacle(checked['model'], checked['optimizer']), layer)
     _check_ranges(checked, layer)
     return Recipe(**checked)
 
@@ -222,8 +227,10 @@ def packaged_text(name: str) -> str:
 def differences(one: Recipe, other: Recipe) -> list[str]:
     r"""Where two recipes differ in what decides the weights, such as :obj:`"batch_size: 500, not 1000"`."""
     ours, theirs = _flat(one.decisive()), _flat(other.decisive())
-    return [f'{key}: {ours.get(key, "default")}, not {theirs.get(key, "default")}'
-            for key in dict.fromkeys([*ours, *theirs]) if ours.get(key) != theirs.get(key)]
+    changed = [key for key in dict.fromkeys([*ours, *theirs]) if ours.get(key) != theirs.get(key)]
+    # What is decisive leaves out defaults, which a reader need not know by heart.
+    ours, theirs = _flat(one.to_dict()), _flat(other.to_dict())
+    return [f'{key}: {ours.get(key, "nothing")}, not {theirs.get(key, "nothing")}' for key in changed]
 
 
 def _read(source: Union[str, Path], seen: tuple[Path, ...], beside: Optional[Path] = None) -> Layer:

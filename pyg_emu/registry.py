@@ -146,6 +146,20 @@ def sparse_obstacle(optimizer: Mapping[str, Any], loss: Mapping[str, Any]) -> Op
     return None
 
 
+def dense_obstacle(model: Mapping[str, Any], optimizer: Mapping[str, Any]) -> Optional[str]:
+    r"""Why a model whose gradients are not row-sparse cannot be trained so, or :obj:`None` if it can.
+
+    Args:
+        model (dict): The checked section.
+        optimizer (dict): The checked section.
+    """
+    if optimizer['name'] != 'sparse_adam':
+        return None
+    remedy = 'give model.sparse: true, or choose adam' if 'sparse' in model else 'choose adam'
+    return (f'optimizer.name: sparse_adam takes row-sparse gradients alone, and those of {model["name"]} are dense; '
+            f'{remedy}')
+
+
 def fused_by_default(model: Mapping[str, Any], optimizer: Mapping[str, Any], graph: bool = False) -> dict[str, Any]:
     r"""The arguments that make an optimiser of PyTorch take its fastest way, where a recipe leaves that open and the
     gradients are dense. Left to itself, it makes several passes over each table on a CPU. With :obj:`graph`, those too

@@ -162,8 +162,10 @@ def test_where_a_model_is_used_in_the_end_does_not_matter_to_its_training() -> N
 
 
 def test_differences() -> None:
-    assert differences(assigned('loss.alpha=0.2', 'seed=1'), assigned()) == ['loss.alpha: 0.2, not default',
-                                                                           'seed: 1, not default']
+    found = differences(assigned('loss.alpha=0.2', 'seed=1'), assigned())
+    assert found == ['loss.alpha: 0.2, not 0.11', 'seed: 1, not 0']
+    assert differences(assigned('loss=margin', 'loss.margin=3'), assigned()) == ['loss.name: margin, not emu',
+                                                                                 'loss.margin: 3.0, not nothing']
 
 
 # Bad input ###################################################################
@@ -175,6 +177,7 @@ def test_differences() -> None:
     ('batchsize: 3\n', r"a\.yaml:2: unknown key 'batchsize'; did you mean 'batch_size'\?"),
     ('qqq: 3\n', r"a\.yaml:2: unknown key 'qqq'; Known: dataset, description, model"),
     ('seed: x\n', r"a\.yaml:2: seed: expected an integer, got 'x'"),
+    ('seed: -1\n', r'a\.yaml:2: seed: expected an integer in \[0, 2\^63\), got -1'),
     ('num_steps: 0\n', r'a\.yaml:2: num_steps: expected an integer of at least 1, got 0'),
     ('patience: -1\n', r'a\.yaml:2: patience: expected an integer of at least 1, got -1'),
     ('corrupt: tails\n', r"a\.yaml:2: corrupt: expected one of 'alternate', .*, 'head', 'bernoulli', got 'tails'"),
@@ -187,6 +190,8 @@ def test_differences() -> None:
     ('optimizer:\n  lr: -1.0\n', r'a\.yaml:3: optimizer\.lr: expected a finite number >= 0, got -1\.0'),
     ('evaluation: {split: test}\n', r"a\.yaml:2: unknown key 'evaluation\.split'"),
     ('model: {sparse: true}\noptimizer: adam\n', r'a\.yaml:3: optimizer\.name: adam takes no row-sparse gradients'),
+    ('optimizer: sparse_adam\n', r'a\.yaml:2: optimizer\.name: .* of DistMult are dense; give model\.sparse'),
+    ('model: NBFNet\noptimizer: sparse_adam\n', r'a\.yaml:3: optimizer\.name: .* of NBFNet are dense; choose adam'),
     ('model: NBFNet\nloss: emu\n', r'a\.yaml:3: loss\.name: emu does not go with NBFNet, .* one of nbfnet_emu, nbf'),
     ('loss: nbfnet_bce\n', r'a\.yaml:2: loss\.name: nbfnet_bce does not go with DistMult, which has a vector for each'),
     ('model:\n  name: NBFNet\n  sparse: true\n', r"a\.yaml:4: unknown key 'model\.sparse' of NBFNet"),

@@ -84,7 +84,7 @@ def test_goes_on_bit_for_bit(data: KGData, tmp_path: Path) -> None:
 def test_belongs_to_the_settings(data: KGData, tmp_path: Path) -> None:
     run_recipe(recipe(), tmp_path, data=data, progress=False)
     plain = recipe(model={'name': 'ComplEx', 'hidden_channels': 4})
-    with pytest.raises(RecipeError, match='model.reciprocal: default, not True'):
+    with pytest.raises(RecipeError, match='model.reciprocal: False, not True'):
         run_recipe(plain, tmp_path, data=data, progress=False)
     # Where nothing is said of it, recipes are what they were before there was such a setting.
     assert 'reciprocal' not in plain.decisive()['model'] and plain.model['reciprocal'] is False
