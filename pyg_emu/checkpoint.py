@@ -133,7 +133,8 @@ def _compare(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) 
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         if theirs.get(name) != ours.get(name):
             raise CheckpointError(f'{path} belongs to a model of another size: {name!r} has {_shape(theirs, name)}, '
-                                  f'that of the model to load it into has {_shape(ours, name)}')
+                                  f'that of the model to load it into has {_shape(ours, name)}; '
+                                  'take the data and the settings that it was trained with')
     if None not in (found['recipe'], expected['recipe']) and found['recipe'] != expected['recipe']:
         raise CheckpointError(f'{path} was trained by another recipe (its settings hash to {found["recipe"]}, the '
                               f'present ones to {expected["recipe"]}). Continue with the settings in the run folder\'s '

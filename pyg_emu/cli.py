@@ -10,13 +10,14 @@ import os
 import re
 import sys
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Sequence, TextIO, Union
+from typing import Any, Iterator, NamedTuple, Optional, Sequence, TextIO, Union
 
 from pyg_emu import __version__
 from pyg_emu.cli_options import Formatter, add_common, dataset_value
 from pyg_emu.cli_tune import add_tune
-from pyg_emu.errors import ArgumentError, PygEmuError, RecipeError
+from pyg_emu.errors import ArgumentError, DataError, PygEmuError, RecipeError
 from pyg_emu.layers import KeyPath, Layer, assignment_layer, parse_value, put
 from pyg_emu.recipe import Recipe, load_recipe, packaged_recipes, packaged_text
 from pyg_emu.registry import SECTIONS
@@ -28,6 +29,7 @@ examples:
   pyg-emu train --dataset UMLS --run-dir runs/umls
   pyg-emu evaluate --run runs/umls --split test
   pyg-emu predict --run runs/umls --head virus --relation causes -k 5
+  pyg-emu tune --recipe distmult-umls-emu --study runs/tune/umls
   pyg-emu recipes list
 """
 
@@ -213,9 +215,10 @@ def _predict(options: argparse.Namespace) -> None:
         raise RecipeError('--head, --tail: give the one that is known, not both and not neither')
     from pyg_emu.graphs import ranker_of
     from pyg_emu.prediction import predict
-    model, data, _, _ = _open(options, run_dir)
-    frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation, tails=options.tail,
-                    k=options.k, exclude_known=options.exclude_known)
+    model, data, _, name = _open(options, run_dir)
+    with _labels_of(name):
+        frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation,
+                        tails=options.tail, k=options.k, exclude_known=options.exclude_known)
     print(frame.to_csv(index=False) if options.csv else frame.to_string(index=False), end='' if options.csv else '\n')
 
 
@@ -225,11 +228,12 @@ def _explain(options: argparse.Namespace) -> None:
         raise ArgumentError(f'-k {options.k}: expected at least 1')
     from pyg_emu.explanation import draw_paths, explain
     from pyg_emu.graphs import reads_graph
-    model, data, recipe, _ = _open(options, run_dir)
+    model, data, recipe, name = _open(options, run_dir)
     if not reads_graph(model):
         raise RecipeError(f'{recipe.model["name"]} reads no graph, so no path stands behind its scores; explain needs '
                           'a run of NBFNet')
-    paths = explain(model, data, options.head, options.relation, options.tail, options.k, side=options.side)
+    with _labels_of(name):
+        paths = explain(model, data, options.head, options.relation, options.tail, options.k, side=options.side)
     if options.out is not None:
         _save_drawing(draw_paths(paths), Path(options.out))
     if options.csv:
@@ -243,6 +247,15 @@ def _explain(options: argparse.Namespace) -> None:
     # Left-aligned, since paths are read from their beginning.
     for weight, path in zip(paths['weight'], paths['path']):
         print(f'{weight:10.4f}  {path}')
+
+
+@contextmanager
+def _labels_of(name: str) -> Iterator[None]:
+    r"""Says where a label was looked for: of a run with a second graph, that is not the one trained on."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f'{name}: {error}') from error
 
 
 def _save_drawing(figure: Any, path: Path) -> None:

@@ -163,7 +163,7 @@ class GraphedStep(PlainStep):
         check_rate(getattr(self.transform, 'mutation', None))
         if self._device.type != 'cuda':
             raise BackendError(f'GraphedStep: CUDA graphs need a CUDA device, and the model is on {self._device}; move '
-                               'it there, or give capture=False')
+                               'it there, or give capture=False (graph=False in a Trainer or a recipe)')
 
 
 class _Graph:

@@ -111,8 +111,8 @@ def test_nbfnet_from_training_to_its_paths(work: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['--head', 'e1', '--relation', 'r0', '--tail', 'e99'], 'e99'),
-    (['--head', 'e1', '--relation', 'r9', '--tail', 'e2'], 'r9'),
+    (['--head', 'e1', '--relation', 'r0', '--tail', 'e99'], "graph: there is no entity 'e99'"),
+    (['--head', 'e1', '--relation', 'r9', '--tail', 'e2'], "graph: there is no relation 'r9'"),
     (['--head', 'e1', '--relation', 'r0', '--tail', 'e2', '-k', '0'], '-k 0: expected at least 1'),
     (['--head', 'e1', '--relation', 'r0', '--tail', 'e2', '--out', 'paths.xyz'], '--out paths.xyz: cannot be written'),
     (['--head', 'e1', '--relation', 'r0', '--tail', 'e2', '--out', 'no/paths.png'], '--out no/paths.png: cannot be'),
@@ -293,8 +293,8 @@ def test_spoilt_run(train: Callable[..., int], capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['--head', 'e99', '--relation', 'r0'], 'e99'),
-    (['--head', 'e1', '--relation', 'r9'], 'r9'),
+    (['--head', 'e99', '--relation', 'r0'], "graph: there is no entity 'e99'"),
+    (['--head', 'e1', '--relation', 'r9'], "graph: there is no relation 'r9'"),
     (['--head', 'e1', '--tail', 'e2', '--relation', 'r0'], '--head, --tail: give the one that is known'),
     (['--relation', 'r0'], '--head, --tail: give the one that is known'),
     (['--head', 'e1', '--relation', 'r0', '-k', '0'], 'k: expected a positive integer'),
