@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from pyg_emu.arguments import is_number, positive_integer
 from pyg_emu.data import KGData
+from pyg_emu.distributed import launched
 from pyg_emu.errors import ArgumentError, DivergenceError, RecipeError
 from pyg_emu.graphs import load_source
 from pyg_emu.interrupt import StopRequest, TrainingInterrupted
@@ -89,12 +90,16 @@ def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] 
         progress (bool, optional): Whether to show a progress bar and a line per trial. (default: :obj:`True`)
 
     Raises:
-        ArgumentError: If Optuna is not installed, or an argument is out of its domain.
+        ArgumentError: If Optuna is not installed, an argument is out of its domain, or :obj:`torchrun` has started
+                several processes.
         RecipeError: If the space does not fit the recipe, or the folder holds a study with other settings.
         CheckpointError: If the folder cannot be written to, or its database cannot be read.
         DivergenceError: If no trial was completed.
         TrainingInterrupted: On SIGINT or SIGTERM. The trial that was running is run again by the next call.
     """
+    if launched() > 1:
+        raise ArgumentError(f'a study runs in one process, and torchrun has started {launched()}; start it without '
+                            'torchrun')
     positive_integer('trials', trials)
     if timeout is not None and (not is_number(timeout) or not timeout > 0):
         raise ArgumentError(f'timeout: expected a positive number of seconds, got {timeout!r}')

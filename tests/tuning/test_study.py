@@ -288,6 +288,13 @@ def test_two_processes(data: KGData, tmp_path: Path) -> None:
         search(tmp_path, data)
 
 
+def test_torchrun(data: KGData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    with pytest.raises(ArgumentError, match='a study runs in one process, and torchrun has started 2'):
+        search(tmp_path / 'study', data)
+    assert not (tmp_path / 'study').exists()
+
+
 def test_without_optuna(data: KGData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
