@@ -78,6 +78,9 @@ def negative_negative_cosines(left: Tensor, right: Optional[Tensor] = None) -> T
             position is left out. shape: :obj:`(B, N, d)`. (default: :obj:`None`, each pair within :obj:`left` once)
 
     :rtype: :class:`torch.Tensor` of shape :obj:`(B, N (N - 1) / 2)`, or :obj:`(B, N (N - 1))` with :obj:`right`.
+
+    Raises:
+        ArgumentError: If :obj:`right` has another shape than :obj:`left`.
     """
     if right is not None and right.shape != left.shape:
         raise ArgumentError(f'right: expected the shape of left, {tuple(left.shape)}, got {tuple(right.shape)}')

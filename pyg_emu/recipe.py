@@ -166,6 +166,9 @@ def load_recipe(source: Union[str, Path, Mapping[str, Any]], overrides: Iterable
 def make_recipe(layer: Layer) -> Recipe:
     r"""Checks settings and fills in what they leave out.
 
+    Args:
+        layer (Layer): The settings, with the place that each came from; :obj:`base` must be resolved.
+
     Raises:
         RecipeError: If a key or a value cannot be understood.
     """
@@ -225,7 +228,13 @@ def packaged_text(name: str) -> str:
 
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
-    r"""Where two recipes differ in what decides the weights, such as :obj:`"batch_size: 500, not 1000"`."""
+    r"""Where two recipes differ in what decides the weights, such as :obj:`"batch_size: 500, not 1000"`; a setting that
+    one of them has no place for is :obj:`nothing` there.
+
+    Args:
+        one (Recipe): Whose values come first.
+        other (Recipe): Whose values follow after "not".
+    """
     ours, theirs = _flat(one.decisive()), _flat(other.decisive())
     changed = [key for key in dict.fromkeys([*ours, *theirs]) if ours.get(key) != theirs.get(key)]
     # What is decisive leaves out defaults, which a reader need not know by heart.

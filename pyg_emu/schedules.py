@@ -119,6 +119,9 @@ class SwitchOptimizer(Schedule):
             :obj:`None`, :class:`torch.optim.Adam`, or :class:`~pyg_emu.optim.RowAdam` if :obj:`sparse`.
             (default: :obj:`None`)
         sparse (bool, optional): Whether the model's gradients are row-sparse. (default: :obj:`False`)
+
+    Raises:
+        ArgumentError: If :obj:`at` is not between 0 and 1, or :obj:`factor` not positive and finite.
     """
     def __init__(self, at: float = 0.5, factor: float = 0.1,
                  make: Optional[Callable[[Iterable[dict[str, Any]]], Optimizer]] = None, sparse: bool = False):
