@@ -132,6 +132,18 @@ class TrainedOn:
                                 f'{len(self.relations)}; load it with load_dataset(..., '
                                 'vocabulary=data_that_was_trained_on)')
 
+    def check_entities(self, data: KGData) -> None:
+        r"""Refuses data with other entities, or with the same in another order, for models with a vector for each.
+
+        Raises:
+            ArgumentError: If it has.
+        """
+        # Without labels on either side, numbers are all there is, and the model's size is compared with the data's.
+        if None not in (self.relations, data.entity_labels) and not self.is_of(data):
+            raise ArgumentError(f'data: its {data.num_nodes} entities are not those that the model has vectors for, or '
+                                'not in their order; give the data that it was trained on, or load facts about the '
+                                'same entities with load_dataset(..., vocabulary=data_that_was_trained_on)')
+
 
 def load_source(source: Union[str, Mapping[str, Any]], **options: Any) -> KGData:
     r"""Reads what a recipe names: a name, a path, or a mapping of :obj:`source` and options."""

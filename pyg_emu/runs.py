@@ -117,10 +117,7 @@ def _describe(folder: RunFolder, recipe: Recipe, data: KGData) -> None:
     r"""Writes what is known of a run before it begins."""
     folder.prepare()
     atomic_write(folder.recipe, lambda file: file.write(recipe.to_yaml().encode()))
-    if reads_graph('model', recipe.model):
-        folder.write_json(_trained_on(folder), TrainedOn.of(data).to_dict())
-    else:
-        _trained_on(folder).unlink(missing_ok=True)  # that of a run which this one replaces
+    folder.write_json(_trained_on(folder), TrainedOn.of(data).to_dict())
 
 
 def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'best',
@@ -139,7 +136,7 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
         which (str, optional): :obj:`"best"` (on the validation facts) or :obj:`"last"`. (default: :obj:`"best"`; where
             no validation took place, the last)
         data (KGData or str, optional): The data, or its name or path. What is read here gets the relation ids that a
-            model that reads a graph was trained with. (default: what the run's recipe names)
+            model was trained with. (default: what the run's recipe names)
         inference (bool): Without :obj:`data`, whether the recipe's :obj:`inference` is meant, where it has one, rather
             than its :obj:`dataset`. (default: :obj:`False`)
         device (str, optional): Where to load them to. (default: a GPU if there is one, else the CPU)
@@ -147,7 +144,7 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
     Raises:
         RecipeError: If there is no run in the folder.
         CheckpointError: If its checkpoint cannot be read or does not fit the data.
-        ArgumentError: If the model reads a graph and the data numbers its relations otherwise.
+        ArgumentError: If the data numbers its relations otherwise, or, unless the model reads a graph, its entities.
     """
     if which not in ('best', 'last'):
         raise ArgumentError(f"which: expected 'best' or 'last', got {which!r}")
@@ -165,6 +162,8 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
         data = load_source(data) if known is None else known.load(data)
     elif known is not None:
         known.check(data)
+    if known is not None and not reads_graph('model', recipe.model):
+        known.check_entities(data)
     data = _prepared(recipe, data, device)
     model = make_model(recipe, data)
     load_weights(folder.best if which == 'best' and folder.best.exists() else folder.last, model)
@@ -175,8 +174,10 @@ def is_inductive(run_dir: Union[str, Path], data: KGData) -> bool:
     r"""Whether :obj:`data` has other entities than the run in :obj:`run_dir` was trained on. Always false for a model
     that has a vector for each entity.
     """
-    known = TrainedOn.read(_trained_on(RunFolder(run_dir)))
-    return known is not None and not known.is_of(data)
+    folder = RunFolder(run_dir)
+    recipe, known = recorded_recipe(folder), TrainedOn.read(_trained_on(folder))
+    return (recipe is not None and known is not None and reads_graph('model', recipe.model)
+            and not known.is_of(data))
 
 
 def recorded_recipe(folder: RunFolder) -> Optional[Recipe]:

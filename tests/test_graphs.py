@@ -136,13 +136,28 @@ def test_models_with_entity_vectors_are_left_as_they_are(one: Path, tmp_path: Pa
     run_recipe(load_recipe({'dataset': str(one), 'num_steps': 2}), tmp_path / 'run', progress=False)
     _, data, _ = open_run(tmp_path / 'run')
     assert not data.has_inverse_relations and not is_inductive(tmp_path / 'run', data)
-    assert not (tmp_path / 'run' / 'trained_on.json').exists()
+
+
+def test_entity_vectors_are_not_used_for_other_entities(one: Path, tmp_path: Path) -> None:
+    run_recipe(load_recipe({'dataset': str(one), 'num_steps': 2}), tmp_path / 'run', progress=False)
+    names = ('back', 'next', 'skip')
+    again = write_chain(tmp_path / 'again', 20, 'a{:02}'.format, names)
+    assert open_run(tmp_path / 'run', data=str(again))[1].entity_labels == load_dataset(one).entity_labels
+
+    # As many entities, of other names: every answer would be about somebody else.
+    strangers = write_chain(tmp_path / 'strangers', 20, 'x{:02}'.format, names)
+    for other in (str(strangers), load_dataset(strangers)):
+        with pytest.raises(ArgumentError, match='20 entities are not those that the model has vectors for'):
+            open_run(tmp_path / 'run', data=other)
+    data = load_dataset(one)
+    bare = KGData(data.edge_index, data.edge_type, data.num_nodes, data.num_relations)
+    assert open_run(tmp_path / 'run', data=bare)[1] is not None and not is_inductive(tmp_path / 'run', bare)
 
 
 def test_run_with_entity_vectors_takes_over_a_folder(one: Path, other: Path, tmp_path: Path) -> None:
     run_recipe(settings(one, num_steps=1), tmp_path / 'run', progress=False, test=False)
     run_recipe(load_recipe({'dataset': str(other), 'num_steps': 2}), tmp_path / 'run', resume=False, progress=False)
-    _, data, _ = open_run(tmp_path / 'run')  # nothing is left that says which relations there were
+    _, data, _ = open_run(tmp_path / 'run')  # the relations are those of the run that took over
     assert data.relation_labels == ['next', 'skip'] and not is_inductive(tmp_path / 'run', data)
 
 
