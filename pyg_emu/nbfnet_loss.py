@@ -55,14 +55,14 @@ class NBFNetEMULoss(_NBFNetScores, EMUBCELoss):
 
     Mutation acts on the hidden part of the candidates' final features; the query part is the same for all candidates of
     a query. Vanilla and mutated features go through the same scoring network. Table 15's rate is an argument of the
-    transform, and NBFNet's negatives are strict. The transform draws one mask per triple unless told otherwise; the
-    paper (footnote 2) one for every negative, with exactly :math:`n_P` ones, which is :obj:`shared=False,
-    mask='exact'`. About the weights of mutated negatives it is silent: they are those of vanilla ones, a softmax over
-    the scores that they have:
+    transform, as are its masks: one for every negative, with exactly :math:`n_P` ones (footnote 2). NBFNet's negatives
+    are strict. About the weights of mutated negatives the paper is silent: they are those of vanilla ones, a softmax
+    over the scores that they have.
 
     .. code-block:: python
 
-        negatives = EMUNegatives(32, mutation_rate=0.94, sampler=UniformSampler(filtered=True))
+        negatives = EMUNegatives(32, mutation_rate=0.94, mask='exact', shared=False,
+                                 sampler=UniformSampler(filtered=True))
         loader = TripletLoader(data.with_inverse_relations(), batch_size=64, corrupt='both', transform=negatives)
         criterion = NBFNetEMULoss()
 

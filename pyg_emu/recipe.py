@@ -50,7 +50,8 @@ _DEFAULTS: dict[str, Any] = {
 _GRAPH_DEFAULTS: dict[str, Any] = {
     **_DEFAULTS,
     'model': {'name': 'NBFNet'},
-    'negatives': {'num_negatives': 32, 'mutation_rate': 0.94, 'sampler': {'name': 'uniform', 'filtered': True}},
+    'negatives': {'num_negatives': 32, 'mutation_rate': 0.94, 'mask': 'exact', 'shared': False,
+                  'sampler': {'name': 'uniform', 'filtered': True}},
     'loss': {'name': 'nbfnet_emu'},
     'optimizer': {'name': 'adam', 'lr': 5e-3},
     'batch_size': 64,

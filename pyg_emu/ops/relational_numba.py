@@ -21,9 +21,10 @@ from pyg_emu.ops import relational_numba_backward as backward_kernels
 from pyg_emu.ops import relational_numba_kernels as kernels
 from pyg_emu.ops.numba_runtime import announce, parallel_section
 from pyg_emu.ops.relational import PNA_EPSILON, Boundary, BoundaryRows, EdgeOrders, Edges, message_count
+from pyg_emu.ops.relational_numba_kernels import LANES
 
 _TASKS = 64  # Enough for any machine's threads to share evenly; a constant, so that the results do not depend on them.
-_LANES = 64  # Measured: sums and statistics alike are faster than with 32, and no slower than with 128.
+_COPIES = 8  # Blocks of all nodes' gradients that extrema are traced back in, at least, each a task of its own.
 _MIN_PIECE = 4096  # Edges in a piece that are worth a task of their own.
 
 
@@ -37,7 +38,10 @@ def run(x: Tensor, relation: Tensor, edges: EdgeOrders, message: str, aggregate:
     node, fill = None, 0.0
     if isinstance(boundary, BoundaryRows):
         node, boundary, fill = boundary
-    job = _Job(edges, message, aggregate, node, fill, edge_mask, tuple(x.shape))  # type: ignore[arg-type]
+    differentiate = torch.is_grad_enabled() and any(
+        operand is not None and operand.requires_grad for operand in (x, relation, boundary, edge_weight))
+    shape: tuple[int, int, int] = tuple(x.shape)  # type: ignore[assignment]
+    job = _Job(edges, message, aggregate, node, fill, edge_mask, shape, differentiate)
     return _RelationalConv.apply(x, relation, boundary, edge_weight, job)
 
 
@@ -45,8 +49,8 @@ class _RelationalConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, relation: Tensor, boundary: Optional[Tensor], edge_weight: Optional[Tensor],
                 job: _Job) -> Tensor:
-        out = job.forward(x, relation, boundary, edge_weight)
-        ctx.save_for_backward(x, relation, boundary, edge_weight, out if job.aggregate == 'pna' else None)
+        out, arg = job.forward(x, relation, boundary, edge_weight)
+        ctx.save_for_backward(x, relation, boundary, edge_weight, out if job.aggregate == 'pna' else None, arg)
         ctx.job = job
         return out
 
@@ -61,35 +65,33 @@ class _Layout:
     r"""How the :obj:`B * D` features of a node lie in blocks of lanes.
 
     Args:
-        lanes (int): Lanes in a block.
         column (numpy.ndarray): The feature of each lane, negative for padding. shape: :obj:`(blocks * lanes,)`.
         place (numpy.ndarray): The column of its mean in a row of :obj:`B * 4 * D` statistics; likewise.
         lane (torch.Tensor): The lane of each feature. shape: :obj:`(B, D)`.
     """
-    lanes: int
     column: np.ndarray
     place: np.ndarray
     lane: Tensor
 
     @property
     def num_blocks(self) -> int:
-        return self.column.size // self.lanes
+        return self.column.size // LANES
 
 
 @functools.lru_cache(maxsize=64)
-def _layout(size: int, width: int, rotate: bool, lanes: int = _LANES) -> _Layout:
+def _layout(size: int, width: int, rotate: bool) -> _Layout:
     features = np.arange(size * width, dtype=np.int64).reshape(size, width)
     if rotate:
         # Real parts in the first half of a block, the imaginary parts of the same components in the second.
         halves = features.reshape(size, 2, width // 2).transpose(1, 0, 2).reshape(2, -1)
-        halves = np.pad(halves, ((0, 0), (0, -halves.shape[1] % (lanes // 2))), constant_values=-1)
-        column = halves.reshape(2, -1, lanes // 2).transpose(1, 0, 2).reshape(-1)
+        halves = np.pad(halves, ((0, 0), (0, -halves.shape[1] % (LANES // 2))), constant_values=-1)
+        column = halves.reshape(2, -1, LANES // 2).transpose(1, 0, 2).reshape(-1)
     else:
-        column = np.pad(features.reshape(-1), (0, -features.size % lanes), constant_values=-1)
+        column = np.pad(features.reshape(-1), (0, -features.size % LANES), constant_values=-1)
     place = np.where(column < 0, -1, column // max(width, 1) * (4 * width) + column % max(width, 1))
     lane = np.empty(features.size, np.int64)
     lane[column[column >= 0]] = np.flatnonzero(column >= 0)
-    return _Layout(lanes, np.ascontiguousarray(column), place, torch.from_numpy(lane).view(size, width))
+    return _Layout(np.ascontiguousarray(column), place, torch.from_numpy(lane).view(size, width))
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class _Job:
     fill: float
     edge_mask: Optional[Tensor]
     shape: tuple[int, int, int]
+    differentiate: bool
 
     @property
     def layout(self) -> _Layout:
@@ -112,10 +115,13 @@ class _Job:
     def num_relations(self) -> int:
         return self.edges.by_relation.ptr.numel() - 1
 
+    def _column(self, layout: _Layout) -> np.ndarray:
+        return layout.place if self.aggregate == 'pna' else layout.column
+
     # Operands as the kernels want them ######################################
 
     def _pack(self, rows: Tensor, layout: _Layout) -> np.ndarray:
-        out = np.empty((layout.num_blocks, rows.size(0), layout.lanes), rows.detach().numpy().dtype)
+        out = _empty((layout.num_blocks, rows.size(0), LANES), rows.detach().numpy().dtype)
         kernels.pack(rows.detach().reshape(rows.size(0), -1).contiguous().numpy(), layout.column, out)
         return out
 
@@ -131,14 +137,14 @@ class _Job:
         mask = torch.empty(0, dtype=torch.bool) if self.edge_mask is None else self.edge_mask[order.edge_id]
         return weight.numpy(), mask.numpy()
 
-    def _gather(self, statistic: str, x: np.ndarray, relation: np.ndarray, boundary: Optional[Tensor],
-                edge_weight: Optional[Tensor], layout: _Layout, out: np.ndarray, arg: np.ndarray) -> None:
+    def _gather(self, x: np.ndarray, relation: np.ndarray, boundary: Optional[Tensor], edge_weight: Optional[Tensor],
+                layout: _Layout, out: np.ndarray, arg: np.ndarray) -> None:
         order, dtype = self.edges.by_target, x.dtype
         pieces = _pieces(layout, order.source.numel())
         weight, mask = self._per_edge(order, edge_weight, torch.from_numpy(x).dtype)
-        dense = np.empty((layout.num_blocks, 0, layout.lanes), dtype)
-        node = np.full((layout.num_blocks, layout.lanes), -1, np.int64)
-        row = np.zeros((layout.num_blocks, layout.lanes), dtype)
+        dense = np.empty((layout.num_blocks, 0, LANES), dtype)
+        node = np.full((layout.num_blocks, LANES), -1, np.int64)
+        row = np.zeros((layout.num_blocks, LANES), dtype)
         kind = 0
         if self.node is not None and boundary is not None:
             kind = 2
@@ -147,45 +153,48 @@ class _Job:
             row.reshape(-1)[lane] = boundary.detach().numpy()
         elif boundary is not None:
             kind, dense = 1, self._pack(boundary, layout)
-        column = layout.place if statistic == 'all' else layout.column
-        kernels.gather_kernel(self.message, statistic, layout.lanes)(
+        statistic = {'sum': 'sum', 'mean': 'sum', 'pna': 'all'}.get(self.aggregate, 'extrema')
+        kernels.gather_kernel(self.message, statistic, arg.size > 0)(
             order.ptr.numpy(), _owner(order, pieces), order.source.numpy(), order.relation.numpy(), weight, mask, x,
-            relation, kind, dense, node, row, dtype.type(self.fill), column, self.shape[2], dtype.type(PNA_EPSILON),
-            kernels.AGGREGATES[self.aggregate], out, arg)
+            relation, kind, dense, node, row, dtype.type(self.fill), self._column(layout), self.shape[2],
+            dtype.type(PNA_EPSILON), kernels.AGGREGATES[self.aggregate], out, arg)
 
     # Passes #################################################################
 
-    def forward(self, x: Tensor, relation: Tensor, boundary: Optional[Tensor], edge_weight: Optional[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, relation: Tensor, boundary: Optional[Tensor],
+                edge_weight: Optional[Tensor]) -> tuple[Tensor, Tensor]:
+        r"""The result, and which of a node's edges each extremum came from, negative for the boundary:
+        :obj:`(blocks, V, 2, L)`, or no row where no gradient asks for it."""
         num_nodes, size, width = self.shape
-        statistic = {'sum': 'sum', 'mean': 'sum', 'pna': 'all'}.get(self.aggregate, 'extrema')
         layout = self.layout
         shape = (num_nodes, size, 4, width) if self.aggregate == 'pna' else self.shape
-        # NumPy asks the system for large pages, PyTorch does not: filling new memory is then several times as slow.
-        out = torch.from_numpy(np.empty(shape, x.detach().numpy().dtype))
+        out = torch.from_numpy(_empty(shape, x.detach().numpy().dtype))
+        kept = num_nodes if self.differentiate and self._extrema() else 0
+        # Half the memory where it suffices.
+        short = kept == 0 or int(self.edges.by_target.ptr.diff().max()) < 2**15
+        arg = _empty((layout.num_blocks, kept, 2, LANES), np.int16 if short else np.int32)
         with parallel_section():
-            self._gather(statistic, self._pack(x, layout), self._pack_relation(relation, layout), boundary, edge_weight,
-                         layout, out.view(num_nodes, math.prod(shape[1:])).numpy(), np.empty((0, 0, 2, 0), np.int32))
-        return out
+            self._gather(self._pack(x, layout), self._pack_relation(relation, layout), boundary, edge_weight, layout,
+                         out.view(num_nodes, math.prod(shape[1:])).numpy(), arg)
+        return out, torch.from_numpy(arg)
 
     def backward(self, grad: Tensor, x: Tensor, relation: Tensor, boundary: Optional[Tensor],
-                 edge_weight: Optional[Tensor], out: Optional[Tensor],
+                 edge_weight: Optional[Tensor], out: Optional[Tensor], kept: Tensor,
                  needs: tuple[bool, ...]) -> tuple[Optional[Tensor], ...]:
-        num_nodes = self.shape[0]
         layout = self.layout
         grad = grad.contiguous()
         with parallel_section():
             blocks, vectors = self._pack(x, layout), self._pack_relation(relation, layout)
-            slopes = self._slopes(grad, out, boundary is not None, layout)
-            arg = self._arg(blocks, vectors, boundary, edge_weight, layout)
-            rows = grad.view(num_nodes, math.prod(grad.shape[1:])).numpy()
+            count = message_count(self.edges.by_target, self.edge_mask) + int(boundary is not None)
+            received = _Received(grad, out, kept.numpy(), count)
             grads: list[Optional[Tensor]] = [None, None, None, None]
             if needs[0] or needs[1]:
                 shared = relation.dim() == 2
-                grads[:2] = self._spread(blocks, vectors, slopes, arg, rows, edge_weight, layout, shared)
+                grads[:2] = self._spread(blocks, vectors, received, edge_weight, layout, shared)
             if needs[2] and boundary is not None:
-                grads[2] = self._boundary_grad(boundary, slopes, arg, grad, layout)
+                grads[2] = self._boundary_grad(boundary, received, layout)
             if needs[3] and edge_weight is not None:
-                grads[3] = self._weight_grad(blocks, vectors, slopes, arg, rows, edge_weight, layout)
+                grads[3] = self._weight_grad(blocks, vectors, received, edge_weight, layout)
         return tuple(grads)
 
     def _extrema(self) -> tuple[tuple[int, int], ...]:
@@ -193,92 +202,118 @@ class _Job:
         width = self.shape[2]
         return {'max': ((0, 0), ), 'min': ((1, 0), ), 'pna': ((0, width), (1, 2 * width))}.get(self.aggregate, ())
 
-    def _slopes(self, grad: Tensor, out: Optional[Tensor], has_boundary: bool, layout: _Layout) -> np.ndarray:
-        r"""How the gradient of a message depends on it. shape: :obj:`(blocks, V, 1 or 2, L)`."""
-        if self.aggregate in ('max', 'min'):
-            return np.zeros((layout.num_blocks, self.shape[0], 1, layout.lanes), grad.numpy().dtype)
-        if self.aggregate == 'sum':
-            return self._pack(grad, layout)[:, :, None]
-        count = message_count(self.edges.by_target, self.edge_mask) + int(has_boundary)
+    def _constant(self, received: _Received) -> Tensor:
+        r"""The gradient of every message at a node, for sums and means. shape: :obj:`(V, B, D)`."""
         if self.aggregate == 'mean':
-            return self._pack(grad / count.clamp(min=1).view(-1, 1, 1), layout)[:, :, None]
-        assert out is not None
-        slopes = np.empty((layout.num_blocks, self.shape[0], 2, layout.lanes), grad.numpy().dtype)
-        floor = np.sqrt(slopes.dtype.type(PNA_EPSILON))
-        backward_kernels.pna_slopes(grad.flatten(1).numpy(), out.flatten(1).numpy(), count.numpy(), layout.place,
-                                    self.shape[2], floor, slopes)
-        return slopes
+            return received.grad / received.count.clamp(min=1).view(-1, 1, 1)
+        return received.grad
 
-    def _arg(self, x: np.ndarray, relation: np.ndarray, boundary: Optional[Tensor], edge_weight: Optional[Tensor],
-             layout: _Layout) -> np.ndarray:
-        r"""Which edge each extremum came from. Found again rather than kept: the forward pass stays fast and small."""
-        wanted = len(self._extrema()) > 0
-        arg = np.empty((layout.num_blocks, self.shape[0] if wanted else 0, 2, layout.lanes), np.int32)
-        if wanted:
-            self._gather('positions', x, relation, boundary, edge_weight, layout, np.empty((0, 0), x.dtype), arg)
-        return arg
-
-    def _spread(self, x: np.ndarray, relation: np.ndarray, slopes: np.ndarray, arg: np.ndarray, rows: np.ndarray,
-                edge_weight: Optional[Tensor], layout: _Layout, shared: bool) -> tuple[Tensor, Tensor]:
+    def _spread(self, x: np.ndarray, relation: np.ndarray, received: _Received, edge_weight: Optional[Tensor],
+                layout: _Layout, shared: bool) -> tuple[Tensor, Tensor]:
         num_nodes, size, width = self.shape
-        order, dtype = self.edges.by_source, torch.from_numpy(x).dtype
-        # Each piece adds up relation vectors of its own, which must not outweigh the nodes' features.
+        extrema = len(self._extrema()) > 0
+        order, dtype = self.edges.by_target if extrema else self.edges.by_source, torch.from_numpy(x).dtype
+        # Each piece adds up relation vectors of its own, which must not outweigh the nodes' features; and features'
+        # gradients, too, where edges are walked by target.
         pieces = min(_pieces(layout, order.source.numel()), max(1, num_nodes // max(1, self.num_relations)))
-        grad_x = np.zeros_like(x)
-        grad_r = np.zeros((layout.num_blocks, pieces, self.num_relations, layout.lanes), x.dtype)
-        if self.aggregate not in ('max', 'min'):
-            weight, mask = self._per_edge(order, edge_weight, dtype)
-            backward_kernels.spread_kernel(self.message, self.aggregate == 'pna', layout.lanes)(
-                order.ptr.numpy(), _owner(order, pieces), order.target.numpy(), order.relation.numpy(), weight, mask, x,
-                relation, slopes, grad_x, grad_r)
-        by_target = self.edges.by_target
-        weight, _ = self._per_edge(by_target, edge_weight, dtype)
-        column = layout.place if self.aggregate == 'pna' else layout.column
-        offsets = dict(self._extrema())
-        if offsets:
-            backward_kernels.extremum_kernel(self.message, layout.lanes)(
-                arg, by_target.source.numpy(), by_target.relation.numpy(), weight, x, relation, rows, column,
-                offsets.get(0, -1), offsets.get(1, -1), grad_x, grad_r)
-        out_x = torch.from_numpy(np.empty((num_nodes, size * width), x.dtype))
-        kernels.unpack(grad_x[:, None], layout.column, out_x.numpy())
+        if extrema:
+            pieces = min(pieces, -(-_COPIES // max(1, layout.num_blocks)))
+        grad_x = _empty((layout.num_blocks, pieces if extrema else 1, num_nodes, LANES), x.dtype)
+        grad_r = _empty((layout.num_blocks, pieces, self.num_relations, LANES), x.dtype)
+        walked = order.ptr.numpy(), _owner(order, pieces)
+        operands = order.relation.numpy(), *self._per_edge(order, edge_weight, dtype), x, relation
+        if extrema:
+            backward_kernels.trace_kernel(self.message, self.aggregate)(
+                *walked, order.source.numpy(), *operands, *received.rows(self._column(layout), width), grad_x, grad_r)
+        else:
+            constant = self._pack(self._constant(received), layout)
+            backward_kernels.spread_kernel(self.message)(
+                *walked, order.target.numpy(), *operands, constant, grad_x, grad_r)
+        out_x = torch.from_numpy(_empty((num_nodes, size * width), x.dtype))
+        kernels.unpack(grad_x, layout.column, out_x.numpy())
         out_r = torch.empty(self.num_relations, size * width, dtype=dtype)
         kernels.unpack(grad_r, layout.column, out_r.numpy())
         grad_relation = out_r.view(self.num_relations, size, width)
         return out_x.view(self.shape), grad_relation.sum(dim=1) if shared else grad_relation.transpose(0, 1)
 
-    def _boundary_grad(self, boundary: Tensor, slopes: np.ndarray, arg: np.ndarray, grad: Tensor,
-                       layout: _Layout) -> Tensor:
+    def _boundary_grad(self, boundary: Tensor, received: _Received, layout: _Layout) -> Tensor:
         num_nodes, size, width = self.shape
-
-        def at(blocks: np.ndarray) -> Tensor:
-            r"""Values of blocks :obj:`(blocks, V, L)` at the boundary: :obj:`(B, D)`, or :obj:`(V, B, D)` if dense."""
-            values = torch.from_numpy(blocks)
-            block, lane = layout.lane // layout.lanes, layout.lane % layout.lanes
-            if self.node is not None:
-                return values[block, self.node.unsqueeze(-1), lane]
-            return values[block.unsqueeze(0), torch.arange(num_nodes).view(-1, 1, 1), lane.unsqueeze(0)]
-
-        out = at(slopes[:, :, 0])
-        if self.aggregate == 'pna':
-            out = out + at(slopes[:, :, 1]) * boundary
+        index: tuple[Tensor, ...] = (torch.arange(num_nodes), )
         if self.node is not None:
-            grad = grad[self.node, torch.arange(size)]
-        for which, offset in self._extrema():
-            received = grad[..., offset // width, :] if self.aggregate == 'pna' else grad
-            out = out + received * (at(arg[:, :, which]) < 0)
-        return out
+            index = (self.node, torch.arange(size))
+        grad, count = received.grad[index], received.count[index[0]].clamp(min=1)
+        count = count.view(-1, *[1] * (boundary.dim() - 1))
+        if self.aggregate in ('sum', 'mean'):
+            return grad if self.aggregate == 'sum' else grad / count
+        gradients = [grad]
+        total = torch.zeros_like(boundary)
+        if self.aggregate == 'pna':
+            assert received.out is not None
+            mean, _, _, deviation = received.out[index].unbind(-2)
+            of_mean, *gradients, of_deviation = grad.unbind(-2)
+            linear = (of_deviation / deviation).masked_fill(deviation <= _floor(deviation), 0)
+            total = (of_mean + linear * (boundary - mean)) / count
+        arg = torch.from_numpy(received.arg)
+        block, lane = layout.lane // LANES, layout.lane % LANES
+        for (which, _), gradient in zip(self._extrema(), gradients):
+            if self.node is not None:
+                origin = arg[block, self.node.unsqueeze(-1), which, lane]
+            else:
+                origin = arg[block.unsqueeze(0), index[0].view(-1, 1, 1), which, lane.unsqueeze(0)]
+            total = total + gradient * (origin < 0)
+        return total
 
-    def _weight_grad(self, x: np.ndarray, relation: np.ndarray, slopes: np.ndarray, arg: np.ndarray, rows: np.ndarray,
-                     edge_weight: Tensor, layout: _Layout) -> Tensor:
-        order = self.edges.by_target
+    def _weight_grad(self, x: np.ndarray, relation: np.ndarray, received: _Received, edge_weight: Tensor,
+                     layout: _Layout) -> Tensor:
+        order, column = self.edges.by_target, self._column(layout)
         weight, mask = self._per_edge(order, edge_weight, edge_weight.dtype)
+        rows = received.rows(column, self.shape[2])
+        if self.aggregate == 'pna':
+            slopes = np.empty((layout.num_blocks, self.shape[0], 2, LANES), x.dtype)
+            backward_kernels.pna_slopes(rows[0], rows[1], *rows[3:], slopes)
+        elif self.aggregate in ('max', 'min'):
+            slopes = np.zeros((layout.num_blocks, self.shape[0], 1, LANES), x.dtype)
+        else:
+            slopes = self._pack(self._constant(received), layout)[:, :, None]
         out = torch.zeros_like(edge_weight)
         offsets = dict(self._extrema())
-        column = layout.place if self.aggregate == 'pna' else layout.column
         backward_kernels.edge_weights(
-            kernels.MESSAGES[self.message], order.source.numpy(), order.target.numpy(), order.relation.numpy(), weight,
-            mask, x, relation, slopes, arg, rows, column, offsets.get(0, -1), offsets.get(1, -1), out.numpy())
+            kernels.MESSAGES[self.message], order.ptr.numpy(), order.source.numpy(), order.target.numpy(),
+            order.relation.numpy(), weight, mask, x, relation, slopes, received.arg, rows[0], column,
+            offsets.get(0, -1), offsets.get(1, -1), out.numpy())
         return torch.empty_like(out).index_copy_(0, order.edge_id, out)
+
+
+@dataclass(frozen=True)
+class _Received:
+    r"""What a backward pass knows of the nodes: the gradient and the value of the output (of :obj:`"pna"` alone), the
+    edge that each extremum came from, the number of messages."""
+    grad: Tensor
+    out: Optional[Tensor]
+    arg: np.ndarray
+    count: Tensor
+
+    def rows(self, column: np.ndarray, width: int) -> tuple[Any, ...]:
+        r"""As the kernels want them."""
+        grad = self.grad.view(self.grad.size(0), math.prod(self.grad.shape[1:]))
+        out = grad if self.out is None else self.out.view_as(grad)
+        return grad.numpy(), out.numpy(), self.arg, self.count.numpy(), column, width, _floor(grad)
+
+
+def _floor(values: Tensor) -> Any:
+    r"""The standard deviation where the variance was clamped, in the numbers' own precision."""
+    return np.sqrt(np.dtype(values.detach().numpy().dtype).type(PNA_EPSILON))
+
+
+def _empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    r"""Memory whose rows of lanes begin where lines of the cache do.
+
+    NumPy asks the system for large pages, PyTorch does not: filling new memory is then several times as slow.
+    """
+    line, count = 64 // np.dtype(dtype).itemsize, math.prod(shape)
+    memory = np.empty(count + line, dtype)
+    first = -memory.ctypes.data % 64 // memory.itemsize
+    return memory[first:first + count].reshape(shape)
 
 
 def _pieces(layout: _Layout, num_edges: int) -> int:

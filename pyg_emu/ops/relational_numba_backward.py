@@ -2,7 +2,9 @@ r"""The loops behind the gradients of :mod:`pyg_emu.ops.relational_numba`. Block
 :mod:`pyg_emu.ops.relational_numba_kernels`.
 
 The gradient of a message of edge :math:`(u, r, v)` is :math:`a_v + c_v m`, :math:`c` being zero for everything but the
-mean of squares, plus what an extremum sends to the one edge that it came from.
+mean of squares, plus what an extremum sends to the one edge that it came from. Without extrema, edges are walked by
+source, and a node's gradient is summed up in registers. With extrema they are walked by target: what decides about a
+message, :math:`a_v`, :math:`c_v`, the edges of the extrema and their gradients, is read once a node.
 """
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -14,187 +16,212 @@ import numpy as np
 from numba import njit, prange
 
 from pyg_emu.ops.numba_runtime import jit
-from pyg_emu.ops.relational_numba_kernels import CHUNK, MESSAGES, OPTIONS, is_run
+from pyg_emu.ops.numba_vectors import anywhere, choose, fill, first_half, join, load, prefetch, second_half, store
+from pyg_emu.ops.relational_numba_kernels import AHEAD, CHUNK, LANES, MESSAGES, OPTIONS, compose, read, request
 
 _ADD, _ROTATE = 1, 2
 
+# Nodes between the request of what is known of a node and its use.
+_AHEAD = 2
 
-@jit(parallel=True, **OPTIONS)
-def pna_slopes(grad, out, count, column, width, floor, slopes):
-    r"""Fills :obj:`slopes (blocks, V, 2, L)` with :math:`a` and :math:`c` of the mean and the standard deviation.
-
-    Columns of :obj:`grad` and :obj:`out` are statistics, :obj:`width` apart; a deviation of :obj:`floor` was clamped.
-    """
-    num_blocks, num_nodes, _, lanes = slopes.shape
-    pieces = 8
-    for task in prange(num_blocks * pieces):
-        b, piece = task // pieces, task % pieces
-        for v in range(num_nodes * piece // pieces, num_nodes * (piece + 1) // pieces):
-            share = slopes.dtype.type(1) / slopes.dtype.type(max(count[v], 1))
-            for c in range(0, lanes, CHUNK):
-                place = column[b * lanes + c]
-                if is_run(column, b * lanes + c):
-                    for k in range(CHUNK):
-                        std = out[v, place + 3 * width + k]
-                        linear = grad[v, place + 3 * width + k] / std * share
-                        linear = slopes.dtype.type(0) if std <= floor else linear
-                        slopes[b, v, 0, c + k] = grad[v, place + k] * share - linear * out[v, place + k]
-                        slopes[b, v, 1, c + k] = linear
-                else:
-                    for k in range(c, c + CHUNK):
-                        place = column[b * lanes + k]
-                        constant = slopes.dtype.type(0)
-                        linear = slopes.dtype.type(0)
-                        if place >= 0:
-                            std = out[v, place + 3 * width]
-                            if not std <= floor:
-                                linear = grad[v, place + 3 * width] / std * share
-                            constant = grad[v, place] * share - linear * out[v, place]
-                        slopes[b, v, 0, k] = constant
-                        slopes[b, v, 1, k] = linear
+# Rows of what is known of a node: a, c, and the gradients of its extrema.
+_CONSTANT, _LINEAR, _HIGH, _LOW = 0, 1, 2, 3
+# What is differentiated: see :func:`trace_kernel`.
+_EXTREMA = {'max': 1, 'min': 2, 'pna': 3}
+_ONLY_MAX, _ONLY_MIN, _PNA = 1, 2, 3
 
 
 @njit(inline='always', **OPTIONS)
-def _pass_back(w, g, k, u, q, x, r, message, half, grad_x, grad_r):
-    r"""Adds what a gradient :obj:`g` of lane :obj:`k` of a message is to its node's features and its relation."""
-    g = w * g
+def _derive(g, other, message):
+    r"""What the gradient of a message is to one of its two factors, of which :obj:`other` is the other."""
     if message == _ROTATE:
-        if k < half:
-            grad_x[u, k] += g * r[q, k]
-            grad_x[u, half + k] -= g * r[q, half + k]
-            grad_r[q, k] += g * x[u, k]
-            grad_r[q, half + k] -= g * x[u, half + k]
-        else:
-            grad_x[u, k - half] += g * r[q, k]
-            grad_x[u, k] += g * r[q, k - half]
-            grad_r[q, k] += g * x[u, k - half]
-            grad_r[q, k - half] += g * x[u, k]
+        re, im, other_re, other_im = first_half(g), second_half(g), first_half(other), second_half(other)
+        out = join(re * other_re + im * other_im, im * other_re - re * other_im)
     elif message == _ADD:
-        grad_x[u, k] += g
-        grad_r[q, k] += g
+        out = g
     else:
-        grad_x[u, k] += g * r[q, k]
-        grad_r[q, k] += g * x[u, k]
+        out = g * other
+    return out
 
 
 @functools.cache
-def spread_kernel(message: str, linear: bool, lanes: int) -> Callable[..., None]:
-    r"""Compiles the walk over edges by source that yields the gradients of features and relation vectors.
+def spread_kernel(message: str) -> Callable[..., None]:
+    r"""Compiles the walk over edges by source for sums and means, whose gradient is :obj:`constant (blocks, V, L)` for
+    every message.
 
     Args:
         message (str): One of :obj:`MESSAGES`.
-        linear (bool): Whether there is a :math:`c`; :obj:`slopes` is :obj:`(blocks, V, 2, L)`, or else
-            :obj:`(blocks, V, 1, L)`.
-        lanes (int): Lanes in a block.
     """
-    kind, half = MESSAGES[message], lanes // 2
+    kind = MESSAGES[message]
 
     @jit(parallel=True, **OPTIONS)
-    def spread(ptr, owner, target, rel_type, weight, mask, x, r, slopes, grad_x, grad_r):
+    def spread(ptr, owner, target, rel_type, weight, mask, x, r, constant, grad_x, grad_r):
         num_blocks, num_edges, pieces = x.shape[0], target.shape[0], owner.shape[0] - 1
-        # Of a node begun in an earlier piece; a piece's own nodes are added up in place.
-        part = np.zeros((num_blocks, pieces, 1, lanes), x.dtype)
+        # Of a node begun in an earlier piece; a piece's own nodes are its alone.
+        part = np.zeros((num_blocks, pieces, LANES), x.dtype)
         for task in prange(num_blocks * pieces):
             b, s = task // pieces, task % pieces
             low, high = num_edges * s // pieces, num_edges * (s + 1) // pieces
             first, last = owner[s], owner[s + 1]
-            block, table, table_grad = x[b], r[b], grad_r[b, s]
-            w = x.dtype.type(1)
+            block, table, slope, block_grad, table_grad = x[b], r[b], constant[b], grad_x[b, 0], grad_r[b, s]
+            table_grad[:] = 0
             for node in range(first - 1, last):
                 if node < first:
                     start, end = low, min(ptr[first], high)
-                    total = part[b, s, 0]
                 else:
                     start, end = ptr[node], min(ptr[node + 1], high)
-                    total = grad_x[b, node]
-                u = np.uint64(max(node, 0))
-                own = block[u]
-                for k in range(lanes):
-                    total[k] = 0
-                for p in range(start, end):
+                own = load(block, max(node, 0), 0, LANES)
+                total = fill(x.dtype.type(0), LANES)
+                for index in range(start, end):
+                    p = np.uint64(index)
                     if mask.shape[0] == 0 or mask[p]:
-                        v, q = np.uint64(target[p]), np.uint64(rel_type[p])
+                        v, q = target[p], rel_type[p]
+                        vector = load(table, q, 0, LANES)
+                        g = load(slope, v, 0, LANES)
                         if weight.shape[0] > 0:
-                            w = weight[p]
-                        slope = slopes[b, v]
-                        if kind == _ROTATE:
-                            for k in range(half):
-                                re, im = own[k], own[half + k]
-                                rel_re, rel_im = table[q, k], table[q, half + k]
-                                g_re, g_im = slope[0, k], slope[0, half + k]
-                                if linear:
-                                    g_re += slope[1, k] * w * (re * rel_re - im * rel_im)
-                                    g_im += slope[1, half + k] * w * (re * rel_im + im * rel_re)
-                                g_re *= w
-                                g_im *= w
-                                total[k] += g_re * rel_re + g_im * rel_im
-                                total[half + k] += g_im * rel_re - g_re * rel_im
-                                table_grad[q, k] += g_re * re + g_im * im
-                                table_grad[q, half + k] += g_im * re - g_re * im
-                        elif kind == _ADD:
-                            for k in range(lanes):
-                                g = slope[0, k]
-                                if linear:
-                                    g += slope[1, k] * w * (own[k] + table[q, k])
-                                g *= w
-                                total[k] += g
-                                table_grad[q, k] += g
-                        else:
-                            for k in range(lanes):
-                                g = slope[0, k]
-                                if linear:
-                                    g += slope[1, k] * w * own[k] * table[q, k]
-                                g *= w
-                                total[k] += g * table[q, k]
-                                table_grad[q, k] += g * own[k]
+                            g = g * fill(weight[p], LANES)
+                        total = total + _derive(g, vector, kind)
+                        store(table_grad, q, 0, load(table_grad, q, 0, LANES) + _derive(g, own, kind))
+                if node < first:
+                    store(part[b], s, 0, total)
+                else:
+                    store(block_grad, node, 0, total)
         for b in range(num_blocks):
             for s in range(1, pieces):
                 if num_edges * s // pieces < ptr[owner[s]]:
-                    for k in range(lanes):
-                        grad_x[b, owner[s] - 1, k] += part[b, s, 0, k]
+                    for k in range(LANES):
+                        grad_x[b, 0, owner[s] - 1, k] += part[b, s, k]
 
     return spread
 
 
-@functools.cache
-def extremum_kernel(message: str, lanes: int) -> Callable[..., None]:
-    r"""Compiles what sends the gradients of extrema to the features and the relations of the edges they came from.
+@jit(**OPTIONS)
+def _differentiate(v, b, grad, out, count, column, width, floor, kind, state):
+    r"""Fills :obj:`state (4, L)` with :math:`a`, :math:`c` and the gradients of the maximum and the minimum of a node.
 
-    Any edge may be the one, so a block is one thread's alone. :obj:`high` and :obj:`low` are the offsets of the extrema
-    in a row of :obj:`grad`, negative where there is none.
+    Columns of :obj:`grad` and :obj:`out` are statistics, :obj:`width` apart; a deviation of :obj:`floor` was clamped.
     """
-    kind, half = MESSAGES[message], lanes // 2
+    if kind == _PNA:
+        zero, one = state.dtype.type(0), state.dtype.type(1)
+        read(grad, v, b, 0, column, state, _CONSTANT)
+        read(grad, v, b, 3 * width, column, state, _LINEAR)
+        # In rows that are not needed yet.
+        read(out, v, b, 0, column, state, _HIGH)
+        read(out, v, b, 3 * width, column, state, _LOW)
+        mean, deviation = load(state, _HIGH, 0, LANES), load(state, _LOW, 0, LANES)
+        share = fill(one / state.dtype.type(max(count[v], 1)), LANES)
+        clamped = deviation <= fill(floor, LANES)
+        linear = choose(clamped, fill(zero, LANES), load(state, _LINEAR, 0, LANES) / deviation * share)
+        store(state, _CONSTANT, 0, load(state, _CONSTANT, 0, LANES) * share - linear * mean)
+        store(state, _LINEAR, 0, linear)
+        read(grad, v, b, width, column, state, _HIGH)
+        read(grad, v, b, 2 * width, column, state, _LOW)
+    elif kind == _ONLY_MAX:
+        read(grad, v, b, 0, column, state, _HIGH)
+    else:
+        read(grad, v, b, 0, column, state, _LOW)
+
+
+@jit(**OPTIONS)
+def _request_state(v, b, grad, out, column, width, kind):
+    r"""Makes the memory fetch the lines that :func:`_differentiate` will read."""
+    for c in range(0, LANES, CHUNK):
+        place = column[b * LANES + c]
+        prefetch(grad, v, place, 0)
+        if kind == _PNA:
+            for i in range(1, 4):
+                prefetch(grad, v, place + i * width, 0)
+            prefetch(out, v, place, 0)
+            prefetch(out, v, place + 3 * width, 0)
+
+
+@functools.cache
+def trace_kernel(message: str, aggregate: str) -> Callable[..., None]:
+    r"""Compiles the walk over edges by target for extrema, alone or among the statistics.
+
+    Any edge may add to any node's gradient, so every piece has one of its own: :obj:`grad_x (blocks, pieces, V, L)`.
+
+    Args:
+        message (str): One of :obj:`MESSAGES`.
+        aggregate (str): :obj:`"max"`, :obj:`"min"` or :obj:`"pna"`.
+    """
+    msg_kind, kind = MESSAGES[message], _EXTREMA[aggregate]
 
     @jit(parallel=True, **OPTIONS)
-    def extrema(arg, source, rel_type, weight, x, r, grad, column, high, low, grad_x, grad_r):
-        num_blocks, num_nodes = x.shape[0], x.shape[1]
-        for b in prange(num_blocks):
-            w = x.dtype.type(1)
-            block, table, block_grad, table_grad = x[b], r[b], grad_x[b], grad_r[b, 0]
-            for v in range(num_nodes):
-                for k in range(lanes):
-                    place = column[b * lanes + k]
-                    if place >= 0:
-                        p = arg[b, v, 0, k]
-                        if high >= 0 and p >= 0:
-                            u, q = np.uint64(source[p]), np.uint64(rel_type[p])
+    def trace(ptr, owner, source, rel_type, weight, mask, x, r, grad, out, arg, count, column, width, floor, grad_x,
+              grad_r):
+        num_blocks, num_edges, pieces = x.shape[0], source.shape[0], owner.shape[0] - 1
+        for task in prange(num_blocks * pieces):
+            b, s = task // pieces, task % pieces
+            first, last = num_edges * s // pieces, num_edges * (s + 1) // pieces
+            block, table, block_grad, table_grad = x[b], r[b], grad_x[b, s], grad_r[b, s]
+            block_grad[:] = 0
+            table_grad[:] = 0
+            state, where = np.zeros((4, LANES), x.dtype), np.empty((2, LANES), np.int32)
+            final = np.uint64(num_edges - 1)
+            for v in range(max(owner[s] - 1, 0), owner[s + 1]):
+                start, end = max(ptr[v], first), min(ptr[v + 1], last)
+                _request_state(v + _AHEAD, b, grad, out, column, width, kind)
+                if start < end:
+                    _differentiate(v, b, grad, out, count, column, width, floor, kind, state)
+                    constant, linear = load(state, _CONSTANT, 0, LANES), load(state, _LINEAR, 0, LANES)
+                    high, low = load(state, _HIGH, 0, LANES), load(state, _LOW, 0, LANES)
+                    for k in range(LANES):
+                        where[0, k] = arg[b, v, 0, k]
+                    for k in range(LANES):
+                        where[1, k] = arg[b, v, 1, k]
+                    arg_high, arg_low = load(where, 0, 0, LANES), load(where, 1, 0, LANES)
+                    for index in range(start, end):
+                        p = np.uint64(index)
+                        position = fill(np.int32(index - ptr[v]), LANES)
+                        if kind == _PNA:
+                            u = source[min(p + np.uint64(AHEAD), final)]
+                            request(block, u, 0)
+                            request(block_grad, u, 1)
+                            wanted = mask.shape[0] == 0 or mask[p]
+                        elif kind == _ONLY_MAX:
+                            wanted = anywhere(arg_high == position)
+                        else:
+                            wanted = anywhere(arg_low == position)
+                        if wanted:
+                            u, q = source[p], rel_type[p]
+                            own, vector = load(block, u, 0, LANES), load(table, q, 0, LANES)
+                            g = constant
+                            if kind == _PNA:
+                                m = compose(own, vector, msg_kind)
+                                if weight.shape[0] > 0:
+                                    m = m * fill(weight[p], LANES)
+                                g = g + m * linear
+                            if kind != _ONLY_MIN:
+                                g = choose(arg_high == position, g + high, g)
+                            if kind != _ONLY_MAX:
+                                g = choose(arg_low == position, g + low, g)
                             if weight.shape[0] > 0:
-                                w = weight[p]
-                            g = grad[v, place + high]
-                            _pass_back(w, g, k, u, q, block, table, kind, half, block_grad, table_grad)
-                        p = arg[b, v, 1, k]
-                        if low >= 0 and p >= 0:
-                            u, q = np.uint64(source[p]), np.uint64(rel_type[p])
-                            if weight.shape[0] > 0:
-                                w = weight[p]
-                            g = grad[v, place + low]
-                            _pass_back(w, g, k, u, q, block, table, kind, half, block_grad, table_grad)
+                                g = g * fill(weight[p], LANES)
+                            total = load(block_grad, u, 0, LANES) + _derive(g, vector, msg_kind)
+                            store(block_grad, u, 0, total)
+                            total = load(table_grad, q, 0, LANES) + _derive(g, own, msg_kind)
+                            store(table_grad, q, 0, total)
 
-    return extrema
+    return trace
 
 
 @jit(parallel=True, **OPTIONS)
-def edge_weights(message, source, target, rel_type, weight, mask, x, r, slopes, arg, grad, column, high, low, out):
+def pna_slopes(grad, out, count, column, width, floor, slopes):
+    r"""Fills :obj:`slopes (blocks, V, 2, L)` with :math:`a` and :math:`c`; see :func:`trace_kernel`."""
+    num_blocks, num_nodes = slopes.shape[:2]
+    pieces = 8
+    for task in prange(num_blocks * pieces):
+        b, piece = task // pieces, task % pieces
+        state = np.zeros((4, LANES), slopes.dtype)
+        for v in range(num_nodes * piece // pieces, num_nodes * (piece + 1) // pieces):
+            _differentiate(v, b, grad, out, count, column, width, floor, _PNA, state)
+            store(slopes[b, v], 0, 0, load(state, 0, 0, LANES))
+            store(slopes[b, v], 1, 0, load(state, 1, 0, LANES))
+
+
+@jit(parallel=True, **OPTIONS)
+def edge_weights(message, ptr, source, target, rel_type, weight, mask, x, r, slopes, arg, grad, column, high, low, out):
     r"""The gradient of edge weights. An edge is one thread's alone; its blocks are added up in order.
 
     :obj:`high` and :obj:`low` are the offsets of the extrema in a row of :obj:`grad`, negative where there is none.
@@ -222,9 +249,9 @@ def edge_weights(message, source, target, rel_type, weight, mask, x, r, slopes, 
                             g = slopes[b, v, 0, k]
                             if linear:
                                 g += slopes[b, v, 1, k] * weight[p] * m
-                            if high >= 0 and arg[b, v, 0, k] == p:
+                            if high >= 0 and arg[b, v, 0, k] == p - ptr[v]:
                                 g += grad[v, place + high]
-                            if low >= 0 and arg[b, v, 1, k] == p:
+                            if low >= 0 and arg[b, v, 1, k] == p - ptr[v]:
                                 g += grad[v, place + low]
                             total += g * m
                     out[p] += total

@@ -1,7 +1,9 @@
 r"""The loops behind :mod:`pyg_emu.ops.relational_numba`, compiled once for each kind of message and statistic.
 
 Features are held in blocks of :obj:`L` lanes, :obj:`(blocks, rows, L)`: the block of all nodes stays in the cache while
-every edge is walked, and a lane is a lane of the vector registers. Within a block, edges are cut into pieces of equal
+every edge is walked, a lane is a lane of the vector registers, and what the messages of a node amount to stays in
+registers until its last edge. Rows of the caller's tensors are too far apart for the processor to guess which is next:
+it is told in advance. Within a block, edges are cut into pieces of equal
 size, hub nodes or not. A node that a cut goes through is summed up from its parts in the order of the pieces, so the
 number of threads decides nothing.
 
@@ -15,46 +17,35 @@ import functools
 from typing import Any, Callable
 
 import numpy as np
-from llvmlite import ir
 from numba import njit, prange
-from numba.extending import intrinsic
 
 from pyg_emu.ops.numba_runtime import FASTMATH, jit
-
-
-def _instruction(name: str) -> Any:
-    r"""A function of two floating-point numbers that LLVM has and Numba does not."""
-    def declare(typing_context, one, other):
-        def generate(context, builder, signature, arguments):
-            kind = arguments[0].type
-            function = builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind, kind]))
-            return builder.call(function, arguments, fastmath=('nsz', ))
-
-        return one(one, one), generate
-
-    return intrinsic(declare)
-
-
-#: The larger and the smaller of two numbers, or NaN if either is.
-maximum, minimum = _instruction('llvm.maximum'), _instruction('llvm.minimum')
+from pyg_emu.ops.numba_vectors import choose, fill, first_half, join, load, prefetch, second_half, store
 
 #: Options of every kernel.
 OPTIONS: dict[str, Any] = {'fastmath': FASTMATH, 'error_model': 'numpy', 'nogil': True}
 
 # Kinds of messages, and which of the accumulators below a kernel fills: constants of a compiled kernel.
 MESSAGES = {'product': 0, 'sum': 1, 'rotate': 2}
-STATISTICS = {'sum': 0, 'extrema': 1, 'all': 2, 'positions': 3}
+STATISTICS = {'sum': 0, 'extrema': 1, 'all': 2}
 _ADD, _ROTATE = 1, 2
-_ONLY_SUM, _EXTREMA, _ALL, _POSITIONS = 0, 1, 2, 3
+_ONLY_SUM, _EXTREMA = 0, 1
 
 # What is made of them.
 AGGREGATES = {'sum': 0, 'mean': 1, 'max': 2, 'min': 3, 'pna': 4}
-_MEAN, _MAX, _MIN, _PNA = 1, 2, 3, 4
+_SUMMED, _MEAN, _MAX, _MIN, _PNA = 0, 1, 2, 3, 4
+
+#: Lanes in a block. The accumulators of all statistics and the positions of extrema just fit into the registers of
+#: AVX-512; elsewhere some lie on the stack.
+LANES = 64
+
+#: Edges between the request of a row of features and its use. Measured: sums alone fill that time by themselves.
+AHEAD = 8
 
 #: Lanes that are moved together where their features lie side by side: a register of float32.
 CHUNK = 16
 
-# Rows of an accumulator.
+# Rows of an accumulator. The sum of squares is NaN if and only if a message is, and says so for the extrema.
 _SUM, _SQUARE, _HIGH, _LOW = 0, 1, 2, 3
 
 # Boundary conditions: a block like x, or one row per lane.
@@ -70,209 +61,256 @@ def is_run(column, first):
 @jit(parallel=True, **OPTIONS)
 def pack(x, column, out):
     r"""Blocks of lanes :obj:`out (blocks, rows, L)` from rows :obj:`x (rows, F)`; zero where there is no column."""
-    num_blocks, num_rows, lanes = out.shape
+    num_blocks, num_rows = out.shape[:2]
     pieces = 8
     for task in prange(num_blocks * pieces):
         b, piece = task // pieces, task % pieces
+        block = out[b]
         for i in range(num_rows * piece // pieces, num_rows * (piece + 1) // pieces):
-            for c in range(0, lanes, CHUNK):
-                place = column[b * lanes + c]
-                if is_run(column, b * lanes + c):
-                    for k in range(CHUNK):
-                        out[b, i, c + k] = x[i, place + k]
-                else:
-                    for k in range(CHUNK):
-                        place = column[b * lanes + c + k]
-                        out[b, i, c + k] = x[i, place] if place >= 0 else 0
+            read(x, i, b, 0, column, block, i)
 
 
 @jit(parallel=True, **OPTIONS)
 def unpack(blocks, column, out):
     r"""The reverse of :func:`pack`, summing over the second dimension of :obj:`blocks (blocks, parts, rows, L)`."""
-    num_blocks, num_parts, num_rows, lanes = blocks.shape
+    num_blocks, num_parts, num_rows = blocks.shape[:3]
     pieces = 8
     for task in prange(num_blocks * pieces):
         b, piece = task // pieces, task % pieces
-        total = np.empty(lanes, blocks.dtype)
+        total = np.empty((1, LANES), blocks.dtype)
         for i in range(num_rows * piece // pieces, num_rows * (piece + 1) // pieces):
-            for k in range(lanes):
-                total[k] = blocks[b, 0, i, k]
+            vector = load(blocks[b, 0], i, 0, LANES)
             for part in range(1, num_parts):
-                for k in range(lanes):
-                    total[k] += blocks[b, part, i, k]
-            _write(i, b, total, column, 0, lanes, out)
+                vector = vector + load(blocks[b, part], i, 0, LANES)
+            store(total, 0, 0, vector)
+            _write(total, 0, i, b, 0, column, out)
 
 
 @jit(**OPTIONS)
-def _write(v, b, value, column, offset, lanes, out):
-    for c in range(0, lanes, CHUNK):
-        place = column[b * lanes + c] + offset
-        if is_run(column, b * lanes + c):
-            for k in range(CHUNK):
-                out[v, place + k] = value[c + k]
+def read(x, i, b, offset, column, out, row):
+    r"""Row :obj:`row` of :obj:`out (rows, L)` from the columns of block :obj:`b` in row :obj:`i` of :obj:`x`."""
+    for c in range(0, LANES, CHUNK):
+        if is_run(column, b * LANES + c):
+            store(out, row, c, load(x, i, column[b * LANES + c] + offset, CHUNK))
         else:
             for k in range(c, c + CHUNK):
-                place = column[b * lanes + k]
-                if place >= 0:
-                    out[v, place + offset] = value[k]
+                place = column[b * LANES + k]
+                out[row, k] = x[i, place + offset] if place >= 0 else 0
 
 
 @jit(**OPTIONS)
-def _clear(acc, arg, lanes):
-    for k in range(lanes):
-        acc[_SUM, k] = 0
-        acc[_SQUARE, k] = 0
-        acc[_HIGH, k] = -np.inf
-        acc[_LOW, k] = np.inf
-        arg[0, k] = -1
-        arg[1, k] = -1
+def _write(value, row, i, b, offset, column, out):
+    r"""The reverse of :func:`read`."""
+    for c in range(0, LANES, CHUNK):
+        if is_run(column, b * LANES + c):
+            store(out, i, column[b * LANES + c] + offset, load(value, row, c, CHUNK))
+        else:
+            for k in range(c, c + CHUNK):
+                place = column[b * LANES + k]
+                if place >= 0:
+                    out[i, place + offset] = value[row, k]
 
 
-# Inlined where they are used, so that kinds and lanes are constants of the loops; and without a buffer between a
-# message and its aggregation, which would cost as much as either.
+@jit(**OPTIONS)
+def _clear(acc, arg):
+    acc[_SUM] = 0
+    acc[_SQUARE] = 0
+    acc[_HIGH] = -np.inf
+    acc[_LOW] = np.inf
+    arg[:] = -1
+
+
+@jit(**OPTIONS)
+def _begin(m, acc, arg):
+    r"""Starts with a first message, which is no edge's."""
+    for k in range(LANES):
+        acc[_SUM, k] = m[k]
+        acc[_SQUARE, k] = m[k] * m[k]
+        acc[_HIGH, k] = m[k]
+        acc[_LOW, k] = m[k]
+    arg[:] = -1
+
+
+# Inlined where they are used, so that kinds are constants of the loops.
 
 
 @njit(inline='always', **OPTIONS)
-def _take(m, k, position, statistic, acc, arg):
-    if statistic == _ONLY_SUM or statistic == _ALL:
-        acc[_SUM, k] += m
-    if statistic == _ALL:
-        acc[_SQUARE, k] += m * m
-    if statistic != _ONLY_SUM:
-        # Not 'm if m > high else high': a conditional store to memory that the next edge reads stalls it for many
-        # cycles.
-        high, low = acc[_HIGH, k], acc[_LOW, k]
-        acc[_HIGH, k] = maximum(m, high)
-        acc[_LOW, k] = minimum(m, low)
-        if statistic == _POSITIONS:
-            # The first of equals stays, and positions ascend.
-            arg[0, k] = max(arg[0, k], position if m > high else np.int32(-1))
-            arg[1, k] = max(arg[1, k], position if m < low else np.int32(-1))
+def compose(x, r, message):
+    r"""A message of a node's features and a relation vector."""
+    if message == _ROTATE:
+        re, im, rel_re, rel_im = first_half(x), second_half(x), first_half(r), second_half(r)
+        m = join(re * rel_re - im * rel_im, re * rel_im + im * rel_re)
+    elif message == _ADD:
+        m = x + r
+    else:
+        m = x * r
+    return m
 
 
 @njit(inline='always', **OPTIONS)
-def _walk(start, end, source, rel_type, weight, mask, x, r, message, statistic, lanes, acc, arg):
+def request(rows, i, writes):
+    r"""Makes the memory fetch a row of lanes."""
+    for c in range(0, LANES, CHUNK):
+        prefetch(rows, i, c, writes)
+
+
+@njit(inline='always', **OPTIONS)
+def _walk(first, start, end, source, rel_type, weight, mask, x, r, message, statistic, positions, acc, arg):
+    r"""Aggregates the messages of some edges in registers, from and to :obj:`acc` and :obj:`arg`; returns how many.
+
+    Positions are counted from edge :obj:`first` on.
+    """
     count = 0
-    half = lanes // 2
-    w = x.dtype.type(1)
-    for p in range(start, end):
+    last = np.uint64(source.shape[0] - 1)
+    total, square = load(acc, _SUM, 0, LANES), load(acc, _SQUARE, 0, LANES)
+    high, low = load(acc, _HIGH, 0, LANES), load(acc, _LOW, 0, LANES)
+    arg_high, arg_low = load(arg, 0, 0, LANES), load(arg, 1, 0, LANES)
+    for index in range(start, end):
+        # Unsigned: Numba then leaves out the wraparound of negative indices.
+        p = np.uint64(index)
+        if statistic != _ONLY_SUM:
+            request(x, source[min(p + np.uint64(AHEAD), last)], 0)
         if mask.shape[0] == 0 or mask[p]:
             count += 1
-            position = np.int32(p)
-            # Unsigned: Numba then leaves out the wraparound of negative indices.
-            u, q = np.uint64(source[p]), np.uint64(rel_type[p])
+            m = compose(load(x, source[p], 0, LANES), load(r, rel_type[p], 0, LANES), message)
             if weight.shape[0] > 0:
-                w = weight[p]
-            if message == _ROTATE:
-                for k in range(half):
-                    m = x[u, k] * r[q, k] - x[u, half + k] * r[q, half + k]
-                    _take(w * m, k, position, statistic, acc, arg)
-                for k in range(half):
-                    m = x[u, k] * r[q, half + k] + x[u, half + k] * r[q, k]
-                    _take(w * m, half + k, position, statistic, acc, arg)
-            elif message == _ADD:
-                for k in range(lanes):
-                    _take(w * (x[u, k] + r[q, k]), k, position, statistic, acc, arg)
-            else:
-                for k in range(lanes):
-                    _take(w * (x[u, k] * r[q, k]), k, position, statistic, acc, arg)
+                m = m * fill(weight[p], LANES)
+            if statistic != _EXTREMA:
+                total = total + m
+            if statistic != _ONLY_SUM:
+                square = square + m * m
+                # The first of equals stays, and positions ascend.
+                above, below = m > high, m < low
+                high, low = choose(above, m, high), choose(below, m, low)
+                if positions:
+                    position = fill(np.int32(index - first), LANES)
+                    arg_high, arg_low = choose(above, position, arg_high), choose(below, position, arg_low)
+    if statistic != _EXTREMA:
+        store(acc, _SUM, 0, total)
+    if statistic != _ONLY_SUM:
+        store(acc, _SQUARE, 0, square)
+        store(acc, _HIGH, 0, high)
+        store(acc, _LOW, 0, low)
+        if positions:
+            store(arg, 0, 0, arg_high)
+            store(arg, 1, 0, arg_low)
     return count
 
 
 @jit(**OPTIONS)
-def _merge(other, other_arg, lanes, acc, arg):
-    for k in range(lanes):
+def _request_out(v, b, column, width, count, out):
+    r"""Makes the memory fetch the lines that :func:`_finish` will write while a node's edges are walked."""
+    for c in range(0, LANES, CHUNK):
+        place = column[b * LANES + c]
+        for i in range(count):
+            prefetch(out, v, place + i * width, 1)
+
+
+@jit(**OPTIONS)
+def _merge(other, other_arg, acc, arg):
+    for k in range(LANES):
         acc[_SUM, k] += other[_SUM, k]
         acc[_SQUARE, k] += other[_SQUARE, k]
-        if other[_HIGH, k] > acc[_HIGH, k] or other[_HIGH, k] != other[_HIGH, k]:
+        if other[_HIGH, k] > acc[_HIGH, k]:
             acc[_HIGH, k] = other[_HIGH, k]
             arg[0, k] = other_arg[0, k]
-        if other[_LOW, k] < acc[_LOW, k] or other[_LOW, k] != other[_LOW, k]:
+        if other[_LOW, k] < acc[_LOW, k]:
             acc[_LOW, k] = other[_LOW, k]
             arg[1, k] = other_arg[1, k]
 
 
 @jit(**OPTIONS)
-def _finish(v, b, count, acc, arg, column, width, epsilon, aggregate, lanes, out, out_arg):
+def _finish(v, b, count, acc, arg, column, width, epsilon, aggregate, out, out_arg):
     r"""Writes what the messages of node :obj:`v` amount to, :obj:`width` apart where that is several numbers."""
-    if out_arg.shape[0] > 0:
-        for k in range(lanes):
+    if out_arg.shape[1] > 0:
+        for k in range(LANES):
             out_arg[b, v, 0, k] = arg[0, k]
+        for k in range(LANES):
             out_arg[b, v, 1, k] = arg[1, k]
+    if count == 0:
+        acc[_HIGH] = 0
+        acc[_LOW] = 0
+    scale = acc.dtype.type(1) / acc.dtype.type(max(count, 1))
+    if aggregate == _MEAN or aggregate == _PNA:
+        for k in range(LANES):
+            acc[_SUM, k] *= scale
+    if aggregate != _SUMMED and aggregate != _MEAN:
+        nan = acc.dtype.type(np.nan)
+        for k in range(LANES):
+            valid = acc[_SQUARE, k] == acc[_SQUARE, k]
+            acc[_HIGH, k] = acc[_HIGH, k] if valid else nan
+            acc[_LOW, k] = acc[_LOW, k] if valid else nan
+    if aggregate == _PNA:
+        for k in range(LANES):
+            variance = acc[_SQUARE, k] * scale - acc[_SUM, k] * acc[_SUM, k]
+            acc[_SQUARE, k] = np.sqrt(epsilon if variance <= epsilon else variance)
+        _write(acc, _SUM, v, b, 0, column, out)
+        _write(acc, _HIGH, v, b, width, column, out)
+        _write(acc, _LOW, v, b, 2 * width, column, out)
+        _write(acc, _SQUARE, v, b, 3 * width, column, out)
     else:
-        if count == 0:
-            acc[_HIGH, :] = 0
-            acc[_LOW, :] = 0
-        if aggregate == _MEAN or aggregate == _PNA:
-            scale = acc.dtype.type(1) / acc.dtype.type(max(count, 1))
-            for k in range(lanes):
-                acc[_SUM, k] *= scale
-                variance = acc[_SQUARE, k] * scale - acc[_SUM, k] * acc[_SUM, k]
-                acc[_SQUARE, k] = np.sqrt(epsilon if variance <= epsilon else variance)
-        if aggregate == _MAX:
-            _write(v, b, acc[_HIGH], column, 0, lanes, out)
-        elif aggregate == _MIN:
-            _write(v, b, acc[_LOW], column, 0, lanes, out)
-        else:
-            _write(v, b, acc[_SUM], column, 0, lanes, out)
-        if aggregate == _PNA:
-            _write(v, b, acc[_HIGH], column, width, lanes, out)
-            _write(v, b, acc[_LOW], column, 2 * width, lanes, out)
-            _write(v, b, acc[_SQUARE], column, 3 * width, lanes, out)
+        row = _HIGH if aggregate == _MAX else _LOW if aggregate == _MIN else _SUM
+        _write(acc, row, v, b, 0, column, out)
 
 
 @functools.cache
-def gather_kernel(message: str, statistic: str, lanes: int) -> Callable[..., None]:
+def gather_kernel(message: str, statistic: str, positions: bool) -> Callable[..., None]:
     r"""Compiles the walk over edges by target that aggregates messages.
 
     Args:
         message (str): One of :obj:`MESSAGES`.
         statistic (str): One of :obj:`STATISTICS`.
-        lanes (int): Lanes in a block.
+        positions (bool): Whether to find out which edge each extremum came from, too.
     """
     # Only numbers may stand in the closure: Numba's cache on disk compares them by value.
-    msg_kind, stat = MESSAGES[message], STATISTICS[statistic]
+    msg_kind, stat, where = MESSAGES[message], STATISTICS[statistic], int(positions)
 
     @jit(parallel=True, **OPTIONS)
-    def gather(ptr, owner, source, rel_type, weight, mask, x, r, kind, dense, node, row, fill, column, width, epsilon,
-               aggregate, out, out_arg):
+    def gather(ptr, owner, source, rel_type, weight, mask, x, r, kind, dense, node, row, background, column, width,
+               epsilon, aggregate, out, out_arg):
         # Piece s walks the edges [cut(s), cut(s + 1)) and owns the nodes [owner[s], owner[s + 1]), those that begin in
         # it.
         num_blocks, num_edges, pieces = x.shape[0], source.shape[0], owner.shape[0] - 1
         # What each piece holds of nodes that it does not hold alone: of one begun before (0) and of its own last (1).
-        part = np.empty((num_blocks, pieces, 2, 4, lanes), x.dtype)
-        part_arg = np.empty((num_blocks, pieces, 2, 2, lanes), np.int32)
+        part = np.empty((num_blocks, pieces, 2, 4, LANES), x.dtype)
+        part_arg = np.empty((num_blocks, pieces, 2, 2, LANES), np.int32)
         part_count = np.zeros((num_blocks, pieces, 2), np.int64)
         for task in prange(num_blocks * pieces):
             b, s = task // pieces, task % pieces
             low, high = num_edges * s // pieces, num_edges * (s + 1) // pieces
             first, last = owner[s], owner[s + 1]
-            acc, arg = np.empty((4, lanes), x.dtype), np.empty((2, lanes), np.int32)
+            acc, arg = np.empty((4, LANES), x.dtype), np.empty((2, LANES), np.int32)
+            start_row = np.empty(LANES, x.dtype)
             block, table = x[b], r[b]
             # One round before the first node of its own for what is left of the node before.
             for v in range(first - 1, last):
-                _clear(acc, arg, lanes)
                 if v < first:
                     start, end = low, min(ptr[first], high)
                 else:
                     start, end = ptr[v], min(ptr[v + 1], high)
+                _request_out(v, b, column, width, 4 if aggregate == _PNA else 1, out)
                 count = 0
                 if kind > 0 and v >= first:
-                    for k in range(lanes):
-                        if kind == _DENSE:
-                            m = dense[b, v, k]
-                        else:
-                            m = row[b, k] if node[b, k] == v else fill
-                        _take(m, k, np.int32(-1), stat, acc, arg)
+                    if kind == _DENSE:
+                        _begin(dense[b, v], acc, arg)
+                    else:
+                        for k in range(LANES):
+                            start_row[k] = row[b, k] if node[b, k] == v else background
+                        _begin(start_row, acc, arg)
                     count = 1
-                count += _walk(start, end, source, rel_type, weight, mask, block, table, msg_kind, stat, lanes, acc,
-                               arg)
+                else:
+                    _clear(acc, arg)
+                count += _walk(ptr[v], start, end, source, rel_type, weight, mask, block, table, msg_kind, stat, where,
+                               acc, arg)
                 if v >= first and ptr[v + 1] <= high:
-                    _finish(v, b, count, acc, arg, column, width, epsilon, aggregate, lanes, out, out_arg)
+                    _finish(v, b, count, acc, arg, column, width, epsilon, aggregate, out, out_arg)
                 else:
                     slot = 0 if v < first else 1
-                    part[b, s, slot] = acc
-                    part_arg[b, s, slot] = arg
+                    for k in range(LANES):
+                        for i in range(4):
+                            part[b, s, slot, i, k] = acc[i, k]
+                        for i in range(2):
+                            part_arg[b, s, slot, i, k] = arg[i, k]
                     part_count[b, s, slot] = count
         for b in range(num_blocks):
             for s in range(pieces):
@@ -281,9 +319,9 @@ def gather_kernel(message: str, statistic: str, lanes: int) -> Callable[..., Non
                     acc, arg, count = part[b, s, 1], part_arg[b, s, 1], part_count[b, s, 1]
                     later = s + 1
                     while later < pieces and num_edges * later // pieces < ptr[v + 1]:
-                        _merge(part[b, later, 0], part_arg[b, later, 0], lanes, acc, arg)
+                        _merge(part[b, later, 0], part_arg[b, later, 0], acc, arg)
                         count += part_count[b, later, 0]
                         later += 1
-                    _finish(v, b, count, acc, arg, column, width, epsilon, aggregate, lanes, out, out_arg)
+                    _finish(v, b, count, acc, arg, column, width, epsilon, aggregate, out, out_arg)
 
     return gather

@@ -186,6 +186,21 @@ def test_first_of_equals_gets_the_gradient() -> None:
         assert boundary.grad.flatten().tolist() == [1.0, 1.0, 0.0, 1.0]
 
 
+def test_extremum_far_down_a_hub() -> None:
+    # Node 0 has more edges than 16 bits count; its largest message is the last but one, its smallest the one before.
+    num_edges = 2**15 + 10
+    edges = build(torch.tensor([[1], [0]]).expand(2, num_edges), torch.zeros(num_edges, dtype=torch.int64), 2, 1)
+    for aggregate, place, extremum in (('max', num_edges - 2, 9.0), ('min', num_edges - 3, -9.0)):
+        weight = torch.ones(num_edges)
+        weight[place] = extremum
+        weight.requires_grad_()
+        out = relational_conv(torch.ones(2, 1, 1), torch.ones(1, 1), edges, aggregate=aggregate,  # type: ignore[arg-type]
+                              edge_weight=weight, backend='numba')
+        out[0].sum().backward()
+        assert out[0].item() == extremum and weight.grad is not None
+        assert weight.grad.nonzero().tolist() == [[place]] and weight.grad[place] == 1
+
+
 def test_nan_comes_through() -> None:
     edges = GRAPHS['random']
     x = torch.ones(7, 1, 3)
