@@ -1,0 +1,227 @@
+r"""Vectors of a fixed number of lanes in Numba kernels, as LLVM has them and Numba does not.
+
+LLVM keeps a loop's accumulators in registers only where it can prove that no store of the loop meets them, which it
+cannot for rows of an array. A :class:`Vector` is a value: it has no address, and takes as many registers as the
+processor needs for its lanes.
+
+.. code-block:: python
+
+    @njit
+    def largest_row(x, out):
+        largest = load(x, 0, 0, 64)
+        for i in range(1, x.shape[0]):
+            m = load(x, i, 0, 64)
+            largest = choose(m > largest, m, largest)
+        store(out, 0, 0, largest)
+
+Vectors of equal type are added, subtracted, multiplied, divided and compared lane by lane. The number of lanes has to
+be a constant of the compiled function.
+"""
+# mypy: disable-error-code="no-untyped-def"
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, models, overload, register_model
+
+_INDEX = ir.IntType(32)
+
+#: Untyped: callers do not give the first argument of what it decorates.
+_instruction: Any = intrinsic
+
+
+class Vector(types.Type):
+    r"""The type of a vector.
+
+    Args:
+        dtype (numba.types.Type): Of a lane.
+        lanes (int): How many there are.
+    """
+    def __init__(self, dtype: Any, lanes: int) -> None:
+        self.dtype, self.lanes = dtype, lanes
+        super().__init__(name=f'Vector({dtype}, {lanes})')
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Vector) -> None:
+        super().__init__(manager, kind, ir.VectorType(manager.lookup(kind.dtype).get_value_type(), kind.lanes))
+
+
+def _lanes(kind: Any) -> int:
+    r"""Of an argument that has to be a constant; zero if it is none."""
+    return kind.literal_value if isinstance(kind, types.IntegerLiteral) else 0
+
+
+def _is_rows(kind: Any) -> bool:
+    return isinstance(kind, types.Array) and kind.ndim == 2 and kind.layout == 'C'
+
+
+def _pointer(context, builder, signature, arguments, vector):
+    r"""Of the first lane. Rows and columns are counted from the front: nothing looks for negative indices."""
+    rows = context.make_array(signature.args[0])(context, builder, arguments[0])
+    width = builder.extract_value(rows.shape, 1)
+    row, column = (context.cast(builder, arguments[i], signature.args[i], types.intp) for i in (1, 2))
+    offset = builder.add(builder.mul(row, width), column)
+    return builder.bitcast(builder.gep(rows.data, [offset]), vector.as_pointer())
+
+
+def _alignment(context, kind) -> int:
+    # That of an array's elements: nothing more is known of where its rows begin.
+    return context.get_abi_sizeof(context.get_value_type(kind.dtype))
+
+
+@_instruction(prefer_literal=True)
+def load(typing_context, rows, row, column, lanes):
+    r"""Lanes of a row of a C-contiguous matrix, from a column on."""
+    if not _is_rows(rows) or not _lanes(lanes):
+        return None
+    kind = Vector(rows.dtype, _lanes(lanes))
+
+    def generate(context, builder, signature, arguments):
+        pointer = _pointer(context, builder, signature, arguments, context.get_value_type(kind))
+        return builder.load(pointer, align=_alignment(context, kind))
+
+    return kind(rows, row, column, lanes), generate
+
+
+@_instruction
+def store(typing_context, rows, row, column, vector):
+    r"""Writes a vector to a row of a C-contiguous matrix, from a column on."""
+    if not _is_rows(rows) or not isinstance(vector, Vector) or vector.dtype != rows.dtype:
+        return None
+
+    def generate(context, builder, signature, arguments):
+        pointer = _pointer(context, builder, signature, arguments, arguments[3].type)
+        builder.store(arguments[3], pointer, align=_alignment(context, vector))
+        return context.get_dummy_value()
+
+    return types.none(rows, row, column, vector), generate
+
+
+@_instruction(prefer_literal=True)
+def prefetch(typing_context, rows, row, column, writes):
+    r"""Asks for the cache line of an element of a C-contiguous matrix, to be read or, with 1 for 0, to be written.
+
+    What lies outside of the matrix does no harm.
+    """
+    if not _is_rows(rows) or not isinstance(writes, types.IntegerLiteral):
+        return None
+
+    def generate(context, builder, signature, arguments):
+        pointer = _pointer(context, builder, signature, arguments, ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, _INDEX, _INDEX, _INDEX])
+        function = builder.module.declare_intrinsic('llvm.prefetch', [pointer.type], kind)
+        builder.call(function, [pointer, _INDEX(writes.literal_value), _INDEX(3), _INDEX(1)])
+        return context.get_dummy_value()
+
+    return types.none(rows, row, column, writes), generate
+
+
+@_instruction(prefer_literal=True)
+def fill(typing_context, value, lanes):
+    r"""A vector of equal lanes."""
+    if not _lanes(lanes):
+        return None
+    value = types.unliteral(value)
+    kind = Vector(value, _lanes(lanes))
+
+    def generate(context, builder, signature, arguments):
+        return _splat(builder, context.get_value_type(kind), arguments[0])
+
+    return kind(value, lanes), generate
+
+
+def _splat(builder, vector, value):
+    undefined = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(undefined, value, _INDEX(0))
+    return builder.shuffle_vector(one, undefined, ir.VectorType(_INDEX, vector.count)([0] * vector.count))
+
+
+@_instruction
+def anywhere(typing_context, condition):
+    r"""Whether any lane is true."""
+    if not isinstance(condition, Vector) or condition.dtype != types.boolean:
+        return None
+
+    def generate(context, builder, signature, arguments):
+        bits = ir.IntType(condition.lanes)
+        return builder.icmp_unsigned('!=', builder.bitcast(arguments[0], bits), bits(0))
+
+    return types.boolean(condition), generate
+
+
+@_instruction
+def choose(typing_context, condition, one, other):
+    r"""Lane by lane :obj:`one if condition else other`."""
+    if not isinstance(one, Vector) or one != other or condition != Vector(types.boolean, one.lanes):
+        return None
+
+    def generate(context, builder, signature, arguments):
+        return builder.select(*arguments)
+
+    return one(condition, one, other), generate
+
+
+def _part(typing_context, vector, first, last):
+    kind = Vector(vector.dtype, last - first)
+
+    def generate(context, builder, signature, arguments):
+        mask = ir.VectorType(_INDEX, kind.lanes)(list(range(first, last)))
+        return builder.shuffle_vector(arguments[0], arguments[0], mask)
+
+    return kind(vector), generate
+
+
+@_instruction
+def first_half(typing_context, vector):
+    r"""The first half of a vector's lanes."""
+    return _part(typing_context, vector, 0, vector.lanes // 2) if isinstance(vector, Vector) else None
+
+
+@_instruction
+def second_half(typing_context, vector):
+    r"""The second half of a vector's lanes."""
+    return _part(typing_context, vector, vector.lanes // 2, vector.lanes) if isinstance(vector, Vector) else None
+
+
+@_instruction
+def join(typing_context, one, other):
+    r"""The lanes of two equally long vectors, one after the other."""
+    if not isinstance(one, Vector) or one != other:
+        return None
+    kind = Vector(one.dtype, 2 * one.lanes)
+
+    def generate(context, builder, signature, arguments):
+        return builder.shuffle_vector(*arguments, ir.VectorType(_INDEX, kind.lanes)(list(range(kind.lanes))))
+
+    return kind(one, other), generate
+
+
+def _register(operation: Any, instruction: str, *before: str, compares: bool = False,
+              domain: Any = types.Float) -> None:
+    r"""Gives an operator of two vectors to an instruction of LLVM's."""
+    @_instruction
+    def compute(typing_context, one, other):
+        def generate(context, builder, signature, arguments):
+            return getattr(builder, instruction)(*before, *arguments)
+
+        return Vector(types.boolean if compares else one.dtype, one.lanes)(one, other), generate
+
+    @overload(operation)
+    def of_vectors(one, other):
+        if isinstance(one, Vector) and isinstance(one.dtype, domain) and one == other:
+            return lambda one, other: compute(one, other)
+        return None
+
+
+for _operation, _name in ((operator.add, 'fadd'), (operator.sub, 'fsub'), (operator.mul, 'fmul'),
+                          (operator.truediv, 'fdiv')):
+    _register(_operation, _name)
+for _operation, _sign in ((operator.gt, '>'), (operator.lt, '<'), (operator.le, '<=')):
+    # Ordered: false where either is NaN.
+    _register(_operation, 'fcmp_ordered', _sign, compares=True)
+_register(operator.eq, 'icmp_signed', '==', compares=True, domain=types.Integer)
