@@ -18,7 +18,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 from benchmarks._contenders import CONTENDERS, MODELS, Setting, generate
 from benchmarks._record import ROOT
@@ -50,16 +50,25 @@ def peak_bytes(contender: str, setting: Setting) -> int:
     # Adagrad keeps one table's worth of state.
     held = 3 * sum(weight.nbytes for weight in setting.make_model().parameters())
     del step
+
+    def steps() -> None:
+        step = CONTENDERS[contender](setting)
+        for _ in range(_STEPS):
+            step()
+
+    return max(peak_rise(steps) - held, 0)
+
+
+def peak_rise(work: Callable[[], object]) -> int:
+    r"""By how many bytes some work raises the peak of resident memory above what is resident before."""
     gc.collect()
     _return_free_memory()
     before = _resident('VmRSS')
     reset = _reset_peak()
-    step = CONTENDERS[contender](setting)
-    for _ in range(_STEPS):
-        step()
-    # Where the mark cannot be set back, it is that of the whole process, which the tiny steps stay far below.
+    work()
+    # Where the mark cannot be set back, it is that of the whole process, which should have held little before.
     peak = _resident('VmHWM') if reset else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return max(peak - before - held, 0)
+    return max(peak - before, 0)
 
 
 def _return_free_memory() -> None:

@@ -64,6 +64,16 @@ TABLES = {
     'eager': Table('speed/steps', _ratios('eager emu over emu, mask per triple'), 'eager EMU step / our EMU step'),
     'peer': Table('speed/steps', _ratios('pykeen vanilla over emu, mask per triple', ['DistMult']),
                   "PyKEEN's vanilla step / our EMU step"),
+    'relational': Table('relational/*', {
+        'sum: times faster than a gather (asked: 8)': 'ratios.seconds.sum_speedup',
+        'PNA: times faster than four gathers (3)': 'ratios.seconds.pna_speedup',
+        'PNA: than our own four passes': 'ratios.seconds.pna_speedup_over_own_passes',
+        'PNA / sum (at most 1.3)': 'ratios.seconds.pna_to_sum_forward',
+        'with gradients (at most 2.5)': 'ratios.seconds.pna_to_sum_forward_backward'}, 'message passing'),
+    'relational-cost': Table('relational/*', {
+        f'{name}, {unit}': f'{case}.{key}' for name, case in (
+            ('gather', 'gather_sum'), ('sum', 'sum'), ('PNA', 'pna'), ('sum with gradients', 'sum_backward'),
+            ('PNA with gradients', 'pna_backward')) for unit, key in (('s', 'seconds'), ('MiB', 'peak_mib'))}, 'cost'),
     'evaluation': Table('evaluation*', {'seconds': 'seconds', 'times faster than PyKEEN': 'speedup'}, 'ranking'),
     'nbfnet': Table('nbfnet/*', {**_RANKING, _HITS_50: f'test.{_HITS_50.lower()}',
                                  'published': f'{_HITS_50.lower()}.published',
