@@ -6,6 +6,7 @@ parallel; the result is the same, to the bit, for any number of threads.
 """
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,38 +15,12 @@ from torch import Tensor
 
 from pyg_emu.interaction import Interaction
 from pyg_emu.ops import emu_score_numba_kernels as kernels
+from pyg_emu.ops.emu_score_autograd import Options, differentiated
 from pyg_emu.ops.emu_score_numba_terms import Hard, Mask, Plain, Shared, Soft, terms_of
 from pyg_emu.ops.numba_grouping import group
 from pyg_emu.ops.numba_runtime import announce, parallel_section
-from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 
 _DTYPES: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
-
-
-def run(
-    query: Tensor,
-    positive: Tensor,
-    table: Tensor,
-    index: Tensor,
-    plan: Plan | None,
-    interaction: Interaction,
-    vanilla: bool,
-    sparse_grad: bool,
-) -> tuple[Tensor | None, Tensor | None]:
-    r"""Vanilla and mutated scores of checked arguments; see :func:`~pyg_emu.ops.emu_score`."""
-    bank = plan.bank if isinstance(plan, MaskPlan) else None
-    mask_index = plan.index if isinstance(plan, MaskPlan) else None
-    weight = plan.weight if isinstance(plan, MixPlan) else None
-    options = _Options(interaction, vanilla, sparse_grad)
-    scores: tuple[Tensor | None, Tensor | None] = _EMUScore.apply(query, positive, table, index, bank, mask_index,
-                                                                 weight, options)
-    return scores
-
-
-class _Options(NamedTuple):
-    interaction: Interaction
-    vanilla: bool
-    sparse_grad: bool
 
 
 class _EMUScore(torch.autograd.Function):
@@ -59,7 +34,7 @@ class _EMUScore(torch.autograd.Function):
         bank: Tensor | None,
         mask_index: Tensor | None,
         weight: Tensor | None,
-        options: _Options,
+        options: Options,
     ) -> tuple[Tensor | None, Tensor | None]:
         ctx.set_materialize_grads(False)
         ctx.options = options
@@ -107,6 +82,10 @@ class _EMUScore(torch.autograd.Function):
             grad_bank = _rows_gradient(operands, upstream, masks, bank.size(), sparse=False)
         return (grad_query, grad_positive, grad_table, None, grad_bank, None, grad_weight if needs_weight else None,
                 None)
+
+
+#: See :func:`~pyg_emu.ops.emu_score`.
+run = partial(differentiated, _EMUScore)
 
 
 class _Operands(NamedTuple):

@@ -11,6 +11,7 @@ Tables in float16 and bfloat16 are widened as they are read: sums are float32, a
 """
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -19,8 +20,8 @@ from torch import Tensor
 
 from pyg_emu.interaction import Interaction
 from pyg_emu.ops import emu_score_triton_kernels as kernels
+from pyg_emu.ops.emu_score_autograd import Options, differentiated
 from pyg_emu.ops.emu_score_triton_terms import TWO_PARTS, WITH_NORM, constants_of
-from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 from pyg_emu.ops.triton_runtime import mend_interpreter
 
 # Slots in a tile, by the number of query parts, so that tiles fit into registers; half as many backward, where tiles of
@@ -35,32 +36,6 @@ if not isinstance(kernels.forward, triton.JITFunction):
     mend_interpreter()
 
 
-def run(
-    query: Tensor,
-    positive: Tensor,
-    table: Tensor,
-    index: Tensor,
-    plan: Plan | None,
-    interaction: Interaction,
-    vanilla: bool,
-    sparse_grad: bool,
-) -> tuple[Tensor | None, Tensor | None]:
-    r"""Vanilla and mutated scores of checked arguments; see :func:`~pyg_emu.ops.emu_score`."""
-    bank = plan.bank if isinstance(plan, MaskPlan) else None
-    mask_index = plan.index if isinstance(plan, MaskPlan) else None
-    weight = plan.weight if isinstance(plan, MixPlan) else None
-    options = _Options(interaction, vanilla, sparse_grad)
-    scores: tuple[Tensor | None, Tensor | None] = _EMUScore.apply(query, positive, table, index, bank, mask_index,
-                                                                 weight, options)
-    return scores
-
-
-class _Options(NamedTuple):
-    interaction: Interaction
-    vanilla: bool
-    sparse_grad: bool
-
-
 class _EMUScore(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -72,7 +47,7 @@ class _EMUScore(torch.autograd.Function):
         bank: Tensor | None,
         mask_index: Tensor | None,
         weight: Tensor | None,
-        options: _Options,
+        options: Options,
     ) -> tuple[Tensor | None, Tensor | None]:
         ctx.set_materialize_grads(False)
         ctx.options = options
@@ -113,6 +88,10 @@ class _EMUScore(torch.autograd.Function):
             if needs_weight:
                 grad_weight = _weight_gradient(operands, upstream, index, weight)
         return grad_query, grad_positive, grad_table, None, grad_bank, None, grad_weight, None
+
+
+#: See :func:`~pyg_emu.ops.emu_score`.
+run = partial(differentiated, _EMUScore)
 
 
 class _Operands(NamedTuple):
