@@ -26,3 +26,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker('gpu'):
             item.add_marker(pytest.mark.skip(reason='needs a CUDA device'))
+
+
+@pytest.fixture
+def graph_folder(tmp_path: Path) -> Path:
+    r"""A folder :obj:`graph` of small random facts: 100 to train on, 15 for validation, the others for the test."""
+    generator = torch.Generator().manual_seed(0)
+    columns = [torch.randint(high, (150, ), generator=generator) for high in (12, 3, 12)]
+    facts = torch.unique(torch.stack(columns, 1), dim=0)
+    facts = facts[torch.randperm(len(facts), generator=generator)].tolist()
+    folder = tmp_path / 'graph'
+    folder.mkdir()
+    for split, rows in (('train', facts[:100]), ('valid', facts[100:115]), ('test', facts[115:])):
+        lines = [f'e{head}\tr{relation}\te{tail}\n' for head, relation, tail in rows]
+        (folder / f'{split}.txt').write_text(''.join(lines))
+    return folder

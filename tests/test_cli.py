@@ -25,16 +25,8 @@ SMALL = ['--dim', '4', '--negatives', '3', '--batch-size', '40', '--steps', '6',
 
 
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def work(tmp_path: Path, graph_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     r"""The working directory, with a graph in the folder :obj:`graph`."""
-    generator = torch.Generator().manual_seed(0)
-    columns = [torch.randint(high, (150, ), generator=generator) for high in (12, 3, 12)]
-    facts = torch.unique(torch.stack(columns, 1), dim=0)
-    facts = facts[torch.randperm(len(facts), generator=generator)].tolist()
-    (tmp_path / 'graph').mkdir()
-    for split, rows in (('train', facts[:100]), ('valid', facts[100:115]), ('test', facts[115:])):
-        lines = [f'e{head}\tr{relation}\te{tail}\n' for head, relation, tail in rows]
-        (tmp_path / 'graph' / f'{split}.txt').write_text(''.join(lines))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

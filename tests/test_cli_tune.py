@@ -10,7 +10,6 @@ from typing import Any, Callable
 
 import pandas as pd
 import pytest
-import torch
 
 from pyg_emu.cli import main
 from pyg_emu.cli_options import duration
@@ -31,16 +30,8 @@ evaluate_every: 3
 
 
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def work(tmp_path: Path, graph_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     r"""The working directory, with a graph in the folder :obj:`graph` and the recipe :obj:`base.yaml`."""
-    generator = torch.Generator().manual_seed(0)
-    columns = [torch.randint(high, (150, ), generator=generator) for high in (12, 3, 12)]
-    facts = torch.unique(torch.stack(columns, 1), dim=0)
-    facts = facts[torch.randperm(len(facts), generator=generator)].tolist()
-    (tmp_path / 'graph').mkdir()
-    for split, rows in (('train', facts[:100]), ('valid', facts[100:115]), ('test', facts[115:])):
-        lines = [f'e{head}\tr{relation}\te{tail}\n' for head, relation, tail in rows]
-        (tmp_path / 'graph' / f'{split}.txt').write_text(''.join(lines))
     (tmp_path / 'base.yaml').write_text(BASE)
     (tmp_path / 'space.yaml').write_text('loss.beta: {low: 0.05, high: 1.0}\noptimizer.lr: {factor: 5}\n')
     monkeypatch.chdir(tmp_path)

@@ -23,16 +23,8 @@ SMALL = {'model': {'hidden_channels': 4}, 'negatives': {'num_negatives': 3}, 'ba
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    generator = torch.Generator().manual_seed(0)
-    columns = [torch.randint(high, (150, ), generator=generator) for high in (12, 3, 12)]
-    facts = torch.unique(torch.stack(columns, 1), dim=0)
-    facts = facts[torch.randperm(len(facts), generator=generator)].tolist()
-    (tmp_path / 'graph').mkdir()
-    for split, rows in (('train', facts[:100]), ('valid', facts[100:115]), ('test', facts[115:])):
-        lines = [f'e{head}\tr{relation}\te{tail}\n' for head, relation, tail in rows]
-        (tmp_path / 'graph' / f'{split}.txt').write_text(''.join(lines))
-    return tmp_path / 'graph'
+def folder(graph_folder: Path) -> Path:
+    return graph_folder
 
 
 def recipe(folder: Path, *assignments: str) -> Recipe:
