@@ -254,7 +254,9 @@ class BCELoss(LinkPredictionLoss):
 class SelfAdversarialLoss(LinkPredictionLoss):
     r"""The self-adversarial loss of the `"RotatE" <https://arxiv.org/abs/1902.10197>`_ paper (equations 4 and 5, the
     mean of the positive and the negative term as in its experiments): :func:`uls_binary_cross_entropy` whose
-    negatives weigh :math:`\mathrm{softmax}(\tau s^-)`.
+    negatives weigh :math:`\mathrm{softmax}(\tau s^-)`. EMU on it, which section 7 of the EMU paper leaves open, takes
+    :obj:`mutate=True` and an :obj:`alpha`; where mutated negatives are to have a label above zero, take
+    :class:`EMUBCELoss` with :obj:`adversarial_temperature` :math:`1 / \tau`.
 
     Args:
         temperature (float, optional): :math:`\tau`, which MULTIPLIES scores; zero weighs all negatives alike.
@@ -263,9 +265,12 @@ class SelfAdversarialLoss(LinkPredictionLoss):
             already, such as those of :mod:`pyg_emu.models`. (default: :obj:`0.0`)
         regularizer (callable, optional): See :class:`LinkPredictionLoss`. (default: :obj:`None`)
         mutate (bool, optional): See :class:`LinkPredictionLoss`. (default: :obj:`False`)
+        alpha (float, optional): With :obj:`mutate`, the weight of the same loss of the VANILLA negatives, which is
+            added as in equation 12 of the EMU paper. (default: :obj:`0.0`)
 
     Raises:
-        ArgumentError: If :obj:`temperature` is negative, infinite or NaN.
+        ArgumentError: If :obj:`temperature` or :obj:`alpha` is negative, infinite or NaN, or there is an :obj:`alpha`
+            without :obj:`mutate`.
     """
     def __init__(
         self,
@@ -274,28 +279,39 @@ class SelfAdversarialLoss(LinkPredictionLoss):
         regularizer: Optional[Regularizer] = None,
         *,
         mutate: bool = False,
+        alpha: float = 0.0,
     ) -> None:
         super().__init__(mutate=mutate, regularizer=regularizer)
         self.temperature = non_negative('temperature', temperature)
         self.margin = margin
+        self.alpha = _vanilla_weight(alpha, mutate)
+        self.needs_vanilla = alpha > 0
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         divisor = None if self.temperature == 0.0 else 1.0 / self.temperature
-        positive, negative = scored.positive + self.margin, scored.hardest + self.margin
-        return uls_binary_cross_entropy(positive, negative, 0.0, scored.mask, divisor)
+
+        def one(negative: Tensor) -> Tensor:
+            return uls_binary_cross_entropy(scored.positive + self.margin, negative + self.margin, 0.0, scored.mask,
+                                            divisor)
+
+        return _with_vanilla(one, scored, self.alpha)
 
 
 class MarginLoss(LinkPredictionLoss):
     r"""The margin ranking loss of the `"TransE" <https://proceedings.neurips.cc/paper/2013/file/
-    1cecc7a77928ca8133fa24680a88d2f9-Paper.pdf>`_ paper (equation 1), :func:`margin_ranking`.
+    1cecc7a77928ca8133fa24680a88d2f9-Paper.pdf>`_ paper (equation 1), :func:`margin_ranking`. EMU on it, which section 7
+    of the EMU paper leaves open, takes :obj:`mutate=True` and an :obj:`alpha`.
 
     Args:
         margin (float, optional): :math:`\gamma`. (default: :obj:`1.0`)
         regularizer (callable, optional): See :class:`LinkPredictionLoss`. (default: :obj:`None`)
         mutate (bool, optional): See :class:`LinkPredictionLoss`. (default: :obj:`False`)
+        alpha (float, optional): With :obj:`mutate`, the weight of the same loss of the VANILLA negatives, which is
+            added as in equation 12 of the EMU paper. (default: :obj:`0.0`)
 
     Raises:
-        ArgumentError: If :obj:`margin` is negative, infinite or NaN.
+        ArgumentError: If :obj:`margin` or :obj:`alpha` is negative, infinite or NaN, or there is an :obj:`alpha`
+            without :obj:`mutate`.
     """
     def __init__(
         self,
@@ -303,16 +319,35 @@ class MarginLoss(LinkPredictionLoss):
         regularizer: Optional[Regularizer] = None,
         *,
         mutate: bool = False,
+        alpha: float = 0.0,
     ) -> None:
         super().__init__(mutate=mutate, regularizer=regularizer)
         self.margin = non_negative('margin', margin)
+        self.alpha = _vanilla_weight(alpha, mutate)
+        self.needs_vanilla = alpha > 0
 
     def num_terms(self, batch: Any) -> Union[int, Tensor]:
         r"""How many numbers the loss is the mean of: not triples, where some of their negatives do not count."""
         return batch.head_index.numel() if batch.neg_mask is None else batch.neg_mask.sum()
 
     def loss(self, scored: ScoredBatch) -> Tensor:
-        return margin_ranking(scored.positive, scored.hardest, self.margin, scored.mask)
+        def one(negative: Tensor) -> Tensor:
+            return margin_ranking(scored.positive, negative, self.margin, scored.mask)
+
+        return _with_vanilla(one, scored, self.alpha)
+
+
+def _vanilla_weight(alpha: Any, mutate: bool) -> float:
+    if non_negative('alpha', alpha) > 0 and not mutate:
+        raise ArgumentError(f'alpha: {alpha} weighs vanilla negatives beside mutated ones; give mutate=True, or leave '
+                            'alpha out')
+    return alpha
+
+
+def _with_vanilla(loss: Callable[[Tensor], Tensor], scored: ScoredBatch, alpha: float) -> Tensor:
+    r"""Equation 12 for any loss of negatives."""
+    whole = loss(scored.hardest)
+    return whole if scored.vanilla is None or alpha == 0 else whole + alpha * loss(scored.vanilla)
 
 
 def _temperature(value: Any) -> Optional[float]:

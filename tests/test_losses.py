@@ -115,11 +115,16 @@ def test_emu_bce_by_hand() -> None:
     (CrossEntropyLoss(mutate=True), 0.8619948),
     (MarginLoss(2.0), (4 + 0) / 2),
     (MarginLoss(2.0, mutate=True), (2 + 1) / 2),
+    (MarginLoss(2.0, mutate=True, alpha=0.5), (2 + 1) / 2 + 0.5 * (4 + 0) / 2),
     (BCELoss(), (0.0181499 + (6.0024757 + 0.3132617) / 2) / 2),
     # weights softmax(6, -1) = (0.9990889, 0.0009111)
     (SelfAdversarialLoss(), (0.0181499 + 0.9990889 * 6.0024757 + 0.0009111 * 0.3132617) / 2),
     # scores 1; 3, -4 with weights softmax(1.5, -2)
     (SelfAdversarialLoss(0.5, margin=-3.0), (0.3132617 + 0.9706878 * 3.0485874 + 0.0293122 * 0.0181499) / 2),
+    # mutated scores 1; 1, 0 with weights softmax(0.5, 0), then half of the line above
+    (SelfAdversarialLoss(0.5, margin=-3.0, mutate=True, alpha=0.5),
+     (0.3132617 + 0.6224593 * 1.3132617 + 0.3775407 * 0.6931472) / 2
+     + 0.5 * (0.3132617 + 0.9706878 * 3.0485874 + 0.0293122 * 0.0181499) / 2),
 ], ids=str)
 def test_baselines_by_hand(loss: LinkPredictionLoss, expected: float) -> None:
     assert float(loss(*three_entities()).detach()) == pytest.approx(expected, abs=1e-6)
@@ -188,7 +193,7 @@ def test_regularizer_is_added(name: str) -> None:
 
 # Not SelfAdversarialLoss: its weights are detached, so its gradient is not that of its value.
 @pytest.mark.parametrize('criterion', [EMULoss(), EMUBCELoss(), CrossEntropyLoss(mutate=True), BCELoss(mutate=True),
-                                       MarginLoss(mutate=True)], ids=str)
+                                       MarginLoss(mutate=True, alpha=0.3)], ids=str)
 @pytest.mark.parametrize('make', [models.DistMult, models.RotatE])
 def test_gradcheck(criterion: LinkPredictionLoss, make: Any) -> None:
     torch.manual_seed(1)
@@ -311,3 +316,14 @@ def test_confidence_penalty() -> None:
 def test_confidence_penalty_out_of_range(value: float) -> None:
     with pytest.raises(ArgumentError, match='confidence_penalty: expected a finite number >= 0'):
         CrossEntropyLoss(confidence_penalty=value)
+
+
+@pytest.mark.parametrize('cls', [MarginLoss, SelfAdversarialLoss])
+def test_vanilla_weight_goes_with_mutation(cls: Any) -> None:
+    with pytest.raises(ArgumentError, match='alpha: 0.1 weighs vanilla negatives beside mutated ones; give mutate=Tru'):
+        cls(alpha=0.1)
+    with pytest.raises(ArgumentError, match='alpha: expected a finite number >= 0'):
+        cls(mutate=True, alpha=-1.0)
+    # Without a mutation both terms are about the same negatives.
+    model, batch = models.TransE(NUM_NODES, NUM_RELATIONS, 4).double(), make_batch(mutation_rate=0.0)
+    torch.testing.assert_close(cls(mutate=True, alpha=0.5)(model, batch), 1.5 * cls()(model, batch))

@@ -122,7 +122,7 @@ def test_overrides() -> None:
     assert recipe.loss['alpha'] == 0.2 and recipe.num_steps == 5
     assert recipe.optimizer == {'name': 'adam'}, 'the rate of Adagrad is none for Adam'
     recipe = assigned('loss=margin', 'model=transe', source='distmult-fb15k237-uniform')
-    assert recipe.loss == {'name': 'margin', 'margin': 1.0, 'mutate': False,
+    assert recipe.loss == {'name': 'margin', 'margin': 1.0, 'mutate': False, 'alpha': 0.0,
                            'regularizer': {'name': 'l3', 'weight': 1e-5}}
     assert recipe.model['hidden_channels'] == 100
 
