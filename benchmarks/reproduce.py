@@ -9,17 +9,19 @@ r"""Runs the rows of the paper that are missing, and sets them beside what it pr
     python -m benchmarks.reproduce --figure 4 --run <run folder of a model trained with EMU>
 
 Each row is a recipe under ``benchmarks/recipes``, in the reading of the paper that ``--reading`` names
-(:mod:`benchmarks.paper_runs`). A run that was interrupted continues from its folder under ``runs/reproduction``; one
-that is recorded under ``benchmarks/results/reproduction`` is not run again, and rows of several tables that are one
-training share it. Every table is written there whole, as CSV and Markdown, after each run.
+(:mod:`benchmarks.paper_runs`). A run that was interrupted, or that ``--budget`` has stopped, continues from its folder
+under ``runs/reproduction``; one that is recorded under ``benchmarks/results/reproduction`` is not run again, and rows
+that are one training share it. Every table is written there whole, as CSV and Markdown, after each run. Rows of a
+dataset that cannot be loaded are passed over.
 """
 from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
-import time
 from pathlib import Path
+from threading import Timer, get_ident
 from typing import Iterator, NamedTuple, Optional, Sequence
 
 from tqdm import tqdm
@@ -28,7 +30,7 @@ from benchmarks._record import RESULTS, ROOT
 from benchmarks._reproduction import Entry, entries, frame, markdown, recipe_of, recorded, write_table
 from benchmarks.accuracy import record
 from benchmarks.paper import DATASETS, TABLES
-from benchmarks.paper_runs import READINGS
+from benchmarks.paper_runs import READINGS, recipe_path
 from pyg_emu.data import KGData
 from pyg_emu.datasets import load_dataset
 from pyg_emu.errors import DataError, PygEmuError
@@ -45,6 +47,43 @@ class Run(NamedTuple):
     entry: Entry
     seed: int
     result: str
+
+
+class Budget:
+    r"""While entered, interrupts the main thread once the time is over, just as Ctrl-C does: a training takes its step
+    to the end and saves its state.
+
+    Args:
+        limit (float, optional): Seconds, or :obj:`None` for no end.
+    """
+    def __init__(self, limit: Optional[float]) -> None:
+        self.limit = limit
+        #: Whether the time is over.
+        self.is_spent = False
+        self._timer = None if limit is None else Timer(limit, self._spend)
+        self._ignored = False
+        self._thread = get_ident()
+
+    def __enter__(self) -> Budget:
+        if self._timer is not None:
+            # A shell starts what runs in the background with SIGINT ignored, and would so let the end go by.
+            self._ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            if self._ignored:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _spend(self) -> None:
+        self.is_spent = True
+        # To that thread, so that what it waits for does not hold it up.
+        signal.pthread_kill(self._thread, signal.SIGINT)
 
 
 def seconds(text: str) -> float:
@@ -77,11 +116,14 @@ def select(arguments: argparse.Namespace) -> list[Entry]:
 
 
 def runs(found: Sequence[Entry], arguments: argparse.Namespace) -> Iterator[Run]:
-    r"""The trainings behind rows, the first seed of all rows before the second of any."""
+    r"""The trainings behind rows, each once, the first seed of all rows before the second of any."""
     for seed in range(arguments.seeds):
+        own: dict[str, Run] = {}
         for entry in found:
             if entry.path is not None:
-                yield Run(entry, seed, entry.result(arguments.steps, seed))
+                result = entry.result(arguments.steps, seed)
+                own.setdefault(result, Run(entry, seed, result))
+        yield from own.values()
 
 
 def is_recorded(run: Run, arguments: argparse.Namespace) -> bool:
@@ -92,44 +134,61 @@ def is_recorded(run: Run, arguments: argparse.Namespace) -> bool:
 
 
 def reproduce(arguments: argparse.Namespace) -> int:
-    r"""Runs what is missing; the exit code is that of the program."""
+    r"""Runs what is missing; the exit code is that of the program.
+
+    Raises:
+        SystemExit: If no row that is asked for has a recipe; says which readings have.
+    """
     found = select(arguments)
     every = list(runs(found, arguments))
+    if not every:
+        sys.exit(_without_recipe(found, arguments))
     missing = [run for run in every if not is_recorded(run, arguments)]
-    start = time.monotonic()
-    data: dict[str, KGData] = {}
+    data: dict[str, Optional[KGData]] = {}
     code = 0
-    with tqdm(total=len(every), initial=len(every) - len(missing), unit='run', dynamic_ncols=True,
-              desc=f'{arguments.source}, {arguments.reading}') as bar:
+    with Budget(arguments.budget) as budget, tqdm(
+            total=len(every), initial=len(every) - len(missing), unit='run', dynamic_ncols=True,
+            desc=f'{arguments.source}, {arguments.reading}') as bar:
         for run in missing:
-            spent = time.monotonic() - start
-            if arguments.budget is not None and spent >= arguments.budget:
-                bar.write(f'the budget of {arguments.budget:g} s is spent; {len(every) - bar.n} of {len(every)} runs '
-                          'are left, and the same command goes on with them')
-                break
-            name = run.entry.row.dataset
+            name, title = run.entry.row.dataset, f'{run.entry.title}, seed {run.seed}'
             try:
                 if name not in data:
-                    data[name] = load_dataset(name)
-                bar.write(train(run, data[name], arguments))
+                    data[name] = _load(name, bar)
+                if (loaded := data[name]) is None:
+                    code = 1
+                    continue
+                bar.write(train(run, loaded, arguments))
+                bar.update()
+                write_table(arguments.source, arguments.reading, arguments.out, arguments.steps)
             except KeyboardInterrupt as stop:
-                bar.write(f'{run.entry.title}, seed {run.seed}: interrupted. {stop} The same command goes on from '
-                          'there')
-                code = _INTERRUPTED
-                break
-            except DataError as error:
-                bar.write(f'{run.entry.title}: {error}')
-                code = 1
+                if budget.is_spent:
+                    bar.write(f'the budget of {arguments.budget:g} s is spent, in {title}; {len(every) - bar.n} of '
+                              f'{len(every)} runs are left, and the same command goes on from there')
+                else:
+                    bar.write(f'{title}: interrupted. {stop} The same command goes on from there')
+                    code = _INTERRUPTED
                 break
             except PygEmuError as error:
                 # One row that diverges is no reason to leave out the others.
-                bar.write(f'{run.entry.title}, seed {run.seed}: {error}')
+                bar.write(f'{title}: {error}')
                 code = 1
-            else:
-                bar.update()
-                write_table(arguments.source, arguments.reading, arguments.out, arguments.steps)
     show(arguments, found)
     return code
+
+
+def _load(name: str, bar: tqdm) -> Optional[KGData]:
+    r"""The data, or :obj:`None` where it is not to be had: the rows of other datasets can be run all the same."""
+    try:
+        return load_dataset(name)
+    except DataError as error:
+        bar.write(f'{name}: its rows are passed over: {error}')
+        return None
+
+
+def _without_recipe(found: Sequence[Entry], arguments: argparse.Namespace) -> str:
+    others = [reading for reading in READINGS if any(recipe_path(reading, entry.row) for entry in found)]
+    hint = f'give --reading {" or ".join(others)}' if others else 'neither has another reading'
+    return f'none of these rows of {arguments.source} has a recipe in the reading {arguments.reading!r}: {hint}'
 
 
 def train(run: Run, data: KGData, arguments: argparse.Namespace) -> str:
@@ -178,7 +237,7 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--reading', choices=READINGS, default='tuned', help='(default: %(default)s)')
     parser.add_argument('--seeds', type=int, default=1, help='so many, from 0 on (default: %(default)s)')
     parser.add_argument('--steps', type=int, help='steps to take, or to show, instead of what the recipe says')
-    parser.add_argument('--budget', type=seconds, help='start no run after so long, such as 30m')
+    parser.add_argument('--budget', type=seconds, help='stop after so long, such as 30m; the same command goes on')
     parser.add_argument('--run', type=Path, help='a run folder with a trained model, for figures 3, 4 and 6')
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument('--list', action='store_true', help='show the rows, run nothing')
@@ -199,11 +258,16 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    r"""Does what the command line asks for; the exit code is 130 if it was interrupted, 1 if a run failed."""
+    r"""Does what the command line asks for; the exit code is 130 if it was interrupted, 1 if a run failed or its data
+    is not there.
+    """
     arguments = parse(argv)
     if arguments.run is not None:
         from benchmarks._paper_figures import draw_model
-        print(*draw_model(arguments.figure, arguments.run, arguments.out), sep='\n')
+        try:
+            print(*draw_model(arguments.figure, arguments.run, arguments.out), sep='\n')
+        except PygEmuError as error:
+            sys.exit(str(error))
     elif arguments.list:
         list_rows(arguments)
     elif arguments.render:
