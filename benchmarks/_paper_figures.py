@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmarks._plots import save
 from benchmarks._record import write_result
 from benchmarks._reproduction import GROUP
+from benchmarks.accuracy import label
 from pyg_emu.analysis import (
     CandidateVectors,
     candidate_vectors,
@@ -39,10 +40,11 @@ def draw_figure_2(table: pd.DataFrame, path: Path) -> Path:
     datasets, models = table['dataset'].unique(), list(table['model'].unique())
     figure, places = plt.subplots(1, len(datasets), figsize=(5 * len(datasets), 4), layout='constrained', squeeze=False)
     for place, dataset in zip(places[0], datasets):
-        for number, (method, label) in enumerate(_METHODS.items()):
+        for number, (method, caption) in enumerate(_METHODS.items()):
             own = table[(table['dataset'] == dataset) & (table['method'] == method)].set_index('model').loc[models]
             left = [model + (number - 1.5) * 0.2 for model in range(len(models))]
-            place.bar(left, own['mrr ours'], 0.2, yerr=own['mrr ours std'].fillna(0.0), label=label, color=f'C{number}')
+            place.bar(left, own['mrr ours'], 0.2, yerr=own['mrr ours std'].fillna(0.0), label=caption,
+                      color=f'C{number}')
             place.hlines(own['mrr paper'], [x - 0.1 for x in left], [x + 0.1 for x in left], color='black',
                          label='paper' if number == 3 else None)
         place.set(title=dataset, xticks=range(len(models)), xticklabels=models, ylabel='filtered MRR, test')
@@ -92,7 +94,8 @@ def draw_model(number: int, run_dir: Path, folder: Path) -> list[Path]:
     draw: Callable[..., tuple[Any, dict[str, Any]]] = {3: _figure_3, 4: _figure_4, 6: _figure_6}[number]
     figure, measured = draw(model, data, mutating)
     stem = f'{GROUP}/figure-{number}-{_dataset(recipe)}-{run_dir.resolve().name}'
-    metrics = {**measured, 'facts': min(_FACTS, data.num_facts('train')), 'recipe': recipe.to_dict()}
+    metrics = {**measured, 'label': f'{_dataset(recipe)}: {label(recipe)}', 'recipe': recipe.to_dict(),
+               'facts': min(_FACTS, data.num_facts('train'))}
     written = write_result(stem, metrics, seed=recipe.seed, folder=folder)
     return [written, save(figure, written.with_suffix('.png'))]
 

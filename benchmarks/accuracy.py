@@ -19,13 +19,17 @@ from pyg_emu.layers import Layer, assignment_layer
 from pyg_emu.recipe import Recipe, load_recipe
 from pyg_emu.runs import run_recipe
 
+# The settings of cross-entropy that hold confident scores back, as EMU does.
+_SMOOTHING = ('label_smoothing', 'confidence_penalty')
+
 
 def label(recipe: Recipe) -> str:
-    r"""What a table calls a recipe: model, loss and what is done to negatives."""
+    r"""What a table calls a recipe: model, loss, what is done to negatives, and the optimiser if it is not Adagrad."""
     loss, negatives = recipe.loss, recipe.negatives
     rate, mask = negatives.get('mutation_rate', 0.0), negatives.get('mask', 'bernoulli')
     if loss['name'] not in ('emu', 'one_vs_all_emu'):
-        parts = ['uniform']
+        held_back = [f'{key.replace("_", " ")} {loss[key]:g}' for key in _SMOOTHING if loss.get(key)]
+        parts = [' + '.join(['uniform', *held_back])]
     elif rate == 0:
         parts = ['label smoothing alone']
     else:
@@ -36,6 +40,9 @@ def label(recipe: Recipe) -> str:
         parts.append('against all entities')
     if regularizer := loss.get('regularizer'):
         parts[0] += f' + {regularizer["name"].upper()} {regularizer["weight"]:g}'
+    if recipe.optimizer['name'] != 'adagrad':
+        rate = f' at {recipe.optimizer["lr"]:g}' if 'lr' in recipe.optimizer else ''
+        parts.append(f'{recipe.optimizer["name"].capitalize()}{rate}')
     if recipe.schedule['name'] != 'constant':
         parts.append(f'{recipe.schedule["name"]} schedule')
     model = recipe.model['name'] + (' with reciprocal relations' if recipe.model.get('reciprocal') else '')

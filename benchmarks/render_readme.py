@@ -51,6 +51,10 @@ def _ratios(what: str, models: Iterable[str] = tuple(_MODELS)) -> dict[str, str]
     return {name: f'ratios.{_MODELS[name]}.{what}.value' for name in models}
 
 
+def _each(key: str, methods: Iterable[str]) -> dict[str, str]:
+    return {method: f'{method}.{key}' for method in methods}
+
+
 _RANKING = {'MRR': 'test.mrr', 'Hits@1': 'test.hits@1', 'Hits@3': 'test.hits@3', 'Hits@10': 'test.hits@10'}
 _HITS_50 = 'Hits@10 (50 negatives)'
 
@@ -75,6 +79,14 @@ TABLES = {
             ('gather', 'gather_sum'), ('sum', 'sum'), ('PNA', 'pna'), ('sum with gradients', 'sum_backward'),
             ('PNA with gradients', 'pna_backward')) for unit, key in (('s', 'seconds'), ('MiB', 'peak_mib'))}, 'cost'),
     'evaluation': Table('evaluation*', {'seconds': 'seconds', 'times faster than PyKEEN': 'speedup'}, 'ranking'),
+    'tuned': Table('tuned/*', {**_RANKING, 'validation MRR': 'valid_mrr'}, 'tuned'),
+    'beyond': Table('beyond/*', {**_RANKING, 'validation MRR': 'valid_mrr'}, 'beyond the paper'),
+    'figure-3': Table('reproduction/figure-3-*', _each('mean', ['uniform', 'SANS', 'EMU']), 'cosine with the positive'),
+    'figure-4': Table('reproduction/figure-4-*', {
+        f'{name}, {method}': f'{method}.{key}' for name, key in (('isotropy', 'isotropy'), ('mean angle', 'angle_mean'))
+        for method in ('uniform', 'EMU')}, 'about a true tail'),
+    'figure-6': Table('reproduction/figure-6-*', _each('mean', ['uniform, uniform', 'EMU, EMU', 'uniform, EMU']),
+                      'cosine of two negatives'),
     'nbfnet': Table('nbfnet/*', {**_RANKING, _HITS_50: f'test.{_HITS_50.lower()}',
                                  'published': f'{_HITS_50.lower()}.published',
                                  'asked for': f'{_HITS_50.lower()}.target', 'seconds': 'seconds'}, 'NBFNet'),

@@ -16,6 +16,12 @@ from pyg_emu.recipe import load_recipe
      'DistMult, EMU, rate 0.6 to 0.1, one mask per triple, 12,000 steps'),
     (['negatives.mutation_rate=0.0', 'loss.regularizer={name: n3, weight: 1e-3}'],
      'DistMult, label smoothing alone + N3 0.001, 12,000 steps'),
+    (['loss={name: cross_entropy, label_smoothing: 0.1, regularizer: {name: l3, weight: 0.5}}', 'optimizer.lr=0.2'],
+     'DistMult, uniform + label smoothing 0.1 + L3 0.5, 12,000 steps'),
+    (['loss={name: cross_entropy, confidence_penalty: 0.3}'],
+     'DistMult, uniform + confidence penalty 0.3, 12,000 steps'),
+    (['optimizer={name: adam, lr: 0.001}'],
+     'DistMult, EMU, rate 0.61, one mask per triple, Adam at 0.001, 12,000 steps'),
     (['loss.name=one_vs_all_emu'], 'DistMult, EMU, rate 0.61, one mask per triple, against all entities, 12,000 steps'),
 ])
 def test_labels_tell_recipes_apart(settings: list[str], wanted: str) -> None:

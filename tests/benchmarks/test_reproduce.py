@@ -4,7 +4,9 @@ import os
 import re
 import shlex
 import signal
+import time
 from pathlib import Path
+from threading import Timer
 from typing import Any, Callable
 
 import numpy as np
@@ -15,6 +17,7 @@ from benchmarks import reproduce
 from benchmarks._record import read_result, read_results, write_result
 from benchmarks._reproduction import entries, frame, markdown, recipe_of
 from benchmarks.paper_runs import RECIPES
+from benchmarks.render_readme import TABLES, render
 from pyg_emu.losses import EMULoss
 from pyg_emu.runs import run_recipe
 from pyg_emu.tuning import load_space
@@ -146,13 +149,59 @@ def test_a_recipe_that_has_changed_is_run_again(call: Call, tmp_path: Path) -> N
 
 def test_budget(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                 capsys: pytest.CaptureFixture[str]) -> None:
-    clock = iter([0.0, 0.0, 30.0, 60.0])  # the start, and before each run
-    monkeypatch.setattr(reproduce.time, 'monotonic', lambda: next(clock))
-    monkeypatch.setattr(reproduce, 'train', lambda run, data, arguments: run.result)
-    assert call(*ROW, '--budget', '1m') == 0
+    forward, calls, budgets = EMULoss.forward, [], []
+
+    def slow(self: EMULoss, model: Any, batch: Any) -> Any:
+        calls.append(batch.step)
+        while len(calls) == 3 and not budgets[0].is_spent:  # as long as the third step takes, the budget lasts
+            time.sleep(0.01)
+        return forward(self, model, batch)
+
+    class Noted(reproduce.Budget):
+        def __init__(self, limit: Any) -> None:
+            # By the clock the time could be over before the third step.
+            super().__init__(None if limit is None else 3600.0)
+            self.limit = limit
+            budgets.append(self)
+
+        def __enter__(self) -> Any:
+            super().__enter__()
+            if self.limit is not None:
+                Timer(0.0, lambda: (wait(lambda: len(calls) == 3), self._spend())).start()
+            return self
+
+    monkeypatch.setattr(EMULoss, 'forward', slow)
+    monkeypatch.setattr(reproduce, 'Budget', Noted)
+    command = (*ROW, '--method', 'uni', 'uni_EMU', 'SAN_EMU')
+    assert call(*command, '--budget', '1m') == 0
+    # The first row is done, the second one was stopped within its time and its state saved.
+    assert names(tmp_path) == ['distmult-uni-steps4-seed0'] and len(calls) == 3
     captured = capsys.readouterr()
-    assert 'the budget of 60 s is spent; 2 of 4 runs are left' in captured.out + captured.err
-    assert next(clock, None) is None
+    said = 'the budget of 60 s is spent, in FB15k-237, DistMult, SAN EMU, seed 0; 2 of 3 runs are left'
+    assert said in captured.out + captured.err
+    assert call(*command) == 0
+    assert len(calls) == 2 * STEPS and len(names(tmp_path)) == 3
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize('handler', [signal.default_int_handler, signal.SIG_IGN], ids=['foreground', 'background'])
+def test_a_budget_interrupts_when_its_time_is_over(handler: Any) -> None:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with reproduce.Budget(0.05) as budget, pytest.raises(KeyboardInterrupt):
+            time.sleep(30)
+        assert budget.is_spent
+        with reproduce.Budget(3600.0) as budget, reproduce.Budget(None) as endless:
+            pass
+        assert not budget.is_spent and not endless.is_spent
+        assert budget._timer is not None and budget._timer.finished.is_set()
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize('text, wanted', [('90', 90), ('90s', 90), ('30m', 1800), ('1.5h', 5400)])
@@ -175,15 +224,58 @@ def test_refuses(command: list[str], complaint: str, capsys: pytest.CaptureFixtu
     assert complaint in capsys.readouterr().err + str(stopped.value)
 
 
-def test_a_dataset_that_is_not_there(call: Call, capsys: pytest.CaptureFixture[str],
+def test_a_dataset_that_is_not_there(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise reproduce.DataError(f'{name} could not be downloaded')
+    load, asked = reproduce.load_dataset, []
+
+    def missing(name: str) -> Any:
+        asked.append(name)
+        if name != 'FB15k-237':
+            raise reproduce.DataError(f'{name} could not be downloaded')
+        return load(name)
 
     monkeypatch.setattr(reproduce, 'load_dataset', missing)
-    assert call('--table', '8', '--dataset', 'WN18RR', '--reading', 'paper', '--model', 'TransE') == 1
+    command = ('--table', '8', '--reading', 'paper', '--model', 'DistMult', '--method', 'uni', '--seeds', '2')
+    assert call(*command) == 1
     captured = capsys.readouterr()
-    assert 'WN18RR could not be downloaded' in captured.out + captured.err
+    assert (captured.out + captured.err).count('WN18RR: its rows are passed over: WN18RR could not be downloaded') == 1
+    # Asked for once, and what can be run is run, the second seed included.
+    assert asked == ['FB15k-237', 'WN18RR', 'YAGO3-10']
+    found = read_results('reproduction/paper/**/*', tmp_path / 'results')
+    assert [result['name'].rpartition('/')[2] for result in found] == [
+        'distmult-uni-steps4-seed0', 'distmult-uni-steps4-seed1']
+
+
+def test_rows_without_a_recipe(call: Call, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="none of these rows of Table 8 has a recipe in the reading 'tuned': give "
+                                         '--reading paper or reference-code'):
+        call('--table', '8', '--dataset', 'WN18RR')
+    with pytest.raises(SystemExit, match="in the reading 'paper': neither has another reading"):
+        call('--table', '10', '--model', 'RotatE', '--reading', 'paper')
+    assert call('--table', '8', '--dataset', 'WN18RR', '--render') == 0
+    assert not (tmp_path / 'runs').exists()
+
+
+def test_nbfnet(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, smaller = [], ['model.hidden_channels=4', 'model.num_layers=2', 'negatives.num_negatives=4']
+
+    def train(run: Any, data: Any, arguments: Any) -> str:
+        trained.append(run.entry.path.stem)
+        recipe = reproduce.load_recipe(run.entry.path, [reproduce.assignment_layer(['num_steps=4'])])
+        small = reproduce.load_recipe(run.entry.path, [reproduce.assignment_layer([*smaller, 'num_steps=1'])])
+        outcome = run_recipe(small, data=data, progress=False)
+        write_result(run.result, {'test': outcome.test.to_dict(), 'recipe': recipe.to_dict()}, seed=0,
+                     folder=arguments.out)
+        return run.result
+
+    monkeypatch.setattr(reproduce, 'train', train)
+    assert call('--table', '3', '--reading', 'paper') == 0
+    # Two of the three rows are one training.
+    assert trained == ['nbfnet-uni', 'nbfnet-uni-emu']
+    table = pd.read_csv(tmp_path / 'results' / 'reproduction' / 'table-3-paper.csv')
+    assert table['state'].tolist() == ['run'] * 3 and table['hits@3 ours'].notna().all()
+    assert table['mrr ours'][0] == table['mrr ours'][1] != table['mrr ours'][2]
 
 
 def test_list_runs_nothing(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,10 +303,22 @@ def test_figures(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert cosines['EMU']['mean'] > cosines['uniform']['mean'] + 0.1
     assert pairs['EMU, EMU']['mean'] > pairs['uniform, uniform']['mean'] + 0.1
     assert 0 < plane['uniform']['isotropy'] <= 1 and plane['EMU']['angle_mean'] > 0
+    # Each is a line of its table.
+    for number, figure, keys in ((3, cosines, ('uniform.mean', 'SANS.mean', 'EMU.mean')),
+                                 (4, plane, ('uniform.isotropy', 'EMU.isotropy', 'uniform.angle_mean')),
+                                 (6, pairs, ('uniform, uniform.mean', 'EMU, EMU.mean'))):
+        line = render(TABLES[f'figure-{number}'], tmp_path / 'results').splitlines()[2]
+        assert line.startswith('| FB15k-237: DistMult, EMU, rate 0.61, one mask per triple, 4 steps | ')
+        assert '| - |' not in line
+        for method, key in (key.split('.') for key in keys):
+            value = figure[method][key]
+            assert f'| {value:.{3 if abs(value) < 10 else 1}f} |' in line
 
     plain = run.with_name('distmult-uni-steps4-seed0')
-    with pytest.raises(reproduce.PygEmuError, match='was trained without mutation'):
+    with pytest.raises(SystemExit, match='was trained without mutation'):
         call('--figure', '3', '--run', str(plain))
+    with pytest.raises(SystemExit, match='no run in'):
+        call('--figure', '3', '--run', str(tmp_path / 'nowhere'))
 
 
 def test_pending_commands_can_be_run() -> None:
