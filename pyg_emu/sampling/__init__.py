@@ -1,4 +1,8 @@
-r"""Where candidate ids come from."""
+r"""Where candidate ids come from.
+
+Which end of a fact is replaced is the loader's choice: Bernoulli sampling, as in TransH, is
+:obj:`TripletLoader(corrupt='bernoulli')`, with any of these samplers.
+"""
 from pyg_emu.sampling.base import BaseSampler
 from pyg_emu.sampling.nscaching import NSCachingSampler
 from pyg_emu.sampling.sans import SANSSampler
