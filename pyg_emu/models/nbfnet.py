@@ -61,8 +61,9 @@ class NBFNet(torch.nn.Module):
         out_channels (int, optional): Width of the last layer's output. (default: :obj:`None`, :obj:`hidden_channels`)
         message (str): :obj:`"product"` (DistMult), :obj:`"sum"` (TransE) or :obj:`"rotate"` (RotatE).
             (default: :obj:`"product"`)
-        aggregate (str): :obj:`"sum"`, :obj:`"mean"`, :obj:`"max"`, :obj:`"min"` or :obj:`"pna"`. (default:
-        :obj:`"pna"`) shortcut (bool): Whether a layer's input is added to its output where their widths agree.
+        aggregate (str): :obj:`"sum"`, :obj:`"mean"`, :obj:`"max"`, :obj:`"min"` or :obj:`"pna"`.
+            (default: :obj:`"pna"`)
+        shortcut (bool): Whether a layer's input is added to its output where their widths agree.
             (default: :obj:`True`)
         layer_norm (bool): Whether layers normalise. (default: :obj:`True`)
         dependent (bool): Whether each layer's relation vectors are a linear function of the query (equation 15), or
@@ -150,8 +151,14 @@ class NBFNet(torch.nn.Module):
             rel_type (torch.Tensor): The relations, in :obj:`[0, R)`. shape: :obj:`(B,)`.
             side (str or torch.Tensor): What is asked for: :obj:`"tail"`, :obj:`"head"`, or, row by row, a boolean
                 tensor, true for tails. (default: :obj:`"tail"`)
+
+        Raises:
+            ArgumentError: If :obj:`side` is none of these.
         """
         if isinstance(side, Tensor):
+            if side.dtype != torch.bool or side.shape != rel_type.shape:
+                raise ArgumentError(f'side: expected torch.bool of shape {tuple(rel_type.shape)}, true for tails, got '
+                                    f'{side.dtype} of shape {tuple(side.shape)}')
             return torch.where(side, rel_type, rel_type + self.num_relations)
         if side not in ('tail', 'head'):
             raise ArgumentError(f"side: expected 'tail', 'head' or a boolean tensor, got {side!r}")
@@ -172,10 +179,20 @@ class NBFNet(torch.nn.Module):
                 (default: :obj:`None`) shape: :obj:`(E,)` each.
 
         Raises:
-            ArgumentError: If the graph has no inverse relations, or other relations than the model.
+            ArgumentError: If the graph has no inverse relations, or other relations than the model; if a tensor has
+                the wrong shape or dtype; and, on the CPU, if an id is out of range.
         """
+        edges = self._edges(graph)
+        _check_ids('known', known, (None, ), graph.num_nodes)
+        _check_ids('rel_type', rel_type, tuple(known.shape), self.num_relations)
+        num_edges = edges.by_target.edge_id.numel()
+        if edge_mask is not None and tuple(edge_mask.shape) != (num_edges, ):
+            raise ArgumentError(f'edge_mask: expected shape {(num_edges, )}, got {tuple(edge_mask.shape)}')
+        if edge_weights is not None and len(edge_weights) != len(self.layers):
+            raise ArgumentError(f'edge_weights: expected a tensor for each of {len(self.layers)} layers, got '
+                                f'{len(edge_weights)}')
         with self._autocast(known.device):
-            return self._encode(self._edges(graph), known, self.query_relation(rel_type, side), edge_mask, edge_weights)
+            return self._encode(edges, known, self.query_relation(rel_type, side), edge_mask, edge_weights)
 
     def _encode(self, edges: EdgeOrders, known: Tensor, relation: Tensor, edge_mask: Optional[Tensor],
                 edge_weights: Optional[Sequence[Tensor]]) -> Encoding:
@@ -231,13 +248,27 @@ class NBFNet(torch.nn.Module):
             edge_weights (list of torch.Tensor, optional): As in :meth:`encode`. (default: :obj:`None`)
 
         :rtype: :class:`torch.Tensor` of shape :obj:`(B, K)`, or :obj:`(B, V)`.
+
+        Raises:
+            ArgumentError: As in :meth:`encode`, and of candidates likewise.
         """
+        if candidates is not None:
+            _check_ids('candidates', candidates, (known.numel(), None), graph.num_nodes)
         encoding = self.encode(graph, known, rel_type, side, edge_mask=edge_mask, edge_weights=edge_weights)
         hidden = encoding.hidden if candidates is None else encoding.at(candidates)
         return self.score_features(hidden, encoding.query)
 
     def forward(self, graph: Any, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
-        r"""Scores of whole triples, by predicting the tail. shape: :obj:`(B,)`."""
+        r"""Scores of whole triples, by predicting the tail.
+
+        Args:
+            graph (KGData): As in :meth:`encode`.
+            head_index (torch.Tensor): The heads. shape: :obj:`(B,)`, int64.
+            rel_type (torch.Tensor): The relations, in :obj:`[0, R)`. shape: :obj:`(B,)`, int64.
+            tail_index (torch.Tensor): The tails. shape: :obj:`(B,)`, int64.
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(B,)`.
+        """
         return self.score(graph, head_index, rel_type, tail_index.unsqueeze(1)).squeeze(1)
 
     def training_mask(self, graph: Any, known: Tensor, rel_type: Tensor, candidates: Tensor,
@@ -292,6 +323,9 @@ class NBFNet(torch.nn.Module):
         return NBFNetRanker(self, graph, batch_size)
 
     def _edges(self, graph: Any) -> EdgeOrders:
+        if not hasattr(graph, 'has_inverse_relations'):
+            raise ArgumentError(f'graph: expected a KGData, whose sorted edges are kept, got {type(graph).__name__}; '
+                                'load_dataset makes one of facts in many forms')
         if not graph.has_inverse_relations:
             raise ArgumentError('graph: paths run along edges in both directions, but this graph has no inverse '
                                 'relations; pass data.with_inverse_relations(), made once')
@@ -310,6 +344,22 @@ class NBFNet(torch.nn.Module):
     def extra_repr(self) -> str:
         return (f'num_relations={self.num_relations}, shortcut={self.shortcut}, concat_hidden={self.concat_hidden}, '
                 f'remove_one_hop={self.remove_one_hop}')
+
+
+def _check_ids(name: str, ids: Any, shape: tuple[Optional[int], ...], limit: int) -> None:
+    r"""Refuses what are no ids, or not as many as :obj:`shape` says, where :obj:`None` stands for any number."""
+    if not isinstance(ids, Tensor) or ids.dtype != torch.int64:
+        raise ArgumentError(f'{name}: expected a tensor of int64 ids, got {getattr(ids, "dtype", ids)!r}')
+    if ids.dim() != len(shape) or any(size not in (None, given) for size, given in zip(shape, ids.shape)):
+        wanted = ', '.join('*' if size is None else str(size) for size in shape)
+        raise ArgumentError(f'{name}: expected shape ({wanted}{"," if len(shape) == 1 else ""}), got '
+                            f'{tuple(ids.shape)}')
+    # A negative id would stand for another entity, and a relation past the last one for an inverse. On other devices
+    # the check would make the host wait.
+    if ids.device.type == 'cpu' and ids.numel() > 0:
+        low, high = (int(end) for end in ids.aminmax())
+        if not 0 <= low <= high < limit:
+            raise ArgumentError(f'{name}: ids have to be in [0, {limit}), got values from {low} to {high}')
 
 
 class NBFNetRanker:

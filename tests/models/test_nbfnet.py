@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from torch_geometric.data import Data
 
 from pyg_emu.data import KGData
 from pyg_emu.errors import ArgumentError
@@ -228,3 +229,27 @@ def test_bad_arguments_are_named() -> None:
         model.score(data, *question, side='middle')  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match='^batch_size: '):
         model.as_ranker(data, batch_size=0)
+    with pytest.raises(ArgumentError, match='^graph: expected a KGData, .* got Data;'):
+        model.score(Data(edge_index=data.edge_index, edge_type=data.edge_type, num_nodes=5), *question)
+
+
+@pytest.mark.parametrize('change, message', [
+    ({'known': torch.tensor([-1])}, r'known: ids have to be in \[0, 5\), got values from -1 to -1'),
+    ({'known': torch.tensor([0.0])}, 'known: expected a tensor of int64 ids, got torch.float32'),
+    ({'known': 0}, 'known: expected a tensor of int64 ids, got 0'),
+    ({'known': torch.tensor([[0]])}, r'known: expected shape \(\*,\), got \(1, 1\)'),
+    # Past the last relation, an inverse one would answer.
+    ({'rel_type': torch.tensor([2])}, r'rel_type: ids have to be in \[0, 2\), got values from 2 to 2'),
+    ({'rel_type': torch.tensor([0, 1])}, r'rel_type: expected shape \(1,\), got \(2,\)'),
+    # The last entity would answer for -1.
+    ({'candidates': torch.tensor([[4, -1]])}, r'candidates: ids have to be in \[0, 5\), got values from -1 to 4'),
+    ({'candidates': torch.tensor([4])}, r'candidates: expected shape \(1, \*\), got \(1,\)'),
+    ({'side': torch.tensor([1])}, r'side: expected torch.bool of shape \(1,\), .* got torch.int64 of shape \(1,\)'),
+    ({'edge_mask': torch.ones(3, dtype=torch.bool)}, r'edge_mask: expected shape \(14,\), got \(3,\)'),
+    ({'edge_mask': torch.ones(14)}, 'edge_mask: expected torch.bool'),
+    ({'edge_weights': [torch.ones(14)] * 3}, 'edge_weights: expected a tensor for each of 2 layers, got 3'),
+])
+def test_bad_questions_are_named(change: dict[str, Any], message: str) -> None:
+    arguments = {'known': torch.tensor([0]), 'rel_type': torch.tensor([1]), **change}
+    with pytest.raises(ArgumentError, match=f'^{message}'):
+        NBFNet(2, 4, 2).score(toy_graph(), **arguments)
