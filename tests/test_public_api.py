@@ -23,6 +23,31 @@ def test_name_is_there_and_documented(name: str) -> None:
     assert inspect.getdoc(value)
 
 
+def _described(node: ast.AST) -> tuple[str, list[str]]:
+    r"""A docstring of arguments, and the arguments that it should be about."""
+    if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+        return '', []
+    text = (ast.get_docstring(node) or '').partition('Args:\n')[2]
+    own = [part for part in ast.walk(node) if isinstance(part, ast.FunctionDef) and part.name == '__init__']
+    made_by = own[0] if isinstance(node, ast.ClassDef) and own else node
+    if not isinstance(made_by, ast.FunctionDef):
+        return '', []
+    arguments = [*made_by.args.posonlyargs, *made_by.args.args, *made_by.args.kwonlyargs]
+    return text, [argument.arg for argument in arguments if argument.arg not in ('self', 'cls')]
+
+
+def test_each_argument_begins_a_line() -> None:
+    # Where lines are filled, the next argument slips into the description of the one before it.
+    found = 0
+    for path in sorted(Path(pyg_emu.__file__).parent.rglob('*.py')):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            text, names = _described(node)
+            found += len(names) if text else 0
+            slipped = [name for name in names if re.search(rf'^ *\S.* {name} \([^()]+\): ', text, re.MULTILINE)]
+            assert not slipped, f'{path.name}, {node.name}: {slipped}'  # type: ignore[attr-defined]
+    assert found > 500
+
+
 def test_type_checkers_see_the_same_names() -> None:
     tree = ast.parse(Path(pyg_emu.__file__).read_text(encoding='utf-8'))
     block = next(node for node in tree.body if isinstance(node, ast.If))

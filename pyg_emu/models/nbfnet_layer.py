@@ -109,9 +109,11 @@ class NBFNetLayer(torch.nn.Module):
             query (torch.Tensor): shape: :obj:`(B, query_channels)`.
             boundary (BoundaryRows): The boundary condition.
             edges (EdgeOrders): The graph.
-            scale (torch.Tensor, optional): :func:`degree_scale` of the graph; needed for :obj:`"pna"`. shape:
-            :obj:`(V,)`. edge_weight (torch.Tensor, optional): A factor of each message. shape: :obj:`(E,)`.
-            edge_mask (torch.Tensor, optional): True where an edge takes part. shape: :obj:`(E,)`.
+            scale (torch.Tensor, optional): :func:`degree_scale` of the graph; needed for :obj:`"pna"`.
+                (default: :obj:`None`) shape: :obj:`(V,)`.
+            edge_weight (torch.Tensor, optional): A factor of each message. (default: :obj:`None`) shape: :obj:`(E,)`.
+            edge_mask (torch.Tensor, optional): True where an edge takes part. (default: :obj:`None`) shape:
+                :obj:`(E,)`, bool.
 
         :rtype: :class:`torch.Tensor` of shape :obj:`(V, B, out_channels)`.
         """
