@@ -9,12 +9,14 @@ A run that was interrupted continues from its folder under ``runs/accuracy``; on
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from benchmarks._record import RESULTS, ROOT, write_result
 from pyg_emu.data import KGData
+from pyg_emu.errors import PygEmuError
 from pyg_emu.layers import Layer, assignment_layer
 from pyg_emu.recipe import Recipe, load_recipe
 from pyg_emu.runs import run_recipe
@@ -86,7 +88,7 @@ def run(source: str, overrides: Layer, group: str, name: str | None, again: bool
     print(record(recipe, result, label(recipe), run_dir=ROOT / 'runs' / 'accuracy' / result, again=again))
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('recipes', nargs='+', help='packaged recipes or YAML files')
     parser.add_argument('--group', default='accuracy', help='folder of the results (default: %(default)s)')
@@ -95,7 +97,7 @@ def main() -> None:
     parser.add_argument('--steps', type=int, help='steps to take instead of what the recipe says')
     parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='any setting of a recipe')
     parser.add_argument('--again', action='store_true', help='run what is recorded already')
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if arguments.name and len(arguments.recipes) > 1:
         parser.error('--name goes with a single recipe')
     for source in arguments.recipes:
@@ -103,7 +105,12 @@ def main() -> None:
             settings = [*arguments.set, f'seed={seed}']
             if arguments.steps is not None:
                 settings.append(f'num_steps={arguments.steps}')
-            run(source, assignment_layer(settings), arguments.group, arguments.name, arguments.again)
+            try:
+                run(source, assignment_layer(settings), arguments.group, arguments.name, arguments.again)
+            except PygEmuError as error:
+                sys.exit(str(error))
+            except KeyboardInterrupt as stop:
+                sys.exit(f'{source}, seed {seed}: interrupted. {stop} The same command goes on from there')
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks import accuracy
 from benchmarks.accuracy import label
 from pyg_emu.layers import assignment_layer
 from pyg_emu.recipe import load_recipe
@@ -30,3 +31,15 @@ def test_labels_tell_recipes_apart(settings: list[str], wanted: str) -> None:
 
 def test_label_of_the_baseline() -> None:
     assert label(load_recipe('distmult-fb15k237-uniform')) == 'DistMult, uniform + L3 1e-05, 12,000 steps'
+
+
+def test_ends_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="did you mean 'alpha'"):
+        accuracy.main(['distmult-umls-emu', '--set', 'loss.alph=1'])
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt('stopped.')
+
+    monkeypatch.setattr(accuracy, 'run', interrupted)
+    with pytest.raises(SystemExit, match='distmult-umls-emu, seed 3: interrupted. stopped. The same command goes on'):
+        accuracy.main(['distmult-umls-emu', '--seeds', '3'])
