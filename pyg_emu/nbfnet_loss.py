@@ -23,8 +23,11 @@ class _NBFNetScores:
         :meth:`~pyg_emu.models.NBFNet.training_mask`.
 
         Raises:
-            ArgumentError: If the batch has no negatives or no graph.
+            ArgumentError: If the model reads no graph, or the batch has no negatives or no graph.
         """
+        if not getattr(model, 'reads_graph', False):
+            raise ArgumentError(f'model: {type(model).__name__} reads no graph; {type(self).__name__} trains NBFNet, and '
+                                f'{type(self).__name__.removeprefix("NBFNet")} such models')
         if batch.neg_index is None:
             raise ArgumentError('batch: there are no negatives; give the loader transform=EMUNegatives(...)')
         if batch.source is None:

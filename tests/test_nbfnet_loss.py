@@ -1,6 +1,9 @@
 r"""NBFNet's losses: the formula, what is mutated, and that nothing of the batch is read off the graph."""
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import Any
+
 import pytest
 import torch
 
@@ -8,11 +11,14 @@ from pyg_emu.data import KGData
 from pyg_emu.errors import ArgumentError
 from pyg_emu.evaluation import evaluate
 from pyg_emu.functional import uls_binary_cross_entropy
+from pyg_emu.index import EdgeOrder
 from pyg_emu.loader import TripletLoader
+from pyg_emu.models import DistMult, nbfnet_layer
 from pyg_emu.models.nbfnet import NBFNet
 from pyg_emu.mutation import EMUNegatives
 from pyg_emu.nbfnet_loss import NBFNetBCELoss, NBFNetEMULoss, mutate_features
 from pyg_emu.ops import MaskPlan, MixPlan
+from pyg_emu.ops.relational import BoundaryRows, EdgeOrders
 from pyg_emu.sampling import UniformSampler
 
 
@@ -101,12 +107,58 @@ def test_learns_a_rule(criterion: torch.nn.Module) -> None:
     assert after > max(0.7, before + 0.3)
 
 
+def test_edges_are_sorted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sorted_by, build = [], EdgeOrder.build
+
+    def counted(edge_index: torch.Tensor, edge_type: torch.Tensor, key: str, *sizes: int) -> EdgeOrder:
+        sorted_by.append(key)
+        return build(edge_index, edge_type, key, *sizes)
+
+    monkeypatch.setattr(EdgeOrder, 'build', counted)
+    data = chain()
+    model, criterion = NBFNet(2, 4, 2), NBFNetEMULoss()
+    for _ in range(2):
+        for batch in loader(data, 0.5):
+            criterion(model, batch).backward()
+    evaluate(model.as_ranker(data), data, split='train')
+    assert sorted(sorted_by) == ['relation', 'source', 'target']
+
+
+@pytest.mark.parametrize('remove_one_hop', [True, False])
+@pytest.mark.parametrize('mask', ['exact', 'bernoulli'])
+def test_step_never_asks_the_device(monkeypatch: pytest.MonkeyPatch, mask: Any, remove_one_hop: bool) -> None:
+    # Tensors of the device "meta" have shapes and no values: whatever would copy a value to the host fails on them.
+    # Message passing has a test of its own, on a GPU; here are its shapes.
+    def convolve(x: torch.Tensor, relation: torch.Tensor, edges: EdgeOrders, *, boundary: BoundaryRows,
+                 edge_mask: torch.Tensor, **options: Any) -> torch.Tensor:
+        assert edge_mask.is_meta and edge_mask.numel() == edges.by_target.edge_id.numel()
+        one = x.sum() + relation.sum() + boundary.value.sum()
+        return one.expand(x.size(0), x.size(1), 4, x.size(2))
+
+    monkeypatch.setattr(nbfnet_layer, 'relational_conv', convolve)
+    monkeypatch.setattr(NBFNet, '_autocast', lambda self, device: nullcontext())  # which "meta" does not know
+    monkeypatch.setattr(torch, 'is_autocast_enabled', lambda *_: False)
+    negatives = EMUNegatives(4, mutation_rate=0.5, mask=mask, shared=False, sampler=UniformSampler(filtered=True))
+    data = chain()
+    whole = next(iter(TripletLoader(data, 8, transform=negatives, corrupt='both')))
+    batch = whole.to('meta')
+    batch.source, batch.generator = data.to('meta'), None  # there are no generators for "meta"
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        batch.neg_index.sum().item()
+    model = NBFNet(2, 8, 2, remove_one_hop=remove_one_hop).to('meta')
+    loss = NBFNetEMULoss()(model, batch)
+    loss.backward()
+    assert loss.is_meta and all(value.grad is not None for value in model.parameters())
+
+
 def test_batches_without_graph_or_negatives_are_named() -> None:
     data = chain()
     model = NBFNet(2, 8, 1)
     with pytest.raises(ArgumentError, match='transform=EMUNegatives'):
         NBFNetEMULoss()(model, next(iter(TripletLoader(data, 4))))
     batch = next(iter(loader(data, 0.5)))
+    with pytest.raises(ArgumentError, match='^model: DistMult reads no graph; NBFNetBCELoss trains NBFNet, and BCELoss'):
+        NBFNetBCELoss()(DistMult(12, 2, 4), batch)
     batch.source = None
     with pytest.raises(ArgumentError, match='batch.source'):
         NBFNetEMULoss()(model, batch)

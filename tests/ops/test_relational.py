@@ -252,6 +252,47 @@ def test_threads_change_no_bit(tmp_path: Path) -> None:
     assert all(torch.equal(one, other) for one, other in zip(*results))
 
 
+_MEMORY = """
+import sys, torch
+sys.path.insert(0, {root!r})
+from benchmarks._memory import peak_rise
+from tests.ops.test_relational import random_graph
+from pyg_emu.ops.relational import MESSAGES, BoundaryRows, relational_conv
+torch.set_default_dtype(torch.float64)  # as in the other tests: nothing is compiled for this one alone
+
+NODES, EDGES, SIZE, WIDTH = 60, 40_000, 4, 64
+
+def run(edges, backend):
+    num_edges = edges.by_target.edge_id.numel()
+    for message in MESSAGES:
+        for aggregate in ('sum', 'max', 'pna'):
+            leaves = [torch.randn(NODES, SIZE, WIDTH), torch.randn(SIZE, 3, WIDTH), torch.randn(SIZE, WIDTH),
+                      torch.ones(num_edges)]
+            for leaf in leaves:
+                leaf.requires_grad_()
+            out = relational_conv(*leaves[:2], edges, message=message, aggregate=aggregate, backend=backend,
+                                  boundary=BoundaryRows(torch.arange(SIZE), leaves[2]), edge_weight=leaves[3],
+                                  edge_mask=torch.ones(num_edges, dtype=torch.bool))
+            torch.autograd.grad(out.sum(), leaves)
+
+edges = random_graph(NODES, EDGES, 3)
+for backend in ('numba', 'torch'):
+    run(random_graph(NODES, 9000, 3), backend)  # compiles
+    print(peak_rise(lambda: run(edges, backend)) / (EDGES * SIZE * WIDTH * 8))
+"""
+
+
+@pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='measures memory as Linux does')
+def test_no_tensor_has_a_row_of_features_per_edge() -> None:
+    done = subprocess.run([sys.executable, '-c', _MEMORY.format(root=str(ROOT))], check=True, cwd=ROOT,
+                          env={**os.environ, 'OMP_NUM_THREADS': '1', 'NUMBA_NUM_THREADS': '1'}, text=True,
+                          stdout=subprocess.PIPE)
+    # In units of the features of all edges, of which the reference holds several at once.
+    ours, reference = map(float, done.stdout.split())
+    assert reference > 1.0  # or else nothing is measured
+    assert ours < 0.25, done.stdout
+
+
 def test_bad_arguments_are_named() -> None:
     edges = GRAPHS['random']
     x, relation = torch.zeros(7, 2, 3), torch.zeros(3, 3)
