@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pyg_emu.evaluation import evaluate
     from pyg_emu.explanation import draw_paths, explain
     from pyg_emu.loader import TripletLoader
-    from pyg_emu.losses import CrossEntropyLoss, EMULoss
-    from pyg_emu.models import HAKE, ComplEx, DistMult, NBFNet, RotatE, TransE
+    from pyg_emu.losses import CrossEntropyLoss, EMUBCELoss, EMULoss
+    from pyg_emu.models import HAKE, ComplEx, DistMult, NBFNet, RotatE, TransE, load_nbfnet_pyg_state_dict
     from pyg_emu.mutation import EMUNegatives
     from pyg_emu.nbfnet_loss import NBFNetBCELoss, NBFNetEMULoss
     from pyg_emu.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
@@ -41,6 +41,7 @@ _MODULES = {
     'explain': 'explanation',
     'TripletLoader': 'loader',
     'CrossEntropyLoss': 'losses',
+    'EMUBCELoss': 'losses',
     'EMULoss': 'losses',
     'HAKE': 'models',
     'ComplEx': 'models',
@@ -48,6 +49,7 @@ _MODULES = {
     'NBFNet': 'models',
     'RotatE': 'models',
     'TransE': 'models',
+    'load_nbfnet_pyg_state_dict': 'models',
     'EMUNegatives': 'mutation',
     'NBFNetBCELoss': 'nbfnet_loss',
     'NBFNetEMULoss': 'nbfnet_loss',

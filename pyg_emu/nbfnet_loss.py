@@ -26,8 +26,9 @@ class _NBFNetScores:
             ArgumentError: If the model reads no graph, or the batch has no negatives or no graph.
         """
         if not getattr(model, 'reads_graph', False):
-            raise ArgumentError(f'model: {type(model).__name__} reads no graph; {type(self).__name__} trains NBFNet, and '
-                                f'{type(self).__name__.removeprefix("NBFNet")} such models')
+            name = type(self).__name__
+            raise ArgumentError(f'model: {type(model).__name__} reads no graph; {name} trains NBFNet, and '
+                                f'{name.removeprefix("NBFNet")} such models')
         if batch.neg_index is None:
             raise ArgumentError('batch: there are no negatives; give the loader transform=EMUNegatives(...)')
         if batch.source is None:

@@ -1,5 +1,5 @@
 r"""Knowledge graph embedding models on PyG's :class:`~torch_geometric.nn.kge.KGEModel`, in the form the EMU paper
-uses."""
+uses, and NBFNet, which has no embeddings of entities."""
 from __future__ import annotations
 
 from pyg_emu.models.base import KGEScorer

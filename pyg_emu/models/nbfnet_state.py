@@ -33,8 +33,11 @@ def load_nbfnet_pyg_state_dict(model: NBFNet, state: Mapping[str, Any]) -> NBFNe
 
     Raises:
         CheckpointError: If parameters are missing, unknown or of another shape; names them. The model is then as it
-        was.
+            was.
     """
+    if not isinstance(state, Mapping):
+        raise CheckpointError('state: expected parameters by name, such as torch.load(path, weights_only=True), got an '
+                              f'object of type {type(state).__name__}')
     inner = state.get('model')
     if isinstance(inner, Mapping):
         state = inner

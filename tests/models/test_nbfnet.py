@@ -110,6 +110,19 @@ def test_routes_agree(options: dict[str, Any]) -> None:
     torch.testing.assert_close(model(data, known, relation, candidates[:, 0]), tails.gather(1, candidates)[:, 0])
 
 
+@pytest.mark.parametrize('dependent', [True, False])
+def test_reset_draws_what_a_new_model_draws(dependent: bool) -> None:
+    torch.manual_seed(3)
+    model = NBFNet(2, 4, 2, dependent=dependent)
+    new = {key: value.clone() for key, value in model.state_dict().items()}
+    with torch.no_grad():
+        for value in model.parameters():
+            value.fill_(7.0)
+    torch.manual_seed(3)
+    model.reset_parameters()
+    assert all(torch.equal(value, new[key]) for key, value in model.state_dict().items())
+
+
 def test_evaluates_through_ranker() -> None:
     data = toy_graph()
     model = NBFNet(2, 8, 2)

@@ -113,4 +113,6 @@ def test_what_does_not_fit_is_named_and_changes_nothing() -> None:
         load_nbfnet_pyg_state_dict(NBFNet(RELATIONS, WIDTH, LAYERS), state)
     with pytest.raises(CheckpointError, match='layer_norm=True'):
         load_nbfnet_pyg_state_dict(NBFNet(RELATIONS, WIDTH, LAYERS, aggregate='sum', layer_norm=False), state)
+    with pytest.raises(CheckpointError, match=r'state: expected .* torch\.load\(.* got an object of type str'):
+        load_nbfnet_pyg_state_dict(fitting, 'model_epoch_20.pth')  # type: ignore[arg-type]
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
