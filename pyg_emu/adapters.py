@@ -10,6 +10,7 @@ from typing import Any, Iterator, Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch_geometric.data.data import BaseData
 from torch_geometric.nn import kge
 
 from pyg_emu.contract import Scorer, ScorerMixin, Side
@@ -150,7 +151,7 @@ def as_scorer(model: Any) -> Scorer:
         ArgumentError: If :obj:`model` is neither a scorer nor one of those layers, or is a subclass of one of them that
             overrides :meth:`forward` and so may score differently.
     """
-    if isinstance(model, Scorer):
+    if isinstance(model, Scorer) and not isinstance(model, type):
         return model
     for layer, adapter in _ADAPTERS:
         if isinstance(model, layer):
@@ -158,6 +159,14 @@ def as_scorer(model: Any) -> Scorer:
                 raise ArgumentError(f"model: {type(model).__name__} overrides PyG's {layer.__name__}.forward, so "
                                     f'its scores are unknown here; {_CONTRACT}')
             return adapter(model)
+    if isinstance(model, type):
+        raise ArgumentError(f'model: expected an object, got the class {model.__name__} itself; make one with '
+                            f'{model.__name__}(...)')
+    if isinstance(model, BaseData):
+        raise ArgumentError(f'model: expected a model first, and then the data, got a {type(model).__name__}')
+    if hasattr(model, 'as_ranker'):
+        raise ArgumentError(f'model: {type(model).__name__} scores by a graph that it reads; rank and predict with '
+                            'model.as_ranker(data), and train with NBFNetEMULoss()')
     raise ArgumentError(f'model: {type(model).__name__} cannot be scored; {_CONTRACT}')
 
 

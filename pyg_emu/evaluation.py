@@ -2,6 +2,7 @@ r"""Filtered ranking of heads and tails, in blocks of bounded memory."""
 from __future__ import annotations
 
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, Callable, Iterator, Literal, Optional, Sequence, Union
 
 import torch
@@ -13,7 +14,7 @@ from pyg_emu.data import KGData
 from pyg_emu.distributed import current, shared_errors, sum_
 from pyg_emu.errors import ArgumentError, DataError, DivergenceError
 from pyg_emu.index import FactIndex
-from pyg_emu.metrics import TIES, Metrics, Ranks, Tie, relation_kinds
+from pyg_emu.metrics import TIES, Metrics, Ranks, Tie, check_ks, relation_kinds
 from pyg_emu.ops.rank_counts import NaNScoreError, RankCounts, default_block_size, rank_counts, rank_from_scores
 
 SideName = Literal['tail', 'head']
@@ -82,7 +83,12 @@ def evaluate(
         DataError: If the split has no facts.
         DivergenceError: If a score is NaN; names the question.
     """
+    check_graph(data)
     _check_arguments(tie, sides, batch_size, max_triples)
+    check_ks(ks)
+    for name, value in (('seed', seed), ('num_negatives', num_negatives)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+            raise ArgumentError(f'{name}: expected an integer, got {value!r}')
     if split not in ('train', 'valid', 'test'):
         raise ArgumentError(f"split: expected 'train', 'valid' or 'test', got {split!r}")
     facts = data.facts(split)
@@ -143,6 +149,17 @@ def evaluating(model: Any) -> Iterator[None]:
             part.training = training
 
 
+def check_graph(data: Any) -> None:
+    r"""Refuses what is no knowledge graph: most often, arguments in another order.
+
+    Raises:
+        ArgumentError: If :obj:`data` is no :class:`~pyg_emu.data.KGData`.
+    """
+    if not isinstance(data, KGData):
+        raise ArgumentError(f'data: expected a KGData, after the model, got an object of type {type(data).__name__}; '
+                            'load_dataset(...) makes one of a name, a folder, a DataFrame or a graph of PyG')
+
+
 def check_sizes(model: Any, data: KGData) -> None:
     r"""Refuses a model whose entities or relations are not those of :obj:`data`. Room for inverse relations is no
     misfit.
@@ -167,7 +184,8 @@ def scorer_of(model: Any) -> Optional[Scorer]:
     """
     from pyg_emu.adapters import as_scorer
 
-    if isinstance(model, (Scorer, torch.nn.Module)) or not callable(model):
+    # Classes and data can be called, too, but answer no question.
+    if isinstance(model, (Scorer, torch.nn.Module, type, KGData)) or not callable(model):
         return as_scorer(model)
     return None
 
@@ -288,5 +306,5 @@ def _check_arguments(tie: str, sides: Sequence[SideName], batch_size: Optional[i
     if isinstance(sides, str) or len(sides) == 0 or not set(sides) <= {'tail', 'head'} or len(set(sides)) != len(sides):
         raise ArgumentError(f"sides: expected 'tail', 'head' or both in a tuple, got {sides!r}")
     for name, value in (('batch_size', batch_size), ('max_triples', max_triples)):
-        if value is not None and value < 1:
-            raise ArgumentError(f'{name}: expected at least one, got {value}')
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
+            raise ArgumentError(f'{name}: expected at least one, got {value!r}')

@@ -58,6 +58,9 @@ def explain(
         ArgumentError: If an id is out of range or a number is not positive.
         DataError: If a label is unknown.
     """
+    if not hasattr(model, 'layers') or not hasattr(graph, 'entity_id'):
+        raise ArgumentError('model, graph: expected an NBFNet and the KGData it reads, got objects of type '
+                            f'{type(model).__name__} and {type(graph).__name__}')
     for name, value in (('num_paths', num_paths), ('beam_width', beam_width)):
         if value < 1:
             raise ArgumentError(f'{name}: expected at least 1, got {value}')

@@ -54,7 +54,8 @@ class TripletLoader:
         seed: int = 0,
     ) -> None:
         if not isinstance(data, KGData):
-            raise ArgumentError(f'data has to be a KGData, got {type(data).__name__}; see load_dataset')
+            raise ArgumentError(f'data has to be a KGData, got {type(data).__name__}; load_dataset(...) makes one '
+                                'of a name, a folder, a DataFrame or a graph of PyG')
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ArgumentError(f'batch_size has to be an integer of at least 1, got {batch_size!r}')
         if corrupt not in _CORRUPT:

@@ -82,13 +82,15 @@ class LinkPredictionLoss(torch.nn.Module):
         r"""Scores the positives and the negatives of a batch.
 
         Raises:
-            ArgumentError: If the batch has no negatives, or the model has fewer entities or relations than the data.
+            ArgumentError: If the batch has no negatives or is on another device than the model, or the model has fewer
+                entities or relations than the data.
         """
         scorer = as_scorer(model)
         if getattr(batch, 'neg_index', None) is None:
             raise ArgumentError('batch: neg_index is missing; give the loader transform=EMUNegatives(...), which draws '
                                 'negatives')
         check_sizes(scorer, batch)
+        check_device(model, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
         positive = scorer.candidates(batch.target_index)
         table = scorer.entity_table()
@@ -376,3 +378,25 @@ def check_sizes(scorer: Scorer, batch: Any, exact: bool = False) -> None:
         if needed is not None and (held < needed or (exact and name == 'num_nodes' and held > needed)):
             raise ArgumentError(f'model: {name}={held}, but the data has {needed} {what}; make the model with '
                                 f'{name}={needed}')
+        if needed is None and name == 'num_relations' and not batch.rel_type.is_cuda and batch.rel_type.numel() > 0:
+            # A batch made by hand, which nothing has checked; an embedding would not say which of its ids is wrong.
+            largest = int(batch.rel_type.max())
+            if largest >= held:
+                raise ArgumentError(f'batch.rel_type: expected ids in [0, {held - 1}] (the model has '
+                                    f'num_relations={held}), got {largest}')
+
+
+def check_device(model: Any, batch: Any) -> None:
+    r"""Refuses a batch on another device than the model.
+
+    Args:
+        model (torch.nn.Module): The model. What is no module is let through.
+        batch (KGData): The batch.
+
+    Raises:
+        ArgumentError: If the two are apart.
+    """
+    weight = next(model.parameters(), None) if isinstance(model, torch.nn.Module) else None
+    if weight is not None and weight.device != batch.rel_type.device:
+        raise ArgumentError(f'batch: it is on {batch.rel_type.device}, the model on {weight.device}; move the data by '
+                            f'data.to({str(weight.device)!r}) before the loader is made')

@@ -1,9 +1,10 @@
 r"""Ranks under a stated tie policy, and what is read off them: for both sides, for each, and by kind of relation."""
 from __future__ import annotations
 
+import html
 import math
 from dataclasses import dataclass
-from typing import Any, Iterable, Literal, Mapping, Optional, Sequence, Union
+from typing import Any, Iterable, Iterator, Literal, Mapping, Optional, Sequence, Union
 
 import pandas as pd
 import torch
@@ -118,8 +119,7 @@ class Metrics(Mapping[str, Any]):
     def __init__(self, ranks: Mapping[str, Ranks], tie: Tie = 'realistic', ks: Sequence[int] = (1, 3, 10),
                  kinds: Optional[Tensor] = None, num_negatives: Optional[int] = None,
                  info: Optional[Mapping[str, Any]] = None) -> None:
-        if len(ks) == 0 or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in ks):
-            raise ArgumentError(f'ks: expected one or more positive integers, got {ks!r}')
+        check_ks(ks)
         if not any(len(part) for part in ranks.values()):
             raise DataError('ranks: there is nothing to average over')
         #: The ranks of all triples, by side.
@@ -162,16 +162,36 @@ class Metrics(Mapping[str, Any]):
         return frame.astype({'count': int})
 
     def __str__(self) -> str:
-        title = ', '.join([*(f'{key}: {value}' for key, value in self.info.items()), f'ties: {self.tie}'])
+        return '\n'.join(part if isinstance(part, str) else part.to_string() for part in self._parts())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        r"""What a notebook shows."""
+        return '\n'.join(f'<p>{html.escape(part)}</p>' if isinstance(part, str) else part.to_html()
+                         for part in self._parts())
+
+    def _parts(self) -> Iterator[Union[str, pd.DataFrame]]:
+        r"""Headings, and tables of text."""
+        yield ', '.join([*(f'{key}: {value}' for key, value in self.info.items()), f'ties: {self.tie}'])
         frame = self.to_frame()
         order = [name for name in ('both', 'tail', 'head') if name in frame.index]
         sides, kinds = frame.loc[order], frame.drop(index=order)
-        parts = [title, _render(sides.T)]
+        yield _render(sides.T)
         if len(kinds) > 0:
-            parts += ['by kind of relation (1-1, 1-N, N-1, N-N) and predicted side', _render(kinds)]
-        return '\n'.join(parts)
+            yield 'by kind of relation (1-1, 1-N, N-1, N-N) and predicted side'
+            yield _render(kinds)
 
-    __repr__ = __str__
+
+def check_ks(ks: Any) -> None:
+    r"""Refuses what are no :math:`k` of Hits@k.
+
+    Raises:
+        ArgumentError: If :obj:`ks` is anything but a sequence of positive integers.
+    """
+    if not isinstance(ks, Sequence) or len(ks) == 0 or any(isinstance(k, bool) or not isinstance(k, int) or k < 1
+                                                           for k in ks):
+        raise ArgumentError(f'ks: expected one or more positive integers, such as (1, 3, 10), got {ks!r}')
 
 
 def relation_kinds(index: FactIndex) -> Tensor:
@@ -249,11 +269,11 @@ def _summarise(ranks: Ranks, tie: Tie, ks: Sequence[int], num_negatives: Optiona
     return {**{name: float(value) for name, value in values.items()}, 'count': len(ranks)}
 
 
-def _render(frame: pd.DataFrame) -> str:
+def _render(frame: pd.DataFrame) -> pd.DataFrame:
     def show(name: str, value: float) -> str:
         return f'{int(value):,}' if name == 'count' else f'{value:,.1f}' if name == 'mr' else f'{value:.4f}'
 
     across = 'count' in frame.index
     rows = frame.T if across else frame
     text = pd.DataFrame({name: [show(str(name), value) for value in rows[name]] for name in rows}, index=rows.index)
-    return (text.T if across else text).to_string()
+    return text.T if across else text

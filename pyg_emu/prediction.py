@@ -14,6 +14,7 @@ from pyg_emu.errors import ArgumentError, DivergenceError
 from pyg_emu.evaluation import (
     ScoreFunction,
     SideName,
+    check_graph,
     check_sizes,
     evaluating,
     question_name,
@@ -40,8 +41,7 @@ def predict(
     backend: Optional[str] = None,
 ) -> pd.DataFrame:
     r"""The best answers to questions :math:`(h, r, ?)`, for which :obj:`heads` are given, or :math:`(?, r, t)`, for
-    which
-    :obj:`tails` are.
+    which :obj:`tails` are.
 
     .. code-block:: python
 
@@ -71,14 +71,15 @@ def predict(
         DataError: If there is no such label; names the nearest one.
         DivergenceError: If a score is NaN; names the question.
     """
+    check_graph(data)
     if (heads is None) == (tails is None):
         raise ArgumentError('heads, tails: give the one that is known, not both and not neither')
     if relations is None:
         raise ArgumentError('relations: give one relation, or one for each question')
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise ArgumentError(f'k: expected a positive integer, got {k!r}')
-    if batch_size is not None and batch_size < 1:
-        raise ArgumentError(f'batch_size: expected at least one, got {batch_size}')
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise ArgumentError(f'batch_size: expected at least one, got {batch_size!r}')
     side: SideName = 'tail' if tails is None else 'head'
     known = _ids('heads' if side == 'tail' else 'tails', heads if side == 'tail' else tails, data, 'entity')
     rel_type = _ids('relations', relations, data, 'relation')

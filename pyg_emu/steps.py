@@ -39,12 +39,11 @@ class PlainStep:
             torch.Tensor: The loss, detached.
 
         Raises:
-            ArgumentError: If the criterion returns no scalar.
+            ArgumentError: If the criterion returns no scalar, or one without a gradient.
         """
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.criterion(self.model, batch)
-        if loss.dim() != 0:
-            raise ArgumentError(f'criterion must return a scalar loss, got a tensor of shape {tuple(loss.shape)}')
+        check_loss(loss)
         loss.backward()
         if self.max_grad_norm is not None:
             clip_gradients(self.model, self.max_grad_norm)
@@ -52,15 +51,34 @@ class PlainStep:
         return loss.detach()
 
 
+def check_loss(loss: Any) -> None:
+    r"""Refuses what a criterion returned if nothing can be learned from it.
+
+    Raises:
+        ArgumentError: If it is no scalar tensor, or does not depend on any parameter.
+    """
+    if not isinstance(loss, Tensor):
+        raise ArgumentError(f'criterion must return a scalar loss, got {_kind(loss)}; expected a tensor')
+    if loss.dim() != 0:
+        raise ArgumentError(f'criterion must return a scalar loss, got a tensor of shape {tuple(loss.shape)}')
+    if not loss.requires_grad:
+        raise ArgumentError('criterion must return a loss with a gradient, got one that depends on no parameter; leave '
+                            'out detach(), item() and no_grad(), and let parameters require gradients')
+
+
 def check_parts(model: Any, criterion: Any, loader: Any, optimizer: Any) -> None:
     r"""Refuses what no training can be made of.
 
     Raises:
-        ArgumentError: If :obj:`model` is no module, :obj:`criterion` no function, :obj:`loader` offers no batches
-            without end, or :obj:`optimizer` is no optimiser, or one that moves none of the model's parameters.
+        ArgumentError: If :obj:`model` is no module or has no parameters, :obj:`criterion` no function, :obj:`loader`
+            offers no batches without end, or :obj:`optimizer` is no optimiser, or one that moves none of the model's
+            parameters.
     """
     if not isinstance(model, torch.nn.Module):
         raise ArgumentError(f'model: expected a torch.nn.Module, got {_kind(model)}')
+    if next(model.parameters(), None) is None:
+        raise ArgumentError(f'model: {type(model).__name__} has no parameters, so that there is nothing to learn; '
+                            'expected the model, then the criterion, the loader and the optimiser')
     if isinstance(criterion, type) or not callable(criterion):
         raise ArgumentError('criterion: expected a function of a model and a batch, such as EMULoss(), got '
                             f'{_kind(criterion)}')

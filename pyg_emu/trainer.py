@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
+from pyg_emu.arguments import is_number
 from pyg_emu.checkpoint import load_checkpoint, load_weights, model_fingerprint, save_checkpoint
 from pyg_emu.data_parallel import DataParallelLoss
 from pyg_emu.distributed import any_process, check_joined, current, on_first, same_random_state
@@ -19,6 +20,7 @@ from pyg_emu.errors import ArgumentError, CheckpointError, DivergenceError
 from pyg_emu.graphed import GraphedStep, check_rate
 from pyg_emu.history import History
 from pyg_emu.interrupt import StopRequest, TrainingInterrupted
+from pyg_emu.metrics import Metrics
 from pyg_emu.runfolder import RunFolder, versions
 from pyg_emu.runstate import Progress, RunState, TrainResult
 from pyg_emu.schedules import Constant, Schedule
@@ -88,10 +90,12 @@ class Trainer:
         checkpoint_every = evaluate_every if checkpoint_every is None else checkpoint_every
         for argument, value in (('num_steps', num_steps), ('evaluate_every', evaluate_every), ('patience', patience),
                                 ('checkpoint_every', checkpoint_every), ('log_every', log_every)):
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ArgumentError(f'{argument} must be a positive integer, got {value!r}')
-        if max_grad_norm is not None and not max_grad_norm > 0.0:
-            raise ArgumentError(f'max_grad_norm must be positive, got {max_grad_norm}')
+        if max_grad_norm is not None and not (is_number(max_grad_norm) and max_grad_norm > 0.0):
+            raise ArgumentError(f'max_grad_norm must be positive, got {max_grad_norm!r}')
+        if run_dir is not None and not isinstance(run_dir, (str, Path)):
+            raise ArgumentError(f'run_dir: expected a path, got {run_dir!r}')
         if patience is not None and validate is None:
             raise ArgumentError('patience counts validations without a new best, so it needs validate; got None')
         if tensorboard and run_dir is None:
@@ -347,7 +351,7 @@ class Trainer:
     def _interruption(self, request: StopRequest) -> str:
         done = f'{request.signal or "another process"}: stopped after step {self._run.step} of {self.num_steps}'
         if self.folder is None:
-            return f'{done}; nothing was saved, since no run folder was given'
+            return f'{done}; nothing was saved, since no run_dir was given; the model holds the weights of this step'
         return f'{done}; saved {self.folder.last}, from which the same command continues'
 
     def _show(self, bar: Any, loss: float) -> None:
@@ -380,6 +384,9 @@ class Trainer:
 
 def _numbers(metrics: Any) -> dict[str, float]:
     r"""The plain numbers among metrics; breakdowns stay behind."""
-    found = metrics if isinstance(metrics, Mapping) else metrics.to_dict()
+    if not isinstance(metrics, (Metrics, Mapping)):
+        raise ArgumentError("validate must return Metrics, or a dictionary such as {'mrr': 0.3}, got an object of type "
+                            f'{type(metrics).__name__}')
+    found = metrics.to_dict() if isinstance(metrics, Metrics) else metrics
     return {str(key): float(value) for key, value in found.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool)}

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch_geometric.data import Data
 from torch_geometric.nn import ComplEx, DistMult, RotatE, TransE
 
 import pyg_emu.models as models
@@ -296,8 +297,17 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
     ({'sides': ('tail', 'relation')}, 'sides: expected'),
     ({'sides': ()}, 'sides: expected'),
     ({'ks': (0,)}, 'ks: expected'),
+    ({'ks': 10}, r'ks: expected one or more positive integers, such as \(1, 3, 10\), got 10'),
+    ({'seed': 'a'}, "seed: expected an integer, got 'a'"),
+    ({'num_negatives': 50.0}, 'num_negatives: expected an integer, got 50.0'),
     ({'batch_size': 0}, 'batch_size: expected at least one, got 0'),
     ({'max_triples': 0}, 'max_triples: expected at least one, got 0'),
+    ({'max_triples': 0.5}, 'max_triples: expected at least one, got 0.5'),
+    ({'data': 'UMLS'}, r'data: expected a KGData, after the model, got .* str; load_dataset\(...\) makes one'),
+    ({'data': Data(edge_index=torch.zeros(2, 1))}, 'data: expected a KGData, after the model, got .* Data;'),
+    ({'model': DistMult}, r'model: expected an object, got the class DistMult itself; make one with DistMult\(...\)'),
+    ({'model': make_data()}, 'model: expected a model first, and then the data, got a KGData'),
+    ({'model': models.NBFNet(NUM_RELATIONS, 4, 1)}, r'NBFNet scores by a graph .* model.as_ranker\(data\)'),
     ({'filter_splits': 'dev'}, "got 'dev'"),
     ({'backend': 'cuda'}, "no backend is called 'cuda'"),
     ({'model': DistMult(NUM_NODES + 1, NUM_RELATIONS, 4)}, 'model: it has 13 entities, the data has 12'),

@@ -94,5 +94,7 @@ def test_bad_arguments_are_named() -> None:
             explain(model, data, *arguments)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match='^beam_width: '):
         explain(model, data, 0, 0, 1, beam_width=0)
+    with pytest.raises(ArgumentError, match='expected an NBFNet and the KGData it reads, got .* KGData and NBFNet'):
+        explain(data, model, 0, 0, 1)
     with pytest.raises(DataError, match='bob'):
         explain(model, data, 'bobb', 0, 1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch_geometric.data import Data
 from torch_geometric.nn import kge
 
 from pyg_emu import models
@@ -288,6 +289,18 @@ def test_refuses_models_that_are_too_small(nodes: int, relations: int, message: 
     with pytest.raises(ArgumentError, match=message):
         EMULoss()(models.DistMult(nodes, relations, 4), make_batch())
     EMULoss()(models.DistMult(NUM_NODES + 1, NUM_RELATIONS + 1, 4), make_batch())  # room to spare is fine
+
+
+def test_refuses_relations_of_a_batch_made_by_hand() -> None:
+    head_index, rel_type, tail_index = torch.tensor([[0, 1], [0, NUM_RELATIONS], [2, 3]])
+    plain = Data(head_index=head_index, rel_type=rel_type, tail_index=tail_index, num_nodes=NUM_NODES)
+    with pytest.raises(ArgumentError, match=r'batch.rel_type: expected ids in \[0, 2\] .*num_relations=3\), got 3'):
+        EMULoss()(models.DistMult(NUM_NODES, NUM_RELATIONS, 4), EMUNegatives(2)(plain))
+
+
+def test_refuses_a_batch_on_another_device() -> None:
+    with pytest.raises(ArgumentError, match=r"it is on cpu, the model on meta; move the data by data.to\('meta'\)"):
+        EMULoss()(models.DistMult(NUM_NODES, NUM_RELATIONS, 4).to('meta'), make_batch())
 
 
 def test_refuses_batches_without_negatives() -> None:

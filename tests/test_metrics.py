@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -78,6 +79,16 @@ def test_prints_an_aligned_table() -> None:
     assert lines[3].split() == ['mr', '4.1', '2.8', '5.5']
     assert len({len(line) for line in lines[1:10]}) == 1
     assert any(line.split()[0] == 'N-N.tail' for line in lines[10:])
+
+
+def test_table_of_a_notebook() -> None:
+    metrics = Metrics({'tail': TAIL, 'head': HEAD}, kinds=torch.tensor([0, 3]), info={'split': '<test>'})
+    shown = metrics._repr_html_()
+    assert shown.startswith('<p>split: &lt;test&gt;, ties: realistic</p>')
+    assert shown.count('<table') == 2
+    rows = [re.findall('<t[hd]>([^<]*)</t', row) for row in shown.split('<tr')]
+    assert ['', 'both', 'tail', 'head'] in rows and ['mr', '4.1', '2.8', '5.5'] in rows
+    assert any(row[0] == 'N-N.tail' for row in rows if row)
 
 
 def test_undefined_is_none_in_json() -> None:

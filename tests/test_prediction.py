@@ -102,6 +102,7 @@ def test_scores_are_those_of_forward(layer: Any, side: str) -> None:
     ({'relations': None}, ArgumentError, 'relations: give one relation'),
     ({'heads': [0, 1, 2], 'relations': [0, 1]}, ArgumentError, r'expected one, or as many as entities \(3\), got 2'),
     ({'k': 0}, ArgumentError, 'k: expected a positive integer, got 0'),
+    ({'data': model}, ArgumentError, 'data: expected a KGData, after the model, got an object of type function'),
     ({'batch_size': 0}, ArgumentError, 'batch_size: expected at least one, got 0'),
     ({'model': lambda *_: SCORES}, ArgumentError, r'expected scores of shape \(1, 4\), got \(4,\)'),
     ({'model': DistMult(5, 2, 4)}, ArgumentError, 'it has 5 entities, the data has 4'),

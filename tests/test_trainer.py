@@ -337,7 +337,7 @@ def test_second_signal_does_not_wait() -> None:
 
 
 def test_signal_without_a_folder() -> None:
-    with pytest.raises(TrainingInterrupted, match='stopped after step 4 of 20; nothing was saved'):
+    with pytest.raises(TrainingInterrupted, match='after step 4 of 20; nothing was saved.* model holds the weig'):
         make_trainer(criterion=signalling(signal.SIGINT, 4)).fit()
 
 
@@ -476,6 +476,21 @@ def test_loss_that_is_no_scalar() -> None:
         make_trainer(criterion=lambda model, batch: model.node_emb.weight).fit()
 
 
+@pytest.mark.parametrize('loss, message', [
+    (lambda model, batch: 0.5, 'scalar loss, got an object of type float; expected a tensor'),
+    (lambda model, batch: EMULoss()(model, batch).detach(), r'got one that depends on no parameter; leave out detach'),
+])
+def test_loss_that_nothing_can_be_learned_from(loss: Callable[..., Tensor], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        make_trainer(criterion=loss).fit()
+
+
+@pytest.mark.parametrize('found', [0.5, None, [0.5]])
+def test_validation_that_returns_no_metrics(found: Any) -> None:
+    with pytest.raises(ArgumentError, match=f"such as {{'mrr': 0.3}}, got an object of type {type(found).__name__}"):
+        make_trainer(validate=lambda model: found).fit()
+
+
 def test_unwritable_folder_is_found_before_the_first_step(tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
     spoil = Spoil(1, math.nan)
@@ -494,6 +509,9 @@ def test_truncated_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('options, message', [
     ({'num_steps': 0}, 'num_steps must be a positive integer, got 0'),
+    ({'num_steps': True}, 'num_steps must be a positive integer, got True'),
+    ({'run_dir': 3}, 'run_dir: expected a path, got 3'),
+    ({'max_grad_norm': '1'}, "max_grad_norm must be positive, got '1'"),
     ({'evaluate_every': 2.5}, 'evaluate_every must be a positive integer, got 2.5'),
     ({'patience': -1}, 'patience must be a positive integer, got -1'),
     ({'patience': 2, 'validate': None}, 'needs validate'),
@@ -513,6 +531,7 @@ class _Endless:
 @pytest.mark.parametrize('part, value, message', [
     ('model', 'DistMult', 'model: expected a torch.nn.Module, got an object of type str'),
     ('model', DistMult, 'model: expected a torch.nn.Module, got the class DistMult'),
+    ('model', EMULoss(), 'model: EMULoss has no parameters, .* expected the model, then the criterion, the loader'),
     ('criterion', None, r'criterion: expected a function of a model and a batch, .* got an object of type NoneType'),
     ('criterion', EMULoss, 'criterion: expected .* got the class EMULoss'),
     ('loader', [1, 2], r'loader: expected a TripletLoader, or .* batches\(\), .* got an object of type list'),

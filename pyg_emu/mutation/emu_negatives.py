@@ -1,9 +1,10 @@
 r"""The transform that turns a batch of positives into one with negatives to be mutated."""
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import torch
+from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
@@ -121,17 +122,29 @@ def _as_batch(data: Data) -> KGData:
     if 'num_nodes' not in data:
         raise ArgumentError('data: num_nodes is missing; set it to the number of entities to draw negatives from')
     _check_ids(data)
-    side = data.side if 'side' in data else 'tail'
-    if isinstance(side, str) and side not in ('tail', 'head'):
-        raise ArgumentError(f"data.side: expected 'tail', 'head' or a boolean tensor of shape (B,), got {side!r}")
+    _check_side(data.side if 'side' in data else 'tail', data.head_index)
     return KGData.from_dict({'step': 0, **data.to_dict()})
+
+
+def _check_side(side: Any, head_index: Tensor) -> None:
+    expected = f"data.side: expected 'tail', 'head' or a boolean tensor of shape {tuple(head_index.shape)}"
+    if isinstance(side, Tensor):
+        if side.dtype != torch.bool or side.shape != head_index.shape:
+            raise ArgumentError(f'{expected}, got one of {side.dtype} and shape {tuple(side.shape)}')
+    elif side not in ('tail', 'head'):
+        raise ArgumentError(f'{expected}, got {side!r}')
 
 
 def _check_ids(data: Data) -> None:
     r"""What the loader checks once for all its batches, for a batch made by hand."""
+    limits = {'head_index': 'num_nodes', 'tail_index': 'num_nodes', 'rel_type': 'num_relations'}
+    for name in limits:
+        if not isinstance(data[name], Tensor):
+            raise ArgumentError(f'data.{name}: expected a tensor of int64, got {type(data[name]).__name__}; use '
+                                f'torch.tensor({name})')
     size = tuple(data.head_index.shape)
-    for name, limit in (('head_index', data.num_nodes), ('tail_index', data.num_nodes), ('rel_type', None)):
-        ids = data[name]
+    for name, bound in limits.items():
+        ids, limit = data[name], data[bound] if bound in data else None
         if ids.dtype != torch.int64:
             raise ArgumentError(f'data.{name}: expected int64, got {ids.dtype}; use {name}.long()')
         if ids.dim() != 1 or tuple(ids.shape) != size:
@@ -142,5 +155,5 @@ def _check_ids(data: Data) -> None:
         wrong = ids < 0 if limit is None else (ids < 0) | (ids >= limit)
         if wrong.any():
             place = int(wrong.nonzero()[0])
-            expected = 'at least 0' if limit is None else f'in [0, {limit - 1}] (num_nodes is {limit})'
+            expected = 'at least 0' if limit is None else f'in [0, {limit - 1}] ({bound} is {limit})'
             raise ArgumentError(f'data.{name}: expected ids {expected}, got {int(ids[place])} at position {place}')

@@ -138,6 +138,16 @@ def test_refuses_data() -> None:
         EMUNegatives(3)(make_plain())
     with pytest.raises(ArgumentError, match="data.side: .*got 'both'"):
         EMUNegatives(3)(make_plain(num_nodes=4, side='both'))
+    with pytest.raises(ArgumentError, match=r'data.side: .* shape \(2,\), got one of torch.int64 and shape \(2,\)'):
+        EMUNegatives(3)(make_plain(num_nodes=4, side=torch.tensor([0, 1])))
+    with pytest.raises(ArgumentError, match=r'data.side: .* shape \(2,\), got one of torch.bool and shape \(1,\)'):
+        EMUNegatives(3)(make_plain(num_nodes=4, side=torch.tensor([True])))
+    with pytest.raises(ArgumentError, match=r'data.rel_type: expected ids in .*\(num_relations is 1\), got 1 at pos'):
+        EMUNegatives(3)(make_plain(num_nodes=4, num_relations=1))
+    plain = make_plain(num_nodes=4)
+    plain.tail_index = plain.tail_index.tolist()
+    with pytest.raises(ArgumentError, match=r'data.tail_index: expected a tensor .* got list; use torch.tensor'):
+        EMUNegatives(3)(plain)
 
 
 def test_repr() -> None:
