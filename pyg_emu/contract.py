@@ -48,9 +48,6 @@ class Scorer(Protocol):
     def embedding_weights(self) -> Iterator[Tensor]:
         r"""The tables that norm regularisers act on, entities first."""
 
-    def __call__(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
-        r"""Scores :obj:`(B,)` of whole triples."""
-
 
 class Negatives(NamedTuple):
     r"""Candidate ids that a sampler drew.
@@ -77,6 +74,25 @@ class Sampler(Protocol):
 class ScorerMixin:
     r"""Every scoring route of a :class:`Scorer`, derived from three: :obj:`_query`, :obj:`entity_table` and
     :attr:`interaction`. All routes agree because they are one.
+
+    It fits around whatever makes entity vectors, such as a graph encoder, which then runs once a step:
+
+    .. code-block:: python
+
+        class Decoder(ScorerMixin):
+            interaction = Dot()
+
+            def __init__(self, entities, relations):
+                self.entities, self.relations = entities, relations
+                self.num_nodes, self.num_relations = len(entities), len(relations)
+
+            def entity_table(self):
+                return self.entities
+
+            def _query(self, known, rel_type, side):
+                return self.entities[known] * self.relations[rel_type]
+
+        loss = criterion(Decoder(encoder(x, edge_index), relations), batch)
     """
     num_nodes: int
     num_relations: int
@@ -114,6 +130,11 @@ class ScorerMixin:
         if self.interaction.name == 'dot':
             return self.offset + query @ table.t()
         return self.offset + self.interaction(query.unsqueeze(-2), table)
+
+    def embedding_weights(self) -> Iterator[Tensor]:
+        r"""The tables that norm regularisers act on, entities first."""
+        raise ArgumentError(f'model: {type(self).__name__} does not say which tables a penalty acts on; implement '
+                            'embedding_weights()')
 
     def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
         r"""The relation vectors that the queries of :obj:`side` are made with, for penalties on them.
