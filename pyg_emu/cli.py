@@ -46,6 +46,7 @@ examples:
   pyg-emu train --recipe distmult-fb15k237-emu --data path/to/FB15k-237 --seed 1 --run-dir runs/fb-1
   pyg-emu train --dataset Nations --model RotatE --dim 64 --steps 2000 --lr 0.05
   pyg-emu train --dataset UMLS --set negatives.mask=exact --set negatives.sampler.filtered=true
+  pyg-emu train --data path/to/folder --set dataset.header=true --set dataset.delimiter=';'
   pyg-emu train --run-dir runs/fb-1               # continue what is there
   torchrun --nproc_per_node 2 -m pyg_emu train --recipe nbfnet-fb15k237     # two processes, the same steps
 """

@@ -112,6 +112,8 @@ def assignment_layer(assignments: Iterable[str], flag: str = '--set') -> Layer:
 
 def parse_value(text: str, place: str) -> Any:
     r"""Reads one YAML value that was written at :obj:`place`."""
+    if text.isspace():  # a delimiter, which YAML would take for nothing
+        return text
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:

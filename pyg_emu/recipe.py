@@ -32,6 +32,7 @@ from pyg_emu.registry import (
     graph_obstacle,
     nearest,
     reads_graph,
+    section_keys,
     sparse_obstacle,
     without_defaults,
 )
@@ -160,7 +161,7 @@ def load_recipe(source: Union[str, Path, Mapping[str, Any]], overrides: Iterable
     layer = Layer(dict(source)) if isinstance(source, Mapping) else _read(source, ())
     layer = _with_base(layer, None, ())
     for override in overrides:
-        layer = _named(override).over(layer, _KEPT)
+        layer = _lay(_named(override), layer)
     return make_recipe(layer)
 
 
@@ -180,7 +181,10 @@ def make_recipe(layer: Layer) -> Recipe:
     hints = get_type_hints(Recipe)
     for key in values:
         if key not in hints:
-            raise RecipeError(f'{layer.place((key, ))}unknown key {key!r}{nearest(key, hints)}')
+            inside = [f'{kind}.{key}' for kind in SECTIONS
+                      if kind in hints and key in section_keys(kind, values.get(kind))]
+            hint = f'; did you mean {" or ".join(map(repr, inside))}?' if inside else nearest(key, hints)
+            raise RecipeError(f'{layer.place((key, ))}unknown key {key!r}{hint}')
     if values.get('dataset') is None:
         raise RecipeError('dataset is missing: give the name of a dataset or a folder with train.txt, valid.txt and '
                           'test.txt')
@@ -263,7 +267,17 @@ def _with_base(layer: Layer, path: Optional[Path], seen: tuple[Path, ...]) -> La
         raise RecipeError(f'{layer.place(("base", ))}{error}') from error
     # What a base says of itself does not describe what is built on it.
     below.values.pop('description', None)
-    return layer.over(below, _KEPT)
+    return _lay(layer, below)
+
+
+def _lay(above: Layer, below: Layer) -> Layer:
+    r"""One layer over another. Options for the reader of a dataset go beside a name or a path that is underneath."""
+    values = dict(below.values)
+    for key in ('dataset', 'inference'):
+        options = above.values.get(key)
+        if isinstance(options, dict) and 'source' not in options and isinstance(values.get(key), str):
+            values[key] = {'source': values[key]}
+    return above.over(Layer(values, below.places), _KEPT)
 
 
 def _find(source: Union[str, Path], beside: Optional[Path]) -> Path:

@@ -228,6 +228,13 @@ def check_section(kind: str, value: Any, path: KeyPath, layer: Layer) -> dict[st
     return checked
 
 
+def section_keys(kind: str, value: Any) -> list[str]:
+    r"""The keys that a section may have, given its name; none where there is no class of that name."""
+    section = SECTIONS[kind]
+    name = value.get('name', section.default) if section.named and isinstance(value, Mapping) else section.default
+    return list(_parameters(section, name)) if name in section.classes else []
+
+
 def without_defaults(kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
     r"""A checked section without what it would say anyway. The rest stays the same when its class takes a new argument.
     """

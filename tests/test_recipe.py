@@ -178,6 +178,8 @@ def test_differences() -> None:
      r"a\.yaml:4: unknown key 'negatives\.mutation_rat'; did you mean 'mutation_rate'\?"),
     ('batchsize: 3\n', r"a\.yaml:2: unknown key 'batchsize'; did you mean 'batch_size'\?"),
     ('qqq: 3\n', r"a\.yaml:2: unknown key 'qqq'; Known: dataset, description, model"),
+    ('lr: 0.1\n', r"a\.yaml:2: unknown key 'lr'; did you mean 'optimizer\.lr'\?$"),
+    ('mutation_rate: 0.1\n', r"a\.yaml:2: unknown key 'mutation_rate'; did you mean 'negatives\.mutation_rate'\?$"),
     ('seed: x\n', r"a\.yaml:2: seed: expected an integer, got 'x'"),
     ('seed: -1\n', r'a\.yaml:2: seed: expected an integer in \[0, 2\^63\), got -1'),
     ('num_steps: 0\n', r'a\.yaml:2: num_steps: expected an integer of at least 1, got 0'),
@@ -231,10 +233,20 @@ def test_missing_dataset(tmp_path: Path, text: str) -> None:
         load_recipe(write(tmp_path, 'a.yaml', text))
 
 
-@pytest.mark.parametrize('value', ['5', '[a]', '{root: x}', '{source: 3}'])
+@pytest.mark.parametrize('value', ['5', '[a]', '{source: 3}'])
 def test_bad_dataset(value: str) -> None:
     with pytest.raises(RecipeError, match=r'--set dataset=.*: dataset: expected'):
         assigned(f'dataset={value}')
+    with pytest.raises(RecipeError, match=r"--set dataset=.*: dataset: expected .* with the key 'source'"):
+        assigned('dataset={root: x}', source={})
+
+
+def test_options_of_a_dataset_go_beside_its_name() -> None:
+    recipe = assigned('dataset.header=true', 'dataset.delimiter=;', source={'dataset': 'path/to/folder'})
+    assert recipe.dataset == {'source': 'path/to/folder', 'header': True, 'delimiter': ';'}
+    assert assigned('dataset.delimiter= ').dataset == {'source': 'UMLS', 'delimiter': ' '}
+    recipe = load_recipe({'dataset': {'source': 'a', 'header': True}}, [assignment_layer(['dataset=b'])])
+    assert recipe.dataset == 'b'
 
 
 def test_error_in_an_override_names_the_flag() -> None:
