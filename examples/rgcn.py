@@ -1,4 +1,4 @@
-r"""Puts EMU on a graph encoder: R-GCN with a DistMult decoder, on UMLS. A few minutes on two cores.
+r"""Puts EMU on a graph encoder: R-GCN with a DistMult decoder, on UMLS. Under a minute on one core.
 
 .. code-block:: console
 
