@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pyg_emu.arguments import positive_integer
 from pyg_emu.errors import ArgumentError
 
 
@@ -62,8 +63,7 @@ def explain(
         raise ArgumentError('model, graph: expected an NBFNet and the KGData it reads, got objects of type '
                             f'{type(model).__name__} and {type(graph).__name__}')
     for name, value in (('num_paths', num_paths), ('beam_width', beam_width)):
-        if value < 1:
-            raise ArgumentError(f'{name}: expected at least 1, got {value}')
+        positive_integer(name, value)
     if side not in ('tail', 'head'):
         raise ArgumentError(f"side: expected 'tail' or 'head', got {side!r}")
     ends = [_id(name, value, graph.entity_id, graph.num_nodes) for name, value in (('head', head), ('tail', tail))]
@@ -110,9 +110,10 @@ def draw_paths(paths: pd.DataFrame, file: Optional[Union[str, Path]] = None) -> 
             arrow = {'arrowstyle': '->' if not name.endswith('^-1') else '<-', 'color': color,
                      'linewidth': 0.5 + 2.5 * abs(weight) / largest, 'shrinkA': 22, 'shrinkB': 22}
             axes.annotate('', (place + 1, -row), (place, -row), arrowprops=arrow)
-            axes.text(place + 0.5, -row + 0.12, name.removesuffix('^-1'), ha='center', va='bottom', fontsize=7)
+            axes.text(place + 0.5, -row + 0.12, name.removesuffix('^-1'), ha='center', va='bottom', fontsize=7,
+                      parse_math=False)
         for place, label in enumerate([edges[0][0], *(to for _, _, to in edges)]):
-            axes.text(place, -row, label, ha='center', va='center', fontsize=8,
+            axes.text(place, -row, label, ha='center', va='center', fontsize=8, parse_math=False,
                       bbox={'boxstyle': 'round', 'facecolor': 'white', 'edgecolor': color})
         axes.text(-0.45, -row + 0.25, f'{weight:.3g}', fontsize=7, color=color)
     if file is not None:
@@ -217,6 +218,8 @@ def _id(argument: str, value: Union[int, str], find: Any, limit: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
+        number = -1
+    if isinstance(value, bool):  # 0 and 1, as integers
         number = -1
     if not 0 <= number < limit:
         raise ArgumentError(f'{argument}: expected a label or an id in [0, {limit}), got {value!r}')

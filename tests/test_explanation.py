@@ -82,6 +82,10 @@ def test_reads_and_draws(tmp_path: Path) -> None:
     draw_paths(paths, tmp_path / 'paths.svg')
     drawing = (tmp_path / 'paths.svg').read_text()
     assert drawing.startswith('<?xml') and len(drawing) > 2000
+    # A dollar is no formula.
+    paths['edges'] = [[(f'{start}$_$', f'${name}', f'{{{end}$^$') for start, name, end in edges]
+                      for edges in paths['edges']]
+    draw_paths(paths, tmp_path / 'dollars.svg')
     nothing = explain(NBFNet(3, 4, 1), data, 'ann', 'parent', 'eve')
     assert isinstance(nothing, pd.DataFrame) and len(nothing) == 0
     draw_paths(nothing, tmp_path / 'nothing.svg')
@@ -89,11 +93,16 @@ def test_reads_and_draws(tmp_path: Path) -> None:
 
 def test_bad_arguments_are_named() -> None:
     data, model = family(), NBFNet(3, 4, 1)
-    for arguments, name in [((5, 0, 1), 'head'), ((0, 3, 1), 'relation'), ((0, 0, 1.5), 'tail')]:
+    for arguments, name in [((5, 0, 1), 'head'), ((True, 0, 1), 'head'), ((0, 3, 1), 'relation'),
+                            ((0, 0, 1.5), 'tail')]:
         with pytest.raises(ArgumentError, match=f'^{name}: '):
             explain(model, data, *arguments)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match='^beam_width: '):
         explain(model, data, 0, 0, 1, beam_width=0)
+    with pytest.raises(ArgumentError, match='^num_paths: expected an integer of at least 1, got 2.5'):
+        explain(model, data, 0, 0, 1, 2.5)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match='^side: '):
+        explain(model, data, 0, 0, 1, side='both')  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match='expected an NBFNet and the KGData it reads, got .* KGData and NBFNet'):
         explain(data, model, 0, 0, 1)
     with pytest.raises(DataError, match='bob'):
