@@ -156,8 +156,7 @@ def _train(options: argparse.Namespace) -> None:
     if train.best_step is not None:
         print(f'best validation MRR {train.best_metric:.4f} at step {train.best_step} of {recipe.num_steps}{early}; '
               f'{train.seconds:.1f} s in training steps')
-    if result.test is not None:
-        print(result.test)
+    print('there are no test facts to rank' if result.test is None else result.test)
 
 
 def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:

@@ -67,8 +67,8 @@ def find_splits(folder: Path, required: Collection[str]) -> dict[str, Path]:
     Raises:
         DataError: If the folder cannot be read, or a required split has no file, or a split has more than one.
     """
-    unknown = sorted(set(required) - set(SPLIT_NAMES))
-    if isinstance(required, str) or unknown:
+    if (isinstance(required, str) or not isinstance(required, Collection)
+            or any(split not in tuple(SPLIT_NAMES) for split in required)):
         raise ArgumentError(f'require_splits must be some of {tuple(SPLIT_NAMES)}, got {required!r}')
     try:
         names = sorted(entry.name for entry in folder.iterdir() if not entry.is_dir())

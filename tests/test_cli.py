@@ -252,6 +252,13 @@ def test_bad_data(train: Callable[..., int], work: Path, capsys: pytest.CaptureF
     assert message in error and error.splitlines()[-1].startswith('pyg-emu: error: ') and 'Traceback' not in error
 
 
+def test_training_without_test_facts_says_so(train: Callable[..., int], work: Path,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    (work / 'graph' / 'test.txt').unlink()
+    assert train('--set', 'dataset.require_splits=[train, valid]') == 0
+    assert 'there are no test facts to rank' in capsys.readouterr().out
+
+
 def test_warnings_take_one_line(train: Callable[..., int], work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = work / 'graph' / 'train.txt'
     path.write_text(path.read_text() + path.read_text().splitlines()[0] + '\n')

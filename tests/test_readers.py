@@ -199,9 +199,9 @@ def test_missing_splits_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file for the split 'train'") as caught:
         find_splits(tmp_path, ())
     assert 'require_splits' not in str(caught.value)  # training facts cannot be done without
-    for wrong in ('train', ['training']):
+    for wrong in ('train', ['training'], False, [['train']]):
         with pytest.raises(ArgumentError, match='require_splits must be some of'):
-            find_splits(tmp_path, wrong)
+            find_splits(tmp_path, wrong)  # type: ignore[arg-type]
 
 
 def test_first_unknown_relation_counts_every_line(tmp_path: Path) -> None:
