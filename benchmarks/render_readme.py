@@ -25,8 +25,11 @@ from benchmarks._texts import TEXTS
 FILES = (ROOT / 'README.md', ROOT / 'benchmarks' / 'README.md', ROOT / 'docs' / 'reproduction.md')
 #: What stands in place of a table whose runs have not been recorded.
 EMPTY = '_Not recorded yet._'
+#: More commands of one program than these stand in their files alone.
+_MAX_COMMANDS = 3
 
 _BLOCK = re.compile(r'(<!-- results:(?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- /results:(?P=name) -->)', re.DOTALL)
+_PROGRAM = re.compile(r'python -m \S+|\S+|')
 _SEED = re.compile(r'[-_]?seed\d+$')
 
 
@@ -89,7 +92,7 @@ TABLES = {
                       'cosine of two negatives'),
     'nbfnet': Table('nbfnet/*', {**_RANKING, _HITS_50: f'test.{_HITS_50.lower()}',
                                  'published': f'{_HITS_50.lower()}.published',
-                                 'asked for': f'{_HITS_50.lower()}.target', 'seconds': 'seconds'}, 'NBFNet'),
+                                 'asked for': f'{_HITS_50.lower()}.target'}, 'NBFNet'),
     'nbfnet-fb15k237': Table('nbfnet_fb15k237/*', {
         'MRR': 'test.mrr', 'Hits@10': 'test.hits@10', 'steps': 'steps', 's per step': 'seconds_per_step',
         'epochs': 'epochs', 'threads': 'threads.numba'}, 'FB15k-237, NBFNet'),
@@ -174,12 +177,19 @@ def _origin(results: list[dict[str, Any]]) -> str:
 
     seeds = distinct([result['seed'] for result in results if result['seed'] is not None])
     parts = [f'{len(seeds)} seeds: mean ± standard deviation'] if len(seeds) > 1 else []
-    machines = [f'{result["machine"]["gpu"] or result["machine"]["cpu"]}, {result["machine"]["cores"]} cores'
-                for result in results]
-    parts += [' and '.join(distinct(machines))]
+    machines: dict[str, set[int]] = {}
+    for machine in (result['machine'] for result in results):
+        machines.setdefault(machine['gpu'] or machine['cpu'], set()).add(machine['cores'])
+    parts += [' and '.join(f'{name}, {" or ".join(map(str, sorted(cores)))} core{"" if cores == {1} else "s"}'
+                           for name, cores in machines.items())]
     commits = distinct([(result['commit']['hash'] or 'unknown')[:8] for result in results])
-    commands = [f'`{command}`' for command in distinct([result['command'] for result in results])]
-    return f'{"; ".join(parts)}; commit {", ".join(commits)}. Made by {", ".join(commands)}.'
+    commands = distinct([result['command'] for result in results])
+    programs = distinct([_PROGRAM.match(command)[0] for command in commands])  # type: ignore[index]
+    if len(commands) > _MAX_COMMANDS and len(programs) == 1:
+        made = f'`{programs[0]}` and options that each file names'
+    else:
+        made = ', '.join(f'`{command}`' for command in commands)
+    return f'{"; ".join(parts)}; commit {", ".join(commits)}. Made by {made}.'
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -44,6 +45,27 @@ def test_table_worked_out_by_hand(tmp_path: Path) -> None:
     ]
     assert lines[5].startswith('2 seeds: mean ± standard deviation; ')
     assert lines[5].endswith('Made by `make it`.')
+
+
+def test_many_commands_of_one_program_stand_in_their_files(tmp_path: Path) -> None:
+    for seed in range(4):
+        write_result(f'runs/emu-seed{seed}', {'test': {'mrr': 0.5}}, seed=seed, folder=tmp_path,
+                     command=f'python -m benchmarks.emu --seeds {seed} -v')
+    assert render(TABLE, tmp_path).splitlines()[-1].endswith(
+        'Made by `python -m benchmarks.emu` and options that each file names.')
+    write_result('runs/other', {'test': {'mrr': 0.5}}, seed=0, folder=tmp_path, command='make it')
+    line = render(TABLE, tmp_path).splitlines()[-1]
+    assert '`make it`' in line and '`python -m benchmarks.emu --seeds 3 -v`' in line
+
+
+@pytest.mark.parametrize(('cores', 'text'), [((1, ), '1 core;'), ((2, ), '2 cores;'), ((2, 1), '1 or 2 cores;')])
+def test_cores_of_a_machine(tmp_path: Path, cores: tuple[int, ...], text: str) -> None:
+    for seed, count in enumerate(cores):
+        path = write_result(f'runs/emu-seed{seed}', {'test': {'mrr': 0.5}}, seed=seed, folder=tmp_path)
+        result = json.loads(path.read_text())
+        result['machine'] |= {'cpu': 'some CPU', 'gpu': None, 'cores': count}
+        path.write_text(json.dumps(result))
+    assert f'some CPU, {text}' in render(TABLE, tmp_path).splitlines()[-1]
 
 
 def test_only_blocks_are_rewritten_and_twice_is_once(tmp_path: Path) -> None:
