@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections.abc
 import difflib
+import functools
 import inspect
 import re
 import types
@@ -160,17 +161,40 @@ def dense_obstacle(model: Mapping[str, Any], optimizer: Mapping[str, Any]) -> Op
             f'{remedy}')
 
 
-def fused_by_default(model: Mapping[str, Any], optimizer: Mapping[str, Any], graph: bool = False) -> dict[str, Any]:
+def fused_by_default(model: Mapping[str, Any], optimizer: Mapping[str, Any], graph: bool = False,
+                     device: Any = 'cpu') -> dict[str, Any]:
     r"""The arguments that make an optimiser of PyTorch take its fastest way, where a recipe leaves that open and the
     gradients are dense. Left to itself, it makes several passes over each table on a CPU. With :obj:`graph`, those too
     without which Adam refuses to be captured in a CUDA graph.
+
+    Args:
+        model (dict): The checked section.
+        optimizer (dict): The checked section.
+        graph (bool, optional): Whether steps are to be captured. (default: :obj:`False`)
+        device (str or torch.device, optional): Where the parameters are. (default: :obj:`"cpu"`)
     """
     section = SECTIONS['optimizer']
     held = {'capturable': True} if graph and 'capturable' in _parameters(section, optimizer['name']) else {}
     chosen = any(optimizer.get(key) is not None for key in ('fused', 'foreach'))
     if model.get('sparse') or chosen or 'fused' not in _parameters(section, optimizer['name']):
         return held
-    return {'fused': True, **held}
+    return {'fused': True, **held} if _has_fused_step(optimizer['name'], device) else held
+
+
+@functools.cache
+def _has_fused_step(name: str, device: Any) -> bool:
+    r"""Whether an optimiser can take a fused step there. Which can depends on the version of PyTorch, and it tells only
+    once it steps: 2.11 fuses Adagrad on a CPU alone.
+    """
+    import torch
+
+    parameter = torch.nn.Parameter(torch.zeros(1, device=device))
+    parameter.grad = torch.zeros_like(parameter)
+    try:
+        _load(SECTIONS['optimizer'], name)([parameter], lr=0.1, fused=True).step()
+    except RuntimeError:
+        return False
+    return True
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

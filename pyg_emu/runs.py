@@ -82,7 +82,7 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     parameters = [*model.parameters()]
     if isinstance(transform.mutation, torch.nn.Module):  # a learned mask
         parameters += transform.mutation.to(device).parameters()
-    fastest = fused_by_default(recipe.model, recipe.optimizer, recipe.graph)
+    fastest = fused_by_default(recipe.model, recipe.optimizer, recipe.graph, device)
     optimizer = build('optimizer', {**fastest, **recipe.optimizer}, params=parameters)
     loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=transform, corrupt=recipe.corrupt,
                            seed=recipe.seed)

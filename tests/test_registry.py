@@ -10,6 +10,7 @@ import torch
 import pyg_emu.losses
 import pyg_emu.models
 import pyg_emu.schedules
+from pyg_emu import registry
 from pyg_emu.contract import ScorerMixin
 from pyg_emu.errors import RecipeError
 from pyg_emu.layers import Layer
@@ -212,6 +213,22 @@ def test_the_fastest_step_is_chosen_where_it_is_left_open(model: Any, optimizer:
     assert fused_by_default(model, optimizer) == expected
     options = {**expected, **check('optimizer', optimizer)}
     assert build('optimizer', options, params=[torch.nn.Parameter(torch.ones(1))])
+
+
+def test_no_fused_step_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As PyTorch 2.11 on a GPU, which says so when the first step is taken.
+    def refuse(self: Any) -> None:
+        raise RuntimeError('`fused=True` requires all the params to be floating point Tensors of supported devices')
+
+    registry._has_fused_step.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adagrad, 'step', refuse)
+        assert fused_by_default({}, {'name': 'adagrad'}) == {}
+        assert fused_by_default({}, {'name': 'adam'}, graph=True) == {'fused': True, 'capturable': True}
+    registry._has_fused_step.cache_clear()
+    assert fused_by_default({}, {'name': 'adagrad'}) == {'fused': True}
+    # And asked of the device that the parameters are on: this one has no such steps in any version.
+    assert fused_by_default({}, {'name': 'adagrad'}, device='meta') == {}
 
 
 def test_adam_can_be_captured() -> None:
