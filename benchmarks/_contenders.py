@@ -223,7 +223,7 @@ def generate(num_nodes: int, num_relations: int, num_facts: int, num_test: int =
         return torch.from_numpy((size * random.random(count)**2).astype(np.int64))
 
     edge_index, edge_type = torch.stack([draw(num_nodes), draw(num_nodes)]), draw(num_relations)
-    held_out: dict[str, Tensor] = {}
+    held_out: dict[str, Any] = {}
     for number, split in enumerate(('valid', 'test') if num_test else ()):
         own = slice(num_facts + number * num_test, num_facts + (number + 1) * num_test)
         held_out[f'{split}_edge_index'] = edge_index[:, own].contiguous()

@@ -106,7 +106,7 @@ class PyKEEN:
         self.model: Any = Model(triples_factory=factory, embedding_dim=sizes.channels, loss=loss_resolver.make(loss),
                                 entity_constrainer=None, regularizer=None, random_seed=SEED)
         self.optimizer = torch.optim.Adagrad(self.model.parameters(), lr=LEARNING_RATE, fused=True)
-        shared = {'model': self.model, 'triples_factory': factory, 'optimizer': self.optimizer}
+        shared: dict[str, Any] = {'model': self.model, 'triples_factory': factory, 'optimizer': self.optimizer}
         if one_to_all:
             self.loop: Any = LCWATrainingLoop(**shared)
         else:

@@ -99,10 +99,10 @@ def draw_headline(frame: pd.DataFrame, title: str, target: float, path: Path) ->
     for colour, (label, own) in enumerate(frame.groupby('label', sort=False)):
         place.plot(own['seconds'], own['mrr'], color=f'C{colour}', label=label)
         reached = own[own['mrr'] >= target].head(1)
-        for point in reached.itertuples():
-            place.plot(point.seconds, point.mrr, 'o', color=f'C{colour}')
-            place.annotate(f'{point.seconds:.0f} s', (point.seconds, point.mrr), xytext=(6, -14),
-                           textcoords='offset points', color=f'C{colour}', fontsize=10)
+        for seconds, mrr in zip(reached['seconds'], reached['mrr']):
+            place.plot(seconds, mrr, 'o', color=f'C{colour}')
+            place.annotate(f'{seconds:.0f} s', (seconds, mrr), xytext=(6, -14), textcoords='offset points',
+                           color=f'C{colour}', fontsize=10)
     place.set(xscale='log', xlabel='seconds of training', ylabel='filtered MRR, validation facts', title=title)
     place.xaxis.set_major_formatter('{x:g}')
     place.grid(alpha=0.3)

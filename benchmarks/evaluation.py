@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -63,13 +64,13 @@ def rank(model: torch.nn.Module, data: KGData, repeats: int) -> tuple[dict[str, 
     }, runs[-1][2]
 
 
-def pykeen_distmult(model: torch.nn.Module, data: KGData) -> Any:
+def pykeen_distmult(model: DistMult, data: KGData) -> Any:
     r"""PyKEEN's DistMult with the embeddings of ours."""
     from pykeen.models import DistMult as PyKEENDistMult
     from pykeen.triples import CoreTriplesFactory
 
     factory = CoreTriplesFactory(data.facts('train').contiguous(), data.num_nodes, data.num_relations)
-    theirs = PyKEENDistMult(triples_factory=factory, embedding_dim=model.node_emb.weight.size(1))
+    theirs: Any = PyKEENDistMult(triples_factory=factory, embedding_dim=model.node_emb.weight.size(1))
     with torch.no_grad():
         theirs.entity_representations[0]._embeddings.weight.copy_(model.node_emb.weight)
         theirs.relation_representations[0]._embeddings.weight.copy_(model.rel_emb.weight)
@@ -88,14 +89,14 @@ def rank_with_pykeen(model: Any, data: KGData, facts: Tensor, batch_sizes: list[
 
     trial = facts[:2 * max(batch_sizes)]
     run(trial, batch_sizes[0])
-    trials = {size: timed(lambda size=size: run(trial, size))[0] for size in batch_sizes}
+    trials = {size: timed(partial(run, trial, size))[0] for size in batch_sizes}
     best = min(trials, key=trials.__getitem__)
     seconds, cpu, results = timed(lambda: run(facts, best))
     return {'measured_seconds': seconds, 'measured_cpu_seconds': cpu, 'triples': len(facts), 'batch_size': best,
             'trial_seconds': trials, 'trial_triples': len(trial)}, results
 
 
-def compare(model: torch.nn.Module, data: KGData, metrics: Metrics, ours: dict[str, Any],
+def compare(model: DistMult, data: KGData, metrics: Metrics, ours: dict[str, Any],
             arguments: argparse.Namespace) -> dict[str, Any]:
     r"""PyKEEN's time for all test facts beside ours, and how far the metrics of the facts it was given are apart."""
     facts = data.facts('test')
@@ -135,8 +136,8 @@ def main() -> int:
     warnings.simplefilter('ignore', DataWarning)
     data = load_dataset(str(arguments.data))
     if arguments.max_triples is not None:
-        data.test_edge_index = data.test_edge_index[:, :arguments.max_triples]
-        data.test_edge_type = data.test_edge_type[:arguments.max_triples]
+        head, relation, tail = data.facts('test')[:arguments.max_triples].t()
+        data.test_edge_index, data.test_edge_type = torch.stack([head, tail]), relation.clone()
     agree = True
     for name in arguments.models:
         torch.manual_seed(arguments.seed)
@@ -147,7 +148,7 @@ def main() -> int:
                   'budget_seconds': BUDGET_S[name], **ours}
         print(f'{result["label"]}: {ours["seconds"]:.2f} s (processor {ours["cpu_seconds"]:.2f} s), '
               f'budget {BUDGET_S[name]:g} s')
-        if name == 'distmult' and not arguments.no_pykeen:
+        if isinstance(model, DistMult) and not arguments.no_pykeen:
             result |= compare(model, data, metrics, ours, arguments)
             theirs = result['pykeen']
             scaled = f', scaled from {theirs["triples"]:,} facts in {theirs["measured_seconds"]:.1f} s'

@@ -12,6 +12,7 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -49,7 +50,7 @@ class Setting:
                        copy_bytes=2**12, device='cpu')
 
 
-def make_model(setting: Setting) -> torch.nn.Module:
+def make_model(setting: Setting) -> Any:
     torch.manual_seed(0)
     with torch.device(setting.device):
         return MODELS[setting.model](setting.entities, setting.relations, setting.dim)
@@ -123,16 +124,16 @@ def ours(setting: Setting, emu: bool, capture: bool, shared: bool = True) -> Cal
 def contenders(setting: Setting) -> dict[str, Callable[[], Callable[[Any], Any]]]:
     r"""Name to what makes the step. On a CPU, in place of graphs and of generated code, the same steps without."""
     cuda = setting.device == 'cuda'
-    compiled = {'dynamic': False, **({} if cuda else {'backend': 'aot_eager'})}
+    compiled: dict[str, Any] = {'dynamic': False, **({} if cuda else {'backend': 'aot_eager'})}
     found: dict[str, Callable[[], Callable[[Any], Any]]] = {}
     for emu, kind in ((False, 'vanilla'), (True, 'emu')):
-        found[f'eager {kind}'] = lambda emu=emu: theirs(setting, emu)
-        found[f'compiled {kind}'] = lambda emu=emu: theirs(setting, emu, **compiled)
+        found[f'eager {kind}'] = partial(theirs, setting, emu)
+        found[f'compiled {kind}'] = partial(theirs, setting, emu, **compiled)
         if cuda:
-            found[f'compiled, graphs {kind}'] = lambda emu=emu: theirs(setting, emu, mode='reduce-overhead', **compiled)
-        found[f'ours {kind}'] = lambda emu=emu: ours(setting, emu, capture=False)
-        found[f'ours, graphs {kind}'] = lambda emu=emu: ours(setting, emu, capture=cuda)
-    found['ours, graphs emu, mask per negative'] = lambda: ours(setting, True, capture=cuda, shared=False)
+            found[f'compiled, graphs {kind}'] = partial(theirs, setting, emu, mode='reduce-overhead', **compiled)
+        found[f'ours {kind}'] = partial(ours, setting, emu, capture=False)
+        found[f'ours, graphs {kind}'] = partial(ours, setting, emu, capture=cuda)
+    found['ours, graphs emu, mask per negative'] = partial(ours, setting, True, capture=cuda, shared=False)
     return found
 
 
@@ -224,9 +225,8 @@ def measure(setting: Setting, made: dict[str, Callable[[], Callable[[Any], Any]]
     times: dict[str, list[float]] = {name: [] for name in found if 'step' in found[name]}
     for _ in range(setting.rounds):
         for name in times:
-            step = found[name]['step']
-            times[name].append(milliseconds(lambda step=step: run_steps(step, batches, setting.steps), setting.device)
-                               / setting.steps)
+            steps = partial(run_steps, found[name]['step'], batches, setting.steps)
+            times[name].append(milliseconds(steps, setting.device) / setting.steps)
     for name, values in times.items():
         found[name].pop('step')
         found[name].update(step_ms=statistics.median(values), fastest_ms=min(values), slowest_ms=max(values))
@@ -252,6 +252,7 @@ def operator_ms(setting: Setting, emu: bool) -> float:
     run = call
     if setting.device == 'cuda':
         stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())  # which is still writing the operands
         with torch.cuda.stream(stream):
             call()
         torch.cuda.synchronize()

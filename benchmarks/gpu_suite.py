@@ -61,10 +61,12 @@ def precision(folder: Path, smoke: bool) -> Path:
     generator = torch.Generator(device).manual_seed(0)
 
     def results(tensors: list[Any], backend: str, interaction: Any) -> list[Any]:
-        query, positive, table, bank, index, masks, *grads = tensors
-        leaves = [value.detach().requires_grad_() for value in (query, positive, table, bank)]
-        plan = MaskPlan(leaves[3], masks)
-        scores = emu_score(*leaves[:3], index, plan, interaction=interaction, backend=backend)
+        index, masks, *grads = tensors[4:]
+        query, positive, table, bank = leaves = [value.detach().requires_grad_() for value in tensors[:4]]
+        vanilla, mutated = emu_score(query, positive, table, index, MaskPlan(bank, masks), interaction=interaction,
+                                     backend=backend)
+        assert vanilla is not None and mutated is not None
+        scores = [vanilla, mutated]
         return [*scores, *torch.autograd.grad(scores, leaves, [grad.to(table.dtype) for grad in grads])]
 
     errors: dict[str, dict[str, float]] = {}
@@ -116,7 +118,8 @@ def scaling(folder: Path, smoke: bool) -> Path:
     for axis, sizes in axes.items():
         times = []
         for size in sizes:
-            setting = replace(base, **{axis: size})
+            changed: dict[str, Any] = {axis: size}
+            setting = replace(base, **changed)
             make = partial(ours, setting, True, capture=setting.device == 'cuda')
             with use_backend('triton' if smoke else None):
                 entry = measure(setting, {'ours': make})['ours']

@@ -224,8 +224,8 @@ def hyperparameters(dataset: str, model: str, *, emu: bool, nscaching: bool = Fa
     """
     if model == 'HAKE':
         channels, negatives, batch_size, steps, lr = _TABLE_7[dataset]
-        return Hyperparameters(7, lr, 0.0, *(_HAKE_EMU if emu else (None, None, None)), channels=channels,
-                               negatives=negatives, batch_size=batch_size, steps=steps)
+        alpha, rate, beta = _HAKE_EMU if emu else (None, None, None)
+        return Hyperparameters(7, lr, 0.0, alpha, rate, beta, channels, negatives, batch_size, steps)
     if nscaching and dataset != 'FB15k-237':
         raise KeyError(f'Table 11 is about FB15k-237 alone, not {dataset}')
     number, table = (11, _TABLE_11) if nscaching else (6, _TABLE_6) if dataset == 'YAGO3-10' else (5, _TABLE_5)

@@ -20,6 +20,7 @@ import os
 import statistics
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterable, Mapping, Sequence
 
@@ -87,7 +88,8 @@ def _timed(step: Step) -> float:
 def part_steps(arguments: argparse.Namespace) -> dict[str, Any]:
     r"""Whole training steps of all contenders."""
     data = facts(arguments)
-    rows, ratios = [], {}
+    rows: list[dict[str, Any]] = []
+    ratios: dict[str, Any] = {}
     for model in arguments.models:
         print(model, flush=True)
         setting = Setting(model, data, arguments.batch_size, arguments.negatives, arguments.channels,
@@ -125,7 +127,8 @@ def part_memory(arguments: argparse.Namespace) -> dict[str, Any]:
     wanted = ['vanilla', 'emu_triple'] if arguments.smoke else ['vanilla', 'emu_triple', 'emu_negative',
                                                                 'eager_vanilla', 'eager_emu_triple',
                                                                 'eager_emu_negative', 'pykeen_vanilla']
-    rows, ratios = [], {}
+    rows: list[dict[str, Any]] = []
+    ratios: dict[str, Any] = {}
     for model in arguments.memory_models:
         for negatives in arguments.memory_negatives:
             peaks = {}
@@ -166,15 +169,15 @@ def part_scaling(arguments: argparse.Namespace) -> dict[str, Any]:
                 own = generate(value, arguments.relations, arguments.facts, seed=arguments.seed)
                 setting = dataclasses.replace(setting, data=own, sparse=True)
             else:
-                key = 'num_negatives' if axis == 'negatives' else 'channels'
-                setting = dataclasses.replace(setting, **{key: value})
+                changed: dict[str, Any] = {'num_negatives' if axis == 'negatives' else 'channels': value}
+                setting = dataclasses.replace(setting, **changed)
             for name in ('vanilla', 'emu_triple'):
                 if value < 5_000_000 or name == 'emu_triple':  # two such tables, with their state, would be 8 GB
                     steps[f'{name} {value}'] = CONTENDERS[name](setting)
         times = take_turns(steps, arguments.rounds, arguments.turn_seconds)
         for key, seconds in times.items():
-            name, _, value = key.partition(' ')
-            rows.append({'axis': axis, 'value': int(value), 'contender': name, 'ms': 1e3 * statistics.median(seconds)})
+            name, _, size = key.partition(' ')
+            rows.append({'axis': axis, 'value': int(size), 'contender': name, 'ms': 1e3 * statistics.median(seconds)})
             print(f'  {key}: {rows[-1]["ms"]:.2f} ms', flush=True)
         exponents |= exponents_of(rows, axis)
     report(exponents)
@@ -201,14 +204,15 @@ def exponents_of(rows: Iterable[Mapping[str, Any]], axis: str) -> dict[str, Any]
 def part_ranking(arguments: argparse.Namespace) -> dict[str, Any]:
     r"""The full filtered ranking of the test facts, heads and tails, by random embeddings."""
     data = facts(arguments, test=True)
-    rows, ratios = [], {}
+    rows: list[dict[str, Any]] = []
+    ratios: dict[str, Any] = {}
     for model in arguments.models:
         scorer = Setting(model, data, channels=arguments.channels, seed=arguments.seed).make_model()
         evaluate(scorer, data, max_triples=8)
         times = []
         for _ in range(arguments.ranking_repeats):
             data.drop_indices()  # the indices that filter are part of the time
-            times.append(_timed(lambda scorer=scorer: evaluate(scorer, data)))
+            times.append(_timed(partial(evaluate, scorer, data)))
         rows.append({'model': model, 'seconds': statistics.median(times), 'triples': data.num_facts('test')})
         ratios[f'seconds, {model}'] = at_most(rows[-1]['seconds'], RANKING_BUDGET[model])
     report(ratios)

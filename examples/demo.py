@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -207,4 +206,4 @@ def parse_arguments(argv: Optional[list[str]] = None) -> Any:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()
