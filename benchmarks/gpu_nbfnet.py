@@ -7,26 +7,26 @@ r"""NBFNet on a GPU: message passing alone, whole training steps, and the full r
 
 Without ``PYG_EMU_DATA``, steps are timed on generated facts of the same size. The full run needs the data. A piece of
 it trains for some minutes and continues where the last one stopped, from ``runs/gpu/nbfnet-emu``. Where ``OUT`` is set,
-that folder is packed into ``$OUT/state/nbfnet-emu``, in files of less than 16 MiB; on another machine the next piece
-continues from ``runs/gpu/state/nbfnet-emu``, if they are put there.
+that folder is packed into ``$OUT/state/nbfnet-emu``, in four files of less than 16 MiB; on another machine the next
+piece continues from ``runs/gpu/state/nbfnet-emu``, if they are put there.
 """
 from __future__ import annotations
 
+import io
 import os
 import shutil
-import signal
 import statistics
+import tarfile
 import tempfile
-import threading
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Optional
 
 import torch
 from torch import Tensor
 
+from benchmarks._budget import Budget
 from benchmarks._contenders import generate
 from benchmarks._record import ROOT, write_result
 from benchmarks.gpu_speed import milliseconds
@@ -170,6 +170,8 @@ def relational(folder: Path, smoke: bool) -> Path:
     order = edges.by_target
     generator = torch.Generator(device).manual_seed(0)
     found: dict[str, Any] = {}
+    # One function is compiled for each type, aggregate and mode of gradients, which reaches the default limit.
+    torch._dynamo.config.recompile_limit = 64
     compiled = torch.compile(plain, dynamic=False, backend='aot_eager' if smoke else 'inductor')
     for dtype in (torch.float32, torch.bfloat16):
         shapes = (data.num_nodes, size, width), (size, 2 * data.num_relations, width)
@@ -219,42 +221,29 @@ def _forward_backward(function: Callable[[], Tensor], leaves: tuple[Tensor, ...]
 # The full run ################################################################
 
 
-@contextmanager
-def stopping_after(seconds: Optional[float]) -> Iterator[None]:
-    r"""Interrupts the main thread after some seconds; a trainer then finishes its step and saves it."""
-    timer = None if seconds is None else threading.Timer(seconds, signal.raise_signal, [signal.SIGINT])
-    if timer is not None:
-        timer.daemon = True
-        timer.start()
-    try:
-        yield
-    finally:
-        if timer is not None:
-            timer.cancel()
-
-
 def pack(run: Path, target: Path) -> list[Path]:
-    r"""Copies a run folder's files, those that are large in parts."""
+    r"""Puts a run folder's files into one archive and cuts it in parts: what carries them may take few files, and none
+    that is large.
+    """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    written = []
-    for path in sorted(path for path in run.iterdir() if path.is_file() and not path.name.startswith('.')):
-        content = path.read_bytes()
-        for number in range(max(1, -(-len(content) // PART_BYTES))):
-            part = target / f'{path.name}.part{number:03}'
-            part.write_bytes(content[number * PART_BYTES:(number + 1) * PART_BYTES])
-            written.append(part)
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode='w') as archive:
+        for path in sorted(path for path in run.iterdir() if path.is_file() and not path.name.startswith('.')):
+            archive.add(path, path.name)
+    written: list[Path] = []
+    for start in range(0, content.tell(), PART_BYTES):
+        written.append(target / f'{run.name}.tar.part{len(written):03}')
+        written[-1].write_bytes(content.getbuffer()[start:start + PART_BYTES])
     return written
 
 
 def unpack(source: Path, run: Path) -> None:
     r"""The reverse of :func:`pack`."""
     run.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, list[Path]] = {}
-    for path in sorted(source.glob('*.part*')):
-        parts.setdefault(path.name.rpartition('.part')[0], []).append(path)
-    for name, paths in parts.items():
-        (run / name).write_bytes(b''.join(path.read_bytes() for path in paths))
+    content = b''.join(path.read_bytes() for path in sorted(source.glob('*.tar.part*')))
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        archive.extractall(run, filter='data')
 
 
 def train(end: str, folder: Path, smoke: bool, *, limit: Optional[float] = PIECE_SECONDS,
@@ -274,12 +263,12 @@ def train(end: str, folder: Path, smoke: bool, *, limit: Optional[float] = PIECE
     with tempfile.TemporaryDirectory() as scratch:
         runs = Path(scratch) if smoke and runs == ROOT / 'runs' / 'gpu' else runs
         run, state = runs / f'nbfnet-{name}', runs / 'state' / f'nbfnet-{name}'
-        if not (run / 'last.pt').exists() and state.is_dir():
+        if not (run / 'last.pt').exists() and any(state.glob('*.tar.part*')):
             unpack(state, run)
         data = generate(20, 2, 40, 6) if smoke else GRAPHS[0].load()[0]
         outcome = None
         try:
-            with stopping_after(limit):
+            with Budget(limit):
                 outcome = run_recipe(recipe, run, data=data, device='cpu' if smoke else 'cuda', progress=False)
         except TrainingInterrupted as stop:
             print(f'nbfnet-train-{name}: {stop}', flush=True)

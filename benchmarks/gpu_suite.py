@@ -17,6 +17,7 @@ A piece writes one JSON file; one whose file is there is not run again. ``--smok
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import math
 import os
 import subprocess
@@ -40,12 +41,15 @@ def run_tests(folder: Path, smoke: bool) -> Path:
     r"""Runs the tests, in a process of their own, and records how many passed."""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / 'report.xml'
+        # They compile thousands of kernels, which takes a single process longer than a piece may take.
+        spread = not smoke and importlib.util.find_spec('xdist') is not None
+        options = [f'--junit-xml={report}', *(['-n', str(min(os.cpu_count() or 1, 8))] if spread else [])]
         chosen = SMOKE_TESTS if smoke else TESTS
         start = time.perf_counter()
-        code = subprocess.call([sys.executable, '-m', 'pytest', '-q', '-x', f'--junit-xml={report}', *chosen], cwd=ROOT)
+        code = subprocess.call([sys.executable, '-m', 'pytest', '-q', '-x', *options, *chosen], cwd=ROOT)
+        if code != 0:
+            raise SystemExit(f'gpu_suite: the tests failed with exit code {code}')
         counts = ElementTree.parse(report).getroot()[0].attrib
-    if code != 0:
-        raise SystemExit(f'gpu_suite: the tests failed with exit code {code}')
     metrics = {name: int(counts[name]) for name in ('tests', 'failures', 'errors', 'skipped')}
     return write_result('tests', {**metrics, 'seconds': time.perf_counter() - start}, folder=folder)
 

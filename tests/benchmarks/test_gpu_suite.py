@@ -59,6 +59,13 @@ def test_bytes_by_hand() -> None:
     assert gathered_bytes(setting) == 3 * 6 * 10 * 4
 
 
+def test_tests_that_end_early_are_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As where a file cannot be imported: pytest then writes no report.
+    monkeypatch.setattr(gpu_suite.subprocess, 'call', lambda command, cwd: 4)
+    with pytest.raises(SystemExit, match='the tests failed with exit code 4'):
+        gpu_suite.run_tests(tmp_path, False)
+
+
 @pytest.mark.timeout(600)
 def test_smoke(tmp_path: Path) -> None:
     before = sorted(path.name for path in (ROOT / 'benchmarks' / 'results').rglob('*'))
