@@ -12,12 +12,13 @@ import argparse
 import sys
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from benchmarks._record import RESULTS, ROOT, write_result
 from pyg_emu.data import KGData
 from pyg_emu.errors import PygEmuError
 from pyg_emu.layers import Layer, assignment_layer
+from pyg_emu.metrics import Metrics
 from pyg_emu.recipe import Recipe, load_recipe
 from pyg_emu.runs import run_recipe
 
@@ -52,7 +53,8 @@ def label(recipe: Recipe) -> str:
 
 
 def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Path = RESULTS, again: bool = False,
-           data: KGData | None = None, extra: Mapping[str, Any] = MappingProxyType({}), shown: str = 'hits@10') -> str:
+           data: KGData | None = None, extra: Mapping[str, Any] = MappingProxyType({}), shown: str = 'hits@10',
+           on_validation: Callable[[int, Metrics], Any] | None = None) -> str:
     r"""Trains a recipe, or continues it, and writes its result down.
 
     Args:
@@ -65,10 +67,12 @@ def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Pa
         data (KGData, optional): The data, if it is loaded already. (default: :obj:`None`)
         extra (dict, optional): What else to write down. (default: nothing)
         shown (str, optional): The metric that the line names beside MRR. (default: :obj:`"hits@10"`)
+        on_validation (callable, optional): See :func:`~pyg_emu.runs.run_recipe`. (default: :obj:`None`)
 
     :rtype: A line about it.
     """
-    outcome = run_recipe(recipe, run_dir, resume=False if again else 'auto', data=data, name=title)
+    outcome = run_recipe(recipe, run_dir, resume=False if again else 'auto', data=data, name=title,
+                         on_validation=on_validation)
     assert outcome.test is not None, f'{recipe.dataset} has no test facts'
     train = outcome.train
     write_result(result, {'label': title, 'test': outcome.test.to_dict(), 'valid_mrr': train.best_metric,

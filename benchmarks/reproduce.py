@@ -17,14 +17,15 @@ dataset that cannot be loaded are passed over.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Iterator, NamedTuple, Optional, Sequence
-
-from tqdm import tqdm
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
 
 from benchmarks._budget import Budget
+from benchmarks._progress import RunsBar
 from benchmarks._record import RESULTS, ROOT
 from benchmarks._reproduction import Entry, entries, frame, markdown, recipe_of, recorded, write_table
 from benchmarks.accuracy import record
@@ -35,6 +36,7 @@ from pyg_emu.datasets import load_dataset
 from pyg_emu.errors import DataError, PygEmuError
 from pyg_emu.layers import assignment_layer
 from pyg_emu.recipe import load_recipe
+from pyg_emu.runfolder import RunFolder
 
 _UNITS = {'s': 1, 'm': 60, 'h': 3600}
 # The code of a process that SIGINT ends.
@@ -88,11 +90,37 @@ def runs(found: Sequence[Entry], arguments: argparse.Namespace) -> Iterator[Run]
         yield from own.values()
 
 
+def length(run: Run, arguments: argparse.Namespace) -> int:
+    r"""How many steps a run takes."""
+    assert run.entry.path is not None
+    return arguments.steps or recipe_of(run.entry.path).num_steps
+
+
 def is_recorded(run: Run, arguments: argparse.Namespace) -> bool:
     r"""Whether the result is there and the recipe has not changed since."""
-    assert run.entry.path is not None
-    steps = arguments.steps or recipe_of(run.entry.path).num_steps
-    return any(result['seed'] == run.seed for result in recorded(run.entry, arguments.out, steps))
+    found = recorded(run.entry, arguments.out, length(run, arguments))
+    return any(result['seed'] == run.seed for result in found)
+
+
+def is_outdated(run: Run, arguments: argparse.Namespace) -> bool:
+    r"""Whether a run that is not recorded has a result: one of other settings. The recipe has changed since, and what
+    the run folder holds is not to be continued.
+    """
+    return bool((arguments.out / f'{run.result}.json').exists())
+
+
+def steps_taken(run: Run, arguments: argparse.Namespace) -> int:
+    r"""Up to which validation a run that is not recorded has come."""
+    path = RunFolder(run_folder(run, arguments)).metrics
+    if is_outdated(run, arguments) or not path.exists():
+        return 0
+    return int(json.loads(path.read_text(encoding='utf-8')).get('steps', 0))
+
+
+def run_folder(run: Run, arguments: argparse.Namespace) -> Path:
+    r"""Where a run writes."""
+    folder: Path = arguments.runs / run.result.partition('/')[2]
+    return folder
 
 
 def reproduce(arguments: argparse.Namespace) -> int:
@@ -108,24 +136,25 @@ def reproduce(arguments: argparse.Namespace) -> int:
     missing = [run for run in every if not is_recorded(run, arguments)]
     data: dict[str, Optional[KGData]] = {}
     code = 0
-    with Budget(arguments.budget) as budget, tqdm(
-            total=len(every), initial=len(every) - len(missing), unit='run', dynamic_ncols=True,
-            desc=f'{arguments.source}, {arguments.reading}') as bar:
+    lengths = {run.result: length(run, arguments) for run in missing}
+    taken = {run.result: steps_taken(run, arguments) for run in missing}
+    with Budget(arguments.budget) as budget, RunsBar(f'{arguments.source}, {arguments.reading}', lengths, taken) as bar:
         for run in missing:
             name, title = run.entry.row.dataset, f'{run.entry.title}, seed {run.seed}'
             try:
                 if name not in data:
                     data[name] = _load(name, bar)
                 if (loaded := data[name]) is None:
+                    bar.drop(run.result)
                     code = 1
                     continue
-                bar.write(train(run, loaded, arguments))
-                bar.update()
+                bar.write(train(run, loaded, arguments, partial(bar.reach, run.result)))
+                bar.finish(run.result)
                 write_table(arguments.source, arguments.reading, arguments.out, arguments.steps)
             except KeyboardInterrupt as stop:
                 if budget.is_spent:
-                    bar.write(f'the budget of {arguments.budget:g} s is spent, in {title}; {len(every) - bar.n} of '
-                              f'{len(every)} runs are left, and the same command goes on from there')
+                    bar.write(f'the budget of {arguments.budget:g} s is spent, in {title}; {bar.left} of {len(every)} '
+                              'runs are left, and the same command goes on from there')
                 else:
                     bar.write(f'{title}: interrupted. {stop} The same command goes on from there')
                     code = _INTERRUPTED
@@ -133,12 +162,13 @@ def reproduce(arguments: argparse.Namespace) -> int:
             except PygEmuError as error:
                 # One row that diverges is no reason to leave out the others.
                 bar.write(f'{title}: {error}')
+                bar.drop(run.result)
                 code = 1
     show(arguments, found)
     return code
 
 
-def _load(name: str, bar: tqdm) -> Optional[KGData]:
+def _load(name: str, bar: RunsBar) -> Optional[KGData]:
     r"""The data, or :obj:`None` where it is not to be had: the rows of other datasets can be run all the same."""
     try:
         return load_dataset(name)
@@ -153,18 +183,18 @@ def _without_recipe(found: Sequence[Entry], arguments: argparse.Namespace) -> st
     return f'none of these rows of {arguments.source} has a recipe in the reading {arguments.reading!r}: {hint}'
 
 
-def train(run: Run, data: KGData, arguments: argparse.Namespace) -> str:
-    r"""Trains one run, or continues it, records it, and returns a line about it."""
+def train(run: Run, data: KGData, arguments: argparse.Namespace, reach: Callable[[int], Any]) -> str:
+    r"""Trains one run, or continues it, records it, and returns a line about it. With every validation, :obj:`reach` is
+    handed its step.
+    """
     assert run.entry.path is not None
     settings = [f'seed={run.seed}']
     if arguments.steps is not None:
         settings.append(f'num_steps={arguments.steps}')
     recipe = load_recipe(run.entry.path, [assignment_layer(settings)])
-    run_dir = arguments.runs / run.result.partition('/')[2]
-    # A result of other settings: the recipe has changed, and what the folder holds is not to be continued.
-    again = (arguments.out / f'{run.result}.json').exists()
-    return record(recipe, run.result, f'{run.entry.title}, seed {run.seed}', run_dir=run_dir, folder=arguments.out,
-                  again=again, data=data)
+    return record(recipe, run.result, f'{run.entry.title}, seed {run.seed}', run_dir=run_folder(run, arguments),
+                  folder=arguments.out, again=is_outdated(run, arguments), data=data,
+                  on_validation=lambda step, metrics: reach(step))
 
 
 def show(arguments: argparse.Namespace, found: Sequence[Entry]) -> None:

@@ -183,6 +183,45 @@ def test_budget(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert len(calls) == 2 * STEPS and len(names(tmp_path)) == 3
 
 
+def test_progress_is_that_of_steps(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bars: list[Any] = []
+    reached: list[tuple[str, int]] = []
+
+    class Noted(reproduce.RunsBar):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            bars.append(arguments)
+
+        def reach(self, name: str, step: int) -> None:
+            reached.append((name.rpartition('/')[2], step))
+            super().reach(name, step)
+
+    def run(*arguments: str) -> int:
+        bars.clear()
+        reached.clear()
+        return call(*ROW, *arguments)
+
+    monkeypatch.setattr(reproduce, 'RunsBar', Noted)
+    assert run('--method', 'uni') == 0
+    (title, lengths, taken), = bars
+    assert title == 'Table 8, tuned' and list(lengths.values()) == [STEPS] and list(taken.values()) == [0]
+    assert reached == 2 * [('distmult-uni-steps4-seed0', STEPS)]  # at the last validation, and once it is finished
+    # A run that was stopped after its third step, which a validation followed, and one that has not begun.
+    emu = 'reproduction/tuned/FB15k-237/distmult-uni-emu-steps4-seed0'
+    folder = tmp_path / 'runs' / 'tuned' / 'FB15k-237' / 'distmult-uni-emu-steps4-seed0'
+    folder.mkdir()
+    (folder / 'metrics.json').write_text('{"steps": 3}')
+    assert run('--method', 'uni', 'uni_EMU', 'SAN') == 0
+    (title, lengths, taken), = bars
+    assert lengths == {emu: STEPS, emu.replace('uni-emu', 'san'): STEPS}
+    assert taken == {emu: 3, emu.replace('uni-emu', 'san'): 0}
+    # One that is to be made anew has all of its steps before it.
+    result = tmp_path / 'results' / f'{emu}.json'
+    result.write_text(result.read_text().replace('"batch_size": 1000', '"batch_size": 7'))
+    assert run('--method', 'uni_EMU') == 0
+    assert bars[0][1:] == ({emu: STEPS}, {emu: 0})
+
+
 def wait(condition: Callable[[], bool]) -> None:
     while not condition():
         time.sleep(0.01)
@@ -260,7 +299,7 @@ def test_nbfnet(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str],
                 monkeypatch: pytest.MonkeyPatch) -> None:
     trained, smaller = [], ['model.hidden_channels=4', 'model.num_layers=2', 'negatives.num_negatives=4']
 
-    def train(run: Any, data: Any, arguments: Any) -> str:
+    def train(run: Any, data: Any, arguments: Any, reach: Any) -> str:
         trained.append(run.entry.path.stem)
         recipe = reproduce.load_recipe(run.entry.path, [reproduce.assignment_layer(['num_steps=4'])])
         small = reproduce.load_recipe(run.entry.path, [reproduce.assignment_layer([*smaller, 'num_steps=1'])])
