@@ -96,6 +96,10 @@ TABLES = {
     'nbfnet-fb15k237': Table('nbfnet_fb15k237/*', {
         'MRR': 'test.mrr', 'Hits@10': 'test.hits@10', 'steps': 'steps', 's per step': 'seconds_per_step',
         'epochs': 'epochs', 'threads': 'threads.numba'}, 'FB15k-237, NBFNet'),
+    'sans': Table('sans/*', {
+        'first negatives after, s': 'prepare_s', 'a batch, ms': 'sans_ms', 'uniform, ms': 'uniform_ms',
+        'uniform, filtered, ms': 'uniform_filtered_ms', 'kept, MiB': 'kept_mib', 'at the peak, MiB': 'peak_mib',
+        'mean neighbourhood': 'mean_neighbors'}, 'SANS'),
     'data': Table('data', {'FB15k-237, s': 'fb15k237.total_s', '5 million facts, s': 'generated.total_s'}, 'from text'),
 }
 
