@@ -27,8 +27,8 @@ def test_bytes_that_are_kept(mode: str) -> None:
     sampler.sample(batch, 4)
     near = sampler.neighborhoods(batch)
     known = {(*row, side) for row in data.facts('train').tolist() for side in ('tail', 'head')}
-    # Four bytes a neighbour, eight where each neighbourhood begins. Of each known answer that is a neighbour (all but an
-    # entity itself are), eight for the key, and eight for its place among the unknown ones, once one was drawn.
+    # Four bytes a neighbour, eight where each neighbourhood begins. Of each known answer among the neighbours (all but
+    # an entity itself are), eight for the key, and eight for its place among the unknown ones, once one was drawn.
     facts = sum(head != tail for head, _, tail, _ in known)
     drawn = 1 + (sampler._state is not None and sampler._state.places._complement is not None)
     assert sans.kept_bytes(sampler) == 4 * near.entity.numel() + 8 * 41 + 8 * drawn * facts
