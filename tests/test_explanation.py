@@ -48,7 +48,7 @@ def test_finds_the_heaviest_of_all_paths(shortcut: bool, side: str) -> None:
     paths = explain(model, data, 'ann', 'grandparent', 'cleo', 100, beam_width=100, side=side)  # type: ignore[arg-type]
     assert len(expected) > 3
     assert paths['weight'].tolist() == pytest.approx(sorted(expected.values(), reverse=True), rel=1e-9, abs=1e-12)
-    assert paths.attrs['score'] == pytest.approx(float(score))
+    assert paths.attrs['score'] == pytest.approx(score.item())
     assert not any('grandparent' in name for edges in paths['edges'] for _, name, _ in edges)
     best = explain(model, data, 0, 2, 2, 2, side=side)  # type: ignore[arg-type]
     assert best['path'].tolist() == paths['path'].tolist()[:2]
