@@ -210,7 +210,8 @@ def _cross_entropy(
         score_block = _OperatorScores(scorer.interaction, None if plan is None else plan.index, terms)
     if block_size is None:
         block_size = max(most // max(terms * size, 1), 64)
-    columns = query.new_tensor(labels).t().repeat_interleave(size, dim=1)
+    # Filled on the device: a copy from the host would make that wait, and could not be captured in a CUDA graph.
+    columns = torch.stack([torch.cat([query.new_full((size, ), label) for label in kind]) for kind in zip(*labels)])
     rows: Tensor = _AllEntities.apply(score_block, block_size, target.repeat(terms), columns, scorer.entity_table(),
                                       *operands)
     return rows.view(terms, size).sum(0).mean()

@@ -6,6 +6,7 @@ from typing import Any, Iterator
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch_geometric.nn import kge
 
 from pyg_emu import models
@@ -217,6 +218,23 @@ def test_whatever_backend_the_device_has() -> None:
     torch.testing.assert_close(loss, expected)
     for left, right in zip(gradients(loss, model), gradients(expected, model)):
         torch.testing.assert_close(left, right)
+
+
+class NothingFromTheHost(TorchFunctionMode):
+    r"""Refuses to make tensors of lists of numbers, for which the host of a GPU waits."""
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func not in (torch.tensor, torch.as_tensor, Tensor.new_tensor), f'{func.__name__} copies from the host'
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('criterion', [OneVsAllLoss(0.1), OneVsAllEMULoss(mutation=BernoulliMask(0.5)),
+                                       OneVsAllEMULoss(mutation=BernoulliMask(0.0))], ids=repr)
+def test_nothing_is_copied_to_the_device(criterion: Any) -> None:
+    model, batch = make_model(models.DistMult), make_batch()
+    with NothingFromTheHost():
+        criterion(model, batch).backward()
+    with pytest.raises(AssertionError, match='new_tensor copies'), NothingFromTheHost():
+        batch.head_index.new_tensor([1.0])
 
 
 def test_no_tensor_of_all_scores_is_kept() -> None:
