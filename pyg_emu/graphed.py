@@ -31,8 +31,8 @@ class GraphedStep(PlainStep):
     Steps are what they would be without a graph, from the same random stream. There is one graph for each kind of
     batch: tails and heads, and each batch size. The first :obj:`warmup` steps of a kind are taken without one, as
     libraries and kernels set themselves up. All graphs are captured anew when a number among the optimiser's settings
-    changes, which takes as long as hundreds of steps: a learning rate that changes in each step is better a tensor that
-    is filled in place (:class:`torch.optim.Adam` takes one).
+    changes, which takes as long as hundreds of steps: a learning rate that changes in each step is better a tensor on
+    the GPU that is filled in place (:class:`torch.optim.Adam` takes one).
 
     What Python does within a step is captured with it and not run again. So :obj:`transform` must not choose by its
     own state, or by :obj:`batch.step`, and must not make the host wait; one that does, such as a sampler with a cache,
@@ -52,8 +52,8 @@ class GraphedStep(PlainStep):
 
     Raises:
         BackendError: If the model is not on a CUDA device.
-        ArgumentError: If the model's gradients are row-sparse, the optimiser or the mutation rate cannot be captured,
-            or :obj:`warmup` is not positive.
+        ArgumentError: If the model's gradients are row-sparse, the optimiser, its learning rate or the mutation rate
+            cannot be captured, or :obj:`warmup` is not positive.
     """
     def __init__(
         self,
@@ -99,6 +99,8 @@ class GraphedStep(PlainStep):
         if self._settings != self._current_settings():
             self._settings = self._current_settings()
             self._graphs.clear()
+            # Memory that no graph uses any more cannot be shared with a new one.
+            self._pool = torch.cuda.graph_pool_handle()
         kind = _kind(batch)
         if kind in self._graphs:
             self._graphs[kind].replay(batch)
@@ -160,7 +162,14 @@ class GraphedStep(PlainStep):
             if group.get('lr_decay', 0.0) != 0.0:
                 raise ArgumentError(f'optimizer: the lr_decay of {name} follows a count that the host keeps, and so '
                                     f'cannot be captured; expected 0, got {group["lr_decay"]}')
-        check_rate(getattr(self.transform, 'mutation', None))
+            rate = group['lr']
+            if isinstance(rate, Tensor) and not (rate.is_cuda and (group.get('capturable') or group.get('fused'))):
+                raise ArgumentError(f'optimizer: {name} would read its learning rate, a tensor on {rate.device}, while '
+                                    'it is captured, and keep it; expected a number, or a tensor on the GPU and Adam '
+                                    'with capturable=True')
+        # Losses against all entities may have a mutation of their own.
+        for part in (self.transform, self.criterion):
+            check_rate(getattr(part, 'mutation', None))
         if self._device.type != 'cuda':
             raise BackendError(f'GraphedStep: CUDA graphs need a CUDA device, and the model is on {self._device}; move '
                                'it there, or give capture=False (graph=False in a Trainer or a recipe)')

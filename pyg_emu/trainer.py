@@ -378,7 +378,7 @@ class Trainer:
                                 'expected False, got True')
         if self.schedule.every_step and not isinstance(self.optimizer.param_groups[0]['lr'], Tensor):
             raise ArgumentError(f'graph: {self.schedule} changes the learning rate in each step, and all graphs would '
-                                'be captured anew; give the optimiser a tensor as lr, or graph=False')
+                                'be captured anew; give Adam a tensor on the GPU as lr, or graph=False')
         check_rate(getattr(getattr(self.loader, 'transform', None), 'mutation', None))
 
 

@@ -11,7 +11,10 @@ from torch import Tensor
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, TripletLoader
 from pyg_emu.errors import ArgumentError, BackendError
 from pyg_emu.graphed import GraphedStep
-from pyg_emu.mutation import LinearSchedule
+from pyg_emu.models import TransE
+from pyg_emu.mutation import BernoulliMask, LinearSchedule
+from pyg_emu.one_vs_all import OneVsAllEMULoss
+from pyg_emu.regularizers import L3Regularizer
 
 
 def make_loader(device: str = 'cpu', corrupt: Any = 'alternate', transform: Any = None) -> TripletLoader:
@@ -27,19 +30,20 @@ def make_model(device: str = 'cpu', sparse: bool = False) -> DistMult:
 
 
 def adagrad(model: DistMult, **kwargs: Any) -> torch.optim.Optimizer:
-    return torch.optim.Adagrad(model.parameters(), lr=0.1, **kwargs)
+    return torch.optim.Adagrad(model.parameters(), **{'lr': 0.1, **kwargs})
 
 
 NEGATIVES = EMUNegatives(num_negatives=4)
 
 
 def train(device: str, capture: bool, num_steps: int = 20, corrupt: Any = 'alternate', inside: bool = True,
-          adam: bool = False) -> tuple[list[Tensor], list[float], Any]:
+          adam: bool = False, model: Any = None, criterion: Any = None) -> tuple[list[Tensor], list[float], Any]:
     r"""Weights, losses, and the numbers that the optimiser and the loader have counted."""
-    model = make_model(device)
+    model = make_model(device) if model is None else model
     optimizer = torch.optim.Adam(model.parameters(), capturable=True) if adam else adagrad(model)
     loader = make_loader(device, corrupt, None if inside else NEGATIVES)
-    step = GraphedStep(model, EMULoss(), optimizer, NEGATIVES if inside else None, capture=capture, max_grad_norm=5.0)
+    step = GraphedStep(model, criterion or EMULoss(), optimizer, NEGATIVES if inside else None, capture=capture,
+                       max_grad_norm=5.0)
     losses = []
     for _, batch in zip(range(num_steps), loader.batches()):
         losses.append(step(batch).clone())
@@ -80,6 +84,20 @@ def test_optimizers_that_count_on_the_host_cannot_be_captured() -> None:
     for optimizer in (torch.optim.Adam(model.parameters()), torch.optim.Adamax(model.parameters())):
         with pytest.raises(ArgumentError, match=f'{type(optimizer).__name__} counts its steps .* capturable=True'):
             GraphedStep(model, EMULoss(), optimizer)
+
+
+def test_learning_rates_that_the_host_reads_cannot_be_captured() -> None:
+    model, rate = make_model(), torch.tensor(0.1)
+    for optimizer in (torch.optim.Adam(model.parameters(), rate, capturable=True), adagrad(model, lr=rate)):
+        with pytest.raises(ArgumentError, match=f'{type(optimizer).__name__} would read its learning rate, a tensor on '
+                                                'cpu, while .* Adam with capturable=True'):
+            GraphedStep(model, EMULoss(), optimizer)
+
+
+def test_rate_of_a_loss_with_a_mutation_of_its_own() -> None:
+    model, mutation = make_model(), BernoulliMask(LinearSchedule(0.1, 0.2, 5))
+    with pytest.raises(ArgumentError, match='mutation: the rate of BernoulliMask.* follows the step'):
+        GraphedStep(model, OneVsAllEMULoss(mutation=mutation), adagrad(model))
 
 
 def test_a_model_on_the_cpu_is_refused() -> None:
@@ -163,7 +181,9 @@ def test_kinds_of_batches_and_what_they_carry(stand_in: list[Replayed], monkeypa
 
 
 def test_settings_that_change_are_captured_anew(stand_in: list[Replayed], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, 'graph', lambda graph, pool, stream: nullcontext())
+    pools, handles = [], iter(range(9))
+    monkeypatch.setattr(torch.cuda, 'graph', lambda graph, pool, stream: nullcontext(pools.append(pool)))
+    monkeypatch.setattr(torch.cuda, 'graph_pool_handle', lambda: next(handles))
     model = make_model()
     optimizer = adagrad(model)
     step = GraphedStep(model, EMULoss(), optimizer, NEGATIVES, warmup=1)
@@ -178,6 +198,8 @@ def test_settings_that_change_are_captured_anew(stand_in: list[Replayed], monkey
     step(next(batches))
     step(next(batches))
     assert len(stand_in) == 2
+    # PyTorch refuses to share the memory of graphs that are gone.
+    assert pools == [0, 1]
 
 
 @pytest.mark.gpu
@@ -188,6 +210,19 @@ def test_graphs_take_the_same_steps(corrupt: str, inside: bool, adam: bool) -> N
     assert found[1] == pytest.approx(expected[1], rel=1e-5)
     assert found[2] == expected[2]
     for value, other in zip(found[0], expected[0]):
+        torch.testing.assert_close(value, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('cls', [DistMult, TransE])
+def test_graphs_of_losses_against_all_entities(cls: Any) -> None:
+    criterion = OneVsAllEMULoss(mutation=BernoulliMask(0.5), regularizer=L3Regularizer(1e-3), block_size=5)
+    found = []
+    for capture in (True, False):
+        torch.manual_seed(0)
+        found.append(train('cuda', capture, 40, inside=False, model=cls(12, 3, 8).to('cuda'), criterion=criterion))
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
+    for value, other in zip(found[0][0], found[1][0]):
         torch.testing.assert_close(value, other, rtol=1e-5, atol=1e-6)
 
 
