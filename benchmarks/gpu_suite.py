@@ -33,7 +33,10 @@ from typing import Any, Callable
 from benchmarks._record import RESULTS, ROOT, write_result
 
 MODELS = ('distmult', 'complex', 'transe', 'rotate')
-TESTS = ('tests/ops/test_emu_score_triton.py', 'tests/ops/test_relational_triton.py', 'tests/test_graphed.py')
+TESTS = ('tests/ops/test_emu_score_triton.py', 'tests/ops/test_relational_triton.py', 'tests/test_graphed.py',
+         'tests/test_trainer.py::test_trains_by_graphs', 'tests/test_loader.py::test_batches_stay_on_the_gpu',
+         'tests/test_data.py::test_indices_on_gpu', 'tests/sampling/test_uniform.py::test_draws_on_the_gpu',
+         'tests/sampling/test_nscaching.py::test_on_the_gpu', 'tests/sampling/test_sans.py::test_on_the_gpu')
 SMOKE_TESTS = ('tests/ops/test_emu_score_triton.py::test_by_hand', 'tests/ops/test_relational_triton.py::test_by_hand')
 
 
@@ -43,10 +46,11 @@ def run_tests(folder: Path, smoke: bool) -> Path:
         report = Path(scratch) / 'report.xml'
         # They compile thousands of kernels, which takes a single process longer than a piece may take.
         spread = not smoke and importlib.util.find_spec('xdist') is not None
-        options = [f'--junit-xml={report}', *(['-n', str(min(os.cpu_count() or 1, 8))] if spread else [])]
+        options = [f'--junit-xml={report}', *(['-n', str(min(os.cpu_count() or 1, 16))] if spread else [])]
         chosen = SMOKE_TESTS if smoke else TESTS
         start = time.perf_counter()
-        code = subprocess.call([sys.executable, '-m', 'pytest', '-q', '-x', *options, *chosen], cwd=ROOT)
+        # All that fails is to be seen at once: time on the device is short.
+        code = subprocess.call([sys.executable, '-m', 'pytest', '-q', '--tb=short', *options, *chosen], cwd=ROOT)
         if code != 0:
             raise SystemExit(f'gpu_suite: the tests failed with exit code {code}')
         counts = ElementTree.parse(report).getroot()[0].attrib

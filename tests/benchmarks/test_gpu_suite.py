@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -57,6 +58,16 @@ def test_bytes_by_hand() -> None:
     assert fewest_bytes(setting, emu=False) == 6 * 8 * 3 + 8 * 7 * 10 * 4 + 4 * 6 * 4
     assert fewest_bytes(setting, emu=True) - fewest_bytes(setting, emu=False) == 4 * 6 * 4
     assert gathered_bytes(setting) == 3 * 6 * 10 * 4
+
+
+def test_every_test_that_needs_a_gpu_is_run_on_it() -> None:
+    marked = set()
+    for path in (ROOT / 'tests').rglob('test_*.py'):
+        names = re.findall(r'^@pytest\.mark\.gpu\n(?:@.*\n)*def (\w+)', path.read_text(), re.MULTILINE)
+        marked |= {f'{path.relative_to(ROOT).as_posix()}::{name}' for name in names}
+    assert len(marked) >= 10
+    assert {name for name in marked if name.partition('::')[0] not in gpu_suite.TESTS} == {
+        name for name in gpu_suite.TESTS if '::' in name}
 
 
 def test_tests_that_end_early_are_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
