@@ -1,7 +1,7 @@
 r"""All GPU work, in pieces of under nine minutes that run unattended; gpu_suite.sh is the way in.
 
 =================  ===================================================================================================
-tests              the kernels' and the graphs' tests on the device
+tests              the kernels' and the graphs' tests, and all others that need a device
 precision          errors of values and gradients, against float64, by interaction and type of the table
 speed-{model}      whole training steps beside eager PyTorch and torch.compile (:mod:`benchmarks.gpu_speed`)
 scaling            the graphed EMU step against negatives, width and entities

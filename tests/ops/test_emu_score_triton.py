@@ -265,16 +265,19 @@ from triton.compiler import ASTSource, compile
 from pyg_emu.ops import emu_score_triton_kernels as kernels
 
 TYPES = {'index': '*i64', 'mask_index': '*i64', 'order': '*i64', 'starts': '*i64', 'keys': '*i16', 'num': 'i32',
-         'modulus_weight': 'fp32', 'phase_weight': 'fp32', 'scale': 'fp32'}
+         'vanilla_norm': '*fp32', 'mutated_norm': '*fp32', 'partial': '*fp32', 'modulus_weight': 'fp32',
+         'phase_weight': 'fp32', 'scale': 'fp32'}
 for phi, plan, shared, dtype, parts, query_parts in (('dot', 'hard', True, '*bf16', 1, 1),
                                                      ('modulus', 'none', False, '*fp32', 2, 2),
-                                                     ('modulus_phase', 'soft', False, '*fp32', 2, 3)):
+                                                     ('modulus_phase', 'soft', False, '*fp32', 2, 3),
+                                                     ('l2', 'mix', False, '*fp16', 1, 1)):
     constants = {'PHI': phi, 'PLAN': plan, 'SHARED': shared, 'HAS_VANILLA': True, 'HAS_MUTATED': plan != 'none',
-                 'HAS_NORM': query_parts == 3, 'MASKS': plan == 'soft', 'SIZE': 50, 'PARTS': parts,
+                 'HAS_NORM': phi in ('l2', 'modulus_phase'), 'MASKS': plan == 'soft', 'SIZE': 50, 'PARTS': parts,
                  'QUERY_PARTS': query_parts, 'PIECE': 16, 'BLOCK_S': 8, 'BLOCK_K': 32}
-    for kernel in (kernels.forward, kernels.backward_batch, kernels.backward_pieces, kernels.backward_rows):
-        types = {name: 'constexpr' if name in constants else TYPES.get(name, dtype) for name in kernel.arg_names}
-        types['bank'] = '*u8' if plan == 'hard' else dtype
+    for kernel in (kernels.forward, kernels.backward_batch, kernels.backward_pieces, kernels.backward_rows,
+                   *([kernels.backward_weight] if plan == 'mix' else [])):
+        pointers = {**TYPES, 'bank': '*u8' if plan == 'hard' else dtype}
+        types = {name: 'constexpr' if name in constants else pointers.get(name, dtype) for name in kernel.arg_names}
         values = {(i, ): constants[name] for i, name in enumerate(kernel.arg_names) if name in constants}
         binary = compile(ASTSource(kernel, types, values), target=GPUTarget('cuda', 90, 32))
         assert binary.asm['cubin']
@@ -290,7 +293,8 @@ def test_kernels_compile_for_hopper(tmp_path: Path) -> None:
     process = subprocess.run([sys.executable, '-c', COMPILE], env=environment, cwd=Path(__file__).parents[2],
                              capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
-    assert process.stdout.split() == 3 * ['forward', 'backward_batch', 'backward_pieces', 'backward_rows']
+    each = ['forward', 'backward_batch', 'backward_pieces', 'backward_rows']
+    assert process.stdout.split() == 4 * each + ['backward_weight']
 
 
 def test_double_precision_is_refused() -> None:
