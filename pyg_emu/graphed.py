@@ -52,8 +52,8 @@ class GraphedStep(PlainStep):
 
     Raises:
         BackendError: If the model is not on a CUDA device.
-        ArgumentError: If the model's gradients are row-sparse, the optimiser, its learning rate or the mutation rate
-            cannot be captured, or :obj:`warmup` is not positive.
+        ArgumentError: If the model's gradients are row-sparse or its layers are computed again, the optimiser, its
+            learning rate or the mutation rate cannot be captured, or :obj:`warmup` is not positive.
     """
     def __init__(
         self,
@@ -153,6 +153,10 @@ class GraphedStep(PlainStep):
         if any(getattr(part, 'sparse', False) for part in self.model.modules()):
             raise ArgumentError('model: row-sparse gradients have as many rows as the host has counted, and so cannot '
                                 'be captured; make the model with sparse=False, or give capture=False')
+        if any(getattr(part, 'checkpointing', False) for part in self.model.modules()):
+            raise ArgumentError('model: where layers are computed again, random states are looked up on the host, and '
+                                'so they cannot be captured; make the model with checkpointing=False, or give '
+                                'capture=False')
         name = type(self.optimizer).__name__
         plain = isinstance(self.optimizer, (torch.optim.Adagrad, torch.optim.SGD))
         for group in self.optimizer.param_groups:

@@ -11,8 +11,9 @@ from torch import Tensor
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, TripletLoader
 from pyg_emu.errors import ArgumentError, BackendError
 from pyg_emu.graphed import GraphedStep
-from pyg_emu.models import TransE
+from pyg_emu.models import NBFNet, TransE
 from pyg_emu.mutation import BernoulliMask, LinearSchedule
+from pyg_emu.nbfnet_loss import NBFNetEMULoss
 from pyg_emu.one_vs_all import OneVsAllEMULoss
 from pyg_emu.regularizers import L3Regularizer
 
@@ -92,6 +93,12 @@ def test_learning_rates_that_the_host_reads_cannot_be_captured() -> None:
         with pytest.raises(ArgumentError, match=f'{type(optimizer).__name__} would read its learning rate, a tensor on '
                                                 'cpu, while .* Adam with capturable=True'):
             GraphedStep(model, EMULoss(), optimizer)
+
+
+def test_layers_that_are_computed_again_cannot_be_captured() -> None:
+    model = NBFNet(3, hidden_channels=4, num_layers=1, checkpointing=True)
+    with pytest.raises(ArgumentError, match='model: where layers are computed again, .* checkpointing=False'):
+        GraphedStep(model, NBFNetEMULoss(), torch.optim.Adam(model.parameters(), capturable=True))
 
 
 def test_rate_of_a_loss_with_a_mutation_of_its_own() -> None:
