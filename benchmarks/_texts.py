@@ -25,28 +25,22 @@ AGREES = 0.005
 
 
 def headline(folder: Path) -> Part:
-    r"""The picture and the sentence of :mod:`benchmarks.headline`."""
+    r"""The table and the picture of :mod:`benchmarks.headline`."""
     found = {result['name'].partition('/')[2]: result for result in read_results('headline/*', folder)}
     if 'emu' not in found:
         return '', []
-    ours, results = found['emu'], list(found.values())
-    machine, target = ours['machine'], ours['metrics']['target']
-    reached = ours['metrics']['seconds_to_target']
-    lines = [f'DistMult (d = 100) on FB15k-237 with {machine["threads"]} threads of a {machine["cpu"]}: a validation '
-             f'MRR of {target:.2f} takes EMU {_time(ours)}.']
-    for name, result in found.items():
-        if name == 'emu':
-            continue
-        theirs = result['metrics']['seconds_to_target']
-        times = f', {theirs / reached:.1f} times as long' if theirs and reached else ''
-        version = f' {result["versions"]["pykeen"]}' if name.startswith('pykeen') else ''
-        label = result['metrics']['label'].replace('PyKEEN', f'PyKEEN{version}')
-        lines.append(f'{label}: {_time(result)}{times}.')
-    ranked = sorted(results, key=lambda result: -result['metrics']['test']['mrr'])
-    final = '; '.join(f'{result["metrics"]["test"]["mrr"]:.3f} ({result["metrics"]["label"]}, '
-                      f'{result["metrics"]["seconds"]:.0f} s)' for result in ranked)
+    results = sorted(found.values(), key=lambda result: -result['metrics']['test']['mrr'])
+    machine, target = found['emu']['machine'], found['emu']['metrics']['target']
+    lines = [f'| DistMult (d = 100) on FB15k-237, {machine["threads"]} threads | validation MRR {target:.2f} after | '
+             'best validation MRR | test MRR | seconds |', '| --- | ---: | ---: | ---: | ---: |']
+    for result in results:
+        metrics = result['metrics']
+        label = metrics['label'].replace('PyKEEN', f'PyKEEN {result["versions"]["pykeen"]}')
+        reached = metrics['seconds_to_target']
+        lines.append(f'| {label} | {"not reached" if reached is None else f"{reached:.0f} s"} | '
+                     f'{metrics["valid_mrr"]:.3f} | {metrics["test"]["mrr"]:.3f} | {metrics["seconds"]:.0f} |')
     picture = '![Validation MRR against seconds of training](benchmarks/results/headline/headline.png)'
-    return f'{" ".join(lines)}\nTest MRR of the best weights: {final}.\n\n{picture}', results
+    return '\n'.join([*lines, '', picture]), results
 
 
 def shares(folder: Path) -> Part:
@@ -160,13 +154,6 @@ TEXTS: dict[str, Callable[[Path], Part]] = {
     'reproduction-table-12': partial(paper_table, 'Table 12'),
     'reproduction-table-13': partial(paper_table, 'Table 13'),
 }
-
-
-def _time(result: dict[str, Any]) -> str:
-    metrics = result['metrics']
-    if metrics['seconds_to_target'] is not None:
-        return f'{metrics["seconds_to_target"]:.0f} s'
-    return f'not reached in {metrics["seconds"]:.0f} s (best {metrics["valid_mrr"]:.3f})'
 
 
 def _row(key: tuple[str, str], model: str) -> Row:

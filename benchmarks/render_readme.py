@@ -162,6 +162,8 @@ def _cell(group: list[dict[str, Any]], key: str) -> str:
     values = [value for value in (_lookup(result['metrics'], key) for result in group) if value is not None]
     if not values:
         return '-'
+    if len(set(values)) == 1 and isinstance(values[0], int):  # a count
+        return f'{values[0]:,}'
     mean, deviation = spread(values)
     digits = 3 if abs(mean) < 10 else 1
     text = f'{mean:.{digits}f}'

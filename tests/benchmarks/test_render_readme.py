@@ -47,6 +47,12 @@ def test_table_worked_out_by_hand(tmp_path: Path) -> None:
     assert lines[5].endswith('Made by `make it`.')
 
 
+def test_counts_have_no_decimals(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_result(f'runs/emu-seed{seed}', {'test': {'mrr': 0.5 + seed}, 'seconds': 1713}, seed=seed, folder=tmp_path)
+    assert render(TABLE, tmp_path).splitlines()[2] == '| runs/emu | 1.000 ± 0.707 | 1,713 | - |'
+
+
 def test_many_commands_of_one_program_stand_in_their_files(tmp_path: Path) -> None:
     for seed in range(4):
         write_result(f'runs/emu-seed{seed}', {'test': {'mrr': 0.5}}, seed=seed, folder=tmp_path,

@@ -87,6 +87,6 @@ def test_headline(tmp_path: Path) -> None:
             'label': label, 'target': 0.3, 'seconds_to_target': reached, 'seconds': 600.0, 'valid_mrr': mrr,
             'test': {'mrr': mrr}}, seed=0, command='make it', folder=tmp_path)
     found = text('headline', tmp_path)
-    assert 'a validation MRR of 0.30 takes EMU 20 s.' in found
-    assert 'sLCWA: 90 s, 4.5 times as long.' in found and 'LCWA: not reached in 600 s (best 0.200).' in found
+    assert 'validation MRR 0.30 after' in found and '\n| ours | 20 s | 0.330 | 0.330 | 600 |\n' in found
+    assert ', sLCWA | 90 s | 0.280 |' in found and ', LCWA | not reached | 0.200 |' in found
     assert found.endswith('(benchmarks/results/headline/headline.png)')
