@@ -44,12 +44,14 @@ def headline(folder: Path) -> Part:
 
 
 def shares(folder: Path) -> Part:
-    r"""How much of what DistMult gains by EMU is gained by label smoothing alone: over the seeds of the first row, or,
-    where one of its runs is missing, over the single runs of :func:`curves`.
+    r"""How much of what DistMult gains by EMU is gained by label smoothing alone: over the seeds that all of the
+    first row have, or, where there is none, over the single runs of :func:`curves`.
     """
     keys = {'uniform': _UNIFORM, 'smoothing': _SMOOTHING, 'EMU': _EMU}
-    found = {name: _recorded(key, 'DistMult', 'tuned', folder) for name, key in keys.items()}
-    if not all(found.values()):
+    every = {name: _recorded(key, 'DistMult', 'tuned', folder) for name, key in keys.items()}
+    seeds = set.intersection(*({result['seed'] for result in group} for group in every.values()))
+    found = {name: [result for result in group if result['seed'] in seeds] for name, group in every.items()}
+    if not seeds:
         found = {name: read_results(f'{_CURVES}/{run}-seed*', folder) for name, run in
                  (('uniform', 'uniform-l3'), ('smoothing', 'uls'), ('EMU', 'emu-triple-0.61'))}
     if not all(found.values()):
@@ -65,8 +67,7 @@ def shares(folder: Path) -> Part:
                  f'mutation {1 - smoothing / whole:.0%}.')
     else:
         text += ' EMU gains nothing over uniform negatives here.'
-    seeds = min(map(len, found.values()))
-    return f'{text} Seeds: {seeds}.', results
+    return f'{text} Seeds: {len(found["EMU"])}.', results
 
 
 def readings(folder: Path) -> Part:

@@ -49,6 +49,15 @@ def test_first_row_worked_out_by_hand(tmp_path: Path) -> None:
                                                                                            tmp_path)
 
 
+def test_shares_are_those_of_seeds_that_all_have(tmp_path: Path) -> None:
+    for run, mrr in (('distmult-uni', 0.30), ('distmult-uni-emu-no-mutation', 0.32), ('distmult-uni-emu', 0.34)):
+        record(tmp_path, run, mrr, 0)
+    before = text('reproduction-shares', tmp_path)
+    assert 'brings 50%' in before and before.endswith('Seeds: 1.')
+    record(tmp_path, 'distmult-uni-emu', 0.5, 1)
+    assert text('reproduction-shares', tmp_path) == before
+
+
 def test_results_against_mutation_are_told_as_well(tmp_path: Path) -> None:
     for run, values in (('distmult-uni', (0.30, 0.30)), ('distmult-uni-emu-no-mutation', (0.321, 0.323)),
                         ('distmult-uni-emu', (0.321, 0.3232))):
