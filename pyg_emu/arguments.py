@@ -3,7 +3,10 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
 
 from pyg_emu.errors import ArgumentError
 
@@ -56,3 +59,52 @@ def share(name: str, value: Any) -> float:
     if not is_number(value) or not 0.0 <= value <= 1.0:
         raise ArgumentError(f'{name}: expected a number in [0, 1], got {value!r}')
     return value
+
+
+def kind_of(tensor: Tensor) -> str:
+    r"""Type and shape of a tensor, for a message."""
+    return f'{tensor.dtype} of shape {tuple(tensor.shape)}'
+
+
+def on_device(name: str, value: Tensor, device: torch.device, like: str = '') -> Tensor:
+    r"""Refuses what lies elsewhere.
+
+    Args:
+        name (str): The argument, for the message.
+        value (torch.Tensor): What was given.
+        device (torch.device): Where it has to be.
+        like (str): The argument that is there already, for the message. (default: none is named)
+
+    Raises:
+        ArgumentError: If it is on another device.
+    """
+    if value.device != device:
+        example = f' as {like} is' if like else ''
+        raise ArgumentError(f'{name}: expected a tensor on {device}{example}, got one on {value.device}')
+    return value
+
+
+def ids_below(name: str, ids: Tensor, limit: Optional[int], what: str = '', wait: bool = False) -> Tensor:
+    r"""Refuses ids that stand for nothing: a negative one would be read as another one, counted from the end.
+
+    Args:
+        name (str): The argument, for the message.
+        ids (torch.Tensor): What was given, of any shape.
+        limit (int, optional): How many there are; where it is not known, only negative ids are refused.
+        what (str): Of what there are as many, for the message. (default: it is not named)
+        wait (bool): Whether to look also where the host has to wait for the answer, away from the CPU.
+            (default: :obj:`False`)
+
+    Raises:
+        ArgumentError: If an id is not in :obj:`[0, limit)`; it names the first one.
+    """
+    if ids.numel() == 0 or not (wait or ids.device.type == 'cpu'):
+        return ids
+    low, high = (int(bound) for bound in torch.aminmax(ids))
+    if low >= 0 and (limit is None or high < limit):
+        return ids
+    wrong = ids < 0 if limit is None else (ids < 0) | (ids >= limit)
+    place = tuple(wrong.nonzero()[0].tolist())
+    shown = place[0] if len(place) == 1 else place
+    allowed = 'an id: ids begin at 0' if limit is None else f'in [0, {limit})' + (f', the {what}' if what else '')
+    raise ArgumentError(f'{name}: {int(ids[place])} at position {shown} is not {allowed}')

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_emu.arguments import non_negative, positive_integer, share
+from pyg_emu.arguments import ids_below, kind_of, non_negative, on_device, positive_integer, share
 from pyg_emu.errors import ArgumentError
 
 
@@ -41,3 +41,41 @@ def test_shares_pass_as_they_came(value: Any) -> None:
 def test_refuses_what_is_no_share(value: Any) -> None:
     with pytest.raises(ArgumentError, match=r'^s: expected a number in \[0, 1\], got '):
         share('s', value)
+
+
+@pytest.mark.parametrize('ids', [torch.tensor([0, 4]), torch.tensor([[4], [0]], dtype=torch.int32),
+                                 torch.empty(0, 2, dtype=torch.int64)])
+def test_ids_pass_as_they_came(ids: torch.Tensor) -> None:
+    assert ids_below('i', ids, 5) is ids
+    assert ids_below('i', ids, None) is ids
+
+
+@pytest.mark.parametrize(('ids', 'limit', 'message'), [
+    (torch.tensor([0, 5, 9]), 5, r'^i: 5 at position 1 is not in \[0, 5\), the rows of t$'),
+    (torch.tensor([[0, 1], [7, -1]]), 5, r'^i: 7 at position \(1, 0\) is not in \[0, 5\)'),
+    (torch.tensor([3, -2]), 5, r'^i: -2 at position 1 is not in \[0, 5\)'),
+    (torch.tensor([10**12, -2]), None, r'^i: -2 at position 1 is not an id: ids begin at 0$'),
+])
+def test_names_the_first_id_that_stands_for_nothing(ids: torch.Tensor, limit: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        ids_below('i', ids, limit, 'rows of t')
+
+
+def test_looks_at_ids_away_from_the_cpu_only_when_told_to_wait() -> None:
+    ids = torch.tensor([0, 5]).to('meta')
+    assert ids_below('i', ids, 5) is ids
+    with pytest.raises(Exception, match='meta'):  # It has no numbers to look at.
+        ids_below('i', ids, 5, wait=True)
+
+
+def test_names_both_devices() -> None:
+    there = torch.empty(2, device='meta')
+    assert on_device('x', there, there.device) is there
+    with pytest.raises(ArgumentError, match='^x: expected a tensor on cpu as table is, got one on meta$'):
+        on_device('x', there, torch.device('cpu'), 'table')
+    with pytest.raises(ArgumentError, match='^x: expected a tensor on cpu, got one on meta$'):
+        on_device('x', there, torch.device('cpu'))
+
+
+def test_tells_the_type_and_the_shape() -> None:
+    assert kind_of(torch.empty(2, 3, dtype=torch.float64)) == 'torch.float64 of shape (2, 3)'

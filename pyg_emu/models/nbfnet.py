@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from pyg_emu.arguments import ids_below
 from pyg_emu.contract import Side
 from pyg_emu.errors import ArgumentError
 from pyg_emu.models.nbfnet_layer import NBFNetLayer, degree_scale
@@ -183,8 +184,8 @@ class NBFNet(torch.nn.Module):
                 the wrong shape or dtype; and, on the CPU, if an id is out of range.
         """
         edges = self._edges(graph)
-        _check_ids('known', known, (None, ), graph.num_nodes)
-        _check_ids('rel_type', rel_type, tuple(known.shape), self.num_relations)
+        _check_ids('known', known, (None, ), graph.num_nodes, 'entities')
+        _check_ids('rel_type', rel_type, tuple(known.shape), self.num_relations, 'relations')
         num_edges = edges.by_target.edge_id.numel()
         if edge_mask is not None and tuple(edge_mask.shape) != (num_edges, ):
             raise ArgumentError(f'edge_mask: expected shape {(num_edges, )}, got {tuple(edge_mask.shape)}')
@@ -253,7 +254,7 @@ class NBFNet(torch.nn.Module):
             ArgumentError: As in :meth:`encode`, and of candidates likewise.
         """
         if candidates is not None:
-            _check_ids('candidates', candidates, (known.numel(), None), graph.num_nodes)
+            _check_ids('candidates', candidates, (known.numel(), None), graph.num_nodes, 'entities')
         encoding = self.encode(graph, known, rel_type, side, edge_mask=edge_mask, edge_weights=edge_weights)
         hidden = encoding.hidden if candidates is None else encoding.at(candidates)
         return self.score_features(hidden, encoding.query)
@@ -346,7 +347,7 @@ class NBFNet(torch.nn.Module):
                 f'remove_one_hop={self.remove_one_hop}')
 
 
-def _check_ids(name: str, ids: Any, shape: tuple[Optional[int], ...], limit: int) -> None:
+def _check_ids(name: str, ids: Any, shape: tuple[Optional[int], ...], limit: int, what: str) -> None:
     r"""Refuses what are no ids, or not as many as :obj:`shape` says, where :obj:`None` stands for any number."""
     if not isinstance(ids, Tensor) or ids.dtype != torch.int64:
         raise ArgumentError(f'{name}: expected a tensor of int64 ids, got {getattr(ids, "dtype", ids)!r}')
@@ -354,12 +355,7 @@ def _check_ids(name: str, ids: Any, shape: tuple[Optional[int], ...], limit: int
         wanted = ', '.join('*' if size is None else str(size) for size in shape)
         raise ArgumentError(f'{name}: expected shape ({wanted}{"," if len(shape) == 1 else ""}), got '
                             f'{tuple(ids.shape)}')
-    # A negative id would stand for another entity, and a relation past the last one for an inverse. On other devices
-    # the check would make the host wait.
-    if ids.device.type == 'cpu' and ids.numel() > 0:
-        low, high = (int(end) for end in ids.aminmax())
-        if not 0 <= low <= high < limit:
-            raise ArgumentError(f'{name}: ids have to be in [0, {limit}), got values from {low} to {high}')
+    ids_below(name, ids, limit, what)
 
 
 class NBFNetRanker:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from pyg_emu.arguments import positive_integer
+from pyg_emu.arguments import ids_below, positive_integer
 from pyg_emu.contract import Sampler
 from pyg_emu.data import KGData
 from pyg_emu.errors import ArgumentError
@@ -150,10 +150,4 @@ def _check_ids(data: Data) -> None:
         if ids.dim() != 1 or tuple(ids.shape) != size:
             raise ArgumentError(f'data.{name}: expected shape (B,), the same for head_index, rel_type and tail_index, '
                                 f'got {tuple(ids.shape)}')
-        if ids.is_cuda or ids.numel() == 0:  # looking at ids on a GPU would make the host wait for it
-            continue
-        wrong = ids < 0 if limit is None else (ids < 0) | (ids >= limit)
-        if wrong.any():
-            place = int(wrong.nonzero()[0])
-            expected = 'at least 0' if limit is None else f'in [0, {limit - 1}] ({bound} is {limit})'
-            raise ArgumentError(f'data.{name}: expected ids {expected}, got {int(ids[place])} at position {place}')
+        ids_below(f'data.{name}', ids, limit, f'range that {bound} gives')

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyg_emu.arguments import ids_below, kind_of, on_device
 from pyg_emu.errors import ArgumentError
 from pyg_emu.interaction import Dot, Interaction
 from pyg_emu.ops.backend import load_backend
@@ -87,9 +88,9 @@ def _check_operands(query: Tensor, positive: Tensor, table: Tensor, index: Tenso
     if not isinstance(interaction, Interaction):
         raise ArgumentError(f'interaction: expected an instance of Interaction, got {interaction!r}')
     if table.dim() != 2 or not table.is_floating_point():
-        raise ArgumentError(f'table: expected floating-point numbers of shape (V, d), got {_kind(table)}')
+        raise ArgumentError(f'table: expected floating-point numbers of shape (V, d), got {kind_of(table)}')
     if index.dim() != 2 or index.dtype != torch.int64:
-        raise ArgumentError(f'index: expected int64 entity ids of shape (B, N), got {_kind(index)}')
+        raise ArgumentError(f'index: expected int64 entity ids of shape (B, N), got {kind_of(index)}')
     size, width = index.size(0), table.size(1)
     if interaction.name in ('modulus', 'modulus_phase') and width % 2 != 0:
         raise ArgumentError(f"table: interaction '{interaction.name}' needs an even number of columns, got {width}")
@@ -100,9 +101,9 @@ def _check_operands(query: Tensor, positive: Tensor, table: Tensor, index: Tenso
                                 f"'{interaction.name}', got {tuple(value.shape)}")
         if value.dtype != table.dtype:
             raise ArgumentError(f'{name}: expected {table.dtype} as in table, got {value.dtype}')
-        _check_device(name, value, table)
-    _check_device('index', index, table)
-    _check_range('index', index, table.size(0), 'rows of table')
+        on_device(name, value, table.device, 'table')
+    on_device('index', index, table.device, 'table')
+    ids_below('index', index, table.size(0), 'rows of table')
 
 
 def _check_plan(plan: Plan, table: Tensor, index: Tensor) -> None:
@@ -110,37 +111,18 @@ def _check_plan(plan: Plan, table: Tensor, index: Tensor) -> None:
     if isinstance(plan, MixPlan):
         weight = plan.weight
         if tuple(weight.shape) != shape or weight.dtype != table.dtype:
-            raise ArgumentError(f'plan.weight: expected {table.dtype} of shape {shape}, got {_kind(weight)}')
-        _check_device('plan.weight', weight, table)
+            raise ArgumentError(f'plan.weight: expected {table.dtype} of shape {shape}, got {kind_of(weight)}')
+        on_device('plan.weight', weight, table.device, 'table')
         return
     if not isinstance(plan, MaskPlan):
         raise ArgumentError(f'plan: expected a MaskPlan, a MixPlan or None, got {type(plan).__name__}')
     bank = plan.bank
     if bank.dim() != 2 or bank.size(1) != table.size(1) or bank.dtype not in (torch.bool, table.dtype):
         raise ArgumentError(f'plan.bank: expected torch.bool or {table.dtype} of shape (M, {table.size(1)}), '
-                            f'got {_kind(bank)}')
+                            f'got {kind_of(bank)}')
     if tuple(plan.index.shape) not in (shape, shape[:1]) or plan.index.dtype not in (torch.int64, torch.int32):
         raise ArgumentError(f'plan.index: expected int64 or int32 of shape {shape} or {shape[:1]}, '
-                            f'got {_kind(plan.index)}')
-    _check_device('plan.bank', bank, table)
-    _check_device('plan.index', plan.index, table)
-    _check_range('plan.index', plan.index, bank.size(0), 'masks in plan.bank')
-
-
-def _check_device(name: str, value: Tensor, table: Tensor) -> None:
-    if value.device != table.device:
-        raise ArgumentError(f'{name}: expected a tensor on {table.device} as table is, got one on {value.device}')
-
-
-def _check_range(name: str, ids: Tensor, limit: int, what: str) -> None:
-    if ids.device.type != 'cpu' or ids.numel() == 0:
-        return
-    low, high = (int(bound) for bound in torch.aminmax(ids))
-    if low < 0 or high >= limit:
-        wrong = low if low < 0 else high
-        where = tuple((ids == wrong).nonzero()[0].tolist())
-        raise ArgumentError(f'{name}: {wrong} at position {where} is not in [0, {limit}), the {what}')
-
-
-def _kind(tensor: Tensor) -> str:
-    return f'{tensor.dtype} of shape {tuple(tensor.shape)}'
+                            f'got {kind_of(plan.index)}')
+    on_device('plan.bank', bank, table.device, 'table')
+    on_device('plan.index', plan.index, table.device, 'table')
+    ids_below('plan.index', plan.index, bank.size(0), 'masks in plan.bank')

@@ -9,6 +9,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.arguments import ids_below, kind_of, on_device
 from pyg_emu.errors import ArgumentError, DivergenceError
 from pyg_emu.interaction import Interaction
 from pyg_emu.ops.backend import load_backend
@@ -141,7 +142,7 @@ def rank_from_scores(
         NaNScoreError: If a score is NaN.
     """
     if scores.dim() != 2 or not scores.is_floating_point():
-        raise ArgumentError(f'scores: expected floating-point numbers of shape (Q, V), got {_kind(scores)}')
+        raise ArgumentError(f'scores: expected floating-point numbers of shape (Q, V), got {kind_of(scores)}')
     num_queries, num_nodes = scores.shape
     row = _check_targets(target, row, num_queries, num_nodes, scores.device)
     ptr, index = _check_filter(filter_ptr, filter_index, num_queries, num_nodes, scores.device)
@@ -193,15 +194,15 @@ def _check_operands(query: Tensor, table: Tensor, interaction: Interaction) -> N
     if not isinstance(interaction, Interaction):
         raise ArgumentError(f'interaction: expected an instance of Interaction, got {interaction!r}')
     if table.dim() != 2 or not table.is_floating_point() or table.size(0) == 0:
-        raise ArgumentError(f'table: expected floating-point numbers of shape (V, d) with V > 0, got {_kind(table)}')
+        raise ArgumentError(f'table: expected floating-point numbers of shape (V, d) with V > 0, got {kind_of(table)}')
     width = interaction.query_width(table.size(1))
     if query.dim() != 2 or query.size(1) != width or query.dtype != table.dtype:
         raise ArgumentError(f'query: expected {table.dtype} of shape (Q, {width}), to go with a table of shape '
-                            f"{tuple(table.shape)} and interaction '{interaction.name}', got {_kind(query)}")
+                            f"{tuple(table.shape)} and interaction '{interaction.name}', got {kind_of(query)}")
     if interaction.name in ('modulus', 'modulus_phase') and table.size(1) % 2 != 0:
         raise ArgumentError(f"table: interaction '{interaction.name}' needs an even number of columns, "
                             f'got {table.size(1)}')
-    _check_device('query', query, table.device)
+    on_device('query', query, table.device)
 
 
 def _check_targets(target: Tensor, row: Optional[Tensor], num_queries: int, num_nodes: int,
@@ -229,8 +230,8 @@ def _check_filter(ptr: Optional[Tensor], index: Optional[Tensor], num_queries: i
         raise ArgumentError('filter_ptr, filter_index: give both or neither')
     _check_ids('filter_index', index, num_nodes, device)
     if tuple(ptr.shape) != (num_queries + 1,) or ptr.dtype != torch.int64:
-        raise ArgumentError(f'filter_ptr: expected torch.int64 of shape {(num_queries + 1,)}, got {_kind(ptr)}')
-    _check_device('filter_ptr', ptr, device)
+        raise ArgumentError(f'filter_ptr: expected torch.int64 of shape {(num_queries + 1,)}, got {kind_of(ptr)}')
+    on_device('filter_ptr', ptr, device)
     count = ptr[1:] - ptr[:-1]
     if int(ptr[0]) != 0 or int(ptr[-1]) != index.numel() or bool((count < 0).any()):
         raise ArgumentError(f'filter_ptr: expected to ascend from 0 to the number of filtered ids, {index.numel()}')
@@ -249,20 +250,6 @@ def _check_filter(ptr: Optional[Tensor], index: Optional[Tensor], num_queries: i
 
 def _check_ids(name: str, ids: Tensor, limit: int, device: torch.device) -> None:
     if ids.dim() != 1 or ids.dtype != torch.int64:
-        raise ArgumentError(f'{name}: expected torch.int64 of one dimension, got {_kind(ids)}')
-    _check_device(name, ids, device)
-    if ids.numel() == 0:
-        return
-    low, high = (int(bound) for bound in torch.aminmax(ids))
-    if low < 0 or high >= limit:
-        wrong = low if low < 0 else high
-        raise ArgumentError(f'{name}: {wrong} at position {int((ids == wrong).nonzero()[0, 0])} is not in [0, {limit})')
-
-
-def _check_device(name: str, value: Tensor, device: torch.device) -> None:
-    if value.device != device:
-        raise ArgumentError(f'{name}: expected a tensor on {device}, got one on {value.device}')
-
-
-def _kind(tensor: Tensor) -> str:
-    return f'{tensor.dtype} of shape {tuple(tensor.shape)}'
+        raise ArgumentError(f'{name}: expected torch.int64 of one dimension, got {kind_of(ids)}')
+    on_device(name, ids, device)
+    ids_below(name, ids, limit, wait=True)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from pyg_emu.arguments import ids_below, kind_of, on_device
 from pyg_emu.errors import ArgumentError
 from pyg_emu.ops.backend import load_backend
 
@@ -173,7 +174,7 @@ def _check(x: Tensor, relation: Tensor, edges: EdgeOrders, message: str, aggrega
     if aggregate not in AGGREGATES:
         raise ArgumentError(f'aggregate: expected one of {", ".join(map(repr, AGGREGATES))}, got {aggregate!r}')
     if x.dim() != 3 or not x.is_floating_point():
-        raise ArgumentError(f'x: expected floating-point numbers of shape (V, B, D), got {_kind(x)}')
+        raise ArgumentError(f'x: expected floating-point numbers of shape (V, B, D), got {kind_of(x)}')
     num_nodes, size, width = x.shape
     if message == 'rotate' and width % 2 != 0:
         raise ArgumentError(f"x: message 'rotate' needs an even number of components, got {width}")
@@ -186,7 +187,7 @@ def _check(x: Tensor, relation: Tensor, edges: EdgeOrders, message: str, aggrega
         if order.ptr.numel() != num_nodes + 1:
             raise ArgumentError(f'edges.{name}: the graph has {order.ptr.numel() - 1} nodes, x has {num_nodes}')
     _check_like('relation', relation, x)
-    _check_device('edges.by_target', edges.by_target.ptr, x)
+    on_device('edges.by_target', edges.by_target.ptr, x.device, 'x')
 
 
 def _check_optional(x: Tensor, num_edges: int, boundary: Optional[Boundary], edge_weight: Optional[Tensor],
@@ -195,15 +196,12 @@ def _check_optional(x: Tensor, num_edges: int, boundary: Optional[Boundary], edg
     if isinstance(boundary, BoundaryRows):
         node = boundary.node
         if tuple(node.shape) != (size,) or node.dtype != torch.int64:
-            raise ArgumentError(f'boundary.node: expected int64 node ids of shape {(size,)}, got {_kind(node)}')
+            raise ArgumentError(f'boundary.node: expected int64 node ids of shape {(size,)}, got {kind_of(node)}')
         if tuple(boundary.value.shape) != (size, width):
             raise ArgumentError(f'boundary.value: expected shape {(size, width)}, got {tuple(boundary.value.shape)}')
         _check_like('boundary.value', boundary.value, x)
-        _check_device('boundary.node', node, x)
-        # On other devices the check would make the device wait.
-        if node.device.type == 'cpu' and size > 0 and not 0 <= int(node.min()) <= int(node.max()) < x.size(0):
-            raise ArgumentError(f'boundary.node: ids have to be in [0, {x.size(0)}), got values from '
-                                f'{int(node.min())} to {int(node.max())}')
+        on_device('boundary.node', node, x.device, 'x')
+        ids_below('boundary.node', node, x.size(0), 'nodes of x')
     elif boundary is not None:
         if boundary.shape != x.shape:
             raise ArgumentError(f'boundary: expected shape {tuple(x.shape)} as x, got {tuple(boundary.shape)}')
@@ -214,20 +212,11 @@ def _check_optional(x: Tensor, num_edges: int, boundary: Optional[Boundary], edg
         _check_like('edge_weight', edge_weight, x)
     if edge_mask is not None:
         if tuple(edge_mask.shape) != (num_edges,) or edge_mask.dtype != torch.bool:
-            raise ArgumentError(f'edge_mask: expected torch.bool of shape {(num_edges,)}, got {_kind(edge_mask)}')
-        _check_device('edge_mask', edge_mask, x)
+            raise ArgumentError(f'edge_mask: expected torch.bool of shape {(num_edges,)}, got {kind_of(edge_mask)}')
+        on_device('edge_mask', edge_mask, x.device, 'x')
 
 
 def _check_like(name: str, value: Tensor, x: Tensor) -> None:
     if value.dtype != x.dtype:
         raise ArgumentError(f'{name}: expected {x.dtype} as x, got {value.dtype}')
-    _check_device(name, value, x)
-
-
-def _check_device(name: str, value: Tensor, x: Tensor) -> None:
-    if value.device != x.device:
-        raise ArgumentError(f'{name}: expected a tensor on {x.device} as x, got one on {value.device}')
-
-
-def _kind(tensor: Tensor) -> str:
-    return f'{tensor.dtype} of shape {tuple(tensor.shape)}'
+    on_device(name, value, x.device, 'x')

@@ -247,15 +247,15 @@ def test_bad_arguments_are_named() -> None:
 
 
 @pytest.mark.parametrize('change, message', [
-    ({'known': torch.tensor([-1])}, r'known: ids have to be in \[0, 5\), got values from -1 to -1'),
+    ({'known': torch.tensor([-1])}, r'known: -1 at position 0 is not in \[0, 5\), the entities'),
     ({'known': torch.tensor([0.0])}, 'known: expected a tensor of int64 ids, got torch.float32'),
     ({'known': 0}, 'known: expected a tensor of int64 ids, got 0'),
     ({'known': torch.tensor([[0]])}, r'known: expected shape \(\*,\), got \(1, 1\)'),
     # Past the last relation, an inverse one would answer.
-    ({'rel_type': torch.tensor([2])}, r'rel_type: ids have to be in \[0, 2\), got values from 2 to 2'),
+    ({'rel_type': torch.tensor([2])}, r'rel_type: 2 at position 0 is not in \[0, 2\), the relations'),
     ({'rel_type': torch.tensor([0, 1])}, r'rel_type: expected shape \(1,\), got \(2,\)'),
     # The last entity would answer for -1.
-    ({'candidates': torch.tensor([[4, -1]])}, r'candidates: ids have to be in \[0, 5\), got values from -1 to 4'),
+    ({'candidates': torch.tensor([[4, -1]])}, r'candidates: -1 at position \(0, 1\) is not in \[0, 5\), the entities'),
     ({'candidates': torch.tensor([4])}, r'candidates: expected shape \(1, \*\), got \(1,\)'),
     ({'side': torch.tensor([1])}, r'side: expected torch.bool of shape \(1,\), .* got torch.int64 of shape \(1,\)'),
     ({'edge_mask': torch.ones(3, dtype=torch.bool)}, r'edge_mask: expected shape \(14,\), got \(3,\)'),

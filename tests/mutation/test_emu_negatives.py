@@ -142,7 +142,7 @@ def test_refuses_data() -> None:
         EMUNegatives(3)(make_plain(num_nodes=4, side=torch.tensor([0, 1])))
     with pytest.raises(ArgumentError, match=r'data.side: .* shape \(2,\), got one of torch.bool and shape \(1,\)'):
         EMUNegatives(3)(make_plain(num_nodes=4, side=torch.tensor([True])))
-    with pytest.raises(ArgumentError, match=r'data.rel_type: expected ids in .*\(num_relations is 1\), got 1 at pos'):
+    with pytest.raises(ArgumentError, match=r'data.rel_type: 1 at position .* \[0, 1\), the range that num_relations gives'):
         EMUNegatives(3)(make_plain(num_nodes=4, num_relations=1))
     plain = make_plain(num_nodes=4)
     plain.tail_index = plain.tail_index.tolist()
@@ -155,9 +155,9 @@ def test_repr() -> None:
 
 
 @pytest.mark.parametrize('name, ids, message', [
-    ('head_index', [0, 4], r'data\.head_index: expected ids in \[0, 3\] \(num_nodes is 4\), got 4 at position 1'),
-    ('tail_index', [-1, 2], r'data\.tail_index: expected ids in .*, got -1 at position 0'),
-    ('rel_type', [0, -2], r'data\.rel_type: expected ids at least 0, got -2 at position 1'),
+    ('head_index', [0, 4], r'data\.head_index: 4 at position 1 is not in \[0, 4\), .* num_nodes gives'),
+    ('tail_index', [-1, 2], r'data\.tail_index: -1 at position 0 is not in \[0, 4\)'),
+    ('rel_type', [0, -2], r'data\.rel_type: -2 at position 1 is not an id'),
     ('rel_type', [0.0, 1.0], r'data\.rel_type: expected int64, got torch\.float32; use rel_type\.long\(\)'),
     ('tail_index', [1, 2, 3], r'data\.tail_index: expected shape \(B,\), .*got \(3,\)'),
     ('head_index', [[0, 1]], r'data\.head_index: expected shape \(B,\), .*got \(1, 2\)'),
