@@ -18,6 +18,11 @@ Results = list[dict[str, Any]]
 Part = tuple[str, Results]
 
 _CURVES = 'curves_fb15k237'
+#: What the table of memory calls the contenders of :mod:`benchmarks.speed`.
+_CONTENDERS = {'vanilla': 'without mutation', 'emu_triple': 'EMU, one mask per triple',
+               'emu_negative': 'EMU, one mask per negative', 'eager_vanilla': 'eager, without mutation',
+               'eager_emu_triple': 'eager EMU, one mask per triple',
+               'eager_emu_negative': 'eager EMU, one mask per negative', 'pykeen_vanilla': 'PyKEEN, without mutation'}
 #: Where the paper's results of a model with EMU, of label smoothing alone, and of uniform negatives stand.
 _EMU, _SMOOTHING, _UNIFORM = ('Table 8', 'uni_EMU'), ('Table 13', 'without_mutation'), ('Table 8', 'uni')
 #: Measured and printed values that are no further apart than this agree; the spread of the paper's own seeds is 0.001.
@@ -67,7 +72,7 @@ def shares(folder: Path) -> Part:
                  f'mutation {1 - smoothing / whole:.0%}.')
     else:
         text += ' EMU gains nothing over uniform negatives here.'
-    return f'{text} Seeds: {len(found["EMU"])}.', results
+    return f'{text} Number of seeds: {len(found["EMU"])}.', results
 
 
 def readings(folder: Path) -> Part:
@@ -130,6 +135,21 @@ def curves(folder: Path) -> Part:
     return _table(lines) + said, results
 
 
+def memory(folder: Path) -> Part:
+    r"""What each contender of :mod:`benchmarks.speed` takes for a step, by the number of negatives."""
+    results = read_results('speed/memory', folder)
+    if not results:
+        return '', []
+    rows = [row for row in results[0]['metrics']['rows'] if row['model'] == 'distmult']
+    numbers = sorted({row['negatives'] for row in rows})
+    mib = {(row['contender'], row['negatives']): f'{row["mib"]:,.0f}' for row in rows}
+    lines = [['DistMult, MiB', *(f'{number:,} negatives' for number in numbers)], ['---', *['---:'] * len(numbers)]]
+    for contender, label in _CONTENDERS.items():
+        cells = [mib.get((contender, number), '-') for number in numbers]
+        lines += [[label, *cells]] if any(cell != '-' for cell in cells) else []
+    return _table(lines), results
+
+
 def split(folder: Path) -> Part:
     r"""How far apart the two splits are, over all runs on FB15k-237."""
     results = [*read_results(f'{_CURVES}/*-seed*', folder), *read_results('reproduction/*/FB15k-237/*', folder)]
@@ -150,7 +170,7 @@ def paper_table(source: str, folder: Path, model: Optional[str] = None) -> Part:
 
 #: Every part, by the name in its marker.
 TEXTS: dict[str, Callable[[Path], Part]] = {
-    'headline': headline, 'reproduction-shares': shares, 'reproduction-readings': readings,
+    'headline': headline, 'memory': memory, 'reproduction-shares': shares, 'reproduction-readings': readings,
     'reproduction-first-row': first_row, 'reproduction-curves': curves, 'reproduction-split': split,
     'reproduction-table-12': partial(paper_table, 'Table 12'),
     'reproduction-table-13': partial(paper_table, 'Table 13'),

@@ -53,7 +53,7 @@ def test_shares_are_those_of_seeds_that_all_have(tmp_path: Path) -> None:
     for run, mrr in (('distmult-uni', 0.30), ('distmult-uni-emu-no-mutation', 0.32), ('distmult-uni-emu', 0.34)):
         record(tmp_path, run, mrr, 0)
     before = text('reproduction-shares', tmp_path)
-    assert 'brings 50%' in before and before.endswith('Seeds: 1.')
+    assert 'brings 50%' in before and before.endswith('seeds: 1.')
     record(tmp_path, 'distmult-uni-emu', 0.5, 1)
     assert text('reproduction-shares', tmp_path) == before
 
@@ -87,6 +87,16 @@ def test_readings(tmp_path: Path) -> None:
 def test_split(tmp_path: Path) -> None:
     record(tmp_path, 'distmult-uni', 0.3, 0)
     assert '+0.0050 from that on test' in text('reproduction-split', tmp_path)
+
+
+def test_memory(tmp_path: Path) -> None:
+    rows = [{'model': 'distmult', 'negatives': number, 'contender': name, 'mib': mib * number} for name, mib in
+            (('pykeen_vanilla', 2.5), ('emu_triple', 0.25)) for number in (4096, 256)]
+    rows.append({'model': 'transe', 'negatives': 256, 'contender': 'vanilla', 'mib': 1.0})
+    write_result('speed/memory', {'rows': rows}, seed=0, command='make it', folder=tmp_path)
+    assert text('memory', tmp_path).splitlines() == [
+        '| DistMult, MiB | 256 negatives | 4,096 negatives |', '| --- | ---: | ---: |',
+        '| EMU, one mask per triple | 64 | 1,024 |', '| PyKEEN, without mutation | 640 | 10,240 |']
 
 
 def test_headline(tmp_path: Path) -> None:
