@@ -31,7 +31,7 @@ def main(epochs: int = 50, uniform: bool = False) -> Any:
     # Mutation takes 30 % of the components of each negative from the true answer (equation 6 of the paper) ...
     negatives = EMUNegatives(num_negatives=64, mutation_rate=0.0 if uniform else 0.3)
     loader = TripletLoader(data, batch_size=500, shuffle=True, transform=negatives)
-    # ... and the loss weighs the unmutated negatives by alpha and labels every negative beta (equations 12 and 21).
+    # ... and the loss weighs the unmutated negatives by alpha and labels the mutated ones beta (equations 12 and 21).
     criterion = CrossEntropyLoss() if uniform else EMULoss(alpha=0.11, beta=0.53)
 
     optimizer = torch.optim.Adagrad(model.parameters(), lr=0.1)
