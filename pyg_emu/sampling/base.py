@@ -5,8 +5,8 @@ from typing import Any, Optional
 
 import torch
 
+from pyg_emu.arguments import positive_integer
 from pyg_emu.contract import Negatives, Scorer
-from pyg_emu.errors import ArgumentError
 
 
 class BaseSampler:
@@ -26,8 +26,7 @@ class BaseSampler:
         Raises:
             ArgumentError: If :obj:`num_negatives` is not a positive integer.
         """
-        if isinstance(num_negatives, bool) or not isinstance(num_negatives, int) or num_negatives < 1:
-            raise ArgumentError(f'num_negatives has to be an integer of at least 1, got {num_negatives!r}')
+        positive_integer('num_negatives', num_negatives)
         return self._sample(batch, num_negatives, batch.generator if generator is None else generator)
 
     def _sample(self, batch: Any, num_negatives: int, generator: Optional[torch.Generator]) -> Negatives:

@@ -2,11 +2,13 @@ r"""Negatives from caches of high-scoring candidates."""
 from __future__ import annotations
 
 from functools import partial
+from numbers import Integral
 from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
+from pyg_emu.arguments import positive_integer
 from pyg_emu.contract import Negatives, Scorer
 from pyg_emu.errors import ArgumentError, CheckpointError
 from pyg_emu.index import FactIndex
@@ -63,10 +65,10 @@ class NSCachingSampler(FilteredSampler):
         seed: int = 0,
     ) -> None:
         super().__init__(filtered, split)
-        for name, value, least in (('cache_size', cache_size, 1), ('num_candidates', num_candidates, 1),
-                                   ('lazy_update', lazy_update, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ArgumentError(f'{name} has to be an integer of at least {least}, got {value!r}')
+        positive_integer('cache_size', cache_size)
+        positive_integer('num_candidates', num_candidates)
+        if isinstance(lazy_update, bool) or not isinstance(lazy_update, Integral) or lazy_update < 0:
+            raise ArgumentError(f'lazy_update: expected an integer of at least 0, got {lazy_update!r}')
         self.cache_size = cache_size
         self.num_candidates = num_candidates
         self.lazy_update = lazy_update

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.arguments import positive_integer
 from pyg_emu.contract import Negatives
 from pyg_emu.errors import ArgumentError
 from pyg_emu.index import FactIndex
@@ -55,8 +56,7 @@ class SANSSampler(FilteredSampler):
     ) -> None:
         super().__init__(filtered, split)
         for name, value in (('num_hops', num_hops), ('walks', walks), ('max_size', max_size)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ArgumentError(f'{name} has to be an integer of at least 1, got {value!r}')
+            positive_integer(name, value)
         if mode not in ('walk', 'khop'):
             raise ArgumentError(f"mode must be 'walk' or 'khop', got {mode!r}")
         self.num_hops = num_hops

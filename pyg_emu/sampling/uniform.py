@@ -20,7 +20,8 @@ class UniformSampler(FilteredSampler):
             exact and uniform over what is left; nothing is drawn again until it fits. A triple whose pattern has every
             entity as a known answer has no negative: its slots are masked out and it is counted in
             :attr:`num_exhausted`. (default: :obj:`False`)
-        split (str): Which facts are known: :obj:`"train"` or :obj:`"all"`. (default: :obj:`"train"`)
+        split (str): Which facts are known: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`.
+            (default: :obj:`"train"`)
     """
     def _sample(self, batch: Any, num_negatives: int, generator: Optional[torch.Generator]) -> Negatives:
         known = batch.known_index

@@ -164,6 +164,23 @@ def test_lazy_update(lazy_update: int, expected: list[int]) -> None:
     assert all(change for epoch, change in changed if epoch in expected)
 
 
+def test_update_draws_from_the_stream_of_the_run() -> None:
+    torch.manual_seed(0)
+    model = DistMult(NUM_NODES, 3, 4, margin=0.0)
+
+    def refreshed(seed: int) -> Tensor:
+        batch, sampler = make_batch(make_data()), NSCachingSampler(cache_size=4)
+        assert batch.generator is not None
+        batch.generator.manual_seed(seed)
+        sampler.update(batch, model)
+        return sampler.cached(batch)
+
+    state = torch.get_rng_state()
+    first, other = refreshed(0), refreshed(1)
+    assert first.equal(refreshed(0)) and not first.equal(other)
+    assert torch.get_rng_state().equal(state), 'drew from the global random stream'
+
+
 # State #######################################################################
 
 
@@ -235,9 +252,9 @@ def test_caches_stay_where_patterns_do() -> None:
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ({'cache_size': 0}, 'cache_size has to be an integer of at least 1, got 0'),
-    ({'num_candidates': 2.0}, 'num_candidates has to be an integer of at least 1, got 2.0'),
-    ({'lazy_update': -1}, 'lazy_update has to be an integer of at least 0, got -1'),
+    ({'cache_size': 0}, 'cache_size: expected an integer of at least 1, got 0'),
+    ({'num_candidates': 2.0}, 'num_candidates: expected an integer of at least 1, got 2.0'),
+    ({'lazy_update': -1}, 'lazy_update: expected an integer of at least 0, got -1'),
 ])
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):

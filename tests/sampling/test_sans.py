@@ -118,9 +118,9 @@ def test_walks_depend_on_the_seed_alone() -> None:
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ({'num_hops': 0}, 'num_hops has to be an integer of at least 1, got 0'),
-    ({'walks': 1.5}, 'walks has to be an integer of at least 1, got 1.5'),
-    ({'max_size': True}, 'max_size has to be an integer of at least 1, got True'),
+    ({'num_hops': 0}, 'num_hops: expected an integer of at least 1, got 0'),
+    ({'walks': 1.5}, 'walks: expected an integer of at least 1, got 1.5'),
+    ({'max_size': True}, 'max_size: expected an integer of at least 1, got True'),
     ({'mode': 'hops'}, "mode must be 'walk' or 'khop', got 'hops'"),
     ({'split': 'dev'}, "split must be .* got 'dev'"),
 ])
