@@ -43,6 +43,9 @@ def trials_frame(trials: Iterable[Any], space: SearchSpace, metric: str) -> pd.D
                      **values_of(trial, space)})
     columns = ['trial', 'outcome', metric, 'best_step', 'steps', 'seconds', *(p.key for p in space.parameters)]
     frame = pd.DataFrame(rows, columns=columns)
+    for parameter in space.parameters:
+        if parameter.choices is not None:  # as they are: pandas would make NaN of null among numbers, and 1.0 of 1
+            frame[parameter.key] = pd.Series([row[parameter.key] for row in rows], index=frame.index, dtype=object)
     return frame.astype({'best_step': 'Int64', 'steps': 'Int64', metric: 'float64', 'seconds': 'float64'})
 
 

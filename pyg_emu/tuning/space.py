@@ -102,7 +102,9 @@ class Parameter:
     def holds(self, value: Any) -> bool:
         r"""Whether a value may be chosen."""
         if self.choices is not None:
-            return any(value == choice and type(value) is type(choice) for choice in self.choices)
+            # A recipe reads 1 as 1.0 where it takes any number, but true is no number.
+            return any(value == choice and isinstance(value, bool) == isinstance(choice, bool)
+                       for choice in self.choices)
         assert self.low is not None and self.high is not None
         if not is_number(value) or not self.low <= value <= self.high or (self.integer and value != int(value)):
             return False

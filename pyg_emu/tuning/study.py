@@ -193,7 +193,7 @@ class _Search:
             signal = str(error).partition(':')[0] or 'interrupted'
             raise self._interruption(signal, f'in trial {number + 1} of {trials}, which will be run again') from None
         except BaseException:
-            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            give_up(self.study, trial)
             raise
         # In one piece, and before the trial counts as finished.
         trial.set_user_attr('course', {

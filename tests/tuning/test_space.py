@@ -70,7 +70,7 @@ def test_drawn_numbers_are_short_and_stay_in_range() -> None:
     stepped = Parameter('model.hidden_channels', low=50, high=200, step=50, integer=True)
     assert stepped.holds(150) and not stepped.holds(120) and not stepped.holds(50.5)
     choices = Parameter('negatives.shared', choices=(True, 2))
-    assert choices.holds(True) and choices.holds(2) and not choices.holds(1)
+    assert choices.holds(True) and choices.holds(2) and choices.holds(2.0) and not choices.holds(1)
 
 
 def test_fixed_settings_go_into_every_trial() -> None:
@@ -93,6 +93,12 @@ def test_search_starts_where_the_recipe_is() -> None:
     base = recipe(loss={'name': 'emu', 'alpha': 0.11, 'beta': 2.0})
     space = load_space('emu').bound(base)
     assert space.start(base) == {'loss.alpha': 0.11, 'negatives.mutation_rate': 0.3, 'optimizer.lr': 0.1}
+
+
+def test_search_starts_at_a_choice_that_the_recipe_reads_as_another_type() -> None:
+    base = recipe(loss={'name': 'emu', 'alpha': 1})
+    assert type(base.loss['alpha']) is float
+    assert bound(base, loss__alpha={'choices': [0.5, 1]}).start(base) == {'loss.alpha': 1}
 
 
 # Packaged spaces #############################################################

@@ -145,6 +145,19 @@ def test_killed_trial_is_run_again(whole: TuneResult, data: KGData, tmp_path: Pa
     assert same_trials(search(tmp_path, data, trials=4).trials, whole.trials)
 
 
+def test_trial_that_failed_is_run_again(whole: TuneResult, data: KGData, tmp_path: Path,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: Any, **options: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, 'run_recipe', failing)
+        with pytest.raises(MemoryError):
+            search(tmp_path, data, trials=2)
+    # The first trial is the recipe itself, as if nothing had failed.
+    assert same_trials(search(tmp_path, data, trials=2).trials, whole.trials.head(2))
+
+
 def test_signal_between_trials(data: KGData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tell = optuna.study.Study.tell
 
