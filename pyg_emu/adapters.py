@@ -135,6 +135,12 @@ def as_scorer(model: Any) -> Scorer:
     :class:`~torch_geometric.nn.TransE`, :class:`~torch_geometric.nn.DistMult`, :class:`~torch_geometric.nn.ComplEx` and
     :class:`~torch_geometric.nn.RotatE`, a view of it with exactly the scores of its own :meth:`forward`.
 
+    .. code-block:: python
+
+        model = torch_geometric.nn.DistMult(data.num_nodes, data.num_relations, 100)
+        scorer = as_scorer(model)
+        scores = scorer.score_all(scorer.query(head_index, rel_type, 'tail'))  # (B, num_nodes)
+
     The view is stateless and costs microseconds, so call this wherever a model arrives rather than keep its result.
 
     .. note::

@@ -339,8 +339,7 @@ class KGData(Data):
 
         Raises:
             DataError: If ids are out of range, of the wrong dtype or of the wrong shape, if labels do not fit, or if
-            there
-                is no training fact.
+                there is no training fact.
         """
         try:
             check_data(self)

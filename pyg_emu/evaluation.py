@@ -78,6 +78,9 @@ def evaluate(
         progress (bool): Whether to show a progress bar. (default: :obj:`False`)
         backend (str, optional): The backend of :func:`~pyg_emu.ops.rank_counts`. (default: :obj:`None`, by device)
 
+    Returns:
+        Metrics: Prints as a table, reads as a dictionary.
+
     Raises:
         ArgumentError: If an argument is out of its domain, or the model's sizes do not fit the data.
         DataError: If the split has no facts.

@@ -87,7 +87,11 @@ def explain(
 
 
 def draw_paths(paths: pd.DataFrame, file: Optional[Union[str, Path]] = None) -> Any:
-    r"""Draws what :func:`explain` returned: a row per path, arrows as thick as its weight.
+    r"""Draws what :func:`explain` returned: a row per path, arrows as thick as its weight. Needs matplotlib.
+
+    .. code-block:: python
+
+        draw_paths(explain(model, data, 'usa', 'embassy', 'uk'), 'paths.png')
 
     Args:
         paths (pandas.DataFrame): The paths.

@@ -21,6 +21,12 @@ class TripletLoader:
     its own where :obj:`shuffle` is set. :meth:`state_dict` may be taken between any two batches: a loader that loads it
     goes on with the very next batch and the same random stream.
 
+    .. code-block:: python
+
+        loader = TripletLoader(data, batch_size=1000, shuffle=True, transform=EMUNegatives(num_negatives=256))
+        for batch in loader:  # one epoch
+            loss = criterion(model, batch)
+
     Args:
         data (KGData): The knowledge graph.
         batch_size (int): Triples per batch. (default: :obj:`1000`)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.adapters import as_scorer
-from pyg_emu.arguments import is_number, non_negative, share
+from pyg_emu.arguments import is_number, non_negative, penalty, share
 from pyg_emu.contract import Scorer
 from pyg_emu.errors import ArgumentError
 from pyg_emu.functional import (
@@ -64,11 +64,8 @@ class LinkPredictionLoss(torch.nn.Module):
 
     def __init__(self, *, mutate: bool = False, regularizer: Optional[Regularizer] = None) -> None:
         super().__init__()
-        if regularizer is not None and not callable(regularizer):
-            raise ArgumentError('regularizer: expected a function of a scorer and a batch, such as '
-                                f'L3Regularizer(1e-5), got {regularizer!r}')
         self.mutate = mutate
-        self.regularizer = regularizer
+        self.regularizer = penalty('regularizer', regularizer)
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         r"""The loss of given scores, a scalar."""
@@ -119,6 +116,13 @@ class EMULoss(LinkPredictionLoss):
 
     The division by :math:`N` is not in the paper, and the experiments behind it need it: the labels sum to
     :math:`1 + \beta N`, so undivided the first term swamps the second for every customary :math:`\alpha`.
+
+    .. code-block:: python
+
+        loader = TripletLoader(data, shuffle=True, transform=EMUNegatives(num_negatives=256, mutation_rate=0.3))
+        criterion = EMULoss(alpha=0.11, beta=0.53)
+        for batch in loader:
+            criterion(model, batch).backward()
 
     Args:
         alpha (float, optional): :math:`\alpha`, the weight of the VANILLA term. (default: :obj:`0.11`)
@@ -195,7 +199,11 @@ class EMUBCELoss(LinkPredictionLoss):
 
 
 class CrossEntropyLoss(LinkPredictionLoss):
-    r"""Cross-entropy of the positive among its negatives, the baseline of the EMU paper.
+    r"""Cross-entropy of the positive among its negatives, the baseline of the EMU paper (there with an L3 penalty).
+
+    .. code-block:: python
+
+        criterion = CrossEntropyLoss(regularizer=L3Regularizer(1e-5))
 
     Args:
         regularizer (callable, optional): See :class:`LinkPredictionLoss`. (default: :obj:`None`)
@@ -271,8 +279,8 @@ class SelfAdversarialLoss(LinkPredictionLoss):
             added as in equation 12 of the EMU paper. (default: :obj:`0.0`)
 
     Raises:
-        ArgumentError: If :obj:`temperature` or :obj:`alpha` is negative, infinite or NaN, or there is an :obj:`alpha`
-            without :obj:`mutate`.
+        ArgumentError: If :obj:`temperature` or :obj:`alpha` is negative, infinite or NaN, :obj:`margin` is infinite or
+            NaN, or there is an :obj:`alpha` without :obj:`mutate`.
     """
     def __init__(
         self,
@@ -285,6 +293,8 @@ class SelfAdversarialLoss(LinkPredictionLoss):
     ) -> None:
         super().__init__(mutate=mutate, regularizer=regularizer)
         self.temperature = non_negative('temperature', temperature)
+        if not is_number(margin) or not abs(margin) < float('inf'):
+            raise ArgumentError(f'margin: expected a finite number, got {margin!r}')
         self.margin = margin
         self.alpha = _vanilla_weight(alpha, mutate)
         self.needs_vanilla = alpha > 0
@@ -300,9 +310,10 @@ class SelfAdversarialLoss(LinkPredictionLoss):
 
 
 class MarginLoss(LinkPredictionLoss):
-    r"""The margin ranking loss of the `"TransE" <https://proceedings.neurips.cc/paper/2013/file/
-    1cecc7a77928ca8133fa24680a88d2f9-Paper.pdf>`_ paper (equation 1), :func:`margin_ranking`. EMU on it, which section 7
-    of the EMU paper leaves open, takes :obj:`mutate=True` and an :obj:`alpha`.
+    r"""The margin ranking loss of the `"TransE"
+    <https://proceedings.neurips.cc/paper/2013/file/1cecc7a77928ca8133fa24680a88d2f9-Paper.pdf>`_ paper (equation 1),
+    :func:`margin_ranking`. EMU on it, which section 7 of the EMU paper leaves open, takes :obj:`mutate=True` and an
+    :obj:`alpha`.
 
     Args:
         margin (float, optional): :math:`\gamma`. (default: :obj:`1.0`)

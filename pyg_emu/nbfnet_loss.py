@@ -75,6 +75,10 @@ class NBFNetEMULoss(_NBFNetScores, EMUBCELoss):
         beta (float, optional): :math:`\beta`, the label of mutated negatives. (default: :obj:`0.25`)
         adversarial_temperature (float, optional): See :func:`~pyg_emu.functional.uls_binary_cross_entropy`; NBFNet
             trains with 0.5 on FB15k-237 and with 1 on WN18RR. (default: :obj:`0.5`)
+
+    Raises:
+        ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN, or the temperature is not positive;
+            when called, see :meth:`score`.
     """
     def __init__(self, alpha: float = 1.0, beta: float = 0.25, adversarial_temperature: Optional[float] = 0.5) -> None:
         super().__init__(alpha, beta, adversarial_temperature)
@@ -85,6 +89,9 @@ class NBFNetBCELoss(_NBFNetScores, BCELoss):
 
     Args:
         adversarial_temperature (float, optional): As in :class:`NBFNetEMULoss`. (default: :obj:`0.5`)
+
+    Raises:
+        ArgumentError: If the temperature is not positive; when called, see :meth:`score`.
     """
     def __init__(self, adversarial_temperature: Optional[float] = 0.5) -> None:
         super().__init__(adversarial_temperature=adversarial_temperature)

@@ -3,11 +3,6 @@ r"""Optimisers for tables of which a step touches few rows.
 PyTorch has both, with the same formulas and the same state; on a table that is larger than the caches, they take longer
 than a whole training step. Give a model :obj:`sparse=True` for row-sparse gradients: then nothing in a step grows with
 the number of entities.
-
-.. code-block:: python
-
-    model = DistMult(data.num_nodes, data.num_relations, 100, sparse=True)
-    optimizer = RowAdagrad(model.parameters(), lr=0.1)
 """
 from __future__ import annotations
 
@@ -24,6 +19,11 @@ from pyg_emu.ops.row_update import row_adagrad_, row_adam_
 class RowAdagrad(torch.optim.Adagrad):
     r""":class:`torch.optim.Adagrad`, whose arguments and state it shares, with row-sparse gradients applied in one pass
     over the rows that they touch. Dense gradients are left to PyTorch.
+
+    .. code-block:: python
+
+        model = DistMult(data.num_nodes, data.num_relations, 100, sparse=True)
+        optimizer = RowAdagrad(model.parameters(), lr=0.1)
 
     Raises:
         ArgumentError: When stepping, if a gradient is row-sparse and :obj:`weight_decay` is not zero: decay touches
@@ -68,6 +68,11 @@ class RowAdagrad(torch.optim.Adagrad):
 class RowAdam(torch.optim.SparseAdam):
     r""":class:`torch.optim.SparseAdam`, whose arguments and state it shares, applied in one pass over the rows that a
     gradient touches. The moments of a row decay only when it has a gradient.
+
+    .. code-block:: python
+
+        model = DistMult(data.num_nodes, data.num_relations, 100, sparse=True)
+        optimizer = RowAdam(model.parameters(), lr=0.001)
 
     Raises:
         ArgumentError: When stepping, if a gradient is dense.

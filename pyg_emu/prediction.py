@@ -51,10 +51,10 @@ def predict(
     Args:
         model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluation.evaluate`.
         data (KGData): The labels and the known facts, on the model's device.
-        heads (str or int or sequence, optional): The known heads, labels or ids.
+        heads (str or int or sequence, optional): The known heads, labels or ids. (default: :obj:`None`)
         relations (str or int or sequence): The relations, labels or ids. One relation goes with all entities, and one
             entity with all relations; otherwise there are as many of both.
-        tails (str or int or sequence, optional): The known tails, labels or ids.
+        tails (str or int or sequence, optional): The known tails, labels or ids. (default: :obj:`None`)
         k (int): Number of answers to each question. (default: :obj:`10`)
         exclude_known (bool): Whether answers that are facts of any split are left out. (default: :obj:`False`)
         batch_size (int, optional): Questions whose scores are held at a time.

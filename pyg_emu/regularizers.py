@@ -56,6 +56,9 @@ class L3Regularizer(LpRegularizer):
 
     Args:
         weight (float): :math:`w`. (1e-5 suits DistMult on FB15k-237.)
+
+    Raises:
+        ArgumentError: If :obj:`weight` is negative or NaN.
     """
     def __init__(self, weight: float) -> None:
         super().__init__(3.0, weight)

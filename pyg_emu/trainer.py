@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from pyg_emu.arguments import is_number
 from pyg_emu.checkpoint import load_checkpoint, load_weights, model_fingerprint, save_checkpoint
+from pyg_emu.contract import negatives_of
 from pyg_emu.data_parallel import DataParallelLoss
 from pyg_emu.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.errors import ArgumentError, CheckpointError, DivergenceError
@@ -44,6 +45,12 @@ class Trainer:
     arguments; the first one writes. A validation runs in all of them, so that
     :func:`~pyg_emu.evaluation.evaluate` can be divided, too.
 
+    .. code-block:: python
+
+        trainer = Trainer(model, criterion, loader, optimizer, num_steps=10_000, run_dir='runs/mine',
+                          validate=lambda model: evaluate(model, data, split='valid'), patience=5)
+        result = trainer.fit()  # once more after a kill: goes on from runs/mine
+
     Args:
         model (torch.nn.Module): The model.
         criterion (callable): :obj:`criterion(model, batch)` returns the scalar loss.
@@ -73,6 +80,9 @@ class Trainer:
         name (str, optional): Stands before the progress bar. (default: :obj:`"train"`)
         recipe_hash (str, optional): Marks the checkpoints, so that a run cannot be continued with other settings.
             (default: :obj:`None`)
+
+    Raises:
+        ArgumentError: If an argument is outside of its domain.
     """
     def __init__(self, model: torch.nn.Module, criterion: Callable[..., Tensor], loader: Any, optimizer: Optimizer, *,
                  num_steps: int, schedule: Optional[Schedule] = None,
@@ -173,7 +183,7 @@ class Trainer:
         self._run = self._state.progress
         self._loss = self.criterion
         if current()[1] > 1:
-            mutation = getattr(getattr(self.loader, 'transform', None), 'mutation', None)
+            mutation = getattr(negatives_of(self.loader), 'mutation', None)
             self._loss = DataParallelLoss(self.model, self.criterion, [mutation])
         self._take = self._make_step()
         first = current()[0] == 0
@@ -379,7 +389,7 @@ class Trainer:
         if self.schedule.every_step and not isinstance(self.optimizer.param_groups[0]['lr'], Tensor):
             raise ArgumentError(f'graph: {self.schedule} changes the learning rate in each step, and all graphs would '
                                 'be captured anew; give Adam a tensor on the GPU as lr, or graph=False')
-        check_rate(getattr(getattr(self.loader, 'transform', None), 'mutation', None))
+        check_rate(getattr(negatives_of(self.loader), 'mutation', None))
 
 
 def _numbers(metrics: Any) -> dict[str, float]:

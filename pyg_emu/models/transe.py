@@ -12,8 +12,8 @@ from pyg_emu.models.base import KGEScorer
 
 class TransE(KGEScorer):
     r"""The TransE model from the `"Translating Embeddings for Modeling Multi-Relational Data"
-    <https://proceedings.neurips.cc/ paper/2013/file/1cecc7a77928ca8133fa24680a88d2f9-Paper.pdf>`_ paper, scored as
-    in the EMU experiments:
+    <https://proceedings.neurips.cc/paper/2013/file/1cecc7a77928ca8133fa24680a88d2f9-Paper.pdf>`_ paper, scored as in
+    the EMU experiments:
 
     .. math::
         s(h, r, t) = \gamma - \| \mathbf{e}_h + \mathbf{e}_r - \mathbf{e}_t \|_p

@@ -25,9 +25,10 @@ class EMUNegatives(BaseTransform):
     The mutation itself happens in the loss, within the operator that scores.
 
     Takes a batch of :class:`~pyg_emu.loader.TripletLoader`, or any :class:`~torch_geometric.data.Data` with
-    :obj:`head_index`, :obj:`rel_type`, :obj:`tail_index` and :obj:`num_nodes` (and :obj:`side`, by default
-    :obj:`"tail"`), and returns, as a :class:`~pyg_emu.data.KGData`, a shallow copy with :obj:`neg_index`,
-    :obj:`neg_mask` and :obj:`mutation`; the input stays as it is.
+    :obj:`head_index`, :obj:`rel_type`, :obj:`tail_index` and :obj:`num_nodes`, and, if wanted, :obj:`side` (by default
+    :obj:`"tail"`) and :obj:`step` (by default 0), at which a rate that changes is read. Returns, as a
+    :class:`~pyg_emu.data.KGData`, a shallow copy with :obj:`neg_index`, :obj:`neg_mask` and :obj:`mutation`; the input
+    stays as it is.
 
     .. code-block:: python
 
@@ -51,7 +52,8 @@ class EMUNegatives(BaseTransform):
         sampler (Sampler, optional): Where candidate ids come from.
             (default: :obj:`None`, :class:`~pyg_emu.sampling.UniformSampler`)
         mutation (Mutation, optional): Any other mutation, such as :class:`~pyg_emu.mutation.Mixup`, in place of the
-            one that the four arguments above describe. (default: :obj:`None`)
+            one that :obj:`mutation_rate`, :obj:`mask`, :obj:`shared` and :obj:`tied` describe.
+            (default: :obj:`None`)
 
     Raises:
         ArgumentError: If :obj:`num_negatives` is no positive integer, :obj:`mutation_rate` is not in :obj:`[0, 1]`,
@@ -74,7 +76,7 @@ class EMUNegatives(BaseTransform):
         if sampler is not None and (isinstance(sampler, type) or not isinstance(sampler, Sampler)):
             raise ArgumentError('sampler: expected an object with the methods sample and update of '
                                 f'pyg_emu.contract.Sampler, got {sampler!r}')
-        if mutation is not None and not isinstance(mutation, Mutation):
+        if mutation is not None and (isinstance(mutation, type) or not isinstance(mutation, Mutation)):
             raise ArgumentError('mutation: expected an object with the method plan of pyg_emu.mutation.Mutation, '
                                 f'got {mutation!r}')
         self.num_negatives = num_negatives
