@@ -61,6 +61,22 @@ def share(name: str, value: Any) -> float:
     return value
 
 
+def penalty(name: str, value: Any) -> Any:
+    r"""Refuses what is no penalty on a model; :obj:`None` is none and passes.
+
+    Args:
+        name (str): The argument, for the message.
+        value (callable, optional): What was given.
+
+    Raises:
+        ArgumentError: If it is no function, or a class, of which there is no object yet.
+    """
+    if value is not None and (isinstance(value, type) or not callable(value)):
+        raise ArgumentError(f'{name}: expected a function of a scorer and a batch, such as L3Regularizer(1e-5), '
+                            f'got {value!r}')
+    return value
+
+
 def kind_of(tensor: Tensor) -> str:
     r"""Type and shape of a tensor, for a message."""
     return f'{tensor.dtype} of shape {tuple(tensor.shape)}'

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from pyg_emu.adapters import as_scorer
+from pyg_emu.arguments import non_negative, penalty, share
 from pyg_emu.contract import Scorer
 from pyg_emu.errors import ArgumentError
 from pyg_emu.interaction import Interaction
-from pyg_emu.losses import Regularizer, check_sizes
+from pyg_emu.losses import Regularizer, check_device, check_sizes
 from pyg_emu.ops import MaskPlan, emu_score
 from pyg_emu.sharding import mutation_for
 
@@ -53,7 +54,7 @@ class OneVsAllLoss(torch.nn.Module):
 
     Raises:
         ArgumentError: If :obj:`label_smoothing` is not in :obj:`[0, 1]` or :obj:`block_size` is not positive; when
-            called, if the model has other entities than the data, or fewer relations.
+            called, if the model has other entities than the data, or fewer relations, or is on another device.
     """
     def __init__(
         self,
@@ -62,18 +63,17 @@ class OneVsAllLoss(torch.nn.Module):
         block_size: Optional[int] = None,
     ) -> None:
         super().__init__()
-        if not 0.0 <= label_smoothing <= 1.0:
-            raise ArgumentError(f'label_smoothing: expected a number in [0, 1], got {label_smoothing}')
-        self.label_smoothing = label_smoothing
-        self.regularizer = regularizer
+        self.label_smoothing = share('label_smoothing', label_smoothing)
+        self.regularizer = penalty('regularizer', regularizer)
         self.block_size = _checked_block_size(block_size)
 
     def forward(self, model: Any, batch: Any) -> Tensor:
         scorer = as_scorer(model)
         check_sizes(scorer, batch, exact=True)
+        check_device(model, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
-        share = self.label_smoothing / scorer.num_nodes
-        labels = [(1.0 - self.label_smoothing + share, share)]
+        label = self.label_smoothing / scorer.num_nodes
+        labels = [(1.0 - self.label_smoothing + label, label)]
         loss = _cross_entropy(scorer, query, batch.target_index, None, labels, self.block_size)
         return loss if self.regularizer is None else loss + self.regularizer(scorer, batch)
 
@@ -128,29 +128,27 @@ class OneVsAllEMULoss(torch.nn.Module):
         block_size: Optional[int] = None,
     ) -> None:
         super().__init__()
-        for name, value in (('alpha', alpha), ('beta', beta)):
-            if not 0.0 <= value < math.inf:
-                raise ArgumentError(f'{name}: expected a finite number >= 0, got {value}')
-        if mutation is not None and not callable(getattr(mutation, 'plan', None)):
+        if mutation is not None and (isinstance(mutation, type) or not callable(getattr(mutation, 'plan', None))):
             raise ArgumentError('mutation: expected an object with the method plan of pyg_emu.mutation.Mutation, such '
                                 f'as BernoulliMask(0.5), got {mutation!r}')
-        self.alpha = alpha
-        self.beta = beta
+        self.alpha = non_negative('alpha', alpha)
+        self.beta = non_negative('beta', beta)
         self.mutation = mutation
         self.divide_by_negatives = divide_by_negatives
-        self.regularizer = regularizer
+        self.regularizer = penalty('regularizer', regularizer)
         self.block_size = _checked_block_size(block_size)
 
     def forward(self, model: Any, batch: Any) -> Tensor:
         scorer = as_scorer(model)
         check_sizes(scorer, batch, exact=True)
+        check_device(model, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
-        share = 1.0 / max(scorer.num_nodes - 1, 1) if self.divide_by_negatives else 1.0
+        weight = 1.0 / max(scorer.num_nodes - 1, 1) if self.divide_by_negatives else 1.0
         plan = self._plan(scorer, query, batch)
         if plan is None:  # Both terms are of the same scores, and the loss is linear in the labels.
-            labels = [(share + self.alpha, share * self.beta)]
+            labels = [(weight + self.alpha, weight * self.beta)]
         else:
-            labels = [(share, share * self.beta)] + ([(self.alpha, 0.0)] if self.alpha > 0 else [])
+            labels = [(weight, weight * self.beta)] + ([(self.alpha, 0.0)] if self.alpha > 0 else [])
         loss = _cross_entropy(scorer, query, batch.target_index, plan, labels, self.block_size)
         return loss if self.regularizer is None else loss + self.regularizer(scorer, batch)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_emu.arguments import ids_below, kind_of, non_negative, on_device, positive_integer, share
+from pyg_emu.arguments import ids_below, kind_of, non_negative, on_device, penalty, positive_integer, share
 from pyg_emu.errors import ArgumentError
 
 
@@ -30,6 +30,13 @@ def test_weights_pass_as_they_came(value: Any) -> None:
 def test_refuses_what_is_no_weight(value: Any) -> None:
     with pytest.raises(ArgumentError, match='^w: expected a finite number >= 0, got '):
         non_negative('w', value)
+
+
+def test_penalties() -> None:
+    assert penalty('p', None) is None and penalty('p', print) is print
+    for value in (0.1, 'l3', int):
+        with pytest.raises(ArgumentError, match=r'^p: expected a function of a scorer and a batch, such as .*, got '):
+            penalty('p', value)
 
 
 @pytest.mark.parametrize('value', [0, 0.3, 1, np.float32(0.5)])

@@ -22,7 +22,7 @@ from pyg_emu.losses import (
     MarginLoss,
     SelfAdversarialLoss,
 )
-from pyg_emu.mutation import EMUNegatives, Mixup
+from pyg_emu.mutation import EMUNegatives, LinearSchedule, Mixup
 from pyg_emu.ops import MaskPlan, use_backend
 from pyg_emu.regularizers import L3Regularizer
 
@@ -114,6 +114,8 @@ def test_emu_bce_by_hand() -> None:
 @pytest.mark.parametrize('loss, expected', [
     (CrossEntropyLoss(), 2.1277309),
     (CrossEntropyLoss(mutate=True), 0.8619948),
+    # lse = 6.1277309; labels 0.7 + 0.1 and 0.1, 0.1
+    (CrossEntropyLoss(label_smoothing=0.3), 0.8 * 2.1277309 + 0.1 * 0.1277309 + 0.1 * 7.1277309),
     (MarginLoss(2.0), (4 + 0) / 2),
     (MarginLoss(2.0, mutate=True), (2 + 1) / 2),
     (MarginLoss(2.0, mutate=True, alpha=0.5), (2 + 1) / 2 + 0.5 * (4 + 0) / 2),
@@ -170,6 +172,31 @@ def test_alpha_zero_scores_no_vanilla_negatives() -> None:
     assert EMULoss(alpha=0.1).score(model, batch).vanilla is not None
 
 
+def test_temperature_weighs_binary_terms_as_self_adversarial_ones() -> None:
+    torch.manual_seed(0)
+    model, batch = models.RotatE(NUM_NODES, NUM_RELATIONS, 4).double(), make_batch(mutation=Mixup())
+
+    def same(one: LinkPredictionLoss, other: LinkPredictionLoss) -> None:
+        losses = []
+        for criterion in (one, other):
+            batch.generator.manual_seed(0)
+            losses.append(criterion(model, batch))
+        torch.testing.assert_close(*losses)
+        assert not torch.allclose(losses[0], BCELoss()(model, batch))
+
+    # One multiplies scores by its temperature, the other divides by it.
+    same(SelfAdversarialLoss(0.25), BCELoss(adversarial_temperature=4.0))
+    same(SelfAdversarialLoss(0.25, mutate=True, alpha=0.3), EMUBCELoss(0.3, 0.0, adversarial_temperature=4.0))
+
+
+def test_mutation_follows_the_step_of_the_batch() -> None:
+    model, batch = models.DistMult(NUM_NODES, NUM_RELATIONS, 4), make_batch(mutation_rate=LinearSchedule(0.0, 1.0, 10))
+    assert batch.step == 0 and EMULoss().score(model, batch).mutated is None
+    batch.step = 10
+    scored = EMULoss().score(model, batch)
+    torch.testing.assert_close(scored.mutated, scored.positive.unsqueeze(1).expand(-1, 6))
+
+
 def test_masked_slots_have_no_say() -> None:
     torch.manual_seed(0)
     model, batch = models.RotatE(NUM_NODES, NUM_RELATIONS, 4).double(), make_batch(mutation_rate=0.0)
@@ -178,6 +205,8 @@ def test_masked_slots_have_no_say() -> None:
     fewer.neg_index = batch.neg_index[:, :4]
     for name, cls in LOSSES.items():
         criterion = EMULoss(divide_by_negatives=False) if name == 'EMULoss' else cls()
+        torch.testing.assert_close(criterion(model, batch), criterion(model, fewer))
+    for criterion in (CrossEntropyLoss(label_smoothing=0.2), CrossEntropyLoss(confidence_penalty=0.2)):
         torch.testing.assert_close(criterion(model, batch), criterion(model, fewer))
 
 
@@ -279,6 +308,14 @@ def test_refuses_arguments(cls: Any, name: str, value: Any) -> None:
 def test_refuses_a_regularizer_that_is_none() -> None:
     with pytest.raises(ArgumentError, match='^regularizer: expected a function .*, got 1e-05'):
         EMULoss(regularizer=1e-5)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match='^regularizer: expected a function .*, got <class'):
+        EMULoss(regularizer=L3Regularizer)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), 'x'])
+def test_refuses_a_margin_that_is_no_number(value: Any) -> None:
+    with pytest.raises(ArgumentError, match=f'^margin: expected a finite number, got {value!r}'):
+        SelfAdversarialLoss(margin=value)
 
 
 @pytest.mark.parametrize('nodes, relations, message', [

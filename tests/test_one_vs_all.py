@@ -16,7 +16,15 @@ from pyg_emu.errors import ArgumentError
 from pyg_emu.functional import smoothed_cross_entropy, uls_cross_entropy
 from pyg_emu.loader import TripletLoader
 from pyg_emu.losses import CrossEntropyLoss
-from pyg_emu.mutation import BernoulliMask, EMUNegatives, ExactMask, ImportanceMask, LearnedMask, Mixup
+from pyg_emu.mutation import (
+    BernoulliMask,
+    EMUNegatives,
+    ExactMask,
+    ImportanceMask,
+    LearnedMask,
+    LinearSchedule,
+    Mixup,
+)
 from pyg_emu.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
 from pyg_emu.ops import MaskPlan, emu_score, use_backend
 from pyg_emu.regularizers import L3Regularizer
@@ -175,6 +183,14 @@ def test_mutation_of_the_batch() -> None:
     assert alone == OneVsAllEMULoss(mutation=BernoulliMask(0.0))(model, make_batch())
 
 
+def test_mutation_follows_the_step_of_the_batch() -> None:
+    model, batch = make_model(models.DistMult), make_batch()
+    criterion = OneVsAllEMULoss(0.0, 0.0, BernoulliMask(LinearSchedule(0.0, 1.0, 10)), divide_by_negatives=False)
+    torch.testing.assert_close(criterion(model, batch), OneVsAllLoss()(model, batch))
+    batch.step = 10  # All scores are those of the positive.
+    torch.testing.assert_close(criterion(model, batch), torch.tensor(NUM_NODES).double().log())
+
+
 # Gradients ###################################################################
 
 
@@ -272,6 +288,15 @@ def test_refuses_masks_of_single_negatives(mutation: Any) -> None:
     (lambda: OneVsAllEMULoss(alpha=-1.0), r'^alpha: .* got -1\.0'),
     (lambda: OneVsAllEMULoss(beta=math.nan), '^beta: .* got nan'),
     (lambda: OneVsAllEMULoss(mutation=0.5), r'^mutation: expected .* got 0\.5'),
+    (lambda: OneVsAllEMULoss(mutation=BernoulliMask), '^mutation: expected .* got <class'),
+    (lambda: OneVsAllLoss(label_smoothing='x'), "^label_smoothing: .* got 'x'"),
+    (lambda: OneVsAllEMULoss(alpha='x'), "^alpha: .* got 'x'"),
+    (lambda: OneVsAllLoss(regularizer=1e-5), '^regularizer: expected a function .* got 1e-05'),
+    (lambda: OneVsAllEMULoss(regularizer=L3Regularizer), '^regularizer: expected a function .* got <class'),
+    (lambda: OneVsAllLoss()(make_model(models.DistMult).to('meta'), make_batch()),
+     '^batch: it is on cpu, the model on meta'),
+    (lambda: OneVsAllEMULoss(mutation=BernoulliMask(0.5))(make_model(models.DistMult).to('meta'), make_batch()),
+     '^batch: it is on cpu, the model on meta'),
     (lambda: OneVsAllEMULoss()(make_model(models.DistMult), make_batch()), '^mutation: there is none'),
     (lambda: OneVsAllLoss()(models.DistMult(NUM_NODES + 1, NUM_RELATIONS, 4), make_batch()),
      '^model: num_nodes=13, but the data has 12 entities'),

@@ -61,8 +61,8 @@ class LinearSchedule:
     def __post_init__(self) -> None:
         check_rate(self.start, 'start')
         check_rate(self.end, 'end')
-        if self.steps < 1:
-            raise ArgumentError(f'steps: expected at least 1, got {self.steps}')
+        if not is_number(self.steps) or not self.steps >= 1:
+            raise ArgumentError(f'steps: expected at least 1, got {self.steps!r}')
 
     def __call__(self, step: int) -> float:
         done = min(max(step / self.steps, 0.0), 1.0)

@@ -9,6 +9,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.arguments import positive_integer
 from pyg_emu.errors import ArgumentError
 from pyg_emu.mutation.base import Rate, check_rate, rate_at
 from pyg_emu.ops.plan import MaskPlan
@@ -37,13 +38,12 @@ class MaskMutation(ABC):
         num_masks (int, optional): The number of fresh masks per step. (default: :obj:`2048`)
 
     Raises:
-        ArgumentError: If :obj:`rate` is not in :obj:`[0, 1]` or :obj:`num_masks` is not positive; when planning, if
+        ArgumentError: If :obj:`rate` is not in :obj:`[0, 1]` or :obj:`num_masks` no positive integer; when planning, if
             :obj:`tied` meets rows of odd width.
     """
     def __init__(self, rate: Rate, *, shared: bool = True, tied: bool = False, num_masks: int = 2048) -> None:
         super().__init__()
-        if num_masks < 1:
-            raise ArgumentError(f'num_masks: expected at least 1, got {num_masks}')
+        positive_integer('num_masks', num_masks)
         self.rate = rate if callable(rate) else check_rate(rate)
         self.shared = shared
         self.tied = tied
@@ -198,7 +198,8 @@ class LearnedMask(MaskMutation, torch.nn.Module):
         num_masks (int, optional): See :class:`MaskMutation`. (default: :obj:`2048`)
 
     Raises:
-        ArgumentError: If :obj:`rate` is not inside :obj:`(0, 1)`; when planning, if the rows have another width.
+        ArgumentError: If :obj:`width` is no positive integer or :obj:`rate` is not inside :obj:`(0, 1)`; when planning,
+            if the rows have another width.
     """
     def __init__(
         self,
@@ -213,7 +214,7 @@ class LearnedMask(MaskMutation, torch.nn.Module):
         super().__init__(rate, shared=shared, tied=tied, num_masks=num_masks)
         if not 0.0 < check_rate(rate) < 1.0:
             raise ArgumentError(f'rate: expected a probability inside (0, 1) to start from, got {rate}')
-        self.width = width
+        self.width = positive_integer('width', width)
         self.adversarial = adversarial
         self.logits = torch.nn.Parameter(torch.full((self._bits(width), ), math.log(rate / (1 - rate))))
 

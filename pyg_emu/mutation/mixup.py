@@ -6,6 +6,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.arguments import is_number
 from pyg_emu.errors import ArgumentError
 from pyg_emu.ops.plan import MixPlan
 
@@ -29,8 +30,8 @@ class Mixup:
     """
     def __init__(self, alpha: float = 2.0, beta: float = 1.0) -> None:
         for name, value in (('alpha', alpha), ('beta', beta)):
-            if not 0.0 < value < float('inf'):
-                raise ArgumentError(f'{name}: expected a positive number, got {value}')
+            if not is_number(value) or not 0.0 < value < float('inf'):
+                raise ArgumentError(f'{name}: expected a positive number, got {value!r}')
         self.alpha = alpha
         self.beta = beta
 

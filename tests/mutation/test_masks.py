@@ -71,6 +71,14 @@ def test_every_slot_has_a_mask(kind: str, batch: int, num_negatives: int, num_ma
         assert plan.index.unique().numel() == plan.index.numel()  # a mask of its own for each
 
 
+@pytest.mark.parametrize('shared, batch', [(True, 20_000), (False, 200)])
+def test_slots_share_few_masks_at_random(shared: bool, batch: int) -> None:
+    index = plan_of(BernoulliMask(0.5, shared=shared, num_masks=4), queries(batch, 6), 100).index
+    counts = index.flatten().bincount(minlength=4).double()
+    # 3 degrees of freedom, once in a thousand.
+    assert counts.sum() == 20_000 and float(((counts - 5000) ** 2 / 5000).sum()) < 16.3
+
+
 @pytest.mark.parametrize('kind', STRATEGIES)
 @given(rate=rates, seed=seeds)
 def test_mutated_negatives_are_never_farther(kind: str, rate: float, seed: int) -> None:
@@ -166,16 +174,18 @@ def test_refuses_rates(kind: str, rate: Any) -> None:
 
 
 def test_refuses() -> None:
-    with pytest.raises(ArgumentError, match='num_masks'):
-        BernoulliMask(0.3, num_masks=0)
+    for num_masks in (0, 2.5, '8'):
+        with pytest.raises(ArgumentError, match=f'num_masks: expected an integer of at least 1, got {num_masks!r}'):
+            BernoulliMask(0.3, num_masks=num_masks)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match='tied: .*width 5'):
         BernoulliMask(0.3, tied=True).plan(queries(2, 5), 3, 5)
     with pytest.raises(ArgumentError, match='first'):
         ImportanceMask(0.3, 'last')
     with pytest.raises(ArgumentError, match=r'as wide as candidates \(4\), got queries of width 6'):
         ImportanceMask(0.3).plan(queries(2, 6), 3, 4)
-    with pytest.raises(ArgumentError, match='steps'):
-        LinearSchedule(0.1, 0.2, 0)
+    for steps in (0, '8', float('nan')):
+        with pytest.raises(ArgumentError, match=f'steps: expected at least 1, got {steps!r}'):
+            LinearSchedule(0.1, 0.2, steps)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match='end'):
         LinearSchedule(0.1, 2.0, 5)
 
@@ -214,6 +224,8 @@ def test_learned_mask_refuses() -> None:
     for rate in (0.0, 1.0):
         with pytest.raises(ArgumentError, match=r'inside \(0, 1\)'):
             LearnedMask(4, rate)
+    with pytest.raises(ArgumentError, match='width: expected an integer of at least 1, got 0'):
+        LearnedMask(0)
     with pytest.raises(ArgumentError, match='rows of width 4, got 6'):
         LearnedMask(4, tied=True).plan(queries(2, 6), 3, 6)
 
