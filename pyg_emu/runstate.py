@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pyg_emu.contract import negatives_of
 from pyg_emu.errors import CheckpointError
 from pyg_emu.schedules import Schedule
 from pyg_emu.stability import LossMeter
@@ -80,9 +81,10 @@ class RunState:
         self.schedule = schedule
         self.progress = Progress()
         self._device = next(model.parameters()).device
-        transform = getattr(loader, 'transform', None)
-        parts = {'loader': loader, 'schedule': schedule, 'criterion': criterion, 'meter': meter, 'transform': transform,
-                 'sampler': getattr(transform, 'sampler', None), 'mutation': getattr(transform, 'mutation', None)}
+        negatives = negatives_of(loader)
+        parts = {'loader': loader, 'schedule': schedule, 'criterion': criterion, 'meter': meter,
+                 'transform': getattr(loader, 'transform', None), 'sampler': getattr(negatives, 'sampler', None),
+                 'mutation': getattr(negatives, 'mutation', None)}
         self._parts: dict[str, Any] = {name: part for name, part in parts.items()
                                        if hasattr(part, 'state_dict') and hasattr(part, 'load_state_dict')}
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyg_emu.adapters import as_scorer
+from pyg_emu.contract import negatives_of
 from pyg_emu.errors import ArgumentError
 from pyg_emu.sampling import BaseSampler
 from pyg_emu.stability import clip_gradients
@@ -99,7 +100,7 @@ def sampler_hook(loader: Any, model: torch.nn.Module) -> Optional[Callable[[Any]
     r"""The :obj:`update` of the loader's sampler, bound to the model, or :obj:`None` if the sampler does not learn:
     most inherit one that does nothing.
     """
-    sampler: Any = getattr(getattr(loader, 'transform', None), 'sampler', None)
+    sampler: Any = getattr(negatives_of(loader), 'sampler', None)
     if not hasattr(sampler, 'update') or getattr(type(sampler), 'update', None) is BaseSampler.update:
         return None
     scorer = as_scorer(model)

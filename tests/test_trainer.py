@@ -15,13 +15,14 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor
+from torch_geometric.transforms import Compose
 
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, Trainer, TripletLoader
 from pyg_emu.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from pyg_emu.errors import ArgumentError, BackendError, CheckpointError, DivergenceError
 from pyg_emu.graphed import GraphedStep
 from pyg_emu.interrupt import TrainingInterrupted
-from pyg_emu.mutation import LinearSchedule
+from pyg_emu.mutation import LearnedMask, LinearSchedule
 from pyg_emu.sampling import NSCachingSampler, UniformSampler
 from pyg_emu.schedules import LinearDecay, Schedule, SwitchOptimizer
 
@@ -408,6 +409,30 @@ def test_resumed_learning_rate_is_of_the_kind_it_was_made(tmp_path: Path, tensor
         torch.testing.assert_close(value, other)
 
 
+@pytest.mark.parametrize('composed', [False, True])
+def test_what_negatives_have_learned_is_resumed(tmp_path: Path, composed: bool) -> None:
+    def make(num_steps: int, folder: str) -> tuple[Trainer, NSCachingSampler, LearnedMask]:
+        trainer, sampler, mask = make_trainer(), NSCachingSampler(4, 3), LearnedMask(8, shared=False, num_masks=5)
+        transform = EMUNegatives(4, sampler=sampler, mutation=mask)
+        trainer.loader.transform = Compose([Compose([transform])]) if composed else transform
+        optimizer = torch.optim.Adagrad([*trainer.model.parameters(), *mask.parameters()], lr=0.1)
+        return Trainer(trainer.model, trainer.criterion, trainer.loader, optimizer, num_steps=num_steps, progress=False,
+                       run_dir=tmp_path / folder), sampler, mask
+
+    whole, sampler, mask = make(12, 'whole')
+    whole.fit()
+    make(7, 'cut')[0].fit()
+    resumed, own_sampler, own_mask = make(12, 'cut')
+    with torch.no_grad():
+        own_mask.logits.add_(1.0)  # nothing may depend on how it began
+    resumed.fit(resume=True)
+    for value, other in zip(weights(resumed), weights(whole)):
+        assert value.equal(other)
+    assert own_mask.logits.equal(mask.logits) and not mask.logits.equal(LearnedMask(8).logits)
+    state, own_state = sampler.state_dict(), own_sampler.state_dict()
+    assert state['seen'] == own_state['seen'] > 100 and state['caches'].equal(own_state['caches'])
+
+
 def test_what_cannot_be_graphed(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match='CUDA graphs need a CUDA device, and the model is on cpu'):
         make_trainer(graph=True, run_dir=tmp_path / 'run').fit()
@@ -415,9 +440,11 @@ def test_what_cannot_be_graphed(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match='graph: LinearDecay.* changes the learning rate in each step'):
         make_trainer(graph=True, schedule=LinearDecay()).fit()
     trainer = make_trainer(graph=True)
-    trainer.loader.transform = EMUNegatives(4, LinearSchedule(0.1, 0.2, 5))
-    with pytest.raises(ArgumentError, match='mutation: the rate of BernoulliMask.* follows the step'):
-        trainer.fit()
+    changing = EMUNegatives(4, LinearSchedule(0.1, 0.2, 5))
+    for transform in (changing, Compose([changing])):
+        trainer.loader.transform = transform
+        with pytest.raises(ArgumentError, match='mutation: the rate of BernoulliMask.* follows the step'):
+            trainer.fit()
 
 
 @pytest.mark.gpu
