@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pyg_emu.adapters import as_scorer
+from pyg_emu.arguments import positive_integer
 from pyg_emu.errors import ArgumentError
 from pyg_emu.mutation import BernoulliMask, ExactMask
 from pyg_emu.ops.emu_score_torch import mutate
@@ -193,13 +194,17 @@ def masked_cosines(a: Tensor, b: Tensor, num_kept: int, num_samples: int = 10_00
             average, section 3.2). (default: :obj:`"exact"`)
 
     Raises:
-        ArgumentError: If the vectors differ in size or :obj:`num_kept` is not in :obj:`[1, N]`.
+        ArgumentError: If the vectors differ in size, :obj:`num_kept` is not in :obj:`[1, N]`, :obj:`num_samples` is no
+            positive integer or :obj:`mask` is unknown.
     """
     if a.dim() != 1 or a.shape != b.shape:
         raise ArgumentError(f'b: expected a vector of the shape of a, got {tuple(b.shape)} and {tuple(a.shape)}')
     size = a.numel()
     if not 1 <= num_kept <= size:
         raise ArgumentError(f'num_kept: expected 1 to {size}, the number of components, got {num_kept}')
+    if mask not in ('exact', 'bernoulli'):
+        raise ArgumentError(f"mask: expected 'exact' or 'bernoulli', got {mask!r}")
+    positive_integer('num_samples', num_samples)
     share = num_kept / size
     masks = ExactMask(share) if mask == 'exact' else BernoulliMask(share)
     columns = torch.stack([a * b, b * b], dim=1)

@@ -20,7 +20,7 @@ from pyg_emu.errors import ArgumentError
 from pyg_emu.loader import TripletLoader
 from pyg_emu.losses import EMULoss
 from pyg_emu.models import HAKE, DistMult
-from pyg_emu.mutation import EMUNegatives, Mixup
+from pyg_emu.mutation import EMUNegatives, LinearSchedule, Mixup
 from pyg_emu.ops import use_backend
 
 
@@ -49,6 +49,15 @@ def _seeded(batch: KGData) -> KGData:
     assert batch.generator is not None
     batch.generator.manual_seed(7)
     return batch
+
+
+def test_vectors_are_those_of_the_batchs_step() -> None:
+    data = KGData(torch.tensor([[0], [1]]), torch.tensor([0]), 3, 1)
+    loader = TripletLoader(data, 1, transform=EMUNegatives(4, LinearSchedule(0.0, 1.0, 1)))
+    for step, batch in zip(range(2), loader.batches()):
+        vectors = candidate_vectors(DistMult(3, 1, 2), batch)
+        assert (vectors.mutated is None) == (step == 0)
+    assert vectors.mutated is not None and vectors.mutated.equal(vectors.positive.unsqueeze(1).expand(-1, 4, -1))
 
 
 def test_batch_without_negatives() -> None:
@@ -122,3 +131,7 @@ def test_masked_cosines_refuses() -> None:
         masked_cosines(torch.ones(2), torch.ones(3), 1)
     with pytest.raises(ArgumentError, match='num_kept: expected 1 to 2, the number of components, got 3'):
         masked_cosines(torch.ones(2), torch.ones(2), 3)
+    with pytest.raises(ArgumentError, match="mask: expected 'exact' or 'bernoulli', got 'Exact'"):
+        masked_cosines(torch.ones(2), torch.ones(2), 1, mask='Exact')  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match='num_samples: expected an integer of at least 1, got 0'):
+        masked_cosines(torch.ones(2), torch.ones(2), 1, 0)

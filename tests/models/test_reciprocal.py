@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch_geometric.nn import kge
 
 from pyg_emu.errors import ArgumentError
-from pyg_emu.models import DistMult, Reciprocal
+from pyg_emu.models import HAKE, ComplEx, DistMult, Reciprocal, TransE
 
 
 def test_heads_are_tails_of_the_inverse_relation() -> None:
@@ -19,6 +21,16 @@ def test_heads_are_tails_of_the_inverse_relation() -> None:
     # (?, 0, 1) is (1, 1, ?): [2, 5] * [10, 1] = [20, 5] against [1, 2] and [2, 5].
     assert model.score_all(model.query(known, relation, 'head')).tolist() == [[30.0, 65.0]]
     assert model.score_all(model.query(known, relation, 'tail')).tolist() == [[-4.0, -13.0]]
+
+
+@pytest.mark.parametrize('cls', [ComplEx, HAKE, TransE])
+def test_is_scored_as_the_wrapped_model(cls: Any) -> None:
+    inner = cls(4, 6, 2, sparse=True)
+    model = Reciprocal(inner)
+    for name in ('interaction', 'offset', 'sparse', 'complex_rows', 'num_nodes'):
+        assert getattr(model, name) == getattr(inner, name)
+    head, relation, tail = torch.tensor([[0, 3], [2, 0], [1, 2]])
+    assert model(head, relation, tail).equal(inner(head, relation, tail))
 
 
 def test_resets_the_wrapped_model() -> None:
