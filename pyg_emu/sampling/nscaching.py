@@ -67,8 +67,9 @@ class NSCachingSampler(FilteredSampler):
         super().__init__(filtered, split)
         positive_integer('cache_size', cache_size)
         positive_integer('num_candidates', num_candidates)
-        if isinstance(lazy_update, bool) or not isinstance(lazy_update, Integral) or lazy_update < 0:
-            raise ArgumentError(f'lazy_update: expected an integer of at least 0, got {lazy_update!r}')
+        epochs: Any = lazy_update
+        if isinstance(epochs, bool) or not isinstance(epochs, Integral) or epochs < 0:
+            raise ArgumentError(f'lazy_update: expected an integer of at least 0, got {epochs!r}')
         self.cache_size = cache_size
         self.num_candidates = num_candidates
         self.lazy_update = lazy_update
