@@ -120,6 +120,7 @@ def test_emu_bce_by_hand() -> None:
     (MarginLoss(2.0, mutate=True), (2 + 1) / 2),
     (MarginLoss(2.0, mutate=True, alpha=0.5), (2 + 1) / 2 + 0.5 * (4 + 0) / 2),
     (BCELoss(), (0.0181499 + (6.0024757 + 0.3132617) / 2) / 2),
+    (SelfAdversarialLoss(0.0), (0.0181499 + (6.0024757 + 0.3132617) / 2) / 2),
     # weights softmax(6, -1) = (0.9990889, 0.0009111)
     (SelfAdversarialLoss(), (0.0181499 + 0.9990889 * 6.0024757 + 0.0009111 * 0.3132617) / 2),
     # scores 1; 3, -4 with weights softmax(1.5, -2)
