@@ -31,6 +31,21 @@ def positive_integer(name: str, value: Any) -> Any:
     return value
 
 
+def random_seed(name: str, value: Any) -> int:
+    r"""Refuses what no generator can be seeded with.
+
+    Args:
+        name (str): The argument, for the message.
+        value (int): What was given.
+
+    Raises:
+        ArgumentError: If it is no integer in :obj:`[0, 2^63)`.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**63:
+        raise ArgumentError(f'{name}: expected an integer in [0, 2^63), got {value!r}')
+    return int(value)
+
+
 def non_negative(name: str, value: Any) -> float:
     r"""Refuses what is no weight.
 

@@ -6,6 +6,7 @@ from typing import Any, Callable, Iterator, Literal, Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.arguments import positive_integer, random_seed
 from pyg_emu.checks import check_data
 from pyg_emu.contract import Side
 from pyg_emu.data import KGData
@@ -62,12 +63,10 @@ class TripletLoader:
         if not isinstance(data, KGData):
             raise ArgumentError(f'data has to be a KGData, got {type(data).__name__}; load_dataset(...) makes one '
                                 'of a name, a folder, a DataFrame or a graph of PyG')
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ArgumentError(f'batch_size has to be an integer of at least 1, got {batch_size!r}')
+        batch_size = int(positive_integer('batch_size', batch_size))
         if corrupt not in _CORRUPT:
             raise ArgumentError(f"corrupt must be 'alternate', 'both', 'tail', 'head' or 'bernoulli', got {corrupt!r}")
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise ArgumentError(f'seed has to be an integer in [0, 2^63), got {seed!r}')
+        seed = random_seed('seed', seed)
         if transform is not None and not callable(transform):
             raise ArgumentError(f'transform has to be callable, got {type(transform).__name__}')
         check_data(data)

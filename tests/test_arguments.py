@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_emu.arguments import ids_below, kind_of, non_negative, on_device, penalty, positive_integer, share
+from pyg_emu.arguments import ids_below, kind_of, non_negative, on_device, penalty, positive_integer, random_seed, share
 from pyg_emu.errors import ArgumentError
 
 
@@ -86,3 +86,15 @@ def test_names_both_devices() -> None:
 
 def test_tells_the_type_and_the_shape() -> None:
     assert kind_of(torch.empty(2, 3, dtype=torch.float64)) == 'torch.float64 of shape (2, 3)'
+
+
+@pytest.mark.parametrize('value', [0, 2**63 - 1, np.int32(7)])
+def test_seeds_become_plain_integers(value: Any) -> None:
+    assert random_seed('seed', value) == value
+    assert type(random_seed('seed', value)) is int
+
+
+@pytest.mark.parametrize('value', [-1, 2**63, 1.0, '3', None, False])
+def test_refuses_what_is_no_seed(value: Any) -> None:
+    with pytest.raises(ArgumentError, match=r'^seed: expected an integer in \[0, 2\^63\), got '):
+        random_seed('seed', value)

@@ -4,6 +4,7 @@ import copy
 import io
 from typing import Any, Callable
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -237,7 +238,7 @@ def test_foreign_state(change: Callable[[dict[str, Any]], Any], message: str) ->
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ({'batch_size': 0}, 'batch_size has to be an integer of at least 1, got 0'),
+    ({'batch_size': 0}, 'batch_size: expected an integer of at least 1, got 0'),
     ({'batch_size': -3}, 'batch_size'),
     ({'batch_size': 2.5}, 'batch_size'),
     ({'batch_size': True}, 'batch_size'),
@@ -251,6 +252,14 @@ def test_foreign_state(change: Callable[[dict[str, Any]], Any], message: str) ->
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         TripletLoader(make_data(10), **arguments)
+
+
+def test_integers_of_numpy_reach_no_checkpoint() -> None:
+    loader = TripletLoader(make_data(10), np.int64(4), seed=np.int32(3))  # type: ignore[arg-type]
+    file = io.BytesIO()
+    torch.save(loader.state_dict(), file)
+    file.seek(0)
+    TripletLoader(make_data(10), 4, seed=3).load_state_dict(torch.load(file, weights_only=True))
 
 
 def test_bad_data() -> None:

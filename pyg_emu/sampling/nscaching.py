@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.arguments import positive_integer
+from pyg_emu.arguments import positive_integer, random_seed
 from pyg_emu.contract import Negatives, Scorer
 from pyg_emu.errors import ArgumentError, CheckpointError
 from pyg_emu.index import FactIndex
@@ -73,7 +73,7 @@ class NSCachingSampler(FilteredSampler):
         self.cache_size = cache_size
         self.num_candidates = num_candidates
         self.lazy_update = lazy_update
-        self.seed = seed
+        self.seed = random_seed('seed', seed)
         self._caches: Optional[_Caches] = None
         self._loaded: Optional[Tensor] = None
         # Training facts that went through update().

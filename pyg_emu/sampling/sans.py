@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.arguments import positive_integer
+from pyg_emu.arguments import positive_integer, random_seed
 from pyg_emu.contract import Negatives
 from pyg_emu.errors import ArgumentError
 from pyg_emu.index import FactIndex
@@ -63,7 +63,7 @@ class SANSSampler(FilteredSampler):
         self.mode = mode
         self.walks = walks
         self.max_size = max_size
-        self.seed = seed
+        self.seed = random_seed('seed', seed)
         self._state: Optional[_State] = None
 
     def neighborhoods(self, batch: Any) -> Neighborhoods:

@@ -255,6 +255,7 @@ def test_caches_stay_where_patterns_do() -> None:
     ({'cache_size': 0}, 'cache_size: expected an integer of at least 1, got 0'),
     ({'num_candidates': 2.0}, 'num_candidates: expected an integer of at least 1, got 2.0'),
     ({'lazy_update': -1}, 'lazy_update: expected an integer of at least 0, got -1'),
+    ({'seed': 0.5}, r'seed: expected an integer in \[0, 2\^63\), got 0.5'),
 ])
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):

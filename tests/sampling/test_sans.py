@@ -123,6 +123,7 @@ def test_walks_depend_on_the_seed_alone() -> None:
     ({'max_size': True}, 'max_size: expected an integer of at least 1, got True'),
     ({'mode': 'hops'}, "mode must be 'walk' or 'khop', got 'hops'"),
     ({'split': 'dev'}, "split must be .* got 'dev'"),
+    ({'seed': -1}, r'seed: expected an integer in \[0, 2\^63\), got -1'),
 ])
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
