@@ -34,10 +34,11 @@ class TripletLoader:
         shuffle (bool): Whether each epoch visits the facts in a fresh random order. (default: :obj:`False`)
         transform (callable, optional): Called on every batch, such as :class:`~pyg_emu.mutation.EMUNegatives`.
             (default: :obj:`None`)
-        corrupt (str): Which end is to be predicted: :obj:`"alternate"` (the tails of one batch, the heads of the next),
-            :obj:`"both"` (within a batch, every second row), :obj:`"tail"`, :obj:`"head"`, or :obj:`"bernoulli"`: the
-            head of each triple with probability :math:`\mathrm{tph} / (\mathrm{tph} + \mathrm{hpt})`, its relation's
-            mean numbers of tails per head and of heads per tail in the training facts, as in the `"TransH"
+        corrupt (str): Which end is to be predicted: :obj:`"alternate"` (the tails of one batch, the heads of the next;
+            in the next epoch the other way round), :obj:`"both"` (within a batch, every second row), :obj:`"tail"`,
+            :obj:`"head"`, or :obj:`"bernoulli"`: the head of each triple with probability
+            :math:`\mathrm{tph} / (\mathrm{tph} + \mathrm{hpt})`, its relation's mean numbers of tails per head and of
+            heads per tail in the training facts, as in the `"TransH"
             <https://ojs.aaai.org/index.php/AAAI/article/view/8870>`_ paper; one half for a relation without training
             facts. It works with any sampler. (default: :obj:`"alternate"`)
         split (str): Whose facts: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`. (default:
@@ -151,15 +152,16 @@ class TripletLoader:
         return batch
 
     def _side(self, relation: Tensor, parity: int) -> Side:
+        # The parity turns from one epoch to the next, so that unshuffled facts see both of their ends corrupted, also
+        # where an epoch has an even number of batches.
         if self.corrupt == 'both':
-            # The parity turns from one epoch to the next, so that unshuffled facts see both of their ends corrupted.
             return (torch.arange(relation.numel(), device=relation.device) + parity) % 2 == 0
         if self.corrupt == 'bernoulli':
             assert self._head_share is not None
             draw = torch.rand(relation.numel(), generator=self.generator, device=relation.device)
             return draw >= self._head_share[relation]
         if self.corrupt == 'alternate':
-            return 'tail' if self.step % 2 == 0 else 'head'
+            return 'tail' if parity % 2 == 0 else 'head'
         return self.corrupt
 
     def state_dict(self) -> dict[str, Any]:

@@ -95,6 +95,18 @@ def test_alternating_sides_go_on_across_epochs() -> None:
     assert [batch.side for _ in range(2) for batch in loader] == ['tail', 'head', 'tail', 'head', 'tail', 'head']
 
 
+@pytest.mark.parametrize('corrupt', ['alternate', 'both'])
+@pytest.mark.parametrize('num_facts', [2, 3, 4, 5, 6, 7, 8])
+def test_two_epochs_corrupt_both_ends_of_every_fact(corrupt: Any, num_facts: int) -> None:
+    loader = TripletLoader(make_data(num_facts), batch_size=2, corrupt=corrupt)
+    seen = set()
+    for _ in range(2):
+        for batch in loader:
+            tail = torch.as_tensor(batch.side == 'tail' if isinstance(batch.side, str) else batch.side)
+            seen |= set(zip(rows(batch), tail.expand(batch.rel_type.numel()).tolist()))
+    assert len(seen) == 2 * num_facts
+
+
 @pytest.mark.parametrize('corrupt', ['tail', 'head'])
 def test_fixed_side(corrupt: Any) -> None:
     assert {batch.side for batch in TripletLoader(make_data(), 3, corrupt=corrupt)} == {corrupt}
