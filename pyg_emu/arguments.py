@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import Any, Optional
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Optional
 
 from pyg_emu.errors import ArgumentError
+
+if TYPE_CHECKING:  # Recipes are read, and help is printed, before PyTorch is loaded.
+    import torch
+    from torch import Tensor
 
 
 def is_number(value: Any) -> bool:
@@ -131,7 +132,7 @@ def ids_below(name: str, ids: Tensor, limit: Optional[int], what: str = '', wait
     """
     if ids.numel() == 0 or not (wait or ids.device.type == 'cpu'):
         return ids
-    low, high = (int(bound) for bound in torch.aminmax(ids))
+    low, high = (int(bound) for bound in ids.aminmax())
     if low >= 0 and (limit is None or high < limit):
         return ids
     wrong = ids < 0 if limit is None else (ids < 0) | (ids >= limit)
