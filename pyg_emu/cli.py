@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Iterator, NamedTuple, Optional, Sequence, TextIO, Union
 
 from pyg_emu import __version__
-from pyg_emu.cli_options import Formatter, add_common, dataset_value
+from pyg_emu.cli_options import Formatter, Parser, add_common, dataset_value
 from pyg_emu.cli_tune import add_tune
 from pyg_emu.errors import ArgumentError, DataError, PygEmuError, RecipeError
 from pyg_emu.layers import KeyPath, Layer, assignment_layer, parse_value, put
@@ -306,7 +306,7 @@ def _speaker() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser('pyg-emu', description=_OVERVIEW, formatter_class=Formatter)
+    parser = Parser('pyg-emu', description=_OVERVIEW, formatter_class=Formatter)
     parser.add_argument('--version', action='version', version=f'pyg-emu {__version__}')
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
 

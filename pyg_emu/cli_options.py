@@ -2,9 +2,11 @@ r"""What the commands have in common: flags, and how their values are read."""
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _SECONDS = {'s': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86400.0}
 
@@ -13,6 +15,24 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
     r"""Keeps the examples' lines, and gives the flags some room."""
     def __init__(self, prog: str, **options: Any):
         super().__init__(prog, **{'max_help_position': 32, **options})
+
+
+class Parser(argparse.ArgumentParser):
+    r"""Answers what it cannot use in one line, and a flag that does not exist with the nearest one that does; so do the
+    parsers of its commands.
+    """
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            # A command's flags are known to its own parser alone, so that it has to speak, not the one above.
+            first = unknown[0].split('=')[0]
+            near = difflib.get_close_matches(first, [*self._option_string_actions], n=1)
+            self.error(f'unknown argument {first}' + (f', did you mean {near[0]}?' if near else ''))
+        return options, unknown
+
+    def error(self, message: str) -> NoReturn:
+        print(f'{self.prog}: error: {message} (see {self.prog} --help)', file=sys.stderr)
+        sys.exit(2)
 
 
 def add_common(parser: Any) -> None:

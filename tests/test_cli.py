@@ -313,11 +313,22 @@ def test_run_folder_given_twice_or_not_at_all(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == 'pyg-emu: error: give one run folder: --run DIR\n' * 2
 
 
-@pytest.mark.parametrize('arguments', [[], ['tran'], ['train', '--epochs', '3'], ['evaluate', 'run', '--split', 'x']])
-def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize('arguments, message', [
+    ([], 'pyg-emu: error: the following arguments are required: COMMAND'),
+    (['tran'], "pyg-emu: error: argument COMMAND: invalid choice: 'tran'"),
+    (['train', '--stepz', '3'], 'pyg-emu train: error: unknown argument --stepz, did you mean --steps?'),
+    (['train', '--stepz=3'], 'pyg-emu train: error: unknown argument --stepz, did you mean --steps?'),
+    (['train', '--xyz', '3'], 'pyg-emu train: error: unknown argument --xyz (see pyg-emu train --help)'),
+    (['train', 'umls'], 'pyg-emu train: error: unknown argument umls (see pyg-emu train --help)'),
+    (['train', '--steps'], 'pyg-emu train: error: argument --steps: expected one argument'),
+    (['evaluate', 'run', '--split', 'x'], "pyg-emu evaluate: error: argument --split: invalid choice: 'x'"),
+    (['recipes', 'show', 'x', '--jsn'], 'pyg-emu recipes show: error: unknown argument --jsn'),
+])
+def test_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
-    assert stopped.value.code == 2 and 'usage: pyg-emu' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and error.startswith(message) and error.count('\n') == 1
 
 
 # As a process ################################################################
