@@ -26,6 +26,10 @@ class SANSSampler(FilteredSampler):
     known facts leave of it; where that is nothing, they are uniform over all entities (or over all that are no known
     answers). Both are exact: nothing is drawn again until it fits.
 
+    .. code-block:: python
+
+        transform = EMUNegatives(num_negatives=64, mutation_rate=0.3, sampler=SANSSampler(num_hops=2))
+
     Memory: four bytes for each pair of neighbours. Walks find at most :math:`V \cdot` :obj:`walks` :math:`\cdot`
     :obj:`num_hops` pairs, usually far fewer; three hops of a dense graph such as FB15k-237 reach nearly all of
     :math:`V^2` (0.8 GB), and are then hardly different from uniform draws.

@@ -13,7 +13,12 @@ from pyg_emu.sampling.filtered import FilteredSampler, draw_unknown, replace
 
 
 class UniformSampler(FilteredSampler):
-    r"""Entities drawn uniformly, with replacement.
+    r"""Entities drawn uniformly, with replacement. :class:`~pyg_emu.mutation.EMUNegatives` has one of its own; another
+    is given where known facts are to be left out:
+
+    .. code-block:: python
+
+        transform = EMUNegatives(num_negatives=64, sampler=UniformSampler(filtered=True))
 
     Args:
         filtered (bool): If set to :obj:`True`, a candidate that would make a known fact is never drawn. The draw is
@@ -22,6 +27,10 @@ class UniformSampler(FilteredSampler):
             :attr:`num_exhausted`. (default: :obj:`False`)
         split (str): Which facts are known: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`.
             (default: :obj:`"train"`)
+
+    Raises:
+        ArgumentError: If an argument is outside of its domain; when sampling filtered, if the batch has no
+            :obj:`source`.
     """
     def _sample(self, batch: Any, num_negatives: int, generator: Optional[torch.Generator]) -> Negatives:
         known = batch.known_index
