@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import reproduce
-from benchmarks._record import read_result, read_results, write_result
+from benchmarks._record import RESULTS, read_result, read_results, write_result
 from benchmarks._reproduction import entries, frame, markdown, recipe_of
 from benchmarks.paper_runs import RECIPES
 from benchmarks.render_readme import TABLES, render
@@ -378,3 +378,12 @@ def test_pending_commands_can_be_run() -> None:
         settings = [value for flag, value in zip(command, command[1:]) if flag == '--set']
         assert settings and reproduce.load_recipe(command[1], [reproduce.assignment_layer(settings)])
     assert len(ours) > 10 and len(others) > 5
+
+
+@pytest.mark.parametrize('path', sorted((RESULTS / 'reproduction').glob('table-*.md')), ids=lambda path: path.stem)
+def test_recorded_tables_equal_their_results(path: Path) -> None:
+    _, number, reading = path.stem.split('-', 2)
+    source = f'Table {number}'
+    table = frame(entries(source, reading), RESULTS)
+    assert path.read_text(encoding='utf-8') == markdown(table, source, reading), (
+        f'run python -m benchmarks.reproduce --table {number} --reading {reading} --render')
