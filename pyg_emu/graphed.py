@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pyg_emu.contract import negatives_of
+from pyg_emu.distributed import current
 from pyg_emu.errors import ArgumentError, BackendError
 from pyg_emu.steps import PlainStep
 
@@ -203,6 +205,26 @@ def check_rate(mutation: Any) -> None:
     if callable(getattr(mutation, 'rate', None)):
         raise ArgumentError(f'mutation: the rate of {mutation} follows the step, and would stay what it is when it is '
                             'captured; give a number, or capture=False')
+
+
+def check_run(loader: Any, schedule: Any, optimizer: Optimizer) -> None:
+    r"""Refuses a run whose steps cannot be captured.
+
+    Args:
+        loader (TripletLoader): What draws its negatives, too.
+        schedule (Schedule): What changes the learning rate.
+        optimizer (torch.optim.Optimizer): The optimiser.
+
+    Raises:
+        ArgumentError: If the processes are several, or a rate follows the step.
+    """
+    if current()[1] > 1:
+        raise ArgumentError('graph: steps of several processes wait for each other, and cannot be captured; '
+                            'expected False, got True')
+    if schedule.every_step and not isinstance(optimizer.param_groups[0]['lr'], Tensor):
+        raise ArgumentError(f'graph: {schedule} changes the learning rate in each step, and all graphs would '
+                            'be captured anew; give Adam a tensor on the GPU as lr, or graph=False')
+    check_rate(getattr(negatives_of(loader), 'mutation', None))
 
 
 def _tensors(batch: Any) -> dict[str, Tensor]:

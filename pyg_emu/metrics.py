@@ -194,6 +194,23 @@ def check_ks(ks: Any) -> None:
         raise ArgumentError(f'ks: expected one or more positive integers, such as (1, 3, 10), got {ks!r}')
 
 
+def plain_numbers(metrics: Any) -> dict[str, float]:
+    r"""The numbers of a validation by name; breakdowns stay behind.
+
+    Args:
+        metrics (Metrics or dict): What a validation has returned.
+
+    Raises:
+        ArgumentError: If it is neither.
+    """
+    if not isinstance(metrics, Mapping):
+        raise ArgumentError("validate must return Metrics, or a dictionary such as {'mrr': 0.3}, got an object of type "
+                            f'{type(metrics).__name__}')
+    found = metrics.to_dict() if isinstance(metrics, Metrics) else metrics
+    return {str(key): float(value) for key, value in found.items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool)}
+
+
 def relation_kinds(index: FactIndex) -> Tensor:
     r"""The kind of each relation, as in `"Translating Embeddings for Modeling Multi-relational Data"
     <https://papers.nips.cc/paper/5071>`_ (Bordes et al., 2013, Section 4.2): with the mean number of tails per head

@@ -64,6 +64,19 @@ class Progress:
     best_metrics: dict[str, float] = field(default_factory=dict)
     stale: int = 0
 
+    def judge(self, value: float, metrics: Mapping[str, float]) -> bool:
+        r"""Takes note of a validation, and returns whether it is the best so far.
+
+        Args:
+            value (float): The watched metric.
+            metrics (dict): All numbers.
+        """
+        if self.best_metric is not None and value <= self.best_metric:
+            self.stale += 1
+            return False
+        self.best_step, self.best_metric, self.best_metrics, self.stale = self.step, value, dict(metrics), 0
+        return True
+
 
 class RunState:
     r"""Collects the state of a run, and puts it back.

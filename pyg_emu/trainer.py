@@ -18,10 +18,10 @@ from pyg_emu.contract import negatives_of
 from pyg_emu.data_parallel import DataParallelLoss
 from pyg_emu.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.errors import ArgumentError, CheckpointError, DivergenceError
-from pyg_emu.graphed import GraphedStep, check_rate
+from pyg_emu.graphed import GraphedStep, check_run
 from pyg_emu.history import History
 from pyg_emu.interrupt import StopRequest, TrainingInterrupted
-from pyg_emu.metrics import Metrics
+from pyg_emu.metrics import plain_numbers
 from pyg_emu.runfolder import RunFolder, versions
 from pyg_emu.runstate import Progress, RunState, TrainResult
 from pyg_emu.schedules import Constant, Schedule
@@ -39,6 +39,8 @@ class Trainer:
     A run folder receives :obj:`last.pt`, from which a run continues, on CPU bit for bit, :obj:`best.pt`,
     :obj:`history.csv`, :obj:`metrics.json` and :obj:`versions.json`. SIGINT and SIGTERM finish the step, write the
     checkpoint and raise :class:`~pyg_emu.interrupt.TrainingInterrupted`; after a SIGKILL the last checkpoint is whole.
+    What is wrong with :obj:`validate` or :obj:`metric` shows at the first validation: the checkpoint is written before
+    the error goes on, and the run continues with that validation once it is mended.
 
     Inside of :func:`~pyg_emu.distributed.process_group`, the processes that :obj:`torchrun` has started divide each
     batch's rows among themselves, and take the steps that a single one would take. All are made with the same
@@ -173,7 +175,7 @@ class Trainer:
             raise ArgumentError(f"resume must be True, False or 'auto', got {resume!r}")
         check_joined()
         if self.graph:
-            self._check_graph()
+            check_run(self.loader, self.schedule, self.optimizer)
         self._best_weights: Optional[dict[str, Tensor]] = None
         self._device = next(self.model.parameters()).device
         self._meter = LossMeter(self._device)
@@ -219,6 +221,9 @@ class Trainer:
 
     def _loop(self, request: StopRequest, bar: Any, writer: Any) -> None:
         run = self._run
+        if on_first(self._validation_due):
+            self._evaluate_or_keep(self._read_loss(), writer)
+            on_first(self._save)
         if self._done():
             return
         self.model.train()
@@ -241,7 +246,7 @@ class Trainer:
                 self._check_weights()
                 run.seconds += time.perf_counter() - clock
                 if evaluation:
-                    self._evaluate(loss, writer)
+                    self._evaluate_or_keep(loss, writer)
                 # A stop for want of patience is an end as well, and the last step is always saved.
                 if checkpoint or stop or self._done():
                     on_first(self._save)
@@ -262,21 +267,40 @@ class Trainer:
         kind = GraphedStep if self.graph else PlainStep
         return kind(self.model, self._loss, self.schedule.optimizer, max_grad_norm=self.max_grad_norm)
 
+    def _validation_due(self) -> bool:
+        r"""Whether the run stopped because its last validation failed."""
+        step, rows = self._run.step, self.history.rows
+        due = step > 0 and (step % self.evaluate_every == 0 or step == self.num_steps)
+        return due and (not rows or rows[-1]['step'] < step)
+
+    def _evaluate_or_keep(self, loss: float, writer: Any) -> None:
+        try:
+            self._evaluate(loss, writer)
+        except DivergenceError:
+            raise  # what has diverged is not worth keeping
+        except Exception as error:
+            # Not by way of on_first: the other processes may be past the validation.
+            if self.folder is not None and current()[0] == 0:
+                self._save()
+                error.add_note(f'step {self._run.step} is kept in {self.folder.last}; the same command continues with '
+                               'its validation')
+            raise
+
     def _evaluate(self, loss: float, writer: Any) -> None:
         run = self._run
         row: dict[str, float] = {'step': run.step, 'seconds': round(run.seconds, 3), 'loss': loss,
                                  'lr': float(self.schedule.optimizer.param_groups[0]['lr'])}
-        self._meter.reset()
         improved = False
         if self.validate is not None:
             self.model.eval()
             with torch.no_grad():
-                found = _numbers(self.validate(self.model))
+                found = plain_numbers(self.validate(self.model))
             self.model.train()
             # One opinion, also where a validation draws: all processes must go on, or stop, together.
             metrics = on_first(lambda: found)
             row |= {f'valid_{key}': value for key, value in metrics.items()}
             improved = self._judge(metrics)
+        self._meter.reset()
         if improved and self.restore_best and self.folder is None:
             self._best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
         on_first(lambda: self._write(row, improved, writer))
@@ -301,14 +325,10 @@ class Trainer:
         if self.metric not in metrics:
             raise ArgumentError(f'validate returned no {self.metric!r}, which is to decide on the best step; it '
                                 f'returned {", ".join(metrics) or "nothing"}')
-        run, value = self._run, metrics[self.metric]
+        value = metrics[self.metric]
         if math.isnan(value):
-            raise DivergenceError(f'the validation {self.metric} is NaN at step {run.step}; {self._kept()}')
-        if run.best_metric is not None and value <= run.best_metric:
-            run.stale += 1
-            return False
-        run.best_step, run.best_metric, run.best_metrics, run.stale = run.step, value, metrics, 0
-        return True
+            raise DivergenceError(f'the validation {self.metric} is NaN at step {self._run.step}; {self._kept()}')
+        return self._run.judge(value, metrics)
 
     def _done(self) -> bool:
         return self._run.step >= self.num_steps or self._stopped_early()
@@ -381,22 +401,3 @@ class Trainer:
         except ImportError as error:
             raise ArgumentError('tensorboard=True needs the package tensorboard: pip install tensorboard') from error
         return SummaryWriter(str(self.folder.tensorboard), purge_step=self._run.step + 1)
-
-    def _check_graph(self) -> None:
-        if current()[1] > 1:
-            raise ArgumentError('graph: steps of several processes wait for each other, and cannot be captured; '
-                                'expected False, got True')
-        if self.schedule.every_step and not isinstance(self.optimizer.param_groups[0]['lr'], Tensor):
-            raise ArgumentError(f'graph: {self.schedule} changes the learning rate in each step, and all graphs would '
-                                'be captured anew; give Adam a tensor on the GPU as lr, or graph=False')
-        check_rate(getattr(negatives_of(self.loader), 'mutation', None))
-
-
-def _numbers(metrics: Any) -> dict[str, float]:
-    r"""The plain numbers among metrics; breakdowns stay behind."""
-    if not isinstance(metrics, (Metrics, Mapping)):
-        raise ArgumentError("validate must return Metrics, or a dictionary such as {'mrr': 0.3}, got an object of type "
-                            f'{type(metrics).__name__}')
-    found = metrics.to_dict() if isinstance(metrics, Metrics) else metrics
-    return {str(key): float(value) for key, value in found.items()
-            if isinstance(value, (int, float)) and not isinstance(value, bool)}

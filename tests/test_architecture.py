@@ -65,7 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'runfolder': set(),
     'history': {'runfolder'},
     'checkpoint': {'runfolder'},
-    'graphed': {'steps'},
+    'graphed': {'distributed', 'steps'},
     'trainer': EVERYTHING - {'convert', 'datasets', 'readers', 'splitting', 'tables', 'vocabulary', 'layers',
                              'registry', 'recipe', 'runs', 'tuning', *COMMANDS},
     'layers': set(),

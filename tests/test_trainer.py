@@ -498,6 +498,30 @@ def test_missing_metric() -> None:
         make_trainer(metric='auc').fit()
 
 
+@pytest.mark.parametrize('fault', ['metric', 'validate'])
+@pytest.mark.parametrize('evaluate_every', [5, 20])
+def test_failed_validation_loses_no_step(tmp_path: Path, fault: str, evaluate_every: int) -> None:
+    def make(folder: str, **kwargs: Any) -> Trainer:
+        return make_trainer(run_dir=tmp_path / folder, evaluate_every=evaluate_every, checkpoint_every=3, **kwargs)
+
+    def broken(model: torch.nn.Module) -> dict[str, float]:
+        raise ZeroDivisionError
+
+    expected = make('whole')
+    history = expected.fit().history
+    trainer = make('cut', **({'metric': 'auc'} if fault == 'metric' else {'validate': broken}))
+    with pytest.raises((ArgumentError, ZeroDivisionError)) as caught:
+        trainer.fit()
+    assert f'step {evaluate_every} is kept in {tmp_path / "cut" / "last.pt"}' in caught.value.__notes__[0]
+    mended = make('cut')
+    result = mended.fit()
+    pd.testing.assert_frame_equal(result.history.drop(columns='seconds'), history.drop(columns='seconds'),
+                                  check_exact=True)
+    assert all(map(torch.equal, weights(mended), weights(expected)))
+    # What was made up for is in the checkpoint as well.
+    assert make('cut').fit().history['step'].tolist() == history['step'].tolist()
+
+
 def test_loss_that_is_no_scalar() -> None:
     with pytest.raises(ArgumentError, match=r'scalar loss, got a tensor of shape \(12, 8\)'):
         make_trainer(criterion=lambda model, batch: model.node_emb.weight).fit()
