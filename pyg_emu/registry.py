@@ -197,11 +197,12 @@ def _has_fused_step(name: str, device: Any) -> bool:
     return True
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    r"""A hint at the nearest known name, and the list of all."""
+def nearest(name: str, known: Iterable[str], prefix: str = '') -> str:
+    r"""A hint at the nearest known name, with :obj:`prefix` before it, and the list of all."""
     known = list(known)
     matches = difflib.get_close_matches(name.lower(), [other.lower() for other in known], n=1, cutoff=0.5)
-    hint = f'; did you mean {next(other for other in known if other.lower() == matches[0])!r}?' if matches else ';'
+    found = [prefix + other for other in known if other.lower() in matches]
+    hint = f'; did you mean {found[0]!r}?' if found else ';'
     return f'{hint} Known: {", ".join(known)}'
 
 
@@ -240,7 +241,7 @@ def check_section(kind: str, value: Any, path: KeyPath, layer: Layer) -> dict[st
         if key not in parameters and not (key == 'name' and section.named):
             what = f' of {name}' if section.named else ''
             raise RecipeError(f'{layer.place((*path, key))}unknown key {".".join((*path, key))!r}{what}'
-                              f'{nearest(key, [*checked, *parameters])}')
+                              f'{nearest(key, [*checked, *parameters], ".".join((*path, "")))}')
     for key, (hint, default) in parameters.items():
         if key in value:
             checked[key] = _check_value(section, key, value[key], hint, (*path, key), layer)

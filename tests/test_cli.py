@@ -220,7 +220,7 @@ def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     (['--data', 'graph', '--steps', '0'], '--steps 0: num_steps: expected an integer of at least 1, got 0'),
     (['--data', 'graph', '--seed', '-1'], 'seed'),
     (['--data', 'graph', '--loss', 'bce', '--alpha', '1'], "--alpha 1: unknown key 'loss.alpha' of bce"),
-    (['--data', 'graph', '--set', 'negatives.mutation_rat=1'], "did you mean 'mutation_rate'?"),
+    (['--data', 'graph', '--set', 'negatives.mutation_rat=1'], "did you mean 'negatives.mutation_rate'?"),
     (['--data', 'graph', '--model', 'NBFNet', '--loss', 'emu'],
      '--loss emu: loss.name: emu does not go with NBFNet, which reads a graph; choose one of nbfnet_emu, nbfnet_bce'),
     (['--data', 'graph', '--model', 'NBFNet', '--l3', '0.1'], "--l3 0.1: unknown key 'loss.regularizer' of nbfnet_emu"),

@@ -175,7 +175,7 @@ def test_differences() -> None:
 
 @pytest.mark.parametrize('text, message', [
     ('negatives:\n  num_negatives: 4\n  mutation_rat: 0.5\n',
-     r"a\.yaml:4: unknown key 'negatives\.mutation_rat'; did you mean 'mutation_rate'\?"),
+     r"a\.yaml:4: unknown key 'negatives\.mutation_rat'; did you mean 'negatives\.mutation_rate'\?"),
     ('batchsize: 3\n', r"a\.yaml:2: unknown key 'batchsize'; did you mean 'batch_size'\?"),
     ('qqq: 3\n', r"a\.yaml:2: unknown key 'qqq'; Known: dataset, description, model"),
     ('lr: 0.1\n', r"a\.yaml:2: unknown key 'lr'; did you mean 'optimizer\.lr'\?$"),

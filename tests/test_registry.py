@@ -95,11 +95,11 @@ def test_build_models(name: str) -> None:
 
 
 @pytest.mark.parametrize('kind, value, message', [
-    ('loss', {'name': 'emu', 'alpa': 1}, r"unknown key 'loss\.alpa' of emu; did you mean 'alpha'\? Known: name, alpha"),
+    ('loss', {'name': 'emu', 'alpa': 1}, r"unknown key 'loss\.alpa' of emu; did you mean 'loss\.alpha'\? Known: name, alpha"),
     ('loss', 'em', r"unknown loss 'em'; did you mean 'emu'\?"),
     ('loss', {'name': 3}, 'unknown loss 3'),
     ('loss', {'regularizer': {'name': 'l3'}}, r'loss\.regularizer\.weight is missing: l3 needs it'),
-    ('loss', {'regularizer': {'nme': 'l3'}}, r"unknown key 'loss\.regularizer\.nme' of l3; did you mean 'name'"),
+    ('loss', {'regularizer': {'nme': 'l3'}}, r"unknown key 'loss\.regularizer\.nme' of l3; did you mean 'loss\.regularizer\.name'"),
     ('loss', {'alpha': '1'}, r"loss\.alpha: expected a number, got '1'"),
     ('loss', 7, 'loss: expected a section of settings, got 7'),
     ('model', {'hidden_channels': 2.5}, r'model\.hidden_channels: expected an integer, got 2\.5'),

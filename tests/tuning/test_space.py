@@ -138,7 +138,7 @@ def test_default_space_follows_the_recipe() -> None:
 
 
 @pytest.mark.parametrize('text, message', [
-    ('loss.alph: {low: 0, high: 1}', "f.yaml:2: unknown key 'loss.alph' of emu; did you mean 'alpha'?"),
+    ('loss.alph: {low: 0, high: 1}', "f.yaml:2: unknown key 'loss.alph' of emu; did you mean 'loss.alpha'?"),
     ('los.alpha: {low: 0, high: 1}', "f.yaml:2: unknown key 'los'; did you mean 'loss'?"),
     ('loss.alpha: {lo: 0, high: 1}', "f.yaml:2: loss.alpha: unknown key 'lo'; did you mean 'low'?"),
     ('loss.alpha: {low: -1, high: 1}', 'f.yaml:2: loss: alpha: expected a finite number >= 0, got -1'),
