@@ -1,7 +1,7 @@
 r"""The loss of a batch whose rows are divided among processes, with the gradients of all in each of them."""
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, Union
+from typing import Any, Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -17,8 +17,8 @@ class DataParallelLoss:
     :class:`~torch.nn.parallel.DistributedDataParallel` averages the gradients, so that they are those of the whole
     batch.
 
-    A loss is a mean over rows, so a process counts by its number of rows (or by what the criterion's
-    :obj:`num_terms(batch)` says that it takes a mean of), and a batch that cannot be divided evenly needs no care.
+    A loss is a mean over rows, so a process counts by its number of rows, and a batch that cannot be divided evenly
+    needs no care.
     Penalties on whole tables are the same in all processes, and are left as they are by the mean.
 
     Args:
@@ -30,7 +30,6 @@ class DataParallelLoss:
         ArgumentError: If gradients are row-sparse on GPUs.
     """
     def __init__(self, model: torch.nn.Module, criterion: Callable[..., Tensor], learned: Iterable[Any] = ()) -> None:
-        self.criterion = criterion
         self.rank, self.world = current()
         device = next(model.parameters()).device
         if device.type == 'cuda' and any(getattr(part, 'sparse', False) for part in model.modules()):
@@ -40,17 +39,8 @@ class DataParallelLoss:
     def __call__(self, model: torch.nn.Module, batch: Any) -> Tensor:
         r"""The loss of this process's rows, times their weight: its mean over the processes is the batch's loss."""
         part = shard(batch, self.rank, self.world)
-        weight: Union[float, Tensor] = 0.0
-        if part.own:
-            weight = self._terms(part.batch) / self._terms(batch, least=1) * self.world
-        return self._parallel(part.batch, weight)
-
-    def _terms(self, batch: Any, least: int = 0) -> Union[int, Tensor]:
-        r"""How many numbers the loss is the mean of."""
-        num_terms = getattr(self.criterion, 'num_terms', None)
-        found = batch.head_index.numel() if num_terms is None else num_terms(batch)
-        # The quotient of two counts would be in single precision.
-        return found.double().clamp(min=least) if isinstance(found, Tensor) else found
+        rows = part.batch.head_index.numel() if part.own else 0
+        return self._parallel(part.batch, rows / batch.head_index.numel() * self.world)
 
 
 class _Loss(torch.nn.Module):
@@ -61,7 +51,7 @@ class _Loss(torch.nn.Module):
         self.criterion = criterion
         self.learned = torch.nn.ModuleList(part for part in learned if isinstance(part, torch.nn.Module))
 
-    def forward(self, batch: Any, weight: Union[float, Tensor]) -> Tensor:
+    def forward(self, batch: Any, weight: float) -> Tensor:
         loss = self.criterion(self.model, batch)
         if loss.dim() != 0:
             return loss  # refused where any loss is, see PlainStep

@@ -51,7 +51,7 @@ def smoothed_cross_entropy(
     """
     if label_smoothing == 0.0:
         return uls_cross_entropy(positive, negative, mask=mask)
-    classes: Union[int, Tensor] = negative.size(1) + 1 if mask is None else mask.sum(1) + 1
+    classes: Union[int, Tensor] = negative.size(1) + 1 if mask is None else _count(mask, negative) + 1
     share = label_smoothing / classes
     return _SoftLabelCrossEntropy.apply(positive, negative, 1.0 - label_smoothing + share, share, mask).mean()
 
@@ -115,7 +115,7 @@ def uls_binary_cross_entropy(
 
 
 def margin_ranking(positive: Tensor, negative: Tensor, margin: float, mask: Optional[Tensor] = None) -> Tensor:
-    r"""The mean of :math:`\max(0, \gamma - s^+ + s^-_k)` over all negatives that count.
+    r"""The mean of :math:`\max(0, \gamma - s^+ + s^-_k)` over the negatives that count, averaged over the batch.
 
     Args:
         positive (torch.Tensor): Scores of the positives. shape: :obj:`(B,)`.
@@ -129,7 +129,14 @@ def margin_ranking(positive: Tensor, negative: Tensor, margin: float, mask: Opti
     terms = F.relu(margin - positive.unsqueeze(1) + negative)
     if mask is None:
         return terms.mean()
-    return terms.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+    return (terms.masked_fill(~mask, 0.0).sum(1) / _count(mask, negative).clamp(min=1)).mean()
+
+
+def _count(mask: Tensor, scores: Tensor) -> Tensor:
+    r"""How many negatives of each row count, in the precision of the scores: an integer would take what is computed
+    with it to single precision. At least that: half precision does not hold every count.
+    """
+    return mask.sum(1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
 
 def _negative_weights(negative: Tensor, mask: Optional[Tensor], temperature: Optional[float]) -> Tensor:
@@ -174,7 +181,7 @@ class _SoftLabelCrossEntropy(torch.autograd.Function):
         if smooth:
             distance = top.unsqueeze(1) - scores
             if mask is not None:
-                distance, count = distance.masked_fill_(~mask, 0.0), mask.sum(1)
+                distance, count = distance.masked_fill_(~mask, 0.0), _count(mask, negative)
             rows = rows + negative_label * (count * (total_sum - top_lead) + distance.sum(1))
         ctx.save_for_backward(softmax, (negative_sum - total_sum).exp(), (positive_lead - total_sum).exp(), mask)
         ctx.labels = positive_label, negative_label, positive_label + negative_label * count, smooth

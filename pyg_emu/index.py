@@ -248,7 +248,7 @@ class FactIndex:
         return self._has(key) & (tail_index >= 0) & (tail_index < self.num_nodes)
 
     def is_known(self, candidates: Tensor, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
-        r"""Whether each candidate is a known answer of its row's pattern.
+        r"""Whether each candidate is a known answer of its row's pattern; false where an id is out of range.
 
         Args:
             candidates (torch.Tensor): Entity ids. shape: :obj:`(B, N)`, int64.
@@ -259,7 +259,7 @@ class FactIndex:
         :rtype: :class:`torch.Tensor` of shape :obj:`(B, N)`, boolean.
         """
         base = self.pattern(known, rel_type, side) * self.num_nodes
-        return self._has(base.unsqueeze(1) + candidates)
+        return self._has(base.unsqueeze(1) + candidates) & (candidates >= 0) & (candidates < self.num_nodes)
 
     def _has(self, key: Tensor) -> Tensor:
         if self.keys.numel() == 0:

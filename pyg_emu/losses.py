@@ -4,7 +4,7 @@ The formulas are those of :mod:`pyg_emu.functional`, which works on given scores
 """
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple, Optional, Union
+from typing import Any, Callable, NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -338,10 +338,6 @@ class MarginLoss(LinkPredictionLoss):
         self.margin = non_negative('margin', margin)
         self.alpha = _vanilla_weight(alpha, mutate)
         self.needs_vanilla = alpha > 0
-
-    def num_terms(self, batch: Any) -> Union[int, Tensor]:
-        r"""How many numbers the loss is the mean of: not triples, where some of their negatives do not count."""
-        return batch.head_index.numel() if batch.neg_mask is None else batch.neg_mask.sum()
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         def one(negative: Tensor) -> Tensor:

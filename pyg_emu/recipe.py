@@ -208,7 +208,7 @@ def make_recipe(layer: Layer) -> Recipe:
         _refuse(f'inference: {checked["model"]["name"]} has a vector for each entity of dataset and none for those of '
                 'another graph; choose the model NBFNet, or leave inference out', layer)
     if checked['model'].get('sparse'):
-        _refuse(sparse_obstacle(checked['optimizer'], checked['loss']), layer)
+        _refuse(sparse_obstacle(*(checked[key] for key in ('optimizer', 'loss', 'schedule', 'negatives'))), layer)
     else:
         _refuse(dense_obstacle(checked['model'], checked['optimizer']), layer)
     _check_ranges(checked, layer)

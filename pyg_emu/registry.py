@@ -120,12 +120,15 @@ def graph_obstacle(model: Mapping[str, Any], loss: Mapping[str, Any], negatives:
     return None
 
 
-def sparse_obstacle(optimizer: Mapping[str, Any], loss: Mapping[str, Any]) -> Optional[str]:
+def sparse_obstacle(optimizer: Mapping[str, Any], loss: Mapping[str, Any], schedule: Mapping[str, Any],
+                    negatives: Mapping[str, Any]) -> Optional[str]:
     r"""Why a model with row-sparse gradients cannot be trained so, or :obj:`None` if it can.
 
     Args:
         optimizer (dict): The checked section.
         loss (dict): The checked section.
+        schedule (dict): The checked section.
+        negatives (dict): The checked section.
     """
     name = optimizer['name']
     if name not in SPARSE_OPTIMIZERS:
@@ -137,13 +140,21 @@ def sparse_obstacle(optimizer: Mapping[str, Any], loss: Mapping[str, Any]) -> Op
                     f'expected 0, got {optimizer[key]!r}')
     if optimizer.get('fused') or optimizer.get('foreach'):
         return 'optimizer: PyTorch has no fused or foreach steps for the row-sparse gradients of model.sparse'
+    if name == 'sparse_adam':
+        adam, instead = name, 'adagrad'
+    elif schedule['name'] == 'switch':
+        adam, instead = 'the Adam that schedule switch goes over to', 'another schedule'
+    else:
+        return None
+    rows = f'{adam} takes row-sparse ones alone'
     penalty = loss.get('regularizer') or {}
-    if name == 'sparse_adam' and penalty.get('name') in ('lp', 'l3'):
-        return (f'loss.regularizer: the gradient of {penalty["name"]} is dense, and sparse_adam takes row-sparse ones '
-                'alone; choose n3, or adagrad')
-    if name == 'sparse_adam' and loss['name'] in ('one_vs_all', 'one_vs_all_emu'):
-        return (f'loss.name: {loss["name"]} scores every entity, so its gradient is dense, and sparse_adam takes '
-                'row-sparse ones alone; choose adagrad')
+    if penalty.get('name') in ('lp', 'l3'):
+        return f'loss.regularizer: the gradient of {penalty["name"]} is dense, and {rows}; choose n3, or {instead}'
+    if loss['name'] in ('one_vs_all', 'one_vs_all_emu'):
+        return (f'loss.name: {loss["name"]} scores every entity, so its gradient is dense, and {rows}; choose '
+                f'{instead}')
+    if (negatives.get('mutation') or {}).get('name') == 'learned':
+        return f'negatives.mutation: the gradient of a learned mask is dense, and {rows}; choose {instead}'
     return None
 
 

@@ -108,7 +108,7 @@ class RunState:
             random['cuda'] = torch.cuda.get_rng_state(self._device)
         return {'step': self.progress.step, 'run': asdict(self.progress), 'random': random,
                 'model': self.model.state_dict(), 'optimizer': self.schedule.optimizer.state_dict(),
-                'optimizer_kind': type(self.schedule.optimizer).__name__,
+                'optimizer_kind': type(self.schedule.optimizer).__name__, 'schedule_kind': repr(self.schedule),
                 'parts': {name: part.state_dict() for name, part in self._parts.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any], path: Path) -> None:
@@ -124,6 +124,11 @@ class RunState:
         if set(self._parts) != set(state['parts']):
             raise CheckpointError(f'{path} holds the state of {", ".join(state["parts"])}, but this run is made of '
                                   f'{", ".join(self._parts)}; continue with the objects it was started with')
+        # Checkpoints did not always say it.
+        began, own = state.get('schedule_kind', repr(self.schedule)), repr(self.schedule)
+        if began != own:
+            raise CheckpointError(f'{path} was begun with the schedule {began}, but this run has {own}; continue with '
+                                  'the one it was started with, or start over')
         self.progress = Progress(**state['run'])
         self.model.load_state_dict(state['model'])
         for name, part in self._parts.items():

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler
 
-from pyg_emu.errors import ArgumentError
+from pyg_emu.errors import ArgumentError, CheckpointError
 from pyg_emu.optim import RowAdam
 
 
@@ -28,7 +28,7 @@ class Schedule:
         r"""Takes charge of a run.
 
         Args:
-            optimizer (torch.optim.Optimizer): The optimiser to begin with, at its initial learning rate.
+            optimizer (torch.optim.Optimizer): The optimiser to begin with.
             num_steps (int): The length of the run.
         """
         self.optimizer = optimizer
@@ -56,6 +56,7 @@ class Constant(Schedule):
 class _TorchSchedule(Schedule):
     r"""A schedule of :mod:`torch.optim.lr_scheduler`."""
     every_step = True
+    _num_steps: int
     _scheduler: LRScheduler
 
     def __init__(self, end_factor: float = 0.0):
@@ -64,13 +65,29 @@ class _TorchSchedule(Schedule):
                                 f'[0, 1], got {end_factor}')
         self.end_factor = end_factor
 
+    def start(self, optimizer: Optimizer, num_steps: int) -> None:
+        super().start(optimizer, num_steps)
+        self._num_steps = num_steps
+        # The initial learning rate again, where the optimiser comes from an earlier run.
+        for group in optimizer.param_groups:
+            rate = group.get('initial_lr', group['lr'])
+            if isinstance(group['lr'], Tensor):
+                group['lr'].copy_(rate)  # in place, for those who hold it
+            else:
+                group['lr'] = float(rate)
+
     def step(self) -> None:
         self._scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
-        return dict(self._scheduler.state_dict())
+        return {**self._scheduler.state_dict(), 'num_steps': self._num_steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        state = dict(state)
+        num_steps = state.pop('num_steps', self._num_steps)
+        if num_steps != self._num_steps:
+            raise CheckpointError(f'num_steps: {self} follows it, and this run was begun with {num_steps}, got '
+                                  f'{self._num_steps}; continue with num_steps={num_steps}, or start over')
         self._scheduler.load_state_dict(dict(state))
 
     def __repr__(self) -> str:

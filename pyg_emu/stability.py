@@ -1,6 +1,8 @@
 r"""Keeping training finite: losses watched on the device, weights checked, gradients clipped."""
 from __future__ import annotations
 
+from typing import Iterable
+
 import torch
 from torch import Tensor
 
@@ -61,12 +63,12 @@ def nonfinite_weights(model: torch.nn.Module) -> list[str]:
     return [name for name, good in zip(names, sums.isfinite().tolist()) if not good]
 
 
-def clip_gradients(model: torch.nn.Module, max_norm: float) -> None:
+def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> None:
     r"""Scales all gradients so that their common norm is at most :obj:`max_norm`.
 
     As :func:`torch.nn.utils.clip_grad_norm_`, which does not take the row-sparse gradients of embedding tables.
     """
-    parameters = [value for value in model.parameters() if value.grad is not None]
+    parameters = [value for value in parameters if value.grad is not None]
     for parameter in parameters:
         if parameter.grad.is_sparse:  # type: ignore[union-attr]
             # A row that occurs twice counts by its sum.

@@ -47,7 +47,8 @@ class PlainStep:
         check_loss(loss)
         loss.backward()
         if self.max_grad_norm is not None:
-            clip_gradients(self.model, self.max_grad_norm)
+            groups = self.optimizer.param_groups  # those of the model, and what else learns
+            clip_gradients((value for group in groups for value in group['params']), self.max_grad_norm)
         self.optimizer.step()
         return loss.detach()
 

@@ -71,8 +71,10 @@ class Trainer:
         restore_best (bool, optional): Whether the model ends with the weights of its best validation.
             (default: :obj:`True`)
         run_dir (str or Path, optional): The run folder. (default: :obj:`None`)
-        checkpoint_every (int, optional): Steps between checkpoints. (default: :obj:`evaluate_every`)
-        max_grad_norm (float, optional): Clip the norm of all gradients to this. (default: :obj:`None`)
+        checkpoint_every (int, optional): Steps between checkpoints; a new best is kept as well.
+            (default: :obj:`evaluate_every`)
+        max_grad_norm (float, optional): Clip the norm of all gradients to this, those of a learned mutation included.
+            (default: :obj:`None`)
         log_every (int, optional): Steps between looks at the loss: for the progress bar, and for NaN.
             (default: :obj:`50`)
         graph (bool, optional): Whether steps are captured as CUDA graphs, see :class:`~pyg_emu.graphed.GraphedStep`.
@@ -247,8 +249,9 @@ class Trainer:
                 run.seconds += time.perf_counter() - clock
                 if evaluation:
                     self._evaluate_or_keep(loss, writer)
-                # A stop for want of patience is an end as well, and the last step is always saved.
-                if checkpoint or stop or self._done():
+                # A stop for want of patience is an end as well, and the last step is always saved; so is the best one,
+                # since what is resumed from before it would not know best.pt.
+                if checkpoint or stop or self._done() or run.best_step == run.step:
                     on_first(self._save)
                 if stop:
                     raise TrainingInterrupted(self._interruption(request))

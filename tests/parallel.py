@@ -41,7 +41,7 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
     'mixup': lambda: {'negatives': {'mutation': Mixup()}, 'corrupt': 'both'},
     'row-sparse': lambda: {'negatives': {'mutation_rate': 0.3}, 'sparse': True},
     'masked negatives': lambda: {'negatives': {'mutation_rate': 0.0, 'sampler': FILTERED},
-                                 'criterion': MarginLoss(2.0)},
+                                 'criterion': MarginLoss(2.0, regularizer=N3Regularizer(0.1))},
     'cached negatives': lambda: {'negatives': {'sampler': NSCachingSampler(4, 3)}},
     'all entities': lambda: {'negatives': {'mutation_rate': 0.0},
                              'criterion': OneVsAllEMULoss(mutation=BernoulliMask(0.5))},

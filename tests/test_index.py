@@ -133,6 +133,10 @@ def test_ids_out_of_range_are_no_facts() -> None:
     assert index.contains(head, relation, tail).tolist() == [False, False, False, True, False]
     assert rows_of(index.known(torch.tensor([0, -1, 7]), torch.tensor([3, 0, 0]), 'tail')) == [[], [], []]
     assert rows_of(index.known(torch.tensor([-4]), torch.tensor([0]), 'head')) == [[]]
+    # (0, 0, 6) once more, and (1, 0, -4), which would alias (0, 2, 1).
+    index = FactIndex(as_facts([(0, 1, 1), (0, 2, 1), (1, 0, 1)]), NUM_NODES, NUM_RELATIONS)
+    candidates, known, zero = torch.tensor([[6, 1], [-4, 1]]), torch.tensor([0, 1]), torch.tensor([0, 0])
+    assert index.is_known(candidates, known, zero, 'tail').tolist() == [[False, False], [False, True]]
 
 
 def test_empty_index_and_empty_query() -> None:

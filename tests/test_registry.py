@@ -95,11 +95,13 @@ def test_build_models(name: str) -> None:
 
 
 @pytest.mark.parametrize('kind, value, message', [
-    ('loss', {'name': 'emu', 'alpa': 1}, r"unknown key 'loss\.alpa' of emu; did you mean 'loss\.alpha'\? Known: name, alpha"),
+    ('loss', {'name': 'emu', 'alpa': 1},
+     r"unknown key 'loss\.alpa' of emu; did you mean 'loss\.alpha'\? Known: name, alpha"),
     ('loss', 'em', r"unknown loss 'em'; did you mean 'emu'\?"),
     ('loss', {'name': 3}, 'unknown loss 3'),
     ('loss', {'regularizer': {'name': 'l3'}}, r'loss\.regularizer\.weight is missing: l3 needs it'),
-    ('loss', {'regularizer': {'nme': 'l3'}}, r"unknown key 'loss\.regularizer\.nme' of l3; did you mean 'loss\.regularizer\.name'"),
+    ('loss', {'regularizer': {'nme': 'l3'}},
+     r"unknown key 'loss\.regularizer\.nme' of l3; did you mean 'loss\.regularizer\.name'"),
     ('loss', {'alpha': '1'}, r"loss\.alpha: expected a number, got '1'"),
     ('loss', 7, 'loss: expected a section of settings, got 7'),
     ('model', {'hidden_channels': 2.5}, r'model\.hidden_channels: expected an integer, got 2\.5'),
@@ -197,8 +199,26 @@ def test_losses_and_samplers_that_suit_a_model(model: str, loss: str, sampler: O
     ('sparse_adam', 'one_vs_all_emu', r'loss\.name: one_vs_all_emu scores every entity'),
 ])
 def test_sparse_gradients_do_not_suit_all(optimizer: Any, loss: Any, message: Optional[str]) -> None:
-    obstacle = sparse_obstacle(check('optimizer', optimizer), check('loss', loss))
+    obstacle = sparse_obstacle(check('optimizer', optimizer), check('loss', loss), {'name': 'constant'}, {})
     assert obstacle is None if message is None else re.match(message, str(obstacle))
+
+
+@pytest.mark.parametrize('loss, negatives, message', [
+    ('emu', {}, None),
+    ({'regularizer': {'name': 'n3', 'weight': 0.1}}, {'mutation': {'name': 'mixup'}}, None),
+    ({'regularizer': {'name': 'l3', 'weight': 0.1}}, {}, r'loss\.regularizer: the gradient of l3 is dense'),
+    ('one_vs_all', {}, r'loss\.name: one_vs_all scores every entity'),
+    ('emu', {'mutation': {'name': 'learned', 'width': 4}}, r'negatives\.mutation: the gradient of a learned mask'),
+])
+@pytest.mark.parametrize('optimizer, schedule, instead', [
+    ('sparse_adam', {'name': 'linear'}, 'sparse_adam takes row-sparse ones alone; choose (n3, or )?adagrad$'),
+    ('adagrad', {'name': 'switch'}, 'the Adam that schedule switch goes .* choose (n3, or )?another schedule$'),
+])
+def test_what_adam_of_rows_does_not_take(loss: Any, negatives: Any, message: Optional[str], optimizer: str,
+                                         schedule: Any, instead: str) -> None:
+    obstacle = sparse_obstacle(check('optimizer', optimizer), check('loss', loss), schedule,
+                               check('negatives', negatives))
+    assert obstacle is None if message is None else re.match(f'{message}.*{instead}', str(obstacle))
 
 
 @pytest.mark.parametrize('model, optimizer, expected', [

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pyg_emu.errors import ArgumentError
+from pyg_emu.errors import ArgumentError, CheckpointError
 from pyg_emu.schedules import Constant, CosineDecay, LinearDecay, Schedule, SwitchOptimizer
 
 
@@ -92,6 +92,29 @@ def test_continues_bit_for_bit(make: type[Schedule], stop: int) -> None:
     advance(second, 6 - stop)
     assert torch.equal(second.optimizer.param_groups[0]['params'][0], whole.optimizer.param_groups[0]['params'][0])
     assert second.optimizer.param_groups[0]['lr'] == whole.optimizer.param_groups[0]['lr']
+
+
+@pytest.mark.parametrize('tensor', [False, True])
+@pytest.mark.parametrize('make', [LinearDecay, CosineDecay])
+def test_begins_anew_at_the_initial_rate(make: type[Schedule], tensor: bool) -> None:
+    rate = torch.tensor(0.1) if tensor else 0.1
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.randn(5))], lr=rate, foreach=False)
+    found = []
+    for _ in range(2):
+        schedule = make()
+        schedule.start(optimizer, 4)
+        found.append(advance(schedule, 4))
+    assert found[0] == found[1] and found[0][0] == pytest.approx(0.1)
+    assert not tensor or optimizer.param_groups[0]['lr'] is rate
+
+
+@pytest.mark.parametrize('make', [LinearDecay, CosineDecay])
+def test_refuses_another_length(make: type[Schedule]) -> None:
+    first, second = make(), make()
+    first.start(make_optimizer(), 4)
+    second.start(make_optimizer(), 8)
+    with pytest.raises(CheckpointError, match=r'num_steps: .*Decay\(end_factor=0.0\) follows it.* begun with 4, got 8'):
+        second.load_state_dict(first.state_dict())
 
 
 @pytest.mark.parametrize('make', [

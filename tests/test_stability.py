@@ -55,7 +55,7 @@ def test_clipping_sparse_as_dense(sparse: bool, max_norm: float) -> None:
     twin.load_state_dict(model.state_dict())
     twin[1](twin[0](torch.tensor([1, 1, 4])).square()).sum().backward()
 
-    clip_gradients(model, max_norm)
+    clip_gradients(model.parameters(), max_norm)
     torch.nn.utils.clip_grad_norm_(twin.parameters(), max_norm)
     for ours, theirs in zip(model.parameters(), twin.parameters()):
         assert ours.grad is not None and theirs.grad is not None
@@ -63,4 +63,4 @@ def test_clipping_sparse_as_dense(sparse: bool, max_norm: float) -> None:
 
 
 def test_clipping_without_gradients() -> None:
-    clip_gradients(torch.nn.Linear(2, 2), 1.0)
+    clip_gradients(torch.nn.Linear(2, 2).parameters(), 1.0)

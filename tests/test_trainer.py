@@ -253,6 +253,35 @@ def test_resume_with_other_settings(tmp_path: Path) -> None:
         make_trainer(run_dir=tmp_path, criterion=lambda model, batch: model.node_emb.weight.sum()).fit()
 
 
+def test_resume_with_another_schedule(tmp_path: Path) -> None:
+    make_trainer(run_dir=tmp_path, num_steps=10, schedule=LinearDecay()).fit()
+    with pytest.raises(CheckpointError, match=r'last.pt was begun with the schedule LinearDecay\(end_factor=0.0\), but '
+                                              r'this run has SwitchOptimizer\('):
+        make_trainer(run_dir=tmp_path, num_steps=10, schedule=SwitchOptimizer()).fit()
+    with pytest.raises(CheckpointError, match='num_steps: .* begun with 10, got 20'):
+        make_trainer(run_dir=tmp_path, num_steps=20, schedule=LinearDecay()).fit()
+    make_trainer(run_dir=tmp_path / 'constant', num_steps=10).fit()
+    assert make_trainer(run_dir=tmp_path / 'constant', num_steps=20).fit().steps == 20
+
+
+def test_best_step_is_that_of_its_file(tmp_path: Path) -> None:
+    trainer = make_trainer(run_dir=tmp_path, evaluate_every=3, checkpoint_every=20, validate=Scripted(0.2, 0.5, 0.1))
+    interrupt_at(trainer, 11)
+    # Whatever is seen from here on: what best.pt holds is known to the run.
+    result = make_trainer(run_dir=tmp_path, evaluate_every=10, validate=Scripted(0.3, 0.4)).fit()
+    assert result.best_step == 6 and load_checkpoint(tmp_path / 'best.pt')['step'] == 6
+
+
+def test_clipping_counts_what_a_mutation_learns() -> None:
+    trainer = make_trainer(max_grad_norm=1e-6, num_steps=1, validate=None)
+    mutation = trainer.loader.transform.mutation = LearnedMask(8, adversarial=True)
+    trainer.optimizer.add_param_group({'params': [*mutation.parameters()]})
+    trainer.fit()
+    groups = trainer.optimizer.param_groups
+    norms = [value.grad.norm() for group in groups for value in group['params'] if value.grad is not None]
+    assert len(norms) == 3 and 0 < torch.stack(norms).norm() <= 1e-6
+
+
 def test_resume_with_another_optimizer(tmp_path: Path) -> None:
     make_trainer(run_dir=tmp_path, num_steps=10).fit()
     trainer = make_trainer(run_dir=tmp_path)

@@ -50,9 +50,11 @@ class Mixup:
             uniform = torch.rand(shape, generator=generator, device=query.device, dtype=query.dtype)
             return MixPlan(uniform.pow_(1.0 / self.alpha))
         # torch.distributions.Beta takes no generator; a beta variate is a ratio of gamma variates.
-        left = torch._standard_gamma(query.new_full(shape, self.alpha), generator)
-        right = torch._standard_gamma(query.new_full(shape, self.beta), generator)
-        return MixPlan(left / (left + right))
+        # On a CPU they are not drawn in half precision.
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        left = torch._standard_gamma(query.new_full(shape, self.alpha, dtype=dtype), generator)
+        right = torch._standard_gamma(query.new_full(shape, self.beta, dtype=dtype), generator)
+        return MixPlan((left / (left + right)).to(query.dtype))
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(alpha={self.alpha}, beta={self.beta})'

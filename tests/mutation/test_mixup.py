@@ -17,6 +17,13 @@ def test_weight_of_the_negative_is_beta_distributed(alpha: float, beta: float) -
 
 
 @pytest.mark.parametrize('beta', [1.0, 2.0])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.half])
+def test_half_precision(beta: float, dtype: torch.dtype) -> None:
+    weight = Mixup(2.0, beta).plan(torch.zeros(9, 4, dtype=dtype), 5, 4, torch.Generator().manual_seed(0)).weight
+    assert weight.dtype == dtype and ((weight >= 0) & (weight <= 1)).all() and weight.unique().numel() > 9
+
+
+@pytest.mark.parametrize('beta', [1.0, 2.0])
 def test_deterministic(beta: float) -> None:
     query = torch.zeros(3, 4, dtype=torch.double)
     first, again, other = (Mixup(2.0, beta).plan(query, 5, 4, torch.Generator().manual_seed(seed)).weight
