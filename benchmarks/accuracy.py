@@ -29,16 +29,21 @@ _SMOOTHING = ('label_smoothing', 'confidence_penalty')
 def label(recipe: Recipe) -> str:
     r"""What a table calls a recipe: model, loss, what is done to negatives, and the optimiser if it is not Adagrad."""
     loss, negatives = recipe.loss, recipe.negatives
+    source, mutation = _source(negatives.get('sampler') or {}), negatives.get('mutation')
     rate, mask = negatives.get('mutation_rate', 0.0), negatives.get('mask', 'bernoulli')
     if loss['name'] not in ('emu', 'one_vs_all_emu'):
         held_back = [f'{key.replace("_", " ")} {loss[key]:g}' for key in _SMOOTHING if loss.get(key)]
-        parts = [' + '.join(['uniform', *held_back])]
+        parts = [' + '.join([source, *held_back])]
+    elif mutation:
+        parts = [{'mixup': 'Mixup', 'learned': 'EMU, learned masks'}[mutation['name']]]
     elif rate == 0:
         parts = ['label smoothing alone']
     else:
         span = f'{rate["start"]:g} to {rate["end"]:g}' if isinstance(rate, dict) else f'{rate:g}'
         kind = '' if mask == 'bernoulli' else f'{mask} '
         parts = [f'EMU, rate {span}, one {kind}mask per {"triple" if negatives.get("shared", True) else "negative"}']
+    if source != 'uniform' and source not in parts[0]:
+        parts.append(f'on {source}')
     if loss['name'].startswith('one_vs_all'):
         parts.append('against all entities')
     if regularizer := loss.get('regularizer'):
@@ -50,6 +55,15 @@ def label(recipe: Recipe) -> str:
         parts.append(f'{recipe.schedule["name"]} schedule')
     model = recipe.model['name'] + (' with reciprocal relations' if recipe.model.get('reciprocal') else '')
     return ', '.join([model, *parts, f'{recipe.num_steps:,} steps'])
+
+
+def _source(sampler: Mapping[str, Any]) -> str:
+    r"""Where negatives come from."""
+    name = sampler.get('name', 'uniform')
+    if name == 'sans':
+        hops = sampler.get('num_hops', 3)
+        return f'SANS of {hops} hops' if sampler.get('mode') == 'khop' else f'SANS by walks of {hops} steps'
+    return 'NSCaching' if name == 'nscaching' else name
 
 
 def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Path = RESULTS, again: bool = False,

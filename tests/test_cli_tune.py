@@ -99,9 +99,9 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize('arguments, message', [
     (['--search', 'ul'], "no search space 'ul'"),
-    (['--search', 'bad.yaml'], "bad.yaml:1: unknown key 'loss.alph' of emu; did you mean 'alpha'?"),
+    (['--search', 'bad.yaml'], "bad.yaml:1: unknown key 'loss.alph' of emu; did you mean 'loss.alpha'?"),
     (['--search', 'wide.yaml'], 'wide.yaml:1: negatives: mutation_rate: '),
-    (['--set', 'loss.alph=1'], "did you mean 'alpha'?"),
+    (['--set', 'loss.alph=1'], "did you mean 'loss.alpha'?"),
     (['--set', 'loss=emu', '--search', 'beta.yaml'], 'there is nothing to search'),
     (['--steps', '0'], '--steps 0: num_steps: expected an integer of at least 1, got 0'),
     (['--trials', '0'], 'trials: expected an integer of at least 1, got 0'),

@@ -33,8 +33,22 @@ def test_label_of_the_baseline() -> None:
     assert label(load_recipe('distmult-fb15k237-uniform')) == 'DistMult, uniform + L3 1e-05, 12,000 steps'
 
 
+@pytest.mark.parametrize('settings, uniform, emu', [
+    ('sampler.name=sans', 'SANS by walks of 3 steps + L3 1e-05',
+     'EMU, rate 0.61, one mask per triple, on SANS by walks of 3 steps'),
+    ('sampler={name: sans, mode: khop, num_hops: 2}', 'SANS of 2 hops + L3 1e-05',
+     'EMU, rate 0.61, one mask per triple, on SANS of 2 hops'),
+    ('sampler.name=nscaching', 'NSCaching + L3 1e-05', 'EMU, rate 0.61, one mask per triple, on NSCaching'),
+    ('mutation={name: mixup}', 'uniform + L3 1e-05', 'Mixup'),
+])
+def test_label_names_where_negatives_come_from(settings: str, uniform: str, emu: str) -> None:
+    for name, wanted in (('uniform', uniform), ('emu', emu)):
+        recipe = load_recipe(f'distmult-fb15k237-{name}', [assignment_layer([f'negatives.{settings}'])])
+        assert label(recipe) == f'DistMult, {wanted}, 12,000 steps'
+
+
 def test_ends_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match="did you mean 'alpha'"):
+    with pytest.raises(SystemExit, match="did you mean 'loss.alpha'"):
         accuracy.main(['distmult-umls-emu', '--set', 'loss.alph=1'])
 
     def interrupted(*_: object) -> None:
