@@ -5,10 +5,10 @@ r"""How long SANS takes before its first negatives and for each batch of them, b
     PYG_EMU_DATA=<folder> python -m benchmarks.sans          # <folder>/FB15k-237
     python -m benchmarks.sans --smoke --out <folder>         # everything, tiny
 
-Writes ``benchmarks/results/sans/{mode}.json``. The settings are those of the recipes (:data:`RECIPE`): random walks,
-known facts left out; :obj:`khop` are as many hops in place of walks. What comes before the first negatives is the index
-of known facts, the search for neighbourhoods and the first draw. A batch has 1,000 triples with 256 negatives each.
-Samplers take turns on the same batches, so that whatever the machine does besides hits all of them.
+Writes ``benchmarks/results/sans/{mode}.json``. The settings are those of the recipes (:data:`RECIPE`), known facts left
+out: :obj:`khop` are exact neighbourhoods, :obj:`walk` are random walks of as many steps. What comes before the first
+negatives is the index of known facts, the search for neighbourhoods and the first draw. A batch has 1,000 triples with
+256 negatives each. Samplers take turns on the same batches, so that whatever the machine does besides hits all of them.
 """
 from __future__ import annotations
 

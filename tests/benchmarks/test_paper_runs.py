@@ -70,6 +70,9 @@ def test_rows_differ_in_what_they_are_about() -> None:
         'name': 'mixup', 'alpha': 2.0, 'beta': 1.0}
     san = recipe_of('tuned', 'Table 8', 'DistMult', 'SAN_EMU')
     assert san.negatives['sampler']['name'] == 'sans' and san.loss['name'] == 'emu'
+    modes = {dataset: recipe_of('paper', 'Table 8', 'DistMult', 'SAN', dataset).negatives['sampler']['mode']
+             for dataset in ('FB15k-237', 'WN18RR', 'YAGO3-10')}
+    assert modes == {'FB15k-237': 'khop', 'WN18RR': 'khop', 'YAGO3-10': 'walk'}
     caching = recipe_of('paper', 'Table 10', 'TransE', 'NSCaching_EMU')
     assert caching.negatives['sampler']['name'] == 'nscaching' and caching.optimizer['lr'] == 5e-4
     assert (caching.loss['alpha'], caching.negatives['mutation_rate'], caching.loss['beta']) == (0.54, 0.168, 0.151)
