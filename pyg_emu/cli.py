@@ -132,7 +132,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             print(f'{_speaker()}: error: {" ".join(str(error).split())}', file=sys.stderr)
             return 2
         except KeyboardInterrupt as error:
-            print(f'{_speaker()}: {error or "interrupted"}', file=sys.stderr)
+            print(f'{_speaker()}: {str(error) or "interrupted"}', file=sys.stderr)
             return 130
         except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -48,6 +48,11 @@ def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int
         source = {split: type(source)(source.root, split=name) for split, name in zip(SPLITS, ('train', 'val', 'test'))}
     if isinstance(source, Mapping):
         parts = {split: _one_data(part) for split, part in _by_split(source).items()}
+        for split, part in parts.items():
+            if part.get('edge_label_index') is not None:
+                raise DataError(f"'{split}' is a part of RandomLinkSplit: its held-out edges (edge_label_index) have "
+                                'lost their relations, and edge_index repeats those of other parts; give the graph '
+                                f'before that split, with fractions=, such as {DEFAULT_FRACTIONS}')
         facts = {split: _facts(part.edge_index, part.edge_type) for split, part in parts.items()}
         num_nodes = max(int(part.num_nodes) for part in parts.values())
         num_relations = _num_relations(facts)

@@ -163,7 +163,9 @@ class KGData(Data):
 
     @property
     def mutation(self) -> Any:
-        r"""How the negatives of a batch are to be mutated, or :obj:`None`; never copied, moved or saved with it."""
+        r"""How the negatives of a batch are to be mutated, or :obj:`None`: the same object in copies of the batch, and
+        left where it is when they move.
+        """
         return self.__dict__['_mutation']
 
     @mutation.setter
@@ -175,13 +177,14 @@ class KGData(Data):
     def __deepcopy__(self, memo: Optional[dict[int, Any]]) -> Self:
         out = self.__class__.__new__(self.__class__)
         for key, value in self.__getstate__().items():
-            out.__dict__[key] = copy.deepcopy(value, memo)
-        out.__dict__.update({key: self.__dict__[key] for key in _HELD_KEYS})
+            out.__dict__[key] = self.__dict__[key] if key in _HELD_KEYS else copy.deepcopy(value, memo)
         out._store._parent = out
         return out
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_cache': {}, '_stamp': None, '_label_ids': {}, **dict.fromkeys(_HELD_KEYS)}
+        # A batch that comes from another process would train without its mutation.
+        gone = {key: None for key in _HELD_KEYS if key != '_mutation'}
+        return {**self.__dict__, '_cache': {}, '_stamp': None, '_label_ids': {}, **gone}
 
     def apply(self, func: Callable, *args: str) -> Self:
         # Left to itself, `Data` calls `func` on each of the millions of labels.

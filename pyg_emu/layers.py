@@ -129,6 +129,9 @@ def put(layer: Layer, path: KeyPath, value: Any, place: str) -> None:
         if not isinstance(inner, dict):  # a name alone stands for a section
             inner = target[key] = {'name': inner}
         target = inner
+    before = target.get(path[-1])
+    if isinstance(before, dict) and isinstance(value, (str, dict)):  # of a section that has settings already
+        value = {**before, **(value if isinstance(value, dict) else {'name': value})}
     target[path[-1]] = value
     layer.places[path] = place
 

@@ -86,6 +86,8 @@ class LinkPredictionLoss(torch.nn.Module):
         if getattr(batch, 'neg_index', None) is None:
             raise ArgumentError('batch: neg_index is missing; give the loader transform=EMUNegatives(...), which draws '
                                 'negatives')
+        if getattr(batch, 'known_index', None) is None:
+            raise ArgumentError(f'batch: expected one of a TripletLoader, or what EMUNegatives returns, got {batch}')
         check_sizes(scorer, batch)
         check_device(model, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)

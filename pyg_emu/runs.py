@@ -75,6 +75,8 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
         # Read before the training, so that a label that is not known does not come to light after it.
         if test and recipe.inference is not None:
             other = TrainedOn.of(data).load(recipe.inference)
+    if folder is not None and resume is not False and folder.last.exists():
+        _check_data(folder, data, recipe)
     data = _prepared(recipe, data, device)
     graph = data if other is None else _prepared(recipe, other, device)
     torch.manual_seed(recipe.seed)
@@ -214,6 +216,16 @@ def _prepared(recipe: Recipe, data: KGData, device: str) -> KGData:
 
 def _trained_on(folder: RunFolder) -> Path:
     return folder.path / 'trained_on.json'
+
+
+def _check_data(folder: RunFolder, data: KGData, recipe: Recipe) -> None:
+    r"""Refuses to go on with data whose ids mean something else than in the run so far."""
+    known = TrainedOn.read(_trained_on(folder))
+    if known is None:
+        return
+    known.check(data)
+    if not reads_graph('model', recipe.model):
+        known.check_entities(data)
 
 
 def _check_same(recipe: Recipe, folder: RunFolder) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, Collection, Mapping, Optional, Sequence, Union, cast
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.data import KGData, Split
-from pyg_emu.errors import ArgumentError, DataError
+from pyg_emu.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.readers import (
     COLUMNS,
     SPLIT_NAMES,
@@ -136,6 +137,9 @@ def from_dataframe(
                         f'and tail= with the names of its columns')
     if len(df) == 0:
         raise DataError('the table has no rows; expected one per fact')
+    if split is None and 'split' in df.columns and df['split'].isin(sorted(set().union(*SPLIT_NAMES.values()))).all():
+        warnings.warn("the table has a column 'split', which is not read, and its facts are split at random; pass "
+                      "split='split' to keep its splits", DataWarning, stacklevel=2)
     columns = [_labels(df, name) for name in names]
     collector = _Collector(vocabulary)
     if split is None:

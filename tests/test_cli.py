@@ -156,6 +156,16 @@ def test_labels_that_look_like_numbers(work: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.count('\n1,0,') == 2
 
 
+def test_interruption_outside_of_a_run(train: Callable[..., int], monkeypatch: pytest.MonkeyPatch,
+                                       capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(self: Trainer, resume: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, 'fit', interrupted)
+    assert train() == 130
+    assert capsys.readouterr().err.splitlines()[-1] == 'pyg-emu: interrupted'
+
+
 def test_same_command_continues(train: Callable[..., int], monkeypatch: pytest.MonkeyPatch,
                                 capsys: pytest.CaptureFixture[str]) -> None:
     step, calls = Trainer._step, []

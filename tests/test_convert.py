@@ -104,6 +104,10 @@ def test_what_pyg_has_no_facts_in() -> None:
         from_pyg(Data(edge_index=edge, edge_type=torch.tensor([0, 0]), num_nodes=2), (1, 0, 0))
     with pytest.raises(DataError, match='holds 2 graphs'):
         from_pyg([Data(), Data()])
+    parts = dict.fromkeys(('train', 'val'), Data(edge_index=edge, edge_type=torch.tensor([0]), edge_label_index=edge))
+    with pytest.raises(DataError, match="'train' is a part of RandomLinkSplit.*with fractions="):
+        from_pyg(parts)
+    assert from_pyg(parts['train'], (1, 0, 0)).num_facts('train') == 1
     with pytest.raises(DataError, match='int is not a PyG dataset'):
         from_pyg(3)
     graph = Data(edge_index=edge, edge_type=torch.tensor([0]), num_nodes=2)

@@ -85,6 +85,13 @@ def test_assignments() -> None:
     assert layer.place(('a', 'b')) == layer.place(('a', )) == '--set a.b=1e-3: '
 
 
+def test_order_of_assignments_does_not_matter() -> None:
+    for given in (['loss.alpha=0.5', 'loss=emu_bce'], ['loss=emu_bce', 'loss.alpha=0.5']):
+        assert assignment_layer(given).values == {'loss': {'alpha': 0.5, 'name': 'emu_bce'}}
+    assert assignment_layer(['a.b=1', 'a={c: 2, b: 3}']).values == {'a': {'b': 3, 'c': 2}}
+    assert assignment_layer(['a.b=1', 'a=0.3']).values == {'a': 0.3}
+
+
 def test_assignment_into_a_section_given_by_name() -> None:
     layer = Layer()
     put(layer, ('loss', ), 'emu', '--loss emu')

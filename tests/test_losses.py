@@ -343,8 +343,11 @@ def test_refuses_a_batch_on_another_device() -> None:
 
 def test_refuses_batches_without_negatives() -> None:
     batch = next(iter(TripletLoader(make_batch().source, 5)))
+    model = models.DistMult(NUM_NODES, NUM_RELATIONS, 4)
     with pytest.raises(ArgumentError, match=r'neg_index is missing; give the loader transform=EMUNegatives'):
-        EMULoss()(models.DistMult(NUM_NODES, NUM_RELATIONS, 4), batch)
+        EMULoss()(model, batch)
+    with pytest.raises(ArgumentError, match=r'one of a TripletLoader, or what EMUNegatives returns, got Data\('):
+        EMULoss()(model, Data.from_dict(make_batch().to_dict()))
 
 
 def test_repr() -> None:

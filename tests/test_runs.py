@@ -1,6 +1,7 @@
 r"""Recipes run end to end, on a small generated graph in a folder of text files."""
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pyg_emu import KGData
+from pyg_emu import KGData, load_dataset
 from pyg_emu.checkpoint import load_checkpoint
 from pyg_emu.errors import ArgumentError, BackendError, CheckpointError, DivergenceError, RecipeError
 from pyg_emu.evaluation import evaluate
@@ -132,6 +133,19 @@ def test_run_with_other_settings_is_refused(folder: Path, tmp_path: Path) -> Non
     assert (tmp_path / 'run' / 'recipe.yaml').read_text() == before
     result = run_recipe(recipe(folder, 'seed=1'), tmp_path / 'run', resume=False, progress=False)
     assert open_run(tmp_path / 'run')[2].seed == 1 and result.train.steps == 6
+
+
+@pytest.mark.parametrize('label', ['entity', 'relation'])
+def test_run_is_not_continued_on_other_ids(folder: Path, tmp_path: Path, label: str) -> None:
+    data = load_dataset(folder)
+    run_recipe(recipe(folder), tmp_path / 'run', data=data, progress=False)
+    before = (tmp_path / 'run' / 'trained_on.json').read_text()
+    other = copy.copy(data)
+    setattr(other, f'{label}_labels', getattr(data, f'{label}_labels')[::-1])
+    with pytest.raises(ArgumentError, match='data: its .* (not those that the model has|was trained with)'):
+        run_recipe(recipe(folder, 'num_steps=12'), tmp_path / 'run', data=other, progress=False)
+    assert (tmp_path / 'run' / 'trained_on.json').read_text() == before
+    assert run_recipe(recipe(folder), tmp_path / 'run', data=other, resume=False, progress=False).train.steps == 6
 
 
 def test_data_without_validation_or_test() -> None:

@@ -2,6 +2,7 @@ r"""Folders, files and tables become graphs, and graphs become folders and table
 from __future__ import annotations
 
 import gzip
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,16 @@ def test_a_file_is_split(tmp_path: Path) -> None:
 
 def table(**columns: Any) -> pd.DataFrame:
     return pd.DataFrame({'head': ['a', 'b', 'c'], 'relation': 'r', 'tail': ['b', 'c', 'a'], **columns})
+
+
+def test_splits_that_are_not_read_are_named() -> None:
+    given = table(split=['train', 'dev', 'test'])
+    with pytest.warns(DataWarning, match="column 'split', which is not read.*pass split='split'"):
+        from_dataframe(given)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', message="the table has a column 'split'")
+        from_dataframe(given, split='split')
+        from_dataframe(table(split=['here', 'there', 'test']))
 
 
 def test_a_table_is_split_or_says_how() -> None:

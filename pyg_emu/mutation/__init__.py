@@ -2,6 +2,8 @@ r"""What is done to candidate vectors before they are scored: masks (EMU), Mixup
 them."""
 from __future__ import annotations
 
+import torch
+
 from pyg_emu.mutation.base import LinearSchedule, Mutation, Rate
 from pyg_emu.mutation.emu_negatives import EMUNegatives
 from pyg_emu.mutation.masks import BernoulliMask, BlockMask, ExactMask, ImportanceMask, LearnedMask, MaskMutation
@@ -20,3 +22,7 @@ __all__ = [
     'Mutation',
     'Rate',
 ]
+
+# What a saved batch may hold.
+torch.serialization.add_safe_globals([BernoulliMask, BlockMask, ExactMask, ImportanceMask, LearnedMask, LinearSchedule,
+                                      Mixup])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,16 @@ from pyg_emu.contract import Negatives
 from pyg_emu.data import KGData
 from pyg_emu.errors import ArgumentError
 from pyg_emu.loader import TripletLoader
-from pyg_emu.mutation import BernoulliMask, BlockMask, EMUNegatives, ExactMask, ImportanceMask, LinearSchedule, Mixup
+from pyg_emu.mutation import (
+    BernoulliMask,
+    BlockMask,
+    EMUNegatives,
+    ExactMask,
+    ImportanceMask,
+    LearnedMask,
+    LinearSchedule,
+    Mixup,
+)
 from pyg_emu.sampling import UniformSampler
 
 
@@ -90,6 +101,20 @@ def test_rate_zero_mutates_nothing() -> None:
     assert EMUNegatives(4, mutation_rate=0.0)(make_batch()).mutation is None
     schedule = LinearSchedule(0.0, 1.0, 10)
     assert EMUNegatives(4, mutation_rate=schedule)(make_batch()).mutation.rate is schedule
+
+
+@pytest.mark.parametrize('options', [
+    {'mask': 'bernoulli'}, {'mask': 'exact'}, {'mask': 'block'}, {'mask': 'importance'},
+    {'mutation_rate': LinearSchedule(0.6, 0.1, 9)}, {'mutation': Mixup()}, {'mutation': LearnedMask(6)},
+], ids=str)
+def test_batch_of_another_process_keeps_its_mutation(options: dict[str, Any], tmp_path: Path) -> None:
+    batch = EMUNegatives(4, **options)(make_batch())
+    torch.save(batch, tmp_path / 'batch.pt')
+    for out in (pickle.loads(pickle.dumps(batch)), torch.load(tmp_path / 'batch.pt', weights_only=True)):
+        assert out.source is None and type(out.mutation) is type(batch.mutation)
+        plans = [some.mutation.plan(torch.ones(10, 6), 4, 6, torch.Generator().manual_seed(0), 3)
+                 for some in (batch, out)]
+        torch.testing.assert_close(*(getattr(plan, 'bank', getattr(plan, 'weight', None)) for plan in plans))
 
 
 def test_takes_any_mutation() -> None:
