@@ -173,6 +173,10 @@ def as_scorer(model: Any) -> Scorer:
     if hasattr(model, 'as_ranker'):
         raise ArgumentError(f'model: {type(model).__name__} scores by a graph that it reads; rank and predict with '
                             'model.as_ranker(data), and train with NBFNetEMULoss()')
+    for name in ('_orig_mod', 'module'):  # torch.compile; DataParallel, AveragedModel
+        if isinstance(getattr(model, name, None), torch.nn.Module):
+            raise ArgumentError(f'model: {type(model).__name__} is wrapped around the model that can be scored; give '
+                                f'that one, model.{name}')
     raise ArgumentError(f'model: {type(model).__name__} cannot be scored; {_CONTRACT}')
 
 

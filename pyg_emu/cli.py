@@ -156,6 +156,8 @@ def _train(options: argparse.Namespace) -> None:
     if train.best_step is not None:
         print(f'best validation MRR {train.best_metric:.4f} at step {train.best_step} of {recipe.num_steps}{early}; '
               f'{train.seconds:.1f} s in training steps')
+    else:
+        print(f'there are no validation facts to choose a step by: these are the weights of step {train.steps}')
     print('there are no test facts to rank' if result.test is None else result.test)
 
 

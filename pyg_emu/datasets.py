@@ -74,6 +74,9 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
     # By name, so that PyKEEN is not imported for those who do not use it.
     if any(base.__module__.partition('.')[0] == 'pykeen' for base in type(sample).__mro__):
         return _call(from_pykeen, source, options)
+    if isinstance(sample, torch_geometric.data.HeteroData):
+        raise DataError('a HeteroData has a graph for each type of edge; give source.to_homogeneous(), whose edge_type '
+                        'numbers them, with fractions=, such as (0.8, 0.1, 0.1)')
     raise DataError(f'cannot make a graph of an object of type {type(source).__name__}; expected a name, a path, a '
                     f'DataFrame, a PyG or PyKEEN dataset, or a KGData')
 

@@ -84,6 +84,11 @@ def test_subclasses() -> None:
 
 
 def test_refuses_what_it_cannot_score() -> None:
+    layer = kge.DistMult(3, 2, 4)
+    for wrapped, name in ((torch.compile(layer), '_orig_mod'), (torch.optim.swa_utils.AveragedModel(layer), 'module')):
+        with pytest.raises(ArgumentError, match=rf'is wrapped around the model .* give that one, model\.{name}$'):
+            as_scorer(wrapped)
+        assert as_scorer(getattr(wrapped, name)).num_nodes == 3
     with pytest.raises(ArgumentError, match=r'Linear cannot be scored; .*query.*entity_table.*interaction'):
         as_scorer(torch.nn.Linear(2, 2))
     with pytest.raises(ArgumentError, match='p_norm 1 or 2, got p_norm=3'):

@@ -269,6 +269,14 @@ def test_training_without_test_facts_says_so(train: Callable[..., int], work: Pa
     assert 'there are no test facts to rank' in capsys.readouterr().out
 
 
+def test_train_without_validation_facts(train: Callable[..., int], work: Path,
+                                        capsys: pytest.CaptureFixture[str]) -> None:
+    (work / 'graph' / 'valid.txt').unlink()
+    assert train('--set', 'dataset.require_splits=[train, test]') == 0
+    shown = capsys.readouterr().out
+    assert 'no validation facts to choose a step by: these are the weights of step 6' in shown and 'hits@10' in shown
+
+
 def test_warnings_take_one_line(train: Callable[..., int], work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = work / 'graph' / 'train.txt'
     path.write_text(path.read_text() + path.read_text().splitlines()[0] + '\n')

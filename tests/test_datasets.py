@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 
 from pyg_emu import datasets
 from pyg_emu.datasets import dataset_names, from_pykeen, load_dataset
@@ -156,6 +156,8 @@ def test_paths_tables_and_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     graph = Data(edge_index=torch.tensor([[0], [1]]), edge_type=torch.tensor([0]), num_nodes=2)
     assert load_dataset(graph, fractions=(1, 0, 0)).num_nodes == 2
     assert load_dataset({'train': graph, 'test': graph}).num_facts('test') == 1
+    with pytest.raises(DataError, match=r'a HeteroData has .* give source\.to_homogeneous\(\)'):
+        load_dataset(HeteroData())
     with pytest.raises(DataError, match='cannot make a graph of an object of type int'):
         load_dataset(3)
 
