@@ -60,6 +60,7 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
 
     Raises:
         RecipeError: If a class refuses its settings, or the folder holds a run with other ones.
+        ArgumentError: If the folder holds a run on other entities or relations.
     """
     # What needs no data comes first: reading a large graph to find a wrong rate would be a waste.
     transform = build('negatives', recipe.negatives)
@@ -219,7 +220,11 @@ def _trained_on(folder: RunFolder) -> Path:
 
 
 def _check_data(folder: RunFolder, data: KGData, recipe: Recipe) -> None:
-    r"""Refuses to go on with data whose ids mean something else than in the run so far."""
+    r"""Refuses to go on with data whose ids mean something else than in the run so far.
+
+    Raises:
+        ArgumentError: If they do.
+    """
     known = TrainedOn.read(_trained_on(folder))
     if known is None:
         return

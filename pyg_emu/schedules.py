@@ -88,7 +88,7 @@ class _TorchSchedule(Schedule):
         if num_steps != self._num_steps:
             raise CheckpointError(f'num_steps: {self} follows it, and this run was begun with {num_steps}, got '
                                   f'{self._num_steps}; continue with num_steps={num_steps}, or start over')
-        self._scheduler.load_state_dict(dict(state))
+        self._scheduler.load_state_dict(state)
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(end_factor={self.end_factor})'

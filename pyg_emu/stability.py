@@ -67,6 +67,10 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> None:
     r"""Scales all gradients so that their common norm is at most :obj:`max_norm`.
 
     As :func:`torch.nn.utils.clip_grad_norm_`, which does not take the row-sparse gradients of embedding tables.
+
+    Args:
+        parameters (iterable of torch.Tensor): All that is learned; what has no gradient is passed over.
+        max_norm (float): The largest norm.
     """
     parameters = [value for value in parameters if value.grad is not None]
     for parameter in parameters:
