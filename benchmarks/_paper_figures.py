@@ -20,8 +20,8 @@ from pyg_emu.analysis import (
     positive_negative_cosines,
     principal_axes,
 )
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError
 from pyg_emu.loader import TripletLoader
 from pyg_emu.mutation import EMUNegatives
 from pyg_emu.recipe import Recipe

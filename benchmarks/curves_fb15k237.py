@@ -30,7 +30,7 @@ from benchmarks._contenders import generate
 from benchmarks._plots import draw_curves
 from benchmarks._record import RESULTS, ROOT, read_results, write_result
 from pyg_emu import KGData, evaluate, load_dataset
-from pyg_emu.errors import DataWarning
+from pyg_emu.core.errors import DataWarning
 from pyg_emu.recipe import Recipe, load_recipe
 from pyg_emu.runs import open_run, run_recipe
 

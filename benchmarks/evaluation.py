@@ -27,7 +27,7 @@ from torch import Tensor
 
 from benchmarks._record import write_result
 from pyg_emu import ComplEx, DistMult, KGData, RotatE, TransE, evaluate, load_dataset
-from pyg_emu.errors import DataWarning
+from pyg_emu.core.errors import DataWarning
 from pyg_emu.metrics import Metrics
 
 MODELS = {'distmult': DistMult, 'complex': ComplEx, 'transe': TransE, 'rotate': RotatE}

@@ -62,7 +62,7 @@ def precision(folder: Path, smoke: bool) -> Path:
     r"""Relative errors, :math:`\|x - y\| / \|y\|`, of both scores and of all gradients, on fresh random numbers."""
     import torch
 
-    from pyg_emu.interaction import L1, L2, ComplexModulus, Dot, ModulusPhase
+    from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, ModulusPhase
     from pyg_emu.ops import MaskPlan, emu_score
 
     device, (size, num, nodes, width) = ('cpu', (2, 3, 5, 6)) if smoke else ('cuda', (200, 256, 14541, 200))

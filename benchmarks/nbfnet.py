@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks._record import RESULTS, ROOT
 from benchmarks.accuracy import record
-from pyg_emu.errors import DataWarning
+from pyg_emu.core.errors import DataWarning
 from pyg_emu.layers import assignment_layer
 from pyg_emu.recipe import Recipe, load_recipe
 

@@ -29,7 +29,7 @@ from benchmarks._memory import peak_rise
 from benchmarks._record import RESULTS, write_result
 from benchmarks.paper_runs import RECIPES
 from pyg_emu import KGData, SANSSampler, TripletLoader, UniformSampler, load_dataset
-from pyg_emu.errors import DataWarning
+from pyg_emu.core.errors import DataWarning
 from pyg_emu.recipe import load_recipe
 from pyg_emu.registry import build
 

@@ -32,7 +32,7 @@ from benchmarks._contenders import CONTENDERS, MODELS, Setting, Step, contenders
 from benchmarks._memory import measure
 from benchmarks._record import RESULTS, read_result, write_result
 from pyg_emu import KGData, evaluate, load_dataset
-from pyg_emu.errors import DataWarning
+from pyg_emu.core.errors import DataWarning
 
 PARTS = ('steps', 'memory', 'scaling', 'ranking')
 #: FB15k-237's sizes.

@@ -19,8 +19,8 @@ from torch_geometric.nn import RGCNConv
 from tqdm import trange
 
 from pyg_emu import EMULoss, EMUNegatives, TripletLoader, evaluate, load_dataset
-from pyg_emu.contract import ScorerMixin
-from pyg_emu.interaction import Dot
+from pyg_emu.core.contract import ScorerMixin
+from pyg_emu.core.interaction import Dot
 
 
 class Decoder(ScorerMixin):

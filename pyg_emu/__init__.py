@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyg_emu.adapters import as_scorer
-    from pyg_emu.contract import Negatives, Sampler, Scorer
+    from pyg_emu.core.contract import Negatives, Sampler, Scorer
+    from pyg_emu.core.distributed import process_group
     from pyg_emu.data import KGData
     from pyg_emu.datasets import load_dataset
     from pyg_emu.evaluation import evaluate
@@ -31,9 +32,10 @@ __version__ = '0.1.0'
 # Which module defines each public name.
 _MODULES = {
     'as_scorer': 'adapters',
-    'Negatives': 'contract',
-    'Sampler': 'contract',
-    'Scorer': 'contract',
+    'Negatives': 'core.contract',
+    'Sampler': 'core.contract',
+    'Scorer': 'core.contract',
+    'process_group': 'core.distributed',
     'KGData': 'data',
     'load_dataset': 'datasets',
     'evaluate': 'evaluation',

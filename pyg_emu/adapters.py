@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from torch_geometric.data.data import BaseData
 from torch_geometric.nn import kge
 
-from pyg_emu.contract import Scorer, ScorerMixin, Side
-from pyg_emu.errors import ArgumentError
-from pyg_emu.interaction import L1, L2, Dot
-from pyg_emu.models.complex_rows import conjugate, multiply, unit
+from pyg_emu.core.complex_rows import conjugate, multiply, unit
+from pyg_emu.core.contract import Scorer, ScorerMixin, Side
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.interaction import L1, L2, Dot
 
 
 class LayerScorer(ScorerMixin):
@@ -131,7 +131,7 @@ _ADAPTERS: tuple[tuple[type, type[LayerScorer]], ...] = (
 
 
 def as_scorer(model: Any) -> Scorer:
-    r"""Returns :obj:`model` as a :class:`~pyg_emu.contract.Scorer`: itself if it is one, else, for PyG's
+    r"""Returns :obj:`model` as a :class:`~pyg_emu.core.contract.Scorer`: itself if it is one, else, for PyG's
     :class:`~torch_geometric.nn.TransE`, :class:`~torch_geometric.nn.DistMult`, :class:`~torch_geometric.nn.ComplEx` and
     :class:`~torch_geometric.nn.RotatE`, a view of it with exactly the scores of its own :meth:`forward`.
 
@@ -180,5 +180,5 @@ def as_scorer(model: Any) -> Scorer:
     raise ArgumentError(f'model: {type(model).__name__} cannot be scored; {_CONTRACT}')
 
 
-_CONTRACT = ('give it the methods of pyg_emu.contract.Scorer: query(known, rel_type, side), entity_table() and an '
-             'interaction, from which pyg_emu.contract.ScorerMixin derives the rest')
+_CONTRACT = ('give it the methods of pyg_emu.core.contract.Scorer: query(known, rel_type, side), entity_table() and an '
+             'interaction, from which pyg_emu.core.contract.ScorerMixin derives the rest')

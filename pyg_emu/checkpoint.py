@@ -10,8 +10,8 @@ from typing import Any, Mapping, Optional, Union
 
 import torch
 
-from pyg_emu.errors import CheckpointError
-from pyg_emu.runfolder import atomic_write
+from pyg_emu.core.errors import CheckpointError
+from pyg_emu.core.files import atomic_write
 
 FORMAT = 'pyg_emu.checkpoint'
 #: Raised by one whenever an older version of this package could not make sense of the file.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Optional, Sequence
 import torch
 from torch import Tensor
 
-from pyg_emu.errors import DataError
+from pyg_emu.core.errors import DataError
 
 if TYPE_CHECKING:
     from pyg_emu.data import KGData, Split
@@ -19,7 +19,8 @@ _MAX_SUGGESTION_LABELS = 20_000
 
 
 def check_data(data: KGData) -> None:
-    r"""Raises a :class:`~pyg_emu.errors.DataError` that names the attribute and the column of what cannot be used."""
+    r"""Raises a :class:`~pyg_emu.core.errors.DataError` that names the attribute and the column of what cannot be
+    used."""
     for name in ('edge_index', 'edge_type'):
         if data._store.get(name) is not None:
             _check_tensor(name, data._store.get(name))

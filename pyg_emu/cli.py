@@ -17,7 +17,7 @@ from typing import Any, Iterator, NamedTuple, Optional, Sequence, TextIO, Union
 from pyg_emu import __version__
 from pyg_emu.cli_options import Formatter, Parser, add_common, dataset_value
 from pyg_emu.cli_tune import add_tune
-from pyg_emu.errors import ArgumentError, DataError, PygEmuError, RecipeError
+from pyg_emu.core.errors import ArgumentError, DataError, PygEmuError, RecipeError
 from pyg_emu.layers import KeyPath, Layer, assignment_layer, parse_value, put
 from pyg_emu.recipe import Recipe, load_recipe, packaged_recipes, packaged_text
 from pyg_emu.registry import SECTIONS
@@ -142,7 +142,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def _train(options: argparse.Namespace) -> None:
     recipe, run_dir = _training(options)
-    from pyg_emu.distributed import process_group
+    from pyg_emu.core.distributed import process_group
     from pyg_emu.runs import run_recipe
     with process_group(options.device) as place:
         if place.rank == 0:
@@ -195,7 +195,7 @@ def _default_folder(options: argparse.Namespace, recipe: Recipe) -> Path:
 
 def _evaluate(options: argparse.Namespace) -> None:
     run_dir = _run_dir(options)
-    from pyg_emu.distributed import process_group
+    from pyg_emu.core.distributed import process_group
     from pyg_emu.graphs import rank
     from pyg_emu.runs import is_inductive
     with process_group(options.device) as place:

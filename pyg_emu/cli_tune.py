@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pyg_emu.cli_options import Formatter, add_common, dataset_value, duration
-from pyg_emu.errors import RecipeError
+from pyg_emu.core.errors import RecipeError
 from pyg_emu.layers import Layer, assignment_layer, put
 from pyg_emu.recipe import Recipe, load_recipe
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError, DataError
 from pyg_emu.readers import SPLIT_NAMES
 from pyg_emu.splitting import DEFAULT_FRACTIONS, split_facts
 from pyg_emu.tables import assemble

@@ -13,8 +13,8 @@ from torch_geometric.data.storage import GlobalStorage
 from typing_extensions import Self
 
 from pyg_emu.checks import check_data, count_oddities, describe_oddities, unknown_label
-from pyg_emu.contract import Side
-from pyg_emu.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.contract import Side
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.index import EdgeOrder, FactIndex, Stamp
 
 T = TypeVar('T')

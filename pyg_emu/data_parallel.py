@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from pyg_emu.distributed import current
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.distributed import current
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.sharding import shard
 
 

@@ -14,8 +14,8 @@ import pandas as pd
 import torch_geometric.data
 
 from pyg_emu.convert import from_pyg, from_pykeen
+from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError, DataError
 from pyg_emu.tables import from_dataframe, from_file, from_folder, to_dataframe, to_folder
 
 __all__ = ['dataset_names', 'from_dataframe', 'from_file', 'from_folder', 'from_pyg', 'from_pykeen', 'load_dataset',

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pyg_emu.contract import Scorer
+from pyg_emu.core.contract import Scorer
+from pyg_emu.core.distributed import current, shared_errors, sum_
+from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError
 from pyg_emu.data import KGData
-from pyg_emu.distributed import current, shared_errors, sum_
-from pyg_emu.errors import ArgumentError, DataError, DivergenceError
 from pyg_emu.index import FactIndex
 from pyg_emu.metrics import TIES, Metrics, Ranks, Tie, check_ks, relation_kinds
 from pyg_emu.ops.rank_counts import NaNScoreError, RankCounts, default_block_size, rank_counts, rank_from_scores
@@ -48,8 +48,8 @@ def evaluate(
     In the filtered setting (the default) other answers that are facts do not compete. Facts that ask the same question
     are answered with one row of scores. The model runs in evaluation mode without gradients, and gets its mode back.
 
-    Inside of :func:`~pyg_emu.distributed.process_group`, all processes have to call this, with the same arguments: each
-    ranks its share, and gets the metrics of all.
+    Inside of :func:`~pyg_emu.core.distributed.process_group`, all processes have to call this, with the same arguments:
+    each ranks its share, and gets the metrics of all.
 
     .. code-block:: python
 
@@ -58,7 +58,8 @@ def evaluate(
         metrics['mrr'], metrics['tail.hits@10'], metrics['1-N.mrr']
 
     Args:
-        model (Scorer or torch.nn.Module or callable): A :class:`~pyg_emu.contract.Scorer`, one of PyG's own KGE layers,
+        model (Scorer or torch.nn.Module or callable): A :class:`~pyg_emu.core.contract.Scorer`, one of PyG's own KGE
+        layers,
             or a function :obj:`(known, rel_type, side) -> scores` that returns the scores :obj:`(B, num_nodes)` of all
             entities.
         data (KGData): The facts, on the model's device.

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyg_emu.arguments import positive_integer
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.arguments import positive_integer
+from pyg_emu.core.errors import ArgumentError
 
 
 def explain(

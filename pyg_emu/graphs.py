@@ -11,9 +11,9 @@ from typing import Any, Mapping, Optional, Union
 
 import torch
 
+from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.data import KGData
 from pyg_emu.datasets import load_dataset
-from pyg_emu.errors import ArgumentError, CheckpointError
 from pyg_emu.evaluation import evaluate
 from pyg_emu.metrics import Metrics
 

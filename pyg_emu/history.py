@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterable, Mapping, Optional, Union
 
-from pyg_emu.errors import CheckpointError
-from pyg_emu.runfolder import atomic_write
+from pyg_emu.core.errors import CheckpointError
+from pyg_emu.core.files import atomic_write
 
 if TYPE_CHECKING:
     import pandas as pd

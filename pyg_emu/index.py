@@ -13,8 +13,8 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.index import Index
 
-from pyg_emu.contract import Side
-from pyg_emu.errors import ArgumentError, DataError
+from pyg_emu.core.contract import Side
+from pyg_emu.core.errors import ArgumentError, DataError
 
 _INT64_MAX = 2**63 - 1
 # 2^64 divided by the golden ratio, as a signed number: Fibonacci hashing.

@@ -8,7 +8,7 @@ from typing import Any, Collection, Iterable, Optional
 
 import yaml
 
-from pyg_emu.errors import RecipeError
+from pyg_emu.core.errors import RecipeError
 
 #: The keys that lead to a value.
 KeyPath = tuple[str, ...]

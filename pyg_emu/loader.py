@@ -6,11 +6,11 @@ from typing import Any, Callable, Iterator, Literal, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.arguments import positive_integer, random_seed
 from pyg_emu.checks import check_data
-from pyg_emu.contract import Side
+from pyg_emu.core.arguments import positive_integer, random_seed
+from pyg_emu.core.contract import Side
+from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError, CheckpointError, DataError
 
 _CORRUPT = ('alternate', 'both', 'tail', 'head', 'bernoulli')
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from pyg_emu.adapters import as_scorer
-from pyg_emu.arguments import is_number, non_negative, penalty, share
-from pyg_emu.contract import Scorer
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.arguments import is_number, non_negative, penalty, share
+from pyg_emu.core.contract import Scorer
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.functional import (
     margin_ranking,
     smoothed_cross_entropy,

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyg_emu.errors import ArgumentError, DataError
+from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.index import FactIndex
 
 Tie = Literal['realistic', 'optimistic', 'pessimistic']

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.losses import BCELoss, EMUBCELoss, ScoredBatch
 from pyg_emu.ops.plan import MixPlan, Plan
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, Mapping, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.ops.row_update import row_adagrad_, row_adam_
 
 

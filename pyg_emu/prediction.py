@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyg_emu.contract import Scorer
+from pyg_emu.core.contract import Scorer
+from pyg_emu.core.errors import ArgumentError, DivergenceError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError, DivergenceError
 from pyg_emu.evaluation import (
     ScoreFunction,
     SideName,

@@ -21,7 +21,7 @@ from typing import IO, Any, Collection, Iterator, Optional, cast
 import numpy as np
 import pandas as pd
 
-from pyg_emu.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 
 COLUMNS = ('head', 'relation', 'tail')
 #: File names without extension under which a split is known, the usual one first.

@@ -19,8 +19,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Iterable, Literal, Mapping, Optional, Union, get_type_hints
 
-from pyg_emu.arguments import is_number
-from pyg_emu.errors import RecipeError
+from pyg_emu.core.arguments import is_number
+from pyg_emu.core.errors import RecipeError
 from pyg_emu.layers import Layer, dump, read_layer
 from pyg_emu.registry import (
     SECTIONS,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Callable, Iterable, Mapping, Optional
 
-from pyg_emu.errors import PygEmuError, RecipeError
+from pyg_emu.core.errors import PygEmuError, RecipeError
 from pyg_emu.layers import KeyPath, Layer
 
 

@@ -6,9 +6,9 @@ from typing import Any, Optional, cast
 import torch
 from torch import Tensor
 
-from pyg_emu.arguments import non_negative
-from pyg_emu.contract import Scorer
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.arguments import non_negative
+from pyg_emu.core.contract import Scorer
+from pyg_emu.core.errors import ArgumentError
 
 
 class LpRegularizer(torch.nn.Module):

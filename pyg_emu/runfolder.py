@@ -8,42 +8,13 @@ import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, Callable, Mapping, Optional, Union
+from typing import Any, Mapping, Optional, Union
 
-from pyg_emu.errors import CheckpointError
+from pyg_emu.core.errors import CheckpointError
+from pyg_emu.core.files import atomic_write, reason
 
 #: The distributions whose versions decide what a run computes.
 _DISTRIBUTIONS = ('torch', 'torch_geometric', 'numba', 'numpy', 'triton', 'torch_scatter', 'pyg_emu')
-
-
-def atomic_write(path: Union[str, Path], write: Callable[[IO[bytes]], Any]) -> None:
-    r"""Writes a file so that whoever opens :obj:`path`, at any time, sees the old content or the new, whole.
-
-    The content goes to a temporary file in the same folder, reaches the disk, and then takes the name. Whatever fails
-    on the way leaves the old file as it was.
-
-    Args:
-        path (str or Path): The file to write.
-        write (callable): Is handed the open binary file.
-
-    Raises:
-        CheckpointError: If the folder cannot be written to, or the disk is full.
-    """
-    path = Path(path)
-    # One fixed name: what a killed writer leaves behind is overwritten by the next one instead of piling up.
-    temporary = path.with_name(f'.{path.name}.tmp')
-    try:
-        with open(temporary, 'wb') as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch.save reports a failed write as a RuntimeError
-        temporary.unlink(missing_ok=True)
-        kept = 'the file of that name is kept as it was' if path.exists() else 'nothing was written'
-        raise CheckpointError(f'cannot write {path} ({_reason(error)}); {kept}. Free some space, or choose another '
-                              f'run folder that can be written to') from error
 
 
 class RunFolder:
@@ -74,7 +45,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CheckpointError(f'cannot make the run folder {self.path} ({_reason(error)}); choose a folder '
+            raise CheckpointError(f'cannot make the run folder {self.path} ({reason(error)}); choose a folder '
                                   f'that can be written to') from error
         probe = self.path / '.probe'
         # An empty file can be made on a full disk; one with content cannot.
@@ -153,19 +124,3 @@ def _commit() -> Optional[str]:
     except (OSError, subprocess.SubprocessError):
         return None
     return described.stdout.strip()
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != 'posix':
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -8,16 +8,17 @@ from typing import Any, Callable, Literal, Optional, Union
 import torch
 
 from pyg_emu.checkpoint import load_weights
+from pyg_emu.core.distributed import first_alone, on_first
+from pyg_emu.core.errors import ArgumentError, RecipeError
+from pyg_emu.core.files import atomic_write
 from pyg_emu.data import KGData
-from pyg_emu.distributed import first_alone, on_first
-from pyg_emu.errors import ArgumentError, RecipeError
 from pyg_emu.evaluation import evaluate
 from pyg_emu.graphs import TrainedOn, load_source, rank, ranker_of, source_name
 from pyg_emu.loader import TripletLoader
 from pyg_emu.metrics import Metrics
 from pyg_emu.recipe import Recipe, differences, load_recipe
 from pyg_emu.registry import build, fused_by_default, reads_graph
-from pyg_emu.runfolder import RunFolder, atomic_write
+from pyg_emu.runfolder import RunFolder
 from pyg_emu.trainer import Trainer, TrainResult
 
 
@@ -41,7 +42,7 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
                resume: Union[bool, Literal['auto']] = 'auto', device: Optional[str] = None, progress: bool = True,
                tensorboard: bool = False, name: Optional[str] = None, test: bool = True,
                on_validation: Optional[Callable[[int, Metrics], Any]] = None) -> RunResult:
-    r"""Trains as a recipe says and ranks the test facts. Inside of :func:`~pyg_emu.distributed.process_group`, all
+    r"""Trains as a recipe says and ranks the test facts. Inside of :func:`~pyg_emu.core.distributed.process_group`, all
     processes call this with the same arguments, and the first one writes.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler
 
-from pyg_emu.errors import ArgumentError, CheckpointError
+from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.optim import RowAdam
 
 

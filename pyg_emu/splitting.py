@@ -8,7 +8,7 @@ from typing import Sequence
 import numpy as np
 import pandas as pd
 
-from pyg_emu.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 
 #: What a single file or table is split into unless told otherwise.
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
@@ -26,7 +26,7 @@ def split_facts(
 
     .. note::
         Where so many entities occur only once that the fractions cannot be met, as many facts go to validation and test
-        as can be spared, in the same proportion, with a :class:`~pyg_emu.errors.DataWarning` that says how many.
+        as can be spared, in the same proportion, with a :class:`~pyg_emu.core.errors.DataWarning` that says how many.
 
     Args:
         facts (numpy.ndarray): Heads, relations and tails. shape: :obj:`(F, 3)`, int64.

@@ -6,7 +6,7 @@ from typing import Iterable
 import torch
 from torch import Tensor
 
-from pyg_emu.distributed import current, minimum_, sum_
+from pyg_emu.core.distributed import current, minimum_, sum_
 
 
 class LossMeter:

@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data import KGData, Split
-from pyg_emu.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.readers import (
     COLUMNS,
     SPLIT_NAMES,

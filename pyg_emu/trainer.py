@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from pyg_emu.arguments import is_number
 from pyg_emu.checkpoint import load_checkpoint, load_weights, model_fingerprint, save_checkpoint
-from pyg_emu.contract import negatives_of
+from pyg_emu.core.arguments import is_number
+from pyg_emu.core.contract import negatives_of
+from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
+from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError
 from pyg_emu.data_parallel import DataParallelLoss
-from pyg_emu.distributed import any_process, check_joined, current, on_first, same_random_state
-from pyg_emu.errors import ArgumentError, CheckpointError, DivergenceError
 from pyg_emu.graphed import GraphedStep, check_run
 from pyg_emu.history import History
 from pyg_emu.interrupt import StopRequest, TrainingInterrupted
@@ -32,7 +32,7 @@ from pyg_emu.steps import PlainStep, check_parts, sampler_hook
 class Trainer:
     r"""Trains a model, step by step.
 
-    A step reads one batch, lets the sampler learn from the model (:meth:`~pyg_emu.contract.Sampler.update`), and
+    A step reads one batch, lets the sampler learn from the model (:meth:`~pyg_emu.core.contract.Sampler.update`), and
     descends on :obj:`criterion(model, batch)`. Nothing in a step waits for the device: losses are summed up there and
     read at every :obj:`log_every`-th step.
 
@@ -42,8 +42,8 @@ class Trainer:
     What is wrong with :obj:`validate` or :obj:`metric` shows at the first validation: the checkpoint is written before
     the error goes on, and the run continues with that validation once it is mended.
 
-    Inside of :func:`~pyg_emu.distributed.process_group`, the processes that :obj:`torchrun` has started divide each
-    batch's rows among themselves, and take the steps that a single one would take. All are made with the same
+    Inside of :func:`~pyg_emu.core.distributed.process_group`, the processes that :obj:`torchrun` has started divide
+    each batch's rows among themselves, and take the steps that a single one would take. All are made with the same
     arguments; the first one writes. A validation runs in all of them, so that
     :func:`~pyg_emu.evaluation.evaluate` can be divided, too.
 

@@ -6,7 +6,7 @@ from typing import Optional, Sequence
 import numpy as np
 import pandas as pd
 
-from pyg_emu.errors import DataError
+from pyg_emu.core.errors import DataError
 
 
 class Vocabulary:

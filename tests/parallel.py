@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, OneVsAllEMULoss, RowAdagrad, Trainer, TripletLoader
+from pyg_emu.core.distributed import current, process_group
+from pyg_emu.core.errors import PygEmuError
 from pyg_emu.data_parallel import DataParallelLoss
-from pyg_emu.distributed import current, process_group
-from pyg_emu.errors import PygEmuError
 from pyg_emu.evaluation import evaluate
 from pyg_emu.interrupt import TrainingInterrupted
 from pyg_emu.losses import MarginLoss

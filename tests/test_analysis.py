@@ -15,8 +15,8 @@ from pyg_emu.analysis import (
     positive_negative_cosines,
     principal_axes,
 )
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError
 from pyg_emu.loader import TripletLoader
 from pyg_emu.losses import EMULoss
 from pyg_emu.models import HAKE, DistMult

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pyg_emu.checkpoint import FORMAT, VERSION, load_checkpoint, load_weights, model_fingerprint, save_checkpoint
-from pyg_emu.errors import CheckpointError
+from pyg_emu.core.errors import CheckpointError
 
 
 def make_model(width: int = 3) -> torch.nn.Module:

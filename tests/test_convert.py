@@ -10,8 +10,8 @@ from torch_geometric.data import Data
 from torch_geometric.datasets import FB15k_237, RelLinkPredDataset, WordNet18RR
 
 from pyg_emu.convert import from_pyg, from_pykeen
+from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError, DataError
 
 SPLITS = ('train', 'valid', 'test')
 # The relation of the last id occurs in test alone, so that its inverse is no edge.
@@ -21,7 +21,7 @@ FACTS = {
     'test': [('b', '_has_part', 'a'), ('d', '_hypernym', 'a')],
 }
 
-pytestmark = pytest.mark.filterwarnings('ignore::pyg_emu.errors.DataWarning')
+pytestmark = pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
 
 
 def write_raw(folder: Path) -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError, DataError, DataWarning
 
 # alice likes bob; alice likes carol; bob knows carol | carol likes bob | dave knows alice
 LABELS = ['alice', 'bob', 'carol', 'dave']

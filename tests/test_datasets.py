@@ -13,12 +13,12 @@ import torch
 from torch_geometric.data import Data, HeteroData
 
 from pyg_emu import datasets
+from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.datasets import dataset_names, from_pykeen, load_dataset
-from pyg_emu.errors import ArgumentError, DataError
 
 SPLITS = ('train', 'valid', 'test')
 
-pytestmark = pytest.mark.filterwarnings('ignore::pyg_emu.errors.DataWarning')
+pytestmark = pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,7 @@ def label(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.filterwarnings('ignore::pyg_emu.errors.DataWarning')
+@pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
 def test_snippets_run(graph_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip('pykeen', reason='UMLS and Nations come with PyKEEN')
     loop, own_loop, own_facts, trainer, nbfnet = blocks(ROOT / 'README.md', 'python')

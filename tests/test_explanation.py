@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
+from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError, DataError
 from pyg_emu.explanation import draw_paths, explain
 from pyg_emu.models.nbfnet import NBFNet
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, TripletLoader
-from pyg_emu.errors import ArgumentError, BackendError
+from pyg_emu.core.errors import ArgumentError, BackendError
 from pyg_emu.graphed import GraphedStep
 from pyg_emu.models import NBFNet, TransE
 from pyg_emu.mutation import BernoulliMask, LinearSchedule

@@ -11,7 +11,7 @@ import torch
 
 from pyg_emu import KGData, evaluate, load_dataset, predict
 from pyg_emu.checkpoint import load_checkpoint
-from pyg_emu.errors import ArgumentError, CheckpointError, DataError
+from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError
 from pyg_emu.graphs import TrainedOn, load_source, rank, ranker_of, reads_graph, source_name
 from pyg_emu.models import DistMult, NBFNet
 from pyg_emu.recipe import load_recipe

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pyg_emu.errors import CheckpointError
+from pyg_emu.core.errors import CheckpointError
 from pyg_emu.history import History
 
 

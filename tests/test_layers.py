@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pyg_emu.errors import RecipeError
+from pyg_emu.core.errors import RecipeError
 from pyg_emu.layers import Layer, assignment_layer, dump, parse_layer, parse_value, put, read_layer
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.transforms import BaseTransform
 
+from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError, CheckpointError, DataError
 from pyg_emu.loader import TripletLoader
 
 

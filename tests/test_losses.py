@@ -10,8 +10,8 @@ from torch_geometric.data import Data
 from torch_geometric.nn import kge
 
 from pyg_emu import models
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError
 from pyg_emu.loader import TripletLoader
 from pyg_emu.losses import (
     BCELoss,

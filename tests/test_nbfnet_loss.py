@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError
 from pyg_emu.evaluation import evaluate
 from pyg_emu.functional import uls_binary_cross_entropy
 from pyg_emu.index import EdgeOrder

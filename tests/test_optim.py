@@ -6,7 +6,7 @@ from typing import Any, Callable
 import pytest
 import torch
 
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.models import ComplEx
 from pyg_emu.ops import last_backend, use_backend
 from pyg_emu.optim import RowAdagrad, RowAdam

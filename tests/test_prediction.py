@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch_geometric.nn import DistMult, RotatE
 
+from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError, DataError, DivergenceError
 from pyg_emu.prediction import predict
 
 PEOPLE = ['ann', 'bob', 'cat', 'dan']

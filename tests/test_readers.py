@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pyg_emu.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.readers import TextFormat, find_splits, first_unknown_relation, read_columns
 
 GOOD = b'a\tr\tb\nb\ts\ta\n'

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 import pyg_emu
-from pyg_emu.errors import RecipeError
+from pyg_emu.core.errors import RecipeError
 from pyg_emu.layers import assignment_layer
 from pyg_emu.recipe import Recipe, differences, load_recipe, packaged_recipes, packaged_text
 

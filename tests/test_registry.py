@@ -11,8 +11,8 @@ import pyg_emu.losses
 import pyg_emu.models
 import pyg_emu.schedules
 from pyg_emu import registry
-from pyg_emu.contract import ScorerMixin
-from pyg_emu.errors import RecipeError
+from pyg_emu.core.contract import ScorerMixin
+from pyg_emu.core.errors import RecipeError
 from pyg_emu.layers import Layer
 from pyg_emu.losses import EMULoss, LinkPredictionLoss
 from pyg_emu.mutation import EMUNegatives, LinearSchedule, Mixup

@@ -9,8 +9,9 @@ from typing import IO
 import pytest
 import torch
 
-from pyg_emu.errors import CheckpointError
-from pyg_emu.runfolder import RunFolder, atomic_write, versions
+from pyg_emu.core.errors import CheckpointError
+from pyg_emu.core.files import atomic_write
+from pyg_emu.runfolder import RunFolder, versions
 
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:

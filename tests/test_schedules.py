@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pyg_emu.errors import ArgumentError, CheckpointError
+from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.schedules import Constant, CosineDecay, LinearDecay, Schedule, SwitchOptimizer
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyg_emu.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.splitting import split_facts
 
 IDS = st.integers(0, 6)
@@ -25,7 +25,7 @@ def symbols(facts: np.ndarray) -> tuple[set[int], set[int]]:
     return set(facts[:, [0, 2]].ravel().tolist()), set(facts[:, 1].tolist())
 
 
-@pytest.mark.filterwarnings('ignore::pyg_emu.errors.DataWarning')
+@pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
 @given(FACTS, st.integers(0, 5), st.sampled_from([(0.8, 0.1, 0.1), (0.1, 0.5, 0.4), (0.5, 0.5, 0.0), (1.0, 0.0, 0.0)]))
 def test_every_fact_once_and_nothing_new_in_valid_and_test(rows: list[tuple[int, int, int]], seed: int,
                                                            fractions: tuple[float, float, float]) -> None:

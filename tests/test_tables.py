@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.tables import from_dataframe, from_file, from_folder, to_dataframe, to_folder
 
 TRAIN = 'b\tlikes\ta\nc\tknows\ta\n'
@@ -188,7 +188,7 @@ def test_bad_tables() -> None:
 
 # And back ####################################################################
 
-@pytest.mark.filterwarnings('ignore::pyg_emu.errors.DataWarning')
+@pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
 @settings(max_examples=50)
 @given(FACTS, FACTS, FACTS)
 def test_labels_survive_a_round_trip(tmp_path_factory: pytest.TempPathFactory, train: list, valid: list,

@@ -19,7 +19,7 @@ from torch_geometric.transforms import Compose
 
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, Trainer, TripletLoader
 from pyg_emu.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from pyg_emu.errors import ArgumentError, BackendError, CheckpointError, DivergenceError
+from pyg_emu.core.errors import ArgumentError, BackendError, CheckpointError, DivergenceError
 from pyg_emu.graphed import GraphedStep
 from pyg_emu.interrupt import TrainingInterrupted
 from pyg_emu.mutation import LearnedMask, LinearSchedule

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyg_emu.errors import DataError
+from pyg_emu.core.errors import DataError
 from pyg_emu.vocabulary import Vocabulary
 
 # Readers refuse null bytes: pandas before 3 hashes no further.

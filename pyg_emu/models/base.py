@@ -9,13 +9,13 @@ from torch.nn import Embedding
 from torch.nn import functional as F
 from torch_geometric.nn.kge import KGEModel
 
-from pyg_emu.arguments import non_negative, positive_integer
-from pyg_emu.contract import ScorerMixin, Side
+from pyg_emu.core.arguments import non_negative, positive_integer
+from pyg_emu.core.contract import ScorerMixin, Side
 
 
 class KGEScorer(ScorerMixin, KGEModel):
     r"""A :class:`torch_geometric.nn.kge.KGEModel` that factors into queries and candidates
-    (:class:`~pyg_emu.contract.Scorer`). A subclass sets :attr:`interaction` and :attr:`offset` and implements
+    (:class:`~pyg_emu.core.contract.Scorer`). A subclass sets :attr:`interaction` and :attr:`offset` and implements
     :meth:`_query`.
 
     Every model has one entity table :attr:`node_emb` and one relation table :attr:`rel_emb`. Rows of complex models are

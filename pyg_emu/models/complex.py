@@ -5,10 +5,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from pyg_emu.arguments import positive_integer
-from pyg_emu.interaction import Dot
+from pyg_emu.core.arguments import positive_integer
+from pyg_emu.core.complex_rows import conjugate, multiply
+from pyg_emu.core.interaction import Dot
 from pyg_emu.models.base import KGEScorer
-from pyg_emu.models.complex_rows import conjugate, multiply
 
 
 class ComplEx(KGEScorer):

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from pyg_emu.interaction import Dot
+from pyg_emu.core.interaction import Dot
 from pyg_emu.models.base import KGEScorer
 
 

@@ -7,8 +7,8 @@ from typing import Literal, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.arguments import non_negative, positive_integer
-from pyg_emu.interaction import ModulusPhase
+from pyg_emu.core.arguments import non_negative, positive_integer
+from pyg_emu.core.interaction import ModulusPhase
 from pyg_emu.models.base import KGEScorer
 
 

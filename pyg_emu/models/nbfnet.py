@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from pyg_emu.arguments import ids_below
-from pyg_emu.contract import Side
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.arguments import ids_below
+from pyg_emu.core.contract import Side
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.models.nbfnet_layer import NBFNetLayer, degree_scale
 from pyg_emu.ops.relational import AGGREGATES, MESSAGES, Aggregate, BoundaryRows, EdgeOrders, Message
 

@@ -6,7 +6,7 @@ from typing import Any, Mapping
 import torch
 from torch import Tensor
 
-from pyg_emu.errors import CheckpointError
+from pyg_emu.core.errors import CheckpointError
 from pyg_emu.models.nbfnet import NBFNet
 
 # The graph that the public implementation puts beside its parameters.

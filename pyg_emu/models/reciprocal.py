@@ -6,8 +6,8 @@ from typing import Iterator, Literal
 import torch
 from torch import Tensor
 
-from pyg_emu.contract import Scorer, ScorerMixin, Side
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.contract import Scorer, ScorerMixin, Side
+from pyg_emu.core.errors import ArgumentError
 
 
 class Reciprocal(ScorerMixin, torch.nn.Module):
@@ -22,7 +22,7 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
     The two directions of a triple thus have two scores: :meth:`forward` returns that of the tail.
 
     Args:
-        model (torch.nn.Module): A :class:`~pyg_emu.contract.Scorer` with :math:`2R` relations.
+        model (torch.nn.Module): A :class:`~pyg_emu.core.contract.Scorer` with :math:`2R` relations.
 
     Raises:
         ArgumentError: If :obj:`model` is not a scorer, or its number of relations is odd.
@@ -30,7 +30,7 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
         if not isinstance(model, Scorer):
-            raise ArgumentError(f'model: expected a pyg_emu.contract.Scorer, got {type(model).__name__}')
+            raise ArgumentError(f'model: expected a pyg_emu.core.contract.Scorer, got {type(model).__name__}')
         if model.num_relations % 2 != 0:
             raise ArgumentError('model: expected twice as many relations as the data has, an even number, got '
                                 f'num_relations={model.num_relations}')

@@ -6,11 +6,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from pyg_emu.arguments import positive_integer
-from pyg_emu.contract import Side
-from pyg_emu.interaction import ComplexModulus
+from pyg_emu.core.arguments import positive_integer
+from pyg_emu.core.complex_rows import conjugate, multiply, unit
+from pyg_emu.core.contract import Side
+from pyg_emu.core.interaction import ComplexModulus
 from pyg_emu.models.base import KGEScorer
-from pyg_emu.models.complex_rows import conjugate, multiply, unit
 
 
 class RotatE(KGEScorer):

@@ -5,8 +5,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from pyg_emu.errors import ArgumentError
-from pyg_emu.interaction import L1, L2
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.interaction import L1, L2
 from pyg_emu.models.base import KGEScorer
 
 

@@ -7,8 +7,8 @@ from typing import Any, Callable, Optional, Protocol, Union, runtime_checkable
 import torch
 from torch import Tensor
 
-from pyg_emu.arguments import is_number
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.arguments import is_number
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.ops.plan import Plan
 
 #: The share of a candidate's components that is taken FROM THE POSITIVE (the paper's :math:`n_P / d`): a number in
@@ -70,7 +70,8 @@ class LinearSchedule:
 
 
 def check_rate(rate: Any, name: str = 'rate') -> float:
-    r"""Returns :obj:`rate`, or raises :class:`~pyg_emu.errors.ArgumentError` if it is not a number in :obj:`[0, 1]`."""
+    r"""Returns :obj:`rate`, or raises :class:`~pyg_emu.core.errors.ArgumentError` if it is not a number in
+    :obj:`[0, 1]`."""
     if not is_number(rate) or not 0.0 <= rate <= 1.0:
         raise ArgumentError(f'{name}: expected the share of components taken from the positive, a number in [0, 1], '
                             f'got {rate!r}')

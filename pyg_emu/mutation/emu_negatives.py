@@ -8,10 +8,10 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from pyg_emu.arguments import ids_below, positive_integer
-from pyg_emu.contract import Sampler
+from pyg_emu.core.arguments import ids_below, positive_integer
+from pyg_emu.core.contract import Sampler
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError
 from pyg_emu.mutation.base import Mutation, Rate, check_rate
 from pyg_emu.mutation.masks import BernoulliMask, BlockMask, ExactMask, ImportanceMask
 from pyg_emu.sampling import UniformSampler
@@ -75,7 +75,7 @@ class EMUNegatives(BaseTransform):
             check_rate(mutation_rate, 'mutation_rate')
         if sampler is not None and (isinstance(sampler, type) or not isinstance(sampler, Sampler)):
             raise ArgumentError('sampler: expected an object with the methods sample and update of '
-                                f'pyg_emu.contract.Sampler, got {sampler!r}')
+                                f'pyg_emu.core.contract.Sampler, got {sampler!r}')
         if mutation is not None and (isinstance(mutation, type) or not isinstance(mutation, Mutation)):
             raise ArgumentError('mutation: expected an object with the method plan of pyg_emu.mutation.Mutation, '
                                 f'got {mutation!r}')

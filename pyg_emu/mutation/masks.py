@@ -9,8 +9,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.arguments import positive_integer
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.arguments import positive_integer
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.mutation.base import Rate, check_rate, rate_at
 from pyg_emu.ops.plan import MaskPlan
 

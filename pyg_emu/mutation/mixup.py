@@ -6,8 +6,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.arguments import is_number
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.arguments import is_number
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.ops.plan import MixPlan
 
 

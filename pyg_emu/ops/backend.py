@@ -4,7 +4,7 @@ Every operator has a plain PyTorch reference and may have a Numba (CPU) and a Tr
 module of its own, :obj:`pyg_emu/ops/{operator}_{backend}.py`, that is imported when it is first asked for. The device
 decides; the :obj:`backend` argument of an operator, :func:`use_backend` and the environment variable
 :obj:`PYG_EMU_BACKEND` overrule it, in that order. What was asked for by name and cannot run raises
-:class:`~pyg_emu.errors.BackendError`.
+:class:`~pyg_emu.core.errors.BackendError`.
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from pyg_emu.errors import ArgumentError, BackendError
+from pyg_emu.core.errors import ArgumentError, BackendError
 
 #: Names of all backends.
 BACKENDS = ('torch', 'numba', 'triton')

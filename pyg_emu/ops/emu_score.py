@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_emu.arguments import ids_below, kind_of, on_device
-from pyg_emu.errors import ArgumentError
-from pyg_emu.interaction import Dot, Interaction
+from pyg_emu.core.arguments import ids_below, kind_of, on_device
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.interaction import Dot, Interaction
 from pyg_emu.ops.backend import load_backend
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 
@@ -60,7 +60,7 @@ def emu_score(
         index (torch.Tensor): Row of each negative, in :obj:`[0, V)`; int64. shape: :obj:`(B, N)`. The range is checked
             on the CPU; on CUDA the check would make the device wait.
         plan (MaskPlan or MixPlan, optional): How negatives are mutated. (default: :obj:`None`, not at all)
-        interaction (Interaction, optional): :math:`\phi`. (default: :class:`~pyg_emu.interaction.Dot`)
+        interaction (Interaction, optional): :math:`\phi`. (default: :class:`~pyg_emu.core.interaction.Dot`)
         vanilla (bool, optional): Whether the vanilla scores are wanted too. (default: :obj:`True`)
         sparse_grad (bool, optional): If true, the gradient of :obj:`table` is a coalesced
             :func:`torch.sparse_coo_tensor` with one row per entity that occurs in :obj:`index`; it costs nothing that

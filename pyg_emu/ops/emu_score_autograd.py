@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_emu.interaction import Interaction
+from pyg_emu.core.interaction import Interaction
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_emu.interaction import Interaction
+from pyg_emu.core.interaction import Interaction
 from pyg_emu.ops import emu_score_numba_kernels as kernels
 from pyg_emu.ops.emu_score_autograd import Options, differentiated
 from pyg_emu.ops.emu_score_numba_terms import Hard, Mask, Plain, Shared, Soft, terms_of

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import overload
 
-from pyg_emu.interaction import Interaction, ModulusPhase
+from pyg_emu.core.interaction import Interaction, ModulusPhase
 from pyg_emu.ops.numba_runtime import FASTMATH
 
 
@@ -64,7 +64,7 @@ mix, pull_batch, pull_rows = (by_type(name) for name in ('mix', 'pull_batch', 'p
 
 
 class DotTerms(NamedTuple):
-    r"""Terms of :class:`~pyg_emu.interaction.Dot`: one sum of products."""
+    r"""Terms of :class:`~pyg_emu.core.interaction.Dot`: one sum of products."""
     one: Any
 
     @staticmethod
@@ -90,7 +90,7 @@ class DotTerms(NamedTuple):
 
 
 class L1Terms(NamedTuple):
-    r"""Terms of :class:`~pyg_emu.interaction.L1`: one sum of absolute differences."""
+    r"""Terms of :class:`~pyg_emu.core.interaction.L1`: one sum of absolute differences."""
     one: Any
 
     @staticmethod
@@ -117,7 +117,7 @@ class L1Terms(NamedTuple):
 
 
 class L2Terms(NamedTuple):
-    r"""Terms of :class:`~pyg_emu.interaction.L2`: one sum of squares, whose root is kept for the gradient."""
+    r"""Terms of :class:`~pyg_emu.core.interaction.L2`: one sum of squares, whose root is kept for the gradient."""
     one: Any
 
     @staticmethod
@@ -147,7 +147,7 @@ class L2Terms(NamedTuple):
 
 
 class ModulusTerms(NamedTuple):
-    r"""Terms of :class:`~pyg_emu.interaction.ComplexModulus`: one sum of moduli of complex differences."""
+    r"""Terms of :class:`~pyg_emu.core.interaction.ComplexModulus`: one sum of moduli of complex differences."""
     one: Any
 
     @staticmethod
@@ -175,7 +175,7 @@ class ModulusTerms(NamedTuple):
 
 
 class ModulusPhaseTerms(NamedTuple):
-    r"""Terms of :class:`~pyg_emu.interaction.ModulusPhase`: a sum of squares and one of sines."""
+    r"""Terms of :class:`~pyg_emu.core.interaction.ModulusPhase`: a sum of squares and one of sines."""
     modulus_weight: Any
     phase_weight: Any
     phase_scale: Any

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_emu.interaction import Interaction
+from pyg_emu.core.interaction import Interaction
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 
 

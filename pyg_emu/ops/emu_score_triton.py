@@ -18,7 +18,7 @@ import torch
 import triton
 from torch import Tensor
 
-from pyg_emu.interaction import Interaction
+from pyg_emu.core.interaction import Interaction
 from pyg_emu.ops import emu_score_triton_kernels as kernels
 from pyg_emu.ops.emu_score_autograd import Options, differentiated
 from pyg_emu.ops.emu_score_triton_terms import TWO_PARTS, WITH_NORM, constants_of

@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from pyg_emu.interaction import Interaction, ModulusPhase
+from pyg_emu.core.interaction import Interaction, ModulusPhase
 
 #: Interactions whose score holds a norm, which the gradient needs.
 WITH_NORM = ('l2', 'modulus_phase')

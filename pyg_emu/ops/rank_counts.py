@@ -9,9 +9,9 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.arguments import ids_below, kind_of, on_device
-from pyg_emu.errors import ArgumentError, DivergenceError
-from pyg_emu.interaction import Interaction
+from pyg_emu.core.arguments import ids_below, kind_of, on_device
+from pyg_emu.core.errors import ArgumentError, DivergenceError
+from pyg_emu.core.interaction import Interaction
 from pyg_emu.ops.backend import load_backend
 
 #: Bytes that the scores of one block of queries may take where nobody says how large a block is to be.
@@ -89,7 +89,7 @@ def rank_counts(
     Raises:
         ArgumentError: If an argument has the wrong shape, dtype, device or range.
         BackendError: If the backend asked for cannot run here.
-        NaNScoreError: If a score is NaN; a :class:`~pyg_emu.errors.DivergenceError` that names the query.
+        NaNScoreError: If a score is NaN; a :class:`~pyg_emu.core.errors.DivergenceError` that names the query.
     """
     _check_operands(query, table, interaction)
     num_queries = query.size(0)

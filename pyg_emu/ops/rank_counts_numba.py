@@ -15,7 +15,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from pyg_emu.interaction import Interaction, ModulusPhase
+from pyg_emu.core.interaction import Interaction, ModulusPhase
 from pyg_emu.ops.numba_runtime import announce, jit, parallel_section
 
 _LANES = 64  # Entities in a panel: four AVX-512 or eight AVX2 registers of float32.

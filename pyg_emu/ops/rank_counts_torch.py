@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_emu.interaction import Interaction
+from pyg_emu.core.interaction import Interaction
 
 # Bytes that one intermediate of (queries, entities, components) or (targets, entities) may take.
 _BYTES = 256 * 2**20

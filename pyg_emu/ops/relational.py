@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_emu.arguments import ids_below, kind_of, on_device
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.arguments import ids_below, kind_of, on_device
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.ops.backend import load_backend
 
 #: How a message is made of a node's features and a relation vector: DistMult's, TransE's and RotatE's composition.

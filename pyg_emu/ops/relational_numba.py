@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.ops import relational_numba_backward as backward_kernels
 from pyg_emu.ops import relational_numba_kernels as kernels
 from pyg_emu.ops.numba_runtime import announce, parallel_section

@@ -5,8 +5,8 @@ from typing import Any, Optional
 
 import torch
 
-from pyg_emu.arguments import positive_integer
-from pyg_emu.contract import Negatives, Scorer
+from pyg_emu.core.arguments import positive_integer
+from pyg_emu.core.contract import Negatives, Scorer
 
 
 class BaseSampler:
@@ -21,7 +21,7 @@ class BaseSampler:
             generator (torch.Generator, optional): The random stream, on the batch's device.
                 (default: :obj:`batch.generator`, or PyTorch's global one)
 
-        :rtype: :class:`~pyg_emu.contract.Negatives` of shape :obj:`(B, num_negatives)`.
+        :rtype: :class:`~pyg_emu.core.contract.Negatives` of shape :obj:`(B, num_negatives)`.
 
         Raises:
             ArgumentError: If :obj:`num_negatives` is not a positive integer.

@@ -6,8 +6,8 @@ from typing import Any, Callable, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.contract import Negatives
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.contract import Negatives
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.index import FactIndex
 from pyg_emu.sampling.base import BaseSampler
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.index import index2ptr
 from torch_geometric.utils import remove_self_loops, to_undirected
 
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError
 
 # Pairs of entities that are worked on at a time: what bounds the memory of the searches.
 _BLOCK = 2**24

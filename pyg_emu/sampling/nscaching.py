@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.arguments import positive_integer, random_seed
-from pyg_emu.contract import Negatives, Scorer
-from pyg_emu.errors import ArgumentError, CheckpointError
+from pyg_emu.core.arguments import positive_integer, random_seed
+from pyg_emu.core.contract import Negatives, Scorer
+from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.index import FactIndex
 from pyg_emu.ops import emu_score
 from pyg_emu.sampling.filtered import FilteredSampler, draw_unknown, replace

@@ -7,7 +7,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.contract import Negatives
+from pyg_emu.core.contract import Negatives
 from pyg_emu.index import FactIndex
 from pyg_emu.sampling.filtered import FilteredSampler, draw_unknown, replace
 

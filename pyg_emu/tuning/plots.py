@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
-from pyg_emu.runfolder import atomic_write
+from pyg_emu.core.files import atomic_write
 from pyg_emu.tuning.report import COMPLETE
 from pyg_emu.tuning.space import Parameter
 from pyg_emu.tuning.storage import load_optuna

@@ -4,8 +4,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterable
 
+from pyg_emu.core.files import atomic_write
 from pyg_emu.recipe import Recipe
-from pyg_emu.runfolder import atomic_write
 from pyg_emu.tuning.space import SearchSpace, Value
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any, Collection, Mapping, Optional, Union
 
-from pyg_emu.arguments import is_number
-from pyg_emu.errors import RecipeError
+from pyg_emu.core.arguments import is_number
+from pyg_emu.core.errors import RecipeError
 from pyg_emu.layers import KeyPath, Layer, put, read_layer
 from pyg_emu.recipe import Recipe, load_recipe
 from pyg_emu.registry import build, nearest

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Union
 
-from pyg_emu.errors import ArgumentError, CheckpointError, RecipeError
+from pyg_emu.core.errors import ArgumentError, CheckpointError, RecipeError
 from pyg_emu.runfolder import RunFolder
 
 _NAME = 'pyg_emu'

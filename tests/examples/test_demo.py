@@ -9,7 +9,7 @@ import torch
 from benchmarks.render_readme import TABLES, render
 from examples import demo
 
-pytestmark = pytest.mark.filterwarnings('ignore::pyg_emu.errors.DataWarning')
+pytestmark = pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 
 from examples import rgcn
 from pyg_emu import EMULoss, EMUNegatives, KGData, L3Regularizer, TripletLoader, evaluate
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError
 
 
 def make_graph() -> KGData:

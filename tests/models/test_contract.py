@@ -11,8 +11,8 @@ from torch_geometric.nn import kge
 
 from pyg_emu import models
 from pyg_emu.adapters import as_scorer
-from pyg_emu.contract import Scorer
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.contract import Scorer
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.models import KGEScorer, NBFNet, Reciprocal
 
 NUM_NODES, NUM_RELATIONS, CHANNELS = 7, 3, 4

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError
 from pyg_emu.loader import TripletLoader
 from pyg_emu.losses import EMULoss
 from pyg_emu.models import HAKE

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch_geometric.nn import kge
 
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.models import HAKE, ComplEx, DistMult, Reciprocal, TransE
 
 
@@ -43,5 +43,5 @@ def test_resets_the_wrapped_model() -> None:
 def test_refuses() -> None:
     with pytest.raises(ArgumentError, match='even number, got num_relations=3'):
         Reciprocal(DistMult(4, 3, 2))
-    with pytest.raises(ArgumentError, match='expected a pyg_emu.contract.Scorer, got RotatE'):
+    with pytest.raises(ArgumentError, match='expected a pyg_emu.core.contract.Scorer, got RotatE'):
         Reciprocal(kge.RotatE(4, 4, 2))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.models import TransE
 
 

@@ -9,9 +9,9 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.transforms import Compose
 
-from pyg_emu.contract import Negatives
+from pyg_emu.core.contract import Negatives
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError
 from pyg_emu.loader import TripletLoader
 from pyg_emu.mutation import (
     BernoulliMask,

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.mutation import (
     BernoulliMask,
     BlockMask,

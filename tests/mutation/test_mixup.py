@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.mutation import Mixup, Mutation
 
 

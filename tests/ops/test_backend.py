@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyg_emu.errors import ArgumentError, BackendError
+from pyg_emu.core.errors import ArgumentError, BackendError
 from pyg_emu.ops import backend as backends
 from pyg_emu.ops import emu_score, last_backend, use_backend
 

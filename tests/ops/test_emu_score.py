@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_emu.errors import ArgumentError
-from pyg_emu.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
 from pyg_emu.ops import MaskPlan, MixPlan, Plan, emu_score, emu_score_numba, last_backend
 from pyg_emu.ops import emu_score_numba_kernels as kernels
 from pyg_emu.ops.emu_score_numba_terms import Hard, Shared, Soft

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_emu.errors import BackendError
-from pyg_emu.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
+from pyg_emu.core.errors import BackendError
+from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
 from pyg_emu.ops import MaskPlan, MixPlan, Plan, emu_score, last_backend
 
 pytest.importorskip('triton', reason='Triton is not installed, and its kernels cannot run: pip install triton')

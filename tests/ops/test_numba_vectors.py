@@ -8,17 +8,7 @@ import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
-from pyg_emu.ops.numba_vectors import (
-    anywhere,
-    choose,
-    fill,
-    first_half,
-    join,
-    load,
-    prefetch,
-    second_half,
-    store,
-)
+from pyg_emu.ops.numba_vectors import anywhere, choose, fill, first_half, join, load, prefetch, second_half, store
 
 LANES = 6  # No power of two, nor a multiple of any register's lanes.
 

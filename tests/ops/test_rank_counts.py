@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pyg_emu.errors import ArgumentError, BackendError, DivergenceError
-from pyg_emu.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
+from pyg_emu.core.errors import ArgumentError, BackendError, DivergenceError
+from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
 from pyg_emu.ops import last_backend, rank_counts, rank_from_scores, score_entities
 from pyg_emu.ops.rank_counts import default_block_size
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from pyg_emu import sampling
-from pyg_emu.contract import Negatives, Sampler
+from pyg_emu.core.contract import Negatives, Sampler
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError
 from pyg_emu.loader import TripletLoader
 
 SAMPLERS = [getattr(sampling, name) for name in sampling.__all__]

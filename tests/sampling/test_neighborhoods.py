@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.sampling import neighborhoods
 from pyg_emu.sampling.neighborhoods import Neighborhoods, k_hop_neighborhoods, walk_neighborhoods
 

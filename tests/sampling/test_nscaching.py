@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_emu.contract import ScorerMixin
+from pyg_emu.core.contract import ScorerMixin
+from pyg_emu.core.errors import ArgumentError, CheckpointError
+from pyg_emu.core.interaction import Dot
 from pyg_emu.data import KGData
-from pyg_emu.errors import ArgumentError, CheckpointError
-from pyg_emu.interaction import Dot
 from pyg_emu.loader import TripletLoader
 from pyg_emu.losses import EMULoss
 from pyg_emu.models import DistMult

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pyg_emu.errors import RecipeError
+from pyg_emu.core.errors import RecipeError
 from pyg_emu.recipe import Recipe, load_recipe
 from pyg_emu.registry import SECTIONS
 from pyg_emu.tuning.space import Parameter, SearchSpace, default_space, load_space, packaged_spaces

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from pyg_emu import KGData, runs
-from pyg_emu.errors import ArgumentError, CheckpointError, DivergenceError, RecipeError
+from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError, RecipeError
 from pyg_emu.interrupt import TrainingInterrupted
 from pyg_emu.recipe import load_recipe
 from pyg_emu.runs import run_recipe

@@ -10,8 +10,8 @@ from typing import Any, Iterator, Literal, NamedTuple, Optional, Protocol, Union
 import torch
 from torch import Tensor
 
-from pyg_emu.errors import ArgumentError
-from pyg_emu.interaction import Interaction
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.interaction import Interaction
 
 #: Which end of a triple is to be predicted: :obj:`"tail"`, :obj:`"head"`, or, row by row, a boolean tensor of shape
 #: :obj:`(B,)` that is true where the tail is.

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from pyg_emu.models.complex_rows import conjugate, multiply, unit
+from pyg_emu.core.complex_rows import conjugate, multiply, unit
 
 
 def rows(values: torch.Tensor) -> torch.Tensor:

@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_emu.arguments import ids_below, kind_of, non_negative, on_device, penalty, positive_integer, random_seed, share
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.arguments import (
+    ids_below,
+    kind_of,
+    non_negative,
+    on_device,
+    penalty,
+    positive_integer,
+    random_seed,
+    share,
+)
+from pyg_emu.core.errors import ArgumentError
 
 
 @pytest.mark.parametrize('value', [1, 7, np.int64(3)])

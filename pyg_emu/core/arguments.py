@@ -5,7 +5,7 @@ import math
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Optional
 
-from pyg_emu.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError
 
 if TYPE_CHECKING:  # Recipes are read, and help is printed, before PyTorch is loaded.
     import torch

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pyg_emu.errors import ArgumentError, PygEmuError
+from pyg_emu.core.errors import ArgumentError, PygEmuError
 
 T = TypeVar('T')
 
@@ -95,7 +95,7 @@ def check_joined() -> None:
     """
     if launched() > 1 and not dist.is_initialized():
         raise ArgumentError(f'torchrun has started {launched()} processes, which have not joined, so that each would '
-                            'train a model of its own; put `with pyg_emu.distributed.process_group() as place:` around '
+                            'train a model of its own; put `with pyg_emu.process_group() as place:` around '
                             'the training')
 
 
@@ -163,7 +163,7 @@ def first_alone() -> Iterator[None]:
 
 @contextmanager
 def shared_errors() -> Iterator[None]:
-    r"""What one process raises of :class:`~pyg_emu.errors.PygEmuError` inside, all raise at the end: otherwise the
+    r"""What one process raises of :class:`~pyg_emu.core.errors.PygEmuError` inside, all raise at the end: otherwise the
     others would wait for it forever. Of several errors it is the first process's.
     """
     rank, world = current()
