@@ -33,11 +33,11 @@ from typing import Any, Callable
 from benchmarks._record import RESULTS, ROOT, write_result
 
 MODELS = ('distmult', 'complex', 'transe', 'rotate')
-TESTS = ('tests/ops/test_emu_score_triton.py', 'tests/ops/test_relational_triton.py', 'tests/test_graphed.py',
+TESTS = ('tests/ops/emu_score/test_triton.py', 'tests/ops/relational/test_triton.py', 'tests/test_graphed.py',
          'tests/test_trainer.py::test_trains_by_graphs', 'tests/test_loader.py::test_batches_stay_on_the_gpu',
          'tests/test_data.py::test_indices_on_gpu', 'tests/sampling/test_uniform.py::test_draws_on_the_gpu',
          'tests/sampling/test_nscaching.py::test_on_the_gpu', 'tests/sampling/test_sans.py::test_on_the_gpu')
-SMOKE_TESTS = ('tests/ops/test_emu_score_triton.py::test_by_hand', 'tests/ops/test_relational_triton.py::test_by_hand')
+SMOKE_TESTS = ('tests/ops/emu_score/test_triton.py::test_by_hand', 'tests/ops/relational/test_triton.py::test_by_hand')
 
 
 def run_tests(folder: Path, smoke: bool) -> Path:

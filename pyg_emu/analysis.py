@@ -16,7 +16,7 @@ from pyg_emu.adapters import as_scorer
 from pyg_emu.core.arguments import positive_integer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.mutation import BernoulliMask, ExactMask
-from pyg_emu.ops.emu_score_torch import mutate
+from pyg_emu.ops.emu_score.torch import mutate
 
 # Components of masks that are drawn at a time.
 _BLOCK = 2**24

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch_geometric.nn.resolver import activation_resolver
 
-from pyg_emu.models.pna_linear import pna_linear
+from pyg_emu.ops.pna_linear import pna_linear
 from pyg_emu.ops.relational import Aggregate, BoundaryRows, EdgeOrders, Message, message_count, relational_conv
 
 # What principal neighbourhood aggregation multiplies each statistic with: 1, s and 1 / s.
@@ -39,7 +39,7 @@ class NBFNetLayer(torch.nn.Module):
 
     :math:`\mathbf{m}` being what :func:`~pyg_emu.ops.relational.relational_conv` returns of :math:`\mathbf{h}`, the
     relation vectors and the boundary condition. With :obj:`"pna"` it holds twelve numbers per component, four
-    statistics times three scalers; they are never written out: see :func:`~pyg_emu.models.pna_linear.pna_linear`.
+    statistics times three scalers; they are never written out: see :func:`~pyg_emu.ops.pna_linear.pna_linear`.
 
     Args:
         in_channels (int): Width of the input.

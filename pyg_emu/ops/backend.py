@@ -1,7 +1,7 @@
 r"""Which implementation of an operator runs, and why another cannot.
 
 Every operator has a plain PyTorch reference and may have a Numba (CPU) and a Triton (CUDA) implementation, each in a
-module of its own, :obj:`pyg_emu/ops/{operator}_{backend}.py`, that is imported when it is first asked for. The device
+module of its own, :obj:`pyg_emu/ops/{operator}/{backend}.py`, that is imported when it is first asked for. The device
 decides; the :obj:`backend` argument of an operator, :func:`use_backend` and the environment variable
 :obj:`PYG_EMU_BACKEND` overrule it, in that order. What was asked for by name and cannot run raises
 :class:`~pyg_emu.core.errors.BackendError`.
@@ -58,7 +58,7 @@ def load_backend(operator: str, tensor: Tensor, requested: str | None = None) ->
     r"""The module that is to run :obj:`operator` on tensors like :obj:`tensor`.
 
     Args:
-        operator (str): Name of the operator, the prefix of its modules' names.
+        operator (str): Name of the operator, the folder of its modules.
         tensor (torch.Tensor): A tensor with the device and the dtype of the operands.
         requested (str, optional): The backend asked for. (default: :obj:`None`, the choice of :func:`use_backend`, of
             the environment variable or else of the device)
@@ -83,7 +83,7 @@ def load_backend(operator: str, tensor: Tensor, requested: str | None = None) ->
         name = 'triton' if tensor.is_cuda else 'numba'
         if _obstacle(operator, name, tensor.device, tensor.dtype) is not None:
             name = 'torch'
-    module = importlib.import_module(f'pyg_emu.ops.{operator}_{name}')
+    module = importlib.import_module(f'pyg_emu.ops.{operator}.{name}')
     _last[operator] = name
     return module
 
@@ -97,7 +97,7 @@ def _known(name: str, argument: str) -> str:
 
 def _obstacle(operator: str, name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     r"""Why :obj:`name` cannot run, or :obj:`None` if it can."""
-    if not _exists(f'pyg_emu.ops.{operator}_{name}'):
+    if not _exists(f'pyg_emu.ops.{operator}.{name}'):
         return f'{operator} has no {name} implementation'
     if name == 'torch':
         return None
@@ -119,4 +119,7 @@ def _obstacle(operator: str, name: str, device: torch.device, dtype: torch.dtype
 
 @functools.cache
 def _exists(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # nor is the package that it would be in
+        return False

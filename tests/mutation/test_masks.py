@@ -19,7 +19,7 @@ from pyg_emu.mutation import (
     Mutation,
 )
 from pyg_emu.ops import MaskPlan
-from pyg_emu.ops.emu_score_torch import mutate
+from pyg_emu.ops.emu_score.torch import mutate
 
 COUNTED = {'exact': ExactMask, 'block': BlockMask, 'importance': ImportanceMask}
 STRATEGIES: dict[str, Any] = {'bernoulli': BernoulliMask, **COUNTED}

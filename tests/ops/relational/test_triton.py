@@ -26,7 +26,7 @@ DEVICE = torch.device('cuda' if CUDA else 'cpu')
 @pytest.fixture(autouse=True)
 def implementation(monkeypatch: pytest.MonkeyPatch) -> Any:
     r"""The module, with tiny tiles where kernels are interpreted, so that tiny graphs have several of each kind."""
-    module = importlib.import_module('pyg_emu.ops.relational_triton')
+    module = importlib.import_module('pyg_emu.ops.relational.triton')
     if not CUDA:
         monkeypatch.setattr(module, '_EDGES', 2)
         monkeypatch.setattr(module, '_LANES', 8)
@@ -277,7 +277,7 @@ def test_backends_that_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
 COMPILE = r"""
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from pyg_emu.ops import relational_triton_kernels as kernels
+from pyg_emu.ops.relational import triton_kernels as kernels
 
 TYPES = {'ptr': '*i64', 'source': '*i64', 'target': '*i64', 'rel_type': '*i64', 'key_of': '*i64', 'edge_id': '*i64',
          'node': '*i64', 'mask': '*u8', 'local': '*i32', 'partial': '*fp32', 'partial_at': '*i32',
@@ -306,7 +306,7 @@ def test_kernels_compile_for_hopper(tmp_path: Path) -> None:
     # no GPU.
     environment = {key: value for key, value in os.environ.items() if key != 'TRITON_INTERPRET'}
     environment['TRITON_CACHE_DIR'] = str(tmp_path)
-    process = subprocess.run([sys.executable, '-c', COMPILE], env=environment, cwd=Path(__file__).parents[2],
+    process = subprocess.run([sys.executable, '-c', COMPILE], env=environment, cwd=Path(__file__).parents[3],
                              capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     assert process.stdout.split() == 3 * ['gather_pieces', 'gather_nodes', 'pna_slopes', 'spread_pieces', 'spread_keys',

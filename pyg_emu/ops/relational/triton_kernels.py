@@ -5,7 +5,7 @@ Edges are sorted by a *key*: their target, source or relation. A program serves 
 walks tiles of :obj:`BLOCK_E` edges. Keys of many edges, hubs and frequent relations, are cut: whole *pieces* of
 :obj:`PIECE` edges that all belong to one key are summed before, by programs of their own, and the key's program reads
 their sums. Nothing is added atomically, so results are the same in every run. Programs of one block of lanes run side
-by side, so that what they read fits into the cache. See :mod:`pyg_emu.ops.relational_triton_terms` for the terms.
+by side, so that what they read fits into the cache. See :mod:`pyg_emu.ops.relational.triton_terms` for the terms.
 """
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from pyg_emu.ops.relational_triton_terms import (
+from pyg_emu.ops.relational.triton_terms import (
     compose,
     higher,
     lanes_of,

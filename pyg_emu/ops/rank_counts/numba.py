@@ -52,7 +52,7 @@ def score_block(query: Tensor, table: Tensor, interaction: Interaction) -> Tenso
 
 def count(scores: Tensor, row: Tensor, target: Tensor, ptr: Tensor,
           index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    r"""Counts of checked arguments; see :func:`pyg_emu.ops.rank_counts_torch.count`."""
+    r"""Counts of checked arguments; see :func:`pyg_emu.ops.rank_counts.torch.count`."""
     counts = target.new_empty(3, target.size(0))
     invalid = torch.empty(target.size(0), dtype=torch.bool)
     arrays = [tensor.contiguous().numpy() for tensor in (scores, row, target, ptr, index)]

@@ -2,7 +2,7 @@ r"""The CUDA implementation of :func:`~pyg_emu.ops.relational_conv`: written in 
 
 Forward, a program serves one node and a block of features and reads each of its edges' messages once, whatever the
 aggregate. Back, one serves one node (edges by source) or one relation (edges by relation). Hubs and frequent relations
-are cut into pieces, see :mod:`~pyg_emu.ops.relational_triton_kernels`, so that no program walks many more edges than
+are cut into pieces, see :mod:`~pyg_emu.ops.relational.triton_kernels`, so that no program walks many more edges than
 others. Nothing depends on the order in which programs run.
 
 Beside the output, the forward pass keeps which edge each extremum came from, in two bytes where degrees allow. Features
@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from pyg_emu.ops import relational_triton_kernels as kernels
-from pyg_emu.ops.relational import PNA_EPSILON, Boundary, BoundaryRows, EdgeOrders, Edges
+from pyg_emu.ops.relational import triton_kernels as kernels
+from pyg_emu.ops.relational.operator import PNA_EPSILON, Boundary, BoundaryRows, EdgeOrders, Edges
 from pyg_emu.ops.triton_runtime import mend_interpreter
 
 # Edges and features of a tile: with four sums of each, tiles of this size fit into registers.

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.interaction import Interaction
-from pyg_emu.ops import emu_score_numba_kernels as kernels
-from pyg_emu.ops.emu_score_autograd import Options, differentiated
-from pyg_emu.ops.emu_score_numba_terms import Hard, Mask, Plain, Shared, Soft, terms_of
+from pyg_emu.ops.emu_score import numba_kernels as kernels
+from pyg_emu.ops.emu_score.autograd import Options, differentiated
+from pyg_emu.ops.emu_score.numba_terms import Hard, Mask, Plain, Shared, Soft, terms_of
 from pyg_emu.ops.numba_grouping import group
 from pyg_emu.ops.numba_runtime import announce, parallel_section
 

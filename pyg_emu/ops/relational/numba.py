@@ -2,7 +2,7 @@ r"""The CPU implementation of :func:`~pyg_emu.ops.relational_conv`: walks over s
 time.
 
 Nothing but edge weights, masks and their gradients has an entry per edge. The walks themselves are in
-:mod:`~pyg_emu.ops.relational_numba_kernels` and :mod:`~pyg_emu.ops.relational_numba_backward`.
+:mod:`~pyg_emu.ops.relational.numba_kernels` and :mod:`~pyg_emu.ops.relational.numba_backward`.
 """
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.ops import relational_numba_backward as backward_kernels
-from pyg_emu.ops import relational_numba_kernels as kernels
 from pyg_emu.ops.numba_runtime import announce, parallel_section
-from pyg_emu.ops.relational import PNA_EPSILON, Boundary, BoundaryRows, EdgeOrders, Edges, message_count
-from pyg_emu.ops.relational_numba_kernels import LANES
+from pyg_emu.ops.relational import numba_backward as backward_kernels
+from pyg_emu.ops.relational import numba_kernels as kernels
+from pyg_emu.ops.relational.numba_kernels import LANES
+from pyg_emu.ops.relational.operator import PNA_EPSILON, Boundary, BoundaryRows, EdgeOrders, Edges, message_count
 
 _TASKS = 64  # Enough for any machine's threads to share evenly; a constant, so that the results do not depend on them.
 _COPIES = 8  # Blocks of all nodes' gradients that extrema are traced back in, at least, each a task of its own.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import segment
 
-from pyg_emu.ops.relational import PNA_EPSILON, Boundary, BoundaryRows, EdgeOrders, message_count
+from pyg_emu.ops.relational.operator import PNA_EPSILON, Boundary, BoundaryRows, EdgeOrders, message_count
 
 
 def run(x: Tensor, relation: Tensor, edges: EdgeOrders, message: str, aggregate: str, boundary: Optional[Boundary],

@@ -1,7 +1,7 @@
 r"""The CPU kernels of :func:`~pyg_emu.ops.emu_score`: one pass forward, one back to the batch, one back to the table.
 
 Each walks four rows at a time, which hides the latency of one row's sums behind the others'; where fewer are left, the
-last row is repeated, without weight. See :mod:`pyg_emu.ops.emu_score_numba_terms` for what they compute.
+last row is repeated, without weight. See :mod:`pyg_emu.ops.emu_score.numba_terms` for what they compute.
 """
 # mypy: disable-error-code="no-untyped-def,call-arg,import-untyped"
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pyg_emu.ops.emu_score_numba_terms import (
+from pyg_emu.ops.emu_score.numba_terms import (
     HARD,
     MASK,
     PLAIN,

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
-from pyg_emu.ops import MaskPlan, MixPlan, Plan, emu_score, emu_score_numba, last_backend
-from pyg_emu.ops import emu_score_numba_kernels as kernels
-from pyg_emu.ops.emu_score_numba_terms import Hard, Shared, Soft
+from pyg_emu.ops import MaskPlan, MixPlan, Plan, emu_score, last_backend
+from pyg_emu.ops.emu_score import numba as emu_score_numba
+from pyg_emu.ops.emu_score import numba_kernels as kernels
+from pyg_emu.ops.emu_score.numba_terms import Hard, Shared, Soft
 
 INTERACTIONS = [Dot(), L1(), L2(), ComplexModulus(), ModulusPhase(0.7, 1.3, 2.0)]
 PLANS = ['none', 'per_negative', 'per_triple', 'tied', 'soft', 'soft_per_triple', 'mix']

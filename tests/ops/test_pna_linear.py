@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_emu.models import pna_linear as module
-from pyg_emu.models.pna_linear import pna_linear
+from pyg_emu.ops import pna_linear as module
+from pyg_emu.ops.pna_linear import pna_linear
 
 
 def expected(x: Tensor, scalers: Tensor, weight: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
-r"""The loops behind the gradients of :mod:`pyg_emu.ops.relational_numba`. Blocks, lanes and pieces are those of
-:mod:`pyg_emu.ops.relational_numba_kernels`.
+r"""The loops behind the gradients of :mod:`pyg_emu.ops.relational.numba`. Blocks, lanes and pieces are those of
+:mod:`pyg_emu.ops.relational.numba_kernels`.
 
 The gradient of a message of edge :math:`(u, r, v)` is :math:`a_v + c_v m`, :math:`c` being zero for everything but the
 mean of squares, plus what an extremum sends to the one edge that it came from. Without extrema, edges are walked by
@@ -17,7 +17,7 @@ from numba import njit, prange
 
 from pyg_emu.ops.numba_runtime import jit
 from pyg_emu.ops.numba_vectors import anywhere, choose, fill, first_half, join, load, prefetch, second_half, store
-from pyg_emu.ops.relational_numba_kernels import AHEAD, CHUNK, LANES, MESSAGES, OPTIONS, compose, read, request
+from pyg_emu.ops.relational.numba_kernels import AHEAD, CHUNK, LANES, MESSAGES, OPTIONS, compose, read, request
 
 _ADD, _ROTATE = 1, 2
 

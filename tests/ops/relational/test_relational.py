@@ -16,7 +16,7 @@ from pyg_emu.index import EdgeOrder
 from pyg_emu.ops import last_backend
 from pyg_emu.ops.relational import AGGREGATES, MESSAGES, BoundaryRows, EdgeOrders, message_count, relational_conv
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def build(edge_index: Tensor, edge_type: Tensor, num_nodes: int, num_relations: int) -> EdgeOrders:

@@ -19,9 +19,9 @@ import triton
 from torch import Tensor
 
 from pyg_emu.core.interaction import Interaction
-from pyg_emu.ops import emu_score_triton_kernels as kernels
-from pyg_emu.ops.emu_score_autograd import Options, differentiated
-from pyg_emu.ops.emu_score_triton_terms import TWO_PARTS, WITH_NORM, constants_of
+from pyg_emu.ops.emu_score import triton_kernels as kernels
+from pyg_emu.ops.emu_score.autograd import Options, differentiated
+from pyg_emu.ops.emu_score.triton_terms import TWO_PARTS, WITH_NORM, constants_of
 from pyg_emu.ops.triton_runtime import mend_interpreter
 
 # Slots in a tile, by the number of query parts, so that tiles fit into registers; half as many backward, where tiles of

@@ -1,4 +1,4 @@
-r"""The loops behind :mod:`pyg_emu.ops.relational_numba`, compiled once for each kind of message and statistic.
+r"""The loops behind :mod:`pyg_emu.ops.relational.numba`, compiled once for each kind of message and statistic.
 
 Features are held in blocks of :obj:`L` lanes, :obj:`(blocks, rows, L)`: the block of all nodes stays in the cache while
 every edge is walked, a lane is a lane of the vector registers, and what the messages of a node amount to stays in

@@ -3,7 +3,7 @@ r"""The CUDA kernels of :func:`~pyg_emu.ops.emu_score`: one forward, one back to
 A program of the first two serves one triple, and walks tiles of :obj:`BLOCK_S` slots by :obj:`BLOCK_K` components. One
 of the last serves one entity, whose slots are neighbours in a sorted order; where an entity has more slots than a
 program should walk alone, whole *pieces* of :obj:`PIECE` slots are summed before, by programs of their own. Nothing is
-added atomically, so results are the same in every run. See :mod:`pyg_emu.ops.emu_score_triton_terms` for what is
+added atomically, so results are the same in every run. See :mod:`pyg_emu.ops.emu_score.triton_terms` for what is
 computed.
 """
 # mypy: disable-error-code="no-untyped-def"
@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from pyg_emu.ops.emu_score_triton_terms import blend, finish, load_parts, pull, shares, slope, term
+from pyg_emu.ops.emu_score.triton_terms import blend, finish, load_parts, pull, shares, slope, term
 
 
 @triton.jit

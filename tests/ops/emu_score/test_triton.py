@@ -29,7 +29,7 @@ SHAPES = [(1, 1, 1, 2), (2, 6, 4, 10)]
 @pytest.fixture(autouse=True)
 def implementation(monkeypatch: pytest.MonkeyPatch) -> Any:
     r"""The module, with tiny tiles where kernels are interpreted, so that tiny operands have several of each kind."""
-    module = importlib.import_module('pyg_emu.ops.emu_score_triton')
+    module = importlib.import_module('pyg_emu.ops.emu_score.triton')
     if not CUDA:
         monkeypatch.setattr(module, '_SLOTS', {1: 4, 2: 4, 3: 4})
         monkeypatch.setattr(module, '_COMPONENTS', 4)
@@ -262,7 +262,7 @@ def test_no_batch_by_negatives_by_width_tensor() -> None:
 COMPILE = r"""
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from pyg_emu.ops import emu_score_triton_kernels as kernels
+from pyg_emu.ops.emu_score import triton_kernels as kernels
 
 TYPES = {'index': '*i64', 'mask_index': '*i64', 'order': '*i64', 'starts': '*i64', 'keys': '*i16', 'num': 'i32',
          'vanilla_norm': '*fp32', 'mutated_norm': '*fp32', 'partial': '*fp32', 'modulus_weight': 'fp32',
@@ -290,7 +290,7 @@ def test_kernels_compile_for_hopper(tmp_path: Path) -> None:
     # no GPU.
     environment = {key: value for key, value in os.environ.items() if key != 'TRITON_INTERPRET'}
     environment['TRITON_CACHE_DIR'] = str(tmp_path)
-    process = subprocess.run([sys.executable, '-c', COMPILE], env=environment, cwd=Path(__file__).parents[2],
+    process = subprocess.run([sys.executable, '-c', COMPILE], env=environment, cwd=Path(__file__).parents[3],
                              capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     each = ['forward', 'backward_batch', 'backward_pieces', 'backward_rows']

@@ -1,0 +1,7 @@
+r"""Vanilla and mutated scores of many negatives in one pass."""
+from pyg_emu.ops.emu_score.operator import EMUScores, emu_score
+
+__all__ = [
+    'EMUScores',
+    'emu_score',
+]

@@ -1,0 +1,7 @@
+r"""Steps of optimisers on the touched rows of a table."""
+from pyg_emu.ops.row_update.operator import row_adagrad_, row_adam_
+
+__all__ = [
+    'row_adagrad_',
+    'row_adam_',
+]
