@@ -21,8 +21,8 @@ from pyg_emu.analysis import (
     principal_axes,
 )
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.data import KGData
-from pyg_emu.loader import TripletLoader
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.loader import TripletLoader
 from pyg_emu.mutation import EMUNegatives
 from pyg_emu.recipe import Recipe
 from pyg_emu.registry import build

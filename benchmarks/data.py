@@ -26,7 +26,7 @@ import torch
 from benchmarks._record import write_result
 from pyg_emu import TripletLoader, UniformSampler, load_dataset
 from pyg_emu.core.errors import DataWarning
-from pyg_emu.data import KGData
+from pyg_emu.data.graph import KGData
 
 FB15K237_BUDGET_S = 3.0
 LARGE_BUDGET_S = 60.0

@@ -142,7 +142,7 @@ def scaling(folder: Path, smoke: bool) -> Path:
 
 def accuracy(model: str, folder: Path, smoke: bool) -> Path:
     r"""Trains the packaged recipe, once with the trainer and once, without validation, with graphed steps alone."""
-    from pyg_emu.datasets import load_dataset
+    from pyg_emu.data.io.datasets import load_dataset
     from pyg_emu.layers import assignment_layer
     from pyg_emu.recipe import load_recipe
     from pyg_emu.runs import run_recipe

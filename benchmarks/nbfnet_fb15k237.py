@@ -28,8 +28,8 @@ from benchmarks.nbfnet import METHODS
 from benchmarks.reproduce import seconds
 from pyg_emu.checkpoint import load_checkpoint
 from pyg_emu.core.errors import DataWarning
-from pyg_emu.data import KGData
-from pyg_emu.datasets import load_dataset
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.datasets import load_dataset
 from pyg_emu.layers import assignment_layer
 from pyg_emu.recipe import Recipe, load_recipe
 from pyg_emu.runfolder import RunFolder

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks._memory import peak_rise
 from benchmarks._record import ROOT, write_result
-from pyg_emu.data import KGData
+from pyg_emu.data.graph import KGData
 from pyg_emu.ops.relational import EdgeOrders, relational_conv
 
 NUM_NODES, NUM_FACTS, NUM_RELATIONS = 14_541, 272_115, 237

@@ -32,8 +32,8 @@ from benchmarks.accuracy import record
 from benchmarks.paper import DATASETS, TABLES
 from benchmarks.paper_runs import READINGS, recipe_path
 from pyg_emu.core.errors import DataError, PygEmuError
-from pyg_emu.data import KGData
-from pyg_emu.datasets import load_dataset
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.datasets import load_dataset
 from pyg_emu.layers import assignment_layer
 from pyg_emu.recipe import load_recipe
 from pyg_emu.runfolder import RunFolder

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from pyg_emu.adapters import as_scorer
     from pyg_emu.core.contract import Negatives, Sampler, Scorer
     from pyg_emu.core.distributed import process_group
-    from pyg_emu.data import KGData
-    from pyg_emu.datasets import load_dataset
+    from pyg_emu.data.graph import KGData
+    from pyg_emu.data.io.datasets import load_dataset
+    from pyg_emu.data.loader import TripletLoader
     from pyg_emu.evaluation import evaluate
     from pyg_emu.explanation import draw_paths, explain
-    from pyg_emu.loader import TripletLoader
     from pyg_emu.losses import CrossEntropyLoss, EMUBCELoss, EMULoss
     from pyg_emu.models import HAKE, ComplEx, DistMult, NBFNet, RotatE, TransE, load_nbfnet_pyg_state_dict
     from pyg_emu.mutation import EMUNegatives
@@ -36,12 +36,12 @@ _MODULES = {
     'Sampler': 'core.contract',
     'Scorer': 'core.contract',
     'process_group': 'core.distributed',
-    'KGData': 'data',
-    'load_dataset': 'datasets',
+    'KGData': 'data.graph',
+    'load_dataset': 'data.io.datasets',
+    'TripletLoader': 'data.loader',
     'evaluate': 'evaluation',
     'draw_paths': 'explanation',
     'explain': 'explanation',
-    'TripletLoader': 'loader',
     'CrossEntropyLoss': 'losses',
     'EMUBCELoss': 'losses',
     'EMULoss': 'losses',

@@ -131,7 +131,7 @@ _ADAPTERS: tuple[tuple[type, type[LayerScorer]], ...] = (
 
 
 def as_scorer(model: Any) -> Scorer:
-    r"""Returns :obj:`model` as a :class:`~pyg_emu.core.contract.Scorer`: itself if it is one, else, for PyG's
+    r"""Returns :obj:`model` as a :class:`~pyg_emu.Scorer`: itself if it is one, else, for PyG's
     :class:`~torch_geometric.nn.TransE`, :class:`~torch_geometric.nn.DistMult`, :class:`~torch_geometric.nn.ComplEx` and
     :class:`~torch_geometric.nn.RotatE`, a view of it with exactly the scores of its own :meth:`forward`.
 

@@ -40,8 +40,8 @@ def candidate_vectors(model: Any, batch: Any) -> CandidateVectors:
     r"""The vectors that a loss would score, mutated as it would.
 
     Args:
-        model (torch.nn.Module): Any model that :func:`~pyg_emu.adapters.as_scorer` takes.
-        batch (KGData): A batch that went through :class:`~pyg_emu.mutation.EMUNegatives`; choose it small, as all
+        model (torch.nn.Module): Any model that :func:`~pyg_emu.as_scorer` takes.
+        batch (KGData): A batch that went through :class:`~pyg_emu.EMUNegatives`; choose it small, as all
             :obj:`B * N` vectors are returned.
 
     Raises:

@@ -43,7 +43,7 @@ def add_common(parser: Any) -> None:
 
 def dataset_value(text: str) -> str:
     r"""A name or a path. A path is made absolute, so that the run can be evaluated from another folder."""
-    from pyg_emu.datasets import dataset_names
+    from pyg_emu.data.io.datasets import dataset_names
     path = Path(text).expanduser()
     known = text.lower() in (name.lower() for name in dataset_names())
     return text if known or not path.exists() else str(path.resolve())

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.distributed import current, shared_errors, sum_
 from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError
-from pyg_emu.data import KGData
-from pyg_emu.index import FactIndex
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.index import FactIndex
 from pyg_emu.metrics import TIES, Metrics, Ranks, Tie, check_ks, relation_kinds
 from pyg_emu.ops.rank_counts import NaNScoreError, RankCounts, default_block_size, rank_counts, rank_from_scores
 
@@ -48,7 +48,7 @@ def evaluate(
     In the filtered setting (the default) other answers that are facts do not compete. Facts that ask the same question
     are answered with one row of scores. The model runs in evaluation mode without gradients, and gets its mode back.
 
-    Inside of :func:`~pyg_emu.core.distributed.process_group`, all processes have to call this, with the same arguments:
+    Inside of :func:`~pyg_emu.process_group`, all processes have to call this, with the same arguments:
     each ranks its share, and gets the metrics of all.
 
     .. code-block:: python
@@ -58,7 +58,7 @@ def evaluate(
         metrics['mrr'], metrics['tail.hits@10'], metrics['1-N.mrr']
 
     Args:
-        model (Scorer or torch.nn.Module or callable): A :class:`~pyg_emu.core.contract.Scorer`, one of PyG's own KGE
+        model (Scorer or torch.nn.Module or callable): A :class:`~pyg_emu.Scorer`, one of PyG's own KGE
         layers,
             or a function :obj:`(known, rel_type, side) -> scores` that returns the scores :obj:`(B, num_nodes)` of all
             entities.
@@ -157,7 +157,7 @@ def check_graph(data: Any) -> None:
     r"""Refuses what is no knowledge graph: most often, arguments in another order.
 
     Raises:
-        ArgumentError: If :obj:`data` is no :class:`~pyg_emu.data.KGData`.
+        ArgumentError: If :obj:`data` is no :class:`~pyg_emu.KGData`.
     """
     if not isinstance(data, KGData):
         raise ArgumentError(f'data: expected a KGData, after the model, got an object of type {type(data).__name__}; '

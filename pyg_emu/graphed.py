@@ -46,7 +46,7 @@ class GraphedStep(PlainStep):
         optimizer (torch.optim.Optimizer): :class:`~torch.optim.Adagrad` without :obj:`lr_decay`,
             :class:`~torch.optim.SGD`, or any with :obj:`capturable=True`.
         transform (callable, optional): Called on each batch within the step, such as
-            :class:`~pyg_emu.mutation.EMUNegatives`. (default: :obj:`None`)
+            :class:`~pyg_emu.EMUNegatives`. (default: :obj:`None`)
         max_grad_norm (float, optional): The norm that gradients are clipped to. (default: :obj:`None`)
         warmup (int, optional): Steps of each kind before its graph is captured. (default: :obj:`3`)
         capture (bool, optional): If :obj:`False`, the same steps are taken without graphs, on any device.
@@ -91,7 +91,7 @@ class GraphedStep(PlainStep):
         r"""Takes one step.
 
         Args:
-            batch (KGData): A batch of :class:`~pyg_emu.loader.TripletLoader`.
+            batch (KGData): A batch of :class:`~pyg_emu.TripletLoader`.
 
         Returns:
             torch.Tensor: The loss, detached; overwritten by the next step. The host does not wait for it.

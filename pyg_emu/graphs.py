@@ -12,8 +12,8 @@ from typing import Any, Mapping, Optional, Union
 import torch
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError
-from pyg_emu.data import KGData
-from pyg_emu.datasets import load_dataset
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.datasets import load_dataset
 from pyg_emu.evaluation import evaluate
 from pyg_emu.metrics import Metrics
 
@@ -22,12 +22,12 @@ INDUCTIVE_SETTINGS: dict[str, Any] = {'filter_splits': 'train', 'num_negatives':
 
 
 def reads_graph(model: Any) -> bool:
-    r"""Whether a model's scores are read off a graph, as :class:`~pyg_emu.models.NBFNet`'s are."""
+    r"""Whether a model's scores are read off a graph, as :class:`~pyg_emu.NBFNet`'s are."""
     return bool(getattr(model, 'reads_graph', False))
 
 
 def ranker_of(model: Any, data: KGData) -> Any:
-    r"""What :func:`~pyg_emu.evaluation.evaluate` and :func:`~pyg_emu.prediction.predict` take for a model: itself, or,
+    r"""What :func:`~pyg_emu.evaluate` and :func:`~pyg_emu.predict` take for a model: itself, or,
     where it reads a graph, its view of :obj:`data`.
     """
     return model.as_ranker(data) if reads_graph(model) else model
@@ -41,7 +41,7 @@ def rank(model: Any, data: KGData, split: Any, settings: Mapping[str, Any], *, n
         model (torch.nn.Module): The model.
         data (KGData): The facts; for a model that reads a graph, with inverse relations.
         split (str): The facts to be ranked.
-        settings (dict): Arguments of :func:`~pyg_emu.evaluation.evaluate`.
+        settings (dict): Arguments of :func:`~pyg_emu.evaluate`.
         name (str, optional): The name of :obj:`data`, for the table. (default: :obj:`None`)
         inductive (bool): Whether the graph is another than the one trained on, which fills the settings up with
             :obj:`INDUCTIVE_SETTINGS`. (default: :obj:`False`)

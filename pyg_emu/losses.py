@@ -22,7 +22,7 @@ from pyg_emu.functional import (
 )
 from pyg_emu.ops import emu_score
 
-#: A penalty on a model, such as :class:`~pyg_emu.regularizers.LpRegularizer`.
+#: A penalty on a model, such as :class:`~pyg_emu.LpRegularizer`.
 Regularizer = Callable[[Scorer, Any], Tensor]
 
 
@@ -51,13 +51,13 @@ class ScoredBatch(NamedTuple):
 class LinkPredictionLoss(torch.nn.Module):
     r"""Base class: scores a batch once, leaves the rest to :meth:`loss`, adds a penalty on the model.
 
-    Called as :obj:`criterion(model, batch)` with a batch that went through :class:`~pyg_emu.mutation.EMUNegatives`
-    and any model that :func:`~pyg_emu.adapters.as_scorer` takes.
+    Called as :obj:`criterion(model, batch)` with a batch that went through :class:`~pyg_emu.EMUNegatives`
+    and any model that :func:`~pyg_emu.as_scorer` takes.
 
     Args:
         mutate (bool, optional): Whether negatives are mutated as the batch says. (default: :obj:`False`)
         regularizer (callable, optional): A penalty :obj:`(scorer, batch) -> scalar`, such as
-            :class:`~pyg_emu.regularizers.LpRegularizer`. (default: :obj:`None`)
+            :class:`~pyg_emu.LpRegularizer`. (default: :obj:`None`)
     """
     #: Whether the scores of the unmutated negatives are needed even where there are mutated ones.
     needs_vanilla: bool = False

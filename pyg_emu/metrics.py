@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, DataError
-from pyg_emu.index import FactIndex
+from pyg_emu.data.index import FactIndex
 
 Tie = Literal['realistic', 'optimistic', 'pessimistic']
 TIES = ('realistic', 'optimistic', 'pessimistic')

@@ -12,7 +12,7 @@ from pyg_emu.ops.plan import MixPlan, Plan
 
 
 class _NBFNetScores:
-    r"""Scores a batch of :class:`~pyg_emu.loader.TripletLoader` with an :class:`~pyg_emu.models.NBFNet`."""
+    r"""Scores a batch of :class:`~pyg_emu.TripletLoader` with an :class:`~pyg_emu.NBFNet`."""
     #: Only models that read a graph can be trained so.
     reads_graph: ClassVar[bool] = True
     mutate: bool
@@ -20,7 +20,7 @@ class _NBFNetScores:
 
     def score(self, model: Any, batch: Any) -> ScoredBatch:
         r"""Scores the positives and the negatives of a batch over the graph that the batch came from, less the edges of
-        :meth:`~pyg_emu.models.NBFNet.training_mask`.
+        :meth:`~pyg_emu.NBFNet.training_mask`.
 
         Raises:
             ArgumentError: If the model reads no graph, or the batch has no negatives or no graph.
@@ -54,7 +54,7 @@ class _NBFNetScores:
 
 
 class NBFNetEMULoss(_NBFNetScores, EMUBCELoss):
-    r""":class:`~pyg_emu.losses.EMUBCELoss` for :class:`~pyg_emu.models.NBFNet` (section 4.6 and Table 15 of the
+    r""":class:`~pyg_emu.EMUBCELoss` for :class:`~pyg_emu.NBFNet` (section 4.6 and Table 15 of the
     `"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_ paper).
 
     Mutation acts on the hidden part of the candidates' final features; the query part is the same for all candidates of
@@ -85,7 +85,7 @@ class NBFNetEMULoss(_NBFNetScores, EMUBCELoss):
 
 
 class NBFNetBCELoss(_NBFNetScores, BCELoss):
-    r""":class:`~pyg_emu.losses.BCELoss` for :class:`~pyg_emu.models.NBFNet`, the loss it was published with.
+    r""":class:`~pyg_emu.losses.BCELoss` for :class:`~pyg_emu.NBFNet`, the loss it was published with.
 
     Args:
         adversarial_temperature (float, optional): As in :class:`NBFNetEMULoss`. (default: :obj:`0.5`)

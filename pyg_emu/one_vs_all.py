@@ -41,14 +41,14 @@ class OneVsAllLoss(torch.nn.Module):
     r"""Cross-entropy of the positive among all entities ("1-vs-all"), the right edge of Figure 5 of the
     `"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_ paper.
 
-    Called as :obj:`criterion(model, batch)` with a batch of :class:`~pyg_emu.loader.TripletLoader`, which needs no
-    negatives, and any model that :func:`~pyg_emu.adapters.as_scorer` takes. Other known answers count as negatives.
+    Called as :obj:`criterion(model, batch)` with a batch of :class:`~pyg_emu.TripletLoader`, which needs no
+    negatives, and any model that :func:`~pyg_emu.as_scorer` takes. Other known answers count as negatives.
     Every entity is scored, so the gradient of the entity table is dense, also where the model is :obj:`sparse`.
 
     Args:
         label_smoothing (float, optional): Ordinary label smoothing, equation 20. (default: :obj:`0.0`)
         regularizer (callable, optional): A penalty :obj:`(scorer, batch) -> scalar`, such as
-            :class:`~pyg_emu.regularizers.N3Regularizer`. (default: :obj:`None`)
+            :class:`~pyg_emu.N3Regularizer`. (default: :obj:`None`)
         block_size (int, optional): Entities per block. The loss does not depend on it.
             (default: :obj:`None`, as many as fit in some ten megabytes)
 
@@ -82,7 +82,7 @@ class OneVsAllLoss(torch.nn.Module):
 
 
 class OneVsAllEMULoss(torch.nn.Module):
-    r"""The loss of :class:`~pyg_emu.losses.EMULoss` (equation 12 of the `"Optimal Embedding Guided Negative Sample
+    r"""The loss of :class:`~pyg_emu.EMULoss` (equation 12 of the `"Optimal Embedding Guided Negative Sample
     Generation" <https://arxiv.org/abs/2504.03327>`_ paper) with all :math:`N = V - 1` other entities as negatives and
     one mask per triple:
 
@@ -94,9 +94,9 @@ class OneVsAllEMULoss(torch.nn.Module):
     :mod:`pyg_emu.one_vs_all`). Interactions other than dot products go block by block through
     :func:`~pyg_emu.ops.emu_score`, which takes much longer.
 
-    Called as :obj:`criterion(model, batch)` with a batch of :class:`~pyg_emu.loader.TripletLoader`. Negatives that a
-    transform has drawn are ignored; other known answers count as negatives. The gradient of the entity table is dense,
-    also where the model is :obj:`sparse`.
+    Called as :obj:`criterion(model, batch)` with a batch of :class:`~pyg_emu.TripletLoader`. Negatives that
+    a transform has drawn are ignored; other known answers count as negatives. The gradient of the entity table is
+    dense, also where the model is :obj:`sparse`.
 
     .. code-block:: python
 
@@ -108,8 +108,8 @@ class OneVsAllEMULoss(torch.nn.Module):
         beta (float, optional): :math:`\beta`, the label of mutated negatives. (default: :obj:`0.53`)
         mutation (Mutation, optional): One of :mod:`pyg_emu.mutation` that shares a mask among the negatives of a
             triple; with rate 0, unbounded label smoothing alone is left. (default: :obj:`None`, what
-            :class:`~pyg_emu.mutation.EMUNegatives` has put on the batch)
-        divide_by_negatives (bool, optional): See :class:`~pyg_emu.losses.EMULoss`. (default: :obj:`True`)
+            :class:`~pyg_emu.EMUNegatives` has put on the batch)
+        divide_by_negatives (bool, optional): See :class:`~pyg_emu.EMULoss`. (default: :obj:`True`)
         regularizer (callable, optional): See :class:`OneVsAllLoss`. (default: :obj:`None`)
         block_size (int, optional): See :class:`OneVsAllLoss`. (default: :obj:`None`)
 

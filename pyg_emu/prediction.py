@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError, DivergenceError
-from pyg_emu.data import KGData
+from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation import (
     ScoreFunction,
     SideName,
@@ -49,7 +49,7 @@ def predict(
         predict(model, data, relations='causes', tails=['disease', 'injury'], exclude_known=True)
 
     Args:
-        model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluation.evaluate`.
+        model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluate`.
         data (KGData): The labels and the known facts, on the model's device.
         heads (str or int or sequence, optional): The known heads, labels or ids. (default: :obj:`None`)
         relations (str or int or sequence): The relations, labels or ids. One relation goes with all entities, and one

@@ -71,25 +71,26 @@ class Recipe:
     r"""All settings of a run, checked. Sections are mappings with their class's name and arguments.
 
     Args:
-        dataset (str or dict): What :func:`~pyg_emu.datasets.load_dataset` takes: a name, a path, or a mapping with
+        dataset (str or dict): What :func:`~pyg_emu.load_dataset` takes: a name, a path, or a mapping
+        with
             :obj:`source` and options.
         description (str): One line for people. (default: :obj:`""`)
         model (dict): Class and sizes. (default: DistMult with 100 channels)
-        negatives (dict): Arguments of :class:`~pyg_emu.mutation.EMUNegatives`.
-        loss (dict): Class and arguments. (default: :class:`~pyg_emu.losses.EMULoss`)
+        negatives (dict): Arguments of :class:`~pyg_emu.EMUNegatives`.
+        loss (dict): Class and arguments. (default: :class:`~pyg_emu.EMULoss`)
         optimizer (dict): Class and arguments. (default: Adagrad with a learning rate of 0.1)
         schedule (dict): Class and arguments. (default: constant)
         batch_size (int): Triples per step. (default: :obj:`1000`)
-        corrupt (str): See :class:`~pyg_emu.loader.TripletLoader`. (default: :obj:`"alternate"`)
+        corrupt (str): See :class:`~pyg_emu.TripletLoader`. (default: :obj:`"alternate"`)
         num_steps (int): Steps to take. (default: :obj:`10000`)
         evaluate_every (int): Steps between validations. (default: :obj:`500`)
         checkpoint_every (int, optional): Steps between checkpoints. (default: :obj:`evaluate_every`)
         patience (int, optional): Validations without a new best before stopping. (default: :obj:`None`)
         max_grad_norm (float, optional): Clip gradients to this norm. (default: :obj:`None`)
         seed (int): Seed of everything random. (default: :obj:`0`)
-        graph (bool): Whether steps are taken as CUDA graphs, see :class:`~pyg_emu.trainer.Trainer`. (default:
+        graph (bool): Whether steps are taken as CUDA graphs, see :class:`~pyg_emu.Trainer`. (default:
             :obj:`False`)
-        evaluation (dict): Arguments of :func:`~pyg_emu.evaluation.evaluate` for the final ranking.
+        evaluation (dict): Arguments of :func:`~pyg_emu.evaluate` for the final ranking.
         validation (dict): The same for the validations on the way.
         inference (str or dict, optional): Another graph with the same relations, given like :obj:`dataset`, for a model
             that reads a graph: in the end its test facts are ranked over its training facts. Validations stay on

@@ -38,7 +38,7 @@ class LpRegularizer(torch.nn.Module):
         r"""The penalty.
 
         Args:
-            scorer (Scorer): The model, see :func:`~pyg_emu.adapters.as_scorer`.
+            scorer (Scorer): The model, see :func:`~pyg_emu.as_scorer`.
             batch (KGData, optional): The batch of this step; not needed here, as the penalty is on whole tables.
                 (default: :obj:`None`)
 
@@ -95,7 +95,7 @@ class N3Regularizer(torch.nn.Module):
 
         Args:
             scorer (Scorer): A model with :obj:`relation_rows(rel_type, side)`, such as those of :mod:`pyg_emu.models`
-                and :func:`~pyg_emu.adapters.as_scorer` of PyG's.
+                and :func:`~pyg_emu.as_scorer` of PyG's.
             batch (KGData): The batch of this step.
 
         :rtype: :class:`torch.Tensor`, a scalar.

@@ -11,10 +11,10 @@ from pyg_emu.checkpoint import load_weights
 from pyg_emu.core.distributed import first_alone, on_first
 from pyg_emu.core.errors import ArgumentError, RecipeError
 from pyg_emu.core.files import atomic_write
-from pyg_emu.data import KGData
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.loader import TripletLoader
 from pyg_emu.evaluation import evaluate
 from pyg_emu.graphs import TrainedOn, load_source, rank, ranker_of, source_name
-from pyg_emu.loader import TripletLoader
 from pyg_emu.metrics import Metrics
 from pyg_emu.recipe import Recipe, differences, load_recipe
 from pyg_emu.registry import build, fused_by_default, reads_graph
@@ -42,14 +42,14 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
                resume: Union[bool, Literal['auto']] = 'auto', device: Optional[str] = None, progress: bool = True,
                tensorboard: bool = False, name: Optional[str] = None, test: bool = True,
                on_validation: Optional[Callable[[int, Metrics], Any]] = None) -> RunResult:
-    r"""Trains as a recipe says and ranks the test facts. Inside of :func:`~pyg_emu.core.distributed.process_group`, all
+    r"""Trains as a recipe says and ranks the test facts. Inside of :func:`~pyg_emu.process_group`, all
     processes call this with the same arguments, and the first one writes.
 
     Args:
         recipe (Recipe): The settings.
-        run_dir (str or Path, optional): The run folder; see :class:`~pyg_emu.trainer.Trainer`. (default: :obj:`None`)
+        run_dir (str or Path, optional): The run folder; see :class:`~pyg_emu.Trainer`. (default: :obj:`None`)
         data (KGData, optional): The data, if it is loaded already. (default: what the recipe names)
-        resume (bool or str, optional): See :meth:`Trainer.fit() <pyg_emu.trainer.Trainer.fit>`.
+        resume (bool or str, optional): See :meth:`Trainer.fit() <pyg_emu.Trainer.fit>`.
             (default: :obj:`"auto"`)
         device (str, optional): Where to train. (default: a GPU if there is one, else the CPU)
         progress (bool, optional): Whether to show progress bars. (default: :obj:`True`)

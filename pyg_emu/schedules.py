@@ -1,7 +1,7 @@
 r"""How the learning rate, or the optimiser itself, changes over the steps of a run.
 
 A schedule is handed the run's optimiser, decides after every step what comes next, and can be saved and restored at any
-step. :class:`~pyg_emu.trainer.Trainer` steps :attr:`Schedule.optimizer`, which a schedule may replace.
+step. :class:`~pyg_emu.Trainer` steps :attr:`Schedule.optimizer`, which a schedule may replace.
 """
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class SwitchOptimizer(Schedule):
         at (float, optional): Share of the steps after which to switch. (default: :obj:`0.5`)
         factor (float, optional): The second learning rate, as a share of the first. (default: :obj:`0.1`)
         make (callable, optional): Makes the second optimiser from parameter groups, each with its :obj:`lr`. If
-            :obj:`None`, :class:`torch.optim.Adam`, or :class:`~pyg_emu.optim.RowAdam` if :obj:`sparse`.
+            :obj:`None`, :class:`torch.optim.Adam`, or :class:`~pyg_emu.RowAdam` if :obj:`sparse`.
             (default: :obj:`None`)
         sparse (bool, optional): Whether the model's gradients are row-sparse. (default: :obj:`False`)
 

@@ -32,7 +32,7 @@ from pyg_emu.steps import PlainStep, check_parts, sampler_hook
 class Trainer:
     r"""Trains a model, step by step.
 
-    A step reads one batch, lets the sampler learn from the model (:meth:`~pyg_emu.core.contract.Sampler.update`), and
+    A step reads one batch, lets the sampler learn from the model (:meth:`~pyg_emu.Sampler.update`), and
     descends on :obj:`criterion(model, batch)`. Nothing in a step waits for the device: losses are summed up there and
     read at every :obj:`log_every`-th step.
 
@@ -42,10 +42,10 @@ class Trainer:
     What is wrong with :obj:`validate` or :obj:`metric` shows at the first validation: the checkpoint is written before
     the error goes on, and the run continues with that validation once it is mended.
 
-    Inside of :func:`~pyg_emu.core.distributed.process_group`, the processes that :obj:`torchrun` has started divide
+    Inside of :func:`~pyg_emu.process_group`, the processes that :obj:`torchrun` has started divide
     each batch's rows among themselves, and take the steps that a single one would take. All are made with the same
     arguments; the first one writes. A validation runs in all of them, so that
-    :func:`~pyg_emu.evaluation.evaluate` can be divided, too.
+    :func:`~pyg_emu.evaluate` can be divided, too.
 
     .. code-block:: python
 

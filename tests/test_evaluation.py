@@ -12,7 +12,7 @@ from torch_geometric.nn import ComplEx, DistMult, RotatE, TransE
 
 import pyg_emu.models as models
 from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError
-from pyg_emu.data import KGData
+from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation import evaluate
 from pyg_emu.metrics import TIES
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pyg_emu.core.errors import ArgumentError, DataError
-from pyg_emu.data import KGData
+from pyg_emu.data.graph import KGData
 from pyg_emu.explanation import draw_paths, explain
 from pyg_emu.models.nbfnet import NBFNet
 

@@ -11,8 +11,8 @@ from torch_geometric.nn import kge
 
 from pyg_emu import models
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.data import KGData
-from pyg_emu.loader import TripletLoader
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import (
     BCELoss,
     CrossEntropyLoss,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, DataError
-from pyg_emu.index import FactIndex
+from pyg_emu.data.index import FactIndex
 from pyg_emu.metrics import RELATION_KINDS, TIES, Metrics, Ranks, expected_hits, relation_kinds
 
 

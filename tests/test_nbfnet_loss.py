@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.data import KGData
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.index import EdgeOrder
+from pyg_emu.data.loader import TripletLoader
 from pyg_emu.evaluation import evaluate
 from pyg_emu.functional import uls_binary_cross_entropy
-from pyg_emu.index import EdgeOrder
-from pyg_emu.loader import TripletLoader
 from pyg_emu.models import DistMult, nbfnet_layer
 from pyg_emu.models.nbfnet import NBFNet
 from pyg_emu.mutation import EMUNegatives

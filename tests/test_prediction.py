@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.nn import DistMult, RotatE
 
 from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError
-from pyg_emu.data import KGData
+from pyg_emu.data.graph import KGData
 from pyg_emu.prediction import predict
 
 PEOPLE = ['ann', 'bob', 'cat', 'dan']

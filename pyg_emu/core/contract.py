@@ -62,7 +62,7 @@ class Negatives(NamedTuple):
 
 @runtime_checkable
 class Sampler(Protocol):
-    r"""Where negative candidates come from. A batch is a :class:`~pyg_emu.data.KGData` made by the loader."""
+    r"""Where negative candidates come from. A batch is a :class:`~pyg_emu.KGData` made by the loader."""
 
     def sample(self, batch: Any, num_negatives: int, generator: Optional[torch.Generator] = None) -> Negatives:
         r"""Draws candidates for the unknown end of each triple of :obj:`batch`."""
@@ -72,7 +72,7 @@ class Sampler(Protocol):
 
 
 def negatives_of(loader: Any) -> Any:
-    r"""What of a loader's transform draws negatives, :class:`~pyg_emu.mutation.EMUNegatives` or the like: the transform
+    r"""What of a loader's transform draws negatives, :class:`~pyg_emu.EMUNegatives` or the like: the transform
     itself, or one inside of a :class:`torch_geometric.transforms.Compose`. :obj:`None` if there is none.
     """
     pending = [getattr(loader, 'transform', None)]

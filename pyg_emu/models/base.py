@@ -15,7 +15,7 @@ from pyg_emu.core.contract import ScorerMixin, Side
 
 class KGEScorer(ScorerMixin, KGEModel):
     r"""A :class:`torch_geometric.nn.kge.KGEModel` that factors into queries and candidates
-    (:class:`~pyg_emu.core.contract.Scorer`). A subclass sets :attr:`interaction` and :attr:`offset` and implements
+    (:class:`~pyg_emu.Scorer`). A subclass sets :attr:`interaction` and :attr:`offset` and implements
     :meth:`_query`.
 
     Every model has one entity table :attr:`node_emb` and one relation table :attr:`rel_emb`. Rows of complex models are

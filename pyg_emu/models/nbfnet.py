@@ -43,7 +43,7 @@ class NBFNet(torch.nn.Module):
     <https://arxiv.org/abs/2106.06935>`_ paper. It represents a pair of nodes by the paths between them (equations 4 and
     5) and so needs no entity embeddings: it predicts over graphs it has never seen, given the same relations.
 
-    The graph is a :class:`~pyg_emu.data.KGData` with inverse relations; the inverse of relation :math:`r` is
+    The graph is a :class:`~pyg_emu.KGData` with inverse relations; the inverse of relation :math:`r` is
     :math:`r + R`. Heads are predicted as the tails of :math:`(t, r + R, ?)`. The defaults are the paper's for FB15k-237
     and its inductive versions; its settings for WN18RR are :obj:`dependent=False, remove_one_hop=False`.
 
@@ -307,8 +307,8 @@ class NBFNet(torch.nn.Module):
         return wanted[place] != edge
 
     def as_ranker(self, graph: Any, batch_size: Optional[int] = None) -> NBFNetRanker:
-        r"""The model as a score function over one graph, for :func:`~pyg_emu.evaluation.evaluate` and
-        :func:`~pyg_emu.prediction.predict`.
+        r"""The model as a score function over one graph, for :func:`~pyg_emu.evaluate` and
+        :func:`~pyg_emu.predict`.
 
         Args:
             graph (KGData): The graph that is read, with inverse relations. It may be another than the model was trained

@@ -31,7 +31,7 @@ def degree_scale(edges: EdgeOrders, edge_mask: Optional[Tensor] = None, dtype: t
 
 
 class NBFNetLayer(torch.nn.Module):
-    r"""A layer of :class:`~pyg_emu.models.NBFNet`:
+    r"""A layer of :class:`~pyg_emu.NBFNet`:
 
     .. math::
         \mathbf{h}'_v = \mathbf{h}_v + \mathrm{ReLU}\big(\mathrm{norm}\big(\mathbf{W} [\mathbf{h}_v,

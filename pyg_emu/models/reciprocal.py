@@ -22,7 +22,7 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
     The two directions of a triple thus have two scores: :meth:`forward` returns that of the tail.
 
     Args:
-        model (torch.nn.Module): A :class:`~pyg_emu.core.contract.Scorer` with :math:`2R` relations.
+        model (torch.nn.Module): A :class:`~pyg_emu.Scorer` with :math:`2R` relations.
 
     Raises:
         ArgumentError: If :obj:`model` is not a scorer, or its number of relations is odd.

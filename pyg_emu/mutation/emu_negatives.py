@@ -11,7 +11,7 @@ from torch_geometric.transforms import BaseTransform
 from pyg_emu.core.arguments import ids_below, positive_integer
 from pyg_emu.core.contract import Sampler
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.data import KGData
+from pyg_emu.data.graph import KGData
 from pyg_emu.mutation.base import Mutation, Rate, check_rate
 from pyg_emu.mutation.masks import BernoulliMask, BlockMask, ExactMask, ImportanceMask
 from pyg_emu.sampling import UniformSampler
@@ -24,11 +24,11 @@ class EMUNegatives(BaseTransform):
     `"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_ paper (section 3.2).
     The mutation itself happens in the loss, within the operator that scores.
 
-    Takes a batch of :class:`~pyg_emu.loader.TripletLoader`, or any :class:`~torch_geometric.data.Data` with
+    Takes a batch of :class:`~pyg_emu.TripletLoader`, or any :class:`~torch_geometric.data.Data` with
     :obj:`head_index`, :obj:`rel_type`, :obj:`tail_index` and :obj:`num_nodes`, and, if wanted, :obj:`side` (by default
     :obj:`"tail"`) and :obj:`step` (by default 0), at which a rate that changes is read. Returns, as a
-    :class:`~pyg_emu.data.KGData`, a shallow copy with :obj:`neg_index`, :obj:`neg_mask` and :obj:`mutation`; the input
-    stays as it is.
+    :class:`~pyg_emu.KGData`, a shallow copy with :obj:`neg_index`, :obj:`neg_mask` and :obj:`mutation`; the
+    input stays as it is.
 
     .. code-block:: python
 
@@ -50,7 +50,7 @@ class EMUNegatives(BaseTransform):
         tied (bool, optional): If :obj:`True`, the real and the imaginary part of a complex component are taken
             together. (default: :obj:`False`)
         sampler (Sampler, optional): Where candidate ids come from.
-            (default: :obj:`None`, :class:`~pyg_emu.sampling.UniformSampler`)
+            (default: :obj:`None`, :class:`~pyg_emu.UniformSampler`)
         mutation (Mutation, optional): Any other mutation, such as :class:`~pyg_emu.mutation.Mixup`, in place of the
             one that :obj:`mutation_rate`, :obj:`mask`, :obj:`shared` and :obj:`tied` describe.
             (default: :obj:`None`)

@@ -16,12 +16,12 @@ class BaseSampler:
         r"""Draws candidates for the unknown end of each triple.
 
         Args:
-            batch (KGData): A batch of :class:`~pyg_emu.loader.TripletLoader`.
+            batch (KGData): A batch of :class:`~pyg_emu.TripletLoader`.
             num_negatives (int): Candidates per triple, at least 1.
             generator (torch.Generator, optional): The random stream, on the batch's device.
                 (default: :obj:`batch.generator`, or PyTorch's global one)
 
-        :rtype: :class:`~pyg_emu.core.contract.Negatives` of shape :obj:`(B, num_negatives)`.
+        :rtype: :class:`~pyg_emu.Negatives` of shape :obj:`(B, num_negatives)`.
 
         Raises:
             ArgumentError: If :obj:`num_negatives` is not a positive integer.

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyg_emu.core.arguments import positive_integer, random_seed
 from pyg_emu.core.contract import Negatives, Scorer
 from pyg_emu.core.errors import ArgumentError, CheckpointError
-from pyg_emu.index import FactIndex
+from pyg_emu.data.index import FactIndex
 from pyg_emu.ops import emu_score
 from pyg_emu.sampling.filtered import FilteredSampler, draw_unknown, replace
 
@@ -22,7 +22,7 @@ class NSCachingSampler(FilteredSampler):
 
     Each pattern of the training facts, :math:`(h, r)` for tails and :math:`(r, t)` for heads, has a cache of entities,
     at first random ones. Negatives are drawn from it uniformly, with replacement. :meth:`update`, which
-    :class:`~pyg_emu.trainer.Trainer` calls in each step after the draw and before the loss, refreshes the caches of the
+    :class:`~pyg_emu.Trainer` calls in each step after the draw and before the loss, refreshes the caches of the
     batch: of the distinct entities among the cache and :obj:`num_candidates` random ones, :obj:`cache_size` are kept,
     without replacement and with probability proportional to :math:`\exp(s)` (Gumbel's trick makes that a
     top-k of perturbed scores). Call it in a loop of your own likewise:
@@ -105,7 +105,7 @@ class NSCachingSampler(FilteredSampler):
 
         Args:
             batch (KGData): The batch.
-            scorer (Scorer): The model, see :func:`~pyg_emu.adapters.as_scorer`.
+            scorer (Scorer): The model, see :func:`~pyg_emu.as_scorer`.
         """
         caches = self._prepare(batch)
         epoch = self._seen // batch.source.num_facts('train')

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.contract import Negatives
-from pyg_emu.index import FactIndex
+from pyg_emu.data.index import FactIndex
 from pyg_emu.sampling.filtered import FilteredSampler, draw_unknown, replace
 
 
 class UniformSampler(FilteredSampler):
-    r"""Entities drawn uniformly, with replacement. :class:`~pyg_emu.mutation.EMUNegatives` has one of its own; another
+    r"""Entities drawn uniformly, with replacement. :class:`~pyg_emu.EMUNegatives` has one of its own; another
     is given where known facts are to be left out:
 
     .. code-block:: python

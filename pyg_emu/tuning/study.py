@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from pyg_emu.core.arguments import is_number, positive_integer
 from pyg_emu.core.distributed import launched
 from pyg_emu.core.errors import ArgumentError, DivergenceError, RecipeError
-from pyg_emu.data import KGData
+from pyg_emu.data.graph import KGData
 from pyg_emu.graphs import load_source
 from pyg_emu.interrupt import StopRequest, TrainingInterrupted
 from pyg_emu.metrics import Metrics

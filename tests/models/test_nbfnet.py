@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import Data
 
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.data import KGData
+from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation import evaluate
 from pyg_emu.models import nbfnet as module
 from pyg_emu.models.nbfnet import NBFNet

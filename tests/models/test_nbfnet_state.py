@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pyg_emu.core.errors import CheckpointError
-from pyg_emu.data import KGData
+from pyg_emu.data.graph import KGData
 from pyg_emu.models.nbfnet import NBFNet
 from pyg_emu.models.nbfnet_state import load_nbfnet_pyg_state_dict
 

@@ -11,8 +11,8 @@ from torch_geometric.transforms import Compose
 
 from pyg_emu.core.contract import Negatives
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.data import KGData
-from pyg_emu.loader import TripletLoader
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.loader import TripletLoader
 from pyg_emu.mutation import (
     BernoulliMask,
     BlockMask,

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pyg_emu import sampling
-from pyg_emu.data import KGData
-from pyg_emu.loader import TripletLoader
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import EMULoss
 from pyg_emu.models import DistMult
 from pyg_emu.mutation import EMUNegatives

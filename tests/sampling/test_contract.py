@@ -12,8 +12,8 @@ from torch import Tensor
 from pyg_emu import sampling
 from pyg_emu.core.contract import Negatives, Sampler
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.data import KGData
-from pyg_emu.loader import TripletLoader
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.loader import TripletLoader
 
 SAMPLERS = [getattr(sampling, name) for name in sampling.__all__]
 SAMPLERS = [sampler for sampler in SAMPLERS if inspect.isclass(sampler) and sampler is not sampling.BaseSampler]

@@ -11,8 +11,8 @@ from torch import Tensor
 from pyg_emu.core.contract import ScorerMixin
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.core.interaction import Dot
-from pyg_emu.data import KGData
-from pyg_emu.loader import TripletLoader
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import EMULoss
 from pyg_emu.models import DistMult
 from pyg_emu.mutation import EMUNegatives

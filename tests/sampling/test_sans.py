@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.data import KGData
+from pyg_emu.data.graph import KGData
 from pyg_emu.sampling import SANSSampler
 
 # 0 -> 1, 0 -> 2, 2 -> 3, 3 -> 4 and 5 -> 6; 7 has no fact. Within two hops of 0 are 1, 2 and 3.

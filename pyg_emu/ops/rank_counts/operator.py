@@ -74,7 +74,8 @@ def rank_counts(
         table (torch.Tensor): All candidates. shape: :obj:`(V, d)`.
         target (torch.Tensor): The entity to be ranked, int64. shape: :obj:`(B,)`, :obj:`B` being :obj:`Q` unless
             :obj:`row` is given.
-        filter_ptr (torch.Tensor, optional): Where each query's filtered ids begin, see :class:`~pyg_emu.index.Ragged`.
+        filter_ptr (torch.Tensor, optional): Where each query's filtered ids begin, see
+        :class:`~pyg_emu.data.index.Ragged`.
             (default: :obj:`None`, nothing is filtered) shape: :obj:`(Q + 1,)`, int64.
         filter_index (torch.Tensor, optional): The entities that do not compete, int64, in any order; the target may be
             among them. shape: :obj:`(filter_ptr[-1],)`.

@@ -25,7 +25,7 @@ PNA_EPSILON = 1e-6
 
 
 class Edges(Protocol):
-    r"""Edges sorted by a key, as in :class:`pyg_emu.index.EdgeOrder`."""
+    r"""Edges sorted by a key, as in :class:`pyg_emu.data.index.EdgeOrder`."""
     @property
     def ptr(self) -> Tensor:
         r"""Where the edges of each key begin. shape: :obj:`(K + 1,)`, int64."""
@@ -61,7 +61,8 @@ class EdgeOrders(NamedTuple):
 
     @classmethod
     def of(cls, data: Any) -> Self:
-        r"""The cached orders of a :class:`~pyg_emu.data.KGData`, or of anything else with its :meth:`edges_by`."""
+        r"""The cached orders of a :class:`~pyg_emu.KGData`, or of anything else with its
+        :meth:`edges_by`."""
         return cls(data.edges_by('target'), data.edges_by('source'), data.edges_by('relation'))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.errors import BackendError
-from pyg_emu.index import EdgeOrder
+from pyg_emu.data.index import EdgeOrder
 from pyg_emu.ops import last_backend
 from pyg_emu.ops.relational import AGGREGATES, MESSAGES, BoundaryRows, EdgeOrders, relational_conv
 

@@ -6,17 +6,18 @@ from typing import Any, Callable, Iterator, Literal, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.checks import check_data
 from pyg_emu.core.arguments import positive_integer, random_seed
 from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError
-from pyg_emu.data import KGData
+from pyg_emu.data.checks import check_data
+from pyg_emu.data.graph import KGData
 
 _CORRUPT = ('alternate', 'both', 'tail', 'head', 'bernoulli')
 
 
 class TripletLoader:
-    r"""Iterates over the facts of a :class:`~pyg_emu.data.KGData` in batches, themselves :class:`~pyg_emu.data.KGData`.
+    r"""Iterates over the facts of a :class:`~pyg_emu.KGData` in batches, themselves
+    :class:`~pyg_emu.KGData`.
 
     Facts never leave their device, and no worker process is started. Each :obj:`for` loop is one epoch, in an order of
     its own where :obj:`shuffle` is set. :meth:`state_dict` may be taken between any two batches: a loader that loads it
@@ -32,7 +33,7 @@ class TripletLoader:
         data (KGData): The knowledge graph.
         batch_size (int): Triples per batch. (default: :obj:`1000`)
         shuffle (bool): Whether each epoch visits the facts in a fresh random order. (default: :obj:`False`)
-        transform (callable, optional): Called on every batch, such as :class:`~pyg_emu.mutation.EMUNegatives`.
+        transform (callable, optional): Called on every batch, such as :class:`~pyg_emu.EMUNegatives`.
             (default: :obj:`None`)
         corrupt (str): Which end is to be predicted: :obj:`"alternate"` (the tails of one batch, the heads of the next;
             in the next epoch the other way round), :obj:`"both"` (within a batch, every second row), :obj:`"tail"`,

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch_geometric.transforms import BaseTransform
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError
-from pyg_emu.data import KGData
-from pyg_emu.loader import TripletLoader
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.loader import TripletLoader
 
 
 def make_data(num_facts: int = 10) -> KGData:

@@ -12,10 +12,10 @@ from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
 from torch_geometric.data.storage import GlobalStorage
 from typing_extensions import Self
 
-from pyg_emu.checks import check_data, count_oddities, describe_oddities, unknown_label
 from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
-from pyg_emu.index import EdgeOrder, FactIndex, Stamp
+from pyg_emu.data.checks import check_data, count_oddities, describe_oddities, unknown_label
+from pyg_emu.data.index import EdgeOrder, FactIndex, Stamp
 
 T = TypeVar('T')
 Split = Literal['train', 'valid', 'test', 'all']
@@ -47,7 +47,7 @@ class KGData(Data):
         data = KGData(edge_index=torch.tensor([[0, 1], [1, 2]]), edge_type=torch.tensor([0, 0]), num_nodes=3)
         data.fact_index('train').contains(torch.tensor(0), torch.tensor(0), torch.tensor(1))  # tensor(True)
 
-    A batch of :class:`~pyg_emu.loader.TripletLoader` is a :class:`KGData` too. It holds :obj:`head_index`,
+    A batch of :class:`~pyg_emu.TripletLoader` is a :class:`KGData` too. It holds :obj:`head_index`,
     :obj:`rel_type` and :obj:`tail_index`, each of shape :obj:`(B,)`, :obj:`side`, :obj:`step`, :attr:`source` and
     :attr:`generator`, and, once a transform has drawn negatives, :obj:`neg_index`, :obj:`neg_mask` and
     :attr:`mutation`.

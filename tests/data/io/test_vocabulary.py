@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyg_emu.core.errors import DataError
-from pyg_emu.vocabulary import Vocabulary
+from pyg_emu.data.io.vocabulary import Vocabulary
 
 # Readers refuse null bytes: pandas before 3 hashes no further.
 LABELS = st.lists(st.text(st.characters(exclude_characters='\0'), max_size=3), max_size=20)

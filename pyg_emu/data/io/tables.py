@@ -1,4 +1,5 @@
-r"""Labelled facts, in a folder, a file or a :class:`pandas.DataFrame`, to a :class:`~pyg_emu.data.KGData` and back."""
+r"""Labelled facts, in a folder, a file or a :class:`pandas.DataFrame`, to a :class:`~pyg_emu.KGData` and
+back."""
 from __future__ import annotations
 
 import csv
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
-from pyg_emu.data import KGData, Split
-from pyg_emu.readers import (
+from pyg_emu.data.graph import SPLITS, KGData, Split
+from pyg_emu.data.io.readers import (
     COLUMNS,
     SPLIT_NAMES,
     TextFormat,
@@ -24,10 +25,8 @@ from pyg_emu.readers import (
     read_columns,
     unknown_relation,
 )
-from pyg_emu.splitting import DEFAULT_FRACTIONS, split_facts
-from pyg_emu.vocabulary import Vocabulary
-
-SPLITS = tuple(SPLIT_NAMES)
+from pyg_emu.data.io.splitting import DEFAULT_FRACTIONS, split_facts
+from pyg_emu.data.io.vocabulary import Vocabulary
 
 
 def from_folder(
@@ -111,7 +110,7 @@ def from_dataframe(
     r"""Makes a graph from a table with a row per fact.
 
     Facts are split at random such that every entity and every relation of valid and test also occurs in train, as far
-    as that is possible (:func:`~pyg_emu.splitting.split_facts`), or as a column says.
+    as that is possible (:func:`~pyg_emu.data.io.splitting.split_facts`), or as a column says.
 
     Args:
         df (pandas.DataFrame): Labels: strings, or integers, which become strings.

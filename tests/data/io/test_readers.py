@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
-from pyg_emu.readers import TextFormat, find_splits, first_unknown_relation, read_columns
+from pyg_emu.data.io.readers import TextFormat, find_splits, first_unknown_relation, read_columns
 
 GOOD = b'a\tr\tb\nb\ts\ta\n'
 FACTS = [('a', 'r', 'b'), ('b', 's', 'a')]

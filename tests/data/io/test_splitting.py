@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
-from pyg_emu.splitting import split_facts
+from pyg_emu.data.io.splitting import split_facts
 
 IDS = st.integers(0, 6)
 FACTS = st.lists(st.tuples(IDS, st.integers(0, 2), IDS), min_size=1, max_size=60)

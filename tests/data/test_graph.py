@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
-from pyg_emu.data import KGData
+from pyg_emu.data.graph import KGData
 
 # alice likes bob; alice likes carol; bob knows carol | carol likes bob | dave knows alice
 LABELS = ['alice', 'bob', 'carol', 'dave']

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
-from pyg_emu.data import KGData
-from pyg_emu.tables import from_dataframe, from_file, from_folder, to_dataframe, to_folder
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.tables import from_dataframe, from_file, from_folder, to_dataframe, to_folder
 
 TRAIN = 'b\tlikes\ta\nc\tknows\ta\n'
 SPLITS = ('train', 'valid', 'test')

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_emu.data import KGData
-from pyg_emu.datasets import load_dataset
-from pyg_emu.loader import TripletLoader
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.datasets import load_dataset
+from pyg_emu.data.loader import TripletLoader
 from pyg_emu.sampling import UniformSampler
 
 ENTITIES, RELATIONS = 123_182, 37

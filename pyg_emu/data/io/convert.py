@@ -1,4 +1,5 @@
-r"""Knowledge graphs of PyG and PyKEEN to a :class:`~pyg_emu.data.KGData`: the only place that knows their shapes."""
+r"""Knowledge graphs of PyG and PyKEEN to a :class:`~pyg_emu.KGData`: the only place that knows their
+shapes."""
 from __future__ import annotations
 
 from typing import Any, Mapping, Optional, Sequence, Union
@@ -9,19 +10,17 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pyg_emu.core.errors import ArgumentError, DataError
-from pyg_emu.data import KGData
-from pyg_emu.readers import SPLIT_NAMES
-from pyg_emu.splitting import DEFAULT_FRACTIONS, split_facts
-from pyg_emu.tables import assemble
-
-SPLITS = tuple(SPLIT_NAMES)
+from pyg_emu.data.graph import SPLITS, KGData
+from pyg_emu.data.io.readers import SPLIT_NAMES
+from pyg_emu.data.io.splitting import DEFAULT_FRACTIONS, split_facts
+from pyg_emu.data.io.tables import assemble
 
 
 def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int = 0) -> KGData:
     r"""Makes a graph from a PyG dataset, or from its :class:`~torch_geometric.data.Data`.
 
-    PyG's knowledge graphs come in three shapes, and none keeps labels (:func:`~pyg_emu.datasets.load_dataset` with a
-    name does, as it reads the raw files):
+    PyG's knowledge graphs come in three shapes, and none keeps labels (:func:`~pyg_emu.load_dataset`
+    with a name does, as it reads the raw files):
 
     * :class:`~torch_geometric.datasets.FB15k_237` has a dataset per split. Given one of them, the others are loaded
       from the same folder; or give all three as :obj:`{"train": ..., "valid": ..., "test": ...}`.

@@ -1,4 +1,4 @@
-r"""What can be wrong with the facts of a :class:`~pyg_emu.data.KGData`, said in one sentence each."""
+r"""What can be wrong with the facts of a :class:`~pyg_emu.KGData`, said in one sentence each."""
 from __future__ import annotations
 
 import difflib
@@ -11,7 +11,7 @@ from torch import Tensor
 from pyg_emu.core.errors import DataError
 
 if TYPE_CHECKING:
-    from pyg_emu.data import KGData, Split
+    from pyg_emu.data.graph import KGData, Split
 
 _PREFIX = {'train': '', 'valid': 'valid_', 'test': 'test_'}
 # The search for the nearest label compares with every candidate.
@@ -97,7 +97,7 @@ def _check_labels(name: str, labels: Optional[Sequence[str]], size_name: str, si
 
 
 def count_oddities(data: KGData) -> dict[str, int]:
-    r"""What is usable but suspicious, and the sizes; the keys stand in :meth:`~pyg_emu.data.KGData.report`."""
+    r"""What is usable but suspicious, and the sizes; the keys stand in :meth:`~pyg_emu.KGData.report`."""
     train = data.facts('train')
     known_entity = torch.zeros(data.num_nodes, dtype=torch.bool, device=train.device)
     known_entity[train[:, 0]] = True

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch_geometric.data import Data, HeteroData
 
-from pyg_emu import datasets
 from pyg_emu.core.errors import ArgumentError, DataError
-from pyg_emu.datasets import dataset_names, from_pykeen, load_dataset
+from pyg_emu.data.io import datasets
+from pyg_emu.data.io.datasets import dataset_names, from_pykeen, load_dataset
 
 SPLITS = ('train', 'valid', 'test')
 

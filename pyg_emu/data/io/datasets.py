@@ -13,10 +13,10 @@ from typing import Any, Callable, Mapping, Optional, Union
 import pandas as pd
 import torch_geometric.data
 
-from pyg_emu.convert import from_pyg, from_pykeen
 from pyg_emu.core.errors import ArgumentError, DataError
-from pyg_emu.data import KGData
-from pyg_emu.tables import from_dataframe, from_file, from_folder, to_dataframe, to_folder
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.convert import from_pyg, from_pykeen
+from pyg_emu.data.io.tables import from_dataframe, from_file, from_folder, to_dataframe, to_folder
 
 __all__ = ['dataset_names', 'from_dataframe', 'from_file', 'from_folder', 'from_pyg', 'from_pykeen', 'load_dataset',
            'to_dataframe', 'to_folder']
@@ -34,7 +34,8 @@ _PYKEEN = {'CoDEx-L': 'CoDExLarge', 'CoDEx-M': 'CoDExMedium', 'CoDEx-S': 'CoDExS
 
 
 def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None, **options: Any) -> KGData:
-    r"""Makes a :class:`~pyg_emu.data.KGData` of a named dataset, a folder, a file, a table, or a PyG or PyKEEN object.
+    r"""Makes a :class:`~pyg_emu.KGData` of a named dataset, a folder, a file, a table, or a PyG or PyKEEN
+    object.
 
     .. code-block:: python
 
@@ -51,7 +52,7 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
         source (Any): A name; a path to a folder (:func:`from_folder`) or file (:func:`from_file`); a
             :class:`pandas.DataFrame` (:func:`from_dataframe`); a dataset or :class:`~torch_geometric.data.Data` of PyG
             (:func:`from_pyg`); a dataset or factory of PyKEEN (:func:`from_pykeen`); or a
-            :class:`~pyg_emu.data.KGData`, which is returned as it is.
+            :class:`~pyg_emu.KGData`, which is returned as it is.
         root (str or os.PathLike, optional): Where downloads are kept. (default: :obj:`~/.cache/pyg_emu`)
         **options (optional): Arguments of the function that :obj:`source` goes to, in parentheses above.
 

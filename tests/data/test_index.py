@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pyg_emu import index as index_module
 from pyg_emu.core.errors import ArgumentError, DataError
-from pyg_emu.index import EdgeOrder, FactIndex
+from pyg_emu.data import index as index_module
+from pyg_emu.data.index import EdgeOrder, FactIndex
 
 NUM_NODES, NUM_RELATIONS = 5, 3
 

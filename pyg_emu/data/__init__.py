@@ -1,0 +1,14 @@
+r"""Facts on the device: the graph with its splits and indices, the loader of its batches, and where graphs come
+from."""
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.index import EdgeOrder, FactIndex
+from pyg_emu.data.io.datasets import load_dataset
+from pyg_emu.data.loader import TripletLoader
+
+__all__ = [
+    'EdgeOrder',
+    'FactIndex',
+    'KGData',
+    'TripletLoader',
+    'load_dataset',
+]

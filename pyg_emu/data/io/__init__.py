@@ -1,0 +1,24 @@
+r"""Where graphs come from and go to: names, folders, files, tables, and the objects of PyG and PyKEEN."""
+from pyg_emu.data.io.datasets import (
+    dataset_names,
+    from_dataframe,
+    from_file,
+    from_folder,
+    from_pyg,
+    from_pykeen,
+    load_dataset,
+    to_dataframe,
+    to_folder,
+)
+
+__all__ = [
+    'dataset_names',
+    'from_dataframe',
+    'from_file',
+    'from_folder',
+    'from_pyg',
+    'from_pykeen',
+    'load_dataset',
+    'to_dataframe',
+    'to_folder',
+]
