@@ -8,16 +8,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyg_emu.adapters import as_scorer
     from pyg_emu.core.contract import Negatives, Sampler, Scorer
     from pyg_emu.core.distributed import process_group
     from pyg_emu.data.graph import KGData
     from pyg_emu.data.io.datasets import load_dataset
     from pyg_emu.data.loader import TripletLoader
     from pyg_emu.evaluation import evaluate
-    from pyg_emu.explanation import draw_paths, explain
     from pyg_emu.losses import CrossEntropyLoss, EMUBCELoss, EMULoss
     from pyg_emu.models import HAKE, ComplEx, DistMult, NBFNet, RotatE, TransE, load_nbfnet_pyg_state_dict
+    from pyg_emu.models.adapters import as_scorer
+    from pyg_emu.models.nbfnet.explanation import draw_paths, explain
     from pyg_emu.mutation import EMUNegatives
     from pyg_emu.nbfnet_loss import NBFNetBCELoss, NBFNetEMULoss
     from pyg_emu.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
@@ -31,7 +31,7 @@ __version__ = '0.1.0'
 
 # Which module defines each public name.
 _MODULES = {
-    'as_scorer': 'adapters',
+    'as_scorer': 'models.adapters',
     'Negatives': 'core.contract',
     'Sampler': 'core.contract',
     'Scorer': 'core.contract',
@@ -40,8 +40,8 @@ _MODULES = {
     'load_dataset': 'data.io.datasets',
     'TripletLoader': 'data.loader',
     'evaluate': 'evaluation',
-    'draw_paths': 'explanation',
-    'explain': 'explanation',
+    'draw_paths': 'models.nbfnet.explanation',
+    'explain': 'models.nbfnet.explanation',
     'CrossEntropyLoss': 'losses',
     'EMUBCELoss': 'losses',
     'EMULoss': 'losses',

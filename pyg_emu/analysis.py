@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyg_emu.adapters import as_scorer
 from pyg_emu.core.arguments import positive_integer
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.models.adapters import as_scorer
 from pyg_emu.mutation import BernoulliMask, ExactMask
 from pyg_emu.ops.emu_score.torch import mutate
 

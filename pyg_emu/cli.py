@@ -228,8 +228,8 @@ def _explain(options: argparse.Namespace) -> None:
     run_dir = _run_dir(options)
     if options.k < 1:
         raise ArgumentError(f'-k {options.k}: expected at least 1')
-    from pyg_emu.explanation import draw_paths, explain
     from pyg_emu.graphs import reads_graph
+    from pyg_emu.models.nbfnet.explanation import draw_paths, explain
     model, data, recipe, name = _open(options, run_dir)
     if not reads_graph(model):
         raise RecipeError(f'{recipe.model["name"]} reads no graph, so no path stands behind its scores; explain needs '

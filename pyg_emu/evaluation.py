@@ -186,7 +186,7 @@ def scorer_of(model: Any) -> Optional[Scorer]:
     Raises:
         ArgumentError: If it is neither.
     """
-    from pyg_emu.adapters import as_scorer
+    from pyg_emu.models.adapters import as_scorer
 
     # Classes and data can be called, too, but answer no question.
     if isinstance(model, (Scorer, torch.nn.Module, type, KGData)) or not callable(model):

@@ -9,7 +9,6 @@ from typing import Any, Callable, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.adapters import as_scorer
 from pyg_emu.core.arguments import is_number, non_negative, penalty, share
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError
@@ -20,6 +19,7 @@ from pyg_emu.functional import (
     uls_binary_cross_entropy,
     uls_cross_entropy,
 )
+from pyg_emu.models.adapters import as_scorer
 from pyg_emu.ops import emu_score
 
 #: A penalty on a model, such as :class:`~pyg_emu.LpRegularizer`.

@@ -20,12 +20,12 @@ from typing import Any, Callable, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.adapters import as_scorer
 from pyg_emu.core.arguments import non_negative, penalty, share
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Interaction
 from pyg_emu.losses import Regularizer, check_device, check_sizes
+from pyg_emu.models.adapters import as_scorer
 from pyg_emu.ops import MaskPlan, emu_score
 from pyg_emu.sharding import mutation_for
 

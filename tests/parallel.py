@@ -19,7 +19,7 @@ from pyg_emu.data_parallel import DataParallelLoss
 from pyg_emu.evaluation import evaluate
 from pyg_emu.interrupt import TrainingInterrupted
 from pyg_emu.losses import MarginLoss
-from pyg_emu.models.nbfnet import NBFNet
+from pyg_emu.models.nbfnet.model import NBFNet
 from pyg_emu.mutation import BernoulliMask, ImportanceMask, LearnedMask, Mixup
 from pyg_emu.nbfnet_loss import NBFNetEMULoss
 from pyg_emu.ops import use_backend

@@ -10,12 +10,12 @@ from torch.overrides import TorchFunctionMode
 from torch_geometric.nn import kge
 
 from pyg_emu import models
-from pyg_emu.adapters import as_scorer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.functional import smoothed_cross_entropy, uls_cross_entropy
 from pyg_emu.losses import CrossEntropyLoss
+from pyg_emu.models.adapters import as_scorer
 from pyg_emu.mutation import BernoulliMask, EMUNegatives, ExactMask, ImportanceMask, LearnedMask, LinearSchedule, Mixup
 from pyg_emu.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
 from pyg_emu.ops import MaskPlan, emu_score, use_backend

@@ -6,8 +6,8 @@ from pyg_emu.models.base import KGEScorer
 from pyg_emu.models.complex import ComplEx
 from pyg_emu.models.distmult import DistMult
 from pyg_emu.models.hake import HAKE
-from pyg_emu.models.nbfnet import NBFNet
-from pyg_emu.models.nbfnet_state import load_nbfnet_pyg_state_dict
+from pyg_emu.models.nbfnet.model import NBFNet
+from pyg_emu.models.nbfnet.state import load_nbfnet_pyg_state_dict
 from pyg_emu.models.reciprocal import Reciprocal
 from pyg_emu.models.rotate import RotatE
 from pyg_emu.models.transe import TransE

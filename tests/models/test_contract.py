@@ -10,10 +10,10 @@ from torch import Tensor
 from torch_geometric.nn import kge
 
 from pyg_emu import models
-from pyg_emu.adapters import as_scorer
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.models import KGEScorer, NBFNet, Reciprocal
+from pyg_emu.models.adapters import as_scorer
 
 NUM_NODES, NUM_RELATIONS, CHANNELS = 7, 3, 4
 MODELS = {name: getattr(models, name) for name in models.__all__}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.graph import KGData
-from pyg_emu.data.graph import index as index_module
+from pyg_emu.data import index as index_module
 from pyg_emu.sampling import UniformSampler
 
 NUM_NODES = 6

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.data.graph import KGData
-from pyg_emu.models.nbfnet import NBFNet
-from pyg_emu.models.nbfnet_state import load_nbfnet_pyg_state_dict
+from pyg_emu.models.nbfnet.model import NBFNet
+from pyg_emu.models.nbfnet.state import load_nbfnet_pyg_state_dict
 
 WIDTH, LAYERS, RELATIONS, NODES = 6, 3, 3, 8
 

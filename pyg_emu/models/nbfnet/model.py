@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from pyg_emu.core.arguments import ids_below
 from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.models.nbfnet_layer import NBFNetLayer, degree_scale
+from pyg_emu.models.nbfnet.layer import NBFNetLayer, degree_scale
 from pyg_emu.ops.relational import AGGREGATES, MESSAGES, Aggregate, BoundaryRows, EdgeOrders, Message
 
 # Node features of one layer that ranking holds at a time; a few layers' worth exist at once.

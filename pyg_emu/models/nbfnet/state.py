@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.errors import CheckpointError
-from pyg_emu.models.nbfnet import NBFNet
+from pyg_emu.models.nbfnet.model import NBFNet
 
 # The graph that the public implementation puts beside its parameters.
 _NOT_PARAMETERS = ('graph.', 'fact_graph.', 'undirected_fact_graph.')

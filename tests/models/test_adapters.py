@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch_geometric.nn import kge
 
-from pyg_emu.adapters import as_scorer
 from pyg_emu.core.contract import ScorerMixin
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Dot
 from pyg_emu.models import DistMult
+from pyg_emu.models.adapters import as_scorer
 
 
 class Tied(ScorerMixin, torch.nn.Module):

@@ -9,8 +9,8 @@ import torch
 
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import KGData
-from pyg_emu.explanation import draw_paths, explain
-from pyg_emu.models.nbfnet import NBFNet
+from pyg_emu.models.nbfnet.explanation import draw_paths, explain
+from pyg_emu.models.nbfnet.model import NBFNet
 
 
 def family() -> KGData:
