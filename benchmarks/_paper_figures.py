@@ -23,11 +23,11 @@ from pyg_emu.analysis import (
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
-from pyg_emu.mutation import EMUNegatives
+from pyg_emu.negatives import EMUNegatives
+from pyg_emu.negatives.sampling import SANSSampler
 from pyg_emu.recipe import Recipe
 from pyg_emu.registry import build
 from pyg_emu.runs import open_run
-from pyg_emu.sampling import SANSSampler
 
 _METHODS = {'SAN': 'SANS', 'SAN_EMU': 'SANS + EMU', 'uni': 'uniform', 'uni_EMU': 'uniform + EMU'}
 #: Training facts that figures 3, 4 and 6 look at.

@@ -18,20 +18,19 @@ if TYPE_CHECKING:
     from pyg_emu.models import HAKE, ComplEx, DistMult, NBFNet, RotatE, TransE, load_nbfnet_pyg_state_dict
     from pyg_emu.models.adapters import as_scorer
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
-    from pyg_emu.mutation import EMUNegatives
     from pyg_emu.nbfnet_loss import NBFNetBCELoss, NBFNetEMULoss
+    from pyg_emu.negatives import EMUNegatives
+    from pyg_emu.negatives.sampling import NSCachingSampler, SANSSampler, UniformSampler
     from pyg_emu.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
     from pyg_emu.optim import RowAdagrad, RowAdam
     from pyg_emu.prediction import predict
     from pyg_emu.regularizers import L3Regularizer, LpRegularizer, N3Regularizer
-    from pyg_emu.sampling import NSCachingSampler, SANSSampler, UniformSampler
     from pyg_emu.trainer import Trainer
 
 __version__ = '0.1.0'
 
 # Which module defines each public name.
 _MODULES = {
-    'as_scorer': 'models.adapters',
     'Negatives': 'core.contract',
     'Sampler': 'core.contract',
     'Scorer': 'core.contract',
@@ -40,8 +39,6 @@ _MODULES = {
     'load_dataset': 'data.io.datasets',
     'TripletLoader': 'data.loader',
     'evaluate': 'evaluation',
-    'draw_paths': 'models.nbfnet.explanation',
-    'explain': 'models.nbfnet.explanation',
     'CrossEntropyLoss': 'losses',
     'EMUBCELoss': 'losses',
     'EMULoss': 'losses',
@@ -52,7 +49,10 @@ _MODULES = {
     'RotatE': 'models',
     'TransE': 'models',
     'load_nbfnet_pyg_state_dict': 'models',
-    'EMUNegatives': 'mutation',
+    'as_scorer': 'models.adapters',
+    'draw_paths': 'models.nbfnet.explanation',
+    'explain': 'models.nbfnet.explanation',
+    'EMUNegatives': 'negatives',
     'NBFNetBCELoss': 'nbfnet_loss',
     'NBFNetEMULoss': 'nbfnet_loss',
     'OneVsAllEMULoss': 'one_vs_all',
@@ -63,9 +63,9 @@ _MODULES = {
     'L3Regularizer': 'regularizers',
     'LpRegularizer': 'regularizers',
     'N3Regularizer': 'regularizers',
-    'NSCachingSampler': 'sampling',
-    'SANSSampler': 'sampling',
-    'UniformSampler': 'sampling',
+    'NSCachingSampler': 'negatives.sampling',
+    'SANSSampler': 'negatives.sampling',
+    'UniformSampler': 'negatives.sampling',
     'Trainer': 'trainer',
 }
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from pyg_emu.core.arguments import positive_integer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.models.adapters import as_scorer
-from pyg_emu.mutation import BernoulliMask, ExactMask
+from pyg_emu.negatives.mutation import BernoulliMask, ExactMask
 from pyg_emu.ops.emu_score.torch import mutate
 
 # Components of masks that are drawn at a time.

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyg_emu.core.contract import negatives_of
 from pyg_emu.core.distributed import current
 from pyg_emu.core.errors import ArgumentError, BackendError
+from pyg_emu.negatives.transform import negatives_of
 from pyg_emu.steps import PlainStep
 
 

@@ -26,8 +26,8 @@ from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Interaction
 from pyg_emu.losses import Regularizer, check_device, check_sizes
 from pyg_emu.models.adapters import as_scorer
+from pyg_emu.negatives.mutation.part import mutation_for
 from pyg_emu.ops import MaskPlan, emu_score
-from pyg_emu.sharding import mutation_for
 
 # Scores in one block where the caller does not say: matrix products want large blocks, and those of the operator's
 # reference hold a vector for each score.
@@ -106,7 +106,8 @@ class OneVsAllEMULoss(torch.nn.Module):
     Args:
         alpha (float, optional): :math:`\alpha`, the weight of the VANILLA term. (default: :obj:`0.11`)
         beta (float, optional): :math:`\beta`, the label of mutated negatives. (default: :obj:`0.53`)
-        mutation (Mutation, optional): One of :mod:`pyg_emu.mutation` that shares a mask among the negatives of a
+        mutation (Mutation, optional): One of :mod:`pyg_emu.negatives.mutation` that shares a mask among the negatives
+        of a
             triple; with rate 0, unbounded label smoothing alone is left. (default: :obj:`None`, what
             :class:`~pyg_emu.EMUNegatives` has put on the batch)
         divide_by_negatives (bool, optional): See :class:`~pyg_emu.EMULoss`. (default: :obj:`True`)
@@ -129,7 +130,8 @@ class OneVsAllEMULoss(torch.nn.Module):
     ) -> None:
         super().__init__()
         if mutation is not None and (isinstance(mutation, type) or not callable(getattr(mutation, 'plan', None))):
-            raise ArgumentError('mutation: expected an object with the method plan of pyg_emu.mutation.Mutation, such '
+            raise ArgumentError('mutation: expected an object with the method '
+                                'plan of pyg_emu.negatives.mutation.Mutation, such '
                                 f'as BernoulliMask(0.5), got {mutation!r}')
         self.alpha = non_negative('alpha', alpha)
         self.beta = non_negative('beta', beta)

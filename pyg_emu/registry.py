@@ -53,15 +53,15 @@ SECTIONS: dict[str, Section] = {
         {name: _MODELS + name for name in ('DistMult', 'ComplEx', 'TransE', 'RotatE', 'HAKE', 'NBFNet')},
         'DistMult', given=frozenset({'num_nodes', 'num_relations'}), reciprocal=True),
     'negatives': Section(
-        {'emu_negatives': 'pyg_emu.mutation:EMUNegatives'}, 'emu_negatives',
+        {'emu_negatives': 'pyg_emu.negatives:EMUNegatives'}, 'emu_negatives',
         nested={'sampler': 'sampler', 'mutation': 'mutation', 'mutation_rate': 'rate'}, named=False),
     'sampler': Section(
-        {'uniform': 'pyg_emu.sampling:UniformSampler', 'sans': 'pyg_emu.sampling:SANSSampler',
-         'nscaching': 'pyg_emu.sampling:NSCachingSampler'}, 'uniform'),
+        {'uniform': 'pyg_emu.negatives.sampling:UniformSampler', 'sans': 'pyg_emu.negatives.sampling:SANSSampler',
+         'nscaching': 'pyg_emu.negatives.sampling:NSCachingSampler'}, 'uniform'),
     'mutation': Section(
-        {'mixup': 'pyg_emu.mutation:Mixup', 'learned': 'pyg_emu.mutation:LearnedMask'}, 'mixup'),
+        {'mixup': 'pyg_emu.negatives.mutation:Mixup', 'learned': 'pyg_emu.negatives.mutation:LearnedMask'}, 'mixup'),
     'rate': Section(
-        {'linear': 'pyg_emu.mutation:LinearSchedule'}, 'linear', named=False),
+        {'linear': 'pyg_emu.negatives.mutation:LinearSchedule'}, 'linear', named=False),
     'loss': Section(
         {'emu': _LOSSES + 'EMULoss', 'cross_entropy': _LOSSES + 'CrossEntropyLoss', 'emu_bce': _LOSSES + 'EMUBCELoss',
          'bce': _LOSSES + 'BCELoss', 'self_adversarial': _LOSSES + 'SelfAdversarialLoss',

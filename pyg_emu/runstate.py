@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyg_emu.core.contract import negatives_of
 from pyg_emu.core.errors import CheckpointError
+from pyg_emu.negatives.transform import negatives_of
 from pyg_emu.schedules import Schedule
 from pyg_emu.stability import LossMeter
 

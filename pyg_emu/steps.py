@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyg_emu.core.contract import negatives_of
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.models.adapters import as_scorer
-from pyg_emu.sampling import BaseSampler
+from pyg_emu.negatives.sampling import BaseSampler
+from pyg_emu.negatives.transform import negatives_of
 from pyg_emu.stability import clip_gradients
 
 

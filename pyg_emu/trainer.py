@@ -14,7 +14,6 @@ from tqdm.auto import tqdm
 
 from pyg_emu.checkpoint import load_checkpoint, load_weights, model_fingerprint, save_checkpoint
 from pyg_emu.core.arguments import is_number
-from pyg_emu.core.contract import negatives_of
 from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError
 from pyg_emu.data_parallel import DataParallelLoss
@@ -22,6 +21,7 @@ from pyg_emu.graphed import GraphedStep, check_run
 from pyg_emu.history import History
 from pyg_emu.interrupt import StopRequest, TrainingInterrupted
 from pyg_emu.metrics import plain_numbers
+from pyg_emu.negatives.transform import negatives_of
 from pyg_emu.runfolder import RunFolder, versions
 from pyg_emu.runstate import Progress, RunState, TrainResult
 from pyg_emu.schedules import Constant, Schedule

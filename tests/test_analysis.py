@@ -20,7 +20,8 @@ from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import EMULoss
 from pyg_emu.models import HAKE, DistMult
-from pyg_emu.mutation import EMUNegatives, LinearSchedule, Mixup
+from pyg_emu.negatives import EMUNegatives
+from pyg_emu.negatives.mutation import LinearSchedule, Mixup
 from pyg_emu.ops import use_backend
 
 

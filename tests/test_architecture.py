@@ -20,9 +20,6 @@ ROOMS = ('core', 'ops', 'data', 'models', 'negatives', 'losses', 'evaluation', '
 
 # Modules that have yet to move into their room.
 ELSEWHERE = {name: room for room, names in {
-
-    'models': 'adapters explanation',
-    'negatives': 'sampling mutation sharding',
     'losses': 'functional one_vs_all nbfnet_loss regularizers',
     'evaluation': 'metrics prediction analysis graphs',
     'training': ('optim schedules steps graphed runstate stability interrupt checkpoint history runfolder '

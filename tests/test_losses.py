@@ -22,7 +22,8 @@ from pyg_emu.losses import (
     MarginLoss,
     SelfAdversarialLoss,
 )
-from pyg_emu.mutation import EMUNegatives, LinearSchedule, Mixup
+from pyg_emu.negatives import EMUNegatives
+from pyg_emu.negatives.mutation import LinearSchedule, Mixup
 from pyg_emu.ops import MaskPlan, use_backend
 from pyg_emu.regularizers import L3Regularizer
 

@@ -14,13 +14,13 @@ from pyg_emu.data.loader import TripletLoader
 from pyg_emu.evaluation import evaluate
 from pyg_emu.functional import uls_binary_cross_entropy
 from pyg_emu.models import DistMult
-from pyg_emu.models.nbfnet.model import NBFNet
 from pyg_emu.models.nbfnet import layer as nbfnet_layer
-from pyg_emu.mutation import EMUNegatives
+from pyg_emu.models.nbfnet.model import NBFNet
 from pyg_emu.nbfnet_loss import NBFNetBCELoss, NBFNetEMULoss, mutate_features
+from pyg_emu.negatives import EMUNegatives
+from pyg_emu.negatives.sampling import UniformSampler
 from pyg_emu.ops import MaskPlan, MixPlan
 from pyg_emu.ops.relational import BoundaryRows, EdgeOrders
-from pyg_emu.sampling import UniformSampler
 
 
 def chain(num_nodes: int = 12) -> KGData:

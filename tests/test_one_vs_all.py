@@ -16,7 +16,8 @@ from pyg_emu.data.loader import TripletLoader
 from pyg_emu.functional import smoothed_cross_entropy, uls_cross_entropy
 from pyg_emu.losses import CrossEntropyLoss
 from pyg_emu.models.adapters import as_scorer
-from pyg_emu.mutation import BernoulliMask, EMUNegatives, ExactMask, ImportanceMask, LearnedMask, LinearSchedule, Mixup
+from pyg_emu.negatives import EMUNegatives
+from pyg_emu.negatives.mutation import BernoulliMask, ExactMask, ImportanceMask, LearnedMask, LinearSchedule, Mixup
 from pyg_emu.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
 from pyg_emu.ops import MaskPlan, emu_score, use_backend
 from pyg_emu.regularizers import L3Regularizer

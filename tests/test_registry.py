@@ -15,7 +15,9 @@ from pyg_emu.core.contract import ScorerMixin
 from pyg_emu.core.errors import RecipeError
 from pyg_emu.layers import Layer
 from pyg_emu.losses import EMULoss, LinkPredictionLoss
-from pyg_emu.mutation import EMUNegatives, LinearSchedule, Mixup
+from pyg_emu.negatives import EMUNegatives
+from pyg_emu.negatives.mutation import LinearSchedule, Mixup
+from pyg_emu.negatives.sampling import UniformSampler
 from pyg_emu.registry import (
     SECTIONS,
     _load,
@@ -30,7 +32,6 @@ from pyg_emu.registry import (
     sparse_obstacle,
     without_defaults,
 )
-from pyg_emu.sampling import UniformSampler
 
 
 def check(kind: str, value: Any) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from pyg_emu.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from pyg_emu.core.errors import ArgumentError, BackendError, CheckpointError, DivergenceError
 from pyg_emu.graphed import GraphedStep
 from pyg_emu.interrupt import TrainingInterrupted
-from pyg_emu.mutation import LearnedMask, LinearSchedule
-from pyg_emu.sampling import NSCachingSampler, UniformSampler
+from pyg_emu.negatives.mutation import LearnedMask, LinearSchedule
+from pyg_emu.negatives.sampling import NSCachingSampler, UniformSampler
 from pyg_emu.schedules import LinearDecay, Schedule, SwitchOptimizer
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -71,19 +71,6 @@ class Sampler(Protocol):
         r"""Learns from the current model; called once a step, before the loss. Most samplers do nothing."""
 
 
-def negatives_of(loader: Any) -> Any:
-    r"""What of a loader's transform draws negatives, :class:`~pyg_emu.EMUNegatives` or the like: the transform
-    itself, or one inside of a :class:`torch_geometric.transforms.Compose`. :obj:`None` if there is none.
-    """
-    pending = [getattr(loader, 'transform', None)]
-    while pending:
-        transform = pending.pop(0)
-        if hasattr(transform, 'sampler') or hasattr(transform, 'mutation'):
-            return transform
-        pending += getattr(transform, 'transforms', None) or ()
-    return None
-
-
 class ScorerMixin:
     r"""Every scoring route of a :class:`Scorer`, derived from three: :obj:`_query`, :obj:`entity_table` and
     :attr:`interaction`. All routes agree because they are one.

@@ -11,7 +11,7 @@ from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import EMULoss
 from pyg_emu.models import HAKE
-from pyg_emu.mutation import EMUNegatives
+from pyg_emu.negatives import EMUNegatives
 from pyg_emu.ops import MaskPlan, emu_score, last_backend
 
 

@@ -12,7 +12,7 @@ import torch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.datasets import load_dataset
 from pyg_emu.data.loader import TripletLoader
-from pyg_emu.sampling import UniformSampler
+from pyg_emu.negatives.sampling import UniformSampler
 
 ENTITIES, RELATIONS = 123_182, 37
 SIZES = {'train': 1_079_040, 'valid': 5_000, 'test': 5_000}

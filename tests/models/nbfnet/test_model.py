@@ -12,9 +12,9 @@ from torch_geometric.data import Data
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation import evaluate
+from pyg_emu.models.nbfnet import model as module
 from pyg_emu.models.nbfnet.layer import degree_scale
 from pyg_emu.models.nbfnet.model import NBFNet
-from pyg_emu.models.nbfnet import model as module
 from pyg_emu.ops.relational import BoundaryRows, EdgeOrders
 
 FACTS = torch.tensor([[0, 0, 1], [0, 1, 2], [1, 0, 2], [1, 1, 3], [2, 1, 3], [3, 0, 0], [2, 0, 2]])

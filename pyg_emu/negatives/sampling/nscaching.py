@@ -12,8 +12,8 @@ from pyg_emu.core.arguments import positive_integer, random_seed
 from pyg_emu.core.contract import Negatives, Scorer
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.data.index import FactIndex
+from pyg_emu.negatives.sampling.filtered import FilteredSampler, draw_unknown, replace
 from pyg_emu.ops import emu_score
-from pyg_emu.sampling.filtered import FilteredSampler, draw_unknown, replace
 
 
 class NSCachingSampler(FilteredSampler):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.graph import KGData
-from pyg_emu.sampling import SANSSampler
+from pyg_emu.negatives.sampling import SANSSampler
 
 # 0 -> 1, 0 -> 2, 2 -> 3, 3 -> 4 and 5 -> 6; 7 has no fact. Within two hops of 0 are 1, 2 and 3.
 FACTS = [(0, 0, 1), (0, 0, 2), (2, 0, 3), (3, 1, 4), (5, 0, 6)]

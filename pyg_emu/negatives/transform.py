@@ -12,9 +12,9 @@ from pyg_emu.core.arguments import ids_below, positive_integer
 from pyg_emu.core.contract import Sampler
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.graph import KGData
-from pyg_emu.mutation.base import Mutation, Rate, check_rate
-from pyg_emu.mutation.masks import BernoulliMask, BlockMask, ExactMask, ImportanceMask
-from pyg_emu.sampling import UniformSampler
+from pyg_emu.negatives.mutation.base import Mutation, Rate, check_rate
+from pyg_emu.negatives.mutation.masks import BernoulliMask, BlockMask, ExactMask, ImportanceMask
+from pyg_emu.negatives.sampling import UniformSampler
 
 _MASKS = ('bernoulli', 'exact', 'block', 'importance')
 
@@ -40,8 +40,9 @@ class EMUNegatives(BaseTransform):
     Args:
         num_negatives (int, optional): The number of negatives per triple, :math:`N`. (default: :obj:`256`)
         mutation_rate (float or callable, optional): The share of components taken FROM THE POSITIVE,
-            :math:`n_P / d`, or a function from the step to it, such as :class:`~pyg_emu.mutation.LinearSchedule`;
-            :obj:`0.0` trains without mutation. (default: :obj:`0.3`)
+            :math:`n_P / d`, or a function from the step to it, such as
+            :class:`~pyg_emu.negatives.mutation.LinearSchedule`; :obj:`0.0` trains without mutation. (default:
+            :obj:`0.3`)
         mask (str, optional): :obj:`"bernoulli"` (each component independently), :obj:`"exact"` (exactly :math:`n_P`
             components), :obj:`"block"` (contiguous ones) or :obj:`"importance"` (those with the largest :math:`|q_k|`).
             (default: :obj:`"bernoulli"`)
@@ -51,7 +52,8 @@ class EMUNegatives(BaseTransform):
             together. (default: :obj:`False`)
         sampler (Sampler, optional): Where candidate ids come from.
             (default: :obj:`None`, :class:`~pyg_emu.UniformSampler`)
-        mutation (Mutation, optional): Any other mutation, such as :class:`~pyg_emu.mutation.Mixup`, in place of the
+        mutation (Mutation, optional): Any other mutation, such as :class:`~pyg_emu.negatives.mutation.Mixup`, in place
+        of the
             one that :obj:`mutation_rate`, :obj:`mask`, :obj:`shared` and :obj:`tied` describe.
             (default: :obj:`None`)
 
@@ -77,7 +79,8 @@ class EMUNegatives(BaseTransform):
             raise ArgumentError('sampler: expected an object with the methods sample and update of '
                                 f'pyg_emu.core.contract.Sampler, got {sampler!r}')
         if mutation is not None and (isinstance(mutation, type) or not isinstance(mutation, Mutation)):
-            raise ArgumentError('mutation: expected an object with the method plan of pyg_emu.mutation.Mutation, '
+            raise ArgumentError('mutation: expected an object with the method '
+                                'plan of pyg_emu.negatives.mutation.Mutation, '
                                 f'got {mutation!r}')
         self.num_negatives = num_negatives
         self.sampler = UniformSampler() if sampler is None else sampler
@@ -94,6 +97,19 @@ class EMUNegatives(BaseTransform):
     def __repr__(self) -> str:
         return (f'{self.__class__.__name__}(num_negatives={self.num_negatives}, sampler={self.sampler}, '
                 f'mutation={self.mutation})')
+
+
+def negatives_of(loader: Any) -> Any:
+    r"""What of a loader's transform draws negatives, :class:`EMUNegatives` or the like: the transform
+    itself, or one inside of a :class:`torch_geometric.transforms.Compose`. :obj:`None` if there is none.
+    """
+    pending = [getattr(loader, 'transform', None)]
+    while pending:
+        transform = pending.pop(0)
+        if hasattr(transform, 'sampler') or hasattr(transform, 'mutation'):
+            return transform
+        pending += getattr(transform, 'transforms', None) or ()
+    return None
 
 
 def _mutation(rate: Rate, mask: str, shared: bool, tied: bool) -> Optional[Mutation]:

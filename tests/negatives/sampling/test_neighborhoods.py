@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.sampling import neighborhoods
-from pyg_emu.sampling.neighborhoods import Neighborhoods, k_hop_neighborhoods, walk_neighborhoods
+from pyg_emu.negatives.sampling import neighborhoods
+from pyg_emu.negatives.sampling.neighborhoods import Neighborhoods, k_hop_neighborhoods, walk_neighborhoods
 
 NUM_NODES = 9
 facts_strategy = st.lists(st.tuples(st.integers(0, NUM_NODES - 1), st.integers(0, 1), st.integers(0, NUM_NODES - 1)),

@@ -43,7 +43,7 @@ class Mixup:
         generator: Optional[torch.Generator] = None,
         step: int = 0,
     ) -> MixPlan:
-        r"""See :meth:`Mutation.plan() <pyg_emu.mutation.Mutation.plan>`."""
+        r"""See :meth:`Mutation.plan() <pyg_emu.negatives.mutation.Mutation.plan>`."""
         shape = (query.size(0), num_negatives)
         if self.beta == 1.0:
             # The distribution function is w^alpha, so its inverse draws: much cheaper than two gamma variates.

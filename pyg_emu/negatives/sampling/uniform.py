@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyg_emu.core.contract import Negatives
 from pyg_emu.data.index import FactIndex
-from pyg_emu.sampling.filtered import FilteredSampler, draw_unknown, replace
+from pyg_emu.negatives.sampling.filtered import FilteredSampler, draw_unknown, replace
 
 
 class UniformSampler(FilteredSampler):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from pyg_emu.mutation.base import LinearSchedule, Mutation, Rate
-from pyg_emu.mutation.emu_negatives import EMUNegatives
-from pyg_emu.mutation.masks import BernoulliMask, BlockMask, ExactMask, ImportanceMask, LearnedMask, MaskMutation
-from pyg_emu.mutation.mixup import Mixup
+from pyg_emu.negatives.mutation.base import LinearSchedule, Mutation, Rate
+from pyg_emu.negatives.mutation.masks import (
+    BernoulliMask,
+    BlockMask,
+    ExactMask,
+    ImportanceMask,
+    LearnedMask,
+    MaskMutation,
+)
+from pyg_emu.negatives.mutation.mixup import Mixup
 
 __all__ = [
     'BernoulliMask',
     'BlockMask',
-    'EMUNegatives',
     'ExactMask',
     'ImportanceMask',
     'LearnedMask',

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.mutation import (
+from pyg_emu.negatives.mutation import (
     BernoulliMask,
     BlockMask,
     ExactMask,

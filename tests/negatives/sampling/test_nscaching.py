@@ -15,9 +15,9 @@ from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import EMULoss
 from pyg_emu.models import DistMult
-from pyg_emu.mutation import EMUNegatives
-from pyg_emu.sampling import NSCachingSampler
-from pyg_emu.sampling.nscaching import _Caches, _gumbel_top_k
+from pyg_emu.negatives import EMUNegatives
+from pyg_emu.negatives.sampling import NSCachingSampler
+from pyg_emu.negatives.sampling.nscaching import _Caches, _gumbel_top_k
 from pyg_emu.trainer import Trainer
 
 NUM_NODES = 20

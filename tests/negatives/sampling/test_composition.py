@@ -7,12 +7,11 @@ from typing import Any, Iterator
 import pytest
 import torch
 
-from pyg_emu import sampling
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import EMULoss
 from pyg_emu.models import DistMult
-from pyg_emu.mutation import EMUNegatives
+from pyg_emu.negatives import EMUNegatives, sampling
 from pyg_emu.ops import use_backend
 
 SAMPLERS = [value for value in map(vars(sampling).get, sampling.__all__)

@@ -11,8 +11,8 @@ from pyg_emu.core.arguments import positive_integer, random_seed
 from pyg_emu.core.contract import Negatives
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.index import FactIndex
-from pyg_emu.sampling.filtered import FilteredSampler, draw_unknown, random_below, replace
-from pyg_emu.sampling.neighborhoods import Neighborhoods, k_hop_neighborhoods, walk_neighborhoods
+from pyg_emu.negatives.sampling.filtered import FilteredSampler, draw_unknown, random_below, replace
+from pyg_emu.negatives.sampling.neighborhoods import Neighborhoods, k_hop_neighborhoods, walk_neighborhoods
 
 
 class SANSSampler(FilteredSampler):

@@ -1,4 +1,4 @@
-r"""Every sampler that :mod:`pyg_emu.sampling` exports is tested by existing."""
+r"""Every sampler that :mod:`pyg_emu.negatives.sampling` exports is tested by existing."""
 from __future__ import annotations
 
 import inspect
@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_emu import sampling
 from pyg_emu.core.contract import Negatives, Sampler
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
+from pyg_emu.negatives import sampling
 
 SAMPLERS = [getattr(sampling, name) for name in sampling.__all__]
 SAMPLERS = [sampler for sampler in SAMPLERS if inspect.isclass(sampler) and sampler is not sampling.BaseSampler]

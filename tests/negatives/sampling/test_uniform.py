@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.data.graph import KGData
 from pyg_emu.data import index as index_module
-from pyg_emu.sampling import UniformSampler
+from pyg_emu.data.graph import KGData
+from pyg_emu.negatives.sampling import UniformSampler
 
 NUM_NODES = 6
 

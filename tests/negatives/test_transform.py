@@ -13,17 +13,17 @@ from pyg_emu.core.contract import Negatives
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
-from pyg_emu.mutation import (
+from pyg_emu.negatives import EMUNegatives
+from pyg_emu.negatives.mutation import (
     BernoulliMask,
     BlockMask,
-    EMUNegatives,
     ExactMask,
     ImportanceMask,
     LearnedMask,
     LinearSchedule,
     Mixup,
 )
-from pyg_emu.sampling import UniformSampler
+from pyg_emu.negatives.sampling import UniformSampler
 
 
 def make_batch(**arguments: Any) -> KGData:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyg_emu.core.arguments import positive_integer
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.mutation.base import Rate, check_rate, rate_at
+from pyg_emu.negatives.mutation.base import Rate, check_rate, rate_at
 from pyg_emu.ops.plan import MaskPlan
 
 
@@ -29,7 +29,7 @@ class MaskMutation(ABC):
 
     Args:
         rate (float or callable): The share of components taken FROM THE POSITIVE, :math:`n_P / d`, or a function
-            from the step to it, such as :class:`~pyg_emu.mutation.LinearSchedule`. Zero turns mutation off.
+            from the step to it, such as :class:`~pyg_emu.negatives.mutation.LinearSchedule`. Zero turns mutation off.
         shared (bool, optional): If :obj:`True`, one mask per triple serves all of its negatives; if :obj:`False`, every
             negative has a mask of its own, as in the paper. (default: :obj:`True`: it trains at least as well on
             FB15k-237 and costs less)
@@ -71,7 +71,7 @@ class MaskMutation(ABC):
         generator: Optional[torch.Generator] = None,
         step: int = 0,
     ) -> Optional[MaskPlan]:
-        r"""See :meth:`Mutation.plan() <pyg_emu.mutation.Mutation.plan>`."""
+        r"""See :meth:`Mutation.plan() <pyg_emu.negatives.mutation.Mutation.plan>`."""
         rate = rate_at(self.rate, step)
         if rate == 0.0:
             return None

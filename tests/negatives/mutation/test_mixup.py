@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.mutation import Mixup, Mutation
+from pyg_emu.negatives.mutation import Mixup, Mutation
 
 
 @pytest.mark.parametrize('alpha, beta', [(2.0, 1.0), (0.5, 1.0), (2.0, 3.0)])

@@ -9,7 +9,7 @@ from torch import Tensor
 from pyg_emu.core.contract import Negatives
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.index import FactIndex
-from pyg_emu.sampling.base import BaseSampler
+from pyg_emu.negatives.sampling.base import BaseSampler
 
 #: Draws candidates for some patterns: (known entities, relations, sides, number) -> ids of shape :obj:`(B, number)`.
 Draw = Callable[[Tensor, Tensor, Tensor, int], Tensor]
