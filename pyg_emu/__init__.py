@@ -14,17 +14,18 @@ if TYPE_CHECKING:
     from pyg_emu.data.io.datasets import load_dataset
     from pyg_emu.data.loader import TripletLoader
     from pyg_emu.evaluation import evaluate
-    from pyg_emu.losses import CrossEntropyLoss, EMUBCELoss, EMULoss
+    from pyg_emu.losses.baselines import CrossEntropyLoss
+    from pyg_emu.losses.emu import EMUBCELoss, EMULoss
+    from pyg_emu.losses.nbfnet import NBFNetBCELoss, NBFNetEMULoss
+    from pyg_emu.losses.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
+    from pyg_emu.losses.regularizers import L3Regularizer, LpRegularizer, N3Regularizer
     from pyg_emu.models import HAKE, ComplEx, DistMult, NBFNet, RotatE, TransE, load_nbfnet_pyg_state_dict
     from pyg_emu.models.adapters import as_scorer
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
-    from pyg_emu.nbfnet_loss import NBFNetBCELoss, NBFNetEMULoss
     from pyg_emu.negatives import EMUNegatives
     from pyg_emu.negatives.sampling import NSCachingSampler, SANSSampler, UniformSampler
-    from pyg_emu.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
     from pyg_emu.optim import RowAdagrad, RowAdam
     from pyg_emu.prediction import predict
-    from pyg_emu.regularizers import L3Regularizer, LpRegularizer, N3Regularizer
     from pyg_emu.trainer import Trainer
 
 __version__ = '0.1.0'
@@ -39,9 +40,9 @@ _MODULES = {
     'load_dataset': 'data.io.datasets',
     'TripletLoader': 'data.loader',
     'evaluate': 'evaluation',
-    'CrossEntropyLoss': 'losses',
-    'EMUBCELoss': 'losses',
-    'EMULoss': 'losses',
+    'CrossEntropyLoss': 'losses.baselines',
+    'EMUBCELoss': 'losses.emu',
+    'EMULoss': 'losses.emu',
     'HAKE': 'models',
     'ComplEx': 'models',
     'DistMult': 'models',
@@ -52,20 +53,20 @@ _MODULES = {
     'as_scorer': 'models.adapters',
     'draw_paths': 'models.nbfnet.explanation',
     'explain': 'models.nbfnet.explanation',
+    'NBFNetBCELoss': 'losses.nbfnet',
+    'NBFNetEMULoss': 'losses.nbfnet',
     'EMUNegatives': 'negatives',
-    'NBFNetBCELoss': 'nbfnet_loss',
-    'NBFNetEMULoss': 'nbfnet_loss',
-    'OneVsAllEMULoss': 'one_vs_all',
-    'OneVsAllLoss': 'one_vs_all',
-    'RowAdagrad': 'optim',
-    'RowAdam': 'optim',
-    'predict': 'prediction',
-    'L3Regularizer': 'regularizers',
-    'LpRegularizer': 'regularizers',
-    'N3Regularizer': 'regularizers',
     'NSCachingSampler': 'negatives.sampling',
     'SANSSampler': 'negatives.sampling',
     'UniformSampler': 'negatives.sampling',
+    'OneVsAllEMULoss': 'losses.one_vs_all',
+    'OneVsAllLoss': 'losses.one_vs_all',
+    'RowAdagrad': 'optim',
+    'RowAdam': 'optim',
+    'predict': 'prediction',
+    'L3Regularizer': 'losses.regularizers',
+    'LpRegularizer': 'losses.regularizers',
+    'N3Regularizer': 'losses.regularizers',
     'Trainer': 'trainer',
 }
 

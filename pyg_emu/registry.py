@@ -65,13 +65,13 @@ SECTIONS: dict[str, Section] = {
     'loss': Section(
         {'emu': _LOSSES + 'EMULoss', 'cross_entropy': _LOSSES + 'CrossEntropyLoss', 'emu_bce': _LOSSES + 'EMUBCELoss',
          'bce': _LOSSES + 'BCELoss', 'self_adversarial': _LOSSES + 'SelfAdversarialLoss',
-         'margin': _LOSSES + 'MarginLoss', 'one_vs_all_emu': 'pyg_emu.one_vs_all:OneVsAllEMULoss',
-         'one_vs_all': 'pyg_emu.one_vs_all:OneVsAllLoss', 'nbfnet_emu': 'pyg_emu.nbfnet_loss:NBFNetEMULoss',
-         'nbfnet_bce': 'pyg_emu.nbfnet_loss:NBFNetBCELoss'},
+         'margin': _LOSSES + 'MarginLoss', 'one_vs_all_emu': 'pyg_emu.losses.one_vs_all:OneVsAllEMULoss',
+         'one_vs_all': 'pyg_emu.losses.one_vs_all:OneVsAllLoss', 'nbfnet_emu': 'pyg_emu.losses.nbfnet:NBFNetEMULoss',
+         'nbfnet_bce': 'pyg_emu.losses.nbfnet:NBFNetBCELoss'},
         'emu', nested={'regularizer': 'regularizer'}),
     'regularizer': Section(
-        {'lp': 'pyg_emu.regularizers:LpRegularizer', 'l3': 'pyg_emu.regularizers:L3Regularizer',
-         'n3': 'pyg_emu.regularizers:N3Regularizer'}, 'l3'),
+        {'lp': 'pyg_emu.losses.regularizers:LpRegularizer', 'l3': 'pyg_emu.losses.regularizers:L3Regularizer',
+         'n3': 'pyg_emu.losses.regularizers:N3Regularizer'}, 'l3'),
     'optimizer': Section(
         {'adagrad': 'pyg_emu.optim:RowAdagrad', 'adam': _OPTIM + 'Adam', 'adamw': _OPTIM + 'AdamW',
          'sgd': _OPTIM + 'SGD', 'sparse_adam': 'pyg_emu.optim:RowAdam'},

@@ -19,12 +19,12 @@ from pyg_emu.data_parallel import DataParallelLoss
 from pyg_emu.evaluation import evaluate
 from pyg_emu.interrupt import TrainingInterrupted
 from pyg_emu.losses import MarginLoss
+from pyg_emu.losses.nbfnet import NBFNetEMULoss
+from pyg_emu.losses.regularizers import L3Regularizer, N3Regularizer
 from pyg_emu.models.nbfnet.model import NBFNet
-from pyg_emu.nbfnet_loss import NBFNetEMULoss
 from pyg_emu.negatives.mutation import BernoulliMask, ImportanceMask, LearnedMask, Mixup
 from pyg_emu.negatives.sampling import NSCachingSampler, UniformSampler
 from pyg_emu.ops import use_backend
-from pyg_emu.regularizers import L3Regularizer, N3Regularizer
 from pyg_emu.schedules import SwitchOptimizer
 
 NUM_NODES, NUM_RELATIONS, WIDTH = 9, 3, 8

@@ -20,10 +20,9 @@ ROOMS = ('core', 'ops', 'data', 'models', 'negatives', 'losses', 'evaluation', '
 
 # Modules that have yet to move into their room.
 ELSEWHERE = {name: room for room, names in {
-    'losses': 'functional one_vs_all nbfnet_loss regularizers',
     'evaluation': 'metrics prediction analysis graphs',
     'training': ('optim schedules steps graphed runstate stability interrupt checkpoint history runfolder '
-        'trainer data_parallel '),
+        'trainer data_parallel sharding '),
     'experiments': 'provenance layers recipe registry runs tuning cli cli_tune cli_options __main__',
 }.items() for name in names.split()}
 

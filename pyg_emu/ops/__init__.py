@@ -1,6 +1,7 @@
 r"""The operators that scoring, ranking and message passing are made of: one public function each."""
 from __future__ import annotations
 
+from pyg_emu.ops.all_entities import all_entities_cross_entropy
 from pyg_emu.ops.backend import last_backend, use_backend
 from pyg_emu.ops.emu_score import EMUScores, emu_score
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
@@ -15,6 +16,7 @@ __all__ = [
     'MixPlan',
     'Plan',
     'RankCounts',
+    'all_entities_cross_entropy',
     'emu_score',
     'last_backend',
     'rank_counts',

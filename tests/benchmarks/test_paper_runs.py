@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.paper import Row, rows
 from benchmarks.paper_runs import RECIPES, figure_5_rows, recipe_path, recipes, run_of, texts
-from pyg_emu.functional import smoothed_cross_entropy, uls_cross_entropy
+from pyg_emu.losses.functional import smoothed_cross_entropy, uls_cross_entropy
 from pyg_emu.recipe import Recipe, load_recipe
 
 

@@ -18,7 +18,7 @@ from benchmarks._contenders import (
     soft_label_cross_entropy,
 )
 from benchmarks._record import read_result
-from pyg_emu.functional import uls_cross_entropy
+from pyg_emu.losses.functional import uls_cross_entropy
 
 
 @pytest.mark.parametrize('name', MODELS)

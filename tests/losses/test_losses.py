@@ -22,10 +22,10 @@ from pyg_emu.losses import (
     MarginLoss,
     SelfAdversarialLoss,
 )
+from pyg_emu.losses.regularizers import L3Regularizer
 from pyg_emu.negatives import EMUNegatives
 from pyg_emu.negatives.mutation import LinearSchedule, Mixup
 from pyg_emu.ops import MaskPlan, use_backend
-from pyg_emu.regularizers import L3Regularizer
 
 LOSSES: dict[str, Any] = {
     'EMULoss': EMULoss,

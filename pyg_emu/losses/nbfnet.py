@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.losses import BCELoss, EMUBCELoss, ScoredBatch
+from pyg_emu.losses.base import ScoredBatch
+from pyg_emu.losses.baselines import BCELoss
+from pyg_emu.losses.emu import EMUBCELoss
 from pyg_emu.ops.plan import MixPlan, Plan
 
 
@@ -73,7 +75,8 @@ class NBFNetEMULoss(_NBFNetScores, EMUBCELoss):
     Args:
         alpha (float, optional): :math:`\alpha`, the weight of the VANILLA term. (default: :obj:`1.0`)
         beta (float, optional): :math:`\beta`, the label of mutated negatives. (default: :obj:`0.25`)
-        adversarial_temperature (float, optional): See :func:`~pyg_emu.functional.uls_binary_cross_entropy`; NBFNet
+        adversarial_temperature (float, optional): See :func:`~pyg_emu.losses.functional.uls_binary_cross_entropy`;
+        NBFNet
             trains with 0.5 on FB15k-237 and with 1 on WN18RR. (default: :obj:`0.5`)
 
     Raises:

@@ -13,14 +13,14 @@ from pyg_emu import models
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
-from pyg_emu.functional import smoothed_cross_entropy, uls_cross_entropy
 from pyg_emu.losses import CrossEntropyLoss
+from pyg_emu.losses.functional import smoothed_cross_entropy, uls_cross_entropy
+from pyg_emu.losses.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
+from pyg_emu.losses.regularizers import L3Regularizer
 from pyg_emu.models.adapters import as_scorer
 from pyg_emu.negatives import EMUNegatives
 from pyg_emu.negatives.mutation import BernoulliMask, ExactMask, ImportanceMask, LearnedMask, LinearSchedule, Mixup
-from pyg_emu.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
 from pyg_emu.ops import MaskPlan, emu_score, use_backend
-from pyg_emu.regularizers import L3Regularizer
 
 NUM_NODES, NUM_RELATIONS = 12, 3
 MODELS = [models.DistMult, models.ComplEx, models.TransE, models.RotatE]

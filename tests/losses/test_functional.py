@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyg_emu.functional import (
+from pyg_emu.losses.functional import (
     margin_ranking,
     smoothed_cross_entropy,
     softmax_entropy,

@@ -8,9 +8,9 @@ from torch_geometric.nn import kge
 
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.graph import KGData
+from pyg_emu.losses.regularizers import L3Regularizer, LpRegularizer, N3Regularizer
 from pyg_emu.models import ComplEx, DistMult, Reciprocal, RotatE
 from pyg_emu.models.adapters import as_scorer
-from pyg_emu.regularizers import L3Regularizer, LpRegularizer, N3Regularizer
 
 
 def test_by_hand() -> None:

@@ -12,11 +12,11 @@ from pyg_emu.data.graph import KGData
 from pyg_emu.data.index import EdgeOrder
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.evaluation import evaluate
-from pyg_emu.functional import uls_binary_cross_entropy
+from pyg_emu.losses.functional import uls_binary_cross_entropy
+from pyg_emu.losses.nbfnet import NBFNetBCELoss, NBFNetEMULoss, mutate_features
 from pyg_emu.models import DistMult
 from pyg_emu.models.nbfnet import layer as nbfnet_layer
 from pyg_emu.models.nbfnet.model import NBFNet
-from pyg_emu.nbfnet_loss import NBFNetBCELoss, NBFNetEMULoss, mutate_features
 from pyg_emu.negatives import EMUNegatives
 from pyg_emu.negatives.sampling import UniformSampler
 from pyg_emu.ops import MaskPlan, MixPlan

@@ -1,0 +1,168 @@
+r"""Losses against ALL other entities, :obj:`criterion(model, batch)`."""
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+
+from pyg_emu.core.arguments import non_negative, penalty, share
+from pyg_emu.core.contract import Scorer
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.losses.base import Regularizer, check_device, check_sizes
+from pyg_emu.models.adapters import as_scorer
+from pyg_emu.negatives.mutation.part import mutation_for
+from pyg_emu.ops import MaskPlan, all_entities_cross_entropy
+
+
+class OneVsAllLoss(torch.nn.Module):
+    r"""Cross-entropy of the positive among all entities ("1-vs-all"), the right edge of Figure 5 of the
+    `"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_ paper.
+
+    Called as :obj:`criterion(model, batch)` with a batch of :class:`~pyg_emu.TripletLoader`, which needs no
+    negatives, and any model that :func:`~pyg_emu.as_scorer` takes. Other known answers count as negatives.
+    Every entity is scored, so the gradient of the entity table is dense, also where the model is :obj:`sparse`.
+
+    Args:
+        label_smoothing (float, optional): Ordinary label smoothing, equation 20. (default: :obj:`0.0`)
+        regularizer (callable, optional): A penalty :obj:`(scorer, batch) -> scalar`, such as
+            :class:`~pyg_emu.N3Regularizer`. (default: :obj:`None`)
+        block_size (int, optional): Entities per block. The loss does not depend on it.
+            (default: :obj:`None`, as many as fit in some ten megabytes)
+
+    Raises:
+        ArgumentError: If :obj:`label_smoothing` is not in :obj:`[0, 1]` or :obj:`block_size` is not positive; when
+            called, if the model has other entities than the data, or fewer relations, or is on another device.
+    """
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        regularizer: Optional[Regularizer] = None,
+        block_size: Optional[int] = None,
+    ) -> None:
+        super().__init__()
+        self.label_smoothing = share('label_smoothing', label_smoothing)
+        self.regularizer = penalty('regularizer', regularizer)
+        self.block_size = _checked_block_size(block_size)
+
+    def forward(self, model: Any, batch: Any) -> Tensor:
+        scorer = as_scorer(model)
+        check_sizes(scorer, batch, exact=True)
+        check_device(model, batch)
+        query = scorer.query(batch.known_index, batch.rel_type, batch.side)
+        label = self.label_smoothing / scorer.num_nodes
+        labels = [(1.0 - self.label_smoothing + label, label)]
+        loss = _loss(scorer, query, batch.target_index, None, labels, self.block_size)
+        return loss if self.regularizer is None else loss + self.regularizer(scorer, batch)
+
+    def extra_repr(self) -> str:
+        return f'label_smoothing={self.label_smoothing}'
+
+
+class OneVsAllEMULoss(torch.nn.Module):
+    r"""The loss of :class:`~pyg_emu.EMULoss` (equation 12 of the `"Optimal Embedding Guided Negative Sample
+    Generation" <https://arxiv.org/abs/2504.03327>`_ paper) with all :math:`N = V - 1` other entities as negatives and
+    one mask per triple:
+
+    .. math::
+        \frac{1}{N} \mathcal{L}(s^+, \tilde{s}^-; y_{\mathrm{ULS}}) + \alpha\, \mathcal{L}(s^+, s^-; \hat{y})
+
+    The paper holds that embedding mutation cannot be used in 1-vs-all training (section 7); with a mask for each
+    negative it would take a vector per score, with one per triple it takes a matrix product (see
+    :mod:`pyg_emu.ops.all_entities`). Interactions other than dot products go block by block through
+    :func:`~pyg_emu.ops.emu_score`, which takes much longer.
+
+    Called as :obj:`criterion(model, batch)` with a batch of :class:`~pyg_emu.TripletLoader`. Negatives that
+    a transform has drawn are ignored; other known answers count as negatives. The gradient of the entity table is
+    dense, also where the model is :obj:`sparse`.
+
+    .. code-block:: python
+
+        loader = TripletLoader(data, batch_size=1000, shuffle=True)
+        criterion = OneVsAllEMULoss(mutation=BernoulliMask(0.5))
+
+    Args:
+        alpha (float, optional): :math:`\alpha`, the weight of the VANILLA term. (default: :obj:`0.11`)
+        beta (float, optional): :math:`\beta`, the label of mutated negatives. (default: :obj:`0.53`)
+        mutation (Mutation, optional): One of :mod:`pyg_emu.negatives.mutation` that shares a mask among the negatives
+        of a
+            triple; with rate 0, unbounded label smoothing alone is left. (default: :obj:`None`, what
+            :class:`~pyg_emu.EMUNegatives` has put on the batch)
+        divide_by_negatives (bool, optional): See :class:`~pyg_emu.EMULoss`. (default: :obj:`True`)
+        regularizer (callable, optional): See :class:`OneVsAllLoss`. (default: :obj:`None`)
+        block_size (int, optional): See :class:`OneVsAllLoss`. (default: :obj:`None`)
+
+    Raises:
+        ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN, or :obj:`block_size` is not
+            positive; when called, if there is no mutation, it draws a mask (or a scalar) for each negative, or the
+            model has other entities than the data, or fewer relations.
+    """
+    def __init__(
+        self,
+        alpha: float = 0.11,
+        beta: float = 0.53,
+        mutation: Optional[Any] = None,
+        divide_by_negatives: bool = True,
+        regularizer: Optional[Regularizer] = None,
+        block_size: Optional[int] = None,
+    ) -> None:
+        super().__init__()
+        if mutation is not None and (isinstance(mutation, type) or not callable(getattr(mutation, 'plan', None))):
+            raise ArgumentError('mutation: expected an object with the method '
+                                'plan of pyg_emu.negatives.mutation.Mutation, such '
+                                f'as BernoulliMask(0.5), got {mutation!r}')
+        self.alpha = non_negative('alpha', alpha)
+        self.beta = non_negative('beta', beta)
+        self.mutation = mutation
+        self.divide_by_negatives = divide_by_negatives
+        self.regularizer = penalty('regularizer', regularizer)
+        self.block_size = _checked_block_size(block_size)
+
+    def forward(self, model: Any, batch: Any) -> Tensor:
+        scorer = as_scorer(model)
+        check_sizes(scorer, batch, exact=True)
+        check_device(model, batch)
+        query = scorer.query(batch.known_index, batch.rel_type, batch.side)
+        weight = 1.0 / max(scorer.num_nodes - 1, 1) if self.divide_by_negatives else 1.0
+        plan = self._plan(scorer, query, batch)
+        if plan is None:  # Both terms are of the same scores, and the loss is linear in the labels.
+            labels = [(weight + self.alpha, weight * self.beta)]
+        else:
+            labels = [(weight, weight * self.beta)] + ([(self.alpha, 0.0)] if self.alpha > 0 else [])
+        loss = _loss(scorer, query, batch.target_index, plan, labels, self.block_size)
+        return loss if self.regularizer is None else loss + self.regularizer(scorer, batch)
+
+    def _plan(self, scorer: Scorer, query: Tensor, batch: Any) -> Optional[MaskPlan]:
+        mutation = self.mutation
+        if mutation is None:
+            mutation = getattr(batch, 'mutation', None)
+            if mutation is None and getattr(batch, 'neg_index', None) is None:
+                raise ArgumentError('mutation: there is none, neither of the loss nor on the batch; give '
+                                    'mutation=BernoulliMask(0.5), of rate 0 for none')
+        if mutation is None:
+            return None
+        mutation = mutation_for(mutation, batch)
+        # Shared masks do not depend on the number of negatives; those that do are told apart without drawing them all.
+        plan = mutation.plan(query, 1, scorer.entity_table().size(1), batch.generator, batch.step)
+        if plan is not None and not (isinstance(plan, MaskPlan) and plan.index.dim() == 1):
+            raise ArgumentError('mutation: against all entities, the negatives of a triple have to share one mask, but '
+                                f'{mutation!r} mixes each of them in its own way; give shared=True, or '
+                                'mutation=BernoulliMask(0.5)')
+        return plan
+
+    def extra_repr(self) -> str:
+        return f'alpha={self.alpha}, beta={self.beta}, mutation={self.mutation}'
+
+
+def _checked_block_size(value: Optional[int]) -> Optional[int]:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ArgumentError(f'block_size: expected an integer of at least 1, or None, got {value!r}')
+    return value
+
+
+def _loss(scorer: Scorer, query: Tensor, target: Tensor, plan: Optional[MaskPlan], labels: list[tuple[float, float]],
+          block_size: Optional[int]) -> Tensor:
+    # A dot product does not look at the positives: what its masks take from them is the same for all candidates.
+    positive = None if scorer.interaction.name == 'dot' else scorer.candidates(target)
+    return all_entities_cross_entropy(query, scorer.entity_table(), target, labels, positive=positive, plan=plan,
+                                      interaction=scorer.interaction, block_size=block_size)
