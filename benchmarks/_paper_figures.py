@@ -12,7 +12,10 @@ from benchmarks._plots import save
 from benchmarks._record import write_result
 from benchmarks._reproduction import GROUP
 from benchmarks.accuracy import label
-from pyg_emu.analysis import (
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.loader import TripletLoader
+from pyg_emu.evaluation.analysis import (
     CandidateVectors,
     candidate_vectors,
     deviation_angles,
@@ -20,9 +23,6 @@ from pyg_emu.analysis import (
     positive_negative_cosines,
     principal_axes,
 )
-from pyg_emu.core.errors import ArgumentError
-from pyg_emu.data.graph import KGData
-from pyg_emu.data.loader import TripletLoader
 from pyg_emu.negatives import EMUNegatives
 from pyg_emu.negatives.sampling import SANSSampler
 from pyg_emu.recipe import Recipe

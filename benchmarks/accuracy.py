@@ -17,8 +17,8 @@ from typing import Any, Callable, Mapping, Sequence
 from benchmarks._record import RESULTS, ROOT, write_result
 from pyg_emu.core.errors import PygEmuError
 from pyg_emu.data.graph import KGData
+from pyg_emu.evaluation.metrics import Metrics
 from pyg_emu.layers import Layer, assignment_layer
-from pyg_emu.metrics import Metrics
 from pyg_emu.recipe import Recipe, load_recipe
 from pyg_emu.runs import run_recipe
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from benchmarks._record import write_result
 from pyg_emu import ComplEx, DistMult, KGData, RotatE, TransE, evaluate, load_dataset
 from pyg_emu.core.errors import DataWarning
-from pyg_emu.metrics import Metrics
+from pyg_emu.evaluation.metrics import Metrics
 
 MODELS = {'distmult': DistMult, 'complex': ComplEx, 'transe': TransE, 'rotate': RotatE}
 BUDGET_S = {'distmult': 4.0, 'complex': 8.0, 'transe': 40.0, 'rotate': 40.0}

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from pyg_emu.data.graph import KGData
     from pyg_emu.data.io.datasets import load_dataset
     from pyg_emu.data.loader import TripletLoader
-    from pyg_emu.evaluation import evaluate
+    from pyg_emu.evaluation.prediction import predict
+    from pyg_emu.evaluation.ranking import evaluate
     from pyg_emu.losses.baselines import CrossEntropyLoss
     from pyg_emu.losses.emu import EMUBCELoss, EMULoss
     from pyg_emu.losses.nbfnet import NBFNetBCELoss, NBFNetEMULoss
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pyg_emu.negatives import EMUNegatives
     from pyg_emu.negatives.sampling import NSCachingSampler, SANSSampler, UniformSampler
     from pyg_emu.optim import RowAdagrad, RowAdam
-    from pyg_emu.prediction import predict
     from pyg_emu.trainer import Trainer
 
 __version__ = '0.1.0'
@@ -39,10 +39,17 @@ _MODULES = {
     'KGData': 'data.graph',
     'load_dataset': 'data.io.datasets',
     'TripletLoader': 'data.loader',
-    'evaluate': 'evaluation',
+    'evaluate': 'evaluation.ranking',
     'CrossEntropyLoss': 'losses.baselines',
     'EMUBCELoss': 'losses.emu',
     'EMULoss': 'losses.emu',
+    'NBFNetBCELoss': 'losses.nbfnet',
+    'NBFNetEMULoss': 'losses.nbfnet',
+    'OneVsAllEMULoss': 'losses.one_vs_all',
+    'OneVsAllLoss': 'losses.one_vs_all',
+    'L3Regularizer': 'losses.regularizers',
+    'LpRegularizer': 'losses.regularizers',
+    'N3Regularizer': 'losses.regularizers',
     'HAKE': 'models',
     'ComplEx': 'models',
     'DistMult': 'models',
@@ -53,20 +60,13 @@ _MODULES = {
     'as_scorer': 'models.adapters',
     'draw_paths': 'models.nbfnet.explanation',
     'explain': 'models.nbfnet.explanation',
-    'NBFNetBCELoss': 'losses.nbfnet',
-    'NBFNetEMULoss': 'losses.nbfnet',
     'EMUNegatives': 'negatives',
     'NSCachingSampler': 'negatives.sampling',
     'SANSSampler': 'negatives.sampling',
     'UniformSampler': 'negatives.sampling',
-    'OneVsAllEMULoss': 'losses.one_vs_all',
-    'OneVsAllLoss': 'losses.one_vs_all',
     'RowAdagrad': 'optim',
     'RowAdam': 'optim',
-    'predict': 'prediction',
-    'L3Regularizer': 'losses.regularizers',
-    'LpRegularizer': 'losses.regularizers',
-    'N3Regularizer': 'losses.regularizers',
+    'predict': 'evaluation.prediction',
     'Trainer': 'trainer',
 }
 

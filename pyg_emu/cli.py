@@ -196,7 +196,7 @@ def _default_folder(options: argparse.Namespace, recipe: Recipe) -> Path:
 def _evaluate(options: argparse.Namespace) -> None:
     run_dir = _run_dir(options)
     from pyg_emu.core.distributed import process_group
-    from pyg_emu.graphs import rank
+    from pyg_emu.evaluation.graphs import rank
     from pyg_emu.runs import is_inductive
     with process_group(options.device) as place:
         options.device = str(place.device)
@@ -215,8 +215,8 @@ def _predict(options: argparse.Namespace) -> None:
     run_dir = _run_dir(options)
     if (options.head is None) == (options.tail is None):
         raise RecipeError('--head, --tail: give the one that is known, not both and not neither')
-    from pyg_emu.graphs import ranker_of
-    from pyg_emu.prediction import predict
+    from pyg_emu.evaluation.graphs import ranker_of
+    from pyg_emu.evaluation.prediction import predict
     model, data, _, name = _open(options, run_dir)
     with _labels_of(name):
         frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation,
@@ -228,7 +228,7 @@ def _explain(options: argparse.Namespace) -> None:
     run_dir = _run_dir(options)
     if options.k < 1:
         raise ArgumentError(f'-k {options.k}: expected at least 1')
-    from pyg_emu.graphs import reads_graph
+    from pyg_emu.evaluation.graphs import reads_graph
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
     model, data, recipe, name = _open(options, run_dir)
     if not reads_graph(model):
@@ -270,7 +270,7 @@ def _save_drawing(figure: Any, path: Path) -> None:
 
 def _open(options: argparse.Namespace, run_dir: str, inference: bool = True) -> tuple[Any, Any, Recipe, str]:
     r"""The model, the data, the recipe and the data's name."""
-    from pyg_emu.graphs import source_name
+    from pyg_emu.provenance import source_name
     from pyg_emu.runs import open_run
     model, data, recipe = open_run(run_dir, which=options.checkpoint, data=options.data, inference=inference,
                                    device=options.device)

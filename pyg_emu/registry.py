@@ -81,7 +81,7 @@ SECTIONS: dict[str, Section] = {
          'cosine': _SCHEDULES + 'CosineDecay', 'switch': _SCHEDULES + 'SwitchOptimizer'},
         'constant', given=frozenset({'make', 'sparse'})),
     'evaluation': Section(
-        {'evaluate': 'pyg_emu.evaluation:evaluate'}, 'evaluate',
+        {'evaluate': 'pyg_emu.evaluation.ranking:evaluate'}, 'evaluate',
         given=frozenset({'model', 'data', 'split', 'progress', 'backend'}), named=False, complete=False),
 }
 SECTIONS['validation'] = SECTIONS['evaluation']

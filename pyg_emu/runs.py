@@ -13,9 +13,10 @@ from pyg_emu.core.errors import ArgumentError, RecipeError
 from pyg_emu.core.files import atomic_write
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
-from pyg_emu.evaluation import evaluate
-from pyg_emu.graphs import TrainedOn, load_source, rank, ranker_of, source_name
-from pyg_emu.metrics import Metrics
+from pyg_emu.evaluation.graphs import rank, ranker_of
+from pyg_emu.evaluation.metrics import Metrics
+from pyg_emu.evaluation.ranking import evaluate
+from pyg_emu.provenance import TrainedOn, load_source, source_name
 from pyg_emu.recipe import Recipe, differences, load_recipe
 from pyg_emu.registry import build, fused_by_default, reads_graph
 from pyg_emu.runfolder import RunFolder
@@ -56,7 +57,8 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
         tensorboard (bool, optional): Whether to write the history for TensorBoard as well. (default: :obj:`False`)
         name (str, optional): Stands before the progress bar. (default: model and loss)
         test (bool, optional): Whether to rank the test facts. (default: :obj:`True`)
-        on_validation (callable, optional): Is handed the step and the :class:`~pyg_emu.metrics.Metrics` of every
+        on_validation (callable, optional): Is handed the step and the :class:`~pyg_emu.evaluation.metrics.Metrics` of
+        every
             validation; an exception that it raises ends the training. (default: :obj:`None`)
 
     Raises:

@@ -17,10 +17,10 @@ from pyg_emu.core.arguments import is_number
 from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError
 from pyg_emu.data_parallel import DataParallelLoss
+from pyg_emu.evaluation.metrics import plain_numbers
 from pyg_emu.graphed import GraphedStep, check_run
 from pyg_emu.history import History
 from pyg_emu.interrupt import StopRequest, TrainingInterrupted
-from pyg_emu.metrics import plain_numbers
 from pyg_emu.negatives.transform import negatives_of
 from pyg_emu.runfolder import RunFolder, versions
 from pyg_emu.runstate import Progress, RunState, TrainResult
@@ -60,7 +60,8 @@ class Trainer:
         optimizer (torch.optim.Optimizer): The optimiser.
         num_steps (int): Steps to take.
         schedule (Schedule, optional): See :mod:`pyg_emu.schedules`. (default: :class:`~pyg_emu.schedules.Constant`)
-        validate (callable, optional): :obj:`validate(model)` returns :class:`~pyg_emu.metrics.Metrics` or a dictionary.
+        validate (callable, optional): :obj:`validate(model)` returns :class:`~pyg_emu.evaluation.metrics.Metrics` or a
+        dictionary.
             It runs without gradients, the model in evaluation mode. (default: :obj:`None`)
         metric (str, optional): The validation metric that decides which step is best; more is better.
             (default: :obj:`"mrr"`)

@@ -16,7 +16,7 @@ from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, OneVsAllEMULoss, Ro
 from pyg_emu.core.distributed import current, process_group
 from pyg_emu.core.errors import PygEmuError
 from pyg_emu.data_parallel import DataParallelLoss
-from pyg_emu.evaluation import evaluate
+from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.interrupt import TrainingInterrupted
 from pyg_emu.losses import MarginLoss
 from pyg_emu.losses.nbfnet import NBFNetEMULoss

@@ -20,7 +20,6 @@ ROOMS = ('core', 'ops', 'data', 'models', 'negatives', 'losses', 'evaluation', '
 
 # Modules that have yet to move into their room.
 ELSEWHERE = {name: room for room, names in {
-    'evaluation': 'metrics prediction analysis graphs',
     'training': ('optim schedules steps graphed runstate stability interrupt checkpoint history runfolder '
         'trainer data_parallel sharding '),
     'experiments': 'provenance layers recipe registry runs tuning cli cli_tune cli_options __main__',

@@ -13,7 +13,7 @@ import torch
 from pyg_emu import KGData, load_dataset
 from pyg_emu.checkpoint import load_checkpoint
 from pyg_emu.core.errors import ArgumentError, BackendError, CheckpointError, DivergenceError, RecipeError
-from pyg_emu.evaluation import evaluate
+from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.layers import assignment_layer
 from pyg_emu.recipe import Recipe, load_recipe
 from pyg_emu.registry import SECTIONS, reads_graph

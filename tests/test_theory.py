@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pyg_emu.analysis import MaskedCosines, deviation_angles, masked_cosines, principal_axes
+from pyg_emu.evaluation.analysis import MaskedCosines, deviation_angles, masked_cosines, principal_axes
 from pyg_emu.negatives.mutation import BernoulliMask, BlockMask, ExactMask, ImportanceMask, Mixup
 from pyg_emu.ops.emu_score.torch import mutate
 

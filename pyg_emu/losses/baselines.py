@@ -8,12 +8,7 @@ from torch import Tensor
 from pyg_emu.core.arguments import is_number, non_negative, share
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.losses.base import LinkPredictionLoss, Regularizer, ScoredBatch, positive_temperature
-from pyg_emu.losses.functional import (
-    margin_ranking,
-    smoothed_cross_entropy,
-    softmax_entropy,
-    uls_binary_cross_entropy,
-)
+from pyg_emu.losses.functional import margin_ranking, smoothed_cross_entropy, softmax_entropy, uls_binary_cross_entropy
 
 
 class CrossEntropyLoss(LinkPredictionLoss):

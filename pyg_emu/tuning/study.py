@@ -16,9 +16,9 @@ from pyg_emu.core.arguments import is_number, positive_integer
 from pyg_emu.core.distributed import launched
 from pyg_emu.core.errors import ArgumentError, DivergenceError, RecipeError
 from pyg_emu.data.graph import KGData
-from pyg_emu.graphs import load_source
+from pyg_emu.evaluation.metrics import Metrics
 from pyg_emu.interrupt import StopRequest, TrainingInterrupted
-from pyg_emu.metrics import Metrics
+from pyg_emu.provenance import load_source
 from pyg_emu.recipe import Recipe
 from pyg_emu.runs import choose_device, run_recipe
 from pyg_emu.trainer import TrainResult

@@ -11,7 +11,7 @@ from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.index import EdgeOrder
 from pyg_emu.data.loader import TripletLoader
-from pyg_emu.evaluation import evaluate
+from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.losses.functional import uls_binary_cross_entropy
 from pyg_emu.losses.nbfnet import NBFNetBCELoss, NBFNetEMULoss, mutate_features
 from pyg_emu.models import DistMult

@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.graph import KGData
-from pyg_emu.evaluation import evaluate
+from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.models.nbfnet import model as module
 from pyg_emu.models.nbfnet.layer import degree_scale
 from pyg_emu.models.nbfnet.model import NBFNet

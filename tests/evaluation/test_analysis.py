@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from pyg_emu import analysis
-from pyg_emu.analysis import (
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.loader import TripletLoader
+from pyg_emu.evaluation.analysis import (
     candidate_vectors,
     deviation_angles,
     masked_cosines,
@@ -15,9 +17,7 @@ from pyg_emu.analysis import (
     positive_negative_cosines,
     principal_axes,
 )
-from pyg_emu.core.errors import ArgumentError
-from pyg_emu.data.graph import KGData
-from pyg_emu.data.loader import TripletLoader
+from pyg_emu.evaluation import analysis
 from pyg_emu.losses import EMULoss
 from pyg_emu.models import HAKE, DistMult
 from pyg_emu.negatives import EMUNegatives

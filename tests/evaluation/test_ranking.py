@@ -13,8 +13,8 @@ from torch_geometric.nn import ComplEx, DistMult, RotatE, TransE
 import pyg_emu.models as models
 from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError
 from pyg_emu.data.graph import KGData
-from pyg_emu.evaluation import evaluate
-from pyg_emu.metrics import TIES
+from pyg_emu.evaluation.metrics import TIES
+from pyg_emu.evaluation.ranking import evaluate
 
 NUM_NODES, NUM_RELATIONS = 12, 3
 LAYERS = [DistMult, TransE, ComplEx, RotatE]

@@ -14,7 +14,7 @@ from pyg_emu.core.distributed import current, shared_errors, sum_
 from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.index import FactIndex
-from pyg_emu.metrics import TIES, Metrics, Ranks, Tie, check_ks, relation_kinds
+from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, Tie, check_ks, relation_kinds
 from pyg_emu.ops.rank_counts import NaNScoreError, RankCounts, default_block_size, rank_counts, rank_from_scores
 
 SideName = Literal['tail', 'head']
@@ -75,7 +75,7 @@ def evaluate(
         max_triples (int, optional): Rank a random subset of at most that many facts. (default: :obj:`None`, all)
         seed (int): Seed of the subset. (default: :obj:`0`)
         num_negatives (int, optional): Adds the expected Hits@10 against that many random negatives, see
-            :func:`~pyg_emu.metrics.expected_hits`. (default: :obj:`None`)
+            :func:`~pyg_emu.evaluation.metrics.expected_hits`. (default: :obj:`None`)
         progress (bool): Whether to show a progress bar. (default: :obj:`False`)
         backend (str, optional): The backend of :func:`~pyg_emu.ops.rank_counts`. (default: :obj:`None`, by device)
 

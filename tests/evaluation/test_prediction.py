@@ -10,7 +10,7 @@ from torch_geometric.nn import DistMult, RotatE
 
 from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError
 from pyg_emu.data.graph import KGData
-from pyg_emu.prediction import predict
+from pyg_emu.evaluation.prediction import predict
 
 PEOPLE = ['ann', 'bob', 'cat', 'dan']
 # Scores by entity asked for: cat, then ann and bob alike, then dan.

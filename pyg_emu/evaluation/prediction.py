@@ -11,7 +11,7 @@ from torch import Tensor
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError, DivergenceError
 from pyg_emu.data.graph import KGData
-from pyg_emu.evaluation import (
+from pyg_emu.evaluation.ranking import (
     ScoreFunction,
     SideName,
     check_graph,
