@@ -31,15 +31,15 @@ from benchmarks._contenders import generate
 from benchmarks._record import ROOT, write_result
 from benchmarks.gpu_speed import milliseconds
 from pyg_emu import KGData, TripletLoader, load_dataset
-from pyg_emu.checkpoint import load_checkpoint
-from pyg_emu.interrupt import TrainingInterrupted
 from pyg_emu.layers import assignment_layer
 from pyg_emu.ops import last_backend
 from pyg_emu.ops.relational import EdgeOrders, relational_conv
 from pyg_emu.recipe import Recipe, load_recipe
 from pyg_emu.registry import build
-from pyg_emu.runfolder import RunFolder
 from pyg_emu.runs import make_model, run_recipe
+from pyg_emu.training.checkpoint import load_checkpoint
+from pyg_emu.training.interrupt import TrainingInterrupted
+from pyg_emu.training.run_folder import RunFolder
 
 #: What a step may take on one H200-class card, and what FB15k-237 is to come to, by the end of a recipe's name.
 TARGETS: dict[str, Any] = {'step_ms': 60.0, 'peak_gib': 12.0, 'mrr': {'': 0.419, '-bce': 0.415}}
@@ -292,7 +292,7 @@ def train(end: str, folder: Path, smoke: bool, *, limit: Optional[float] = PIECE
 
 def progress_of(run: Path, recipe: Recipe) -> dict[str, Any]:
     r"""Where a run stands."""
-    from pyg_emu.history import History
+    from pyg_emu.training.history import History
 
     state = load_checkpoint(RunFolder(run).last)
     history = History(RunFolder(run).history)

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from benchmarks._record import write_result
 from pyg_emu import ComplEx, DistMult, EMULoss, EMUNegatives, KGData, RotatE, TransE, TripletLoader
-from pyg_emu.graphed import GraphedStep
 from pyg_emu.losses import CrossEntropyLoss
 from pyg_emu.ops import MaskPlan, emu_score, last_backend
+from pyg_emu.training.graphed_step import GraphedStep
 
 MODELS = {'distmult': DistMult, 'complex': ComplEx, 'transe': TransE, 'rotate': RotatE}
 ALPHA, BETA, RATE = 0.11, 0.53, 0.3

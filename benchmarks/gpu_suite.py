@@ -33,10 +33,17 @@ from typing import Any, Callable
 from benchmarks._record import RESULTS, ROOT, write_result
 
 MODELS = ('distmult', 'complex', 'transe', 'rotate')
-TESTS = ('tests/ops/emu_score/test_triton.py', 'tests/ops/relational/test_triton.py', 'tests/test_graphed.py',
-         'tests/test_trainer.py::test_trains_by_graphs', 'tests/test_loader.py::test_batches_stay_on_the_gpu',
-         'tests/test_data.py::test_indices_on_gpu', 'tests/sampling/test_uniform.py::test_draws_on_the_gpu',
-         'tests/sampling/test_nscaching.py::test_on_the_gpu', 'tests/sampling/test_sans.py::test_on_the_gpu')
+TESTS = (
+    'tests/ops/emu_score/test_triton.py',
+    'tests/ops/relational/test_triton.py',
+    'tests/training/test_graphed_step.py',
+    'tests/training/test_trainer.py::test_trains_by_graphs',
+    'tests/data/test_loader.py::test_batches_stay_on_the_gpu',
+    'tests/data/test_graph.py::test_indices_on_gpu',
+    'tests/negatives/sampling/test_uniform.py::test_draws_on_the_gpu',
+    'tests/negatives/sampling/test_nscaching.py::test_on_the_gpu',
+    'tests/negatives/sampling/test_sans.py::test_on_the_gpu',
+)
 SMOKE_TESTS = ('tests/ops/emu_score/test_triton.py::test_by_hand', 'tests/ops/relational/test_triton.py::test_by_hand')
 
 
@@ -171,9 +178,9 @@ def train_graphed(recipe: Any, data: Any, capture: bool) -> dict[str, Any]:
     import torch
 
     from pyg_emu import TripletLoader, evaluate
-    from pyg_emu.graphed import GraphedStep
     from pyg_emu.registry import build
     from pyg_emu.runs import make_model
+    from pyg_emu.training.graphed_step import GraphedStep
 
     torch.manual_seed(recipe.seed)
     model = make_model(recipe, data).to(data.device)

@@ -36,8 +36,8 @@ from benchmarks._plots import draw_headline
 from benchmarks._record import RESULTS, ROOT, read_results, write_result
 from benchmarks.reproduce import seconds as duration
 from pyg_emu import KGData, evaluate, load_dataset
-from pyg_emu.checkpoint import load_checkpoint, save_checkpoint
 from pyg_emu.core.errors import DataWarning
+from pyg_emu.training.checkpoint import load_checkpoint, save_checkpoint
 
 #: The validation MRR whose time is the headline.
 TARGET_MRR = 0.30

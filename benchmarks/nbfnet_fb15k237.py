@@ -26,14 +26,14 @@ from benchmarks._contenders import generate
 from benchmarks._record import RESULTS, ROOT, read_results, write_result
 from benchmarks.nbfnet import METHODS
 from benchmarks.reproduce import seconds
-from pyg_emu.checkpoint import load_checkpoint
 from pyg_emu.core.errors import DataWarning
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.datasets import load_dataset
 from pyg_emu.layers import assignment_layer
 from pyg_emu.recipe import Recipe, load_recipe
-from pyg_emu.runfolder import RunFolder
 from pyg_emu.runs import RunResult, run_recipe
+from pyg_emu.training.checkpoint import load_checkpoint
+from pyg_emu.training.run_folder import RunFolder
 
 TEST_TRIPLES, VALID_TRIPLES = 500, 100
 #: Parts that the budget is spent in; after each, some validation facts are ranked, and the best weights are kept.

@@ -36,7 +36,7 @@ from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.datasets import load_dataset
 from pyg_emu.layers import assignment_layer
 from pyg_emu.recipe import load_recipe
-from pyg_emu.runfolder import RunFolder
+from pyg_emu.training.run_folder import RunFolder
 
 _UNITS = {'s': 1, 'm': 60, 'h': 3600}
 # The code of a process that SIGINT ends.

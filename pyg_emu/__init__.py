@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
     from pyg_emu.negatives import EMUNegatives
     from pyg_emu.negatives.sampling import NSCachingSampler, SANSSampler, UniformSampler
-    from pyg_emu.optim import RowAdagrad, RowAdam
-    from pyg_emu.trainer import Trainer
+    from pyg_emu.training.optimizers import RowAdagrad, RowAdam
+    from pyg_emu.training.trainer import Trainer
 
 __version__ = '0.1.0'
 
@@ -39,6 +39,7 @@ _MODULES = {
     'KGData': 'data.graph',
     'load_dataset': 'data.io.datasets',
     'TripletLoader': 'data.loader',
+    'predict': 'evaluation.prediction',
     'evaluate': 'evaluation.ranking',
     'CrossEntropyLoss': 'losses.baselines',
     'EMUBCELoss': 'losses.emu',
@@ -64,10 +65,9 @@ _MODULES = {
     'NSCachingSampler': 'negatives.sampling',
     'SANSSampler': 'negatives.sampling',
     'UniformSampler': 'negatives.sampling',
-    'RowAdagrad': 'optim',
-    'RowAdam': 'optim',
-    'predict': 'evaluation.prediction',
-    'Trainer': 'trainer',
+    'RowAdagrad': 'training.optimizers',
+    'RowAdam': 'training.optimizers',
+    'Trainer': 'training.trainer',
 }
 
 __all__ = [*_MODULES, '__version__']

@@ -46,7 +46,7 @@ class Section:
 _MODELS = 'pyg_emu.models:'
 _LOSSES = 'pyg_emu.losses:'
 _OPTIM = 'torch.optim:'
-_SCHEDULES = 'pyg_emu.schedules:'
+_SCHEDULES = 'pyg_emu.training.schedules:'
 
 SECTIONS: dict[str, Section] = {
     'model': Section(
@@ -73,8 +73,8 @@ SECTIONS: dict[str, Section] = {
         {'lp': 'pyg_emu.losses.regularizers:LpRegularizer', 'l3': 'pyg_emu.losses.regularizers:L3Regularizer',
          'n3': 'pyg_emu.losses.regularizers:N3Regularizer'}, 'l3'),
     'optimizer': Section(
-        {'adagrad': 'pyg_emu.optim:RowAdagrad', 'adam': _OPTIM + 'Adam', 'adamw': _OPTIM + 'AdamW',
-         'sgd': _OPTIM + 'SGD', 'sparse_adam': 'pyg_emu.optim:RowAdam'},
+        {'adagrad': 'pyg_emu.training.optimizers:RowAdagrad', 'adam': _OPTIM + 'Adam', 'adamw': _OPTIM + 'AdamW',
+         'sgd': _OPTIM + 'SGD', 'sparse_adam': 'pyg_emu.training.optimizers:RowAdam'},
         'adagrad', given=frozenset({'params'}), complete=False),
     'schedule': Section(
         {'constant': _SCHEDULES + 'Constant', 'linear': _SCHEDULES + 'LinearDecay',

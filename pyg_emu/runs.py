@@ -7,7 +7,6 @@ from typing import Any, Callable, Literal, Optional, Union
 
 import torch
 
-from pyg_emu.checkpoint import load_weights
 from pyg_emu.core.distributed import first_alone, on_first
 from pyg_emu.core.errors import ArgumentError, RecipeError
 from pyg_emu.core.files import atomic_write
@@ -19,8 +18,9 @@ from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.provenance import TrainedOn, load_source, source_name
 from pyg_emu.recipe import Recipe, differences, load_recipe
 from pyg_emu.registry import build, fused_by_default, reads_graph
-from pyg_emu.runfolder import RunFolder
-from pyg_emu.trainer import Trainer, TrainResult
+from pyg_emu.training.checkpoint import load_weights
+from pyg_emu.training.run_folder import RunFolder
+from pyg_emu.training.trainer import Trainer, TrainResult
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,6 @@ ROOMS = ('core', 'ops', 'data', 'models', 'negatives', 'losses', 'evaluation', '
 
 # Modules that have yet to move into their room.
 ELSEWHERE = {name: room for room, names in {
-    'training': ('optim schedules steps graphed runstate stability interrupt checkpoint history runfolder '
-        'trainer data_parallel sharding '),
     'experiments': 'provenance layers recipe registry runs tuning cli cli_tune cli_options __main__',
 }.items() for name in names.split()}
 
@@ -96,10 +94,10 @@ from ..losses import EMULoss
 if TYPE_CHECKING:
     from pyg_emu.cli import main
 def late():
-    import pyg_emu.trainer
+    import pyg_emu.training.trainer
 """
     assert imports_of(ast.parse(source), ('pyg_emu', 'models')) == {
-        'torch', 'pyg_emu.data.graph', 'pyg_emu.ops', 'pyg_emu.models', 'pyg_emu.losses', 'pyg_emu.trainer',
+        'torch', 'pyg_emu.data.graph', 'pyg_emu.ops', 'pyg_emu.models', 'pyg_emu.losses', 'pyg_emu.training.trainer',
     }
 
 

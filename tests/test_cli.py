@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 import torch
 
-from pyg_emu.checkpoint import load_checkpoint
 from pyg_emu.cli import main
 from pyg_emu.layers import read_layer
-from pyg_emu.trainer import Trainer
+from pyg_emu.training.checkpoint import load_checkpoint
+from pyg_emu.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ['--dim', '4', '--negatives', '3', '--batch-size', '40', '--steps', '6', '--evaluate-every', '3', '--quiet',

@@ -14,7 +14,7 @@ import pytest
 from pyg_emu.cli import main
 from pyg_emu.cli_options import duration
 from pyg_emu.layers import read_layer
-from pyg_emu.trainer import Trainer
+from pyg_emu.training.trainer import Trainer
 
 pytest.importorskip('optuna')
 

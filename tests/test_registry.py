@@ -9,7 +9,7 @@ import torch
 
 import pyg_emu.losses
 import pyg_emu.models
-import pyg_emu.schedules
+import pyg_emu.training.schedules
 from pyg_emu import registry
 from pyg_emu.core.contract import ScorerMixin
 from pyg_emu.core.errors import RecipeError
@@ -52,12 +52,12 @@ def test_every_name_leads_somewhere(kind: str, name: str) -> None:
 
 @pytest.mark.parametrize('module, base, kind', [
     (pyg_emu.losses, LinkPredictionLoss, 'loss'),
-    (pyg_emu.schedules, pyg_emu.schedules.Schedule, 'schedule'),
+    (pyg_emu.training.schedules, pyg_emu.training.schedules.Schedule, 'schedule'),
     (pyg_emu.models, ScorerMixin, 'model'),
 ])
 def test_no_class_is_forgotten(module: Any, base: type, kind: str) -> None:
     # Reciprocal wraps a model and KGEScorer and the like are there to be derived from.
-    abstract = {base, pyg_emu.schedules._TorchSchedule, pyg_emu.models.KGEScorer, pyg_emu.models.Reciprocal}
+    abstract = {base, pyg_emu.training.schedules._TorchSchedule, pyg_emu.models.KGEScorer, pyg_emu.models.Reciprocal}
     found = {value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, base)} - abstract
     assert found <= {_load(SECTIONS[kind], name) for name in SECTIONS[kind].classes}
 

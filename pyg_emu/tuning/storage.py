@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, Union
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError, RecipeError
-from pyg_emu.runfolder import RunFolder
+from pyg_emu.training.run_folder import RunFolder
 
 _NAME = 'pyg_emu'
 

@@ -17,11 +17,11 @@ from pyg_emu.core.distributed import launched
 from pyg_emu.core.errors import ArgumentError, DivergenceError, RecipeError
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import Metrics
-from pyg_emu.interrupt import StopRequest, TrainingInterrupted
 from pyg_emu.provenance import load_source
 from pyg_emu.recipe import Recipe
 from pyg_emu.runs import choose_device, run_recipe
-from pyg_emu.trainer import TrainResult
+from pyg_emu.training.interrupt import StopRequest, TrainingInterrupted
+from pyg_emu.training.trainer import TrainResult
 from pyg_emu.tuning import plots, report
 from pyg_emu.tuning.space import SearchSpace, Value, default_space
 from pyg_emu.tuning.storage import StudyFolder, give_up, load_optuna, open_study, quiet

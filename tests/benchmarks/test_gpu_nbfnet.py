@@ -9,10 +9,10 @@ import torch
 from benchmarks import gpu_nbfnet
 from benchmarks._contenders import generate
 from benchmarks._record import read_result
-from pyg_emu.interrupt import TrainingInterrupted
 from pyg_emu.ops.relational import EdgeOrders, relational_conv
 from pyg_emu.recipe import load_recipe
 from pyg_emu.registry import build
+from pyg_emu.training.interrupt import TrainingInterrupted
 
 
 def test_contenders_compute_the_same() -> None:

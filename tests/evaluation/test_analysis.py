@@ -9,6 +9,7 @@ import torch
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
+from pyg_emu.evaluation import analysis
 from pyg_emu.evaluation.analysis import (
     candidate_vectors,
     deviation_angles,
@@ -17,7 +18,6 @@ from pyg_emu.evaluation.analysis import (
     positive_negative_cosines,
     principal_axes,
 )
-from pyg_emu.evaluation import analysis
 from pyg_emu.losses import EMULoss
 from pyg_emu.models import HAKE, DistMult
 from pyg_emu.negatives import EMUNegatives

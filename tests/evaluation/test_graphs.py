@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from pyg_emu import KGData, evaluate, load_dataset, predict
-from pyg_emu.checkpoint import load_checkpoint
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError
 from pyg_emu.evaluation.graphs import rank, ranker_of, reads_graph
 from pyg_emu.models import DistMult, NBFNet
 from pyg_emu.provenance import TrainedOn, load_source, source_name
 from pyg_emu.recipe import load_recipe
 from pyg_emu.runs import is_inductive, open_run, run_recipe
+from pyg_emu.training.checkpoint import load_checkpoint
 
 # Fixed facts of a chain: 'next' leads to the neighbour, 'skip' past it, 'back' returns.
 RELATIONS = {'back': (1, -1), 'next': (0, 1), 'skip': (0, 2)}

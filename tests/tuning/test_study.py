@@ -18,10 +18,10 @@ import torch
 
 from pyg_emu import KGData, runs
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError, RecipeError
-from pyg_emu.interrupt import TrainingInterrupted
 from pyg_emu.recipe import load_recipe
 from pyg_emu.runs import run_recipe
-from pyg_emu.trainer import Trainer
+from pyg_emu.training.interrupt import TrainingInterrupted
+from pyg_emu.training.trainer import Trainer
 from pyg_emu.tuning import SearchSpace, TuneResult, load_space, study, tune
 
 optuna = pytest.importorskip('optuna')

@@ -4,8 +4,8 @@ Forward, a program serves one triple and a block of its negatives, and reads eac
 scores. Back to queries and positives, it serves one triple. Back to the table, slots are sorted by entity on the
 device, and a program serves one entity; the slots of entities that have many are cut into pieces. Nothing depends on
 the order in which programs run, and nothing makes the host wait, so that a whole training step can be captured in a
-CUDA graph (:class:`~pyg_emu.graphed.GraphedStep`). A row-sparse gradient is the exception: how many rows it has, the
-host must know.
+CUDA graph (:class:`~pyg_emu.training.graphed_step.GraphedStep`). A row-sparse gradient is the exception: how many rows
+it has, the host must know.
 
 Tables in float16 and bfloat16 are widened as they are read: sums are float32, and rounded once.
 """

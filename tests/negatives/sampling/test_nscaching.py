@@ -18,7 +18,7 @@ from pyg_emu.models import DistMult
 from pyg_emu.negatives import EMUNegatives
 from pyg_emu.negatives.sampling import NSCachingSampler
 from pyg_emu.negatives.sampling.nscaching import _Caches, _gumbel_top_k
-from pyg_emu.trainer import Trainer
+from pyg_emu.training.trainer import Trainer
 
 NUM_NODES = 20
 

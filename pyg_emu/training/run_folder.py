@@ -114,7 +114,7 @@ def _cpu_name() -> str:
 
 
 def _commit() -> Optional[str]:
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     # Installed into site-packages, the package may lie below some unrelated repository.
     if not (package.parent / '.git').exists():
         return None

@@ -12,21 +12,21 @@ from torch import Tensor
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from pyg_emu.checkpoint import load_checkpoint, load_weights, model_fingerprint, save_checkpoint
 from pyg_emu.core.arguments import is_number
 from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError
-from pyg_emu.data_parallel import DataParallelLoss
 from pyg_emu.evaluation.metrics import plain_numbers
-from pyg_emu.graphed import GraphedStep, check_run
-from pyg_emu.history import History
-from pyg_emu.interrupt import StopRequest, TrainingInterrupted
 from pyg_emu.negatives.transform import negatives_of
-from pyg_emu.runfolder import RunFolder, versions
-from pyg_emu.runstate import Progress, RunState, TrainResult
-from pyg_emu.schedules import Constant, Schedule
-from pyg_emu.stability import LossMeter, nonfinite_weights
-from pyg_emu.steps import PlainStep, check_parts, sampler_hook
+from pyg_emu.training.checkpoint import load_checkpoint, load_weights, model_fingerprint, save_checkpoint
+from pyg_emu.training.data_parallel import DataParallelLoss
+from pyg_emu.training.graphed_step import GraphedStep, check_run
+from pyg_emu.training.history import History
+from pyg_emu.training.interrupt import StopRequest, TrainingInterrupted
+from pyg_emu.training.run_folder import RunFolder, versions
+from pyg_emu.training.run_state import Progress, RunState, TrainResult
+from pyg_emu.training.schedules import Constant, Schedule
+from pyg_emu.training.stability import LossMeter, nonfinite_weights
+from pyg_emu.training.step import PlainStep, check_parts, sampler_hook
 
 
 class Trainer:
@@ -38,7 +38,7 @@ class Trainer:
 
     A run folder receives :obj:`last.pt`, from which a run continues, on CPU bit for bit, :obj:`best.pt`,
     :obj:`history.csv`, :obj:`metrics.json` and :obj:`versions.json`. SIGINT and SIGTERM finish the step, write the
-    checkpoint and raise :class:`~pyg_emu.interrupt.TrainingInterrupted`; after a SIGKILL the last checkpoint is whole.
+    checkpoint and raise :class:`~pyg_emu.training.TrainingInterrupted`; after a SIGKILL the last checkpoint is whole.
     What is wrong with :obj:`validate` or :obj:`metric` shows at the first validation: the checkpoint is written before
     the error goes on, and the run continues with that validation once it is mended.
 
@@ -59,7 +59,8 @@ class Trainer:
         loader (TripletLoader): Offers :obj:`batches()`, without end, :obj:`state_dict()` and :obj:`load_state_dict()`.
         optimizer (torch.optim.Optimizer): The optimiser.
         num_steps (int): Steps to take.
-        schedule (Schedule, optional): See :mod:`pyg_emu.schedules`. (default: :class:`~pyg_emu.schedules.Constant`)
+        schedule (Schedule, optional): See :mod:`pyg_emu.training.schedules`. (default:
+        :class:`~pyg_emu.training.schedules.Constant`)
         validate (callable, optional): :obj:`validate(model)` returns :class:`~pyg_emu.evaluation.metrics.Metrics` or a
         dictionary.
             It runs without gradients, the model in evaluation mode. (default: :obj:`None`)
@@ -78,7 +79,8 @@ class Trainer:
             (default: :obj:`None`)
         log_every (int, optional): Steps between looks at the loss: for the progress bar, and for NaN.
             (default: :obj:`50`)
-        graph (bool, optional): Whether steps are captured as CUDA graphs, see :class:`~pyg_emu.graphed.GraphedStep`.
+        graph (bool, optional): Whether steps are captured as CUDA graphs, see
+        :class:`~pyg_emu.training.graphed_step.GraphedStep`.
             (default: :obj:`False`)
         tensorboard (bool, optional): Whether to write the history for TensorBoard as well. (default: :obj:`False`)
         progress (bool, optional): Whether to show a progress bar. (default: :obj:`True`)
@@ -99,7 +101,8 @@ class Trainer:
                  recipe_hash: Optional[str] = None):
         check_parts(model, criterion, loader, optimizer)
         if schedule is not None and not isinstance(schedule, Schedule):
-            raise ArgumentError(f'schedule: expected one of pyg_emu.schedules, such as LinearDecay(), got {schedule!r}')
+            raise ArgumentError(f'schedule: expected one of pyg_emu.training.schedules, such as LinearDecay(), '
+                                f'got {schedule!r}')
         if validate is not None and not callable(validate):
             raise ArgumentError(f'validate: expected a function of the model that returns metrics, got {validate!r}')
         checkpoint_every = evaluate_every if checkpoint_every is None else checkpoint_every

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError
-from pyg_emu.schedules import Constant, CosineDecay, LinearDecay, Schedule, SwitchOptimizer
+from pyg_emu.training.schedules import Constant, CosineDecay, LinearDecay, Schedule, SwitchOptimizer
 
 
 def make_optimizer(lr: float = 0.1) -> torch.optim.Optimizer:

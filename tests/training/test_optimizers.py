@@ -10,7 +10,7 @@ from pyg_emu.core.errors import ArgumentError
 from pyg_emu.losses.regularizers import L3Regularizer
 from pyg_emu.models import ComplEx
 from pyg_emu.ops import last_backend, use_backend
-from pyg_emu.optim import RowAdagrad, RowAdam
+from pyg_emu.training.optimizers import RowAdagrad, RowAdam
 
 PAIRS = [(RowAdagrad, torch.optim.Adagrad), (RowAdam, torch.optim.SparseAdam)]
 

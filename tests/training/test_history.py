@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pyg_emu.core.errors import CheckpointError
-from pyg_emu.history import History
+from pyg_emu.training.history import History
 
 
 def write(path: Path, steps: int) -> History:

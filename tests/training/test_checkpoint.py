@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyg_emu.checkpoint import FORMAT, VERSION, load_checkpoint, load_weights, model_fingerprint, save_checkpoint
 from pyg_emu.core.errors import CheckpointError
+from pyg_emu.training.checkpoint import (
+    FORMAT,
+    VERSION,
+    load_checkpoint,
+    load_weights,
+    model_fingerprint,
+    save_checkpoint,
+)
 
 
 def make_model(width: int = 3) -> torch.nn.Module:

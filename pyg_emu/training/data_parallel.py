@@ -9,11 +9,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pyg_emu.core.distributed import current
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.sharding import shard
+from pyg_emu.training.sharding import shard
 
 
 class DataParallelLoss:
-    r"""A criterion for :class:`~pyg_emu.steps.PlainStep`: each process scores its own rows, and
+    r"""A criterion for :class:`~pyg_emu.training.step.PlainStep`: each process scores its own rows, and
     :class:`~torch.nn.parallel.DistributedDataParallel` averages the gradients, so that they are those of the whole
     batch.
 

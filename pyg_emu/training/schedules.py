@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError
-from pyg_emu.optim import RowAdam
+from pyg_emu.training.optimizers import RowAdam
 
 
 class Schedule:

@@ -18,15 +18,15 @@ from torch import Tensor
 from torch_geometric.transforms import Compose
 
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, Trainer, TripletLoader
-from pyg_emu.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from pyg_emu.core.errors import ArgumentError, BackendError, CheckpointError, DivergenceError
-from pyg_emu.graphed import GraphedStep
-from pyg_emu.interrupt import TrainingInterrupted
 from pyg_emu.negatives.mutation import LearnedMask, LinearSchedule
 from pyg_emu.negatives.sampling import NSCachingSampler, UniformSampler
-from pyg_emu.schedules import LinearDecay, Schedule, SwitchOptimizer
+from pyg_emu.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from pyg_emu.training.graphed_step import GraphedStep
+from pyg_emu.training.interrupt import TrainingInterrupted
+from pyg_emu.training.schedules import LinearDecay, Schedule, SwitchOptimizer
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def make_data() -> KGData:
@@ -390,7 +390,7 @@ def test_graphed_steps_are_the_same(monkeypatch: pytest.MonkeyPatch, schedule: O
         made.append(GraphedStep(*args, **kwargs, capture=False))
         return made[-1]
 
-    monkeypatch.setattr('pyg_emu.trainer.GraphedStep', make)
+    monkeypatch.setattr('pyg_emu.training.trainer.GraphedStep', make)
     graphed, plain = (make_trainer(graph=graph, max_grad_norm=0.5, sampler=NSCachingSampler(4, 3),
                                    schedule=None if schedule is None else schedule()) for graph in (True, False))
     assert graphed.fit().history['loss'].tolist() == plain.fit().history['loss'].tolist()
@@ -619,7 +619,7 @@ class _Endless:
     ('loader', TripletLoader, 'loader: expected .* got the class TripletLoader'),
     ('optimizer', torch.optim.Adam, 'optimizer: expected a torch.optim.Optimizer, .* got the class Adam'),
     ('optimizer', torch.optim.SGD([torch.zeros(1)], 0.1), 'optimizer: it holds none of the parameters of DistMult'),
-    ('schedule', 'linear', "schedule: expected one of pyg_emu.schedules, .* got 'linear'"),
+    ('schedule', 'linear', "schedule: expected one of pyg_emu.training.schedules, .* got 'linear'"),
     ('validate', 0.5, 'validate: expected a function of the model that returns metrics, got 0.5'),
 ])
 def test_objects_of_the_wrong_kind(part: str, value: Any, message: str) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pyg_emu.stability import LossMeter, clip_gradients, nonfinite_weights
+from pyg_emu.training.stability import LossMeter, clip_gradients, nonfinite_weights
 
 
 def test_meter_averages_between_resets() -> None:

@@ -13,7 +13,7 @@ import torch
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.core.files import atomic_write
 
-FORMAT = 'pyg_emu.checkpoint'
+FORMAT = 'pyg_emu.training.checkpoint'
 #: Raised by one whenever an older version of this package could not make sense of the file.
 VERSION = 1
 

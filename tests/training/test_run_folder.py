@@ -11,7 +11,7 @@ import torch
 
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.core.files import atomic_write
-from pyg_emu.runfolder import RunFolder, versions
+from pyg_emu.training.run_folder import RunFolder, versions
 
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:

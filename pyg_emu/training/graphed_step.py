@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from pyg_emu.core.distributed import current
 from pyg_emu.core.errors import ArgumentError, BackendError
 from pyg_emu.negatives.transform import negatives_of
-from pyg_emu.steps import PlainStep
+from pyg_emu.training.step import PlainStep
 
 
 class GraphedStep(PlainStep):

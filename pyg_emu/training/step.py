@@ -11,7 +11,7 @@ from pyg_emu.core.errors import ArgumentError
 from pyg_emu.models.adapters import as_scorer
 from pyg_emu.negatives.sampling import BaseSampler
 from pyg_emu.negatives.transform import negatives_of
-from pyg_emu.stability import clip_gradients
+from pyg_emu.training.stability import clip_gradients
 
 
 class PlainStep:

@@ -15,9 +15,7 @@ from torch import Tensor
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, OneVsAllEMULoss, RowAdagrad, Trainer, TripletLoader
 from pyg_emu.core.distributed import current, process_group
 from pyg_emu.core.errors import PygEmuError
-from pyg_emu.data_parallel import DataParallelLoss
 from pyg_emu.evaluation.ranking import evaluate
-from pyg_emu.interrupt import TrainingInterrupted
 from pyg_emu.losses import MarginLoss
 from pyg_emu.losses.nbfnet import NBFNetEMULoss
 from pyg_emu.losses.regularizers import L3Regularizer, N3Regularizer
@@ -25,7 +23,9 @@ from pyg_emu.models.nbfnet.model import NBFNet
 from pyg_emu.negatives.mutation import BernoulliMask, ImportanceMask, LearnedMask, Mixup
 from pyg_emu.negatives.sampling import NSCachingSampler, UniformSampler
 from pyg_emu.ops import use_backend
-from pyg_emu.schedules import SwitchOptimizer
+from pyg_emu.training.data_parallel import DataParallelLoss
+from pyg_emu.training.interrupt import TrainingInterrupted
+from pyg_emu.training.schedules import SwitchOptimizer
 
 NUM_NODES, NUM_RELATIONS, WIDTH = 9, 3, 8
 FILTERED = UniformSampler(filtered=True)

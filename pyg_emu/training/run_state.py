@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.negatives.transform import negatives_of
-from pyg_emu.schedules import Schedule
-from pyg_emu.stability import LossMeter
+from pyg_emu.training.schedules import Schedule
+from pyg_emu.training.stability import LossMeter
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, TripletLoader
 from pyg_emu.core.errors import ArgumentError, BackendError
-from pyg_emu.graphed import GraphedStep
 from pyg_emu.losses.nbfnet import NBFNetEMULoss
 from pyg_emu.losses.one_vs_all import OneVsAllEMULoss
 from pyg_emu.losses.regularizers import L3Regularizer
 from pyg_emu.models import NBFNet, TransE
 from pyg_emu.negatives.mutation import BernoulliMask, LinearSchedule
+from pyg_emu.training.graphed_step import GraphedStep
 
 
 def make_loader(device: str = 'cpu', corrupt: Any = 'alternate', transform: Any = None) -> TripletLoader:

@@ -17,9 +17,9 @@ from pyg_emu.cli import main
 from pyg_emu.core.distributed import any_process, current, launched, local_device, on_first, process_group
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.ops import use_backend
-from tests.parallel import RUNS, make_data, make_trainer, train
+from tests.training.parallel import RUNS, make_data, make_trainer, train
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def environment(rank: int, world: int, port: int) -> dict[str, str]:
@@ -38,7 +38,7 @@ def free_port() -> int:
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     r"""What each of two processes has come to."""
     folder, port = tmp_path_factory.mktemp('parallel'), free_port()
-    processes = [subprocess.Popen([sys.executable, '-m', 'tests.parallel', str(folder)], cwd=ROOT,
+    processes = [subprocess.Popen([sys.executable, '-m', 'tests.training.parallel', str(folder)], cwd=ROOT,
                                   env=environment(rank, 2, port), stderr=subprocess.PIPE, text=True)
                  for rank in range(2)]
     try:
