@@ -23,11 +23,11 @@ from pyg_emu.evaluation.analysis import (
     positive_negative_cosines,
     principal_axes,
 )
+from pyg_emu.experiments.recipe import Recipe
+from pyg_emu.experiments.registry import build
+from pyg_emu.experiments.runs import open_run
 from pyg_emu.negatives import EMUNegatives
 from pyg_emu.negatives.sampling import SANSSampler
-from pyg_emu.recipe import Recipe
-from pyg_emu.registry import build
-from pyg_emu.runs import open_run
 
 _METHODS = {'SAN': 'SANS', 'SAN_EMU': 'SANS + EMU', 'uni': 'uniform', 'uni_EMU': 'uniform + EMU'}
 #: Training facts that figures 3, 4 and 6 look at.

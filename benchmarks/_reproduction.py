@@ -12,7 +12,7 @@ import pandas as pd
 from benchmarks._record import read_results, spread
 from benchmarks.paper import Printed, Row, rows
 from benchmarks.paper_runs import figure_5_rows, recipe_path
-from pyg_emu.recipe import Recipe, load_recipe
+from pyg_emu.experiments.recipe import Recipe, load_recipe
 
 #: Below the folder of results.
 GROUP = 'reproduction'

@@ -18,9 +18,9 @@ from benchmarks._record import RESULTS, ROOT, write_result
 from pyg_emu.core.errors import PygEmuError
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import Metrics
-from pyg_emu.layers import Layer, assignment_layer
-from pyg_emu.recipe import Recipe, load_recipe
-from pyg_emu.runs import run_recipe
+from pyg_emu.experiments.layers import Layer, assignment_layer
+from pyg_emu.experiments.recipe import Recipe, load_recipe
+from pyg_emu.experiments.runs import run_recipe
 
 # The settings of cross-entropy that hold confident scores back, as EMU does.
 _SMOOTHING = ('label_smoothing', 'confidence_penalty')
@@ -81,7 +81,7 @@ def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Pa
         data (KGData, optional): The data, if it is loaded already. (default: :obj:`None`)
         extra (dict, optional): What else to write down. (default: nothing)
         shown (str, optional): The metric that the line names beside MRR. (default: :obj:`"hits@10"`)
-        on_validation (callable, optional): See :func:`~pyg_emu.runs.run_recipe`. (default: :obj:`None`)
+        on_validation (callable, optional): See :func:`~pyg_emu.experiments.runs.run_recipe`. (default: :obj:`None`)
 
     :rtype: A line about it.
     """

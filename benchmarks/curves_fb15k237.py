@@ -31,8 +31,8 @@ from benchmarks._plots import draw_curves
 from benchmarks._record import RESULTS, ROOT, read_results, write_result
 from pyg_emu import KGData, evaluate, load_dataset
 from pyg_emu.core.errors import DataWarning
-from pyg_emu.recipe import Recipe, load_recipe
-from pyg_emu.runs import open_run, run_recipe
+from pyg_emu.experiments.recipe import Recipe, load_recipe
+from pyg_emu.experiments.runs import open_run, run_recipe
 
 #: The test MRR that the best run is to reach, and in how many seconds.
 TARGET_MRR, TARGET_S = 0.328, 720.0

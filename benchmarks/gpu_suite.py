@@ -150,9 +150,9 @@ def scaling(folder: Path, smoke: bool) -> Path:
 def accuracy(model: str, folder: Path, smoke: bool) -> Path:
     r"""Trains the packaged recipe, once with the trainer and once, without validation, with graphed steps alone."""
     from pyg_emu.data.io.datasets import load_dataset
-    from pyg_emu.layers import assignment_layer
-    from pyg_emu.recipe import load_recipe
-    from pyg_emu.runs import run_recipe
+    from pyg_emu.experiments.layers import assignment_layer
+    from pyg_emu.experiments.recipe import load_recipe
+    from pyg_emu.experiments.runs import run_recipe
 
     settings = []
     if smoke:
@@ -178,8 +178,8 @@ def train_graphed(recipe: Any, data: Any, capture: bool) -> dict[str, Any]:
     import torch
 
     from pyg_emu import TripletLoader, evaluate
-    from pyg_emu.registry import build
-    from pyg_emu.runs import make_model
+    from pyg_emu.experiments.registry import build
+    from pyg_emu.experiments.runs import make_model
     from pyg_emu.training.graphed_step import GraphedStep
 
     torch.manual_seed(recipe.seed)

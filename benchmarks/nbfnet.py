@@ -26,8 +26,8 @@ import numpy as np
 from benchmarks._record import RESULTS, ROOT
 from benchmarks.accuracy import record
 from pyg_emu.core.errors import DataWarning
-from pyg_emu.layers import assignment_layer
-from pyg_emu.recipe import Recipe, load_recipe
+from pyg_emu.experiments.layers import assignment_layer
+from pyg_emu.experiments.recipe import Recipe, load_recipe
 
 HITS = 'hits@10 (50 negatives)'
 #: What a table calls each method, and how its recipes' names end.

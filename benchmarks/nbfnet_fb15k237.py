@@ -29,9 +29,9 @@ from benchmarks.reproduce import seconds
 from pyg_emu.core.errors import DataWarning
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.datasets import load_dataset
-from pyg_emu.layers import assignment_layer
-from pyg_emu.recipe import Recipe, load_recipe
-from pyg_emu.runs import RunResult, run_recipe
+from pyg_emu.experiments.layers import assignment_layer
+from pyg_emu.experiments.recipe import Recipe, load_recipe
+from pyg_emu.experiments.runs import RunResult, run_recipe
 from pyg_emu.training.checkpoint import load_checkpoint
 from pyg_emu.training.run_folder import RunFolder
 

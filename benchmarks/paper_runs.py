@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, Optional
 
 from benchmarks.paper import DATASETS, MODELS, VANILLA_SMOOTHING, Hyperparameters, Row, hyperparameters, rows
-from pyg_emu.layers import dump
+from pyg_emu.experiments.layers import dump
 
 READINGS = ('paper', 'reference-code', 'tuned')
 #: Where the recipes are.

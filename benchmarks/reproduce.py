@@ -34,8 +34,8 @@ from benchmarks.paper_runs import READINGS, recipe_path
 from pyg_emu.core.errors import DataError, PygEmuError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.datasets import load_dataset
-from pyg_emu.layers import assignment_layer
-from pyg_emu.recipe import load_recipe
+from pyg_emu.experiments.layers import assignment_layer
+from pyg_emu.experiments.recipe import load_recipe
 from pyg_emu.training.run_folder import RunFolder
 
 _UNITS = {'s': 1, 'm': 60, 'h': 3600}

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import sys
 
-from pyg_emu.cli import main
+from pyg_emu.experiments.cli.main import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 import pyg_emu
-from pyg_emu.cli import _parser
-from pyg_emu.recipe import load_recipe
+from pyg_emu.experiments.cli.main import _parser
+from pyg_emu.experiments.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [*sorted(ROOT.glob('*.md')), ROOT / 'benchmarks' / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -57,7 +57,7 @@ def test_snippets_run(graph_folder: Path, capsys: pytest.CaptureFixture[str]) ->
 def commands() -> list[tuple[str, str]]:
     lines = [(label(path), line) for path in DOCUMENTS for block in blocks(path, 'console') + blocks(path, 'bash')
              for line in block.splitlines()]
-    overview = [(label(path), line) for path in (ROOT / 'pyg_emu').glob('cli*.py')
+    overview = [(label(path), line) for path in (ROOT / 'pyg_emu' / 'experiments' / 'cli').glob('*.py')
                 for line in path.read_text(encoding='utf-8').splitlines()]
     return [(place, line.strip()) for place, line in lines + overview
             if re.match(r' *(torchrun .* -m pyg_emu|pyg-emu) ', line)]

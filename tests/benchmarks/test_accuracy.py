@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks import accuracy
 from benchmarks.accuracy import label
-from pyg_emu.layers import assignment_layer
-from pyg_emu.recipe import load_recipe
+from pyg_emu.experiments.layers import assignment_layer
+from pyg_emu.experiments.recipe import load_recipe
 
 
 @pytest.mark.parametrize('settings, wanted', [

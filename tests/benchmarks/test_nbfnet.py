@@ -10,7 +10,7 @@ from benchmarks._contenders import generate
 from benchmarks._record import read_result
 from benchmarks.nbfnet import CASES, HITS, METHODS
 from benchmarks.render_readme import TABLES, render
-from pyg_emu.recipe import Recipe
+from pyg_emu.experiments.recipe import Recipe
 
 
 def recipe(name: str, method: str) -> Recipe:

@@ -7,8 +7,8 @@ import torch
 
 from benchmarks.paper import Row, rows
 from benchmarks.paper_runs import RECIPES, figure_5_rows, recipe_path, recipes, run_of, texts
+from pyg_emu.experiments.recipe import Recipe, load_recipe
 from pyg_emu.losses.functional import smoothed_cross_entropy, uls_cross_entropy
-from pyg_emu.recipe import Recipe, load_recipe
 
 
 def recipe_of(reading: str, source: str, model: str, method: str, dataset: str = 'FB15k-237') -> Recipe:

@@ -18,9 +18,9 @@ from benchmarks._record import RESULTS, read_result, read_results, write_result
 from benchmarks._reproduction import entries, frame, markdown, recipe_of
 from benchmarks.paper_runs import RECIPES
 from benchmarks.render_readme import TABLES, render
+from pyg_emu.experiments.runs import run_recipe
+from pyg_emu.experiments.tuning import load_space
 from pyg_emu.losses import EMULoss
-from pyg_emu.runs import run_recipe
-from pyg_emu.tuning import load_space
 
 STEPS = 4
 ROW = ['--table', '8', '--dataset', 'FB15k-237', '--model', 'DistMult']

@@ -8,7 +8,7 @@ import pytest
 from benchmarks._record import write_result
 from benchmarks._texts import TEXTS
 from benchmarks.paper_runs import RECIPES
-from pyg_emu.recipe import load_recipe
+from pyg_emu.experiments.recipe import load_recipe
 
 
 def record(folder: Path, run: str, mrr: float, seed: int, reading: str = 'tuned', name: str | None = None) -> None:

@@ -12,10 +12,10 @@ import torch
 from pyg_emu import KGData, evaluate, load_dataset, predict
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError
 from pyg_emu.evaluation.graphs import rank, ranker_of, reads_graph
+from pyg_emu.experiments.provenance import TrainedOn, load_source, source_name
+from pyg_emu.experiments.recipe import load_recipe
+from pyg_emu.experiments.runs import is_inductive, open_run, run_recipe
 from pyg_emu.models import DistMult, NBFNet
-from pyg_emu.provenance import TrainedOn, load_source, source_name
-from pyg_emu.recipe import load_recipe
-from pyg_emu.runs import is_inductive, open_run, run_recipe
 from pyg_emu.training.checkpoint import load_checkpoint
 
 # Fixed facts of a chain: 'next' leads to the neighbour, 'skip' past it, 'back' returns.
@@ -195,8 +195,8 @@ def test_what_may_be_downloaded_is_read_by_one_process_first(one: Path, other: P
         read.append((source_name(source), inside[0]))
         return load_source(source, **options)
 
-    monkeypatch.setattr('pyg_emu.runs.first_alone', alone)
-    monkeypatch.setattr('pyg_emu.runs.load_source', load)
-    monkeypatch.setattr('pyg_emu.provenance.load_source', load)
+    monkeypatch.setattr('pyg_emu.experiments.runs.first_alone', alone)
+    monkeypatch.setattr('pyg_emu.experiments.runs.load_source', load)
+    monkeypatch.setattr('pyg_emu.experiments.provenance.load_source', load)
     run_recipe(settings(one, other, num_steps=1), progress=False)
     assert read == [('one', True), ('other', True)]

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 import torch
 
-from pyg_emu.cli import main
 from pyg_emu.core.distributed import any_process, current, launched, local_device, on_first, process_group
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.experiments.cli.main import main
 from pyg_emu.ops import use_backend
 from tests.training.parallel import RUNS, make_data, make_trainer, train
 

@@ -7,7 +7,7 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any, Collection, Mapping, Optional, Sequence, Union, cast
+from typing import Any, Collection, Mapping, Optional, Sequence, Union
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
-from pyg_emu.data.graph import SPLITS, KGData, Split
+from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.io.readers import (
     COLUMNS,
     SPLIT_NAMES,
@@ -178,7 +178,7 @@ def to_dataframe(data: KGData) -> pd.DataFrame:
     relations = _distinct(data.relation_labels, data.num_relations, 'relations')
     tables = []
     for split in SPLITS:
-        facts = data.facts(cast(Split, split)).cpu().numpy()
+        facts = data.facts(split).cpu().numpy()
         tables.append(pd.DataFrame({'head': entities[facts[:, 0]], 'relation': relations[facts[:, 1]],
                                     'tail': entities[facts[:, 2]], 'split': split}, dtype=object))
     return pd.concat(tables, ignore_index=True)

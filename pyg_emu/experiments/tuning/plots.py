@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from pyg_emu.core.files import atomic_write
-from pyg_emu.tuning.report import COMPLETE
-from pyg_emu.tuning.space import Parameter
-from pyg_emu.tuning.storage import load_optuna
+from pyg_emu.experiments.tuning.report import COMPLETE
+from pyg_emu.experiments.tuning.space import Parameter
+from pyg_emu.experiments.tuning.storage import load_optuna
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ def draw(frame: pd.DataFrame, parameters: Sequence[Parameter], metric: str, shar
     r"""Draws :obj:`history.png`, :obj:`slice-<parameter>.png` for each parameter and :obj:`importances.png`.
 
     Args:
-        frame (pandas.DataFrame): What :func:`~pyg_emu.tuning.report.trials_frame` returns.
+        frame (pandas.DataFrame): What :func:`~pyg_emu.experiments.tuning.report.trials_frame` returns.
         parameters (list of Parameter): What was searched.
         metric (str): The column of the values.
         shares (dict): What :func:`importances` returns. If it is empty, their picture is left out.

@@ -11,9 +11,9 @@ from typing import Any, Callable
 import pandas as pd
 import pytest
 
-from pyg_emu.cli import main
-from pyg_emu.cli_options import duration
-from pyg_emu.layers import read_layer
+from pyg_emu.experiments.cli.main import main
+from pyg_emu.experiments.cli.options import duration
+from pyg_emu.experiments.layers import read_layer
 from pyg_emu.training.trainer import Trainer
 
 pytest.importorskip('optuna')

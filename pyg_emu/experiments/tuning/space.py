@@ -22,9 +22,9 @@ from typing import Any, Collection, Mapping, Optional, Union
 
 from pyg_emu.core.arguments import is_number
 from pyg_emu.core.errors import RecipeError
-from pyg_emu.layers import KeyPath, Layer, put, read_layer
-from pyg_emu.recipe import Recipe, load_recipe
-from pyg_emu.registry import build, nearest
+from pyg_emu.experiments.layers import KeyPath, Layer, put, read_layer
+from pyg_emu.experiments.recipe import Recipe, load_recipe
+from pyg_emu.experiments.registry import build, nearest
 
 Value = Union[bool, int, float, str, None]
 
@@ -272,7 +272,7 @@ def packaged_spaces() -> dict[str, str]:
 
 
 def _packaged() -> Path:
-    return Path(str(resources.files('pyg_emu'))) / 'tuning' / 'spaces'
+    return Path(str(resources.files('pyg_emu.experiments.tuning'))) / 'spaces'
 
 
 def _find(source: Union[str, Path]) -> Path:

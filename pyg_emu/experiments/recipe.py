@@ -6,9 +6,9 @@ r"""A run as a YAML recipe: what may stand in one, and how it is read and checke
     negatives: {num_negatives: 256, mutation_rate: 0.61}
     loss: {name: emu, alpha: 0.11, beta: 0.53}
 
-A section names a class and its arguments (:mod:`pyg_emu.registry`). Over a base, sections merge key by key; one that
-changes its :obj:`name` begins anew, but a model keeps its :obj:`hidden_channels` and :obj:`sparse` and a loss its
-:obj:`regularizer`.
+A section names a class and its arguments (:mod:`pyg_emu.experiments.registry`). Over a base, sections merge key by key;
+one that changes its :obj:`name` begins anew, but a model keeps its :obj:`hidden_channels` and :obj:`sparse` and a loss
+its :obj:`regularizer`.
 """
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from typing import Any, Iterable, Literal, Mapping, Optional, Union, get_type_hi
 
 from pyg_emu.core.arguments import is_number
 from pyg_emu.core.errors import RecipeError
-from pyg_emu.layers import Layer, dump, read_layer
-from pyg_emu.registry import (
+from pyg_emu.experiments.layers import Layer, dump, read_layer
+from pyg_emu.experiments.registry import (
     SECTIONS,
     build,
     canonical_name,
@@ -295,7 +295,7 @@ def _find(source: Union[str, Path], beside: Optional[Path]) -> Path:
 
 
 def _packaged() -> Path:
-    return Path(str(resources.files('pyg_emu'))) / 'recipes'
+    return Path(str(resources.files('pyg_emu.experiments'))) / 'recipes'
 
 
 def _named(layer: Layer) -> Layer:

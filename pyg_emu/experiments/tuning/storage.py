@@ -95,7 +95,7 @@ def open_study(folder: StudyFolder, settings: Mapping[str, Any], recipe_hash: st
     Args:
         folder (StudyFolder): Where it is, or will be.
         settings (dict): All that its trials have in common. A study is continued with the same settings only.
-        recipe_hash (str): The :meth:`~pyg_emu.recipe.Recipe.hash` of the recipe that is tuned.
+        recipe_hash (str): The :meth:`~pyg_emu.experiments.recipe.Recipe.hash` of the recipe that is tuned.
         pruner (optuna.pruners.BasePruner): What ends trials early.
         direction (str): Whether more is better. (default: :obj:`"maximize"`)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pyg_emu.tuning import plots
-from pyg_emu.tuning.report import trials_frame
-from pyg_emu.tuning.space import SearchSpace, load_space
+from pyg_emu.experiments.tuning import plots
+from pyg_emu.experiments.tuning.report import trials_frame
+from pyg_emu.experiments.tuning.space import SearchSpace, load_space
 
 
 def make_trial(space: SearchSpace, *values: Any) -> Any:

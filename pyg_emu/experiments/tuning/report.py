@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterable
 
 from pyg_emu.core.files import atomic_write
-from pyg_emu.recipe import Recipe
-from pyg_emu.tuning.space import SearchSpace, Value
+from pyg_emu.experiments.recipe import Recipe
+from pyg_emu.experiments.tuning.space import SearchSpace, Value
 
 if TYPE_CHECKING:
     import pandas as pd

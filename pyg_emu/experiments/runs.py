@@ -15,9 +15,9 @@ from pyg_emu.data.loader import TripletLoader
 from pyg_emu.evaluation.graphs import rank, ranker_of
 from pyg_emu.evaluation.metrics import Metrics
 from pyg_emu.evaluation.ranking import evaluate
-from pyg_emu.provenance import TrainedOn, load_source, source_name
-from pyg_emu.recipe import Recipe, differences, load_recipe
-from pyg_emu.registry import build, fused_by_default, reads_graph
+from pyg_emu.experiments.provenance import TrainedOn, load_source, source_name
+from pyg_emu.experiments.recipe import Recipe, differences, load_recipe
+from pyg_emu.experiments.registry import build, fused_by_default, reads_graph
 from pyg_emu.training.checkpoint import load_weights
 from pyg_emu.training.run_folder import RunFolder
 from pyg_emu.training.trainer import Trainer, TrainResult

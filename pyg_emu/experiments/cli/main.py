@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Iterator, NamedTuple, Optional, Sequence, TextIO, Union
 
 from pyg_emu import __version__
-from pyg_emu.cli_options import Formatter, Parser, add_common, dataset_value
-from pyg_emu.cli_tune import add_tune
 from pyg_emu.core.errors import ArgumentError, DataError, PygEmuError, RecipeError
-from pyg_emu.layers import KeyPath, Layer, assignment_layer, parse_value, put
-from pyg_emu.recipe import Recipe, load_recipe, packaged_recipes, packaged_text
-from pyg_emu.registry import SECTIONS
+from pyg_emu.experiments.cli.options import Formatter, Parser, add_common, dataset_value
+from pyg_emu.experiments.cli.tune import add_tune
+from pyg_emu.experiments.layers import KeyPath, Layer, assignment_layer, parse_value, put
+from pyg_emu.experiments.recipe import Recipe, load_recipe, packaged_recipes, packaged_text
+from pyg_emu.experiments.registry import SECTIONS
 
 _OVERVIEW = """\
 Train and use knowledge graph embeddings with embedding mutation (EMU).
@@ -143,7 +143,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 def _train(options: argparse.Namespace) -> None:
     recipe, run_dir = _training(options)
     from pyg_emu.core.distributed import process_group
-    from pyg_emu.runs import run_recipe
+    from pyg_emu.experiments.runs import run_recipe
     with process_group(options.device) as place:
         if place.rank == 0:
             print(f'run folder: {run_dir}', flush=True)
@@ -197,7 +197,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     run_dir = _run_dir(options)
     from pyg_emu.core.distributed import process_group
     from pyg_emu.evaluation.graphs import rank
-    from pyg_emu.runs import is_inductive
+    from pyg_emu.experiments.runs import is_inductive
     with process_group(options.device) as place:
         options.device = str(place.device)
         model, data, recipe, name = _open(options, run_dir, inference=options.split == 'test')
@@ -270,8 +270,8 @@ def _save_drawing(figure: Any, path: Path) -> None:
 
 def _open(options: argparse.Namespace, run_dir: str, inference: bool = True) -> tuple[Any, Any, Recipe, str]:
     r"""The model, the data, the recipe and the data's name."""
-    from pyg_emu.provenance import source_name
-    from pyg_emu.runs import open_run
+    from pyg_emu.experiments.provenance import source_name
+    from pyg_emu.experiments.runs import open_run
     model, data, recipe = open_run(run_dir, which=options.checkpoint, data=options.data, inference=inference,
                                    device=options.device)
     source = options.data or (recipe.inference if inference else None) or recipe.dataset

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pyg_emu.core.errors import RecipeError
-from pyg_emu.layers import Layer, assignment_layer, dump, parse_layer, parse_value, put, read_layer
+from pyg_emu.experiments.layers import Layer, assignment_layer, dump, parse_layer, parse_value, put, read_layer
 
 
 def test_values_and_the_lines_they_came_from() -> None:

@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import Any, Callable, Iterable, Mapping, Optional
 
 from pyg_emu.core.errors import PygEmuError, RecipeError
-from pyg_emu.layers import KeyPath, Layer
+from pyg_emu.experiments.layers import KeyPath, Layer
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import yaml
 
 import pyg_emu
 from pyg_emu.core.errors import RecipeError
-from pyg_emu.layers import assignment_layer
-from pyg_emu.recipe import Recipe, differences, load_recipe, packaged_recipes, packaged_text
+from pyg_emu.experiments.layers import assignment_layer
+from pyg_emu.experiments.recipe import Recipe, differences, load_recipe, packaged_recipes, packaged_text
 
-FOLDER = Path(pyg_emu.__file__).parent / 'recipes'
+FOLDER = Path(pyg_emu.__file__).parent / 'experiments' / 'recipes'
 NAMES = sorted(path.stem for path in FOLDER.glob('*.yaml'))
 
 

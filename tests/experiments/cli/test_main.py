@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 import torch
 
-from pyg_emu.cli import main
-from pyg_emu.layers import read_layer
+from pyg_emu.experiments.cli.main import main
+from pyg_emu.experiments.layers import read_layer
 from pyg_emu.training.checkpoint import load_checkpoint
 from pyg_emu.training.trainer import Trainer
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 SMALL = ['--dim', '4', '--negatives', '3', '--batch-size', '40', '--steps', '6', '--evaluate-every', '3', '--quiet',
          '--device', 'cpu']
 
@@ -364,7 +364,8 @@ def test_help_of_each_command(command: str, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_help_loads_nothing_heavy() -> None:
-    script = ('import sys\nfrom pyg_emu.cli import main\ntry: main(["--help"])\nexcept SystemExit: pass\n'
+    script = ('import sys\nfrom pyg_emu.experiments.cli.main import main\n'
+              'try: main(["--help"])\nexcept SystemExit: pass\n'
               'print({"torch", "pandas", "numba"} & set(sys.modules))')
     result = subprocess.run([sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.endswith('set()\n'), result.stderr

@@ -1,7 +1,7 @@
 r"""The search for a recipe's best settings: what to look for, and the study that looks for it (needs the extra
 :obj:`tune`).
 """
-from pyg_emu.tuning.space import Parameter, SearchSpace, default_space, load_space, packaged_spaces
-from pyg_emu.tuning.study import TuneResult, tune
+from pyg_emu.experiments.tuning.space import Parameter, SearchSpace, default_space, load_space, packaged_spaces
+from pyg_emu.experiments.tuning.study import TuneResult, tune
 
 __all__ = ['Parameter', 'SearchSpace', 'TuneResult', 'default_space', 'load_space', 'packaged_spaces', 'tune']

@@ -10,15 +10,11 @@ import torch
 import pyg_emu.losses
 import pyg_emu.models
 import pyg_emu.training.schedules
-from pyg_emu import registry
 from pyg_emu.core.contract import ScorerMixin
 from pyg_emu.core.errors import RecipeError
-from pyg_emu.layers import Layer
-from pyg_emu.losses import EMULoss, LinkPredictionLoss
-from pyg_emu.negatives import EMUNegatives
-from pyg_emu.negatives.mutation import LinearSchedule, Mixup
-from pyg_emu.negatives.sampling import UniformSampler
-from pyg_emu.registry import (
+from pyg_emu.experiments import registry
+from pyg_emu.experiments.layers import Layer
+from pyg_emu.experiments.registry import (
     SECTIONS,
     _load,
     build,
@@ -32,6 +28,10 @@ from pyg_emu.registry import (
     sparse_obstacle,
     without_defaults,
 )
+from pyg_emu.losses import EMULoss, LinkPredictionLoss
+from pyg_emu.negatives import EMUNegatives
+from pyg_emu.negatives.mutation import LinearSchedule, Mixup
+from pyg_emu.negatives.sampling import UniformSampler
 
 
 def check(kind: str, value: Any) -> dict[str, Any]:

@@ -17,14 +17,14 @@ from pyg_emu.core.distributed import launched
 from pyg_emu.core.errors import ArgumentError, DivergenceError, RecipeError
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import Metrics
-from pyg_emu.provenance import load_source
-from pyg_emu.recipe import Recipe
-from pyg_emu.runs import choose_device, run_recipe
+from pyg_emu.experiments.provenance import load_source
+from pyg_emu.experiments.recipe import Recipe
+from pyg_emu.experiments.runs import choose_device, run_recipe
+from pyg_emu.experiments.tuning import plots, report
+from pyg_emu.experiments.tuning.space import SearchSpace, Value, default_space
+from pyg_emu.experiments.tuning.storage import StudyFolder, give_up, load_optuna, open_study, quiet
 from pyg_emu.training.interrupt import StopRequest, TrainingInterrupted
 from pyg_emu.training.trainer import TrainResult
-from pyg_emu.tuning import plots, report
-from pyg_emu.tuning.space import SearchSpace, Value, default_space
-from pyg_emu.tuning.storage import StudyFolder, give_up, load_optuna, open_study, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,8 +41,8 @@ class TuneResult:
         recipe (Recipe): The best trial's.
         value (float): Its validation metric.
         metric (str): Which one.
-        trials (pandas.DataFrame): See :func:`~pyg_emu.tuning.report.trials_frame`.
-        importances (dict): See :func:`~pyg_emu.tuning.plots.importances`.
+        trials (pandas.DataFrame): See :func:`~pyg_emu.experiments.tuning.report.trials_frame`.
+        importances (dict): See :func:`~pyg_emu.experiments.tuning.plots.importances`.
         folder (Path): The folder of the study.
     """
     recipe: Recipe
@@ -78,7 +78,8 @@ def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] 
     Args:
         recipe (Recipe): What is tuned.
         folder (str or Path): The folder of the study.
-        space (SearchSpace, optional): What is searched. (default: :func:`~pyg_emu.tuning.space.default_space`)
+        space (SearchSpace, optional): What is searched. (default:
+        :func:`~pyg_emu.experiments.tuning.space.default_space`)
         trials (int, optional): How many there are to be in the folder. (default: :obj:`40`)
         timeout (float, optional): Start no further trial after so many seconds. (default: :obj:`None`)
         metric (str, optional): What is sought: :obj:`"mrr"`, :obj:`"hits@10"` or another one of which more is better.

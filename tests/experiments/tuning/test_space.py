@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pyg_emu.core.errors import RecipeError
-from pyg_emu.recipe import Recipe, load_recipe
-from pyg_emu.registry import SECTIONS
-from pyg_emu.tuning.space import Parameter, SearchSpace, default_space, load_space, packaged_spaces
+from pyg_emu.experiments.recipe import Recipe, load_recipe
+from pyg_emu.experiments.registry import SECTIONS
+from pyg_emu.experiments.tuning.space import Parameter, SearchSpace, default_space, load_space, packaged_spaces
 
 
 def recipe(**settings: Any) -> Recipe:

@@ -13,10 +13,10 @@ import torch
 from pyg_emu import KGData, load_dataset
 from pyg_emu.core.errors import ArgumentError, BackendError, CheckpointError, DivergenceError, RecipeError
 from pyg_emu.evaluation.ranking import evaluate
-from pyg_emu.layers import assignment_layer
-from pyg_emu.recipe import Recipe, load_recipe
-from pyg_emu.registry import SECTIONS, reads_graph
-from pyg_emu.runs import open_run, run_recipe
+from pyg_emu.experiments.layers import assignment_layer
+from pyg_emu.experiments.recipe import Recipe, load_recipe
+from pyg_emu.experiments.registry import SECTIONS, reads_graph
+from pyg_emu.experiments.runs import open_run, run_recipe
 from pyg_emu.training.checkpoint import load_checkpoint
 
 SMALL = {'model': {'hidden_channels': 4}, 'negatives': {'num_negatives': 3}, 'batch_size': 40, 'num_steps': 6,

@@ -16,13 +16,14 @@ import pandas as pd
 import pytest
 import torch
 
-from pyg_emu import KGData, runs
+from pyg_emu import KGData
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError, RecipeError
-from pyg_emu.recipe import load_recipe
-from pyg_emu.runs import run_recipe
+from pyg_emu.experiments import runs
+from pyg_emu.experiments.recipe import load_recipe
+from pyg_emu.experiments.runs import run_recipe
+from pyg_emu.experiments.tuning import SearchSpace, TuneResult, load_space, study, tune
 from pyg_emu.training.interrupt import TrainingInterrupted
 from pyg_emu.training.trainer import Trainer
-from pyg_emu.tuning import SearchSpace, TuneResult, load_space, study, tune
 
 optuna = pytest.importorskip('optuna')
 

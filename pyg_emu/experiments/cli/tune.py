@@ -5,10 +5,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pyg_emu.cli_options import Formatter, add_common, dataset_value, duration
 from pyg_emu.core.errors import RecipeError
-from pyg_emu.layers import Layer, assignment_layer, put
-from pyg_emu.recipe import Recipe, load_recipe
+from pyg_emu.experiments.cli.options import Formatter, add_common, dataset_value, duration
+from pyg_emu.experiments.layers import Layer, assignment_layer, put
+from pyg_emu.experiments.recipe import Recipe, load_recipe
 
 _TUNE = """\
 Search for the settings with which a recipe does best on the validation facts; test facts are not ranked.
@@ -70,7 +70,7 @@ def _tune(options: argparse.Namespace) -> None:
     assignments = assignment_layer(options.set)
     recipe = _recipe(options, assignments)
 
-    from pyg_emu.tuning import default_space, load_space, tune
+    from pyg_emu.experiments.tuning import default_space, load_space, tune
     space = default_space(recipe) if options.search is None else load_space(options.search)
     decided = ['.'.join(path) for path in assignments.places]
     # Sections on the way to a setting have places, too; what was written is what no other key leads through.
@@ -108,7 +108,7 @@ def _recipe(options: argparse.Namespace, assignments: Layer) -> Recipe:
 
 
 def _list() -> None:
-    from pyg_emu.tuning import packaged_spaces
+    from pyg_emu.experiments.tuning import packaged_spaces
     found = packaged_spaces()
     width = max(map(len, found))
     for name, description in found.items():

@@ -1,0 +1,1 @@
+r"""Experiments: recipes in YAML, runs made from them, tuning, and the command line."""

@@ -1,0 +1,1 @@
+r"""The command line: one module for each group of commands."""
