@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Literal, Mapping, Optional, Union
+from typing import Any, Callable, Literal, Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -66,7 +66,8 @@ class Trainer:
             It runs without gradients, the model in evaluation mode. (default: :obj:`None`)
         metric (str, optional): The validation metric that decides which step is best; more is better.
             (default: :obj:`"mrr"`)
-        evaluate_every (int, optional): Steps between validations, and between rows of the history. The last step is
+        evaluate_every (int or sequence of int, optional): Steps between validations, and between rows of the history;
+            or the steps to validate after, in increasing order, such as :obj:`[10, 100, 1000]`. The last step is
             always evaluated. (default: :obj:`500`)
         patience (int, optional): Stop after this many validations in a row that brought no new best.
             (default: :obj:`None`)
@@ -74,7 +75,7 @@ class Trainer:
             (default: :obj:`True`)
         run_dir (str or Path, optional): The run folder. (default: :obj:`None`)
         checkpoint_every (int, optional): Steps between checkpoints; a new best is kept as well.
-            (default: :obj:`evaluate_every`)
+            (default: as :obj:`evaluate_every`)
         max_grad_norm (float, optional): Clip the norm of all gradients to this, those of a learned mutation included.
             (default: :obj:`None`)
         log_every (int, optional): Steps between looks at the loss: for the progress bar, and for NaN.
@@ -94,10 +95,10 @@ class Trainer:
     def __init__(self, model: torch.nn.Module, criterion: Callable[..., Tensor], loader: Any, optimizer: Optimizer, *,
                  num_steps: int, schedule: Optional[Schedule] = None,
                  validate: Optional[Callable[[torch.nn.Module], Any]] = None, metric: str = 'mrr',
-                 evaluate_every: int = 500, patience: Optional[int] = None, restore_best: bool = True,
-                 run_dir: Optional[Union[str, Path]] = None, checkpoint_every: Optional[int] = None,
-                 max_grad_norm: Optional[float] = None, log_every: int = 50, graph: bool = False,
-                 tensorboard: bool = False, progress: bool = True, name: str = 'train',
+                 evaluate_every: Union[int, Sequence[int]] = 500, patience: Optional[int] = None,
+                 restore_best: bool = True, run_dir: Optional[Union[str, Path]] = None,
+                 checkpoint_every: Optional[int] = None, max_grad_norm: Optional[float] = None, log_every: int = 50,
+                 graph: bool = False, tensorboard: bool = False, progress: bool = True, name: str = 'train',
                  recipe_hash: Optional[str] = None):
         check_parts(model, criterion, loader, optimizer)
         if schedule is not None and not isinstance(schedule, Schedule):
@@ -105,11 +106,11 @@ class Trainer:
                                 f'got {schedule!r}')
         if validate is not None and not callable(validate):
             raise ArgumentError(f'validate: expected a function of the model that returns metrics, got {validate!r}')
-        checkpoint_every = evaluate_every if checkpoint_every is None else checkpoint_every
-        for argument, value in (('num_steps', num_steps), ('evaluate_every', evaluate_every), ('patience', patience),
+        for argument, value in (('num_steps', num_steps), ('patience', patience),
                                 ('checkpoint_every', checkpoint_every), ('log_every', log_every)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            if value is not None and not _is_count(value):
                 raise ArgumentError(f'{argument} must be a positive integer, got {value!r}')
+        _check_validation_steps(evaluate_every, num_steps)
         if max_grad_norm is not None and not (is_number(max_grad_norm) and max_grad_norm > 0.0):
             raise ArgumentError(f'max_grad_norm must be positive, got {max_grad_norm!r}')
         if run_dir is not None and not isinstance(run_dir, (str, Path)):
@@ -130,7 +131,7 @@ class Trainer:
         self.patience = patience
         self.restore_best = restore_best
         self.folder = None if run_dir is None else RunFolder(run_dir)
-        self.checkpoint_every = checkpoint_every
+        self.checkpoint_every = evaluate_every if checkpoint_every is None else checkpoint_every
         self.max_grad_norm = max_grad_norm
         self.log_every = log_every
         self.graph = graph
@@ -239,8 +240,7 @@ class Trainer:
             self._step(next(batches))
             run.step += 1
             bar.update()
-            evaluation = run.step % self.evaluate_every == 0 or run.step == self.num_steps
-            checkpoint = run.step % self.checkpoint_every == 0 or run.step == self.num_steps
+            evaluation, checkpoint = self._due(self.evaluate_every), self._due(self.checkpoint_every)
             look = evaluation or checkpoint or run.step % self.log_every == 0
             # On a CPU, asking the other processes takes no time beside a step.
             asking = look or self._device.type == 'cpu' or current()[1] == 1
@@ -277,8 +277,11 @@ class Trainer:
     def _validation_due(self) -> bool:
         r"""Whether the run stopped because its last validation failed."""
         step, rows = self._run.step, self.history.rows
-        due = step > 0 and (step % self.evaluate_every == 0 or step == self.num_steps)
-        return due and (not rows or rows[-1]['step'] < step)
+        return step > 0 and self._due(self.evaluate_every) and (not rows or rows[-1]['step'] < step)
+
+    def _due(self, every: Union[int, Sequence[int]]) -> bool:
+        step = self._run.step
+        return step == self.num_steps or (step % every == 0 if isinstance(every, int) else step in every)
 
     def _evaluate_or_keep(self, loss: float, writer: Any) -> None:
         try:
@@ -408,3 +411,23 @@ class Trainer:
         except ImportError as error:
             raise ArgumentError('tensorboard=True needs the package tensorboard: pip install tensorboard') from error
         return SummaryWriter(str(self.folder.tensorboard), purge_step=self._run.step + 1)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _check_validation_steps(every: Any, num_steps: int) -> None:
+    if not isinstance(every, Sequence) or isinstance(every, str):
+        if not _is_count(every):
+            raise ArgumentError(f'evaluate_every must be a positive integer, or a sequence of such, got {every!r}')
+        return
+    if len(every) == 0:
+        raise ArgumentError('evaluate_every: expected at least one step, got an empty sequence')
+    for index, step in enumerate(every):
+        if not _is_count(step):
+            raise ArgumentError(f'evaluate_every[{index}] must be a positive integer, got {step!r}')
+        if index > 0 and step <= every[index - 1]:
+            raise ArgumentError(f'evaluate_every: expected increasing steps, got {every[index - 1]} before {step}')
+        if step > num_steps:
+            raise ArgumentError(f'evaluate_every[{index}]: step {step} comes after the last one, num_steps={num_steps}')

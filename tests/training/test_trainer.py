@@ -232,6 +232,23 @@ def test_resumes_bit_for_bit(tmp_path: Path, schedule: Optional[type[Schedule]],
     assert torch.equal(last[0]['random']['cpu'], last[1]['random']['cpu'])
 
 
+def test_validates_after_given_steps(tmp_path: Path) -> None:
+    def make(folder: str, steps: Any) -> Trainer:
+        # No validation is better than the first, so that checkpoints are not those of a new best.
+        return make_trainer(run_dir=tmp_path / folder, evaluate_every=steps, validate=lambda model: {'mrr': 0.5})
+
+    expected = make('whole', [1, 2, 5, 11])
+    history = expected.fit().history
+    assert history['step'].tolist() == [1, 2, 5, 11, 20]
+    interrupt_at(make('cut', (1, 2, 5, 11)), 13)
+    assert load_checkpoint(tmp_path / 'cut' / 'last.pt')['step'] == 11
+    resumed = make('cut', [1, 2, 5, 11])
+    pd.testing.assert_frame_equal(resumed.fit().history.drop(columns='seconds'), history.drop(columns='seconds'),
+                                  check_exact=True)
+    assert all(map(torch.equal, weights(resumed), weights(expected)))
+    assert make('range', range(4, 20, 8)).fit().history['step'].tolist() == [4, 12, 20]
+
+
 def test_resume_false_starts_over(tmp_path: Path) -> None:
     make_trainer(run_dir=tmp_path, num_steps=10).fit()
     result = make_trainer(run_dir=tmp_path, num_steps=5).fit(resume=False)
@@ -592,7 +609,13 @@ def test_truncated_checkpoint(tmp_path: Path) -> None:
     ({'num_steps': True}, 'num_steps must be a positive integer, got True'),
     ({'run_dir': 3}, 'run_dir: expected a path, got 3'),
     ({'max_grad_norm': '1'}, "max_grad_norm must be positive, got '1'"),
-    ({'evaluate_every': 2.5}, 'evaluate_every must be a positive integer, got 2.5'),
+    ({'evaluate_every': 2.5}, 'evaluate_every .* got 2.5'),
+    ({'evaluate_every': '5'}, "evaluate_every .* got '5'"),
+    ({'evaluate_every': []}, 'evaluate_every: .* empty'),
+    ({'evaluate_every': [1, 0]}, r'evaluate_every\[1\] .* got 0'),
+    ({'evaluate_every': [1, 3, 2]}, 'evaluate_every: .* got 3 before 2'),
+    ({'evaluate_every': [2, 2]}, 'evaluate_every: .* got 2 before 2'),
+    ({'evaluate_every': [2, 21]}, r'evaluate_every\[1\]: step 21 .* num_steps=20'),
     ({'patience': -1}, 'patience must be a positive integer, got -1'),
     ({'patience': 2, 'validate': None}, 'needs validate'),
     ({'max_grad_norm': math.nan}, 'max_grad_norm must be positive, got nan'),
