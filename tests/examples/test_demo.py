@@ -41,6 +41,25 @@ def test_demo_compares_on_a_folder(folder: Path, capsys: pytest.CaptureFixture[s
     pd.testing.assert_frame_equal(run(folder).drop(columns='seconds'), history.drop(columns='seconds'))
 
 
+def test_curve_begins_with_the_first_steps() -> None:
+    assert demo.validation_steps(100) == [5, 7, 10, 15, 20, 30, 50, 70, 100]
+    assert demo.validation_steps(2000)[8:] == [100, 150, 200, 300, 500, 700, 1000, 1500, 2000]
+    assert demo.validation_steps(3) == [3]
+    assert demo.validation_steps(6) == [5, 6]
+
+
+def test_picture_has_a_logarithmic_axis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, 'savefig', lambda figure, path, **options: drawn.append(figure))
+    curve = pd.DataFrame({'step': [5, 10], 'seconds': [0.01, 1.0], 'valid_mrr': [0.1, 0.5]})
+    demo.draw([demo.Run(demo.EMU, 0, {}, {}, 1.0, curve)], tmp_path / 'curve.png')
+    axes = drawn[0].axes[0]
+    assert axes.get_xscale() == 'log'
+    assert axes.lines[0].get_xdata().tolist() == [0.01, 1.0]
+
+
 def test_strength_of_l3_is_chosen_on_validation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The strongest wipes the embeddings out, so that it cannot be the best, whatever the others do.
     monkeypatch.setattr(demo, 'L3_STRENGTHS', (1e3, 1e-6))
