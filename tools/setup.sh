@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Prepares an environment: tools/setup.sh [extras], extras as in setup.cfg, comma-separated. Installs what is missing and
-# replaces nothing that satisfies setup.cfg; a second call with nothing to do returns at once.
+# Prepares an environment: tools/setup.sh [extras] [scatter], extras as in setup.cfg, comma-separated. Installs what is
+# missing and replaces nothing that satisfies setup.cfg; a second call with nothing to do returns at once. With scatter,
+# compiles the optional torch-scatter as well.
 #
 #   PYTHON   an interpreter whose environment to use as it is (default: make one in $VENV)
 #   VENV     where to make the environment (default: .venv)
@@ -13,7 +14,8 @@ extras=${1:-}
 venv=${VENV:-.venv}
 state=.cache/setup
 torch=${TORCH:-torch==2.13.0}
-scatter_limit=1200  # seconds; the compilation takes about 180 on two cores
+scatter=${2:-}
+scatter_limit=1200  # seconds; the compilation takes about SECONDS on two cores
 
 say() { printf '[setup] %s\n' "$*"; }
 die() { printf '[setup] error: %s\n' "$*" >&2; exit 1; }
@@ -57,6 +59,8 @@ PY
 stamp=$state/$request
 installed() { "$python" -c 'import importlib.util as u, sys; sys.exit(any(u.find_spec(n) is None for n in sys.argv[1:]))' "$@"; }
 
+cores() { "$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())'; }
+
 pip() { "$python" -m pip --disable-pip-version-check "$@"; }
 quiet=-q
 [ -t 1 ] && quiet=  # progress bars for people, silence for logs
@@ -83,18 +87,34 @@ fi
 # torch-scatter has no wheels for new versions of PyTorch. It is optional: PyG uses it where it is there.
 failed=$state/scatter-failed
 log=$state/torch-scatter.log
-if [ "${SCATTER:-1}" != 0 ] && ! installed torch_scatter && { [ ! -e "$failed" ] || [ "${SCATTER:-}" = retry ]; }; then
-    say "compiling torch-scatter, once (about 3 minutes; SCATTER=0 leaves it out; log: $log)"
-    limit=
+
+install_scatter() {
+    local source=$state/torch-scatter limit=
+    rm -rf "$source" && mkdir -p "$source"
     command -v timeout >/dev/null && limit="timeout $scatter_limit"
-    if $limit "$python" -m pip --disable-pip-version-check install --no-build-isolation torch-scatter >"$log" 2>&1 </dev/null \
-        && "$python" -c 'import torch_scatter' >>"$log" 2>&1; then
-        say 'torch-scatter is ready'
-        rm -f "$failed"
-    else
-        pip uninstall -q -y torch-scatter >/dev/null 2>&1 || true
-        touch "$failed"
-        say "torch-scatter could not be installed; going on without it, PyTorch's own kernels serve instead (see $log,"
-        say 'mostly a missing C++ compiler; SCATTER=retry tries again)'
-    fi
+    pip install ninja \
+        && pip download --no-deps --no-build-isolation --no-binary torch-scatter -d "$source" torch-scatter \
+        && tar -xzf "$source"/*.tar.gz -C "$source" --strip-components 1 \
+        && sed -i.original 's/use_ninja=False/use_ninja=True/' "$source/setup.py" \
+        && PATH="$("$python" -c 'import sysconfig; print(sysconfig.get_path("scripts"))'):$PATH" MAX_JOBS=$(cores) \
+            $limit "$python" -m pip --disable-pip-version-check install --no-build-isolation "./$source" \
+        && "$python" -c 'import torch_scatter'
+}
+
+if installed torch_scatter || [ "${SCATTER:-1}" = 0 ] || { [ -e "$failed" ] && [ "${SCATTER:-}" != retry ]; }; then
+    exit
+fi
+if [ "$scatter" != scatter ]; then
+    say 'torch-scatter is optional and was left out; make setup installs it'
+    exit
+fi
+say "compiling torch-scatter, once (about 2 minutes on two cores; SCATTER=0 leaves it out; log: $log)"
+if install_scatter >"$log" 2>&1 </dev/null; then
+    say 'torch-scatter is ready'
+    rm -rf "$failed" "$state/torch-scatter"
+else
+    pip uninstall -q -y torch-scatter >/dev/null 2>&1 || true
+    touch "$failed"
+    say "torch-scatter could not be installed; going on without it, PyTorch's own kernels serve instead (see $log,"
+    say 'mostly a missing C++ compiler; SCATTER=retry tries again)'
 fi
