@@ -151,8 +151,8 @@ def _forward_triple(kind, tag, data, b, vanilla, vanilla_norm, mutated, mutated_
     for n in range(0, num, 4):
         nb, nc, nd = min(n + 1, num - 1), min(n + 2, num - 1), min(n + 3, num - 1)
         xa, xb, xc, xd = data.index[b, n], data.index[b, nb], data.index[b, nc], data.index[b, nd]
-        fa, fb = _mask_row(kind, data, masks, 0, b, n), _mask_row(kind, data, masks, 1, b, nb)
-        fc, fd = _mask_row(kind, data, masks, 2, b, nc), _mask_row(kind, data, masks, 3, b, nd)
+        fa, fb = _mask_row(kind, data, masks, np.intp(0), b, n), _mask_row(kind, data, masks, np.intp(1), b, nb)
+        fc, fd = _mask_row(kind, data, masks, np.intp(2), b, nc), _mask_row(kind, data, masks, np.intp(3), b, nd)
         va0 = va1 = vb0 = vb1 = vc0 = vc1 = vd0 = vd1 = zero
         ma0 = mb0 = mc0 = md0 = start0
         ma1 = mb1 = mc1 = md1 = start1
@@ -204,9 +204,9 @@ def _batch_triple(kind, tag, data, upstream, b, grad_query, grad_positive, grad_
     for n in range(0, num, 4):
         nb, nc, nd = min(n + 1, num - 1), min(n + 2, num - 1), min(n + 3, num - 1)
         xa, xb, xc, xd = data.index[b, n], data.index[b, nb], data.index[b, nc], data.index[b, nd]
-        fa, fb = _mask_row(kind, data, masks, 0, b, n), _mask_row(kind, data, masks, 1, b, nb)
-        fc, fd = _mask_row(kind, data, masks, 2, b, nc), _mask_row(kind, data, masks, 3, b, nd)
-        va0, va1, ma0, ma1 = _slopes(kind, tag, upstream, True, b, n)
+        fa, fb = _mask_row(kind, data, masks, np.intp(0), b, n), _mask_row(kind, data, masks, np.intp(1), b, nb)
+        fc, fd = _mask_row(kind, data, masks, np.intp(2), b, nc), _mask_row(kind, data, masks, np.intp(3), b, nd)
+        va0, va1, ma0, ma1 = _slopes(kind, tag, upstream, n < num, b, n)
         vb0, vb1, mb0, mb1 = _slopes(kind, tag, upstream, n + 1 < num, b, nb)
         vc0, vc1, mc0, mc1 = _slopes(kind, tag, upstream, n + 2 < num, b, nc)
         vd0, vd1, md0, md1 = _slopes(kind, tag, upstream, n + 3 < num, b, nd)
@@ -324,11 +324,11 @@ def _add_slots(kind, tag, data, upstream, order, low, high, masks, target, into)
     third = 2 * size if query_parts > 2 else 0
     for i in range(low, high, 4):
         _prefetch_slots(kind, tag, data, upstream, order, i + 12)
-        ba, na, xa, fa = _grouped_slot(kind, data, masks, 0, order[i], num)
-        bb, nb, xb, fb = _grouped_slot(kind, data, masks, 1, order[min(i + 1, last)], num)
-        bc, nc, xc, fc = _grouped_slot(kind, data, masks, 2, order[min(i + 2, last)], num)
-        bd, nd, xd, fd = _grouped_slot(kind, data, masks, 3, order[min(i + 3, last)], num)
-        va0, va1, ma0, ma1 = _slopes(kind, tag, upstream, True, ba, na)
+        ba, na, xa, fa = _grouped_slot(kind, data, masks, np.intp(0), order[i], num)
+        bb, nb, xb, fb = _grouped_slot(kind, data, masks, np.intp(1), order[min(i + 1, last)], num)
+        bc, nc, xc, fc = _grouped_slot(kind, data, masks, np.intp(2), order[min(i + 2, last)], num)
+        bd, nd, xd, fd = _grouped_slot(kind, data, masks, np.intp(3), order[min(i + 3, last)], num)
+        va0, va1, ma0, ma1 = _slopes(kind, tag, upstream, i < high, ba, na)
         vb0, vb1, mb0, mb1 = _slopes(kind, tag, upstream, i + 1 < high, bb, nb)
         vc0, vc1, mc0, mc1 = _slopes(kind, tag, upstream, i + 2 < high, bc, nc)
         vd0, vd1, md0, md1 = _slopes(kind, tag, upstream, i + 3 < high, bd, nd)
