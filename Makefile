@@ -3,7 +3,7 @@
 #   PYTHON=/path/to/python   use that interpreter's environment instead of making .venv
 #   DATA=<folder>            demo on a folder of train.txt, valid.txt and test.txt
 #   ARGS='...'               passed on to the demo or to pytest
-#   SCATTER=0                leave the optional torch-scatter out
+#   SCATTER=0                setup and test leave the optional torch-scatter out
 
 VENV ?= .venv
 export VENV SCATTER TORCH
@@ -19,21 +19,25 @@ endif
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types clean
+.PHONY: help setup demo test test-gpu-suite lint types clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Make the environment with everything for development
-	@tools/setup.sh dev
+	@tools/setup.sh dev scatter
 
-demo: ## Train DistMult with and without EMU, print a table and draw a curve (about 3 minutes)
+demo: ## Train DistMult with and without EMU, print a table and draw a curve (about a minute)
 	@tools/setup.sh pykeen,plots
 	@$(PY) -m examples.demo $(if $(DATA),--data "$(DATA)") $(ARGS)
 
-test: ## Run the tests
-	@tools/setup.sh dev
-	@$(PY) -m pytest $(ARGS)
+test: ## Run the tests, on all cores
+	@tools/setup.sh dev scatter
+	@$(PY) -m pytest -n auto --dist loadgroup $(ARGS)
+
+test-gpu-suite: ## Run every piece of the GPU suite, tiny, on the CPU
+	@tools/setup.sh dev scatter
+	@$(PY) -m pytest -m gpu_suite $(ARGS) tests/benchmarks
 
 lint: ## Check style with ruff
 	@tools/setup.sh dev

@@ -20,11 +20,23 @@ settings.register_profile('reproducible', deadline=None, derandomize=True, datab
 settings.load_profile('reproducible')
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    r"""What ``-n auto`` means: a worker for each core, and none for a single file, which starts sooner without."""
+    paths = [Path(argument.partition('::')[0]) for argument in config.args]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return 0 if cores == 1 or len(set(paths)) == 1 and paths[0].is_file() else cores
+
+
+def _kernels_of(item: pytest.Item) -> str:
+    return item.nodeid.partition('::')[0]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if torch.cuda.is_available():
-        return
     for item in items:
-        if item.get_closest_marker('gpu'):
+        # Tests of one worker: those that compile the same kernels, or else two workers would compile them at once.
+        item.add_marker(pytest.mark.xdist_group(_kernels_of(item)))
+        if item.get_closest_marker('gpu') and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason='needs a CUDA device'))
 
 

@@ -77,6 +77,7 @@ def test_tests_that_end_early_are_a_failure(tmp_path: Path, monkeypatch: pytest.
         gpu_suite.run_tests(tmp_path, False)
 
 
+@pytest.mark.gpu_suite
 @pytest.mark.timeout(600)
 def test_smoke(tmp_path: Path) -> None:
     before = sorted(path.name for path in (ROOT / 'benchmarks' / 'results').rglob('*'))
