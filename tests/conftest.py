@@ -28,14 +28,20 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if cores == 1 or len(set(paths)) == 1 and paths[0].is_file() else cores
 
 
-def _kernels_of(item: pytest.Item) -> str:
+def _group_of(item: pytest.Item) -> str:
+    r"""Tests that compile the same kernels: of an operator, those of one interaction or message; or else a file's."""
+    if 'ops' in item.path.parts:
+        params = getattr(item, 'callspec', None) and item.callspec.params or {}
+        for name in ('interaction', 'message'):
+            if name in params:
+                return f'{item.path.parent.name}-{getattr(params[name], "name", params[name])}'
     return item.nodeid.partition('::')[0]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        # Tests of one worker: those that compile the same kernels, or else two workers would compile them at once.
-        item.add_marker(pytest.mark.xdist_group(_kernels_of(item)))
+        # One worker takes a group, so that no two compile the same kernels at once.
+        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
         if item.get_closest_marker('gpu') and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason='needs a CUDA device'))
 

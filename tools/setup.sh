@@ -15,7 +15,7 @@ venv=${VENV:-.venv}
 state=.cache/setup
 torch=${TORCH:-torch==2.13.0}
 scatter=${2:-}
-scatter_limit=1200  # seconds; the compilation takes about SECONDS on two cores
+scatter_limit=1200  # seconds; the compilation takes about 180 on two cores
 
 say() { printf '[setup] %s\n' "$*"; }
 die() { printf '[setup] error: %s\n' "$*" >&2; exit 1; }
@@ -57,9 +57,8 @@ print(digest.hexdigest()[:16])
 PY
 )
 stamp=$state/$request
+cores() { "$python" -c 'import os; print(len(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count()))(0)))'; }
 installed() { "$python" -c 'import importlib.util as u, sys; sys.exit(any(u.find_spec(n) is None for n in sys.argv[1:]))' "$@"; }
-
-cores() { "$python" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())'; }
 
 pip() { "$python" -m pip --disable-pip-version-check "$@"; }
 quiet=-q
@@ -82,12 +81,14 @@ sys.exit(tuple(int(part) for part in version("torch").split("+")[0].split(".")[:
     echo "torch==$version" >"$state/constraints.txt"
     pip install $quiet --no-build-isolation -c "$state/constraints.txt" -e ".${extras:+[$extras]}"
     touch "$stamp"
+    [ "$scatter" = scatter ] || installed torch_scatter || say 'left out: torch-scatter, which is optional; make setup compiles it'
 fi
 
 # torch-scatter has no wheels for new versions of PyTorch. It is optional: PyG uses it where it is there.
 failed=$state/scatter-failed
 log=$state/torch-scatter.log
 
+# Its setup.py turns ninja off, and would compile one file after another.
 install_scatter() {
     local source=$state/torch-scatter limit=
     rm -rf "$source" && mkdir -p "$source"
@@ -101,14 +102,11 @@ install_scatter() {
         && "$python" -c 'import torch_scatter'
 }
 
-if installed torch_scatter || [ "${SCATTER:-1}" = 0 ] || { [ -e "$failed" ] && [ "${SCATTER:-}" != retry ]; }; then
+if [ "$scatter" != scatter ] || [ "${SCATTER:-1}" = 0 ] || installed torch_scatter \
+    || { [ -e "$failed" ] && [ "${SCATTER:-}" != retry ]; }; then
     exit
 fi
-if [ "$scatter" != scatter ]; then
-    say 'torch-scatter is optional and was left out; make setup installs it'
-    exit
-fi
-say "compiling torch-scatter, once (about 2 minutes on two cores; SCATTER=0 leaves it out; log: $log)"
+say "compiling torch-scatter, once (about 3 minutes on two cores; SCATTER=0 leaves it out; log: $log)"
 if install_scatter >"$log" 2>&1 </dev/null; then
     say 'torch-scatter is ready'
     rm -rf "$failed" "$state/torch-scatter"
