@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Optional
 
 # Before anything imports PyTorch or Numba, which read these once.
 os.environ.setdefault('NUMBA_CACHE_DIR', str(Path(__file__).resolve().parent.parent / '.cache' / 'numba'))
@@ -28,20 +29,28 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if cores == 1 or len(set(paths)) == 1 and paths[0].is_file() else cores
 
 
-def _group_of(item: pytest.Item) -> str:
-    r"""Tests that compile the same kernels: of an operator, those of one interaction or message; or else a file's."""
-    if 'ops' in item.path.parts:
-        params = getattr(item, 'callspec', None) and item.callspec.params or {}
-        for name in ('interaction', 'message'):
-            if name in params:
-                return f'{item.path.parent.name}-{getattr(params[name], "name", params[name])}'
-    return item.nodeid.partition('::')[0]
+#: The rooms whose tests compile kernels, and by what the kernels of an operator differ most.
+_COMPILING = ('ops', 'models', 'negatives', 'losses', 'evaluation', 'training')
+_KINDS = {'emu_score': 'interaction', 'rank_counts': 'interaction', 'relational': 'message'}
+
+
+def _compiling_group(item: pytest.Item) -> Optional[str]:
+    r"""The tests that compile the same kernels: of an operator, those of one kind; elsewhere, those of a file."""
+    file = item.nodeid.partition('::')[0]
+    if file.split('/')[1] not in _COMPILING:
+        return None
+    operator = item.path.parent.name
+    params = item.callspec.params if hasattr(item, 'callspec') else {}
+    kind = params.get(_KINDS.get(operator))
+    return file if kind is None else f'{operator}-{getattr(kind, "name", kind)}'
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        # One worker takes a group, so that no two compile the same kernels at once.
-        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+        # One worker takes a whole group, or else two would compile the same kernels at once.
+        group = _compiling_group(item)
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
         if item.get_closest_marker('gpu') and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason='needs a CUDA device'))
 

@@ -48,8 +48,8 @@ GRAPHS = {
     # Large enough to be cut into pieces, the hub more than once.
     'hub': hub_graph(13_000),
 }
-# What is compiled for a pair of them takes many seconds: every statistic goes with products, and every message with sums,
-# with means, and with statistics of either other kind.
+# What is compiled for a pair of them takes many seconds: every statistic goes with products, every message with sums,
+# means and some of the others.
 COMPILED = [
     *(('product', aggregate) for aggregate in AGGREGATES),
     *(('sum', aggregate) for aggregate in ('sum', 'mean', 'max', 'min')),
@@ -237,7 +237,7 @@ _THREADS = """
 import sys, torch
 sys.path.insert(0, {root!r})
 torch.set_num_threads({threads})
-from tests.ops.test_relational import convolve, hub_graph, operands
+from tests.ops.relational.test_relational import convolve, hub_graph, operands
 from pyg_emu.ops.relational import AGGREGATES
 edges, outputs = hub_graph(20_000), []
 tensors = {{k: None if v is None else v if v.dtype == torch.bool else v.detach().float().requires_grad_()
@@ -266,7 +266,7 @@ _MEMORY = """
 import sys, torch
 sys.path.insert(0, {root!r})
 from benchmarks._memory import peak_rise
-from tests.ops.test_relational import COMPILED, random_graph
+from tests.ops.relational.test_relational import COMPILED, random_graph
 from pyg_emu.ops.relational import BoundaryRows, relational_conv
 torch.set_default_dtype(torch.float64)  # as in the other tests: nothing is compiled for this one alone
 
