@@ -144,7 +144,7 @@ def validation_steps(steps: int) -> list[int]:
 
     On a small graph, most is learned within the first hundred steps.
     """
-    marks = [mark * 10**power // 10 for power in range(1, len(str(steps)) + 1) for mark in (10, 15, 20, 30, 50, 70)]
+    marks = [mark * 10**power // 10 for power in range(len(str(steps))) for mark in (10, 15, 20, 30, 50, 70)]
     return [mark for mark in marks if 5 <= mark < steps] + [steps]
 
 
