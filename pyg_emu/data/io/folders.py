@@ -1,0 +1,98 @@
+r"""Which files of a folder hold which split, and which others hold facts that are not read."""
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, Collection
+
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.data.io.formats import EXTENSIONS, TextFormat
+from pyg_emu.data.io.textfiles import opened
+
+#: File names without extension under which a split is known, the usual one first.
+SPLIT_NAMES = {'train': ('train',), 'valid': ('valid', 'validation', 'dev', 'val'), 'test': ('test',)}
+# How much of another file is looked at.
+_GLANCE_BYTES = 1 << 16
+
+
+def find_splits(folder: Path, required: Collection[str]) -> dict[str, Path]:
+    r"""The file of each split in :obj:`folder`, except those that are neither there nor :obj:`required`.
+
+    Raises:
+        ArgumentError: If :obj:`required` is not a collection of splits.
+        DataError: If the folder cannot be read, or a required split has no file, or a split has more than one.
+    """
+    if (isinstance(required, str) or not isinstance(required, Collection)
+            or any(split not in tuple(SPLIT_NAMES) for split in required)):
+        raise ArgumentError(f'require_splits: expected some of {tuple(SPLIT_NAMES)}, got {required!r}')
+    names = _file_names(folder)
+    found: dict[str, Path] = {}
+    for split, stems in SPLIT_NAMES.items():
+        accepted = {stem + extension + packed for stem in stems for extension in EXTENSIONS for packed in ('', '.gz')}
+        files = [name for name in names if name.lower() in accepted]
+        if len(files) > 1:
+            raise DataError(f"{folder}: several files for the split '{split}' ({', '.join(files)}); keep one of them")
+        if files:
+            found[split] = folder / files[0]
+
+    missing = [split for split in SPLIT_NAMES if split not in found and (split in required or split == 'train')]
+    if missing:
+        there = ', '.join(path.name for path in found.values()) or 'none of the three'
+        message = (f"{folder}: no file for the split{'s' if len(missing) > 1 else ''} "
+                   f"{' and '.join(repr(split) for split in missing)} (found: {there}); "
+                   f"expected {', '.join(split + '.txt' for split in missing)} (or .tsv, .csv, each also as .gz)")
+        if 'train' in found:
+            enough = tuple(split for split in found if split in required or split == 'train')
+            message += f'. To do without, pass require_splits={enough!r}'
+        raise DataError(message)
+    return found
+
+
+def named_files(folder: Path, names: Any) -> list[Path]:
+    r"""The files of :obj:`folder` that a caller names.
+
+    Raises:
+        ArgumentError: If :obj:`names` is not a collection of file names.
+        DataError: If there is no such file.
+    """
+    if isinstance(names, str) or not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+        raise ArgumentError(f'extra_files: expected a list of names such as ["facts.txt"], got {names!r}')
+    there = _file_names(folder)
+    for name in names:
+        if name not in there:
+            raise DataError(f'{folder}: no file {name!r} (extra_files); its files are {", ".join(there)}')
+    return [folder / name for name in names]
+
+
+def warn_of_unread_facts(folder: Path, read: Collection[Path], text: TextFormat) -> None:
+    r"""Warns of files in :obj:`folder` that look like facts and are not among those that are :obj:`read`."""
+    unread = [name for name in _file_names(folder)
+              if folder / name not in read and not name.startswith('.') and _looks_like_facts(folder / name, text)]
+    if unread:
+        warnings.warn(f'{folder}: {", ".join(unread)} {"holds" if len(unread) == 1 else "hold"} lines of three columns '
+                      f'and {"is" if len(unread) == 1 else "are"} not read; pass extra_files={unread!r} to train on '
+                      'these facts, too', DataWarning, stacklevel=4)
+
+
+def _file_names(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if not entry.is_dir())
+    except FileNotFoundError:
+        raise DataError(f'{folder}: no such folder; expected one with train.txt, valid.txt and test.txt') from None
+    except OSError as error:
+        raise DataError(f'{folder}: the folder cannot be read ({error.strerror})') from error
+
+
+def _looks_like_facts(path: Path, text: TextFormat) -> bool:
+    plain = path.name.lower().removesuffix('.gz')
+    if not plain.endswith(EXTENSIONS) and '.' in plain:
+        return False
+    try:
+        with opened(path) as handle:
+            glance = handle.read(_GLANCE_BYTES)
+            glance += b'' if len(glance) == _GLANCE_BYTES else b'\n'
+        syntax = text.syntax_of(path)
+        rows = [syntax.fields(record.decode()) for record in syntax.record.findall(syntax.kept(glance))[:3]]
+    except (DataError, UnicodeDecodeError):
+        return False
+    return len(rows) > 0 and all(len(row) == 3 and '' not in row for row in rows)
