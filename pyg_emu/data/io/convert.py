@@ -11,9 +11,9 @@ from torch_geometric.data import Data
 
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import SPLITS, KGData
-from pyg_emu.data.io.readers import SPLIT_NAMES
+from pyg_emu.data.io.folders import SPLIT_NAMES
 from pyg_emu.data.io.splitting import DEFAULT_FRACTIONS, split_facts
-from pyg_emu.data.io.tables import assemble
+from pyg_emu.data.io.collector import assemble
 
 
 def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int = 0) -> KGData:

@@ -16,7 +16,8 @@ import torch_geometric.data
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.convert import from_pyg, from_pykeen
-from pyg_emu.data.io.tables import from_dataframe, from_file, from_folder, to_dataframe, to_folder
+from pyg_emu.data.io.files import from_file, from_folder, to_folder
+from pyg_emu.data.io.tables import from_dataframe, to_dataframe
 
 __all__ = ['dataset_names', 'from_dataframe', 'from_file', 'from_folder', 'from_pyg', 'from_pykeen', 'load_dataset',
            'to_dataframe', 'to_folder']

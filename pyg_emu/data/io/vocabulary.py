@@ -1,4 +1,4 @@
-r"""Labels -> ids, column by column, with no Python loop over facts."""
+r"""Labels to ids, column by column, with no Python loop over facts."""
 from __future__ import annotations
 
 from typing import Optional, Sequence
@@ -13,15 +13,20 @@ class Vocabulary:
     r"""Collects labels and numbers them.
 
     Ids follow the order of the labels by code point, not that of the lines: the same facts get the same ids however
-    their files are ordered or split. (PyKEEN numbers that way too.)
+    their files are ordered or split. (PyKEEN numbers labels in the same way.) Labels that are given keep their
+    positions as ids, and others come after them.
 
     Args:
-        labels (sequence of str, optional): The only labels allowed, whose positions are their ids.
-            (default: :obj:`None`, any label)
+        labels (sequence of str, optional): Labels whose positions are their ids. (default: :obj:`None`)
+        closed (bool): Whether these are the only labels allowed. (default: :obj:`False`)
+
+    Raises:
+        DataError: If a given label is repeated.
     """
-    def __init__(self, labels: Optional[Sequence[str]] = None) -> None:
-        self.fixed = labels is not None
+    def __init__(self, labels: Optional[Sequence[str]] = None, closed: bool = False) -> None:
+        self.closed = closed
         self._labels = pd.Index([] if labels is None else list(labels), dtype=object)
+        self._num_given = len(self._labels)
         if not self._labels.is_unique:
             repeated = self._labels[self._labels.duplicated()][0]
             raise DataError(f'a vocabulary needs distinct labels, but {repeated!r} occurs more than once')
@@ -32,7 +37,7 @@ class Vocabulary:
         codes, found = pd.factorize(np.concatenate(columns) if len(columns) > 1 else columns[0])
         known = pd.Index(found, dtype=object)
         ids = self._labels.get_indexer(known)
-        if not self.fixed:
+        if not self.closed:
             new = ids < 0
             ids[new] = np.arange(len(self._labels), len(self._labels) + new.sum())
             self._labels = self._labels.append(known[new])
@@ -40,11 +45,10 @@ class Vocabulary:
         return np.split(ids.astype(np.int32)[codes], np.cumsum(sizes)[:-1])
 
     def finish(self) -> tuple[list[str], np.ndarray]:
-        r"""The labels in the order of their ids, and the id for each provisional one."""
+        r"""The labels in the order of their ids, and the id of each provisional one."""
         labels = self._labels.to_numpy(dtype=object)
-        if self.fixed:
-            return labels.tolist(), np.arange(len(labels))
-        order = np.argsort(labels, kind='stable')
+        new = np.argsort(labels[self._num_given:], kind='stable') + self._num_given
+        order = np.concatenate([np.arange(self._num_given), new])
         ids = np.empty(len(labels), dtype=np.int64)
         ids[order] = np.arange(len(labels))
         return labels[order].tolist(), ids

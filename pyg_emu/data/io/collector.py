@@ -1,0 +1,105 @@
+r"""Labelled facts, split by split, to a checked :class:`~pyg_emu.data.graph.KGData`."""
+from __future__ import annotations
+
+import warnings
+from typing import Any, Mapping, Optional, Sequence, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyg_emu.core.errors import ArgumentError, DataWarning
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.splitting import split_facts
+from pyg_emu.data.io.vocabulary import Vocabulary
+
+
+def assemble(
+    facts: Mapping[str, Union[np.ndarray, Tensor]],
+    num_nodes: int,
+    num_relations: int,
+    entity_labels: Optional[list[str]] = None,
+    relation_labels: Optional[list[str]] = None,
+) -> KGData:
+    r"""The checked graph with these facts, of shape :obj:`(F, 3)`, by split."""
+    edges: dict[str, Any] = {}
+    for split, part in facts.items():
+        part = torch.as_tensor(part)
+        prefix = '' if split == 'train' else f'{split}_'
+        edges[f'{prefix}edge_index'] = part[:, [0, 2]].t().contiguous()
+        edges[f'{prefix}edge_type'] = part[:, 1].contiguous()
+    data = KGData(num_nodes=num_nodes, num_relations=num_relations, entity_labels=entity_labels,
+                  relation_labels=relation_labels, **edges)
+    data.validate()
+    return data
+
+
+class Collector:
+    r"""Gathers labelled facts, split by split, and makes a graph of them.
+
+    Args:
+        vocabulary (KGData, optional): A graph whose relations are the only ones allowed, and keep their ids.
+            (default: the relations of :obj:`entities`)
+        entities (KGData, optional): A graph whose entities keep their ids; other entities get the ids after them.
+            (default: :obj:`None`)
+
+    Raises:
+        ArgumentError: If one of the graphs is not a :class:`~pyg_emu.data.graph.KGData` with labels.
+    """
+    def __init__(self, vocabulary: Optional[KGData] = None, entities: Optional[KGData] = None) -> None:
+        self._known = _labels_of('entities', entities, 'entity')
+        vocabulary_name = 'entities' if vocabulary is None else 'vocabulary'
+        relations = _labels_of(vocabulary_name, entities if vocabulary is None else vocabulary, 'relation')
+        self._entities = Vocabulary(self._known, closed=False)
+        self._relations = Vocabulary(relations, closed=relations is not None)
+        self._facts: dict[str, list[tuple[np.ndarray, ...]]] = {}
+
+    @property
+    def relation_labels(self) -> list[str]:
+        r"""The relations so far, or the only ones allowed."""
+        return self._relations.finish()[0]
+
+    def add(self, split: str, columns: Sequence[np.ndarray]) -> Optional[int]:
+        r"""Adds heads, relations and tails; returns the first row whose relation is not allowed, if there is one."""
+        relations, = self._relations.add(columns[1])
+        if self._relations.closed and (relations < 0).any():
+            return int((relations < 0).argmax())
+        heads, tails = self._entities.add(columns[0], columns[2])
+        self._facts.setdefault(split, []).append((heads, relations, tails))
+        return None
+
+    def count(self, split: str) -> int:
+        r"""Number of facts of a split so far."""
+        return sum(len(heads) for heads, _, _ in self._facts.get(split, []))
+
+    def finish(self, fractions: Optional[Sequence[float]] = None, seed: int = 0) -> KGData:
+        r"""The checked graph; facts added as :obj:`"all"` are split by :obj:`fractions`.
+
+        Args:
+            fractions (sequence of float, optional): Shares of train, valid and test. (default: :obj:`None`)
+            seed (int): Seed of that split. (default: :obj:`0`)
+        """
+        entity_labels, entity_ids = self._entities.finish()
+        relation_labels, relation_ids = self._relations.finish()
+        facts = {}
+        for split, parts in self._facts.items():
+            heads, relations, tails = (np.concatenate(column) for column in zip(*parts))
+            facts[split] = np.stack([entity_ids[heads], relation_ids[relations], entity_ids[tails]], axis=1)
+        if self._known is not None and len(entity_labels) > len(self._known):
+            new = entity_labels[len(self._known):]
+            warnings.warn(f'{len(new)} of the {len(entity_labels)} entities are not among those of entities= and get the '
+                          f'ids from {len(self._known)} on: {", ".join(map(repr, new[:3]))}'
+                          f'{", ..." if len(new) > 3 else ""}', DataWarning, stacklevel=4)
+        if fractions is not None:
+            facts = split_facts(facts['all'], fractions, seed)
+        return assemble(facts, len(entity_labels), len(relation_labels), entity_labels, relation_labels)
+
+
+def _labels_of(name: str, data: Any, kind: str) -> Optional[list[str]]:
+    if data is None:
+        return None
+    labels = getattr(data, f'{kind}_labels', None)
+    if not isinstance(data, KGData) or labels is None:
+        what = f'its {kind}_labels are None' if isinstance(data, KGData) else f'got {type(data).__name__}'
+        raise ArgumentError(f'{name}: expected a KGData with {kind} labels, but {what}')
+    return list(labels)
