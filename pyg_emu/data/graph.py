@@ -14,8 +14,11 @@ from typing_extensions import Self
 
 from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
-from pyg_emu.data.checks import check_data, count_oddities, describe_oddities, unknown_label
+from pyg_emu.data.checks import FACT_KEYS, check_data, refuse_edge_attributes
 from pyg_emu.data.index import EdgeOrder, FactIndex, Stamp
+from pyg_emu.data.labels import label_of, unknown_label
+from pyg_emu.data.report import DataReport, make_report, make_warnings
+from pyg_emu.data.selection import distinct_edges, edge_subgraph, induced_subgraph, sorted_edges
 
 T = TypeVar('T')
 Split = Literal['train', 'valid', 'test', 'all']
@@ -24,10 +27,9 @@ Device = Union[int, str, torch.device]
 #: The splits whose facts a :class:`KGData` can hold.
 SPLITS: tuple[Split, ...] = ('train', 'valid', 'test')
 
-_FACT_KEYS = ('edge_index', 'edge_type', 'valid_edge_index', 'valid_edge_type', 'test_edge_index', 'test_edge_type')
 _SIZE_KEYS = ('num_nodes', 'num_relations', 'has_inverse_relations')
 _LABEL_KEYS = ('entity_labels', 'relation_labels')
-_DEFAULTS: dict[str, Any] = dict.fromkeys((*_FACT_KEYS, *_LABEL_KEYS, 'neg_index', 'neg_mask', 'step'))
+_DEFAULTS: dict[str, Any] = dict.fromkeys((*FACT_KEYS, *_LABEL_KEYS, 'neg_index', 'neg_mask', 'step'))
 _DEFAULTS.update(has_inverse_relations=False, side='tail')
 # Held beside the store: `Data` copies and moves whatever its store has, and none of these may be copied or moved.
 _HELD_KEYS = ('_source', '_generator', '_mutation')
@@ -55,6 +57,7 @@ class KGData(Data):
     Args:
         edge_index (torch.Tensor, optional): Heads and tails of the training facts. shape: :obj:`(2, E)`, int64.
         edge_type (torch.Tensor, optional): Relations of the training facts. shape: :obj:`(E,)`, int64.
+            (default: all facts have relation 0, if no split has relations)
         num_nodes (int, optional): Number of entities. (default: the number of entity labels, or else one more than the
             largest id of any split)
         num_relations (int, optional): Number of relations, without inverse ones. (default: likewise)
@@ -66,7 +69,11 @@ class KGData(Data):
         relation_labels (list of str, optional): A label for each relation, without inverse ones.
         has_inverse_relations (bool): Whether :obj:`edge_index` also holds the reverse of each fact, with type
             :math:`r + R`. (default: :obj:`False`)
-        **kwargs (optional): Further attributes, as for any :class:`~torch_geometric.data.Data`.
+        **kwargs (optional): Further attributes of entities or of the graph, as for any
+            :class:`~torch_geometric.data.Data`.
+
+    Raises:
+        DataError: If an attribute describes edges, such as :obj:`edge_weight`: it would be ignored.
     """
     edge_type: Optional[Tensor]
     valid_edge_index: Optional[Tensor]
@@ -102,12 +109,15 @@ class KGData(Data):
         **kwargs: Any,
     ) -> None:
         self.__dict__.update({'_cache': {}, '_stamp': None, '_label_ids': {}}, **dict.fromkeys(_HELD_KEYS))
+        refuse_edge_attributes(kwargs, edge_index, num_nodes)
         super().__init__(edge_index=edge_index, edge_type=edge_type, valid_edge_index=valid_edge_index,
                          valid_edge_type=valid_edge_type, test_edge_index=test_edge_index,
                          test_edge_type=test_edge_type, entity_labels=entity_labels, relation_labels=relation_labels,
                          **kwargs)
         if has_inverse_relations:
             self.has_inverse_relations = True
+        elif num_relations in (None, 1) and (relation_labels is None or len(relation_labels) == 1):
+            self._fill_single_relation()
         if num_nodes is None:
             num_nodes = self._largest('edge_index') if entity_labels is None else len(entity_labels)
         if num_relations is None:
@@ -120,8 +130,17 @@ class KGData(Data):
         if num_relations is not None:
             self.num_relations = num_relations
 
+    def _fill_single_relation(self) -> None:
+        r"""Gives all edges one relation if none of them has any."""
+        if any(self._store.get(key) is not None for key in FACT_KEYS[1::2]):
+            return
+        for index_key, type_key in zip(FACT_KEYS[::2], FACT_KEYS[1::2]):
+            edge_index = self._store.get(index_key)
+            if isinstance(edge_index, Tensor) and edge_index.dim() == 2:
+                self[type_key] = edge_index.new_zeros(edge_index.size(1))
+
     def _largest(self, suffix: str) -> Optional[int]:
-        values = [value for key, value in self._store.items() if key in _FACT_KEYS and key.endswith(suffix)]
+        values = [value for key, value in self._store.items() if key in FACT_KEYS and key.endswith(suffix)]
         values = [value for value in values if isinstance(value, Tensor) and value.numel() > 0]
         return max((int(value.max()) + 1 for value in values), default=None)
 
@@ -293,7 +312,7 @@ class KGData(Data):
                                                                        self.num_edge_types))
 
     def _current_stamp(self) -> Stamp:
-        return Stamp.of([self._store.get(key) for key in _FACT_KEYS], [self._store.get(key) for key in _SIZE_KEYS])
+        return Stamp.of([self._store.get(key) for key in FACT_KEYS], [self._store.get(key) for key in _SIZE_KEYS])
 
     def _valid_cache(self) -> dict[str, Any]:
         stamp = self._current_stamp()
@@ -328,21 +347,53 @@ class KGData(Data):
             out.__dict__.update(_cache=shared, _stamp=out._current_stamp())
         return out
 
+    def subgraph(self, subset: Tensor) -> Self:
+        r"""Returns the graph of some entities, with the facts between them in each split, and with new ids throughout.
+
+        Args:
+            subset (torch.Tensor): The entities to keep: distinct ids, whose order becomes that of the new ids, or a
+                boolean mask of shape :obj:`(num_nodes,)`.
+
+        Raises:
+            ArgumentError: If :obj:`subset` is neither, or has an id twice or out of range.
+        """
+        return induced_subgraph(self, subset)
+
+    def edge_subgraph(self, subset: Tensor) -> Self:
+        r"""Returns the graph of some training edges, with all entities and all held-out facts.
+
+        Args:
+            subset (torch.Tensor): The columns of :obj:`edge_index` to keep, or a boolean mask of shape :obj:`(E,)`.
+
+        Raises:
+            ArgumentError: If :obj:`subset` is neither, or has a column twice or out of range.
+        """
+        return edge_subgraph(self, subset)
+
+    def sort(self, sort_by_row: bool = True) -> Self:
+        r"""Returns a copy whose training edges are sorted by source, or by target if :obj:`sort_by_row` is false."""
+        return edge_subgraph(self, sorted_edges(self, sort_by_row))
+
+    def coalesce(self) -> Self:
+        r"""Returns a copy whose training edges are sorted by source and without duplicates. Edges of different relations
+        between the same entities all stay.
+        """
+        return edge_subgraph(self, distinct_edges(self))
+
     # Checks and labels #######################################################
 
     def validate(self, raise_on_error: bool = True) -> bool:
         r"""Checks everything that the rest of the package relies on, and warns of what is usable but suspicious.
 
         Args:
-            raise_on_error (bool): If set to :obj:`False`, what cannot be used is warned of too.
-                (default: :obj:`True`)
+            raise_on_error (bool): If set to :obj:`False`, unusable data is a warning, too. (default: :obj:`True`)
 
         Returns:
             Whether the data can be used.
 
         Raises:
-            DataError: If ids are out of range, of the wrong dtype or of the wrong shape, if labels do not fit, or if
-                there is no training fact.
+            DataError: If ids are out of range, of the wrong dtype or of the wrong shape, if labels do not fit, if an
+                attribute of edges would be ignored, or if there is no training fact.
         """
         try:
             check_data(self)
@@ -351,40 +402,56 @@ class KGData(Data):
                 raise
             warnings.warn(str(error), DataWarning, stacklevel=2)
             return False
-        for message in describe_oddities(self.report()):
+        for message in make_warnings(self):
             warnings.warn(message, DataWarning, stacklevel=2)
         return True
 
-    def report(self) -> dict[str, int]:
-        r"""Counts the facts and what is suspicious about them.
+    def report(self) -> DataReport:
+        r"""Counts the facts and everything suspicious about them: duplicates, reversed pairs, facts of one split in
+        another, unseen entities and relations, near-duplicate labels, isolated entities, exchanged columns, and
+        relations by kind.
 
-        Returns:
-            :obj:`num_nodes`, :obj:`num_relations`, :obj:`relations_without_facts` and :obj:`entities_without_facts` (in
-            training); for each split :obj:`{split}_facts` and :obj:`{split}_duplicates`; for validation and test also
-            :obj:`{split}_unseen_entities`, :obj:`{split}_facts_with_unseen_entities`, :obj:`{split}_unseen_relations`
-            and :obj:`{split}_facts_in_train`.
+        :rtype: :class:`~pyg_emu.data.report.DataReport`, a dictionary that prints as a table.
+
+        Raises:
+            DataError: If the data cannot be used.
         """
-        return count_oddities(self)
+        check_data(self)
+        return make_report(self)
 
-    def entity_id(self, label: str) -> int:
-        r"""The id of the entity called :obj:`label`; a :class:`DataError` with the nearest label if there is none."""
+    def entity_id(self, label: Union[str, int]) -> int:
+        r"""The id of the entity with a label. An integer stands for the label that spells it, not for an id.
+
+        Args:
+            label (str or int): The label.
+
+        Raises:
+            DataError: If there is no such label; names the most similar one.
+        """
         return self._label_id('entity', self.entity_labels, label)
 
-    def relation_id(self, label: str) -> int:
-        r"""The id of the relation called :obj:`label`; a :class:`DataError` with the nearest label if there is none."""
+    def relation_id(self, label: Union[str, int]) -> int:
+        r"""The id of the relation with a label; see :meth:`entity_id`.
+
+        Args:
+            label (str or int): The label.
+
+        Raises:
+            DataError: If there is no such label; names the most similar one.
+        """
         return self._label_id('relation', self.relation_labels, label)
 
-    def _label_id(self, kind: str, labels: Optional[list[str]], label: str) -> int:
+    def _label_id(self, kind: str, labels: Optional[list[str]], label: Any) -> int:
         if labels is None:
-            raise DataError(f'there are no {kind} labels: look up ids, or set data.{kind}_labels')
+            raise DataError(f'there are no {kind} labels: use ids, or set data.{kind}_labels')
         held, ids = self.__dict__['_label_ids'].get(kind, (None, {}))
         if held is not labels or len(ids) != len(labels):
-            ids = dict(zip(labels, range(len(labels))))
+            ids = dict(zip(map(label_of, labels), range(len(labels))))
             self.__dict__['_label_ids'] = {**self.__dict__['_label_ids'], kind: (labels, ids)}
-        try:
+        label = label_of(label)
+        if isinstance(label, str) and label in ids:
             return ids[label]
-        except (KeyError, TypeError):
-            raise unknown_label(kind, label, labels) from None
+        raise unknown_label(kind, label, labels)
 
     # Batches #################################################################
 

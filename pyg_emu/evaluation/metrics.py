@@ -11,15 +11,10 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, DataError
-from pyg_emu.data.index import FactIndex
+from pyg_emu.data.relations import RELATION_KINDS
 
 Tie = Literal['realistic', 'optimistic', 'pessimistic']
 TIES = ('realistic', 'optimistic', 'pessimistic')
-
-#: Kinds of relations, by the ids that :func:`relation_kinds` gives them.
-RELATION_KINDS = ('1-1', '1-N', 'N-1', 'N-N')
-# What Bordes et al. (2013) call many: more than this many on average.
-_MANY = 1.5
 
 
 @dataclass(frozen=True)
@@ -209,24 +204,6 @@ def plain_numbers(metrics: Any) -> dict[str, float]:
     found = metrics.to_dict() if isinstance(metrics, Metrics) else metrics
     return {str(key): float(value) for key, value in found.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool)}
-
-
-def relation_kinds(index: FactIndex) -> Tensor:
-    r"""The kind of each relation, as in `"Translating Embeddings for Modeling Multi-relational Data"
-    <https://papers.nips.cc/paper/5071>`_ (Bordes et al., 2013, Section 4.2): with the mean number of tails per head
-    (tph) and of heads per tail (hpt), a side is "many" (N) from 1.5 on and "one" (1) below. 1-N: hpt < 1.5 <= tph.
-
-    Args:
-        index (FactIndex): The training facts. Duplicates count once.
-
-    Returns:
-        Positions in :obj:`RELATION_KINDS`; -1 for a relation without facts. shape: :obj:`(num_relations,)`, int64.
-    """
-    heads, tails = index.distinct_ends()
-    pattern = torch.div(index.keys[:index.num_facts], max(index.num_nodes, 1), rounding_mode='floor')
-    count = torch.bincount(pattern % max(index.num_relations, 1), minlength=index.num_relations)
-    many_tails, many_heads = count >= _MANY * heads, count >= _MANY * tails
-    return torch.where(count > 0, 2 * many_heads.long() + many_tails.long(), -1)
 
 
 def expected_hits(rank: Tensor, num_candidates: Union[int, Tensor], k: int = 10, num_negatives: int = 50) -> Tensor:

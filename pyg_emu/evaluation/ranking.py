@@ -14,7 +14,8 @@ from pyg_emu.core.distributed import current, shared_errors, sum_
 from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.index import FactIndex
-from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, Tie, check_ks, relation_kinds
+from pyg_emu.data.relations import relation_kinds
+from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, Tie, check_ks
 from pyg_emu.ops.rank_counts import NaNScoreError, RankCounts, default_block_size, rank_counts, rank_from_scores
 
 SideName = Literal['tail', 'head']

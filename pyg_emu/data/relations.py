@@ -1,0 +1,30 @@
+r"""What kind of relation each one is: how many heads and tails go together."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyg_emu.data.index import FactIndex
+
+#: Kinds of relations, by the ids that :func:`relation_kinds` gives them.
+RELATION_KINDS = ('1-1', '1-N', 'N-1', 'N-N')
+# What Bordes et al. (2013) call many: more than this many on average.
+_MANY = 1.5
+
+
+def relation_kinds(index: FactIndex) -> Tensor:
+    r"""The kind of each relation, as in `"Translating Embeddings for Modeling Multi-relational Data"
+    <https://papers.nips.cc/paper/5071>`_ (Bordes et al., 2013, Section 4.2): with the mean number of tails per head
+    (tph) and of heads per tail (hpt), a side is "many" (N) from 1.5 on and "one" (1) below. 1-N: hpt < 1.5 <= tph.
+
+    Args:
+        index (FactIndex): The training facts. Duplicates count once.
+
+    Returns:
+        Positions in :obj:`RELATION_KINDS`; -1 for a relation without facts. shape: :obj:`(num_relations,)`, int64.
+    """
+    heads, tails = index.distinct_ends()
+    pattern = torch.div(index.keys[:index.num_facts], max(index.num_nodes, 1), rounding_mode='floor')
+    count = torch.bincount(pattern % max(index.num_relations, 1), minlength=index.num_relations)
+    many_tails, many_heads = count >= _MANY * heads, count >= _MANY * tails
+    return torch.where(count > 0, 2 * many_heads.long() + many_tails.long(), -1)
