@@ -16,7 +16,7 @@ from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.checks import FACT_KEYS, check_data, refuse_edge_attributes
 from pyg_emu.data.index import EdgeOrder, FactIndex, Stamp
-from pyg_emu.data.labels import label_of, unknown_label
+from pyg_emu.data.labels import is_integer, label_of, unknown_label
 from pyg_emu.data.report import DataReport, make_report, make_warnings
 from pyg_emu.data.selection import distinct_edges, edge_subgraph, induced_subgraph, sorted_edges
 
@@ -441,13 +441,27 @@ class KGData(Data):
         """
         return self._label_id('relation', self.relation_labels, label)
 
+    def has_integer_labels(self, kind: Literal['entity', 'relation']) -> bool:
+        r"""Whether some label is an integer, so that an integer given for an entity or a relation is a label, not an id.
+
+        Args:
+            kind (str): :obj:`"entity"` or :obj:`"relation"`.
+        """
+        labels = self.entity_labels if kind == 'entity' else self.relation_labels
+        return labels is not None and self._ids_by_label(kind, labels)[1]
+
+    def _ids_by_label(self, kind: str, labels: list[str]) -> tuple[dict[str, int], bool]:
+        r"""The id of each label, and whether some label is an integer; kept until the labels change."""
+        held, ids, integers = self.__dict__['_label_ids'].get(kind, (None, {}, False))
+        if held is not labels or len(ids) != len(labels):
+            ids, integers = dict(zip(map(label_of, labels), range(len(labels)))), any(map(is_integer, labels))
+            self.__dict__['_label_ids'] = {**self.__dict__['_label_ids'], kind: (labels, ids, integers)}
+        return ids, integers
+
     def _label_id(self, kind: str, labels: Optional[list[str]], label: Any) -> int:
         if labels is None:
             raise DataError(f'there are no {kind} labels: use ids, or set data.{kind}_labels')
-        held, ids = self.__dict__['_label_ids'].get(kind, (None, {}))
-        if held is not labels or len(ids) != len(labels):
-            ids = dict(zip(map(label_of, labels), range(len(labels))))
-            self.__dict__['_label_ids'] = {**self.__dict__['_label_ids'], kind: (labels, ids)}
+        ids = self._ids_by_label(kind, labels)[0]
         label = label_of(label)
         if isinstance(label, str) and label in ids:
             return ids[label]

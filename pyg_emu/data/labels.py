@@ -13,6 +13,7 @@ from pyg_emu.core.errors import DataError
 
 # The search for the most similar label compares with every candidate.
 _MAX_SUGGESTION_LABELS = 20_000
+_INTEGER = re.compile('-?(0|[1-9][0-9]*)')
 # Characters that are not displayed: soft hyphen, zero-width ones, marks of direction, byte order mark.
 _INVISIBLE = re.compile('[\u00ad\u200b-\u200f\u2060\ufeff]')
 
@@ -20,6 +21,12 @@ _INVISIBLE = re.compile('[\u00ad\u200b-\u200f\u2060\ufeff]')
 def label_of(name: Any) -> Any:
     r"""The label that a caller means: an integer stands for the label that spells it, anything else for itself."""
     return str(int(name)) if isinstance(name, Integral) and not isinstance(name, bool) else name
+
+
+def is_integer(label: Any) -> bool:
+    r"""Whether a label is an integer, or spells one as Python prints it."""
+    text = label_of(label)
+    return isinstance(text, str) and _INTEGER.fullmatch(text) is not None
 
 
 def unknown_label(kind: str, label: Any, labels: Sequence[str]) -> DataError:

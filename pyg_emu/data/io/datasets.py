@@ -15,7 +15,8 @@ import torch_geometric.data
 
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import KGData
-from pyg_emu.data.io.convert import from_pyg, from_pykeen
+from pyg_emu.data.io.pyg import from_pyg
+from pyg_emu.data.io.pykeen import from_pykeen
 from pyg_emu.data.io.files import from_file, from_folder, to_folder
 from pyg_emu.data.io.tables import from_dataframe, to_dataframe
 
@@ -44,6 +45,7 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
         load_dataset('path/to/folder')                               # train.txt, valid.txt, test.txt
         load_dataset('facts.tsv.gz', fractions=(0.9, 0.05, 0.05))    # one file, split at random
         load_dataset('fb237_v1_ind', vocabulary=load_dataset('fb237_v1'))  # the same relations, other entities
+        load_dataset('new_facts.tsv', entities=data)                 # the same ids for the same labels
 
     Names are looked for among the datasets of PyKEEN's wheel (UMLS, Nations, Kinships: no download), then among the
     folders in :obj:`$PYG_EMU_DATA`, then PyG's and PyKEEN's downloads (:func:`dataset_names`). A known name comes
@@ -64,8 +66,8 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
     if isinstance(source, (str, os.PathLike)):
         return _load_path_or_name(source, root, options)
     if root is not None:
-        raise ArgumentError(f'root is where named datasets are downloaded to; it does not apply to a '
-                            f'{type(source).__name__}')
+        raise ArgumentError(f'root: the folder of downloaded datasets does not apply to a {type(source).__name__}; '
+                            'leave it out')
     if isinstance(source, KGData):
         return _call(_as_it_is, source, options)
     if isinstance(source, pd.DataFrame):
@@ -77,10 +79,10 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
     if any(base.__module__.partition('.')[0] == 'pykeen' for base in type(sample).__mro__):
         return _call(from_pykeen, source, options)
     if isinstance(sample, torch_geometric.data.HeteroData):
-        raise DataError('a HeteroData has a graph for each type of edge; give source.to_homogeneous(), whose edge_type '
-                        'numbers them, with fractions=, such as (0.8, 0.1, 0.1)')
-    raise DataError(f'cannot make a graph of an object of type {type(source).__name__}; expected a name, a path, a '
-                    f'DataFrame, a PyG or PyKEEN dataset, or a KGData')
+        raise DataError('HeteroData: expected one graph with edge_type; pass source.to_homogeneous(), whose edge_type '
+                        'numbers the types of edges, with fractions=, such as (0.8, 0.1, 0.1)')
+    raise DataError(f'source: expected a name, a path, a DataFrame, a PyG or PyKEEN dataset, or a KGData, got an object '
+                    f'of type {type(source).__name__}')
 
 
 def _as_it_is(data: KGData) -> KGData:
@@ -99,11 +101,15 @@ def _load_path_or_name(source: Union[str, os.PathLike], root: Optional[Union[str
     name = known.get(_key(source)) if isinstance(source, str) and not _looks_like_path(source) else None
     if name is not None:
         return _load_name(name, root, options)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _call(from_folder, path, options)
-    if path.exists():
-        return _call(from_file, path, options)
+    if os.fspath(source) == '':
+        raise DataError('source: expected the name of a dataset or a path, got an empty one')
+    try:
+        path = Path(source).expanduser()
+        is_folder, exists = path.is_dir(), path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, not allowed, no such user, a null byte
+        raise DataError(f'{source}: cannot be read ({getattr(error, "strerror", None) or error})') from error
+    if exists:
+        return _call(from_folder if is_folder else from_file, path, options)
     if isinstance(source, str) and not _looks_like_path(source):
         nearest = difflib.get_close_matches(_key(source), list(known), n=1, cutoff=0.0)
         home = os.environ.get(DATA_VARIABLE)
@@ -156,7 +162,7 @@ def _folders() -> dict[str, Path]:
     try:
         return {path.name: path for path in sorted(Path(home).expanduser().iterdir()) if path.is_dir()}
     except OSError as error:
-        raise DataError(f'${DATA_VARIABLE} is {home!r}, which is no readable folder ({error.strerror})') from error
+        raise DataError(f'${DATA_VARIABLE} is {home!r}, which is not a readable folder ({error.strerror})') from error
 
 
 def _key(name: str) -> str:
@@ -172,6 +178,6 @@ def _call(function: Callable[..., KGData], source: Any, options: Mapping[str, An
     strange = [option for option in options if option not in accepted]
     if strange:
         reader = getattr(function, '__name__', 'load_dataset')
-        raise ArgumentError(f'{strange[0]!r} is no argument of {reader}, which reads this source; '
+        raise ArgumentError(f'{strange[0]!r} is not an argument of {reader}, which reads this source; '
                             f'{"it takes " + ", ".join(accepted) if accepted else "it takes none"}')
     return function(source, **options)

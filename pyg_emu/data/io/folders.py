@@ -7,10 +7,9 @@ from typing import Any, Collection
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.io.formats import EXTENSIONS, TextFormat
+from pyg_emu.data.io.splits import SPLIT_NAMES
 from pyg_emu.data.io.textfiles import opened
 
-#: File names without extension under which a split is known, the usual one first.
-SPLIT_NAMES = {'train': ('train',), 'valid': ('valid', 'validation', 'dev', 'val'), 'test': ('test',)}
 # How much of another file is looked at.
 _GLANCE_BYTES = 1 << 16
 

@@ -11,8 +11,8 @@ from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.graph import SPLITS, KGData, Split
 from pyg_emu.data.io.collector import Collector
 from pyg_emu.data.io.columns import Column, chosen_columns
-from pyg_emu.data.io.folders import SPLIT_NAMES
 from pyg_emu.data.io.readers import unknown_relation
+from pyg_emu.data.io.splits import SPLIT_NAMES
 from pyg_emu.data.io.splitting import DEFAULT_FRACTIONS
 
 

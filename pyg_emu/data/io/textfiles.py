@@ -26,7 +26,7 @@ MAX_RECORD_BYTES = 16 << 20
 _LINE_END = re.compile(rb'\r\n|\n|\r')
 _LINE = re.compile(rb'[^\r\n]*+(?>\r\n|\n|\r)')
 # Without one of these, a block has no blank line but perhaps its first.
-_BEFORE_BLANK = (b'\n\n', b'\r\r', b'\n\r', b'\n ', b'\r ')
+_BEFORE_BLANK = (b'\n\n', b'\n ', b'\n\r', b'\r\r', b'\r ')
 
 
 class _Unreadable(Exception):
@@ -73,9 +73,13 @@ class Syntax:
         return end
 
     def kept(self, block: bytes) -> bytes:
-        r""":obj:`block`, a sequence of records, without comments and blank lines."""
-        if self.comment is None and block[:1] not in (b'\n', b'\r', b' ') and not any(
-                part in block for part in _BEFORE_BLANK):
+        r""":obj:`block`, a sequence of records, without comments and blank lines. Line ends of lines become
+        :obj:`"\\n"`; in quoted labels they are part of the label.
+        """
+        if not self.quotes and b'\r' in block:
+            block = block.replace(b'\r\n', b'\n').replace(b'\r', b'\n')
+        blank = _BEFORE_BLANK if b'\r' in block else _BEFORE_BLANK[:2]
+        if self.comment is None and block[:1] not in (b'\n', b'\r', b' ') and not any(part in block for part in blank):
             return block
         return b''.join(record for record in self.record.findall(block) if not self.skips(record))
 
@@ -226,8 +230,6 @@ class TextStream(io.RawIOBase):
             self._skip -= 1
         if b'\0' in block:
             raise UnicodeError('there is a null byte in the text')
-        if b'\r' in block and not self._syntax.quotes:
-            block = block.replace(b'\r\n', b'\n').replace(b'\r', b'\n')
         return block
 
 

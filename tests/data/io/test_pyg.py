@@ -11,7 +11,8 @@ from torch_geometric.datasets import FB15k_237, RelLinkPredDataset, WordNet18RR
 
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import KGData
-from pyg_emu.data.io.convert import from_pyg, from_pykeen
+from pyg_emu.data.io.pyg import from_pyg
+from pyg_emu.data.io.pykeen import from_pykeen
 
 SPLITS = ('train', 'valid', 'test')
 # The relation of the last id occurs in test alone, so that its inverse is no edge.

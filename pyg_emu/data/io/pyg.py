@@ -1,0 +1,267 @@
+r"""Graphs and datasets of PyG to a :class:`~pyg_emu.KGData`: the only place that knows their shapes."""
+from __future__ import annotations
+
+from typing import Any, Mapping, Optional, Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from pyg_emu.core.errors import ArgumentError, DataError
+from pyg_emu.data.graph import SPLITS, KGData
+from pyg_emu.data.index import FactIndex
+from pyg_emu.data.io.collector import assemble
+from pyg_emu.data.io.splits import SPLIT_NAMES, by_split, split_or_keep
+from pyg_emu.data.io.splitting import DEFAULT_FRACTIONS
+
+# What a Data may hold beside its facts. Types of nodes come with `HeteroData.to_homogeneous()`.
+_KNOWN = ('edge_index', 'edge_type', 'num_nodes', 'num_relations', 'entity_labels', 'relation_labels', 'node_type')
+# What RandomLinkSplit adds to each of its parts.
+_LINK_SPLIT = ('edge_label_index', 'edge_label', 'pos_edge_label_index', 'pos_edge_label', 'neg_edge_label_index',
+               'neg_edge_label')
+
+
+def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int = 0) -> KGData:
+    r"""Makes a graph from a PyG dataset, or from its :class:`~torch_geometric.data.Data`.
+
+    PyG's knowledge graphs come in three shapes, and none keeps labels (:func:`~pyg_emu.load_dataset`
+    with a name does, as it reads the raw files):
+
+    * :class:`~torch_geometric.datasets.FB15k_237` has a dataset per split. Given one of them, the others are loaded
+      from the same folder; or give all three as :obj:`{"train": ..., "valid": ..., "test": ...}`.
+    * :class:`~torch_geometric.datasets.WordNet18RR` has one :class:`~torch_geometric.data.Data` with the edges of all
+      splits and boolean :obj:`train_mask`, :obj:`val_mask` and :obj:`test_mask`.
+    * :class:`~torch_geometric.datasets.RelLinkPredDataset` has :obj:`train_edge_index`, :obj:`train_edge_type` and so
+      on; its :obj:`edge_index` holds the training facts and their inverses, which are left out here
+      (:meth:`KGData.with_inverse_relations` brings them back).
+
+    Any other :class:`~torch_geometric.data.Data` with :obj:`edge_index` is split by :obj:`fractions`. Without
+    :obj:`edge_type`, all edges have one relation; then the parts of
+    :class:`~torch_geometric.transforms.RandomLinkSplit` are splits, too. :obj:`valid` may also be called :obj:`val`,
+    :obj:`validation` or :obj:`dev` in all names.
+
+    Args:
+        source (torch_geometric.data.Dataset or torch_geometric.data.Data or dict): The dataset.
+        fractions (sequence of float, optional): Shares of train, valid and test, for facts that come without a split.
+            (default: :obj:`None`)
+        seed (int): Seed of that split. (default: :obj:`0`)
+
+    Raises:
+        DataError: If the shape is none of these, or an attribute would be ignored, such as features, weights, or masks
+            that are not boolean; names the attribute.
+        ArgumentError: If :obj:`fractions` are given for facts that come with a split, or missing for others.
+    """
+    if type(source).__name__ == 'FB15k_237':
+        source = {split: type(source)(source.root, split=name) for split, name in zip(SPLITS, ('train', 'val', 'test'))}
+    if isinstance(source, Mapping):
+        parts = {split: _one_data(part) for split, part in by_split(source).items()}
+        facts = _from_parts(parts)
+        datas = list(parts.values())
+    else:
+        data = _one_data(source)
+        facts = _from_one(data, fractions)
+        datas = [data]
+    num_nodes, num_relations = (_size(datas, facts, *names) for names in (
+        ('num_nodes', 'entity_labels', (0, 2)), ('num_relations', 'relation_labels', (1, ))))
+    labels = [_shared(datas, key) for key in ('entity_labels', 'relation_labels')]
+    out = assemble(split_or_keep(facts, fractions, seed), num_nodes, num_relations, *labels)
+    node_type = _shared(datas, 'node_type')
+    if node_type is not None:
+        out.node_type = node_type
+    return out
+
+
+def _one_data(source: Any) -> Data:
+    if not isinstance(source, Data):
+        try:
+            count = len(source)
+        except TypeError:
+            raise DataError(f'{type(source).__name__}: expected a PyG dataset, or a Data with edge_index and '
+                            f'edge_type') from None
+        if count != 1:
+            raise DataError(f'{type(source).__name__} holds {count} graphs; expected a dataset of one graph, one of its '
+                            'graphs, or splits as {"train": ..., "valid": ..., "test": ...}')
+        source = source[0]
+    if not isinstance(source, Data):
+        raise DataError(f'{type(source).__name__}: expected a Data with edge_index and edge_type')
+    if source.get('edge_index') is None and _split_key(source, 'train', 'edge_index') is None:
+        raise DataError(f'{_named(source)} has no edge_index; expected a Data with edge_index (2, E) and edge_type (E,)')
+    return source
+
+
+def _named(data: Data) -> str:
+    return f'{type(data).__name__}({", ".join(data.keys())})'
+
+
+# Facts #######################################################################
+
+def _from_parts(parts: Mapping[str, Data]) -> dict[str, Tensor]:
+    r"""Facts by split, from a Data for each split."""
+    link_split = any(part.get(key) is not None for part in parts.values() for key in _LINK_SPLIT)
+    typed = [split for split, part in parts.items() if part.get('edge_type') is not None]
+    if link_split and typed:
+        raise DataError(f"'{typed[0]}' is a part of RandomLinkSplit: its held-out edges (edge_label_index) have "
+                        'lost their relations, and edge_index repeats those of other parts; give the graph '
+                        f'before that split, with fractions=, such as {DEFAULT_FRACTIONS}')
+    if 0 < len(typed) < len(parts):
+        raise DataError(f"edge_type is there for {', '.join(typed)} alone; expected it for all splits or for none")
+    facts = {}
+    for split, part in parts.items():
+        _refuse_unused(part, _LINK_SPLIT if link_split else ())
+        facts[split] = _facts(part, 'edge_index', 'edge_type')
+        if link_split:
+            facts[split] = _link_split_facts(part, split, facts[split])
+    return facts
+
+
+def _link_split_facts(part: Data, split: str, edges: Tensor) -> Tensor:
+    r"""The positives of a part; those of train may be edges of the part already."""
+    index = part.get('pos_edge_label_index')
+    if index is None:
+        index, label = part.get('edge_label_index'), part.get('edge_label')
+        if index is None:
+            raise DataError(f"'{split}' has no edge_label_index, unlike other parts of RandomLinkSplit")
+        index = index if label is None else index[:, label > 0]
+    positives = torch.stack([index[0], torch.zeros_like(index[0]), index[1]], dim=1)
+    if split != 'train':
+        return positives
+    size = int(torch.cat([edges, positives]).max()) + 1 if edges.numel() + positives.numel() > 0 else 0
+    return torch.cat([edges, positives[~FactIndex(edges, size, 1).contains(*positives.unbind(1))]])
+
+
+def _from_one(data: Data, fractions: Optional[Sequence[float]]) -> dict[str, Tensor]:
+    r"""Facts by split, or as :obj:`"all"`, from one Data for all splits."""
+    keys = {split: _split_key(data, split, 'edge_index') for split in SPLITS}
+    if any(key is not None for key in keys.values()):
+        return _from_split_edges(data, keys)
+    facts = _facts(data, 'edge_index', 'edge_type')
+    masks = {split: _split_key(data, split, 'mask') for split in SPLITS}
+    num_edges = facts.size(0)
+    of_edges = {split: key for split, key in masks.items() if key is not None and _is_of_edges(data, key, num_edges)}
+    _refuse_unused(data, tuple(of_edges.values()))
+    if of_edges:
+        return _by_mask(data, of_edges, facts)
+    if fractions is None:
+        raise ArgumentError(f'{_named(data)} has no split (neither train_edge_index nor a train_mask over edges); pass '
+                            f'fractions=, such as {DEFAULT_FRACTIONS}')
+    return {'all': facts}
+
+
+def _from_split_edges(data: Data, keys: Mapping[str, Optional[str]]) -> dict[str, Tensor]:
+    found = {split: key for split, key in keys.items() if key is not None}
+    # Without edges of its own, train has those of the Data, as in a KGData.
+    found = {'train': 'edge_index', **found}
+    types = {split: key.removesuffix('index') + 'type' for split, key in found.items()}
+    typed = [key for key in types.values() if data.get(key) is not None]
+    missing = [key for key in types.values() if key not in typed]
+    if typed and missing:
+        raise DataError(f'{missing[0]} is missing, but {typed[0]} is there; expected relations for all splits or none')
+    _refuse_unused(data, (*found.values(), *types.values()))
+    facts = {split: _facts(data, key, types[split]) for split, key in found.items()}
+    if found['train'] != 'edge_index' and data.get('edge_index') is not None:
+        _check_repeated(data, facts)
+    return facts
+
+
+def _check_repeated(data: Data, facts: Mapping[str, Tensor]) -> None:
+    r"""Refuses edges beside those of the splits, unless they repeat them or are their inverses."""
+    edges = _facts(data, 'edge_index', 'edge_type')
+    every = torch.cat(list(facts.values()))
+    num_relations = max(_largest(facts, (1, )), _num_without_inverses(data))
+    size = max(_largest({'': every}, (0, 2)), _largest({'': edges}, (0, 2)))
+    index = FactIndex(every, size, num_relations)
+    head, relation, tail = edges.unbind(1)
+    repeated = index.contains(head, relation, tail) | index.contains(tail, relation - num_relations, head)
+    if not bool(repeated.all()):
+        column = int((~repeated).nonzero()[0])
+        raise DataError(f'edge_index, column {column}: {edges[column].tolist()} (head, relation, tail) is in none of the '
+                        f'splits ({", ".join(facts)}) and would be ignored; remove edge_index, or the splits')
+
+
+def _by_mask(data: Data, masks: Mapping[str, str], facts: Tensor) -> dict[str, Tensor]:
+    covered = torch.stack([data[key].long() for key in masks.values()]).sum(dim=0)
+    if bool((covered != 1).any()):
+        edge = int((covered != 1).nonzero()[0])
+        raise DataError(f'edge {edge} is in {int(covered[edge])} of the masks {", ".join(masks.values())}; expected each '
+                        'in one')
+    return {split: facts[data[key]] for split, key in masks.items()}
+
+
+def _facts(data: Data, index_key: str, type_key: str) -> Tensor:
+    edge_index, edge_type = data.get(index_key), data.get(type_key)
+    if isinstance(edge_index, Tensor) and edge_index.dim() == 2 and edge_type is None:
+        edge_type = edge_index.new_zeros(edge_index.size(1))
+    for key, value in ((index_key, edge_index), (type_key, edge_type)):
+        if not isinstance(value, Tensor) or value.is_floating_point() or value.dtype == torch.bool:
+            got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise DataError(f'{key}: expected a tensor of integers, got {got}')
+    if edge_type.dim() != 1 or edge_index.shape != (2, edge_type.numel()):
+        raise DataError(f'{index_key} has shape {tuple(edge_index.shape)} and {type_key} {tuple(edge_type.shape)}; '
+                        f'expected (2, E) and (E,)')
+    return torch.stack([edge_index[0].long(), edge_type.long(), edge_index[1].long()], dim=1)
+
+
+# Attributes and sizes ########################################################
+
+def _split_key(data: Data, split: str, suffix: str) -> Optional[str]:
+    r"""The attribute of a split, such as :obj:`val_edge_index`, under any name of the split."""
+    found = [f'{name}_{suffix}' for name in SPLIT_NAMES[split] if data.get(f'{name}_{suffix}') is not None]
+    if len(found) > 1:
+        raise DataError(f'{" and ".join(found)} name the same split; expected one of them')
+    return found[0] if found else None
+
+
+def _is_of_edges(data: Data, key: str, num_edges: int) -> bool:
+    mask = data[key]
+    size = len(mask) if isinstance(mask, (Tensor, list, tuple)) and not (
+        isinstance(mask, Tensor) and mask.dim() == 0) else None
+    if isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == (num_edges, ):
+        return True
+    if size == num_edges or size is None or not isinstance(mask, Tensor):
+        got = f'{mask.dtype} of shape {tuple(mask.shape)}' if isinstance(mask, Tensor) else type(mask).__name__
+        raise DataError(f'{key}: expected a boolean tensor of shape ({num_edges},), true for the edges of the split, got '
+                        f'{got}')
+    return False
+
+
+def _refuse_unused(data: Data, used: Sequence[str]) -> None:
+    unused = [key for key in data.keys() if key not in (*_KNOWN, *used) and not key.startswith('_')
+              and data[key] is not None]
+    if unused:
+        raise DataError(f'attributes that are not used: {", ".join(unused)}; all facts count alike, and embeddings are '
+                        'learned from facts alone. Give a Data without them: Data(edge_index=data.edge_index, '
+                        'edge_type=data.edge_type, num_nodes=data.num_nodes)')
+
+
+def _shared(datas: Sequence[Data], key: str) -> Any:
+    return next((data.get(key) for data in datas if data.get(key) is not None), None)
+
+
+def _size(datas: Sequence[Data], facts: Mapping[str, Tensor], size_key: str, label_key: str,
+          columns: tuple[int, ...]) -> int:
+    r"""Number of entities or relations: as given, or by labels, or by the largest id."""
+    given = [int(data._store[size_key]) for data in datas if data._store.get(size_key) is not None]
+    labels = _shared(datas, label_key)
+    if given or labels is not None:
+        return max(given, default=0) if labels is None else len(labels)
+    kinds = _shared(datas, 'node_type') if size_key == 'num_nodes' else None
+    edges = {str(number): _facts(data, 'edge_index', 'edge_type') for number, data in enumerate(datas)
+             if size_key == 'num_nodes' and data.get('edge_index') is not None}
+    inverses = _num_without_inverses(datas[0]) if size_key == 'num_relations' else 0
+    return max(_largest({**facts, **edges}, columns), 0 if kinds is None else len(kinds), inverses)
+
+
+def _largest(facts: Mapping[str, Tensor], columns: tuple[int, ...]) -> int:
+    return max((int(part[:, columns].max()) + 1 for part in facts.values() if len(part) > 0), default=0)
+
+
+def _num_without_inverses(data: Data) -> int:
+    r"""Number of relations, read off the inverse edges: those of relation r have type r + R."""
+    forward, every = data.get('train_edge_type'), data.get('edge_type')
+    if forward is None or every is None:
+        return 0
+    inverse = every[forward.numel():]
+    if inverse.numel() != forward.numel() or inverse.numel() == 0:
+        return 0
+    offset = inverse - forward
+    return int(offset[0]) if bool((offset == offset[0]).all()) else 0
