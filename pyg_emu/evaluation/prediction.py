@@ -51,7 +51,8 @@ def predict(
     Args:
         model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluate`.
         data (KGData): The labels and the known facts, on the model's device.
-        heads (str or int or sequence, optional): The known heads, labels or ids. (default: :obj:`None`)
+        heads (str or int or sequence, optional): The known heads, labels or ids. Where labels are integers, integers
+            are labels, and ids come as a tensor. (default: :obj:`None`)
         relations (str or int or sequence): The relations, labels or ids. One relation goes with all entities, and one
             entity with all relations; otherwise there are as many of both.
         tails (str or int or sequence, optional): The known tails, labels or ids. (default: :obj:`None`)
@@ -151,9 +152,11 @@ def _ids(argument: str, names: Any, data: KGData, kind: str) -> Tensor:
     if len(values) == 0:
         raise ArgumentError(f'{argument}: there is nothing to ask about')
     find, limit = (data.entity_id, data.num_nodes) if kind == 'entity' else (data.relation_id, data.num_relations)
+    # Where labels are integers, an integer is a label; ids come as a tensor.
+    labelled = not isinstance(names, Tensor) and data.has_integer_labels('entity' if kind == 'entity' else 'relation')
     ids = []
     for position, value in enumerate(values):
-        if isinstance(value, str):
+        if isinstance(value, str) or (labelled and isinstance(value, Integral) and not isinstance(value, bool)):
             value = find(value)
         elif isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < (limit or 0):
             raise ArgumentError(f'{argument}: expected labels or ids in [0, {limit}), got {value!r} at position '

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.index import FactIndex
-from pyg_emu.evaluation.metrics import RELATION_KINDS, TIES, Metrics, Ranks, expected_hits, relation_kinds
+from pyg_emu.data.relations import RELATION_KINDS, relation_kinds
+from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, expected_hits
 
 
 def make_ranks(greater: list[int], equal: list[int], candidates: list[int]) -> Ranks:

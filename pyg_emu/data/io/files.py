@@ -126,7 +126,8 @@ def _add_file(collector: Collector, split: str, path: Path, text: TextFormat) ->
 def to_folder(data: KGData, folder: Union[str, os.PathLike]) -> Path:
     r"""Writes :obj:`train.txt`, :obj:`valid.txt` and :obj:`test.txt`, tab-separated, as :func:`from_folder` reads them.
 
-    A split without facts gets no file. Files are complete or not there at all.
+    A split without facts gets no file. Files are complete or not there at all. There is no header: where the first fact
+    of a split looks like one, read the folder with :obj:`header=False`.
 
     Args:
         data (KGData): The graph. Where it has no labels, its ids serve as such.

@@ -2,16 +2,17 @@ r"""Which files of a folder hold which split, and which others hold facts that a
 from __future__ import annotations
 
 import warnings
+from itertools import islice
 from pathlib import Path
 from typing import Any, Collection
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.io.formats import EXTENSIONS, TextFormat
 from pyg_emu.data.io.splits import SPLIT_NAMES
-from pyg_emu.data.io.textfiles import opened
+from pyg_emu.data.io.textfiles import records
 
-# How much of another file is looked at.
-_GLANCE_BYTES = 1 << 16
+# How many lines of another file are looked at.
+_GLANCE = 3
 
 
 def find_splits(folder: Path, required: Collection[str]) -> dict[str, Path]:
@@ -87,11 +88,7 @@ def _looks_like_facts(path: Path, text: TextFormat) -> bool:
     if not plain.endswith(EXTENSIONS) and '.' in plain:
         return False
     try:
-        with opened(path) as handle:
-            glance = handle.read(_GLANCE_BYTES)
-            glance += b'' if len(glance) == _GLANCE_BYTES else b'\n'
-        syntax = text.syntax_of(path)
-        rows = [syntax.fields(record.decode()) for record in syntax.record.findall(syntax.kept(glance))[:3]]
-    except (DataError, UnicodeDecodeError):
+        rows = [row for _, row in islice(records(path, text.syntax_of(path)), _GLANCE)]
+    except DataError:
         return False
     return len(rows) > 0 and all(len(row) == 3 and '' not in row for row in rows)

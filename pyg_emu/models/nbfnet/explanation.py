@@ -2,6 +2,7 @@ r"""Why a path-based model scores a triple as it does: the paths between its end
 from __future__ import annotations
 
 import operator
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Optional, Union
 
@@ -42,7 +43,7 @@ def explain(
     Args:
         model (NBFNet): The model.
         graph (KGData): The graph, with inverse relations.
-        head (int or str): The head, an id or a label.
+        head (int or str): The head, an id or a label; where labels are integers, an integer is a label.
         relation (int or str): The relation, an id or a label, not an inverse one.
         tail (int or str): The tail, an id or a label.
         num_paths (int): The number of paths that are wanted. (default: :obj:`10`)
@@ -66,8 +67,8 @@ def explain(
         positive_integer(name, value)
     if side not in ('tail', 'head'):
         raise ArgumentError(f"side: expected 'tail' or 'head', got {side!r}")
-    ends = [_id(name, value, graph.entity_id, graph.num_nodes) for name, value in (('head', head), ('tail', tail))]
-    rel_type = _id('relation', relation, graph.relation_id, graph.num_relations)
+    ends = [_id(name, value, graph, 'entity') for name, value in (('head', head), ('tail', tail))]
+    rel_type = _id('relation', relation, graph, 'relation')
     start, goal = ends if side == 'tail' else ends[::-1]
 
     score, gradients, mask = _edge_gradients(model, graph, ends, rel_type, start, goal, side)
@@ -216,8 +217,11 @@ class _Beam:
         return tuple(reversed(edges))
 
 
-def _id(argument: str, value: Union[int, str], find: Any, limit: int) -> int:
-    if isinstance(value, str):
+def _id(argument: str, value: Union[int, str], graph: Any, kind: Literal['entity', 'relation']) -> int:
+    find, limit = (graph.entity_id, graph.num_nodes) if kind == 'entity' else (graph.relation_id, graph.num_relations)
+    # Where labels are integers, an integer is a label; ids come as a tensor.
+    is_label = isinstance(value, Integral) and not isinstance(value, bool) and graph.has_integer_labels(kind)
+    if isinstance(value, str) or is_label:
         return find(value)
     try:
         number = operator.index(value)

@@ -62,7 +62,7 @@ def test_bundled_names_do_not_import_pykeen(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_bundled_names_without_pykeen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(DataError, match=r'UMLS comes with PyKEEN, .*: pip install pykeen, or set \$PYG'):
+    with pytest.raises(DataError, match=r'UMLS.*pip install pykeen.*\$PYG'):
         load_dataset('umls')
     write(tmp_path / 'umls')
     monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path))
@@ -93,9 +93,9 @@ def test_unknown_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         load_dataset('fb237_v1')
     with pytest.raises(DataError, match=r"unknown dataset 'FB15k-2337'.*did you mean 'FB15k-237'\? Known: .*UMLS"):
         load_dataset('FB15k-2337')
-    with pytest.raises(DataError, match='missing: no such folder or file; expected'):
+    with pytest.raises(DataError, match='missing: '):
         load_dataset(str(tmp_path / 'missing'))
-    with pytest.raises(DataError, match='UMLS: no such folder or file'):
+    with pytest.raises(DataError, match='UMLS: '):
         load_dataset(Path('UMLS'))  # a path is never a name
 
 
@@ -139,7 +139,7 @@ def test_failed_downloads_say_what_else_to_do(tmp_path: Path, monkeypatch: pytes
         raise OSError('no route to host')
 
     monkeypatch.setattr(pyg.WordNet18RR, 'download', download)
-    with pytest.raises(DataError, match=r'WN18RR could not be downloaded to .*no route to host.*set \$PYG_EMU_DATA to'):
+    with pytest.raises(DataError, match=r'WN18RR.*no route to host.*\$PYG_EMU_DATA'):
         load_dataset('WN18RR', root=tmp_path)
 
 
@@ -156,9 +156,9 @@ def test_paths_tables_and_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     graph = Data(edge_index=torch.tensor([[0], [1]]), edge_type=torch.tensor([0]), num_nodes=2)
     assert load_dataset(graph, fractions=(1, 0, 0)).num_nodes == 2
     assert load_dataset({'train': graph, 'test': graph}).num_facts('test') == 1
-    with pytest.raises(DataError, match=r'a HeteroData has .* give source\.to_homogeneous\(\)'):
+    with pytest.raises(DataError, match=r'HeteroData.*to_homogeneous\(\)'):
         load_dataset(HeteroData())
-    with pytest.raises(DataError, match='cannot make a graph of an object of type int'):
+    with pytest.raises(DataError, match='type int'):
         load_dataset(3)
 
 
@@ -171,11 +171,25 @@ def test_pykeen_objects() -> None:
 
 def test_options_that_do_not_apply_are_refused(tmp_path: Path) -> None:
     folder = write(tmp_path / 'graph')
-    with pytest.raises(ArgumentError, match="'fractions' is no argument of from_folder.*it takes require_splits"):
+    with pytest.raises(ArgumentError, match="'fractions'.*from_folder.*require_splits"):
         load_dataset(folder, fractions=(1, 0, 0))
-    with pytest.raises(ArgumentError, match="'header' is no argument of from_dataframe"):
+    with pytest.raises(ArgumentError, match="'header'.*from_dataframe"):
         load_dataset(pd.DataFrame(), header=True)
-    with pytest.raises(ArgumentError, match="'seed' is no argument of .*it takes none"):
+    with pytest.raises(ArgumentError, match="'seed'"):
         load_dataset(load_dataset(folder), seed=1)
-    with pytest.raises(ArgumentError, match='root is where named datasets are downloaded to'):
+    with pytest.raises(ArgumentError, match='root: '):
         load_dataset(pd.DataFrame(), root=os.curdir)
+
+
+@pytest.mark.parametrize('source', ['', Path('x' * 5000), '/' + 'x' * 5000, './a\0b', '~nobody-of-this-name/x'])
+def test_impossible_paths(source: Any) -> None:
+    with pytest.raises(DataError):
+        load_dataset(source)
+
+
+def test_unlisted_files_and_named_columns_reach_the_reader(tmp_path: Path) -> None:
+    (tmp_path / 'facts.csv').write_text('object,subject,predicate\nb,a,in\n')
+    data = load_dataset(tmp_path / 'facts.csv', header=True, fractions=(1, 0, 0))
+    assert data.relation_labels == ['in'] and data.edge_index.tolist() == [[0], [1]]
+    other = load_dataset(tmp_path / 'facts.csv', fractions=(1, 0, 0), head='object', tail='subject', entities=data)
+    assert other.edge_index.tolist() == [[1], [0]]

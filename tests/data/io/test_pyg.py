@@ -1,4 +1,4 @@
-r"""The shapes of PyG's own datasets, made by PyG's own code from tiny raw files, and PyKEEN's, with no network."""
+r"""The shapes of PyG's own datasets, made by PyG's own code from tiny raw files, and other graphs of PyG."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 from torch_geometric.datasets import FB15k_237, RelLinkPredDataset, WordNet18RR
+from torch_geometric.transforms import RandomLinkSplit
 
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.pyg import from_pyg
-from pyg_emu.data.io.pykeen import from_pykeen
 
 SPLITS = ('train', 'valid', 'test')
 # The relation of the last id occurs in test alone, so that its inverse is no edge.
@@ -86,89 +86,153 @@ def test_the_number_of_relations_is_read_off_inverse_edges() -> None:
     assert graph.with_inverse_relations().edge_type.tolist() == data.edge_type.tolist()
 
 
-def test_facts_without_a_split() -> None:
+def complete(**attributes: Any) -> Data:
     nodes = torch.arange(10)
-    data = Data(edge_index=torch.cartesian_prod(nodes, nodes).t(), edge_type=torch.zeros(100, dtype=torch.long),
-                num_nodes=10, train_mask=torch.ones(10, dtype=torch.bool))  # over nodes, as in node classification
-    with pytest.raises(ArgumentError, match='has no split.*pass fractions='):
-        from_pyg(data)
-    first, second = (from_pyg(data, (0.6, 0.2, 0.2), seed) for seed in (1, 1))
+    edge_type = torch.zeros(100, dtype=torch.long)
+    return Data(**{'edge_index': torch.cartesian_prod(nodes, nodes).t(), 'edge_type': edge_type, 'num_nodes': 10,
+                   **attributes})
+
+
+def test_facts_without_a_split() -> None:
+    with pytest.raises(ArgumentError, match='fractions='):
+        from_pyg(complete())
+    first, second = (from_pyg(complete(), (0.6, 0.2, 0.2), seed) for seed in (1, 1))
     assert [first.num_facts(split) for split in SPLITS] == [60, 20, 20]
     assert torch.equal(first.edge_index, second.edge_index)
 
 
+@pytest.mark.parametrize('attributes', [
+    {'edge_weight': torch.rand(100)}, {'edge_attr': torch.rand(100, 3)}, {'x': torch.rand(10, 4)}, {'y': torch.zeros(10)},
+    {'time': torch.arange(100)}, {'train_mask': torch.ones(10, dtype=torch.bool)}, {'edge_label_index': torch.zeros(2, 1)},
+    {'train_mask': torch.ones(10, dtype=torch.bool), 'val_mask': torch.ones(10, dtype=torch.bool)},
+])
+def test_attributes_that_would_be_ignored_are_refused(attributes: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=', '.join(attributes)):
+        from_pyg(complete(**attributes), (0.6, 0.2, 0.2))
+    with pytest.raises(DataError, match=', '.join(attributes)):
+        from_pyg({'train': complete(), 'test': complete(**attributes)})
+
+
+def mask(*edges: int) -> torch.Tensor:
+    found = torch.zeros(100, dtype=torch.bool)
+    found[list(edges)] = True
+    return found
+
+
+@pytest.mark.parametrize('name', ['val', 'valid', 'validation', 'dev'])
+def test_all_names_of_a_split(name: str) -> None:
+    parts = {'train_mask': ~mask(1, 2, 3), f'{name}_mask': mask(1), 'test_mask': mask(2, 3)}
+    data = from_pyg(complete(**parts))
+    assert data.facts('valid').tolist() == [[0, 0, 1]] and data.facts('test').tolist() == [[0, 0, 2], [0, 0, 3]]
+    edge = torch.tensor([[0, 1], [1, 2]])
+    kinds = torch.tensor([0, 1])
+    given = Data(num_nodes=3, train_edge_index=edge, train_edge_type=kinds)
+    given[f'{name}_edge_index'], given[f'{name}_edge_type'] = edge.flip(0), kinds
+    data = from_pyg(given)
+    assert data.facts('valid').tolist() == [[1, 0, 0], [2, 1, 1]] and data.num_facts('train') == 2
+    # As in a KGData, edge_index is what is trained on.
+    given.edge_index, given.edge_type = given.train_edge_index, given.train_edge_type
+    del given.train_edge_index, given.train_edge_type
+    assert from_pyg(given).facts('all').tolist() == data.facts('all').tolist()
+    given.valid_edge_index = given.val_edge_index = edge
+    with pytest.raises(DataError, match='valid_edge_index.* val_edge_index'):
+        from_pyg(given)
+
+
+@pytest.mark.parametrize(('value', 'got'), [
+    (mask(1).long(), 'int64'), (mask(1).to(torch.uint8), 'uint8'), (mask(1).float(), 'float32'), (mask(1).tolist(), 'list'),
+    (mask(1).numpy(), 'ndarray'), (mask(1).unsqueeze(1), r'\(100, 1\)'), (1, 'int'),
+])
+def test_masks_are_boolean(value: Any, got: str) -> None:
+    for name in ('train', 'val', 'test'):
+        parts = {'train_mask': ~mask(1, 2), 'val_mask': mask(1), 'test_mask': mask(2), f'{name}_mask': value}
+        with pytest.raises(DataError, match=rf'{name}_mask: .*\(100,\).*{got}'):
+            from_pyg(complete(**parts))
+
+
+def test_a_graph_without_relation_types_is_one_relation() -> None:
+    data = from_pyg(complete(edge_type=None), (0.6, 0.2, 0.2))
+    assert data.num_relations == 1 and torch.equal(data.edge_index, from_pyg(complete(), (0.6, 0.2, 0.2)).edge_index)
+    assert from_pyg(complete(edge_type=None, train_mask=~mask(1), test_mask=mask(1))).num_facts('test') == 1
+    with pytest.raises(DataError, match='edge_type.* train '):
+        from_pyg({'train': complete(), 'test': complete(edge_type=None)})
+    edge = torch.tensor([[0], [1]])
+    with pytest.raises(DataError, match='test_edge_type.*train_edge_type'):
+        from_pyg(Data(train_edge_index=edge, train_edge_type=edge[0], test_edge_index=edge))
+
+
+@pytest.mark.parametrize('options', [{}, {'is_undirected': True}, {'disjoint_train_ratio': 0.3}, {'split_labels': True},
+                                     {'neg_sampling_ratio': 0.0}, {'add_negative_train_samples': False}])
+def test_parts_of_random_link_split(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    nodes = torch.arange(20)
+    edges = torch.cartesian_prod(nodes, nodes)
+    edges = edges[(edges[:, 0] < edges[:, 1]) & ((edges.sum(1) % 3) == 0)]
+    edge_index = torch.cat([edges, edges.flip(1)]).t()
+    split = RandomLinkSplit(num_val=0.1, num_test=0.2, **options)
+    parts = dict(zip(('train', 'val', 'test'), split(Data(edge_index=edge_index, num_nodes=20))))
+    data = from_pyg(parts)
+    every = {tuple(edge) for edge in edge_index.t().tolist()}
+    found = [{(head, tail) for head, _, tail in data.facts(name).tolist()} for name in SPLITS]
+    assert data.num_relations == 1 and data.num_nodes == 20
+    assert all(part <= every for part in found)  # no negative among them
+    assert not found[0] & found[1] and not found[0] & found[2] and not found[1] & found[2]
+    reached = set().union(*found)
+    assert reached | {(tail, head) for head, tail in reached} == every
+
+
+def test_relations_that_random_link_split_has_lost() -> None:
+    parts = dict(zip(('train', 'val', 'test'), RandomLinkSplit()(complete())))
+    with pytest.raises(DataError, match="'train'.*RandomLinkSplit.*fractions="):
+        from_pyg(parts)
+    with pytest.raises(DataError, match='edge_label'):
+        from_pyg(parts['train'], (1, 0, 0))
+    with pytest.raises(DataError, match='3 graphs'):
+        from_pyg(tuple(parts.values()))
+
+
+def test_edges_beside_the_splits_are_not_ignored() -> None:
+    edge = torch.tensor([[0, 1], [1, 2]])
+    given = Data(edge_index=torch.tensor([[0, 1, 2], [1, 2, 0]]), train_edge_index=edge[:, :1], test_edge_index=edge[:, 1:])
+    with pytest.raises(DataError, match=r'edge_index, column 2: \[2, 0, 0\]'):
+        from_pyg(given)
+    given.edge_index = edge
+    assert from_pyg(given).num_facts('train') == 1
+
+
+def test_types_of_nodes_are_kept() -> None:
+    hetero = HeteroData()
+    hetero['a'].num_nodes, hetero['b'].num_nodes = 3, 2
+    hetero['a', 'to', 'b'].edge_index = torch.tensor([[0, 1, 2], [0, 1, 1]])
+    hetero['b', 'back', 'a'].edge_index = torch.tensor([[0, 1], [2, 2]])
+    data = from_pyg(hetero.to_homogeneous(), (1, 0, 0))
+    assert data.num_relations == 2 and data.num_nodes == 5 and data.node_type.tolist() == [0, 0, 0, 1, 1]
+
+
+def test_labels_and_sizes_of_a_data_are_kept() -> None:
+    labels = [f'e{number}' for number in range(12)]
+    data = from_pyg(complete(num_nodes=None, entity_labels=labels, num_relations=4), (1, 0, 0))
+    assert (data.num_nodes, data.num_relations, data.entity_labels) == (12, 4, labels)
+
+
 def test_what_pyg_has_no_facts_in() -> None:
     edge = torch.tensor([[0], [1]])
-    with pytest.raises(DataError, match='has no edge_type'):
-        from_pyg(Data(edge_index=edge, num_nodes=2))
-    with pytest.raises(DataError, match=r'edge_index has shape \(2, 1\) and edge_type \(2,\)'):
+    with pytest.raises(DataError, match='edge_index'):
+        from_pyg(Data(num_nodes=2))
+    with pytest.raises(DataError, match=r'edge_index .*\(2, 1\) .*edge_type \(2,\)'):
         from_pyg(Data(edge_index=edge, edge_type=torch.tensor([0, 0]), num_nodes=2), (1, 0, 0))
-    with pytest.raises(DataError, match='holds 2 graphs'):
+    with pytest.raises(DataError, match='edge_type: .*float32'):
+        from_pyg(Data(edge_index=edge, edge_type=torch.tensor([0.0]), num_nodes=2), (1, 0, 0))
+    with pytest.raises(DataError, match='edge_index: .*list'):
+        from_pyg(Data(edge_index=[[0], [1]], edge_type=torch.tensor([0]), num_nodes=2), (1, 0, 0))
+    with pytest.raises(DataError, match='2 graphs'):
         from_pyg([Data(), Data()])
-    parts = dict.fromkeys(('train', 'val'), Data(edge_index=edge, edge_type=torch.tensor([0]), edge_label_index=edge))
-    with pytest.raises(DataError, match="'train' is a part of RandomLinkSplit.*with fractions="):
-        from_pyg(parts)
-    assert from_pyg(parts['train'], (1, 0, 0)).num_facts('train') == 1
-    with pytest.raises(DataError, match='int is not a PyG dataset'):
+    with pytest.raises(DataError, match='int'):
         from_pyg(3)
     graph = Data(edge_index=edge, edge_type=torch.tensor([0]), num_nodes=2)
-    with pytest.raises(ArgumentError, match='expected the splits'):
+    with pytest.raises(ArgumentError, match='tset'):
         from_pyg({'train': graph, 'tset': graph})
-    with pytest.raises(ArgumentError, match='come with a split already'):
+    with pytest.raises(ArgumentError, match="'valid', 'val'"):
+        from_pyg({'train': graph, 'valid': graph, 'val': graph})
+    with pytest.raises(ArgumentError, match='fractions'):
         from_pyg({'train': graph, 'test': graph}, (0.8, 0.1, 0.1))
-
-
-# PyKEEN ######################################################################
-
-def factories(**options: Any) -> dict[str, Any]:
-    triples = pytest.importorskip('pykeen.triples')
-    numpy = pytest.importorskip('numpy')
-    # Ids that are not those of the sorted labels.
-    mapping = {'entity_to_id': dict(zip('dcba', range(4))), **options}
-    mapping.setdefault('relation_to_id', {'_hypernym': 0, '_has_part': 1, '_also_see': 2})
-    return {split: triples.TriplesFactory.from_labeled_triples(numpy.array(facts), **mapping)
-            for split, facts in FACTS.items()}
-
-
-@pytest.mark.parametrize('inverse', [False, True])
-def test_pykeen_factories_keep_ids_and_labels(inverse: bool) -> None:
-    parts = factories(create_inverse_triples=inverse)
-    eager = pytest.importorskip('pykeen.datasets').EagerDataset(parts['train'], parts['test'], parts['valid'])
-    for source in (parts, eager):
-        data = from_pykeen(source)
-        assert data.entity_labels == ['d', 'c', 'b', 'a'] and data.num_relations == 3
-        assert data.relation_labels == ['_hypernym', '_has_part', '_also_see']
-        for split in SPLITS:
-            labels = [(data.entity_labels[h], data.relation_labels[r], data.entity_labels[t])
-                      for h, r, t in data.facts(split).tolist()]
-            assert sorted(labels) == sorted(FACTS[split])
-    without = from_pykeen(pytest.importorskip('pykeen.datasets').EagerDataset(parts['train'], parts['test']))
-    assert [without.num_facts(split) for split in SPLITS] == [3, 0, 2]
-
-
-def test_a_single_pykeen_factory_is_split() -> None:
-    data = from_pykeen(factories()['train'], (1.0, 0.0, 0.0))
-    assert data.num_facts('train') == 3 and data.entity_labels == ['d', 'c', 'b', 'a']
-    triples = pytest.importorskip('pykeen.triples')
-    facts = torch.cartesian_prod(torch.arange(9), torch.arange(2), torch.arange(9))
-    data = from_pykeen(triples.CoreTriplesFactory.create(facts))
-    assert [data.num_facts(split) for split in SPLITS] == [130, 16, 16] and data.entity_labels is None
-
-
-def test_pykeen_factories_that_do_not_belong_together() -> None:
-    other = factories(entity_to_id=dict(zip('abcd', range(4))))
-    with pytest.raises(DataError, match="factory of 'test' numbers its entities or relations unlike"):
-        from_pykeen({**factories(), 'test': other['test']})
-    with pytest.raises(DataError, match='int is neither a PyKEEN dataset nor a triples factory'):
-        from_pykeen(3)
-    with pytest.raises(ArgumentError, match='come with a split already'):
-        from_pykeen(factories(), (0.8, 0.1, 0.1))
-
-
-@pytest.mark.parametrize(('name', 'sizes'), [
-    ('Nations', (14, 55, 1592, 199, 201)), ('umls', (135, 46, 5216, 652, 661)),
-])
-def test_pykeen_names(name: str, sizes: tuple[int, ...]) -> None:
-    pytest.importorskip('pykeen')
-    data = from_pykeen(name)
-    assert (data.num_nodes, data.num_relations, *(data.num_facts(split) for split in SPLITS)) == sizes

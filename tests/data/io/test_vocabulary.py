@@ -34,10 +34,17 @@ def test_numbers_in_text_stay_apart() -> None:
 
 
 def test_fixed_labels_keep_their_ids_and_take_no_others() -> None:
-    vocabulary = Vocabulary(['z', 'a'])
+    vocabulary = Vocabulary(['z', 'a'], closed=True)
     codes, = vocabulary.add(column(['a', 'b', 'z', 'a']))
     assert codes.tolist() == [1, -1, 0, 1]
     labels, ids = vocabulary.finish()
     assert labels == ['z', 'a'] and ids.tolist() == [0, 1]
-    with pytest.raises(DataError, match="'a' occurs more than once"):
+    with pytest.raises(DataError, match="'a'"):
         Vocabulary(['a', 'b', 'a'])
+
+
+def test_other_labels_come_after_those_given() -> None:
+    vocabulary = Vocabulary(['z', 'b'])
+    codes, = vocabulary.add(column(['a', 'b', 'y', 'z', 'a']))
+    labels, ids = vocabulary.finish()
+    assert labels == ['z', 'b', 'a', 'y'] and ids[codes].tolist() == [2, 1, 3, 0, 2]

@@ -1,0 +1,92 @@
+r"""Splits are found under their usual names, and other files with facts do not go unnoticed."""
+from __future__ import annotations
+
+import gzip
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.data.io.folders import find_splits, named_files, warn_of_unread_facts
+from pyg_emu.data.io.formats import TextFormat
+
+
+def test_splits_are_found_under_their_usual_names(tmp_path: Path) -> None:
+    for name in ('train.tsv.gz', 'dev.txt', 'test.csv', 'train.md', 'entities.txt'):
+        (tmp_path / name).touch()
+    (tmp_path / 'train.txt').mkdir()
+    found = find_splits(tmp_path, ('train', 'valid', 'test'))
+    assert {split: path.name for split, path in found.items()} == {'train': 'train.tsv.gz', 'valid': 'dev.txt',
+                                                                  'test': 'test.csv'}
+    (tmp_path / 'valid.txt').touch()
+    with pytest.raises(DataError, match=r"several files for the split 'valid' \(dev\.txt, valid\.txt\)"):
+        find_splits(tmp_path, ())
+
+
+def test_missing_splits_are_named(tmp_path: Path) -> None:
+    every = ('train', 'valid', 'test')
+    with pytest.raises(DataError, match='nowhere'):
+        find_splits(tmp_path / 'nowhere', every)
+    with pytest.raises(DataError, match=r"no file for the splits 'train' and 'valid' and 'test' \(found: none"):
+        find_splits(tmp_path, every)
+    (tmp_path / 'train.txt').touch()
+    with pytest.raises(DataError, match=r"'valid' and 'test' \(found: train\.txt\).*pass require_splits=\('train',\)"):
+        find_splits(tmp_path, every)
+    assert list(find_splits(tmp_path, ())) == ['train']
+    (tmp_path / 'test.txt').touch()
+    with pytest.raises(DataError, match=r"'valid' .*expected valid\.txt .*require_splits=\('train', 'test'\)"):
+        find_splits(tmp_path, every)
+    (tmp_path / 'train.txt').unlink()
+    with pytest.raises(DataError, match="no file for the split 'train'") as caught:
+        find_splits(tmp_path, ())
+    assert 'require_splits' not in str(caught.value)  # training facts cannot be done without
+    for wrong in ('train', ['training'], False, [['train']]):
+        with pytest.raises(ArgumentError, match='require_splits.*train'):
+            find_splits(tmp_path, wrong)  # type: ignore[arg-type]
+
+
+def test_unreadable_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(Path, 'iterdir', refuse)
+    with pytest.raises(DataError, match=f'{tmp_path}.*Permission denied'):
+        find_splits(tmp_path, ())
+
+
+@pytest.mark.parametrize(('name', 'content'), [
+    ('facts.txt', b'a\tr\tb\n'), ('facts.txt.gz', gzip.compress(b'a\tr\tb\n')), ('graph.csv', b'a,r,"b,c"\n'),
+    ('support.tsv', b'\xef\xbb\xbf\r\na\tr\tb\r\nb\tr\tc'), ('facts', b'a\tr\tb'),
+])
+def test_unread_files_with_facts_are_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / 'train.txt').write_bytes(b'a\tr\tb\n')
+    (tmp_path / name).write_bytes(content)
+    read = [tmp_path / 'train.txt']
+    with pytest.warns(DataWarning, match=f"{name}.*extra_files=.'{name}'"):
+        warn_of_unread_facts(tmp_path, read, TextFormat())
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        warn_of_unread_facts(tmp_path, [*read, *named_files(tmp_path, [name])], TextFormat())
+
+
+def test_other_files_are_no_facts(tmp_path: Path) -> None:
+    for name, content in (('entities.txt', b'0\ta\n'), ('README.md', b'a\tb\tc\n'), ('empty.txt', b''),
+                          ('.hidden.txt', b'a\tr\tb\n'), ('image.txt', b'\xff\xfe\0'), ('bad.txt.gz', b'a\tr\tb\n'),
+                          ('wide.txt', b'a\tb\tc\td\n'), ('three.txt', b'a\tb\tc\na\tb\n')):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / 'folder.txt').mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        warn_of_unread_facts(tmp_path, [], TextFormat())
+
+
+def test_files_are_named_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / 'facts.txt').touch()
+    assert named_files(tmp_path, ['facts.txt']) == [tmp_path / 'facts.txt']
+    with pytest.raises(DataError, match="'fact.txt'.*facts.txt"):
+        named_files(tmp_path, ['fact.txt'])
+    for wrong in ('facts.txt', 3, [3]):
+        with pytest.raises(ArgumentError, match='extra_files'):
+            named_files(tmp_path, wrong)
