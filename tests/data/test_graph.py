@@ -83,7 +83,7 @@ def test_what_is_missing_reads_as_none() -> None:
 def test_unknown_split_and_order() -> None:
     with pytest.raises(ArgumentError, match="got 'dev'"):
         make_data().facts('dev')  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="not by 'tail'"):
+    with pytest.raises(ArgumentError, match="'tail'"):
         make_data().edges_by('tail')  # type: ignore[arg-type]
 
 
@@ -294,21 +294,24 @@ def test_indices_on_gpu() -> None:
 def test_label_lookup() -> None:
     data = make_data()
     assert data.entity_id('carol') == 2 and data.relation_id('knows') == 1
-    with pytest.raises(DataError, match="no entity 'karol' among the 4 entity labels; did you mean 'carol'"):
+    with pytest.raises(DataError, match="entity 'karol' .*4 .*'carol'"):
         data.entity_id('karol')
-    with pytest.raises(DataError, match="no relation 'zzz' among the 2 relation labels$"):
+    with pytest.raises(DataError, match="relation 'zzz' .*2 relation labels$"):
         data.relation_id('zzz')
-    with pytest.raises(DataError, match='labels are strings, got 3 of type int'):
-        data.entity_id(3)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="'3'.*tensor"):
+        data.entity_id(3)
+    for wrong in (None, True, 1.5, ['carol']):
+        with pytest.raises(DataError, match=f'entity .*{type(wrong).__name__}'):
+            data.entity_id(wrong)  # type: ignore[arg-type]
     data.entity_labels = ['w', 'x', 'y', 'z']
     assert data.entity_id('z') == 3
-    with pytest.raises(DataError, match='there are no entity labels'):
+    with pytest.raises(DataError, match='entity_labels'):
         make_data(entity_labels=None).entity_id('carol')
 
 
 def test_suggestion_among_many_labels() -> None:
     data = make_data(entity_labels=[f'{prefix}_{i}' for prefix in 'abc' for i in range(10_000)])
-    with pytest.raises(DataError, match="did you mean 'b_99"):
+    with pytest.raises(DataError, match="'b_99"):
         data.entity_id('b_99999')
 
 
@@ -330,24 +333,24 @@ def test_good_data_validates_without_a_word() -> None:
     ({'edge_type': torch.tensor([0, 2, 1])}, r'edge_type, column 1: relation id 2 .* \[0, 1\] \(num_relations is 2\)'),
     ({'valid_edge_index': torch.tensor([[9], [1]])}, r'valid_edge_index\[0\], column 0: head id 9'),
     ({'test_edge_type': torch.tensor([-1])}, 'test_edge_type, column 0: relation id -1'),
-    ({'edge_type': torch.tensor([0., 1., 0.])}, r'edge_type has to be int64, got torch.float32; use edge_type.long'),
-    ({'edge_index': torch.zeros(2, 3, dtype=torch.int32)}, 'edge_index has to be int64'),
-    ({'edge_index': torch.zeros(3, 2, dtype=torch.int64)}, r'edge_index has to be of shape \(2, F\), got \(3, 2\)'),
-    ({'edge_type': torch.tensor([0, 1])}, r'edge_type has to be of shape \(3,\)'),
-    ({'edge_type': torch.zeros(3, 1, dtype=torch.int64)}, r'edge_type has to be of shape \(3,\)'),
-    ({'edge_type': None}, 'edge_index is set but edge_type is missing'),
-    ({'test_edge_index': None}, 'test_edge_type is set but test_edge_index is missing'),
+    ({'edge_type': torch.tensor([0., 1., 0.])}, r'edge_type: .*int64.*torch.float32.*edge_type.long'),
+    ({'edge_index': torch.zeros(2, 3, dtype=torch.int32)}, 'edge_index: .*int64.*int32'),
+    ({'edge_index': torch.zeros(3, 2, dtype=torch.int64)}, r'edge_index: .*\(2, F\).*\(3, 2\)'),
+    ({'edge_type': torch.tensor([0, 1])}, r'edge_type: .*\(3,\)'),
+    ({'edge_type': torch.zeros(3, 1, dtype=torch.int64)}, r'edge_type: .*\(3,\)'),
+    ({'edge_type': None}, 'edge_index .*edge_type .*missing'),
+    ({'test_edge_index': None}, 'test_edge_type .*test_edge_index .*missing'),
     ({'edge_index': torch.empty(2, 0, dtype=torch.int64), 'edge_type': torch.empty(0, dtype=torch.int64)},
      'at least one training fact'),
     ({'edge_index': None, 'edge_type': None}, 'at least one training fact'),
-    ({'num_nodes': 0, 'entity_labels': None}, 'num_nodes has to be a positive integer, got 0'),
-    ({'num_relations': 2.0, 'relation_labels': None}, 'num_relations has to be a positive integer, got 2.0'),
+    ({'num_nodes': 0, 'entity_labels': None}, 'num_nodes: .* 0'),
+    ({'num_relations': 2.0, 'relation_labels': None}, 'num_relations: .* 2.0'),
     ({'entity_labels': ['a', 'b']}, 'edge_index'),
-    ({'entity_labels': ['a', 'b'], 'num_nodes': 4}, 'entity_labels has 2 labels, but num_nodes is 4'),
-    ({'relation_labels': ['same', 'same']}, "relation_labels has the label 'same' more than once"),
-    ({'entity_labels': 'abcd'}, 'entity_labels has to be a list of strings, got str'),
-    ({'has_inverse_relations': True}, r'0 of the 3 edges are of an inverse type \(2 and above\)'),
-    ({'edge_type': [0, 0, 1]}, 'edge_type has to be a tensor, got list'),
+    ({'entity_labels': ['a', 'b'], 'num_nodes': 4}, 'entity_labels .*2 .*num_nodes .*4'),
+    ({'relation_labels': ['same', 'same']}, "relation_labels .*'same'"),
+    ({'entity_labels': 'abcd'}, 'entity_labels: .*str'),
+    ({'has_inverse_relations': True}, r'0 of the 3 edges'),
+    ({'edge_type': [0, 0, 1]}, 'edge_type: .*list'),
     ({'test_edge_type': torch.zeros(1, dtype=torch.int64, device='meta')}, 'test_edge_type is on meta'),
 ])
 def test_unusable_data(overrides: dict[str, Any], message: str) -> None:
@@ -359,41 +362,73 @@ def test_unusable_data(overrides: dict[str, Any], message: str) -> None:
 
 
 def test_facts_that_are_no_tensors() -> None:
-    with pytest.raises(DataError, match='edge_type has to be a tensor, got list'):
+    with pytest.raises(DataError, match='edge_type: .*list'):
         KGData(torch.tensor([[0], [1]]), [0], num_relations=1).validate()  # type: ignore[arg-type]
-    with pytest.raises(DataError, match='edge_type has to be a tensor, got list'):  # not: the graph is empty
+    with pytest.raises(DataError, match='edge_type: .*list'):  # not: the graph is empty
         KGData(torch.tensor([[0], [1]]), [0]).validate()  # type: ignore[arg-type]
 
 
 def test_empty_graph() -> None:
-    with pytest.raises(DataError, match='num_nodes is not set and cannot be inferred: the graph is empty; expected'):
+    with pytest.raises(DataError, match='num_nodes .*edge_index'):
         KGData().validate()
 
 
-def test_suspicious_data_is_counted_and_warned_of() -> None:
-    data = KGData(torch.tensor([[0, 0, 1, 0], [1, 1, 0, 1]]), torch.tensor([0, 0, 0, 0]), num_nodes=5, num_relations=4,
-                  valid_edge_index=torch.tensor([[0, 2, 3], [1, 0, 2]]), valid_edge_type=torch.tensor([0, 1, 0]),
-                  test_edge_index=torch.tensor([[1, 1], [2, 2]]), test_edge_type=torch.tensor([0, 0]))
+@pytest.mark.parametrize('attributes', [
+    {'edge_weight': torch.rand(3)}, {'edge_attr': torch.rand(3, 2)}, {'confidence': torch.rand(3)}, {'edge_time': [1, 2, 3]},
+    {'val_edge_index': torch.zeros(2, 1, dtype=torch.int64)},
+])
+def test_attributes_of_edges_are_not_ignored(attributes: dict[str, Any]) -> None:
+    (key, value), = attributes.items()
+    with pytest.raises(DataError, match=f'{key}: '):
+        make_data(**attributes)
+    data = make_data()
+    data[key] = value
+    with pytest.raises(DataError, match=f'{key}: '):
+        data.validate()
+
+
+def test_a_misspelt_split_is_recognised() -> None:
+    with pytest.raises(DataError, match='val_edge_index.* valid_edge_index'):
+        make_data(val_edge_index=torch.zeros(2, 1, dtype=torch.int64))
+
+
+def test_attributes_of_entities_stay() -> None:
+    data = make_data(x=torch.rand(4, 2), name='mine')
+    assert data.validate() and data.x.shape == (4, 2) and data.name == 'mine'
+
+
+def test_a_graph_without_relation_types_is_one_relation() -> None:
+    edge = torch.tensor([[0, 1], [1, 2]])
+    data = KGData(edge, test_edge_index=edge.flip(0))
+    assert (data.num_nodes, data.num_relations) == (3, 1) and data.validate()
+    assert data.facts('train').tolist() == [[0, 0, 1], [1, 0, 2]] and data.facts('test').tolist() == [[1, 0, 0], [2, 0, 1]]
+    assert KGData(edge, relation_labels=['r']).num_facts() == KGData(edge, num_relations=1).num_facts() == 2
+    # Where there are several relations, an edge without one is a mistake.
+    for options in ({'num_relations': 2}, {'relation_labels': ['r', 's']}, {'test_edge_type': torch.tensor([0, 0])}):
+        with pytest.raises(DataError, match='edge_type .*missing'):
+            KGData(edge, **{'test_edge_index': edge, **options}).validate()
+
+
+def test_integers_are_ids_unless_labels_are_integers() -> None:
+    assert not make_data().has_integer_labels('entity')
+    assert not make_data(entity_labels=None).has_integer_labels('entity')
+    data = make_data(entity_labels=['1', '10', '02', '-7'])
+    assert data.has_integer_labels('entity') and not data.has_integer_labels('relation')
+    assert [data.entity_id(label) for label in (1, 10, -7, '02')] == [0, 1, 3, 2]
+    numbers: Any = [7, 3, 5, 1]
+    data = make_data(entity_labels=numbers)
+    assert data.has_integer_labels('entity') and [data.entity_id(label) for label in (7, 3, 5, 1)] == [0, 1, 2, 3]
+    with pytest.raises(DataError, match="'8'"):
+        data.entity_id(8)
+
+
+def test_validation_warns_of_what_the_report_finds() -> None:
+    data = KGData(torch.tensor([[0, 0], [1, 1]]), torch.tensor([0, 0]))
     with pytest.warns(DataWarning) as caught:
         assert data.validate() is True
-    messages = [str(warning.message) for warning in caught]
-    assert messages == [
-        '2 of the 4 train facts are duplicates',
-        '2 entities of the valid split have no training fact; 2 of its 3 facts are affected',
-        '1 relation of the valid split has no training fact',
-        '1 of the 3 valid facts are training facts too',
-        '1 of the 2 test facts are duplicates',
-        '1 entity of the test split has no training fact; 2 of its 2 facts are affected',
-        '3 of the 4 relations have no training fact',
-    ]
-    assert data.report() == {
-        'num_nodes': 5, 'num_relations': 4, 'relations_without_facts': 3, 'entities_without_facts': 3,
-        'train_facts': 4, 'train_duplicates': 2,
-        'valid_facts': 3, 'valid_duplicates': 0, 'valid_unseen_entities': 2, 'valid_facts_with_unseen_entities': 2,
-        'valid_unseen_relations': 1, 'valid_facts_in_train': 1,
-        'test_facts': 2, 'test_duplicates': 1, 'test_unseen_entities': 1, 'test_facts_with_unseen_entities': 2,
-        'test_unseen_relations': 0, 'test_facts_in_train': 0,
-    }
+    assert [str(warning.message) for warning in caught] == data.report().warnings
+    with pytest.raises(DataError, match='edge_type'):
+        KGData(torch.tensor([[0], [1]]), torch.tensor([3]), num_relations=1).report()
 
 
 # Batches #####################################################################
