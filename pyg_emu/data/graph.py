@@ -375,8 +375,8 @@ class KGData(Data):
         return edge_subgraph(self, sorted_edges(self, sort_by_row))
 
     def coalesce(self) -> Self:
-        r"""Returns a copy whose training edges are sorted by source and without duplicates. Edges of different relations
-        between the same entities all stay.
+        r"""Returns a copy whose training edges are sorted by source and without duplicates. Edges of different
+        relations between the same entities all stay.
         """
         return edge_subgraph(self, distinct_edges(self))
 
@@ -442,7 +442,8 @@ class KGData(Data):
         return self._label_id('relation', self.relation_labels, label)
 
     def has_integer_labels(self, kind: Literal['entity', 'relation']) -> bool:
-        r"""Whether some label is an integer, so that an integer given for an entity or a relation is a label, not an id.
+        r"""Whether some label is an integer, so that an integer that stands for an entity or relation is a label, not an
+        id.
 
         Args:
             kind (str): :obj:`"entity"` or :obj:`"relation"`.

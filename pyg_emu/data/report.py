@@ -46,8 +46,8 @@ class DataReport(dict[str, Any]):
       :math:`(h, r, t)` whose reverse :math:`(t, r, h)` is a training fact), and :obj:`test_facts_in_valid`;
     * :obj:`symmetric_relations`, 90 % of whose training facts are there in both directions, and
       :obj:`relations_{kind}` for the kinds 1-1, 1-N, N-1 and N-N (:func:`~pyg_emu.data.relations.relation_kinds`);
-    * :obj:`near_duplicate_entity_labels` and :obj:`near_duplicate_relation_labels`, the number of labels that differ from
-      another one in nothing but case, spaces, Unicode form or invisible characters;
+    * :obj:`near_duplicate_entity_labels` and :obj:`near_duplicate_relation_labels`, the number of labels that differ
+      from another one in nothing but case, spaces, Unicode form or invisible characters;
     * :obj:`labels_of_both_kinds`, labels of an entity and of a relation, and :obj:`suspicious_columns`, the number of
       columns that seem to be exchanged.
     """
@@ -218,8 +218,8 @@ def _about_splits(counts: dict[str, Any]) -> Iterator[str]:
         if part.get('facts_in_valid'):
             yield f"{part['facts_in_valid']} of the {num_facts} {split} facts are validation facts too"
         if part.get('facts_reversed_in_train', 0) >= _REVERSED_SHARE * max(num_facts, 1):
-            yield (f"{part['facts_reversed_in_train']} of the {num_facts} {split} facts (h, r, t) are training facts in "
-                   'reverse, (t, r, h): models with symmetric scores, such as DistMult, have trained on them')
+            yield (f"{part['facts_reversed_in_train']} of the {num_facts} {split} facts (h, r, t) are training facts "
+                   'in reverse, (t, r, h): models with symmetric scores, such as DistMult, have trained on them')
     if counts['relations_without_facts']:
         yield (f"{counts['relations_without_facts']} of the {counts['num_relations']} relations have no training "
                f'fact')

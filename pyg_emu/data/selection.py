@@ -96,7 +96,8 @@ def _positions(name: str, subset: Any, size: int, device: torch.device, what: st
     try:
         given = torch.as_tensor(subset, device=device)
     except (TypeError, ValueError, RuntimeError):
-        raise ArgumentError(f'{name}: expected a tensor of ids or a boolean mask, got {type(subset).__name__}') from None
+        raise ArgumentError(f'{name}: expected a tensor of ids or a boolean mask, got '
+                            f'{type(subset).__name__}') from None
     if given.dtype == torch.bool:
         if given.shape != (size, ):
             raise ArgumentError(f'{name}: expected a mask of shape ({size},), got {tuple(given.shape)}')

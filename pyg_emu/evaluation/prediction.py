@@ -157,7 +157,7 @@ def _ids(argument: str, names: Any, data: KGData, kind: str) -> Tensor:
     ids = []
     for position, value in enumerate(values):
         if isinstance(value, str) or (labelled and isinstance(value, Integral) and not isinstance(value, bool)):
-            value = find(value)
+            value = find(value if isinstance(value, str) else int(value))
         elif isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < (limit or 0):
             raise ArgumentError(f'{argument}: expected labels or ids in [0, {limit}), got {value!r} at position '
                                 f'{position}')

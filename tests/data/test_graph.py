@@ -374,8 +374,8 @@ def test_empty_graph() -> None:
 
 
 @pytest.mark.parametrize('attributes', [
-    {'edge_weight': torch.rand(3)}, {'edge_attr': torch.rand(3, 2)}, {'confidence': torch.rand(3)}, {'edge_time': [1, 2, 3]},
-    {'val_edge_index': torch.zeros(2, 1, dtype=torch.int64)},
+    {'edge_weight': torch.rand(3)}, {'edge_attr': torch.rand(3, 2)}, {'confidence': torch.rand(3)},
+    {'edge_time': [1, 2, 3]}, {'val_edge_index': torch.zeros(2, 1, dtype=torch.int64)},
 ])
 def test_attributes_of_edges_are_not_ignored(attributes: dict[str, Any]) -> None:
     (key, value), = attributes.items()
@@ -401,7 +401,8 @@ def test_a_graph_without_relation_types_is_one_relation() -> None:
     edge = torch.tensor([[0, 1], [1, 2]])
     data = KGData(edge, test_edge_index=edge.flip(0))
     assert (data.num_nodes, data.num_relations) == (3, 1) and data.validate()
-    assert data.facts('train').tolist() == [[0, 0, 1], [1, 0, 2]] and data.facts('test').tolist() == [[1, 0, 0], [2, 0, 1]]
+    assert data.facts('train').tolist() == [[0, 0, 1], [1, 0, 2]]
+    assert data.facts('test').tolist() == [[1, 0, 0], [2, 0, 1]]
     assert KGData(edge, relation_labels=['r']).num_facts() == KGData(edge, num_relations=1).num_facts() == 2
     # Where there are several relations, an edge without one is a mistake.
     for options in ({'num_relations': 2}, {'relation_labels': ['r', 's']}, {'test_edge_type': torch.tensor([0, 0])}):

@@ -93,8 +93,9 @@ def test_reversed_test_facts_are_warned_of() -> None:
 
 
 @pytest.mark.parametrize(('first', 'second'), [
-    ('Paris', 'Paris '), ('Paris', ' Paris'), ('New York', 'New  York'), ('New York', 'New\u00a0York'), ('Paris', 'PARIS'),
-    ('caf\u00e9', 'cafe\u0301'), ('Stra\u00dfe', 'STRASSE'), ('Paris', 'Paris\u200b'), ('Paris', '\ufeffParis'), ('\uff21', 'a'),
+    ('Paris', 'Paris '), ('Paris', ' Paris'), ('New York', 'New  York'), ('New York', 'New\u00a0York'),
+    ('Paris', 'PARIS'), ('caf\u00e9', 'cafe\u0301'), ('Stra\u00dfe', 'STRASSE'), ('Paris', 'Paris\u200b'),
+    ('Paris', '\ufeffParis'), ('\uff21', 'a'),
 ])
 def test_labels_that_look_alike_are_counted(first: str, second: str) -> None:
     rows = [(first, 'is', 'x'), (second, 'is', 'y'), ('other', 'is', 'x')]
@@ -107,7 +108,8 @@ def test_labels_that_look_alike_are_counted(first: str, second: str) -> None:
 
 
 def test_labels_that_differ_are_not_counted() -> None:
-    rows = [('01', 'r', '1'), ('1.0', 'r', '10'), ('m/0a', 'r', 'm/0b'), ('New_York', 'r', 'New York'), ('NA', 'r', 'NaN')]
+    rows = [('01', 'r', '1'), ('1.0', 'r', '10'), ('m/0a', 'r', 'm/0b'), ('New_York', 'r', 'New York'),
+            ('NA', 'r', 'NaN')]
     assert labelled(rows).report()['near_duplicate_entity_labels'] == 0
 
 

@@ -87,8 +87,8 @@ class Collector:
             facts[split] = np.stack([entity_ids[heads], relation_ids[relations], entity_ids[tails]], axis=1)
         if self._known is not None and len(entity_labels) > len(self._known):
             new = entity_labels[len(self._known):]
-            warnings.warn(f'{len(new)} of the {len(entity_labels)} entities are not among those of entities= and get the '
-                          f'ids from {len(self._known)} on: {", ".join(map(repr, new[:3]))}'
+            warnings.warn(f'{len(new)} of the {len(entity_labels)} entities are not among those of entities= and get '
+                          f'the ids from {len(self._known)} on: {", ".join(map(repr, new[:3]))}'
                           f'{", ..." if len(new) > 3 else ""}', DataWarning, stacklevel=4)
         if fractions is not None:
             facts = split_facts(facts['all'], fractions, seed)

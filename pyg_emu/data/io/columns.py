@@ -17,8 +17,8 @@ _NAMES = {
              'entity1', 'ent1', 'e1', 'arg1'),
     'relation': ('relation', 'rel', 'r', 'relationship', 'predicate', 'pred', 'p', 'property', 'prop', 'edge',
                  'edgetype', 'type', 'link', 'verb'),
-    'tail': ('tail', 't', 'object', 'obj', 'o', 'target', 'tgt', 'trg', 'destination', 'dest', 'dst', 'to', 'end', 'rhs',
-             'right', 'y', 'node2', 'entity2', 'ent2', 'e2', 'arg2'),
+    'tail': ('tail', 't', 'object', 'obj', 'o', 'target', 'tgt', 'trg', 'destination', 'dest', 'dst', 'to', 'end',
+             'rhs', 'right', 'y', 'node2', 'entity2', 'ent2', 'e2', 'arg2'),
 }
 _ROLES = {name: role for role, names in _NAMES.items() for name in names}
 _DECORATION = re.compile('(entity|node|vertex)?(id|label|name|type|uri|iri|index|idx)?$')
@@ -60,7 +60,8 @@ def named_columns(names: Sequence[Any]) -> Optional[Columns]:
         roles = [str(name).casefold() if str(name).casefold() in COLUMNS else None for name in names]
     if any(roles.count(role) != 1 for role in COLUMNS):
         return None
-    return Columns(*(roles.index(role) for role in COLUMNS), width=len(names))
+    head, relation, tail = (roles.index(role) for role in COLUMNS)
+    return Columns(head, relation, tail, len(names))
 
 
 def chosen_columns(chosen: Sequence[Optional[Column]], names: Optional[Sequence[Any]], width: int,
@@ -90,7 +91,7 @@ def chosen_columns(chosen: Sequence[Optional[Column]], names: Optional[Sequence[
         else:
             found.append(_only(role, names, place))
     _check_distinct(found, width, place)
-    return Columns(*found, width=width)
+    return Columns(found[0], found[1], found[2], width)
 
 
 def _position(role: str, column: Any, names: Optional[Sequence[Any]], width: int, place: str) -> int:

@@ -15,9 +15,9 @@ import torch_geometric.data
 
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.files import from_file, from_folder, to_folder
 from pyg_emu.data.io.pyg import from_pyg
 from pyg_emu.data.io.pykeen import from_pykeen
-from pyg_emu.data.io.files import from_file, from_folder, to_folder
 from pyg_emu.data.io.tables import from_dataframe, to_dataframe
 
 __all__ = ['dataset_names', 'from_dataframe', 'from_file', 'from_folder', 'from_pyg', 'from_pykeen', 'load_dataset',
@@ -81,8 +81,8 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
     if isinstance(sample, torch_geometric.data.HeteroData):
         raise DataError('HeteroData: expected one graph with edge_type; pass source.to_homogeneous(), whose edge_type '
                         'numbers the types of edges, with fractions=, such as (0.8, 0.1, 0.1)')
-    raise DataError(f'source: expected a name, a path, a DataFrame, a PyG or PyKEEN dataset, or a KGData, got an object '
-                    f'of type {type(source).__name__}')
+    raise DataError(f'source: expected a name, a path, a DataFrame, a PyG or PyKEEN dataset, or a KGData, got an '
+                    f'object of type {type(source).__name__}')
 
 
 def _as_it_is(data: KGData) -> KGData:

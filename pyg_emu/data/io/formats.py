@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Sequence
 
-from pyg_emu.data.io.columns import COLUMNS, Column, Columns, chosen_columns, named_columns
 from pyg_emu.core.errors import ArgumentError, DataWarning
+from pyg_emu.data.io.columns import COLUMNS, Column, Columns, chosen_columns, named_columns
 from pyg_emu.data.io.textfiles import Syntax, check_comment, check_delimiter
 
 EXTENSIONS = ('.txt', '.tsv', '.csv')
@@ -87,8 +87,8 @@ class TextFormat:
         """
         asked = [column is not None for column in self.chosen]
         if not has_header and any(isinstance(column, str) for column in self.chosen):
-            raise ArgumentError('head, relation, tail: names of columns need a header, but header=False; pass positions '
-                                'from 0')
+            raise ArgumentError('head, relation, tail: names of columns need a header, but header=False; pass '
+                                'positions from 0')
         if len(first) < len(COLUMNS) or (len(first) > len(COLUMNS) and not has_header and not any(asked)):
             return None
         by_position = all(isinstance(column, int) for column in self.chosen)

@@ -79,13 +79,14 @@ def _one_data(source: Any) -> Data:
             raise DataError(f'{type(source).__name__}: expected a PyG dataset, or a Data with edge_index and '
                             f'edge_type') from None
         if count != 1:
-            raise DataError(f'{type(source).__name__} holds {count} graphs; expected a dataset of one graph, one of its '
-                            'graphs, or splits as {"train": ..., "valid": ..., "test": ...}')
+            raise DataError(f'{type(source).__name__} holds {count} graphs; expected a dataset of one graph, one of '
+                            'its graphs, or splits as {"train": ..., "valid": ..., "test": ...}')
         source = source[0]
     if not isinstance(source, Data):
         raise DataError(f'{type(source).__name__}: expected a Data with edge_index and edge_type')
     if source.get('edge_index') is None and _split_key(source, 'train', 'edge_index') is None:
-        raise DataError(f'{_named(source)} has no edge_index; expected a Data with edge_index (2, E) and edge_type (E,)')
+        raise DataError(f'{_named(source)} has no edge_index; expected a Data with edge_index (2, E) and edge_type '
+                        '(E,)')
     return source
 
 
@@ -131,13 +132,14 @@ def _link_split_facts(part: Data, split: str, edges: Tensor) -> Tensor:
 
 def _from_one(data: Data, fractions: Optional[Sequence[float]]) -> dict[str, Tensor]:
     r"""Facts by split, or as :obj:`"all"`, from one Data for all splits."""
-    keys = {split: _split_key(data, split, 'edge_index') for split in SPLITS}
+    keys: dict[str, Optional[str]] = {split: _split_key(data, split, 'edge_index') for split in SPLITS}
     if any(key is not None for key in keys.values()):
         return _from_split_edges(data, keys)
     facts = _facts(data, 'edge_index', 'edge_type')
     masks = {split: _split_key(data, split, 'mask') for split in SPLITS}
     num_edges = facts.size(0)
-    of_edges = {split: key for split, key in masks.items() if key is not None and _is_of_edges(data, key, num_edges)}
+    of_edges: dict[str, str] = {split: key for split, key in masks.items()
+                                if key is not None and _is_of_edges(data, key, num_edges)}
     _refuse_unused(data, tuple(of_edges.values()))
     if of_edges:
         return _by_mask(data, of_edges, facts)
@@ -174,16 +176,16 @@ def _check_repeated(data: Data, facts: Mapping[str, Tensor]) -> None:
     repeated = index.contains(head, relation, tail) | index.contains(tail, relation - num_relations, head)
     if not bool(repeated.all()):
         column = int((~repeated).nonzero()[0])
-        raise DataError(f'edge_index, column {column}: {edges[column].tolist()} (head, relation, tail) is in none of the '
-                        f'splits ({", ".join(facts)}) and would be ignored; remove edge_index, or the splits')
+        raise DataError(f'edge_index, column {column}: {edges[column].tolist()} (head, relation, tail) is in none of '
+                        f'the splits ({", ".join(facts)}) and would be ignored; remove edge_index, or the splits')
 
 
 def _by_mask(data: Data, masks: Mapping[str, str], facts: Tensor) -> dict[str, Tensor]:
     covered = torch.stack([data[key].long() for key in masks.values()]).sum(dim=0)
     if bool((covered != 1).any()):
         edge = int((covered != 1).nonzero()[0])
-        raise DataError(f'edge {edge} is in {int(covered[edge])} of the masks {", ".join(masks.values())}; expected each '
-                        'in one')
+        raise DataError(f'edge {edge} is in {int(covered[edge])} of the masks {", ".join(masks.values())}; expected '
+                        'each in one')
     return {split: facts[data[key]] for split, key in masks.items()}
 
 
@@ -219,8 +221,8 @@ def _is_of_edges(data: Data, key: str, num_edges: int) -> bool:
         return True
     if size == num_edges or size is None or not isinstance(mask, Tensor):
         got = f'{mask.dtype} of shape {tuple(mask.shape)}' if isinstance(mask, Tensor) else type(mask).__name__
-        raise DataError(f'{key}: expected a boolean tensor of shape ({num_edges},), true for the edges of the split, got '
-                        f'{got}')
+        raise DataError(f'{key}: expected a boolean tensor of shape ({num_edges},), true for the edges of the split, '
+                        f'got {got}')
     return False
 
 

@@ -1,7 +1,8 @@
 r"""Text files of facts to labels, exactly as written, or an error that names the line.
 
 Reading has two paths. The fast one is pandas' C parser, set to leave everything as it is. The slow one
-(:func:`_check`) runs only when that fails or meets an empty label: it walks the file record by record, to name the line.
+(:func:`_check`) runs only when that fails or meets an empty label: it walks the file record by record, to name the
+line.
 """
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from typing import IO, Collection, Optional, Sequence, cast
 import numpy as np
 import pandas as pd
 
-from pyg_emu.data.io.columns import COLUMNS, Columns
 from pyg_emu.core.errors import DataError, DataWarning
+from pyg_emu.data.io.columns import COLUMNS, Columns
 from pyg_emu.data.io.formats import TextFormat
 from pyg_emu.data.io.textfiles import Syntax, TextStream, opened, records
 
@@ -44,8 +45,8 @@ def read_columns(path: Path, text: TextFormat) -> list[np.ndarray]:
         repeated = [first[place] for place, column in zip(columns.places, found) if (column == first[place]).any()]
         said = f'{path}: the first line ({", ".join(first)}) is read as '
         if repeated:
-            warnings.warn(f'{said}a fact, although it looks like a header, since {repeated[0]!r} occurs in other lines; '
-                          'pass header=True if it is one', DataWarning, stacklevel=2)
+            warnings.warn(f'{said}a fact, although it looks like a header, since {repeated[0]!r} occurs in other '
+                          'lines; pass header=True if it is one', DataWarning, stacklevel=2)
             return read_columns(path, replace(text, header=False))
         warnings.warn(f'{said}the names of the columns; pass header=True to confirm, or header=False if it is a fact',
                       DataWarning, stacklevel=2)

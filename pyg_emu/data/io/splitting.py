@@ -22,8 +22,9 @@ def split_facts(
 ) -> dict[str, np.ndarray]:
     r"""Splits facts at random, keeping for training at least one fact of each entity and each relation.
 
-    A fact, its copies and its reverse :math:`(t, r, h)` stay together, so that no test fact is a training fact in either
-    direction; the fractions are of distinct facts. The order of the facts within a split is the one they came in.
+    A fact, its copies and its reverse :math:`(t, r, h)` stay together, so that no test fact is a training fact in
+    either direction; the fractions are of distinct facts. The order of the facts within a split is the one they came
+    in.
 
     .. note::
         Where so many entities occur only once that the fractions cannot be met, as many facts go to validation and test

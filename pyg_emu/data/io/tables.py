@@ -2,13 +2,13 @@ r"""A :class:`pandas.DataFrame` of labelled facts to a :class:`~pyg_emu.data.gra
 from __future__ import annotations
 
 import warnings
-from typing import Any, Optional, Sequence, cast
+from typing import Any, Optional, Sequence
 
 import numpy as np
 import pandas as pd
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
-from pyg_emu.data.graph import SPLITS, KGData, Split
+from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.io.collector import Collector
 from pyg_emu.data.io.columns import Column, chosen_columns
 from pyg_emu.data.io.readers import unknown_relation

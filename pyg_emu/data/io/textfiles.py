@@ -187,8 +187,8 @@ def blocks(handle: IO[bytes], syntax: Syntax) -> Iterator[bytes]:
 class TextStream(io.RawIOBase):
     r"""The bytes of a file as pandas reads them as they stand: records alone, after a byte order mark.
 
-    pandas removes a byte order mark, be it part of the first label, leaves out blank lines at the price of spaces at the
-    end of its buffers, and ends a label at a null byte. It meets none of them here.
+    pandas removes a byte order mark even if it is part of the first label, loses spaces at the end of its buffers where
+    it skips blank lines, and before version 3 ends a label at a null byte. It meets none of them here.
 
     Args:
         handle (file): The file, in binary mode.
@@ -237,7 +237,8 @@ def records(path: Path, syntax: Syntax) -> Iterator[tuple[int, list[str]]]:
     r"""The number of the first line and the fields of each record that is neither a comment nor blank.
 
     Raises:
-        DataError: If the file cannot be read, is not UTF-8, or breaks the rules of quotation marks; names file and line.
+        DataError: If the file cannot be read, is not UTF-8, or breaks the rules of quotation marks; names file and
+            line.
     """
     number, offset = 1, 0
     with opened(path) as handle:
@@ -253,7 +254,7 @@ def records(path: Path, syntax: Syntax) -> Iterator[tuple[int, list[str]]]:
                     number += len(_LINE_END.findall(raw))
                     offset += len(raw)
         except _Unreadable as error:
-            # A fault of the encoding may be all there is: the rest ends where reading ended, perhaps inside a character.
+            # The fault may be one of encoding. (The rest ends where reading ended, perhaps inside of a character.)
             whole = error.rest[:error.rest.rfind(b'\n') + 1] or error.rest[:-4]
             _decoded(whole if b'\0' not in error.rest else error.rest, path, number, offset)
             if len(error.rest) > MAX_RECORD_BYTES:

@@ -1,4 +1,4 @@
-r"""The command line: :obj:`pyg-emu train | evaluate | predict | explain | tune | recipes`.
+r"""The command line: :obj:`pyg-emu train | evaluate | predict | explain | tune | data | recipes`.
 
 What a command needs is imported when it runs, so that :obj:`--help` answers at once.
 """
@@ -16,6 +16,7 @@ from typing import Any, Iterator, NamedTuple, Optional, Sequence, TextIO, Union
 
 from pyg_emu import __version__
 from pyg_emu.core.errors import ArgumentError, DataError, PygEmuError, RecipeError
+from pyg_emu.experiments.cli.data import add_data
 from pyg_emu.experiments.cli.options import Formatter, Parser, add_common, dataset_value
 from pyg_emu.experiments.cli.tune import add_tune
 from pyg_emu.experiments.layers import KeyPath, Layer, assignment_layer, parse_value, put
@@ -30,6 +31,7 @@ examples:
   pyg-emu evaluate --run runs/umls --split test
   pyg-emu predict --run runs/umls --head virus --relation causes -k 5
   pyg-emu tune --recipe distmult-umls-emu --study runs/tune/umls
+  pyg-emu data path/to/folder
   pyg-emu recipes list
 """
 
@@ -363,6 +365,7 @@ def _parser() -> argparse.ArgumentParser:
     add_common(explain)
 
     add_tune(commands)
+    add_data(commands)
 
     recipes = commands.add_parser('recipes', help='list and show the packaged recipes')
     recipes.set_defaults(command=_recipes)

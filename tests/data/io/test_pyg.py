@@ -102,8 +102,9 @@ def test_facts_without_a_split() -> None:
 
 
 @pytest.mark.parametrize('attributes', [
-    {'edge_weight': torch.rand(100)}, {'edge_attr': torch.rand(100, 3)}, {'x': torch.rand(10, 4)}, {'y': torch.zeros(10)},
-    {'time': torch.arange(100)}, {'train_mask': torch.ones(10, dtype=torch.bool)}, {'edge_label_index': torch.zeros(2, 1)},
+    {'edge_weight': torch.rand(100)}, {'edge_attr': torch.rand(100, 3)}, {'x': torch.rand(10, 4)},
+    {'y': torch.zeros(10)}, {'time': torch.arange(100)}, {'train_mask': torch.ones(10, dtype=torch.bool)},
+    {'edge_label_index': torch.zeros(2, 1)},
     {'train_mask': torch.ones(10, dtype=torch.bool), 'val_mask': torch.ones(10, dtype=torch.bool)},
 ])
 def test_attributes_that_would_be_ignored_are_refused(attributes: dict[str, Any]) -> None:
@@ -140,8 +141,8 @@ def test_all_names_of_a_split(name: str) -> None:
 
 
 @pytest.mark.parametrize(('value', 'got'), [
-    (mask(1).long(), 'int64'), (mask(1).to(torch.uint8), 'uint8'), (mask(1).float(), 'float32'), (mask(1).tolist(), 'list'),
-    (mask(1).numpy(), 'ndarray'), (mask(1).unsqueeze(1), r'\(100, 1\)'), (1, 'int'),
+    (mask(1).long(), 'int64'), (mask(1).to(torch.uint8), 'uint8'), (mask(1).float(), 'float32'),
+    (mask(1).tolist(), 'list'), (mask(1).numpy(), 'ndarray'), (mask(1).unsqueeze(1), r'\(100, 1\)'), (1, 'int'),
 ])
 def test_masks_are_boolean(value: Any, got: str) -> None:
     for name in ('train', 'val', 'test'):
@@ -193,7 +194,8 @@ def test_relations_that_random_link_split_has_lost() -> None:
 
 def test_edges_beside_the_splits_are_not_ignored() -> None:
     edge = torch.tensor([[0, 1], [1, 2]])
-    given = Data(edge_index=torch.tensor([[0, 1, 2], [1, 2, 0]]), train_edge_index=edge[:, :1], test_edge_index=edge[:, 1:])
+    given = Data(edge_index=torch.tensor([[0, 1, 2], [1, 2, 0]]), train_edge_index=edge[:, :1],
+                 test_edge_index=edge[:, 1:])
     with pytest.raises(DataError, match=r'edge_index, column 2: \[2, 0, 0\]'):
         from_pyg(given)
     given.edge_index = edge

@@ -98,8 +98,9 @@ def test_a_first_fact_that_looks_like_a_header_stays_a_fact(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize('names', [
-    'tail,relation,head', 'Object,Predicate,Subject', 'TARGET,Type,Source', 't,r,h', 'o,p,s', 'to,rel,from', 'tail_id,relation_type,head id',
-    'dst,edge_type,src', 'entity2,relation,entity1', ':END_ID,:TYPE,:START_ID', ' Tail , Relation , Head ', '"tail","relation","head"',
+    'tail,relation,head', 'Object,Predicate,Subject', 'TARGET,Type,Source', 't,r,h', 'o,p,s', 'to,rel,from',
+    'tail_id,relation_type,head id', 'dst,edge_type,src', 'entity2,relation,entity1', ':END_ID,:TYPE,:START_ID',
+    ' Tail , Relation , Head ', '"tail","relation","head"',
     'node2,relationship,node1',
 ])
 def test_columns_are_found_by_name(tmp_path: Path, names: str) -> None:
@@ -122,7 +123,8 @@ def test_columns_are_chosen_by_position_or_name(tmp_path: Path) -> None:
     with pytest.warns(DataWarning, match="'id', 'weight'"):
         assert read(tmp_path, wide, relation='kind', tail='goal') == FACTS
     assert '2: 4 columns' in error(tmp_path, b'a\tr\tb\nx\ty\tz\tw\n')
-    for options, said in (({'header': True}, ("'kind'", "'goal'")), ({'relation': 'kind', 'tail': 'nowhere'}, ("'nowhere'", "'goal'"))):
+    for options, said in (({'header': True}, ("'kind'", "'goal'")), 
+                          ({'relation': 'kind', 'tail': 'nowhere'}, ("'nowhere'", "'goal'"))):
         message = error(tmp_path, wide, **options)
         assert all(part in message for part in said)
     assert 'column 1' in error(tmp_path, b'a\tb\tr\n', head=1)
@@ -263,7 +265,8 @@ def test_a_byte_order_mark_is_removed_once(tmp_path: Path) -> None:
     for options in ({}, {'comment': '#'}, {'header': False}):
         assert read(tmp_path, mark + mark + GOOD, **options) == [('\ufeffa', 'r', 'b'), FACTS[1]]
         assert read(tmp_path, GOOD + mark + GOOD, **options) == [*FACTS, ('\ufeffa', 'r', 'b'), FACTS[1]]
-    assert read(tmp_path, mark + b'head\trelation\ttail\n' + mark + GOOD, header=True) == [('\ufeffa', 'r', 'b'), FACTS[1]]
+    content = mark + b'head\trelation\ttail\n' + mark + GOOD
+    assert read(tmp_path, content, header=True) == [('\ufeffa', 'r', 'b'), FACTS[1]]
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
@@ -304,12 +307,13 @@ def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize('options', [
-    {'delimiter': ''}, {'delimiter': '\t\t'}, {'delimiter': '\n'}, {'delimiter': '→'}, {'delimiter': 5}, {'comment': ''},
-    {'comment': 5}, {'comment': 'a\rb'}, {'header': 'maybe'}, {'header': 'false'}, {'header': 5}, {'header': 0},
+    {'delimiter': ''}, {'delimiter': '\t\t'}, {'delimiter': '\n'}, {'delimiter': '→'}, {'delimiter': 5},
+    {'comment': ''}, {'comment': 5}, {'comment': 'a\rb'}, {'header': 'maybe'}, {'header': 'false'}, {'header': 5}, {'header': 0},
     {'head': 1.5}, {'relation': -1}, {'tail': True},
 ])
 def test_impossible_formats(options: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError, match=f'^{next(iter(options))}: .*{re.escape(repr(next(iter(options.values()))))}'):
+    (name, value), = options.items()
+    with pytest.raises(ArgumentError, match=f'^{name}: .*{re.escape(repr(value))}'):
         TextFormat(**options)
 
 

@@ -47,8 +47,8 @@ def test_splits_that_are_not_read_are_named() -> None:
         from_dataframe(table(split=['here', 'there', 'test'], weight=1.0))
 
 
-@pytest.mark.parametrize('names', [('subject', 'predicate', 'object'), ('Source', 'Relation', 'TARGET'), ('h', 'r', 't'),
-                                   ('from', 'edge_type', 'to'), ('head_id', 'rel', 'tail_id')])
+@pytest.mark.parametrize('names', [('subject', 'predicate', 'object'), ('Source', 'Relation', 'TARGET'),
+                                   ('h', 'r', 't'), ('from', 'edge_type', 'to'), ('head_id', 'rel', 'tail_id')])
 def test_columns_are_found_by_name(names: tuple[str, str, str]) -> None:
     given = table().rename(columns=dict(zip(('head', 'relation', 'tail'), names)))
     for order in ([0, 1, 2], [2, 0, 1]):
@@ -122,7 +122,7 @@ def test_bad_tables() -> None:
         from_dataframe(table().rename(columns={'relation': 'what'}))
     with pytest.raises(DataError, match='no rows'):
         from_dataframe(table().iloc[:0])
-    with pytest.raises(DataError, match="2 columns .*tail"):
+    with pytest.raises(DataError, match='2 columns .*tail'):
         from_dataframe(pd.concat([table(), table()[['tail']]], axis=1))
     with pytest.raises(DataError, match="'nowhere'"):
         from_dataframe(table(part='train'), split='nowhere')

@@ -1,0 +1,60 @@
+r"""The command :obj:`pyg-emu data`."""
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from pyg_emu.core.errors import DataWarning, RecipeError
+from pyg_emu.experiments.cli.options import Formatter, dataset_value
+from pyg_emu.experiments.layers import assignment_layer
+
+_DATA = """\
+Count the facts of a dataset and everything suspicious about them: duplicates, reversed pairs, facts of one split in
+another, unseen entities, nearly equal labels, exchanged columns. Nothing is trained, and nothing is written.
+
+A folder needs only train.txt; other splits are counted where they are there.
+
+examples:
+  pyg-emu data path/to/folder
+  pyg-emu data UMLS --json
+  pyg-emu data facts.tsv --set dataset.header=true --set dataset.fractions="[0.9, 0.05, 0.05]"
+  pyg-emu data facts.csv --set dataset.head=0 --set dataset.relation=2 --set dataset.tail=1
+"""
+
+
+def add_data(commands: Any) -> None:
+    r"""Adds the command to the parser."""
+    data = commands.add_parser('data', help='count facts and what looks wrong', description=_DATA,
+                               formatter_class=Formatter)
+    data.set_defaults(command=_data)
+    data.add_argument('source', metavar='NAME|PATH', help='a dataset, a folder or a file of facts')
+    data.add_argument('--set', metavar='KEY=VALUE', action='append', default=[],
+                      help='how the dataset is read, for example dataset.header=true; may be repeated')
+    data.add_argument('--json', action='store_true', help='print JSON')
+
+
+def _data(options: argparse.Namespace) -> None:
+    settings = assignment_layer(options.set).values
+    strange = [key for key in settings if key != 'dataset']
+    given = settings.get('dataset', {})
+    if strange or not isinstance(given, dict) or 'source' in given:
+        wrong = strange[0] if strange else 'dataset'
+        raise RecipeError(f'--set {wrong}: expected an option of the dataset, such as dataset.header=true')
+    from pyg_emu.data.io.datasets import load_dataset
+    from pyg_emu.data.io.splits import SPLIT_NAMES
+    source = dataset_value(options.source)
+    choices = dict(given)
+    # A report answers for what is there; only training facts are indispensable.
+    if not Path(source).is_file():
+        choices.setdefault('require_splits', list(SPLIT_NAMES)[:1])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always', DataWarning)
+        data = load_dataset(source, **choices)
+    report = data.report()
+    # What reading warned of beside the report: files and columns that were not read, shares that could not be met.
+    said = [str(warning.message) for warning in caught if issubclass(warning.category, DataWarning)]
+    report.warnings[:0] = [sentence for sentence in said if sentence not in report.warnings]
+    print(json.dumps({**report, 'warnings': report.warnings}, indent=2) if options.json else report)
