@@ -442,7 +442,7 @@ class KGData(Data):
         return self._label_id('relation', self.relation_labels, label)
 
     def has_integer_labels(self, kind: Literal['entity', 'relation']) -> bool:
-        r"""Whether some label is an integer, so that an integer that stands for an entity or relation is a label, not an
+        r"""Whether some label is an integer, so that an integer given for an entity or relation is a label, not an
         id.
 
         Args:

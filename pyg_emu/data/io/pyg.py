@@ -227,8 +227,8 @@ def _is_of_edges(data: Data, key: str, num_edges: int) -> bool:
 
 
 def _refuse_unused(data: Data, used: Sequence[str]) -> None:
-    unused = [key for key in data.keys() if key not in (*_KNOWN, *used) and not key.startswith('_')
-              and data[key] is not None]
+    unused = [key for key, value in data.to_dict().items() if key not in (*_KNOWN, *used) and not key.startswith('_')
+              and value is not None]
     if unused:
         raise DataError(f'attributes that are not used: {", ".join(unused)}; all facts count alike, and embeddings are '
                         'learned from facts alone. Give a Data without them: Data(edge_index=data.edge_index, '

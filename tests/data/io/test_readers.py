@@ -123,7 +123,7 @@ def test_columns_are_chosen_by_position_or_name(tmp_path: Path) -> None:
     with pytest.warns(DataWarning, match="'id', 'weight'"):
         assert read(tmp_path, wide, relation='kind', tail='goal') == FACTS
     assert '2: 4 columns' in error(tmp_path, b'a\tr\tb\nx\ty\tz\tw\n')
-    for options, said in (({'header': True}, ("'kind'", "'goal'")), 
+    for options, said in (({'header': True}, ("'kind'", "'goal'")),
                           ({'relation': 'kind', 'tail': 'nowhere'}, ("'nowhere'", "'goal'"))):
         message = error(tmp_path, wide, **options)
         assert all(part in message for part in said)
@@ -308,8 +308,8 @@ def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize('options', [
     {'delimiter': ''}, {'delimiter': '\t\t'}, {'delimiter': '\n'}, {'delimiter': '→'}, {'delimiter': 5},
-    {'comment': ''}, {'comment': 5}, {'comment': 'a\rb'}, {'header': 'maybe'}, {'header': 'false'}, {'header': 5}, {'header': 0},
-    {'head': 1.5}, {'relation': -1}, {'tail': True},
+    {'comment': ''}, {'comment': 5}, {'comment': 'a\rb'}, {'header': 'maybe'},
+    {'header': 'false'}, {'header': 5}, {'header': 0}, {'head': 1.5}, {'relation': -1}, {'tail': True},
 ])
 def test_impossible_formats(options: dict[str, Any]) -> None:
     (name, value), = options.items()
