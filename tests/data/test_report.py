@@ -50,7 +50,7 @@ def test_suspicious_data_is_counted() -> None:
         'relations_1-1': 1, 'relations_1-N': 0, 'relations_N-1': 0, 'relations_N-N': 0,
     }
     facts = ['2 of the 4 train', '2 entities of the valid split', '1 relation of the valid', '1 of the 3 valid',
-             '1 of the 3 valid', '1 of the 2 test', '1 entity of the test split', '3 of the 4 relations']
+             '1 of the 2 test', '1 entity of the test split', '3 of the 4 relations']
     assert len(report.warnings) == len(facts)
     assert all(sentence.startswith(fact) for sentence, fact in zip(report.warnings, facts))
     assert make_warnings(data) == report.warnings
