@@ -82,7 +82,7 @@ def eager_loss(model: Any, batch: Any, negatives: int, emu: bool) -> Tensor:
 
 
 def eager_score(model: Any, query: Tensor, rows: Tensor) -> Tensor:
-    if model.interaction.name == 'dot':
+    if model.interaction.matrix_product:
         return torch.einsum('bd,bnd->bn', query, rows)
     return model.offset + model.interaction(query.unsqueeze(1), rows)
 

@@ -127,7 +127,7 @@ class ScorerMixin:
 
     def score_all(self, query: Tensor) -> Tensor:
         table = self.entity_table()
-        if self.interaction.name == 'dot':
+        if self.interaction.matrix_product:
             return self.offset + query @ table.t()
         return self.offset + self.interaction(query.unsqueeze(-2), table)
 

@@ -163,6 +163,6 @@ def _checked_block_size(value: Optional[int]) -> Optional[int]:
 def _loss(scorer: Scorer, query: Tensor, target: Tensor, plan: Optional[MaskPlan], labels: list[tuple[float, float]],
           block_size: Optional[int]) -> Tensor:
     # A dot product does not look at the positives: what its masks take from them is the same for all candidates.
-    positive = None if scorer.interaction.name == 'dot' else scorer.candidates(target)
+    positive = None if scorer.interaction.matrix_product else scorer.candidates(target)
     return all_entities_cross_entropy(query, scorer.entity_table(), target, labels, positive=positive, plan=plan,
                                       interaction=scorer.interaction, block_size=block_size)

@@ -4,7 +4,10 @@ Every operator has a plain PyTorch reference and may have a Numba (CPU) and a Tr
 module of its own, :obj:`pyg_emu/ops/{operator}/{backend}.py`, that is imported when it is first asked for. The device
 decides; the :obj:`backend` argument of an operator, :func:`use_backend` and the environment variable
 :obj:`PYG_EMU_BACKEND` overrule it, in that order. What was asked for by name and cannot run raises
-:class:`~pyg_emu.core.errors.BackendError`.
+:class:`~pyg_emu.core.errors.BackendError`; what the device chose and cannot run is left to PyTorch.
+
+A module that cannot serve all operands defines :obj:`obstacle(**operands)`, which returns the reason as a string, or
+:obj:`None` if it can. Operands are those that the operator hands to :func:`load_backend`.
 """
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +58,7 @@ def last_backend(operator: str) -> str | None:
     return _last.get(operator)
 
 
-def load_backend(operator: str, tensor: Tensor, requested: str | None = None) -> ModuleType:
+def load_backend(operator: str, tensor: Tensor, requested: str | None = None, **operands: Any) -> ModuleType:
     r"""The module that is to run :obj:`operator` on tensors like :obj:`tensor`.
 
     Args:
@@ -62,6 +66,7 @@ def load_backend(operator: str, tensor: Tensor, requested: str | None = None) ->
         tensor (torch.Tensor): A tensor with the device and the dtype of the operands.
         requested (str, optional): The backend asked for. (default: :obj:`None`, the choice of :func:`use_backend`, of
             the environment variable or else of the device)
+        **operands: What the backends are asked about, such as the :obj:`interaction`.
 
     Raises:
         ArgumentError: If there is no backend of that name.
@@ -75,17 +80,24 @@ def load_backend(operator: str, tensor: Tensor, requested: str | None = None) ->
             requested = _known(os.environ[ENVIRONMENT_VARIABLE], ENVIRONMENT_VARIABLE)
 
     if requested is not None:
-        reason = _obstacle(operator, requested, tensor.device, tensor.dtype)
+        reason = _obstacle(operator, requested, tensor.device, tensor.dtype, operands)
         if reason is not None:
             raise BackendError(f"{operator}: backend '{requested}' was asked for but cannot run here: {reason}")
         name = requested
     else:
-        name = 'triton' if tensor.is_cuda else 'numba'
-        if _obstacle(operator, name, tensor.device, tensor.dtype) is not None:
+        name = _preferred(tensor.device)
+        if _obstacle(operator, name, tensor.device, tensor.dtype, operands) is not None:
             name = 'torch'
-    module = importlib.import_module(f'pyg_emu.ops.{operator}.{name}')
     _last[operator] = name
-    return module
+    return _module(operator, name)
+
+
+def _preferred(device: torch.device) -> str:
+    return 'triton' if device.type == 'cuda' else 'numba'
+
+
+def _module(operator: str, name: str) -> ModuleType:
+    return importlib.import_module(f'pyg_emu.ops.{operator}.{name}')
 
 
 def _known(name: str, argument: str) -> str:
@@ -95,7 +107,8 @@ def _known(name: str, argument: str) -> str:
     return name
 
 
-def _obstacle(operator: str, name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+def _obstacle(operator: str, name: str, device: torch.device, dtype: torch.dtype,
+              operands: dict[str, Any]) -> str | None:
     r"""Why :obj:`name` cannot run, or :obj:`None` if it can."""
     if not _exists(f'pyg_emu.ops.{operator}.{name}'):
         return f'{operator} has no {name} implementation'
@@ -108,13 +121,14 @@ def _obstacle(operator: str, name: str, device: torch.device, dtype: torch.dtype
             return f'it runs on the CPU, and the tensors are on {device}'
         if dtype not in (torch.float32, torch.float64):
             return f'it computes in float32 and float64, and the tensors are {dtype}'
-        return None
-    # Triton's interpreter runs kernels on the CPU, slowly: for tests.
-    if device.type != 'cuda' and os.environ.get('TRITON_INTERPRET') != '1':
-        return f'it runs on CUDA devices (or anywhere with TRITON_INTERPRET=1), and the tensors are on {device}'
-    if dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        return f'it computes in float16, bfloat16 and float32, and the tensors are {dtype}'
-    return None
+    else:
+        # Triton's interpreter runs kernels on the CPU, slowly: for tests.
+        if device.type != 'cuda' and os.environ.get('TRITON_INTERPRET') != '1':
+            return f'it runs on CUDA devices (or anywhere with TRITON_INTERPRET=1), and the tensors are on {device}'
+        if dtype not in (torch.float16, torch.bfloat16, torch.float32):
+            return f'it computes in float16, bfloat16 and float32, and the tensors are {dtype}'
+    ask = getattr(_module(operator, name), 'obstacle', None)
+    return None if ask is None else ask(**operands)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
+from pyg_emu.ops.plan import Plan
 
 
 def mutation_for(mutation: Any, batch: Any) -> Any:
@@ -50,9 +50,7 @@ class PartMutation:
         # What is planned for other rows is thrown away, so their queries do not matter.
         whole = F.pad(query, (0, 0, self.rows.start, self.size - self.rows.stop))
         plan = self.mutation.plan(whole, num_negatives, width, generator, step)
-        if isinstance(plan, MixPlan):
-            return MixPlan(plan.weight[self.rows])
-        return None if plan is None else MaskPlan(plan.bank, plan.index[self.rows])
+        return None if plan is None else plan.rows(self.rows)
 
     def __repr__(self) -> str:
         return repr(self.mutation)

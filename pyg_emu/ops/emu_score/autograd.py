@@ -32,13 +32,13 @@ def differentiated(
 
     Args:
         function (type): Takes the queries, the positives, the table, the ids, the bank and the index of a
-            :class:`~pyg_emu.ops.MaskPlan`, the weights of a :class:`~pyg_emu.ops.MixPlan`, each :obj:`None` where the
-            plan has none, and :class:`Options`.
+            :class:`~pyg_emu.ops.MaskPlan`, the weights and partners of a :class:`~pyg_emu.ops.MixPlan`, each
+            :obj:`None` where the plan has none, and :class:`Options`.
     """
     bank = plan.bank if isinstance(plan, MaskPlan) else None
     mask_index = plan.index if isinstance(plan, MaskPlan) else None
-    weight = plan.weight if isinstance(plan, MixPlan) else None
+    weight, partner = (plan.weight, plan.partner) if isinstance(plan, MixPlan) else (None, None)
     options = Options(interaction, vanilla, sparse_grad)
     scores: tuple[Tensor | None, Tensor | None] = function.apply(query, positive, table, index, bank, mask_index,
-                                                                weight, options)
+                                                                weight, partner, options)
     return scores

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from pyg_emu.core.arguments import ids_below, kind_of, on_device
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.core.interaction import Dot, Interaction
+from pyg_emu.core.interaction import Dot, Interaction, check_interaction
 from pyg_emu.ops.backend import load_backend
+from pyg_emu.ops.interop import promoted, uncompiled
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 
 _DOT = Dot()
@@ -26,6 +27,7 @@ class EMUScores(NamedTuple):
     mutated: Tensor | None
 
 
+@uncompiled
 def emu_score(
     query: Tensor,
     positive: Tensor,
@@ -46,12 +48,20 @@ def emu_score(
         \tilde{s}_{bn} &= \phi(\mathbf{q}_b,\; \lambda_{bn} \odot \mathbf{z}^+_b + (1 - \lambda_{bn}) \odot
         \mathbf{z}^-_{bn}),
 
-    with negatives :math:`\mathbf{z}^-_{bn}` = :obj:`table[index[b, n]]`, and, for a :class:`~pyg_emu.ops.MixPlan`, the
-    scalar of equation 22 in the mask's place. The fused backends (:obj:`"numba"`, :obj:`"triton"`) read each row of
-    the table once for both scores and hold no tensor of size :math:`B \times N \times d`, neither forward nor back.
+    with negatives :math:`\mathbf{z}^-_{bn}` = :obj:`table[index[b, n]]`. For a :class:`~pyg_emu.ops.MixPlan`, the
+    mutated negative is :math:`w_{bn} \mathbf{z}^-_{bn} + (1 - w_{bn}) \mathbf{z}'_{bn}`, where :math:`\mathbf{z}'` is
+    the positive (equation 22) or, if the plan names partners, :obj:`table[plan.partner[b, n]]`. The fused backends
+    (:obj:`"numba"`, :obj:`"triton"`) read each row of the table once for both scores and hold no tensor of size
+    :math:`B \times N \times d`, neither forward nor back.
 
     The scores are differentiable with respect to :obj:`query`, :obj:`positive`, :obj:`table`, a floating-point
     :attr:`MaskPlan.bank` and :attr:`MixPlan.weight`; in the fused backends once.
+
+    :obj:`query`, :obj:`positive` and :obj:`table` may differ in their floating-point type, as they do under
+    :class:`torch.autocast`. They are promoted to a common type (:func:`torch.promote_types`), which is also that of the
+    scores; a floating-point bank or weights follow. Gradients have the types of their operands.
+
+    :func:`torch.compile` breaks the graph around this operator.
 
     Args:
         query (torch.Tensor): One query per triple. shape: :obj:`(B, interaction.query_width(d))`.
@@ -60,11 +70,12 @@ def emu_score(
         index (torch.Tensor): Row of each negative, in :obj:`[0, V)`; int64. shape: :obj:`(B, N)`. The range is checked
             on the CPU; on CUDA the check would make the device wait.
         plan (MaskPlan or MixPlan, optional): How negatives are mutated. (default: :obj:`None`, not at all)
-        interaction (Interaction, optional): :math:`\phi`. (default: :class:`~pyg_emu.core.interaction.Dot`)
+        interaction (Interaction, optional): :math:`\phi`. One that the fused backends do not know is computed by
+            :obj:`"torch"`. (default: :class:`~pyg_emu.core.interaction.Dot`)
         vanilla (bool, optional): Whether the vanilla scores are wanted too. (default: :obj:`True`)
         sparse_grad (bool, optional): If true, the gradient of :obj:`table` is a coalesced
-            :func:`torch.sparse_coo_tensor` with one row per entity that occurs in :obj:`index`; it costs nothing that
-            grows with :obj:`V`. (default: :obj:`False`, a dense gradient)
+            :func:`torch.sparse_coo_tensor` with one row per entity that occurs in :obj:`index` or
+            :obj:`plan.partner`; it costs nothing that grows with :obj:`V`. (default: :obj:`False`, a dense gradient)
         backend (str, optional): :obj:`"torch"`, :obj:`"numba"` or :obj:`"triton"`.
             (default: :obj:`None`, see :mod:`pyg_emu.ops.backend`)
 
@@ -76,49 +87,58 @@ def emu_score(
         BackendError: If the backend asked for cannot run here.
     """
     _check_operands(query, positive, table, index, interaction)
+    query, positive, table = promoted(query, positive, table)
     if plan is not None:
-        _check_plan(plan, table, index)
+        plan = _checked_plan(plan, table, index)
     elif not vanilla:
         raise ArgumentError('vanilla: there is nothing to score with vanilla=False and without a plan')
-    module = load_backend('emu_score', table, backend)
+    module = load_backend('emu_score', table, backend, interaction=interaction)
     return EMUScores(*module.run(query, positive, table, index, plan, interaction, vanilla, sparse_grad))
 
 
 def _check_operands(query: Tensor, positive: Tensor, table: Tensor, index: Tensor, interaction: Interaction) -> None:
-    if not isinstance(interaction, Interaction):
-        raise ArgumentError(f'interaction: expected an instance of Interaction, got {interaction!r}')
     if table.dim() != 2 or not table.is_floating_point():
         raise ArgumentError(f'table: expected floating-point numbers of shape (V, d), got {kind_of(table)}')
+    check_interaction(interaction, table)
     if index.dim() != 2 or index.dtype != torch.int64:
         raise ArgumentError(f'index: expected int64 entity ids of shape (B, N), got {kind_of(index)}')
     size, width = index.size(0), table.size(1)
-    if interaction.name in ('modulus', 'modulus_phase') and width % 2 != 0:
-        raise ArgumentError(f"table: interaction '{interaction.name}' needs an even number of columns, got {width}")
     for name, value, columns in (('positive', positive, width), ('query', query, interaction.query_width(width))):
         if tuple(value.shape) != (size, columns):
             raise ArgumentError(f'{name}: expected shape {(size, columns)}, to go with index of shape '
                                 f'{tuple(index.shape)}, table of shape {tuple(table.shape)} and interaction '
                                 f"'{interaction.name}', got {tuple(value.shape)}")
-        if value.dtype != table.dtype:
-            raise ArgumentError(f'{name}: expected {table.dtype} as in table, got {value.dtype}')
+        if not value.is_floating_point():
+            raise ArgumentError(f'{name}: expected floating-point numbers, got {value.dtype}')
         on_device(name, value, table.device, 'table')
     on_device('index', index, table.device, 'table')
     ids_below('index', index, table.size(0), 'rows of table')
 
 
-def _check_plan(plan: Plan, table: Tensor, index: Tensor) -> None:
+def _checked_plan(plan: Plan, table: Tensor, index: Tensor) -> Plan:
+    r"""The plan, with its floating-point tensors in the type of the table."""
     shape = tuple(index.shape)
-    if isinstance(plan, MixPlan):
-        weight = plan.weight
-        if tuple(weight.shape) != shape or weight.dtype != table.dtype:
-            raise ArgumentError(f'plan.weight: expected {table.dtype} of shape {shape}, got {kind_of(weight)}')
-        on_device('plan.weight', weight, table.device, 'table')
-        return
-    if not isinstance(plan, MaskPlan):
+    if not isinstance(plan, (MaskPlan, MixPlan)):
         raise ArgumentError(f'plan: expected a MaskPlan, a MixPlan or None, got {type(plan).__name__}')
+    if plan.label is not None:
+        if tuple(plan.label.shape) != shape or not plan.label.is_floating_point():
+            raise ArgumentError(f'plan.label: expected floating-point numbers of shape {shape}, '
+                                f'got {kind_of(plan.label)}')
+        on_device('plan.label', plan.label, table.device, 'table')
+    if isinstance(plan, MixPlan):
+        weight, partner = plan.weight, plan.partner
+        if tuple(weight.shape) != shape or not weight.is_floating_point():
+            raise ArgumentError(f'plan.weight: expected floating-point numbers of shape {shape}, got {kind_of(weight)}')
+        on_device('plan.weight', weight, table.device, 'table')
+        if partner is not None:
+            if tuple(partner.shape) != shape or partner.dtype != torch.int64:
+                raise ArgumentError(f'plan.partner: expected int64 entity ids of shape {shape}, got {kind_of(partner)}')
+            on_device('plan.partner', partner, table.device, 'table')
+            ids_below('plan.partner', partner, table.size(0), 'rows of table')
+        return plan._replace(weight=weight.to(table.dtype))
     bank = plan.bank
-    if bank.dim() != 2 or bank.size(1) != table.size(1) or bank.dtype not in (torch.bool, table.dtype):
-        raise ArgumentError(f'plan.bank: expected torch.bool or {table.dtype} of shape (M, {table.size(1)}), '
+    if bank.dim() != 2 or bank.size(1) != table.size(1) or not (bank.dtype == torch.bool or bank.is_floating_point()):
+        raise ArgumentError(f'plan.bank: expected torch.bool or floating-point numbers of shape (M, {table.size(1)}), '
                             f'got {kind_of(bank)}')
     if tuple(plan.index.shape) not in (shape, shape[:1]) or plan.index.dtype not in (torch.int64, torch.int32):
         raise ArgumentError(f'plan.index: expected int64 or int32 of shape {shape} or {shape[:1]}, '
@@ -126,3 +146,4 @@ def _check_plan(plan: Plan, table: Tensor, index: Tensor) -> None:
     on_device('plan.bank', bank, table.device, 'table')
     on_device('plan.index', plan.index, table.device, 'table')
     ids_below('plan.index', plan.index, bank.size(0), 'masks in plan.bank')
+    return plan if bank.dtype == torch.bool else plan._replace(bank=bank.to(table.dtype))

@@ -1,7 +1,8 @@
 r"""The reference implementation of :func:`~pyg_emu.ops.emu_score`: equation 6, written out in plain PyTorch.
 
-It runs on every device and in every dtype, holds the :obj:`(B, N, d)` tensor of candidates, and is what the fused
-implementations are tested against.
+It runs on every device, in every dtype and with every interaction, and is what the fused implementations are tested
+against. Where gradients are wanted, it holds the :obj:`(B, N, d)` tensors of candidates, of mutated candidates, and
+what the interaction keeps for its gradient. Otherwise triples are scored in chunks of bounded size.
 """
 from __future__ import annotations
 
@@ -10,8 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Interaction
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
+
+# Bytes that the candidates of a chunk may take where nothing is kept for a gradient.
+_BYTES = 64 * 2**20
 
 
 def run(
@@ -25,34 +30,66 @@ def run(
     sparse_grad: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
     r"""Vanilla and mutated scores of checked arguments; see :func:`~pyg_emu.ops.emu_score`."""
-    rows: Tensor = _SparseRows.apply(table, index) if sparse_grad else table[index]
+    size, row_bytes = index.size(0), index.size(1) * table.size(1) * table.element_size()
+    leaves = (query, positive, table, *(value for value in plan or () if value is not None))
+    kept = torch.is_grad_enabled() and any(value.requires_grad for value in leaves)
+    chunk = size if kept else _BYTES // max(row_bytes, 1)
+    if chunk >= size:
+        return _scores(query, positive, table, index, plan, interaction, vanilla, sparse_grad)
+    found = []
+    for start in range(0, size, max(chunk, 1)):
+        rows = slice(start, start + max(chunk, 1))
+        found.append(_scores(query[rows], positive[rows], table, index[rows], None if plan is None else plan.rows(rows),
+                             interaction, vanilla, sparse_grad))
+    vanilla_scores, mutated_scores = zip(*found)
+    return (torch.cat(vanilla_scores) if vanilla else None, None if plan is None else torch.cat(mutated_scores))
+
+
+def _scores(query: Tensor, positive: Tensor, table: Tensor, index: Tensor, plan: Plan | None, interaction: Interaction,
+            vanilla: bool, sparse_grad: bool) -> tuple[Tensor | None, Tensor | None]:
+    partners = plan.partner if isinstance(plan, MixPlan) else None
+    # Rows of negatives and of partners are looked up together: a row-sparse gradient is then coalesced once.
+    ids = index if partners is None else torch.cat([index, partners], dim=1)
+    rows: Tensor = _SparseRows.apply(table, ids) if sparse_grad else table[ids]
+    rows, partner = rows.split([index.size(1), ids.size(1) - index.size(1)], dim=1)
     query = query.unsqueeze(1)
     vanilla_score = interaction(query, rows) if vanilla else None
-    mutated_score = None if plan is None else interaction(query, mutate(positive, rows, plan))
-    return vanilla_score, mutated_score
+    if plan is None:
+        return vanilla_score, None
+    return vanilla_score, interaction(query, mutate(positive, rows, plan, partner))
 
 
-def mutate(positive: Tensor, rows: Tensor, plan: Plan) -> Tensor:
-    r"""The mutated candidates, equation 6 (or 22, for a :class:`~pyg_emu.ops.MixPlan`).
+def mutate(positive: Tensor, negative: Tensor, plan: Plan, partner: Tensor | None = None) -> Tensor:
+    r"""The mutated candidates, equation 6, or 22 for a :class:`~pyg_emu.ops.MixPlan`.
 
     Args:
         positive (torch.Tensor): The positives. shape: :obj:`(B, d)`.
-        rows (torch.Tensor): The negatives. shape: :obj:`(B, N, d)`.
+        negative (torch.Tensor): The negatives. shape: :obj:`(B, N, d)`.
         plan (MaskPlan or MixPlan): How they are mixed.
+        partner (torch.Tensor, optional): The vectors of :attr:`MixPlan.partner <pyg_emu.ops.MixPlan>`; read if the plan
+            has partners. shape: :obj:`(B, N, d)`. (default: :obj:`None`)
 
     :rtype: :class:`torch.Tensor` of shape :obj:`(B, N, d)`.
+
+    Raises:
+        ArgumentError: If the plan has partners and :obj:`partner` is missing.
     """
-    positive = positive.unsqueeze(1)
+    other = positive.unsqueeze(1)
     if isinstance(plan, MixPlan):
+        if plan.partner is not None:
+            if partner is None:
+                raise ArgumentError('partner: expected the vectors of plan.partner, of shape '
+                                    f'{tuple(negative.shape)}, got None')
+            other = partner
         weight = plan.weight.unsqueeze(-1)
-        return weight * rows + (1 - weight) * positive
+        return weight * negative + (1 - weight) * other
     assert isinstance(plan, MaskPlan)
     mask = plan.bank[plan.index]
     if plan.index.dim() == 1:
         mask = mask.unsqueeze(1)
     if mask.dtype == torch.bool:
-        return torch.where(mask, positive, rows)
-    return mask * positive + (1 - mask) * rows
+        return torch.where(mask, other, negative)
+    return mask * other + (1 - mask) * negative
 
 
 class _SparseRows(torch.autograd.Function):
