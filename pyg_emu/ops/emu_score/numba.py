@@ -16,7 +16,7 @@ from torch import Tensor
 from pyg_emu.core.interaction import Interaction
 from pyg_emu.ops.emu_score import numba_kernels as kernels
 from pyg_emu.ops.emu_score.autograd import Options, differentiated
-from pyg_emu.ops.emu_score.numba_terms import Hard, Mask, Plain, Shared, Soft, terms_of
+from pyg_emu.ops.emu_score.numba_terms import TERMS, Hard, Mask, Pair, Plain, Shared, Soft, terms_of
 from pyg_emu.ops.numba_grouping import group
 from pyg_emu.ops.numba_runtime import announce, parallel_section
 
@@ -34,6 +34,7 @@ class _EMUScore(torch.autograd.Function):
         bank: Tensor | None,
         mask_index: Tensor | None,
         weight: Tensor | None,
+        partner: Tensor | None,
         options: Options,
     ) -> tuple[Tensor | None, Tensor | None]:
         ctx.set_materialize_grads(False)
@@ -41,11 +42,13 @@ class _EMUScore(torch.autograd.Function):
         mutate = bank is not None or weight is not None
         empty = table.new_empty(0, 0)
         scores = [table.new_empty(index.size()) if wanted else empty for wanted in (options.vanilla, mutate)]
-        with_norm = options.interaction.name in ('l2', 'modulus_phase')
+        with_norm = options.interaction.has_norm
         norms = [torch.empty_like(score) if with_norm else empty for score in scores]
-        ctx.save_for_backward(query, positive, table, index, bank, mask_index, weight, *norms)
+        ctx.save_for_backward(query, positive, table, index, bank, mask_index, weight, partner,
+                              *norms)
         if index.numel() > 0:
-            operands = _operands(query, positive, table, index, bank, mask_index, weight, options.interaction)
+            operands = _operands(query, positive, table, index, bank, mask_index, weight, partner,
+                                 options.interaction)
             announce('emu_score', kernels.forward)
             with parallel_section():
                 kernels.forward(*operands, scores[0].numpy(), norms[0].numpy(), scores[1].numpy(), norms[1].numpy(),
@@ -55,9 +58,10 @@ class _EMUScore(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        query, positive, table, index, bank, mask_index, weight, *norms = ctx.saved_tensors
-        needs_query, needs_positive, needs_table, _, needs_bank, _, needs_weight, _ = ctx.needs_input_grad
-        operands = _operands(query, positive, table, index, bank, mask_index, weight, ctx.options.interaction)
+        query, positive, table, index, bank, mask_index, weight, partner, *norms = ctx.saved_tensors
+        needs_query, needs_positive, needs_table, _, needs_bank, _, needs_weight, _, _ = ctx.needs_input_grad
+        operands = _operands(query, positive, table, index, bank, mask_index, weight, partner,
+                             ctx.options.interaction)
         nothing = table.new_zeros(1, 1)
         upstream = kernels.Upstream(*((nothing if value is None or value.numel() == 0 else value.contiguous()).numpy()
                                       for value in (*grads, *norms)))
@@ -75,17 +79,26 @@ class _EMUScore(torch.autograd.Function):
             # A mask is now read anew for every slot: bytes are fetched faster than numbers that need no conversion.
             operands = operands._replace(data=operands.data._replace(bank=operands.data.bank.astype(np.uint8)))
         if needs_table:
-            grad_table = _rows_gradient(operands, upstream, index.flatten(), table.size(), ctx.options.sparse_grad)
+            # Negatives and partners take turns, see numba_kernels._grouped_slot.
+            ids = index if partner is None else torch.stack([index, partner], dim=-1)
+            grad_table = _rows_gradient(operands, upstream, ids.flatten(), table.size(), ctx.options.sparse_grad)
         if needs_bank:
             masks = torch.from_numpy(operands.data.mask_index).expand(index.size()).flatten().long()
             operands = operands._replace(kind=Mask(*operands.kind))
             grad_bank = _rows_gradient(operands, upstream, masks, bank.size(), sparse=False)
         return (grad_query, grad_positive, grad_table, None, grad_bank, None, grad_weight if needs_weight else None,
-                None)
+                None, None)
 
 
 #: See :func:`~pyg_emu.ops.emu_score`.
 run = partial(differentiated, _EMUScore)
+
+
+def obstacle(interaction: Interaction) -> str | None:
+    r"""See :mod:`pyg_emu.ops.backend`."""
+    if type(interaction) in TERMS:
+        return None
+    return f'it has no kernels for the interaction {type(interaction).__name__}'
 
 
 class _Operands(NamedTuple):
@@ -103,16 +116,19 @@ def _operands(
     bank: Tensor | None,
     mask_index: Tensor | None,
     weight: Tensor | None,
+    partner: Tensor | None,
     interaction: Interaction,
 ) -> _Operands:
     width, one = table.size(1), _DTYPES[table.dtype](1)
+    terms = terms_of(interaction, type(one))
+    _, parts, sums, _ = terms.layout(terms)
     kind: Any = Soft
     if bank is None:
-        kind = Plain if weight is None else Soft
+        kind = Plain if weight is None else Soft if partner is None else Pair
         bank = table.new_zeros(1, width, dtype=torch.uint8 if weight is None else table.dtype)
     elif bank.dtype == torch.bool:
         # A complex component is one term; masked in one part, it is neither the negative's nor the positive's.
-        if interaction.name != 'modulus' or torch.equal(bank[:, :width // 2], bank[:, width // 2:]):
+        if parts == sums or torch.equal(bank[:, :width // 2], bank[:, width // 2:]):
             kind, bank = Hard, bank.contiguous().view(torch.uint8)
             if mask_index is not None and mask_index.dim() == 1:
                 # What is kept of each triple's negatives, ready to multiply with.
@@ -125,9 +141,11 @@ def _operands(
         mask_index = mask_index.unsqueeze(1)
     if weight is None:
         weight = table.new_empty(0, 0)
-    tensors = (query, positive, table, index, bank, mask_index.to(torch.int32), weight)
+    if partner is None:
+        partner = index.new_empty(0, 0)
+    tensors = (query, positive, table, index, bank, mask_index.to(torch.int32), weight, partner)
     data = kernels.Data(*(tensor.detach().contiguous().numpy() for tensor in tensors))
-    return _Operands(kind(one), terms_of(interaction, type(one)), data)
+    return _Operands(kind(one), terms, data)
 
 
 def _rows_gradient(operands: _Operands, upstream: kernels.Upstream, ids: Tensor, size: torch.Size,

@@ -3,20 +3,18 @@ r"""The CPU kernels of :func:`~pyg_emu.ops.emu_score`: one pass forward, one bac
 Each walks four rows at a time, which hides the latency of one row's sums behind the others'; where fewer are left, the
 last row is repeated, without weight. See :mod:`pyg_emu.ops.emu_score.numba_terms` for what they compute.
 """
-# mypy: disable-error-code="no-untyped-def,call-arg,import-untyped"
+# mypy: disable-error-code="no-untyped-def,call-arg"
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import prange, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import prange
 
 from pyg_emu.ops.emu_score.numba_terms import (
     HARD,
     MASK,
+    PAIR,
     PLAIN,
     SHARED,
     SOFT,
@@ -31,6 +29,7 @@ from pyg_emu.ops.emu_score.numba_terms import (
     term,
 )
 from pyg_emu.ops.numba_runtime import FASTMATH, jit
+from pyg_emu.ops.numba_vectors import prefetch
 
 
 class Data(NamedTuple):
@@ -43,6 +42,7 @@ class Data(NamedTuple):
     bank: Any
     mask_index: Any
     weight: Any
+    partner: Any
 
 
 class Upstream(NamedTuple):
@@ -79,10 +79,16 @@ def _parts(tag, row, size):
     return x0, x1
 
 
+@jit(forceinline=True)
+def _is_scalar(kind, data):
+    r"""Whether a slot has one weight for all components."""
+    return layout(kind) == PAIR or (layout(kind) == SOFT and data.weight.size > 0)
+
+
 @jit()
 def _masks(kind, data):
     r"""What :func:`_mask_row` finds rows of: the bank or, for scalar weights, one row per slot in flight."""
-    if layout(kind) == SOFT and data.weight.size > 0:
+    if _is_scalar(kind, data):
         return np.empty((4, data.table.shape[1]), data.bank.dtype)
     return data.bank
 
@@ -93,10 +99,21 @@ def _mask_row(kind, data, masks, lane, b, n):
         return 0
     if layout(kind) == SHARED:
         return b
-    if layout(kind) == SOFT and data.weight.size > 0:
+    if _is_scalar(kind, data):
         masks[lane, :] = real(data.weight[b, n], 1) - data.weight[b, n]
         return lane
     return np.intp(data.mask_index[b, min(n, data.mask_index.shape[1] - 1)])
+
+
+@jit(forceinline=True)
+def _others(kind, data):
+    r"""What negatives are mixed with: rows of the positives or, for pairs, of the table."""
+    return data.table if layout(kind) == PAIR else data.positive
+
+
+@jit(forceinline=True)
+def _other_row(kind, data, b, n):
+    return data.partner[b, n] if layout(kind) == PAIR else np.int64(b)
 
 
 @jit(forceinline=True)
@@ -106,14 +123,15 @@ def _at(scores, b, n):
 
 
 @jit(fastmath=FASTMATH, forceinline=True)
-def _slopes(kind, tag, upstream, valid, b, n):
-    r"""The gradients of a slot's accumulators, vanilla and mutated; zero for a slot that is repeated."""
+def _slopes(kind, tag, upstream, valid, first, b, n):
+    r"""The gradients of a slot's accumulators, vanilla and mutated; zero for a slot that is repeated, and the vanilla
+    ones but for the :obj:`first` of a pair."""
     zero = real(tag[0], 0)
     m0 = m1 = norm = zero
     grad = _at(upstream.vanilla, b, n)
     if layout(tag)[3]:
         norm = _at(upstream.vanilla_norm, b, n)
-    v0, v1 = slope(tag, grad if valid else zero, norm)
+    v0, v1 = slope(tag, grad if valid and first else zero, norm)
     if layout(kind) != PLAIN:
         grad = _at(upstream.mutated, b, n)
         if layout(tag)[3]:
@@ -140,7 +158,7 @@ def _forward_triple(kind, tag, data, b, vanilla, vanilla_norm, mutated, mutated_
     p0, p1 = _parts(tag, data.positive[b], size)
     own = np.zeros((2, size), data.table.dtype)  # The positive's terms, the same in all slots.
     t0, t1 = own[0], own[1]
-    table, masks, start0, start1 = data.table, _masks(kind, data), zero, zero
+    table, others, masks, start0, start1 = data.table, _others(kind, data), _masks(kind, data), zero, zero
     if layout(kind) == HARD or layout(kind) == SHARED:
         for k in range(size):
             t0[k], t1[k] = term(tag, q0[k], q1[k], q2[k], p0[k], p1[k])
@@ -151,23 +169,29 @@ def _forward_triple(kind, tag, data, b, vanilla, vanilla_norm, mutated, mutated_
     for n in range(0, num, 4):
         nb, nc, nd = min(n + 1, num - 1), min(n + 2, num - 1), min(n + 3, num - 1)
         xa, xb, xc, xd = data.index[b, n], data.index[b, nb], data.index[b, nc], data.index[b, nd]
+        oa, ob = _other_row(kind, data, b, n), _other_row(kind, data, b, nb)
+        oc, od = _other_row(kind, data, b, nc), _other_row(kind, data, b, nd)
         fa, fb = _mask_row(kind, data, masks, np.intp(0), b, n), _mask_row(kind, data, masks, np.intp(1), b, nb)
         fc, fd = _mask_row(kind, data, masks, np.intp(2), b, nc), _mask_row(kind, data, masks, np.intp(3), b, nd)
         va0 = va1 = vb0 = vb1 = vc0 = vc1 = vd0 = vd1 = zero
         ma0 = mb0 = mc0 = md0 = start0
         ma1 = mb1 = mc1 = md1 = start1
         for k in range(size):
-            i, j, h, r, s, t, u = q0[k], q1[k], q2[k], p0[k], p1[k], t0[k], t1[k]
+            i, j, h, t, u = q0[k], q1[k], q2[k], t0[k], t1[k]
             x, y, f, g = table[xa, k], table[xa, k + second], masks[fa, k], masks[fa, k + second]
+            r, s = others[oa, k], others[oa, k + second]
             v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, real(x, f), real(x, g))
             va0, va1, ma0, ma1 = va0 + v0, va1 + v1, ma0 + m0, ma1 + m1
             x, y, f, g = table[xb, k], table[xb, k + second], masks[fb, k], masks[fb, k + second]
+            r, s = others[ob, k], others[ob, k + second]
             v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, real(x, f), real(x, g))
             vb0, vb1, mb0, mb1 = vb0 + v0, vb1 + v1, mb0 + m0, mb1 + m1
             x, y, f, g = table[xc, k], table[xc, k + second], masks[fc, k], masks[fc, k + second]
+            r, s = others[oc, k], others[oc, k + second]
             v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, real(x, f), real(x, g))
             vc0, vc1, mc0, mc1 = vc0 + v0, vc1 + v1, mc0 + m0, mc1 + m1
             x, y, f, g = table[xd, k], table[xd, k + second], masks[fd, k], masks[fd, k + second]
+            r, s = others[od, k], others[od, k + second]
             v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, real(x, f), real(x, g))
             vd0, vd1, md0, md1 = vd0 + v0, vd1 + v1, md0 + m0, md1 + m1
         _emit(tag, want_vanilla, vanilla, vanilla_norm, va0, va1, b, n)
@@ -200,29 +224,36 @@ def _batch_triple(kind, tag, data, upstream, b, grad_query, grad_positive, grad_
     own = np.zeros((2, size), data.table.dtype)  # What the positive's side is owed.
     o0, o1 = own[0], own[1]
     both = sums > 1 if layout(kind) == HARD else parts > 1
-    table, masks, second, total0, total1 = data.table, _masks(kind, data), _second(tag, size), zero, zero
+    table, others, masks, second = data.table, _others(kind, data), _masks(kind, data), _second(tag, size)
+    total0 = total1 = zero
     for n in range(0, num, 4):
         nb, nc, nd = min(n + 1, num - 1), min(n + 2, num - 1), min(n + 3, num - 1)
         xa, xb, xc, xd = data.index[b, n], data.index[b, nb], data.index[b, nc], data.index[b, nd]
+        oa, ob = _other_row(kind, data, b, n), _other_row(kind, data, b, nb)
+        oc, od = _other_row(kind, data, b, nc), _other_row(kind, data, b, nd)
         fa, fb = _mask_row(kind, data, masks, np.intp(0), b, n), _mask_row(kind, data, masks, np.intp(1), b, nb)
         fc, fd = _mask_row(kind, data, masks, np.intp(2), b, nc), _mask_row(kind, data, masks, np.intp(3), b, nd)
-        va0, va1, ma0, ma1 = _slopes(kind, tag, upstream, n < num, b, n)
-        vb0, vb1, mb0, mb1 = _slopes(kind, tag, upstream, n + 1 < num, b, nb)
-        vc0, vc1, mc0, mc1 = _slopes(kind, tag, upstream, n + 2 < num, b, nc)
-        vd0, vd1, md0, md1 = _slopes(kind, tag, upstream, n + 3 < num, b, nd)
+        va0, va1, ma0, ma1 = _slopes(kind, tag, upstream, n < num, n < num, b, n)
+        vb0, vb1, mb0, mb1 = _slopes(kind, tag, upstream, n + 1 < num, n + 1 < num, b, nb)
+        vc0, vc1, mc0, mc1 = _slopes(kind, tag, upstream, n + 2 < num, n + 2 < num, b, nc)
+        vd0, vd1, md0, md1 = _slopes(kind, tag, upstream, n + 3 < num, n + 3 < num, b, nd)
         wa = wb = wc = wd = zero
         for k in range(size):
-            i, j, h, r, s = q0[k], q1[k], q2[k], p0[k], p1[k]
+            i, j, h = q0[k], q1[k], q2[k]
             x, y, f, g = table[xa, k], table[xa, k + second], masks[fa, k], masks[fa, k + second]
+            r, s = others[oa, k], others[oa, k + second]
             a0, a1, a2, a3, a4, a5 = pull_batch(
                 kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), va0, va1, ma0, ma1)
             x, y, f, g = table[xb, k], table[xb, k + second], masks[fb, k], masks[fb, k + second]
+            r, s = others[ob, k], others[ob, k + second]
             b0, b1, b2, b3, b4, b5 = pull_batch(
                 kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vb0, vb1, mb0, mb1)
             x, y, f, g = table[xc, k], table[xc, k + second], masks[fc, k], masks[fc, k + second]
+            r, s = others[oc, k], others[oc, k + second]
             c0, c1, c2, c3, c4, c5 = pull_batch(
                 kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vc0, vc1, mc0, mc1)
             x, y, f, g = table[xd, k], table[xd, k + second], masks[fd, k], masks[fd, k + second]
+            r, s = others[od, k], others[od, k + second]
             d0, d1, d2, d3, d4, d5 = pull_batch(
                 kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vd0, vd1, md0, md1)
             g0[k] += (a0 + b0) + (c0 + d0)
@@ -236,7 +267,7 @@ def _batch_triple(kind, tag, data, upstream, b, grad_query, grad_positive, grad_
                     o1[k] += (a4 + b4) + (c4 + d4)
             wa, wb, wc, wd = wa + a5, wb + b5, wc + c5, wd + d5
         total0, total1 = total0 + (ma0 + mb0) + (mc0 + md0), total1 + (ma1 + mb1) + (mc1 + md1)
-        if layout(kind) == SOFT and data.weight.size > 0:
+        if _is_scalar(kind, data):
             # The mask is one minus the weight. Last slot first, so that one that is repeated ends with its own value.
             grad_weight[b, nd], grad_weight[b, nc], grad_weight[b, nb] = -wd, -wc, -wb
             grad_weight[b, n] = -wa
@@ -279,25 +310,22 @@ def _triple_and_slot(pair, num):
 
 @jit(forceinline=True)
 def _grouped_slot(kind, data, masks, lane, pair, num):
-    r"""A slot's place, and the rows of its negative and of its mask."""
+    r"""A slot's place, the rows of its negative, of what that is mixed with and of its mask, and whether the vanilla
+    score depends on the first row.
+
+    Pairs have two slots for each place. In the second one the partner is the negative, and conversely.
+    """
+    if layout(kind) == PAIR:
+        b, n = _triple_and_slot((pair & np.uint64(0xFFFFFFFF)) >> np.uint64(1), num)
+        row, other, first = data.index[b, n], data.partner[b, n], (pair & np.uint64(1)) == np.uint64(0)
+        mask = _mask_row(kind, data, masks, lane, b, n)
+        if not first:
+            row, other = other, row
+            masks[lane, :] = data.weight[b, n]
+        return b, n, row, other, mask, first
     b, n = _triple_and_slot(pair, num)
     row = data.index[b, n] if layout(kind) == MASK else np.intp(pair >> np.uint64(32))
-    return b, n, row, _mask_row(kind, data, masks, lane, b, n)
-
-
-@intrinsic
-def _prefetch(context, array, position):
-    r"""Begins to load :obj:`array.flat[position]`, wherever that is; a bad address does no harm."""
-    def generate(context, builder, signature, args):
-        struct = context.make_array(signature.args[0])(context, builder, args[0])
-        address = builder.bitcast(builder.gep(struct.data, [args[1]]), ir.IntType(8).as_pointer())
-        flag = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [address.type, flag, flag, flag]), 'llvm.prefetch.p0')
-        builder.call(function, [address, flag(0), flag(3), flag(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
+    return b, n, row, np.int64(b), _mask_row(kind, data, masks, lane, b, n), True
 
 
 @jit(forceinline=True)
@@ -305,14 +333,19 @@ def _prefetch_slots(kind, tag, data, upstream, order, low):
     # Slots of one entity are scattered over the batch: without this, their gradients come from a far cache one by one.
     for i in range(low, min(low + 4, order.size)):
         slot = np.intp(order[i] & np.uint64(0xFFFFFFFF))
-        _prefetch(upstream.vanilla, slot)
+        if layout(kind) == PAIR:
+            slot >>= 1
+            prefetch(data.index, 0, slot, 0)
+            prefetch(data.partner, 0, slot, 0)
+            prefetch(data.weight, 0, slot, 0)
+        prefetch(upstream.vanilla, 0, slot, 0)
         if layout(kind) != PLAIN:
-            _prefetch(upstream.mutated, slot)
+            prefetch(upstream.mutated, 0, slot, 0)
         if layout(kind) != PLAIN and data.mask_index.shape[1] > 1:
-            _prefetch(data.mask_index, slot)
+            prefetch(data.mask_index, 0, slot, 0)
         if layout(tag)[3]:
-            _prefetch(upstream.vanilla_norm, slot)
-            _prefetch(upstream.mutated_norm, slot)
+            prefetch(upstream.vanilla_norm, 0, slot, 0)
+            prefetch(upstream.mutated_norm, 0, slot, 0)
 
 
 @jit(fastmath=FASTMATH)
@@ -320,34 +353,34 @@ def _add_slots(kind, tag, data, upstream, order, low, high, masks, target, into)
     r"""Adds the gradients of the slots at :obj:`order[low:high]`, all of one row, to row :obj:`into`."""
     query_parts, parts, _, _ = layout(tag)
     num, last, size = np.uint32(data.index.shape[1]), high - 1, data.table.shape[1] // parts
-    query, positive, table, second = data.query, data.positive, data.table, _second(tag, size)
+    query, others, table, second = data.query, _others(kind, data), data.table, _second(tag, size)
     third = 2 * size if query_parts > 2 else 0
     for i in range(low, high, 4):
         _prefetch_slots(kind, tag, data, upstream, order, i + 12)
-        ba, na, xa, fa = _grouped_slot(kind, data, masks, np.intp(0), order[i], num)
-        bb, nb, xb, fb = _grouped_slot(kind, data, masks, np.intp(1), order[min(i + 1, last)], num)
-        bc, nc, xc, fc = _grouped_slot(kind, data, masks, np.intp(2), order[min(i + 2, last)], num)
-        bd, nd, xd, fd = _grouped_slot(kind, data, masks, np.intp(3), order[min(i + 3, last)], num)
-        va0, va1, ma0, ma1 = _slopes(kind, tag, upstream, i < high, ba, na)
-        vb0, vb1, mb0, mb1 = _slopes(kind, tag, upstream, i + 1 < high, bb, nb)
-        vc0, vc1, mc0, mc1 = _slopes(kind, tag, upstream, i + 2 < high, bc, nc)
-        vd0, vd1, md0, md1 = _slopes(kind, tag, upstream, i + 3 < high, bd, nd)
+        ba, na, xa, oa, fa, ia = _grouped_slot(kind, data, masks, np.intp(0), order[i], num)
+        bb, nb, xb, ob, fb, ib = _grouped_slot(kind, data, masks, np.intp(1), order[min(i + 1, last)], num)
+        bc, nc, xc, oc, fc, ic = _grouped_slot(kind, data, masks, np.intp(2), order[min(i + 2, last)], num)
+        bd, nd, xd, od, fd, id_ = _grouped_slot(kind, data, masks, np.intp(3), order[min(i + 3, last)], num)
+        va0, va1, ma0, ma1 = _slopes(kind, tag, upstream, i < high, ia, ba, na)
+        vb0, vb1, mb0, mb1 = _slopes(kind, tag, upstream, i + 1 < high, ib, bb, nb)
+        vc0, vc1, mc0, mc1 = _slopes(kind, tag, upstream, i + 2 < high, ic, bc, nc)
+        vd0, vd1, md0, md1 = _slopes(kind, tag, upstream, i + 3 < high, id_, bd, nd)
         for k in range(size):
             x, y, f, g = table[xa, k], table[xa, k + second], masks[fa, k], masks[fa, k + second]
             i, j, h = query[ba, k], query[ba, k + second], query[ba, k + third]
-            r, s = positive[ba, k], positive[ba, k + second]
+            r, s = others[oa, k], others[oa, k + second]
             a0, a1 = pull_rows(kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), va0, va1, ma0, ma1)
             x, y, f, g = table[xb, k], table[xb, k + second], masks[fb, k], masks[fb, k + second]
             i, j, h = query[bb, k], query[bb, k + second], query[bb, k + third]
-            r, s = positive[bb, k], positive[bb, k + second]
+            r, s = others[ob, k], others[ob, k + second]
             b0, b1 = pull_rows(kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vb0, vb1, mb0, mb1)
             x, y, f, g = table[xc, k], table[xc, k + second], masks[fc, k], masks[fc, k + second]
             i, j, h = query[bc, k], query[bc, k + second], query[bc, k + third]
-            r, s = positive[bc, k], positive[bc, k + second]
+            r, s = others[oc, k], others[oc, k + second]
             c0, c1 = pull_rows(kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vc0, vc1, mc0, mc1)
             x, y, f, g = table[xd, k], table[xd, k + second], masks[fd, k], masks[fd, k + second]
             i, j, h = query[bd, k], query[bd, k + second], query[bd, k + third]
-            r, s = positive[bd, k], positive[bd, k + second]
+            r, s = others[od, k], others[od, k + second]
             d0, d1 = pull_rows(kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vd0, vd1, md0, md1)
             target[into, k] += (a0 + b0) + (c0 + d0)
             if parts > 1:

@@ -18,7 +18,7 @@ A kind of mutation has
 * :obj:`pull_batch`: the gradients of :math:`(q_0, q_1, q_2)`, of the positive's side and of a scalar mask,
 * :obj:`pull_rows`: the gradients of :math:`(x_0, x_1)` or, of :class:`Mask`, of :math:`(f_0, f_1)`,
 
-where :math:`p` are the positive's components, :math:`t` its terms, :math:`f` the mask, :math:`v` and :math:`m` the
+where :math:`p` are the components of the positive, or of the partner of :class:`Pair`, :math:`t` its terms, :math:`f` the mask, :math:`v` and :math:`m` the
 gradients of the accumulators of the vanilla and of the mutated score. Masks multiply rather than select: the branch
 that a selection leaves in the last components of a row costs more than the whole row.
 """
@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import overload
 
-from pyg_emu.core.interaction import Interaction, ModulusPhase
+from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
 from pyg_emu.ops.numba_runtime import FASTMATH
 
 
@@ -57,7 +57,7 @@ def _real(like: Any, value: Any) -> Any:
 
 
 #: What :obj:`layout` says of the kinds of mutation, one each.
-PLAIN, HARD, SHARED, SOFT, MASK = range(5)
+PLAIN, HARD, SHARED, SOFT, MASK, PAIR = range(6)
 
 layout, term, finish, slope, pull = (by_type(name) for name in ('layout', 'term', 'finish', 'slope', 'pull'))
 mix, pull_batch, pull_rows = (by_type(name) for name in ('mix', 'pull_batch', 'pull_rows'))
@@ -378,6 +378,23 @@ class Soft(NamedTuple):
         return a0 + (one - f0) * y0, a1 + (one - f1) * y1
 
 
+class Pair(NamedTuple):
+    r"""As :class:`Soft`, with a scalar weight and a row of the table in the positive's place.
+
+    Both rows of a slot have their gradients in :obj:`pull_rows`: the partner's is that of a negative whose vanilla score
+    is not wanted, mixed with the slot's own negative.
+    """
+    one: Any
+
+    @staticmethod
+    def layout(kind):
+        return PAIR
+
+    mix = staticmethod(Soft.mix)
+    pull_batch = staticmethod(Soft.pull_batch)
+    pull_rows = staticmethod(Soft.pull_rows)
+
+
 class Mask(NamedTuple):
     r"""The gradient of the masks themselves, in :class:`Soft`."""
     one: Any
@@ -393,7 +410,9 @@ class Mask(NamedTuple):
         return y0 * (p0 - x0), y1 * (p1 - x1)
 
 
-_TERMS: dict[str, Any] = {'dot': DotTerms, 'l1': L1Terms, 'l2': L2Terms, 'modulus': ModulusTerms}
+#: The interactions that the kernels know.
+TERMS: dict[type[Interaction], Any] = {Dot: DotTerms, L1: L1Terms, L2: L2Terms, ComplexModulus: ModulusTerms,
+                                       ModulusPhase: ModulusPhaseTerms}
 
 
 def terms_of(interaction: Interaction, dtype: Any) -> Any:
@@ -401,4 +420,4 @@ def terms_of(interaction: Interaction, dtype: Any) -> Any:
     if isinstance(interaction, ModulusPhase):
         constants = (interaction.modulus_weight, interaction.phase_weight, interaction.phase_scale)
         return ModulusPhaseTerms(*(dtype(constant) for constant in constants))
-    return _TERMS[interaction.name](dtype(1))
+    return TERMS[type(interaction)](dtype(1))
