@@ -27,7 +27,7 @@ from torch import Tensor
 
 from pyg_emu.evaluation.analysis import MaskedCosines, deviation_angles, masked_cosines, principal_axes
 from pyg_emu.negatives.mutation import BernoulliMask, BlockMask, ExactMask, ImportanceMask, Mixup
-from pyg_emu.ops.emu_score.torch import mutate
+from pyg_emu.ops import mutate
 
 # Proposition B.1 #############################################################
 

@@ -16,7 +16,7 @@ from pyg_emu.core.arguments import positive_integer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.models.adapters import as_scorer
 from pyg_emu.negatives.mutation import BernoulliMask, ExactMask
-from pyg_emu.ops.emu_score.torch import mutate
+from pyg_emu.ops import MixPlan, mutate
 
 # Components of masks that are drawn at a time.
 _BLOCK = 2**24
@@ -52,11 +52,14 @@ def candidate_vectors(model: Any, batch: Any) -> CandidateVectors:
                             'negatives')
     scorer = as_scorer(model)
     positive, vanilla = scorer.candidates(batch.target_index), scorer.candidates(batch.neg_index)
-    plan = None
+    plan, mutated = None, None
     if batch.mutation is not None:
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
         plan = batch.mutation.plan(query, batch.neg_index.size(1), vanilla.size(2), batch.generator, batch.step)
-    return CandidateVectors(positive, vanilla, None if plan is None else mutate(positive, vanilla, plan))
+    if plan is not None:
+        partner = scorer.candidates(plan.partner) if isinstance(plan, MixPlan) and plan.partner is not None else None
+        mutated = mutate(positive, vanilla, plan, partner)
+    return CandidateVectors(positive, vanilla, mutated)
 
 
 def positive_negative_cosines(positive: Tensor, negative: Tensor) -> Tensor:

@@ -6,11 +6,12 @@ from typing import Any, ClassVar, Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import ids_below
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.losses.base import ScoredBatch
 from pyg_emu.losses.baselines import BCELoss
 from pyg_emu.losses.emu import EMUBCELoss
-from pyg_emu.ops.plan import MixPlan, Plan
+from pyg_emu.ops import MixPlan, mutate
 
 
 class _NBFNetScores:
@@ -50,7 +51,11 @@ class _NBFNetScores:
         scores = model.score_features(hidden, encoding.query)
         mutated = None
         if plan is not None:
-            mutated = model.score_features(mutate_features(hidden[:, :1], hidden[:, 1:], plan), encoding.query)
+            partners = plan.partner if isinstance(plan, MixPlan) else None
+            if partners is not None:
+                ids_below('plan.partner', partners, batch.source.num_nodes, 'entities')
+            features = mutate(hidden[:, 0], hidden[:, 1:], plan, None if partners is None else encoding.at(partners))
+            mutated = model.score_features(features, encoding.query)
         vanilla = scores[:, 1:] if plan is None or self.needs_vanilla else None
         return ScoredBatch(scores[:, 0], vanilla, mutated, batch.neg_mask)
 
@@ -103,25 +108,3 @@ class NBFNetBCELoss(_NBFNetScores, BCELoss):
 def _candidates(batch: Any) -> Tensor:
     r"""The positives and the negatives. shape: :obj:`(B, 1 + N)`."""
     return torch.cat([batch.target_index.unsqueeze(1), batch.neg_index], dim=1)
-
-
-def mutate_features(positive: Tensor, negative: Tensor, plan: Plan) -> Tensor:
-    r"""Mutates candidates that are features rather than rows of a table, equation 6 (or 22, with a
-    :class:`~pyg_emu.ops.MixPlan`).
-
-    Args:
-        positive (torch.Tensor): The positives. shape: :obj:`(B, 1, d)`.
-        negative (torch.Tensor): The negatives. shape: :obj:`(B, N, d)`.
-        plan (MaskPlan or MixPlan): How they are mixed.
-
-    :rtype: :class:`torch.Tensor` of shape :obj:`(B, N, d)`.
-    """
-    if isinstance(plan, MixPlan):
-        weight = plan.weight.unsqueeze(-1)
-        return weight * negative + (1 - weight) * positive
-    mask = plan.bank[plan.index]
-    if mask.dim() == 2:
-        mask = mask.unsqueeze(1)
-    if mask.dtype == torch.bool:
-        return torch.where(mask, positive, negative)
-    return mask * positive + (1 - mask) * negative

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from pyg_emu.ops.all_entities import all_entities_cross_entropy
 from pyg_emu.ops.backend import last_backend, use_backend
-from pyg_emu.ops.emu_score import EMUScores, emu_score
+from pyg_emu.ops.emu_score import EMUScores, emu_score, mutate
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 from pyg_emu.ops.rank_counts import RankCounts, rank_counts, rank_from_scores, score_entities
 from pyg_emu.ops.relational import BoundaryRows, EdgeOrders, relational_conv
@@ -19,6 +19,7 @@ __all__ = [
     'all_entities_cross_entropy',
     'emu_score',
     'last_backend',
+    'mutate',
     'rank_counts',
     'rank_from_scores',
     'relational_conv',

@@ -20,8 +20,10 @@ from typing import Any, Callable, Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Dot, Interaction
 from pyg_emu.ops.emu_score import emu_score
+from pyg_emu.ops.interop import promoted, uncompiled
 from pyg_emu.ops.plan import MaskPlan
 
 _DOT = Dot()
@@ -33,6 +35,7 @@ _DOT_SCORES, _OTHER_SCORES = 2**23, 2**18
 _ScoreBlock = Callable[..., Tensor]
 
 
+@uncompiled
 def all_entities_cross_entropy(
     query: Tensor,
     table: Tensor,
@@ -60,11 +63,34 @@ def all_entities_cross_entropy(
         block_size (int, optional): Entities per block. The result does not depend on it.
             (default: :obj:`None`, as many as fit in some ten megabytes)
 
+    Operands of different floating-point types, as they occur under :class:`torch.autocast`, are promoted to a common
+    one, in which everything is computed.
+
     :rtype: :class:`torch.Tensor`, a scalar.
+
+    Raises:
+        ArgumentError: If the plan has a label for each slot, or the interaction has trainable parameters, which blocks
+            that are scored anew in the backward pass cannot reach.
     """
+    if plan is not None and plan.label is not None:
+        raise ArgumentError('plan.label: expected None, as labels against all entities are those of the loss, got '
+                            f'labels of shape {tuple(plan.label.shape)}')
+    if positive is None:
+        query, table = promoted(query, table)
+    else:
+        query, table, positive = promoted(query, table, positive)
+    if plan is not None and plan.bank.is_floating_point():
+        plan = plan._replace(bank=plan.bank.to(table.dtype))
+    with torch.autocast(table.device.type, enabled=False):
+        return _cross_entropy(query, table, target, labels, positive, plan, interaction, block_size)
+
+
+def _cross_entropy(query: Tensor, table: Tensor, target: Tensor, labels: list[tuple[float, float]],
+                   positive: Optional[Tensor], plan: Optional[MaskPlan], interaction: Interaction,
+                   block_size: Optional[int]) -> Tensor:
     terms, size = len(labels), query.size(0)
     score_block: _ScoreBlock
-    if interaction.name == 'dot':
+    if interaction.matrix_product:
         # One product of stacked queries serves both terms. The model's constant offset cancels as the mask's does.
         queries = [query] * terms
         if plan is not None:
@@ -73,6 +99,7 @@ def all_entities_cross_entropy(
         score_block, operands, most = _dot_scores, [torch.cat(queries)], _DOT_SCORES
     else:
         assert positive is not None
+        _check_parameters(interaction, query, table)
         operands, most = [query, positive], _OTHER_SCORES
         if plan is not None:
             operands.append(plan.bank)
@@ -84,6 +111,12 @@ def all_entities_cross_entropy(
     rows: Tensor = _AllEntities.apply(score_block, block_size, target.repeat(terms), columns, table,
                                       *operands)
     return rows.view(terms, size).sum(0).mean()
+
+
+def _check_parameters(interaction: Interaction, query: Tensor, table: Tensor) -> None:
+    if interaction(query[:0].detach(), table[:0].detach().expand(0, -1)).requires_grad:
+        raise ArgumentError(f'interaction: {type(interaction).__name__} has trainable parameters, which get no '
+                            'gradient here; expected one whose scores depend on queries and candidates alone')
 
 
 def _dot_scores(block: Tensor, query: Tensor) -> Tensor:
@@ -155,7 +188,8 @@ class _AllEntities(torch.autograd.Function):
             own = slice(start, start + ctx.block_size)
             leaves = [value.detach().requires_grad_(needed)
                       for value, needed in zip((table[own], *operands), wanted)]
-            with torch.enable_grad():
+            # A backward pass may be called inside of autocast.
+            with torch.enable_grad(), torch.autocast(table.device.type, enabled=False):
                 scores = ctx.score_block(*leaves)
             slopes = (scores.detach() - largest.unsqueeze(1)).sub_(log_sum.unsqueeze(1)).exp_().mul_(weight)
             slopes.sub_(label.unsqueeze(1))

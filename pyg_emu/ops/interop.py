@@ -22,15 +22,15 @@ def uncompiled(function: Callable[P, T]) -> Callable[P, T]:
     Args:
         function (callable): The operator.
     """
-    @functools.cache
-    def disabled() -> Callable[P, T]:
-        return cast('Callable[P, T]', torch.compiler.disable(function))
+    disabled: list[Callable[P, T]] = []
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         if 'torch._dynamo' not in sys.modules:
             return function(*args, **kwargs)
-        return disabled()(*args, **kwargs)
+        if not disabled:
+            disabled.append(cast('Callable[P, T]', torch.compiler.disable(function)))
+        return disabled[0](*args, **kwargs)
 
     return run
 

@@ -13,13 +13,13 @@ from pyg_emu.data.index import EdgeOrder
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.losses.functional import uls_binary_cross_entropy
-from pyg_emu.losses.nbfnet import NBFNetBCELoss, NBFNetEMULoss, mutate_features
+from pyg_emu.losses.nbfnet import NBFNetBCELoss, NBFNetEMULoss
 from pyg_emu.models import DistMult
 from pyg_emu.models.nbfnet import layer as nbfnet_layer
 from pyg_emu.models.nbfnet.model import NBFNet
 from pyg_emu.negatives import EMUNegatives
 from pyg_emu.negatives.sampling import UniformSampler
-from pyg_emu.ops import MaskPlan, MixPlan
+from pyg_emu.ops import mutate
 from pyg_emu.ops.relational import BoundaryRows, EdgeOrders
 
 
@@ -33,19 +33,6 @@ def chain(num_nodes: int = 12) -> KGData:
 def loader(data: KGData, rate: float, corrupt: str = 'both') -> TripletLoader:
     negatives = EMUNegatives(4, mutation_rate=rate, sampler=UniformSampler(filtered=True))
     return TripletLoader(data, 8, shuffle=True, transform=negatives, corrupt=corrupt)  # type: ignore[arg-type]
-
-
-def test_mutate_features_by_hand() -> None:
-    positive, negative = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0, 4.0], [5.0, 6.0]]])
-    bank = torch.tensor([[True, False], [False, True]])
-    per_negative = mutate_features(positive, negative, MaskPlan(bank, torch.tensor([[0, 1]])))
-    assert per_negative.tolist() == [[[1.0, 4.0], [5.0, 2.0]]]
-    per_triple = mutate_features(positive, negative, MaskPlan(bank, torch.tensor([1])))
-    assert per_triple.tolist() == [[[3.0, 2.0], [5.0, 2.0]]]
-    soft = mutate_features(positive, negative, MaskPlan(torch.tensor([[0.25, 1.0]]), torch.tensor([0])))
-    assert soft.tolist() == [[[2.5, 2.0], [4.0, 2.0]]]
-    mixed = mutate_features(positive, negative, MixPlan(torch.tensor([[0.0, 1.0]])))
-    assert mixed.tolist() == [[[1.0, 2.0], [5.0, 6.0]]]
 
 
 @pytest.mark.parametrize('rate', [0.0, 0.5, 1.0])
@@ -68,7 +55,7 @@ def test_loss_is_the_formula(rate: float) -> None:
     if rate > 0:
         batch.generator.set_state(state)
         plan = batch.mutation.plan(encoding.query, 4, model.hidden_width, batch.generator, batch.step)
-        mutated = mutate_features(features[:, :1], mutated, plan)
+        mutated = mutate(features[:, 0], mutated, plan)
     expected = (uls_binary_cross_entropy(scores[:, 0], model.score_features(mutated, encoding.query), 0.3,
                                          adversarial_temperature=0.5)
                 + 0.7 * uls_binary_cross_entropy(scores[:, 0], scores[:, 1:], adversarial_temperature=0.5))

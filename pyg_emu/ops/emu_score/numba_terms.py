@@ -18,9 +18,9 @@ A kind of mutation has
 * :obj:`pull_batch`: the gradients of :math:`(q_0, q_1, q_2)`, of the positive's side and of a scalar mask,
 * :obj:`pull_rows`: the gradients of :math:`(x_0, x_1)` or, of :class:`Mask`, of :math:`(f_0, f_1)`,
 
-where :math:`p` are the components of the positive, or of the partner of :class:`Pair`, :math:`t` its terms, :math:`f` the mask, :math:`v` and :math:`m` the
-gradients of the accumulators of the vanilla and of the mutated score. Masks multiply rather than select: the branch
-that a selection leaves in the last components of a row costs more than the whole row.
+where :math:`p` are the components of the positive or of a :class:`Pair`'s partner, :math:`t` its terms, :math:`f` the
+mask, :math:`v` and :math:`m` the gradients of the accumulators of the vanilla and of the mutated score. Masks multiply
+rather than select: the branch that a selection leaves in the last components of a row costs more than the whole row.
 """
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -381,8 +381,8 @@ class Soft(NamedTuple):
 class Pair(NamedTuple):
     r"""As :class:`Soft`, with a scalar weight and a row of the table in the positive's place.
 
-    Both rows of a slot have their gradients in :obj:`pull_rows`: the partner's is that of a negative whose vanilla score
-    is not wanted, mixed with the slot's own negative.
+    Both rows of a slot get their gradients from :obj:`pull_rows`: the partner's is that of a negative without a vanilla
+    score that is mixed with the slot's own negative.
     """
     one: Any
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from pyg_emu.core.interaction import Interaction
 from pyg_emu.ops.emu_score import triton_kernels as kernels
 from pyg_emu.ops.emu_score.autograd import Options, differentiated
-from pyg_emu.ops.emu_score.triton_terms import TWO_PARTS, WITH_NORM, constants_of
+from pyg_emu.ops.emu_score.triton_terms import INTERACTIONS, constants_of
 from pyg_emu.ops.triton_runtime import mend_interpreter
 
 # Slots in a tile, by the number of query parts, so that tiles fit into registers; half as many backward, where tiles of
@@ -47,18 +47,21 @@ class _EMUScore(torch.autograd.Function):
         bank: Tensor | None,
         mask_index: Tensor | None,
         weight: Tensor | None,
+        partner: Tensor | None,
         options: Options,
     ) -> tuple[Tensor | None, Tensor | None]:
         ctx.set_materialize_grads(False)
         ctx.options = options
         mutate = bank is not None or weight is not None
-        with_norm = options.interaction.name in WITH_NORM
+        with_norm = options.interaction.has_norm
         scores = [table.new_empty(index.size()) if wanted else None for wanted in (options.vanilla, mutate)]
         norms = [None if score is None or not with_norm else torch.empty_like(score, dtype=torch.float32)
                  for score in scores]
-        ctx.save_for_backward(query, positive, table, index, bank, mask_index, weight, *norms)
+        ctx.save_for_backward(query, positive, table, index, bank, mask_index, weight, partner,
+                              *norms)
         if index.numel() > 0:
-            operands = _Operands.of(query, positive, table, index, bank, mask_index, weight, options.interaction)
+            operands = _Operands.of(query, positive, table, index, bank, mask_index, weight, partner,
+                                    options.interaction)
             block = operands.slots()
             outputs = (scores[0], norms[0], scores[1], norms[1])
             with torch.cuda.device_of(table):
@@ -70,9 +73,10 @@ class _EMUScore(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        query, positive, table, index, bank, mask_index, weight, *norms = ctx.saved_tensors
-        needs_query, needs_positive, needs_table, _, needs_bank, _, needs_weight, _ = ctx.needs_input_grad
-        operands = _Operands.of(query, positive, table, index, bank, mask_index, weight, ctx.options.interaction)
+        query, positive, table, index, bank, mask_index, weight, partner, *norms = ctx.saved_tensors
+        needs_query, needs_positive, needs_table, _, needs_bank, _, needs_weight, _, _ = ctx.needs_input_grad
+        operands = _Operands.of(query, positive, table, index, bank, mask_index, weight, partner,
+                                ctx.options.interaction)
         upstream = _Upstream.of(grads, norms)
 
         grad_query = grad_positive = grad_table = grad_bank = grad_weight = None
@@ -80,26 +84,35 @@ class _EMUScore(torch.autograd.Function):
             if needs_query or needs_positive:
                 grad_query, grad_positive = _batch_gradients(operands, upstream, query, positive, index)
             if needs_table:
-                grad_table = _rows_gradient(operands, upstream, index.flatten(), table, False, ctx.options.sparse_grad)
+                # Negatives and partners take turns, see triton_kernels._pull_slots.
+                ids = index if partner is None else torch.stack([index, partner], dim=-1)
+                grad_table = _rows_gradient(operands, upstream, ids.flatten(), table, False, ctx.options.sparse_grad)
             if needs_bank:
                 masks = mask_index.unsqueeze(1) if mask_index.dim() == 1 else mask_index
                 masks = masks.expand(index.size()).flatten()
                 grad_bank = _rows_gradient(operands, upstream, masks, bank, True, sparse=False)
             if needs_weight:
                 grad_weight = _weight_gradient(operands, upstream, index, weight)
-        return grad_query, grad_positive, grad_table, None, grad_bank, None, grad_weight, None
+        return grad_query, grad_positive, grad_table, None, grad_bank, None, grad_weight, None, None
 
 
 #: See :func:`~pyg_emu.ops.emu_score`.
 run = partial(differentiated, _EMUScore)
 
 
+def obstacle(interaction: Interaction) -> str | None:
+    r"""See :mod:`pyg_emu.ops.backend`."""
+    if type(interaction) in INTERACTIONS:
+        return None
+    return f'it has no kernels for the interaction {type(interaction).__name__}'
+
+
 class _Operands(NamedTuple):
     r"""What all kernels begin and end with.
 
     Args:
-        tensors (tuple): Queries, positives, table, index, bank, mask index and weights. What a plan lacks is never
-            read, and the table stands in its place.
+        tensors (tuple): Queries, positives, table, index, bank, mask index, weights and partners. What a plan lacks is
+            never read, and the table stands in its place.
         scalars (tuple): The number of slots per triple, and the constants of the interaction.
         constants (dict): What kernels are compiled for.
     """
@@ -117,10 +130,11 @@ class _Operands(NamedTuple):
         bank: Tensor | None,
         mask_index: Tensor | None,
         weight: Tensor | None,
+        partner: Tensor | None,
         interaction: Interaction,
     ) -> _Operands:
         if weight is not None:
-            plan = 'mix'
+            plan = 'mix' if partner is None else 'pair'
         elif bank is not None:
             plan = 'hard' if bank.dtype == torch.bool else 'soft'
         else:
@@ -129,16 +143,15 @@ class _Operands(NamedTuple):
             assert bank is not None
             bank = bank.contiguous().view(torch.uint8)
         tensors = tuple((table if value is None else value).contiguous()
-                        for value in (query, positive, table, index, bank, mask_index, weight))
-        parts = 2 if interaction.name in TWO_PARTS else 1
-        size = table.size(1) // parts
+                        for value in (query, positive, table, index, bank, mask_index, weight, partner))
+        size = table.size(1) // interaction.parts
         constants = {
             'PHI': interaction.name,
             'PLAN': plan,
             'SHARED': mask_index is not None and mask_index.dim() == 1,
             'SIZE': size,
-            'PARTS': parts,
-            'QUERY_PARTS': 3 if interaction.name == 'modulus_phase' else parts,
+            'PARTS': interaction.parts,
+            'QUERY_PARTS': interaction.query_parts,
             'BLOCK_K': _block(_COMPONENTS, size),
         }
         return cls(tensors, (index.size(1), *constants_of(interaction)), constants)
@@ -185,12 +198,12 @@ def _weight_gradient(operands: _Operands, upstream: _Upstream, index: Tensor, we
     r"""The gradient of the scalar weights."""
     grad = torch.zeros(weight.size(), dtype=weight.dtype, device=weight.device)
     if index.numel() > 0 and upstream.constants['HAS_MUTATED']:
-        query, positive, table, index, _, _, weight = operands.tensors
+        query, positive, table, index, _, _, weight, partner = operands.tensors
         block = operands.slots()
-        names = ('PHI', 'SIZE', 'PARTS', 'QUERY_PARTS', 'BLOCK_K')
+        names = ('PHI', 'PLAN', 'SIZE', 'PARTS', 'QUERY_PARTS', 'BLOCK_K')
         kernels.backward_weight[index.size(0), triton.cdiv(index.size(1), block)](
-            query, positive, table, index, weight, *operands.filled(upstream.tensors)[2:], grad, *operands.scalars,
-            BLOCK_S=block, **{name: operands.constants[name] for name in names})
+            query, positive, table, index, weight, partner, *operands.filled(upstream.tensors)[2:], grad,
+            *operands.scalars, BLOCK_S=block, **{name: operands.constants[name] for name in names})
     return grad
 
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from pyg_emu.ops.emu_score.triton_terms import blend, finish, load_parts, pull, shares, slope, term
+from pyg_emu.ops.emu_score.triton_terms import blend, finish, load_others, load_parts, pull, shares, slope, term
 
 
 @triton.jit
-def forward(query, positive, table, index, bank, mask_index, weight, vanilla, vanilla_norm, mutated, mutated_norm,
-            num, modulus_weight, phase_weight, scale, PHI: tl.constexpr, PLAN: tl.constexpr, SHARED: tl.constexpr,
-            HAS_VANILLA: tl.constexpr, HAS_NORM: tl.constexpr, SIZE: tl.constexpr, PARTS: tl.constexpr,
-            QUERY_PARTS: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_K: tl.constexpr):
+def forward(query, positive, table, index, bank, mask_index, weight, partner, vanilla, vanilla_norm, mutated,
+            mutated_norm, num, modulus_weight, phase_weight, scale, PHI: tl.constexpr, PLAN: tl.constexpr,
+            SHARED: tl.constexpr, HAS_VANILLA: tl.constexpr, HAS_NORM: tl.constexpr, SIZE: tl.constexpr,
+            PARTS: tl.constexpr, QUERY_PARTS: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_K: tl.constexpr):
     r"""Scores of one block of one triple's slots, and the norms in them."""
     b = tl.program_id(0).to(tl.int64)
     n = tl.program_id(1) * BLOCK_S + tl.arange(0, BLOCK_S)
@@ -41,7 +41,7 @@ def forward(query, positive, table, index, bank, mask_index, weight, vanilla, va
             if PHI == 'modulus_phase':
                 v1 += tl.sum(s1, 1)
         if PLAN != 'none':
-            p0, p1, _ = load_parts(positive, b * (PARTS * SIZE) + k[None, :], inside, SIZE, PARTS)
+            p0, p1 = load_others(positive, table, partner, b, slot, valid, k, PLAN, SIZE, PARTS)
             f0, f1 = shares(bank, mask_index, weight, b, slot, valid, k, PLAN, SHARED, SIZE, PARTS)
             s0, s1 = term(q0, q1, q2, blend(f0, p0, x0, PLAN), blend(f1, p1, x1, PLAN), scale, PHI)
             m0 += tl.sum(s0, 1)
@@ -60,7 +60,7 @@ def forward(query, positive, table, index, bank, mask_index, weight, vanilla, va
 
 
 @triton.jit
-def backward_batch(query, positive, table, index, bank, mask_index, weight, vanilla, vanilla_norm, mutated,
+def backward_batch(query, positive, table, index, bank, mask_index, weight, partner, vanilla, vanilla_norm, mutated,
                    mutated_norm, grad_query, grad_positive, num, modulus_weight, phase_weight, scale,
                    PHI: tl.constexpr, PLAN: tl.constexpr, SHARED: tl.constexpr, HAS_VANILLA: tl.constexpr,
                    HAS_MUTATED: tl.constexpr, SIZE: tl.constexpr, PARTS: tl.constexpr, QUERY_PARTS: tl.constexpr,
@@ -70,7 +70,8 @@ def backward_batch(query, positive, table, index, bank, mask_index, weight, vani
     k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
     inside = (k < SIZE)[None, :]
     q0, q1, q2 = load_parts(query, b * (QUERY_PARTS * SIZE) + k[None, :], inside, SIZE, QUERY_PARTS)
-    p0, p1, p2 = load_parts(positive, b * (PARTS * SIZE) + k[None, :], inside, SIZE, PARTS)
+    if PLAN != 'pair':
+        p0, p1, p2 = load_parts(positive, b * (PARTS * SIZE) + k[None, :], inside, SIZE, PARTS)
     # Tiles, and one sum over each at the end: sums across threads are what costs here.
     g0 = tl.zeros([BLOCK_S, BLOCK_K], tl.float32)
     g1 = tl.zeros([BLOCK_S, BLOCK_K], tl.float32)
@@ -92,17 +93,20 @@ def backward_batch(query, positive, table, index, bank, mask_index, weight, vani
             if QUERY_PARTS > 2:
                 g2 += a2
         if HAS_MUTATED:
+            if PLAN == 'pair':
+                p0, p1 = load_others(positive, table, partner, b, slot, valid, k, PLAN, SIZE, PARTS)
             f0, f1 = shares(bank, mask_index, weight, b, slot, valid, k, PLAN, SHARED, SIZE, PARTS)
             w0, w1 = slope(mutated, mutated_norm, slot, valid, modulus_weight, phase_weight, PHI)
             a0, a1, a2, y0, y1 = pull(q0, q1, q2, blend(f0, p0, x0, PLAN), blend(f1, p1, x1, PLAN), w0, w1, scale, PHI)
             g0 += a0
-            h0 += blend(f0, y0, 0.0, PLAN)
             if QUERY_PARTS > 1:
                 g1 += a1
             if QUERY_PARTS > 2:
                 g2 += a2
-            if PARTS > 1:
-                h1 += blend(f1, y1, 0.0, PLAN)
+            if PLAN != 'pair':
+                h0 += blend(f0, y0, 0.0, PLAN)
+                if PARTS > 1:
+                    h1 += blend(f1, y1, 0.0, PLAN)
     inside = k < SIZE
     at = grad_query + b * (QUERY_PARTS * SIZE) + k
     tl.store(at, tl.sum(g0, 0), mask=inside)
@@ -117,9 +121,9 @@ def backward_batch(query, positive, table, index, bank, mask_index, weight, vani
 
 
 @triton.jit
-def backward_weight(query, positive, table, index, weight, mutated, mutated_norm, grad_weight, num, modulus_weight,
-                    phase_weight, scale, PHI: tl.constexpr, SIZE: tl.constexpr, PARTS: tl.constexpr,
-                    QUERY_PARTS: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_K: tl.constexpr):
+def backward_weight(query, positive, table, index, weight, partner, mutated, mutated_norm, grad_weight, num,
+                    modulus_weight, phase_weight, scale, PHI: tl.constexpr, PLAN: tl.constexpr, SIZE: tl.constexpr,
+                    PARTS: tl.constexpr, QUERY_PARTS: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_K: tl.constexpr):
     r"""Gradients of the scalar weights of one block of one triple's slots."""
     b = tl.program_id(0).to(tl.int64)
     n = tl.program_id(1) * BLOCK_S + tl.arange(0, BLOCK_S)
@@ -132,10 +136,10 @@ def backward_weight(query, positive, table, index, weight, mutated, mutated_norm
         k = start + tl.arange(0, BLOCK_K)
         inside = (k < SIZE)[None, :]
         q0, q1, q2 = load_parts(query, b * (QUERY_PARTS * SIZE) + k[None, :], inside, SIZE, QUERY_PARTS)
-        p0, p1, _ = load_parts(positive, b * (PARTS * SIZE) + k[None, :], inside, SIZE, PARTS)
+        p0, p1 = load_others(positive, table, partner, b, slot, valid, k, PLAN, SIZE, PARTS)
         x0, x1, _ = load_parts(table, rows * (PARTS * SIZE) + k[None, :], valid[:, None] & inside, SIZE, PARTS)
-        f0, f1 = shares(table, index, weight, b, slot, valid, k, 'mix', False, SIZE, PARTS)
-        _, _, _, y0, y1 = pull(q0, q1, q2, blend(f0, p0, x0, 'mix'), blend(f1, p1, x1, 'mix'), w0, w1, scale, PHI)
+        f0, f1 = shares(table, index, weight, b, slot, valid, k, PLAN, False, SIZE, PARTS)
+        _, _, _, y0, y1 = pull(q0, q1, q2, blend(f0, p0, x0, PLAN), blend(f1, p1, x1, PLAN), w0, w1, scale, PHI)
         total += tl.sum(y0 * (x0 - p0), 1)
         if PARTS > 1:
             total += tl.sum(y1 * (x1 - p1), 1)
@@ -143,13 +147,17 @@ def backward_weight(query, positive, table, index, weight, mutated, mutated_norm
 
 
 @triton.jit
-def _pull_slots(query, positive, table, index, bank, mask_index, weight, vanilla, vanilla_norm, mutated, mutated_norm,
-                order, place, valid, k, num, modulus_weight, phase_weight, scale, PHI: tl.constexpr,
+def _pull_slots(query, positive, table, index, bank, mask_index, weight, partner, vanilla, vanilla_norm, mutated,
+                mutated_norm, order, place, valid, k, num, modulus_weight, phase_weight, scale, PHI: tl.constexpr,
                 PLAN: tl.constexpr, SHARED: tl.constexpr, HAS_VANILLA: tl.constexpr, HAS_MUTATED: tl.constexpr,
                 MASKS: tl.constexpr, SIZE: tl.constexpr, PARTS: tl.constexpr, QUERY_PARTS: tl.constexpr):
     r"""What the slots at places of the sorted order add to the gradient of the row that they share: of the table, or,
-    with :obj:`MASKS`, of the bank."""
+    with :obj:`MASKS`, of the bank. Pairs have two slots for each place, the negative's and the partner's in turn."""
     slot = tl.load(order + place, mask=valid, other=0)
+    own = valid
+    if PLAN == 'pair':
+        own = valid & (slot % 2 == 0)
+        slot = slot // 2
     b = slot // num
     inside = valid[:, None] & (k < SIZE)[None, :]
     rows = tl.load(index + slot, mask=valid, other=0)[:, None]
@@ -158,13 +166,17 @@ def _pull_slots(query, positive, table, index, bank, mask_index, weight, vanilla
     g0 = tl.zeros_like(q0)
     g1 = tl.zeros_like(q0)
     if HAS_VANILLA and not MASKS:
-        w0, w1 = slope(vanilla, vanilla_norm, slot, valid, modulus_weight, phase_weight, PHI)
+        w0, w1 = slope(vanilla, vanilla_norm, slot, own, modulus_weight, phase_weight, PHI)
         _, _, _, g0, g1 = pull(q0, q1, q2, x0, x1, w0, w1, scale, PHI)
     if HAS_MUTATED:
-        p0, p1, _ = load_parts(positive, b[:, None] * (PARTS * SIZE) + k[None, :], inside, SIZE, PARTS)
+        p0, p1 = load_others(positive, table, partner, b[:, None], slot, valid, k, PLAN, SIZE, PARTS)
         f0, f1 = shares(bank, mask_index, weight, b, slot, valid, k, PLAN, SHARED, SIZE, PARTS)
         w0, w1 = slope(mutated, mutated_norm, slot, valid, modulus_weight, phase_weight, PHI)
         _, _, _, y0, y1 = pull(q0, q1, q2, blend(f0, p0, x0, PLAN), blend(f1, p1, x1, PLAN), w0, w1, scale, PHI)
+        if PLAN == 'pair':
+            # The partner's share in the second of two slots.
+            f0 = tl.where(own[:, None], f0, 1.0 - f0)
+            f1 = f0
         if MASKS:
             g0 = y0 * (p0 - x0)
             g1 = y1 * (p1 - x1)
@@ -175,7 +187,7 @@ def _pull_slots(query, positive, table, index, bank, mask_index, weight, vanilla
 
 
 @triton.jit
-def backward_pieces(query, positive, table, index, bank, mask_index, weight, vanilla, vanilla_norm, mutated,
+def backward_pieces(query, positive, table, index, bank, mask_index, weight, partner, vanilla, vanilla_norm, mutated,
                     mutated_norm, order, keys, partial, num, modulus_weight, phase_weight, scale, PHI: tl.constexpr,
                     PLAN: tl.constexpr, SHARED: tl.constexpr, HAS_VANILLA: tl.constexpr, HAS_MUTATED: tl.constexpr,
                     MASKS: tl.constexpr, SIZE: tl.constexpr, PARTS: tl.constexpr, QUERY_PARTS: tl.constexpr,
@@ -189,9 +201,9 @@ def backward_pieces(query, positive, table, index, bank, mask_index, weight, van
     for i in range(0, tl.where(whole, PIECE, 0), BLOCK_S):
         place = piece * PIECE + i + tl.arange(0, BLOCK_S)
         valid = place >= 0
-        g0, g1 = _pull_slots(query, positive, table, index, bank, mask_index, weight, vanilla, vanilla_norm, mutated,
-                             mutated_norm, order, place, valid, k, num, modulus_weight, phase_weight, scale, PHI, PLAN,
-                             SHARED, HAS_VANILLA, HAS_MUTATED, MASKS, SIZE, PARTS, QUERY_PARTS)
+        g0, g1 = _pull_slots(query, positive, table, index, bank, mask_index, weight, partner, vanilla, vanilla_norm,
+                             mutated, mutated_norm, order, place, valid, k, num, modulus_weight, phase_weight, scale,
+                             PHI, PLAN, SHARED, HAS_VANILLA, HAS_MUTATED, MASKS, SIZE, PARTS, QUERY_PARTS)
         s0 += g0
         if PARTS > 1:
             s1 += g1
@@ -204,7 +216,7 @@ def backward_pieces(query, positive, table, index, bank, mask_index, weight, van
 
 
 @triton.jit
-def backward_rows(query, positive, table, index, bank, mask_index, weight, vanilla, vanilla_norm, mutated,
+def backward_rows(query, positive, table, index, bank, mask_index, weight, partner, vanilla, vanilla_norm, mutated,
                   mutated_norm, order, starts, partial, target, num, modulus_weight, phase_weight, scale,
                   PHI: tl.constexpr, PLAN: tl.constexpr, SHARED: tl.constexpr, HAS_VANILLA: tl.constexpr,
                   HAS_MUTATED: tl.constexpr, MASKS: tl.constexpr, SIZE: tl.constexpr, PARTS: tl.constexpr,
@@ -226,9 +238,9 @@ def backward_rows(query, positive, table, index, bank, mask_index, weight, vanil
         rest = i + tl.arange(0, BLOCK_S)
         valid = rest < high - low - pieces * PIECE
         place = low + rest + tl.where(rest < head, 0, pieces * PIECE)
-        g0, g1 = _pull_slots(query, positive, table, index, bank, mask_index, weight, vanilla, vanilla_norm, mutated,
-                             mutated_norm, order, place, valid, k, num, modulus_weight, phase_weight, scale, PHI, PLAN,
-                             SHARED, HAS_VANILLA, HAS_MUTATED, MASKS, SIZE, PARTS, QUERY_PARTS)
+        g0, g1 = _pull_slots(query, positive, table, index, bank, mask_index, weight, partner, vanilla, vanilla_norm,
+                             mutated, mutated_norm, order, place, valid, k, num, modulus_weight, phase_weight, scale,
+                             PHI, PLAN, SHARED, HAS_VANILLA, HAS_MUTATED, MASKS, SIZE, PARTS, QUERY_PARTS)
         s0 += g0
         if PARTS > 1:
             s1 += g1

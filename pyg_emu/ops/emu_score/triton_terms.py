@@ -11,12 +11,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from pyg_emu.core.interaction import Interaction, ModulusPhase
+from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
 
-#: Interactions whose score holds a norm, which the gradient needs.
-WITH_NORM = ('l2', 'modulus_phase')
-#: Interactions whose rows hold two parts of each component.
-TWO_PARTS = ('modulus', 'modulus_phase')
+#: The interactions that the kernels know, by their names.
+INTERACTIONS = frozenset({Dot, L1, L2, ComplexModulus, ModulusPhase})
 
 
 def constants_of(interaction: Interaction) -> tuple[float, float, float]:
@@ -134,16 +132,30 @@ def load_parts(pointer, offset, inside, SIZE: tl.constexpr, PARTS: tl.constexpr)
 
 
 @triton.jit
+def load_others(positive, table, partner, b, slot, valid, k, PLAN: tl.constexpr, SIZE: tl.constexpr,
+                PARTS: tl.constexpr):
+    r"""What the negatives of slots are mixed with: their partners, a row each, or the positive of :obj:`b`, the triple
+    of all slots or a column of the triple of each."""
+    if PLAN == 'pair':
+        rows = tl.load(partner + slot, mask=valid, other=0)[:, None]
+        p0, p1, _ = load_parts(table, rows * (PARTS * SIZE) + k[None, :], valid[:, None] & (k < SIZE)[None, :], SIZE,
+                               PARTS)
+    else:
+        p0, p1, _ = load_parts(positive, b * (PARTS * SIZE) + k[None, :], (k < SIZE)[None, :], SIZE, PARTS)
+    return p0, p1
+
+
+@triton.jit
 def shares(bank, mask_index, weight, b, slot, valid, k, PLAN: tl.constexpr, SHARED: tl.constexpr, SIZE: tl.constexpr,
            PARTS: tl.constexpr):
-    r"""The share of the positive in components :obj:`k` of each slot.
+    r"""The share of the positive, or of the partner, in components :obj:`k` of each slot.
 
     :obj:`b` is the triple of all slots, or a vector of the triple of each; a mask that all of them share is a row.
     """
     if PLAN == 'none':
         f0 = 0.0
         f1 = 0.0
-    elif PLAN == 'mix':
+    elif PLAN == 'mix' or PLAN == 'pair':
         f0 = 1.0 - tl.load(weight + slot, mask=valid, other=0.0).to(tl.float32)[:, None]
         f1 = f0
     else:

@@ -15,20 +15,27 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from pyg_emu.core.interaction import Interaction, ModulusPhase
+from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
 from pyg_emu.ops.numba_runtime import announce, jit, parallel_section
 
 _LANES = 64  # Entities in a panel: four AVX-512 or eight AVX2 registers of float32.
 # Components that are added to the accumulators before these are written back; half as many where each has two parts.
 _UNROLL = 8
-_KINDS = {'dot': 0, 'l1': 1, 'l2': 2, 'modulus': 3, 'modulus_phase': 4}
+# The interactions that the kernel knows.
+_KINDS: dict[type[Interaction], int] = {Dot: 0, L1: 1, L2: 2, ComplexModulus: 3, ModulusPhase: 4}
 _CONTRACT = {'contract'}
+
+
+def obstacle(interaction: Interaction | None) -> str | None:
+    r"""See :mod:`pyg_emu.ops.backend`; scores are counted without an interaction."""
+    if interaction is None or type(interaction) in _KINDS:
+        return None
+    return f'it has no kernels for the interaction {type(interaction).__name__}'
 
 
 def score_block(query: Tensor, table: Tensor, interaction: Interaction) -> Tensor:
     r"""Scores of all entities, :obj:`(Q, V)`."""
-    kind = _KINDS[interaction.name]
-    parts = 2 if kind >= 3 else 1
+    kind, parts = _KINDS[type(interaction)], interaction.parts
     modulus_weight = phase_weight = phase_scale = 0.0
     if isinstance(interaction, ModulusPhase):
         modulus_weight, phase_weight = interaction.modulus_weight, interaction.phase_weight

@@ -4,15 +4,16 @@ behind filtered ranking.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, cast
 
 import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import ids_below, kind_of, on_device
 from pyg_emu.core.errors import ArgumentError, DivergenceError
-from pyg_emu.core.interaction import Interaction
+from pyg_emu.core.interaction import Interaction, check_interaction
 from pyg_emu.ops.backend import load_backend
+from pyg_emu.ops.interop import promoted, uncompiled
 
 #: Bytes that the scores of one block of queries may take where nobody says how large a block is to be.
 BLOCK_BYTES = 64 * 2**20
@@ -46,6 +47,7 @@ class NaNScoreError(DivergenceError):
         self.query = query
 
 
+@uncompiled
 def rank_counts(
     query: Tensor,
     table: Tensor,
@@ -67,7 +69,9 @@ def rank_counts(
     read from the same block as all others. On the CPU (:obj:`"numba"`) a score is one sequence of floating-point
     operations whatever the entity and whatever the block, so entities with identical rows tie exactly, for dot products
     too, which no matrix product of BLAS promises (neighbouring columns may take different code paths). No
-    :obj:`(B, V, d)` tensor exists.
+    :obj:`(B, V, d)` tensor exists. An interaction that the fused backend does not know is computed in PyTorch, in
+    blocks of entities of bounded size. Where :obj:`query` and :obj:`table` differ in their floating-point type, as
+    under :class:`torch.autocast`, they are promoted to a common one.
 
     Args:
         query (torch.Tensor): The queries. shape: :obj:`(Q, interaction.query_width(d))`.
@@ -92,7 +96,7 @@ def rank_counts(
         BackendError: If the backend asked for cannot run here.
         NaNScoreError: If a score is NaN; a :class:`~pyg_emu.core.errors.DivergenceError` that names the query.
     """
-    _check_operands(query, table, interaction)
+    query, table = _checked_operands(query, table, interaction)
     num_queries = query.size(0)
     row = _check_targets(target, row, num_queries, table.size(0), table.device)
     ptr, index = _check_filter(filter_ptr, filter_index, num_queries, table.size(0), table.device)
@@ -100,7 +104,7 @@ def rank_counts(
         block_size = default_block_size(table.size(0), table.element_size())
     elif block_size < 1:
         raise ArgumentError(f'block_size: expected at least one query, got {block_size}')
-    module = load_backend('rank_counts', table, backend)
+    module = load_backend('rank_counts', table, backend, interaction=interaction)
 
     blocks = []
     with torch.no_grad():
@@ -118,6 +122,7 @@ def rank_counts(
     return RankCounts(*(torch.cat(parts) for parts in zip(*blocks)))
 
 
+@uncompiled
 def rank_from_scores(
     scores: Tensor,
     target: Tensor,
@@ -147,11 +152,12 @@ def rank_from_scores(
     num_queries, num_nodes = scores.shape
     row = _check_targets(target, row, num_queries, num_nodes, scores.device)
     ptr, index = _check_filter(filter_ptr, filter_index, num_queries, num_nodes, scores.device)
-    module = load_backend('rank_counts', scores, backend)
+    module = load_backend('rank_counts', scores, backend, interaction=None)
     with torch.no_grad():
         return _count(module, scores.detach(), row, target, ptr, index, 0)
 
 
+@uncompiled
 def score_entities(query: Tensor, table: Tensor, *, interaction: Interaction, backend: Optional[str] = None) -> Tensor:
     r"""Scores :math:`\phi` of all entities as :func:`rank_counts` sees them, without gradients and without a
     :obj:`(Q, V, d)` tensor.
@@ -168,9 +174,10 @@ def score_entities(query: Tensor, table: Tensor, *, interaction: Interaction, ba
         ArgumentError: If an argument has the wrong shape, dtype or device.
         BackendError: If the backend asked for cannot run here.
     """
-    _check_operands(query, table, interaction)
+    query, table = _checked_operands(query, table, interaction)
     with torch.no_grad():
-        return load_backend('rank_counts', table, backend).score_block(query.detach(), table.detach(), interaction)
+        module = load_backend('rank_counts', table, backend, interaction=interaction)
+        return cast(Tensor, module.score_block(query.detach(), table.detach(), interaction))
 
 
 def default_block_size(num_nodes: int, element_size: int) -> int:
@@ -191,19 +198,17 @@ def _count(module: ModuleType, scores: Tensor, row: Tensor, target: Tensor, ptr:
     return RankCounts(greater, equal, candidates)
 
 
-def _check_operands(query: Tensor, table: Tensor, interaction: Interaction) -> None:
-    if not isinstance(interaction, Interaction):
-        raise ArgumentError(f'interaction: expected an instance of Interaction, got {interaction!r}')
+def _checked_operands(query: Tensor, table: Tensor, interaction: Interaction) -> tuple[Tensor, ...]:
+    r"""Both in one floating-point type."""
     if table.dim() != 2 or not table.is_floating_point() or table.size(0) == 0:
         raise ArgumentError(f'table: expected floating-point numbers of shape (V, d) with V > 0, got {kind_of(table)}')
+    check_interaction(interaction, table)
     width = interaction.query_width(table.size(1))
-    if query.dim() != 2 or query.size(1) != width or query.dtype != table.dtype:
-        raise ArgumentError(f'query: expected {table.dtype} of shape (Q, {width}), to go with a table of shape '
-                            f"{tuple(table.shape)} and interaction '{interaction.name}', got {kind_of(query)}")
-    if interaction.name in ('modulus', 'modulus_phase') and table.size(1) % 2 != 0:
-        raise ArgumentError(f"table: interaction '{interaction.name}' needs an even number of columns, "
-                            f'got {table.size(1)}')
+    if query.dim() != 2 or query.size(1) != width or not query.is_floating_point():
+        raise ArgumentError(f'query: expected floating-point numbers of shape (Q, {width}), to go with a table of '
+                            f"shape {tuple(table.shape)} and interaction '{interaction.name}', got {kind_of(query)}")
     on_device('query', query, table.device)
+    return promoted(query, table)
 
 
 def _check_targets(target: Tensor, row: Optional[Tensor], num_queries: int, num_nodes: int,

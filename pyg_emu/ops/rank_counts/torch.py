@@ -16,12 +16,12 @@ _BYTES = 256 * 2**20
 
 def score_block(query: Tensor, table: Tensor, interaction: Interaction) -> Tensor:
     r"""Scores of all entities, :obj:`(Q, V)`, in blocks of entities."""
-    if interaction.name == 'dot':
+    if interaction.matrix_product:
         return query @ table.t()
-    if interaction.name in ('l1', 'l2') and table.dtype in (torch.float32, torch.float64):
+    order = interaction.distance_order
+    if order is not None and table.dtype in (torch.float32, torch.float64):
         # Unlike broadcasting, this holds no (Q, V, d) tensor. The detour by a matrix product would not keep ties.
-        p = 1.0 if interaction.name == 'l1' else 2.0
-        return -torch.cdist(query, table, p=p, compute_mode='donot_use_mm_for_euclid_dist')
+        return -torch.cdist(query, table, p=order, compute_mode='donot_use_mm_for_euclid_dist')
     size = max(1, _BYTES // max(1, query.numel() * query.element_size()))
     return torch.cat([interaction(query.unsqueeze(1), part) for part in table.split(size)], dim=1)
 

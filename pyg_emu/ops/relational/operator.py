@@ -10,6 +10,7 @@ from typing_extensions import Self
 from pyg_emu.core.arguments import ids_below, kind_of, on_device
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.ops.backend import load_backend
+from pyg_emu.ops.interop import uncompiled
 
 #: How a message is made of a node's features and a relation vector: DistMult's, TransE's and RotatE's composition.
 Message = Literal['product', 'sum', 'rotate']
@@ -90,6 +91,7 @@ class BoundaryRows(NamedTuple):
 Boundary = Union[Tensor, BoundaryRows]
 
 
+@uncompiled
 def relational_conv(
     x: Tensor,
     relation: Tensor,

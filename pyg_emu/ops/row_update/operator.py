@@ -4,10 +4,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from pyg_emu.ops.backend import load_backend
+from pyg_emu.ops.interop import uncompiled
 
 _OPERATOR = 'row_update'
 
 
+@uncompiled
 def row_adagrad_(
     parameter: Tensor,
     total: Tensor,
@@ -32,6 +34,7 @@ def row_adagrad_(
     load_backend(_OPERATOR, parameter, backend).adagrad(parameter, total, rows, values, rate, eps)
 
 
+@uncompiled
 def row_adam_(
     parameter: Tensor,
     mean: Tensor,

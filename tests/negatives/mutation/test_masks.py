@@ -18,8 +18,7 @@ from pyg_emu.negatives.mutation import (
     MaskMutation,
     Mutation,
 )
-from pyg_emu.ops import MaskPlan
-from pyg_emu.ops.emu_score.torch import mutate
+from pyg_emu.ops import MaskPlan, mutate
 
 COUNTED = {'exact': ExactMask, 'block': BlockMask, 'importance': ImportanceMask}
 STRATEGIES: dict[str, Any] = {'bernoulli': BernoulliMask, **COUNTED}

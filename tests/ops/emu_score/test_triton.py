@@ -21,7 +21,7 @@ pytest.importorskip('triton', reason='Triton is not installed, and its kernels c
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device('cuda' if CUDA else 'cpu')
 INTERACTIONS = [Dot(), L1(), L2(), ComplexModulus(), ModulusPhase(0.7, 1.3, 2.0)]
-PLANS = ['none', 'per_negative', 'per_triple', 'soft', 'soft_per_triple', 'mix']
+PLANS = ['none', 'per_negative', 'per_triple', 'soft', 'soft_per_triple', 'mix', 'pair']
 # B, N, V, d: one slot; nothing a multiple of anything.
 SHAPES = [(1, 1, 1, 2), (2, 6, 4, 10)]
 
@@ -58,14 +58,16 @@ def make_index(size: int, num: int, num_nodes: int, seed: int = 0) -> Tensor:
 
 
 def make_plan(name: str, size: int, num: int, width: int, dtype: torch.dtype = torch.float32,
-              masks: int = 4) -> Plan | None:
+              masks: int = 4, num_nodes: int = 1) -> Plan | None:
     generator = torch.Generator().manual_seed(5)
     bank = torch.rand(masks, width, generator=generator).to(DEVICE)
     index = torch.randint(masks, (size, num), generator=generator).to(DEVICE)
     if name == 'none':
         return None
-    if name == 'mix':
-        return MixPlan(torch.rand(size, num, generator=generator).to(DEVICE, dtype).requires_grad_())
+    if name in ('mix', 'pair'):
+        weight = torch.rand(size, num, generator=generator).to(DEVICE, dtype).requires_grad_()
+        partner = torch.randint(num_nodes, (size, num), generator=generator).to(DEVICE)
+        return MixPlan(weight, partner if name == 'pair' else None)
     if name.endswith('per_triple'):
         index = torch.randint(masks, (size, ), generator=generator, dtype=torch.int32).to(DEVICE)
     return MaskPlan(bank.to(dtype).requires_grad_() if name.startswith('soft') else bank < 0.5, index)
@@ -73,8 +75,8 @@ def make_plan(name: str, size: int, num: int, width: int, dtype: torch.dtype = t
 
 def widened(plan: Plan | None) -> Plan | None:
     r"""The plan of the reference: the same numbers in double precision."""
-    def wide(value: Tensor) -> Tensor:
-        return value.detach().double().requires_grad_() if value.is_floating_point() else value
+    def wide(value: Tensor | None) -> Tensor | None:
+        return value.detach().double().requires_grad_() if value is not None and value.is_floating_point() else value
 
     return None if plan is None else type(plan)(*map(wide, plan))
 
@@ -85,11 +87,13 @@ def results(args: tuple[Tensor, ...], index: Tensor, plan: Plan | None, **kwargs
     generator = torch.Generator().manual_seed(1)
     loss = sum(((score.double() * torch.randn(score.shape, generator=generator).to(score)).sum() for score in scores),
                start=torch.zeros((), dtype=torch.float64, device=index.device))
-    leaves = [*args, *(value for value in plan or () if value.requires_grad)]
+    leaves = [*args, *(value for value in plan or () if value is not None and value.requires_grad)]
     grads = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
     if kwargs.get('sparse_grad'):
         assert grads[2].is_sparse and grads[2].is_coalesced()
-        assert grads[2].indices().flatten().tolist() == index.unique().tolist()
+        partner = plan.partner if isinstance(plan, MixPlan) else None
+        read = index if partner is None else torch.cat([index, partner])
+        assert grads[2].indices().flatten().tolist() == read.unique().tolist()
     return [value.detach().to_dense() for value in (*scores, *grads)]
 
 
@@ -98,7 +102,8 @@ def compare(interaction: Interaction, plan_name: str, shape: tuple[int, int, int
     r"""Values and gradients beside the reference in double precision."""
     size, num, num_nodes, width = shape
     args = operands(interaction, size, num_nodes, width, seed, dtype)
-    index, plan = make_index(size, num, num_nodes, seed), make_plan(plan_name, size, num, width, dtype)
+    index = make_index(size, num, num_nodes, seed)
+    plan = make_plan(plan_name, size, num, width, dtype, num_nodes=num_nodes)
     reference = tuple(value.detach().double().requires_grad_() for value in args)
     expected = results(reference, index, widened(plan), interaction=interaction, backend='torch')
     found = results(args, index, plan, interaction=interaction, backend='triton', **kwargs)
@@ -136,7 +141,7 @@ def test_by_hand() -> None:
     assert mixed.mutated.tolist() == [[12.5]]
 
 
-@pytest.mark.parametrize('plan_name', ['per_negative', 'soft_per_triple'])
+@pytest.mark.parametrize('plan_name', ['per_negative', 'soft_per_triple', 'pair'])
 def test_row_sparse_gradient(plan_name: str) -> None:
     compare(Dot(), plan_name, (3, 7, 9, 6), sparse_grad=True)
 
@@ -224,7 +229,7 @@ def test_positive_among_negatives(interaction: Interaction) -> None:
         torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('plan_name', ['none', 'per_negative', 'soft', 'mix'])
+@pytest.mark.parametrize('plan_name', ['none', 'per_negative', 'soft', 'mix', 'pair'])
 @pytest.mark.parametrize('size,num', [(0, 3), (2, 0)])
 def test_nothing_to_score(size: int, num: int, plan_name: str) -> None:
     for sparse_grad in (False, True):
@@ -264,18 +269,19 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from pyg_emu.ops.emu_score import triton_kernels as kernels
 
-TYPES = {'index': '*i64', 'mask_index': '*i64', 'order': '*i64', 'starts': '*i64', 'keys': '*i16', 'num': 'i32',
-         'vanilla_norm': '*fp32', 'mutated_norm': '*fp32', 'partial': '*fp32', 'modulus_weight': 'fp32',
+TYPES = {'index': '*i64', 'partner': '*i64', 'mask_index': '*i64', 'order': '*i64', 'starts': '*i64', 'keys': '*i16',
+         'num': 'i32', 'vanilla_norm': '*fp32', 'mutated_norm': '*fp32', 'partial': '*fp32', 'modulus_weight': 'fp32',
          'phase_weight': 'fp32', 'scale': 'fp32'}
 for phi, plan, shared, dtype, parts, query_parts in (('dot', 'hard', True, '*bf16', 1, 1),
                                                      ('modulus', 'none', False, '*fp32', 2, 2),
                                                      ('modulus_phase', 'soft', False, '*fp32', 2, 3),
-                                                     ('l2', 'mix', False, '*fp16', 1, 1)):
+                                                     ('l2', 'mix', False, '*fp16', 1, 1),
+                                                     ('modulus_phase', 'pair', False, '*fp32', 2, 3)):
     constants = {'PHI': phi, 'PLAN': plan, 'SHARED': shared, 'HAS_VANILLA': True, 'HAS_MUTATED': plan != 'none',
                  'HAS_NORM': phi in ('l2', 'modulus_phase'), 'MASKS': plan == 'soft', 'SIZE': 50, 'PARTS': parts,
                  'QUERY_PARTS': query_parts, 'PIECE': 16, 'BLOCK_S': 8, 'BLOCK_K': 32}
     for kernel in (kernels.forward, kernels.backward_batch, kernels.backward_pieces, kernels.backward_rows,
-                   *([kernels.backward_weight] if plan == 'mix' else [])):
+                   *([kernels.backward_weight] if plan in ('mix', 'pair') else [])):
         pointers = {**TYPES, 'bank': '*u8' if plan == 'hard' else dtype}
         types = {name: 'constexpr' if name in constants else pointers.get(name, dtype) for name in kernel.arg_names}
         values = {(i, ): constants[name] for i, name in enumerate(kernel.arg_names) if name in constants}
@@ -294,7 +300,7 @@ def test_kernels_compile_for_hopper(tmp_path: Path) -> None:
                              capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     each = ['forward', 'backward_batch', 'backward_pieces', 'backward_rows']
-    assert process.stdout.split() == 4 * each + ['backward_weight']
+    assert process.stdout.split() == 4 * each + ['backward_weight'] + each + ['backward_weight']
 
 
 def test_double_precision_is_refused() -> None:
