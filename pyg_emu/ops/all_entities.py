@@ -114,7 +114,7 @@ def _cross_entropy(query: Tensor, table: Tensor, target: Tensor, labels: list[tu
 
 
 def _check_parameters(interaction: Interaction, query: Tensor, table: Tensor) -> None:
-    if interaction(query[:0].detach(), table[:0].detach().expand(0, -1)).requires_grad:
+    if interaction(query[:0].detach(), table[:0].detach()).requires_grad:
         raise ArgumentError(f'interaction: {type(interaction).__name__} has trainable parameters, which get no '
                             'gradient here; expected one whose scores depend on queries and candidates alone')
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import pytest
@@ -8,22 +9,23 @@ from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
-from pyg_emu.ops import MaskPlan, MixPlan, Plan, emu_score, last_backend
+from pyg_emu.ops import MaskPlan, MixPlan, Plan, emu_score, last_backend, mutate
 from pyg_emu.ops.emu_score import numba as emu_score_numba
 from pyg_emu.ops.emu_score import numba_kernels as kernels
 from pyg_emu.ops.emu_score.numba_terms import Hard, Shared, Soft
 
 INTERACTIONS = [Dot(), L1(), L2(), ComplexModulus(), ModulusPhase(0.7, 1.3, 2.0)]
-PLANS = ['none', 'per_negative', 'per_triple', 'tied', 'soft', 'soft_per_triple', 'mix']
+PLANS = ['none', 'per_negative', 'per_triple', 'tied', 'soft', 'soft_per_triple', 'mix', 'pair']
 # What is compiled for a pair of them takes seconds. Every plan goes with the simplest and with the fullest interaction,
-# every interaction with a mask per negative and with one plan more; the fullest takes both precisions.
+# every interaction with a mask per negative, with pairs and with one plan more; the fullest takes both precisions.
 COMPILED = [
     *((INTERACTIONS[0], plan, torch.float32) for plan in PLANS),
-    *((INTERACTIONS[1], plan, torch.float32) for plan in ('per_negative', 'per_triple')),
-    *((INTERACTIONS[2], plan, torch.float32) for plan in ('tied', 'mix')),
-    *((INTERACTIONS[3], plan, torch.float32) for plan in ('per_negative', 'tied', 'tied_per_triple')),
+    *((INTERACTIONS[1], plan, torch.float32) for plan in ('per_negative', 'per_triple', 'pair')),
+    *((INTERACTIONS[2], plan, torch.float32) for plan in ('tied', 'mix', 'pair')),
+    *((INTERACTIONS[3], plan, torch.float32) for plan in ('per_negative', 'tied', 'tied_per_triple', 'pair')),
     *((INTERACTIONS[4], plan, torch.float32) for plan in ('none', 'per_triple')),
-    *((INTERACTIONS[4], plan, torch.float64) for plan in ('per_negative', 'tied', 'soft', 'soft_per_triple', 'mix')),
+    *((INTERACTIONS[4], plan, torch.float64)
+      for plan in ('per_negative', 'tied', 'soft', 'soft_per_triple', 'mix', 'pair')),
 ]
 # B, N, V, d: one slot; nothing a multiple of four; more than one piece of slots, with entities that cross pieces.
 SHAPES = [(1, 1, 1, 2), (3, 7, 5, 10), (13, 33, 4, 38)]
@@ -47,7 +49,7 @@ def operands(interaction: Interaction, size: int, num_nodes: int, width: int, se
 
 
 def make_plan(name: str, size: int, num: int, width: int, seed: int = 0,
-              dtype: torch.dtype = torch.float64) -> Plan | None:
+              dtype: torch.dtype = torch.float64, num_nodes: int = 1) -> Plan | None:
     generator = torch.Generator().manual_seed(seed)
     bank = torch.rand(4, width, generator=generator, dtype=torch.float64)
     index = torch.randint(4, (size, num), generator=generator)
@@ -65,7 +67,9 @@ def make_plan(name: str, size: int, num: int, width: int, seed: int = 0,
         return MaskPlan(bank.to(dtype).requires_grad_(), index)
     if name == 'soft_per_triple':
         return MaskPlan(bank.to(dtype).requires_grad_(), torch.randint(4, (size, ), generator=generator))
-    return MixPlan(torch.rand(size, num, generator=generator, dtype=torch.float64).to(dtype).requires_grad_())
+    weight = torch.rand(size, num, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+    partner = torch.randint(num_nodes, (size, num), generator=generator)
+    return MixPlan(weight, partner if name == 'pair' else None)
 
 
 def results(query: Tensor, positive: Tensor, table: Tensor, index: Tensor, plan: Plan | None,
@@ -77,11 +81,13 @@ def results(query: Tensor, positive: Tensor, table: Tensor, index: Tensor, plan:
     for score in scores:
         loss = loss + (score * torch.randn(score.shape, generator=generator, dtype=torch.float64).to(score)).sum()
     leaves = [query, positive, table]
-    leaves += [value for value in plan or () if value.requires_grad]
+    leaves += [value for value in plan or () if value is not None and value.requires_grad]
     grads = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
     if kwargs.get('sparse_grad'):
         assert grads[2].is_sparse and grads[2].is_coalesced()
-        assert grads[2].indices().flatten().tolist() == index.unique().tolist()
+        partner = plan.partner if isinstance(plan, MixPlan) else None
+        read = index if partner is None else torch.cat([index, partner])
+        assert grads[2].indices().flatten().tolist() == read.unique().tolist()
     return [value.detach().to_dense() for value in (*scores, *grads)]
 
 
@@ -126,9 +132,9 @@ def test_numba_against_reference(interaction: Interaction, plan_name: str, dtype
         index = torch.randint(num_nodes, (size, num), generator=torch.Generator().manual_seed(seed))
         # The same entity over and over, as a dominant one would be drawn.
         index[:, num // 2:] = 0
-        expected = results(*reference, index, make_plan(plan_name, size, num, width), interaction=interaction,
-                           backend='torch')
-        plan = make_plan(plan_name, size, num, width, dtype=dtype)
+        plan = make_plan(plan_name, size, num, width, num_nodes=num_nodes)
+        expected = results(*reference, index, plan, interaction=interaction, backend='torch')
+        plan = make_plan(plan_name, size, num, width, dtype=dtype, num_nodes=num_nodes)
         for sparse_grad in (False, True):
             found = results(*args, index, plan, interaction=interaction, backend='numba', sparse_grad=sparse_grad)
             assert_same([value.double() for value in found], expected, rtol=limit, atol=limit)
@@ -212,11 +218,119 @@ def test_double_precision_and_gradcheck(backend: str) -> None:
         return emu_score(query, positive, table, index, MixPlan(weight), interaction=interaction,  # type: ignore
                          backend=backend)
 
+    def pair(query: Tensor, positive: Tensor, table: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+        # A partner that is the slot's own negative, one that is another slot's, and one that no slot has.
+        partner = torch.tensor([[0, 0, 2, 3, 1], [1, 2, 0, 2, 2]])
+        return emu_score(query, positive, table, index, MixPlan(weight, partner), interaction=interaction,
+                         backend=backend)  # type: ignore
+
     soft = torch.rand(4, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.rand(2, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(mask, (query, positive, table))
     assert torch.autograd.gradcheck(mask, (query, positive, table, soft))
     assert torch.autograd.gradcheck(mix, (query, positive, table, weight))
+    if backend == 'torch':
+        # The positive is not read, and has no gradient that could be compared.
+        positive = positive.detach()
+    assert torch.autograd.gradcheck(pair, (query, positive, table, weight))
+
+
+@pytest.mark.parametrize('interaction,dtype,backend', [
+    *((interaction, torch.float64, 'torch') for interaction in INTERACTIONS),
+    *((INTERACTIONS[place], torch.float32, 'numba') for place in (0, 2)),
+    (INTERACTIONS[4], torch.float64, 'numba'),
+], ids=name_of)
+def test_pairs_with_the_positive(interaction: Interaction, dtype: torch.dtype, backend: str) -> None:
+    # Where partners are the positives, rows of the table, pairs are the mix that needs no partners; the gradient of
+    # the positive then goes to its row.
+    size, num, num_nodes, width = 4, 6, 5, 10
+    query, _, table = operands(interaction, size, num_nodes, width, dtype=dtype)
+    index = torch.randint(num_nodes, (size, num), generator=torch.Generator().manual_seed(0))
+    target = torch.tensor([4, 0, 4, 2])
+    weight = make_plan('mix', size, num, width, dtype=dtype).weight  # type: ignore[union-attr]
+    kwargs: dict[str, Any] = {'interaction': interaction, 'backend': backend}
+    grads = []
+    for plan in (MixPlan(weight), MixPlan(weight, target.unsqueeze(1).expand(-1, num))):
+        scores = emu_score(query, table[target], table, index, plan, **kwargs)
+        assert scores.vanilla is not None and scores.mutated is not None
+        grads.append([*scores, *torch.autograd.grad((scores.mutated.exp() + scores.vanilla).sum(),
+                                                    (query, table, weight))])
+    torch.testing.assert_close(grads[1][:2], grads[0][:2], rtol=0, atol=0)
+    assert_same(grads[1], grads[0], rtol=1e-5, atol=1e-5)
+    whole = emu_score(query, table[target], table, index, MixPlan(torch.ones(size, num, dtype=dtype), index.flip(1)), **kwargs)
+    assert torch.equal(whole.mutated, whole.vanilla)  # type: ignore[arg-type]
+
+
+def test_mutate_by_hand() -> None:
+    positive, negative = torch.tensor([[1.0, 2.0]]), torch.tensor([[[3.0, 4.0], [5.0, 6.0]]])
+    bank = torch.tensor([[True, False], [False, True]])
+    assert mutate(positive, negative, MaskPlan(bank, torch.tensor([[0, 1]]))).tolist() == [[[1.0, 4.0], [5.0, 2.0]]]
+    assert mutate(positive, negative, MaskPlan(bank, torch.tensor([1]))).tolist() == [[[3.0, 2.0], [5.0, 2.0]]]
+    soft = mutate(positive, negative, MaskPlan(torch.tensor([[0.25, 1.0]]), torch.tensor([0])))
+    assert soft.tolist() == [[[2.5, 2.0], [4.0, 2.0]]]
+    weight = torch.tensor([[0.0, 0.5]])
+    assert mutate(positive, negative, MixPlan(weight)).tolist() == [[[1.0, 2.0], [3.0, 4.0]]]
+    plan = MixPlan(weight, torch.tensor([[0, 1]]))
+    partner = torch.tensor([[[7.0, 8.0], [9.0, 0.0]]])
+    assert mutate(positive, negative, plan, partner).tolist() == [[[7.0, 8.0], [7.0, 3.0]]]
+    with pytest.raises(ArgumentError, match=r'partner: .*\(1, 2, 2\)'):
+        mutate(positive, negative, plan)
+
+
+def test_rows_of_a_plan() -> None:
+    # Every field follows, or a part of a batch would be mutated in another way than the whole.
+    weight, partner, label = torch.rand(3, 2), torch.randint(5, (3, 2)), torch.rand(3, 2)
+    for value, expected in zip(MixPlan(weight, partner, label).rows(slice(1, 3)), (weight, partner, label)):
+        assert value is not None and torch.equal(value, expected[1:3])
+    assert MixPlan(weight).rows(slice(1, 3))[1:] == (None, None)
+    masks = MaskPlan(torch.rand(4, 2), partner, label).rows(slice(1, 3))
+    assert masks.label is not None and torch.equal(masks.label, label[1:3]) and torch.equal(masks.index, partner[1:3])
+    assert masks.bank.size(0) == 4
+
+
+def test_reference_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without gradients, triples are scored a few at a time: the result is the same, and no tensor has all rows.
+    reference = importlib.import_module('pyg_emu.ops.emu_score.torch')
+    sizes: list[int] = []
+
+    class Watched(L1):
+        def __call__(self, query: Tensor, candidates: Tensor) -> Tensor:
+            sizes.append(candidates.numel())
+            return super().__call__(query, candidates)
+
+    query, positive, table = operands(Dot(), 7, 5, 4)
+    index = torch.randint(5, (7, 3), generator=torch.Generator().manual_seed(0))
+    for name in ('none', 'soft', 'per_triple', 'pair'):
+        plan = make_plan(name, 7, 3, 4, num_nodes=5)
+        expected = emu_score(query, positive, table, index, plan, interaction=Watched())
+        sizes.clear()
+        monkeypatch.setattr(reference, '_BYTES', 2 * 3 * 4 * 8)
+        with torch.no_grad():
+            found = emu_score(query, positive, table, index, plan, interaction=Watched())
+        assert sizes and max(sizes) == 2 * 3 * 4
+        for value, other in zip(found, expected):
+            assert (value is None) == (other is None)
+            assert value is None or torch.equal(value, other)  # type: ignore[arg-type]
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize('backend', ['torch', 'numba'])
+@pytest.mark.parametrize('sparse_grad', [False, True])
+def test_mixed_types_are_promoted(backend: str, sparse_grad: bool) -> None:
+    # As under autocast: an encoder's rows in bfloat16, queries from parameters in float32.
+    query, positive, table = operands(L1(), 3, 5, 4, dtype=torch.float32)
+    half = table.detach().bfloat16().requires_grad_()
+    index = torch.tensor([[0, 1], [2, 2], [4, 0]])
+    plan = MixPlan(torch.full((3, 2), 0.25, dtype=torch.bfloat16), index.flip(1))
+    kwargs: dict[str, Any] = {'interaction': L1(), 'backend': backend, 'sparse_grad': sparse_grad}
+    scores = emu_score(query, positive.bfloat16(), half, index, plan, **kwargs)
+    expected = emu_score(query, positive.bfloat16().float(), half.float(), index, plan, **kwargs)
+    assert scores.mutated is not None and scores.mutated.dtype == torch.float32
+    assert_same(list(scores), list(expected))  # type: ignore[arg-type]
+    scores = emu_score(query, half[:3], half, index, plan, **kwargs)
+    assert scores.mutated is not None and scores.mutated.dtype == torch.float32
+    (grad, ) = torch.autograd.grad(scores.mutated.sum(), half)
+    assert grad.dtype == torch.bfloat16 and grad.is_sparse == sparse_grad
 
 
 @pytest.mark.parametrize('interaction', INTERACTIONS, ids=name_of)
@@ -237,7 +351,7 @@ def test_positive_among_negatives(interaction: Interaction) -> None:
     assert_same(found, expected)
 
 
-@pytest.mark.parametrize('plan_name', ['none', 'per_negative', 'soft'])
+@pytest.mark.parametrize('plan_name', ['none', 'per_negative', 'soft', 'pair'])
 @pytest.mark.parametrize('size,num', [(0, 3), (2, 0)])
 def test_nothing_to_score(size: int, num: int, plan_name: str) -> None:
     index = torch.empty(size, num, dtype=torch.int64)
@@ -251,7 +365,7 @@ def test_nothing_to_score(size: int, num: int, plan_name: str) -> None:
 
 @pytest.mark.parametrize('interaction', [Dot(), ComplexModulus()], ids=name_of)
 @pytest.mark.parametrize('share', [0.0, 0.5, 1.0])
-@pytest.mark.parametrize('plan_name', ['tied', 'tied_per_triple'])
+@pytest.mark.parametrize('plan_name', ['tied', 'tied_per_triple', 'pair'])
 def test_thread_count_changes_no_bit(interaction: Interaction, share: float, plan_name: str) -> None:
     # One entity holds the given share of the slots; there are many pieces of slots.
     size, num, num_nodes, width = 50, 60, 700, 10
@@ -259,19 +373,20 @@ def test_thread_count_changes_no_bit(interaction: Interaction, share: float, pla
     generator = torch.Generator().manual_seed(0)
     index = torch.randint(num_nodes, (size, num), generator=generator)
     index[torch.rand(index.shape, generator=generator) < share] = 17
+    plan = make_plan(plan_name, size, num, width, dtype=torch.float32, num_nodes=num_nodes)
     before = torch.get_num_threads()
     found = []
     try:
         for num_threads in (1, 2, 3):
             torch.set_num_threads(num_threads)
             for sparse_grad in (False, True):
-                found.append(results(*args, index, make_plan(plan_name, size, num, width), interaction=interaction,
-                                     backend='numba', sparse_grad=sparse_grad))
+                found.append(results(*args, index, plan, interaction=interaction, backend='numba',
+                                     sparse_grad=sparse_grad))
     finally:
         torch.set_num_threads(before)
     for other in found[1:]:
         assert all(torch.equal(value, expected) for value, expected in zip(other, found[0]))
-    expected = results(*args, index, make_plan(plan_name, size, num, width), interaction=interaction, backend='torch')
+    expected = results(*args, index, plan, interaction=interaction, backend='torch')
     assert_same(found[0], expected, rtol=1e-3, atol=1e-3)
 
 
@@ -316,26 +431,38 @@ def test_no_batch_by_negatives_by_width_tensor() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        emu_score(*args, torch.zeros(size, num, dtype=torch.int64), make_plan('tied', size, num, width),
-                  backend='numba')
+        for name in ('tied', 'pair'):
+            plan = make_plan(name, size, num, width, dtype=torch.float32)
+            emu_score(*args, torch.zeros(size, num, dtype=torch.int64), plan, backend='numba')
     assert saved and max(saved) < size * num * width / 4
 
 
 @pytest.mark.parametrize('name,change,message', [
     ('query', lambda a: a.update(query=a['query'][:, :3]), r'query: expected shape \(2, 4\)'),
-    ('query', lambda a: a.update(query=a['query'].double()), 'query: expected torch.float32'),
+    ('query', lambda a: a.update(query=a['query'].long()), 'query: .*torch.int64'),
     ('positive', lambda a: a.update(positive=a['positive'][:1]), r'positive: expected shape \(2, 4\)'),
     ('table', lambda a: a.update(table=a['table'][0]), r'table: expected floating-point numbers of shape \(V, d\)'),
-    ('width', lambda a: a.update(table=a['table'][:, :3], interaction=ComplexModulus()), 'even number of columns'),
+    ('width', lambda a: a.update(table=a['table'][:, :3], interaction=ComplexModulus()),
+     'table: .*2 columns.*modulus.*3'),
     ('index', lambda a: a.update(index=a['index'].int()), 'index: expected int64'),
     ('index', lambda a: a['index'].__setitem__((1, 0), 5), r'index: 5 at position \(1, 0\) is not in \[0, 5\)'),
     ('index', lambda a: a['index'].__setitem__((0, 2), -1), r'index: -1 at position \(0, 2\)'),
     ('plan', lambda a: a.update(plan='bernoulli'), 'plan: expected a MaskPlan'),
     ('bank', lambda a: a.update(plan=a['plan']._replace(bank=a['plan'].bank[:, :2])), r'plan.bank: .*\(M, 4\)'),
-    ('bank', lambda a: a.update(plan=a['plan']._replace(bank=a['plan'].bank.double())), 'plan.bank: expected'),
+    ('bank', lambda a: a.update(plan=a['plan']._replace(bank=a['plan'].bank.int())), 'plan.bank: .*torch.int32'),
     ('masks', lambda a: a.update(plan=a['plan']._replace(index=a['plan'].index[:1])), 'plan.index: expected int64'),
     ('masks', lambda a: a['plan'].index.fill_(4), r'plan.index: 4 at position \(0, 0\) is not in \[0, 4\)'),
-    ('weight', lambda a: a.update(plan=MixPlan(torch.rand(2))), 'plan.weight: expected torch.float32'),
+    ('weight', lambda a: a.update(plan=MixPlan(torch.rand(2))), r'plan.weight: .*\(2, 3\).*\(2,\)'),
+    ('partner', lambda a: a.update(plan=MixPlan(torch.rand(2, 3), torch.zeros(2, 3))),
+     'plan.partner: .*int64.*float32'),
+    ('partner', lambda a: a.update(plan=MixPlan(torch.rand(2, 3), torch.zeros(2, dtype=torch.int64))),
+     r'plan.partner: .*\(2, 3\).*\(2,\)'),
+    ('partner', lambda a: a.update(plan=MixPlan(torch.rand(2, 3), torch.full((2, 3), 5))),
+     r'plan.partner: 5 at position \(0, 0\) .*\[0, 5\)'),
+    ('partner', lambda a: a.update(plan=MixPlan(torch.rand(2, 3), torch.full((2, 3), -1))), 'plan.partner: -1 at'),
+    ('label', lambda a: a.update(plan=a['plan']._replace(label=torch.rand(2))), r'plan.label: .*\(2, 3\).*\(2,\)'),
+    ('label', lambda a: a.update(plan=MixPlan(torch.rand(2, 3), label=torch.ones(2, 3, dtype=torch.int64))),
+     'plan.label: .*torch.int64'),
     ('nothing', lambda a: a.update(plan=None, vanilla=False), 'vanilla: there is nothing to score'),
     ('interaction', lambda a: a.update(interaction='dot'), 'interaction: expected an instance'),
 ])
