@@ -15,7 +15,6 @@ from pyg_emu.core.contract import ScorerMixin
 from pyg_emu.core.errors import ArgumentError, BackendError
 from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
 from pyg_emu.losses.functional import uls_cross_entropy
-from pyg_emu.negatives.mutation import ImportanceMask
 from pyg_emu.ops import MaskPlan, MixPlan, Plan, emu_score, last_backend, rank_counts, score_entities, use_backend
 from pyg_emu.ops import backend as backends
 
@@ -98,8 +97,7 @@ def facts() -> KGData:
     generator = torch.Generator().manual_seed(0)
     columns = [torch.randint(high, (40, ), generator=generator) for high in (NUM_NODES, NUM_RELATIONS, NUM_NODES)]
     head, relation, tail = torch.unique(torch.stack(columns), dim=1)
-    data = KGData(torch.stack([head, tail]), relation, NUM_NODES, NUM_RELATIONS)
-    return data
+    return KGData(torch.stack([head, tail]), relation, NUM_NODES, NUM_RELATIONS)
 
 
 def mixed(positive: Tensor, negative: Tensor, other: Optional[Tensor], plan: Plan) -> Tensor:
@@ -147,10 +145,7 @@ def test_operator(model: Model, setting: str, sparse_grad: bool, dtype: torch.dt
 @pytest.mark.parametrize('shared', [True, False])
 def test_loss_of_a_batch(model: Model, setting: str, shared: bool) -> None:
     data = facts()
-    mutation = ImportanceMask(0.5) if shared and model.interaction.query_parts == 1 else None
-    transform = EMUNegatives(5, 0.5, mutation=mutation, shared=shared) if mutation is None else EMUNegatives(
-        5, mutation=mutation)
-    batch = next(iter(TripletLoader(data, 6, shuffle=True, transform=transform)))
+    batch = next(iter(TripletLoader(data, 6, shuffle=True, transform=EMUNegatives(5, 0.5, shared=shared))))
     state = batch.generator.get_state()
     loss = EMULoss(0.2, 0.4)(model, batch)
     batch.generator.set_state(state)
@@ -203,8 +198,8 @@ def test_ranking_and_prediction(model: Model, setting: str) -> None:
             for side, given, target in (('tail', head, tail), ('head', tail, head)):
                 query = model.query(torch.tensor([given]), torch.tensor([relation]), side)  # type: ignore[arg-type]
                 scores = model.interaction(query, model.entities)
-                fact = (lambda e: (given, relation, e)) if side == 'tail' else (lambda e: (e, relation, given))
-                rivals = [float(scores[e]) for e in range(NUM_NODES) if e != target and fact(e) not in known]
+                facts_of = [(given, relation, e) if side == 'tail' else (e, relation, given) for e in range(NUM_NODES)]
+                rivals = [float(scores[e]) for e in range(NUM_NODES) if e != target and facts_of[e] not in known]
                 reciprocal.append(1.0 / (1 + sum(score > float(scores[target]) for score in rivals)))
         torch.testing.assert_close(model.score_all(query)[0], scores)
     assert metrics['mrr'] == pytest.approx(sum(reciprocal) / len(reciprocal))
@@ -224,12 +219,12 @@ def test_a_request_by_name_is_refused(model: Model) -> None:
              lambda **kwargs: rank_counts(query, model.entities, torch.tensor([0]), interaction=model.interaction,
                                           **kwargs)]
     for call in calls:
-        with pytest.raises(BackendError, match=f"numba.*{name}"):
+        with pytest.raises(BackendError, match=f'numba.*{name}'):
             call(backend='numba')
         with use_backend('numba'), pytest.raises(BackendError, match=name):
             call()
     pytest.importorskip('triton')
-    with pytest.raises(BackendError, match=f"triton.*{name}"):
+    with pytest.raises(BackendError, match=f'triton.*{name}'):
         emu_score(query.float(), model.entities[:1].float(), model.entities.float(), index,
                   interaction=model.interaction, backend='triton')
 

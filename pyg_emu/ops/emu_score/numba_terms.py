@@ -390,9 +390,9 @@ class Pair(NamedTuple):
     def layout(kind):
         return PAIR
 
-    mix = staticmethod(Soft.mix)
-    pull_batch = staticmethod(Soft.pull_batch)
-    pull_rows = staticmethod(Soft.pull_rows)
+    mix: ClassVar[Any] = staticmethod(Soft.mix)
+    pull_batch: ClassVar[Any] = staticmethod(Soft.pull_batch)
+    pull_rows: ClassVar[Any] = staticmethod(Soft.pull_rows)
 
 
 class Mask(NamedTuple):
