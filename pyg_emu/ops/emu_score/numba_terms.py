@@ -390,9 +390,9 @@ class Pair(NamedTuple):
     def layout(kind):
         return PAIR
 
-    mix: ClassVar[Any] = staticmethod(Soft.mix)
-    pull_batch: ClassVar[Any] = staticmethod(Soft.pull_batch)
-    pull_rows: ClassVar[Any] = staticmethod(Soft.pull_rows)
+    mix = staticmethod(Soft.mix)  # type: ignore[misc]  # a method, not a field
+    pull_batch = staticmethod(Soft.pull_batch)  # type: ignore[misc]  # a method, not a field
+    pull_rows = staticmethod(Soft.pull_rows)  # type: ignore[misc]  # a method, not a field
 
 
 class Mask(NamedTuple):
