@@ -4,7 +4,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -43,4 +43,17 @@ def promoted(*tensors: Tensor) -> tuple[Tensor, ...]:
         *tensors (torch.Tensor): Tensors; those that are of this type already are returned as they are.
     """
     dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
-    return tuple(tensor.to(dtype) for tensor in tensors)
+    return tuple(tensor if tensor.dtype == dtype else cast(Tensor, _Converted.apply(tensor, dtype))
+                 for tensor in tensors)
+
+
+class _Converted(torch.autograd.Function):
+    r""":meth:`torch.Tensor.to`, for row-sparse gradients too."""
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.dtype = tensor.dtype
+        return tensor.to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.to(ctx.dtype), None
