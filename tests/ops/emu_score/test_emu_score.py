@@ -330,7 +330,7 @@ def test_mixed_types_are_promoted(backend: str, sparse_grad: bool) -> None:
     expected = emu_score(query, positive.bfloat16().float(), half.float(), index, plan, **kwargs)
     assert scores.mutated is not None and scores.mutated.dtype == torch.float32
     assert_same(list(scores), list(expected))  # type: ignore[arg-type]
-    scores = emu_score(query, half[:3], half, index, plan, **kwargs)
+    scores = emu_score(query, half[:3].detach(), half, index, plan, **kwargs)
     assert scores.mutated is not None and scores.mutated.dtype == torch.float32
     (grad, ) = torch.autograd.grad(scores.mutated.sum(), half)
     assert grad.dtype == torch.bfloat16 and grad.is_sparse == sparse_grad
