@@ -158,7 +158,7 @@ def request(rows, i, writes):
 def _walk(first, start, end, source, rel_type, weight, mask, x, r, message, statistic, positions, acc, arg):
     r"""Aggregates the messages of a range of edges in registers and returns the number of messages.
 
-    The accumulators are loaded from and stored to :obj:`acc` and :obj:`arg`. Positions are relative to edge :obj:`first`.
+    The accumulators are loaded from and stored to :obj:`acc` and :obj:`arg`. Positions are relative to :obj:`first`.
     """
     count = 0
     last = np.uint64(source.shape[0] - 1)

@@ -109,7 +109,8 @@ def relational_conv(
         \mathbf{h}_v = \bigoplus \big( \{ w_{(u,r,v)} \, (\mathbf{x}_u \otimes \mathbf{w}_r) : (u, r, v) \in \mathcal{E}
         \} \cup \{ \mathbf{b}_v \} \big).
 
-    All queries of a batch are computed together, each with its own node features and, optionally, its own relation vectors.
+    The queries of a batch are computed together. Each query has its own node features and, optionally, its own relation
+    vectors.
 
     :math:`\otimes` is the component-wise product (:obj:`"product"`), the sum (:obj:`"sum"`) or the complex product of
     rows :math:`[\mathrm{re}, \mathrm{im}]` (:obj:`"rotate"`). :math:`\bigoplus` is a sum, mean, maximum or minimum.
