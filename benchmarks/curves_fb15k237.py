@@ -111,7 +111,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--steps', type=int, default=20_000)
     parser.add_argument('--every', type=int, default=1_000, help='steps between validations')
     parser.add_argument('--valid-triples', type=int, help='size of a fixed validation sample (default: all)')
-    parser.add_argument('--runs', type=Path, default=ROOT / 'runs' / 'curves_fb15k237', help='folder of the run folders')
+    parser.add_argument('--runs', type=Path, default=ROOT / 'runs' / 'curves_fb15k237', help='parent of run folders')
     parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results (default: benchmarks/results)')
     parser.add_argument('--smoke', action='store_true', help='run everything with tiny sizes, as a test')
     parser.add_argument('--seed', type=int, default=0)

@@ -40,8 +40,8 @@ def seconds(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
 
 
 def generate(folder: Path, num_facts: int, num_entities: int, num_relations: int, seed: int) -> None:
-    r"""Writes train, valid and test files of distinct triples with a skewed distribution as in real data: the density of
-    a label is proportional to the inverse square root of its rank.
+    r"""Writes train, valid and test files of distinct triples with a skewed distribution as in real data: the density
+    of a label is proportional to the inverse square root of its rank.
     """
     random = np.random.default_rng(seed)
 

@@ -7,8 +7,8 @@ r"""NBFNet on a GPU: the message passing operator, training steps, and the full 
 
 Without ``PYG_EMU_DATA``, steps are timed on generated data of the same size. The full run needs the data. A piece of
 the full run trains for some minutes and continues from ``runs/gpu/nbfnet-emu``. If ``OUT`` is set, this folder is
-packed into ``$OUT/state/nbfnet-emu``, as four files of less than 16 MiB. To continue on another machine, copy these files to
-``runs/gpu/state/nbfnet-emu``.
+packed into ``$OUT/state/nbfnet-emu``, as four files of less than 16 MiB. To continue on another machine, copy these
+files to ``runs/gpu/state/nbfnet-emu``.
 """
 from __future__ import annotations
 
