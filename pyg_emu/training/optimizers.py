@@ -1,7 +1,7 @@
 r"""Optimizers for large tables of which a step updates only a few rows.
 
 PyTorch's sparse optimizers have the same formulas and the same state. For a table larger than the caches, they take
-longer than the rest of the training step. Create the model with :obj:`sparse=True` for row-sparse gradients. The cost
+longer than a complete training step. Create the model with :obj:`sparse=True` for row-sparse gradients. The cost
 of a step then does not depend on the number of entities.
 """
 from __future__ import annotations
