@@ -55,7 +55,7 @@ def test_small_graphs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert 0 <= metrics['test'][name] <= 1
     assert read_result('nbfnet/umls-bce-seed0', tmp_path)['metrics']['test']['info']['filtered by'] == 'all'
     table = render(TABLES['nbfnet'], tmp_path).splitlines()
-    assert table[0] == '| NBFNet | MRR | Hits@1 | Hits@3 | Hits@10 | Hits@10 (50 negatives) | published | asked for |'
+    assert table[0] == '| NBFNet | MRR | Hits@1 | Hits@3 | Hits@10 | Hits@10 (50 negatives) | published | target |'
     assert [line.split(' | ')[0] for line in table[2:6]] == ['| umls, BCE', '| umls, EMU', '| wn18rr-v1, BCE',
                                                              '| wn18rr-v1, EMU']
     assert ' ± ' in table[5] and '| 0.948 | 0.930 |' in table[5] and '| - | - |' in table[2]
