@@ -1,1 +1,1 @@
-r"""Measurements of speed and accuracy. Run each from the repository's root: ``python -m benchmarks.<name>``."""
+r"""Benchmarks of speed and accuracy. Run them from the root of the repository: ``python -m benchmarks.<name>``."""

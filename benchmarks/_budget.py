@@ -1,4 +1,4 @@
-r"""An end to what may take long."""
+r"""A time limit for long computations."""
 from __future__ import annotations
 
 import signal
@@ -7,15 +7,15 @@ from typing import Optional
 
 
 class Budget:
-    r"""While entered, interrupts the main thread once the time is over, just as Ctrl-C does: a training takes its step
-    to the end and saves its state.
+    r"""Context manager that interrupts the main thread after a time limit, as Ctrl-C does. The trainer then completes
+    the current step and saves its state.
 
     Args:
-        limit (float, optional): Seconds, or :obj:`None` for no end.
+        limit (float, optional): The limit in seconds, or :obj:`None` for no limit.
     """
     def __init__(self, limit: Optional[float]) -> None:
         self.limit = limit
-        #: Whether the time is over.
+        #: Whether the limit has been reached.
         self.is_spent = False
         self._timer = None if limit is None else Timer(limit, self._spend)
         self._ignored = False
@@ -23,7 +23,7 @@ class Budget:
 
     def __enter__(self) -> Budget:
         if self._timer is not None:
-            # A shell starts what runs in the background with SIGINT ignored, and would so let the end go by.
+            # Shells start background processes with SIGINT ignored, so the default handler is restored.
             self._ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
             if self._ignored:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,5 +39,5 @@ class Budget:
 
     def _spend(self) -> None:
         self.is_spent = True
-        # To that thread, so that what it waits for does not hold it up.
+        # The signal goes to the main thread, so that it also interrupts blocking calls.
         signal.pthread_kill(self._thread, signal.SIGINT)

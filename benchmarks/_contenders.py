@@ -1,8 +1,8 @@
-r"""Whole training steps to be compared: ours, eager PyTorch, PyKEEN and PyG, on the same facts and sizes.
+r"""Complete training steps for comparison: this package, eager PyTorch, PyKEEN and PyG, on the same data and sizes.
 
-Each maker returns a function that takes one step, with all that a user's loop would do: facts from a shuffled loader,
-negatives, masks, forward, backward and Adagrad. The eager steps are written as one would write them with care: one
-gather for all negatives, batched products, :obj:`torch.where`, PyTorch's fused optimiser, no Python loop.
+Each factory returns a function that performs one step with everything in a user's training loop: triples from a
+shuffled loader, negatives, masks, forward pass, backward pass and Adagrad. The eager steps are optimized: one gather
+for all negatives, batched products, :obj:`torch.where`, PyTorch's fused optimizer, and no Python loop.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pyg_emu import (
 )
 
 MODELS: dict[str, Any] = {'distmult': DistMult, 'complex': ComplEx, 'transe': TransE, 'rotate': RotatE}
-#: The rate at which components are taken from the positive, and the weights of the loss; none of them decides a time.
+#: The mutation rate and the loss weights. They do not affect the running time.
 RATE, ALPHA, BETA, LEARNING_RATE = 0.3, 0.11, 0.53, 0.1
 
 Step = Callable[[], Any]
@@ -36,16 +36,16 @@ Step = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Setting:
-    r"""What all contenders of one comparison share.
+    r"""The shared settings of a comparison.
 
     Args:
         model (str): One of :data:`MODELS`.
-        data (KGData): The facts.
-        batch_size (int): Triples per step.
-        num_negatives (int): Negatives per triple.
-        channels (int): Components of an embedding, complex ones where the model's are.
-        sparse (bool): Whether our own steps have row-sparse gradients.
-        seed (int): Seed of the tables and of the loader.
+        data (KGData): The data.
+        batch_size (int): The number of triples per step.
+        num_negatives (int): The number of negatives per triple.
+        channels (int): The number of components of an embedding, complex for complex models.
+        sparse (bool): Whether the steps of this package use row-sparse gradients.
+        seed (int): The seed of the embeddings and of the loader.
     """
     model: str
     data: KGData
@@ -65,12 +65,12 @@ class Setting:
 
 
 def ours(setting: Setting, masks: str) -> Step:
-    r"""A step of this package.
+    r"""Returns a training step of this package.
 
     Args:
-        setting (Setting): The sizes.
-        masks (str): :obj:`"none"` (uniform negatives and cross-entropy), :obj:`"negative"` (EMU with a mask for each
-            negative) or :obj:`"triple"` (EMU with one for each triple). RotatE's are tied.
+        setting (Setting): The settings.
+        masks (str): :obj:`"none"` (uniform negatives and cross-entropy), :obj:`"negative"` (EMU with one mask per
+            negative) or :obj:`"triple"` (EMU with one mask per triple). The masks of RotatE are tied.
     """
     emu = masks != 'none'
     model = setting.make_model(setting.sparse)
@@ -90,7 +90,7 @@ def ours(setting: Setting, masks: str) -> Step:
 
 
 def eager(setting: Setting, masks: str) -> Step:
-    r"""The same step in eager PyTorch; for :obj:`masks` see :func:`ours`."""
+    r"""Returns the same training step in eager PyTorch. See :func:`ours` for :obj:`masks`."""
     model = setting.make_model()
     optimizer = torch.optim.Adagrad(model.parameters(), lr=LEARNING_RATE, fused=True)
     batches = setting.batches()
@@ -122,7 +122,7 @@ def eager(setting: Setting, masks: str) -> Step:
 
 
 def eager_score(model: str, query: Tensor, candidates: Tensor) -> Tensor:
-    r"""Scores :obj:`(B, N)` of candidates :obj:`(B, N, d)`, each by the fastest of PyTorch's ways that were tried."""
+    r"""Computes scores :obj:`(B, N)` of candidates :obj:`(B, N, d)` by the fastest PyTorch variant for each model."""
     if model in ('distmult', 'complex'):
         return torch.bmm(candidates, query.unsqueeze(2)).squeeze(2)
     if model == 'transe':
@@ -132,7 +132,7 @@ def eager_score(model: str, query: Tensor, candidates: Tensor) -> Tensor:
 
 
 def soft_label_cross_entropy(positive: Tensor, negative: Tensor, label: float) -> Tensor:
-    r"""Equation 21 of the EMU paper, as one would write it."""
+    r"""Computes equation 21 of the EMU paper in plain PyTorch."""
     scores = torch.cat([positive.unsqueeze(1), negative], dim=1)
     if label == 0.0:
         return F.cross_entropy(scores, torch.zeros(scores.size(0), dtype=torch.int64))
@@ -141,8 +141,9 @@ def soft_label_cross_entropy(positive: Tensor, negative: Tensor, label: float) -
 
 
 def pykeen(setting: Setting) -> Step:
-    r"""A step of PyKEEN's own training loop: DistMult, InfoNCE, basic sampler. What its loop does with a batch is done
-    by its own code; its constraint and penalty, which ours has not, are left out in its favour.
+    r"""Returns a training step of PyKEEN's training loop: DistMult, InfoNCE, basic sampler. PyKEEN's own code processes
+    each batch. Its constraint and its regularizer are omitted, because this package has no counterpart. This makes
+    PyKEEN faster.
     """
     from pykeen.losses import InfoNCELoss
     from pykeen.models import DistMult as PyKEENDistMult
@@ -176,7 +177,7 @@ def pykeen(setting: Setting) -> Step:
 
 
 def pyg(setting: Setting) -> Step:
-    r"""A step with PyG's own layer, its own loss and its :obj:`random_sample`: a single negative per triple."""
+    r"""Returns a training step of PyG's own model, loss and :obj:`random_sample`, with one negative per triple."""
     from torch_geometric.nn import kge
 
     torch.manual_seed(setting.seed)
@@ -194,7 +195,7 @@ def pyg(setting: Setting) -> Step:
     return step
 
 
-#: Every contender by name; PyKEEN's is of DistMult alone.
+#: All contenders by name. PyKEEN supports DistMult only.
 CONTENDERS: dict[str, Callable[[Setting], Step]] = {
     'vanilla': lambda setting: ours(setting, 'none'),
     'emu_triple': lambda setting: ours(setting, 'triple'),
@@ -208,13 +209,13 @@ CONTENDERS: dict[str, Callable[[Setting], Step]] = {
 
 
 def contenders_of(model: str) -> list[str]:
-    r"""The names of those that can train :obj:`model`."""
+    r"""Returns the names of the contenders that support :obj:`model`."""
     return [name for name in CONTENDERS if model == 'distmult' or not name.startswith('pykeen')]
 
 
 def generate(num_nodes: int, num_relations: int, num_facts: int, num_test: int = 0, seed: int = 0) -> KGData:
-    r"""Facts as unevenly spread as real ones: the density of an entity falls with the square root of its rank. With
-    :obj:`num_test`, as many facts are for testing and as many for validation.
+    r"""Generates triples with a skewed distribution as in real data: the density of an entity is proportional to the
+    inverse square root of its rank. With :obj:`num_test`, generates as many test and validation triples.
     """
     random = np.random.default_rng(seed)
     count = num_facts + 2 * num_test

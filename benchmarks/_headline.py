@@ -1,7 +1,7 @@
-r"""The contenders of :mod:`benchmarks.headline`: DistMult on the same facts, trained by this package and by PyKEEN.
+r"""The contenders of :mod:`benchmarks.headline`: DistMult on the same data, trained by this package and by PyKEEN.
 
-Each takes whole steps, saves where it stands, and hands its vectors over to be ranked by one and the same ranking. All
-use Adagrad at 0.1, PyTorch's fused one, on dense tables of 100 components.
+Each contender performs complete training steps, saves its state, and provides its embeddings to the same ranking code.
+All use PyTorch's fused Adagrad with learning rate 0.1 on dense tables with 100 components.
 """
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LEARNING_RATE, SEED = 0.1, 0
 
 @dataclass(frozen=True)
 class Sizes:
-    r"""What all contenders share.
+    r"""The shared sizes of all contenders.
 
     Args:
-        batch_size (int): True facts per step.
-        num_negatives (int): Negatives per fact, where negatives are drawn.
-        channels (int): Components of a vector.
-        pairs (int): (entity, relation) pairs per step, where each is compared with all entities.
+        batch_size (int): The number of positive triples per step.
+        num_negatives (int): The number of negatives per triple, for sampled negatives.
+        channels (int): The number of components of an embedding.
+        pairs (int): The number of (entity, relation) pairs per step, for scores against all entities.
     """
     batch_size: int = 1000
     num_negatives: int = 256
@@ -38,8 +38,8 @@ class Ours:
     r"""A packaged recipe, trained step by step.
 
     Args:
-        recipe (str): Its name.
-        data (KGData): The facts.
+        recipe (str): The name of the recipe.
+        data (KGData): The data.
         sizes (Sizes): The sizes.
     """
     def __init__(self, recipe: str, data: KGData, sizes: Sizes) -> None:
@@ -57,23 +57,23 @@ class Ours:
         self.settings = {'library': 'pyg_emu', **settings.decisive()}
 
     def step(self) -> None:
-        r"""Takes one step."""
+        r"""Performs one training step."""
         batch = next(self.batches)
         self.optimizer.zero_grad()
         self.criterion(self.model, batch).backward()
         self.optimizer.step()
 
     def scorer(self) -> torch.nn.Module:
-        r"""The model as it is now, for our ranking."""
+        r"""Returns the current model for ranking."""
         return self.model
 
     def state_dict(self) -> dict[str, Any]:
-        r"""Where it stands."""
+        r"""Returns the training state."""
         return {'model': self.model.state_dict(), 'optimizer': self.optimizer.state_dict(),
                 'loader': self.loader.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        r"""Goes on from there."""
+        r"""Restores the training state."""
         self.model.load_state_dict(state['model'])
         self.optimizer.load_state_dict(state['optimizer'])
         self.loader.load_state_dict(state['loader'])
@@ -81,17 +81,17 @@ class Ours:
 
 
 class PyKEEN:
-    r"""PyKEEN's DistMult under PyKEEN's own training loop: its loader, sampler, loss and forward pass.
+    r"""PyKEEN's DistMult with PyKEEN's training loop: its loader, sampler, loss and forward pass.
 
-    Its constraint to vectors of unit length and its L2 penalty are left out: under a softmax at temperature 1 the
-    former bounds all scores, so that they cannot be fitted.
+    Its unit-norm constraint and its L2 regularizer are disabled. Under a softmax with temperature 1, the constraint
+    bounds all scores, so that the model cannot fit the data.
 
     Args:
-        data (KGData): The facts.
+        data (KGData): The data.
         sizes (Sizes): The sizes.
-        loss (str): What PyKEEN calls the loss.
-        one_to_all (bool): Whether to score pairs against all entities (LCWA), with inverse relations, in place of drawn
-            negatives (SLCWA, the basic sampler, which corrupts heads and tails alike).
+        loss (str): The PyKEEN name of the loss.
+        one_to_all (bool): If set to :obj:`True`, scores pairs against all entities (LCWA) with inverse relations.
+            Otherwise uses sampled negatives (sLCWA with the basic sampler, which corrupts heads and tails equally).
     """
     def __init__(self, data: KGData, sizes: Sizes, loss: str = 'crossentropy', one_to_all: bool = False) -> None:
         from pykeen.losses import loss_resolver
@@ -113,7 +113,7 @@ class PyKEEN:
             self.loop = SLCWATrainingLoop(**shared, negative_sampler='basic',
                                           negative_sampler_kwargs={'num_negs_per_pos': sizes.num_negatives})
         size = sizes.pairs if one_to_all else sizes.batch_size
-        options = {'shuffle': True} if one_to_all else {}  # the other loader always shuffles
+        options = {'shuffle': True} if one_to_all else {}  # The sLCWA loader always shuffles.
         self.loader = self.loop._create_training_data_loader(factory, sampler=None, batch_size=size, drop_last=True,
                                                              **options)
         self.batches = self._endless()
@@ -127,7 +127,7 @@ class PyKEEN:
             yield from self.loader
 
     def step(self) -> None:
-        r"""Takes one step."""
+        r"""Performs one training step."""
         batch = next(self.batches)
         size = self.loop._get_batch_size(batch)
         self.model.train()
@@ -137,7 +137,9 @@ class PyKEEN:
         self.model.post_parameter_update()
 
     def scorer(self) -> torch.nn.Module:
-        r"""Our DistMult with PyKEEN's vectors, for our ranking. PyKEEN's relation r is row 2r, its inverse 2r + 1."""
+        r"""Returns a DistMult model of this package with PyKEEN's embeddings. PyKEEN's relation r is row 2r and its
+        inverse is row 2r + 1.
+        """
         with torch.no_grad():
             entities = self.model.entity_representations[0]().detach()
             relations = self.model.relation_representations[0]().detach()
@@ -149,19 +151,19 @@ class PyKEEN:
         return Reciprocal(model) if self.one_to_all else model
 
     def state_dict(self) -> dict[str, Any]:
-        r"""Where it stands, but for its place in the epoch: one that goes on begins a new epoch."""
+        r"""Returns the training state without the position in the epoch. A restored run starts a new epoch."""
         return {'model': self.model.state_dict(), 'optimizer': self.optimizer.state_dict(),
                 'random': torch.get_rng_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        r"""Goes on from there."""
+        r"""Restores the training state."""
         self.model.load_state_dict(state['model'])
         self.optimizer.load_state_dict(state['optimizer'])
         torch.set_rng_state(state['random'])
         self.batches = self._endless()
 
 
-#: Caption and maker of each contender.
+#: The caption and the factory of each contender.
 CONTENDERS: dict[str, tuple[str, Callable[[KGData, Sizes], Any]]] = {
     'emu': ('pyg_emu, EMU, one mask per triple, 256 negatives',
             lambda data, sizes: Ours('distmult-fb15k237-emu', data, sizes)),
@@ -170,9 +172,9 @@ CONTENDERS: dict[str, tuple[str, Callable[[KGData, Sizes], Any]]] = {
     'pykeen': ('PyKEEN, sLCWA, cross-entropy, 256 negatives', lambda data, sizes: PyKEEN(data, sizes)),
     'pykeen-lcwa': ('PyKEEN, LCWA (1-N), cross-entropy, inverse relations',
                     lambda data, sizes: PyKEEN(data, sizes, one_to_all=True)),
-    # Not by default: other losses of PyKEEN, to be compared with the one above.
+    # Other losses of PyKEEN, not run by default.
     'pykeen-infonce': ('PyKEEN, sLCWA, InfoNCE, 256 negatives', lambda data, sizes: PyKEEN(data, sizes, 'infonce')),
     'pykeen-nssa': ('PyKEEN, sLCWA, NSSA, 256 negatives', lambda data, sizes: PyKEEN(data, sizes, 'nssa')),
 }
-#: Those that take part unless others are named.
+#: The contenders that run by default.
 DEFAULT = ('emu', 'uniform', 'pykeen', 'pykeen-lcwa')

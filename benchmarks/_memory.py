@@ -1,12 +1,12 @@
-r"""Peak memory of training steps, each contender in a process of its own.
+r"""Peak memory of training steps, measured in a separate process for each contender.
 
 .. code-block:: bash
 
     python -m benchmarks._memory --model distmult --contender emu_triple --negatives 256    # prints one line of JSON
 
-The kernel keeps the high-water mark of the resident set, so nothing that PyTorch, Numba or NumPy allocates escapes it.
-What counts is how far it rises from the moment when all code is loaded and compiled, less the tables, their gradients
-and the optimiser's state, which every contender has to hold.
+The Linux kernel tracks the peak resident set size, which includes all allocations of PyTorch, Numba and NumPy. The
+result is the increase of the peak after all code is loaded and compiled. It excludes embeddings, gradients and
+optimizer state, which all contenders need.
 """
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _STEPS = 3
 
 
 def measure(model: str, contender: str, num_negatives: int, sizes: Sequence[str] = ()) -> int:
-    r"""Bytes at the peak of a contender's steps, found in a process of its own.
+    r"""Measures the peak memory of a contender's steps in bytes, in a separate process.
 
     Args:
         model (str): The model.
         contender (str): One of :data:`~benchmarks._contenders.CONTENDERS`.
-        num_negatives (int): Negatives per triple.
-        sizes (Sequence[str]): Further arguments of :func:`main`. (default: those of FB15k-237)
+        num_negatives (int): The number of negatives per triple.
+        sizes (Sequence[str]): Additional arguments of :func:`main`. (default: the sizes of FB15k-237)
     """
     command = [sys.executable, '-m', 'benchmarks._memory', '--model', model, '--contender', contender, '--negatives',
                str(num_negatives), *sizes]
@@ -42,12 +42,12 @@ def measure(model: str, contender: str, num_negatives: int, sizes: Sequence[str]
 
 
 def peak_bytes(contender: str, setting: Setting) -> int:
-    r"""Bytes at the peak of steps in this very process, which should be fresh."""
+    r"""Measures the peak memory of training steps in bytes in this process, which should be new."""
     tiny = Setting(setting.model, generate(10, 2, 40), batch_size=4, num_negatives=2, channels=setting.channels)
     step = CONTENDERS[contender](tiny)
     for _ in range(2):
         step()
-    # Adagrad keeps one table's worth of state.
+    # Adagrad has one state tensor per table.
     held = 3 * sum(weight.nbytes for weight in setting.make_model().parameters())
     del step
 
@@ -60,13 +60,13 @@ def peak_bytes(contender: str, setting: Setting) -> int:
 
 
 def peak_rise(work: Callable[[], object]) -> int:
-    r"""By how many bytes some work raises the peak of resident memory above what is resident before."""
+    r"""Measures by how many bytes a function increases the peak resident memory."""
     gc.collect()
     _return_free_memory()
     before = _resident('VmRSS')
     reset = _reset_peak()
     work()
-    # Where the mark cannot be set back, it is that of the whole process, which should have held little before.
+    # Without a reset, the peak covers the whole process, which should have used little memory before.
     peak = _resident('VmHWM') if reset else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return max(peak - before, 0)
 
@@ -74,7 +74,7 @@ def peak_rise(work: Callable[[], object]) -> int:
 def _return_free_memory() -> None:
     try:
         ctypes.CDLL('libc.so.6').malloc_trim(0)
-    except (OSError, AttributeError):  # not glibc
+    except (OSError, AttributeError):  # The C library is not glibc.
         pass
 
 
@@ -90,11 +90,11 @@ def _resident(field: str) -> int:
     for line in Path('/proc/self/status').read_text().splitlines():
         if line.startswith(f'{field}:'):
             return int(line.split()[1]) * 1024
-    raise OSError(f'/proc/self/status has no line {field}')
+    raise OSError(f'/proc/self/status: expected a line {field}, got none')
 
 
 def main() -> None:
-    r"""Command line."""
+    r"""Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--model', choices=MODELS, default='distmult')
     parser.add_argument('--contender', choices=CONTENDERS, default='emu_triple')

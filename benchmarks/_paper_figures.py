@@ -1,4 +1,4 @@
-r"""Figures 2 and 5 of the paper from recorded results, 3, 4 and 6 from a trained model."""
+r"""Figures 2 and 5 of the paper from recorded results, and figures 3, 4 and 6 from a trained model."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -30,12 +30,12 @@ from pyg_emu.negatives import EMUNegatives
 from pyg_emu.negatives.sampling import SANSSampler
 
 _METHODS = {'SAN': 'SANS', 'SAN_EMU': 'SANS + EMU', 'uni': 'uniform', 'uni_EMU': 'uniform + EMU'}
-#: Training facts that figures 3, 4 and 6 look at.
+#: The number of training triples for figures 3, 4 and 6.
 _FACTS = 64
 
 
 def draw_figure_2(table: pd.DataFrame, path: Path) -> Path:
-    r"""Bars of MRR, a panel for each dataset: filled where measured, a black line where the paper is."""
+    r"""Plots MRR as bars, one panel per dataset, with the paper's values as black lines."""
     plt = _pyplot()
     datasets, models = table['dataset'].unique(), list(table['model'].unique())
     figure, places = plt.subplots(1, len(datasets), figsize=(5 * len(datasets), 4), layout='constrained', squeeze=False)
@@ -54,7 +54,7 @@ def draw_figure_2(table: pd.DataFrame, path: Path) -> Path:
 
 
 def draw_figure_5(table: pd.DataFrame, path: Path) -> Path:
-    r"""Lines of MRR against the number of negatives; 1-vs-all stands apart, at the right edge."""
+    r"""Plots MRR against the number of negatives, with 1-vs-all at the right edge."""
     plt = _pyplot()
     figure, place = plt.subplots(figsize=(8, 5), layout='constrained')
     counts = sorted({int(count) for count in table['negatives'].dropna()})
@@ -75,22 +75,22 @@ def draw_figure_5(table: pd.DataFrame, path: Path) -> Path:
 
 
 def draw_model(number: int, run_dir: Path, folder: Path) -> list[Path]:
-    r"""Draws figure 3, 4 or 6 of a trained model, and writes down what it measures.
+    r"""Plots figure 3, 4 or 6 of a trained model and records its values.
 
     Args:
-        number (int): Which.
+        number (int): The number of the figure.
         run_dir (Path): The run folder.
-        folder (Path): Where results are.
+        folder (Path): The folder of the results.
 
     Raises:
-        RecipeError: If there is no run in the folder.
-        ArgumentError: If the run was trained without a mutation, which the figures are about.
+        RecipeError: If the folder contains no run.
+        ArgumentError: If the run was trained without mutation.
     """
     model, data, recipe = open_run(run_dir)
     mutating = build('negatives', recipe.negatives)
     if mutating.mutation is None:
-        raise ArgumentError(f'--run {run_dir}: was trained without mutation, and figures 3, 4 and 6 compare mutated '
-                            'negatives with others; give the run folder of a row with EMU')
+        raise ArgumentError(f'--run {run_dir}: expected a model trained with mutation for figures 3, 4 and 6, got one '
+                            'trained without; give the run folder of a row with EMU')
     draw: Callable[..., tuple[Any, dict[str, Any]]] = {3: _figure_3, 4: _figure_4, 6: _figure_6}[number]
     figure, measured = draw(model, data, mutating)
     stem = f'{GROUP}/figure-{number}-{_dataset(recipe)}-{run_dir.resolve().name}'
@@ -119,8 +119,8 @@ def _figure_6(model: torch.nn.Module, data: KGData, mutating: EMUNegatives) -> t
 
 
 def _figure_4(model: torch.nn.Module, data: KGData, mutating: EMUNegatives) -> tuple[Any, dict[str, Any]]:
-    r"""One true tail and its negatives, in the plane of the largest spread about it; the numbers are means over all
-    facts that are looked at.
+    r"""Plots one true tail and its negatives, projected to the two principal axes of the negatives around the tail. The
+    recorded values are means over all sampled triples.
     """
     own = _vectors(model, data, mutating)
     figure, places = _pyplot().subplots(1, 2, figsize=(9, 4.5), layout='constrained', sharex=True, sharey=True)
@@ -149,7 +149,7 @@ def _histogram(values: dict[str, Tensor], caption: str) -> tuple[Any, dict[str, 
 
 
 def _vectors(model: torch.nn.Module, data: KGData, negatives: EMUNegatives) -> CandidateVectors:
-    # The same facts for all negatives: one seed.
+    # One seed, so that all kinds of negatives use the same triples.
     size = min(_FACTS, data.num_facts('train'))
     loader = TripletLoader(data, size, shuffle=True, transform=negatives, corrupt='tail', seed=0)
     return candidate_vectors(model, next(loader.batches()))

@@ -1,5 +1,5 @@
-r"""The pictures of :mod:`benchmarks.speed` (bars of step times, lines of how they grow),
-of :mod:`benchmarks.curves_fb15k237` and of :mod:`benchmarks.headline`.
+r"""Plots of :mod:`benchmarks.speed` (step times and their growth), :mod:`benchmarks.curves_fb15k237` and
+:mod:`benchmarks.headline`.
 """
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _AXES = {'negatives': 'negatives per triple', 'channels': 'channels', 'entities'
 
 
 def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> Path:
-    r"""Draws what there is of the parts :obj:`"steps"` and :obj:`"scaling"`.
+    r"""Plots the available results of :obj:`"steps"` and :obj:`"scaling"`.
 
     Args:
         results (Mapping): The metrics of each part.
-        path (Path): The picture to write.
+        path (Path): The output file.
     """
     import matplotlib
 
@@ -59,11 +59,11 @@ def _lines(place: Any, axis: str, rows: pd.DataFrame, exponents: Mapping[str, An
 
 
 def draw_curves(frame: pd.DataFrame, path: Path) -> Path:
-    r"""Draws validation MRR against seconds of training, a line for each run.
+    r"""Plots validation MRR against training time, one line per run.
 
     Args:
         frame (pandas.DataFrame): Columns :obj:`run`, :obj:`label`, :obj:`seconds` and :obj:`mrr`.
-        path (Path): The picture to write.
+        path (Path): The output file.
     """
     import matplotlib
 
@@ -72,7 +72,7 @@ def draw_curves(frame: pd.DataFrame, path: Path) -> Path:
 
     figure, place = plt.subplots(figsize=(8, 5), layout='constrained')
     for colour, (label, own) in enumerate(frame.groupby('label', sort=False)):
-        for number, (_, single) in enumerate(own.groupby('run')):  # one line for each seed
+        for number, (_, single) in enumerate(own.groupby('run')):  # One line per seed.
             place.plot(single['seconds'], single['mrr'], color=f'C{colour}', label=label if number == 0 else None)
     place.set(xlabel='seconds of training steps (validation not included)', ylabel='filtered MRR, validation')
     place.grid(alpha=0.3)
@@ -81,13 +81,13 @@ def draw_curves(frame: pd.DataFrame, path: Path) -> Path:
 
 
 def draw_headline(frame: pd.DataFrame, title: str, target: float, path: Path) -> Path:
-    r"""Draws validation MRR against seconds of training on a logarithmic axis, and marks where a target was reached.
+    r"""Plots validation MRR against training time on a logarithmic axis and marks when the target was reached.
 
     Args:
         frame (pandas.DataFrame): Columns :obj:`label`, :obj:`seconds` and :obj:`mrr`.
-        title (str): Stands above.
-        target (float): The MRR to be reached.
-        path (Path): The picture to write.
+        title (str): The title.
+        target (float): The target MRR.
+        path (Path): The output file.
     """
     import matplotlib
 
@@ -111,10 +111,10 @@ def draw_headline(frame: pd.DataFrame, title: str, target: float, path: Path) ->
 
 
 def save(figure: Any, path: Path) -> Path:
-    r"""Writes a figure as PNG and closes it."""
+    r"""Writes a figure atomically as PNG and closes it."""
     from matplotlib import pyplot as plt
 
-    # Beside its target and then renamed, so that no half a picture is ever found there.
+    # A temporary file in the same folder, so that the file is never incomplete.
     partial = path.with_name(f'.{path.name}')
     figure.savefig(partial, dpi=110, format='png', metadata={'Software': None})
     plt.close(figure)

@@ -1,4 +1,4 @@
-r"""How far several trainings have come together, and how long they will still take."""
+r"""A progress bar over several training runs."""
 from __future__ import annotations
 
 from typing import Mapping
@@ -7,18 +7,18 @@ from tqdm import tqdm
 
 
 class RunsBar:
-    r"""A bar over the training steps of several runs. Runs differ in length, so that a count of them tells no time.
+    r"""A progress bar over the training steps of several runs. It counts steps, because runs differ in length.
 
     Args:
-        title (str): Stands before the bar.
-        lengths (Mapping[str, int]): The steps of each run that is to be made, by its name.
-        taken (Mapping[str, int]): How many of them were taken earlier.
+        title (str): The title.
+        lengths (Mapping[str, int]): The number of steps of each run, by name.
+        taken (Mapping[str, int]): The number of steps of each run that are already complete.
     """
     def __init__(self, title: str, lengths: Mapping[str, int], taken: Mapping[str, int]) -> None:
         self._lengths = dict(lengths)
         self._taken = {name: min(taken.get(name, 0), length) for name, length in lengths.items()}
         self._finished: set[str] = set()
-        # Steps of one model take longer than those of another: their mean so far tells more than the latest ones.
+        # Step times differ between models, so the mean over all steps is a better estimate than the latest ones.
         self._bar = tqdm(total=sum(lengths.values()), initial=sum(self._taken.values()), smoothing=0.0, desc=title,
                          unit='step', unit_scale=True, dynamic_ncols=True)
         self._show()
@@ -31,22 +31,22 @@ class RunsBar:
 
     @property
     def left(self) -> int:
-        r"""How many runs are not finished."""
+        r"""The number of unfinished runs."""
         return len(self._lengths) - len(self._finished)
 
     def reach(self, name: str, step: int) -> None:
-        r"""A run has come to a step."""
+        r"""Sets the current step of a run."""
         self._bar.update(step - self._taken[name])
         self._taken[name] = step
 
     def finish(self, name: str) -> None:
-        r"""A run is complete, whether or not it took all of its steps."""
+        r"""Marks a run as complete, even if it stopped before its last step."""
         self._finished.add(name)
         self.reach(name, self._lengths[name])
         self._show()
 
     def drop(self, name: str) -> None:
-        r"""A run will not be made, or not to its end: nobody has to wait for its other steps."""
+        r"""Removes the remaining steps of a run that will not be completed."""
         self._lengths[name] = self._taken[name]
         self._bar.total = sum(self._lengths.values())
         self._bar.refresh()

@@ -1,7 +1,7 @@
-r"""How measurements are written down, and read back for tables.
+r"""Recording and reading of benchmark results.
 
-One run, one JSON file under ``benchmarks/results``: the command that made it, the commit it ran on, the seed, the
-machine, the versions, the date and the metrics. Nothing in a file tells where things lie on the machine that wrote it.
+Each run is one JSON file under ``benchmarks/results`` with the command, the commit, the seed, the machine, the
+versions, the date and the metrics. The files contain no local paths.
 
 .. code-block:: python
 
@@ -29,12 +29,12 @@ from typing import Any, Iterable, Mapping, Optional, Sequence, Union
 
 #: The root of the repository.
 ROOT = Path(__file__).resolve().parent.parent
-#: Where results live, one JSON file a run.
+#: The folder of the results, one JSON file per run.
 RESULTS = ROOT / 'benchmarks' / 'results'
 
 _PACKAGES = ('torch', 'torch_geometric', 'numba', 'numpy', 'scipy', 'pandas', 'triton', 'torch_scatter', 'pykeen',
              'pyg_emu')
-# Tables and results follow from the code: rewriting them in a series of runs does not make the code a different one.
+# Generated files. Rewriting them during a series of runs does not count as an uncommitted change of the code.
 _NOT_CODE = (':!benchmarks/results', ':!*.md')
 _ABSOLUTE_PATH = re.compile(r'(?<![\w./$}~])/(?!/)[^\s:,;=\'"]+')
 
@@ -47,22 +47,22 @@ def write_result(
     command: Union[str, Sequence[str], None] = None,
     folder: Union[str, Path] = RESULTS,
 ) -> Path:
-    r"""Writes one measurement, whole or not at all; a file of the same name is replaced.
+    r"""Writes a result atomically and replaces an existing file of the same name.
 
     Args:
-        name (str): The name of the file without its suffix; a slash makes a subfolder.
-        metrics (Mapping[str, Any]): What was measured: numbers, strings, lists and mappings of them (NumPy and PyTorch
-            values are converted). NaN and infinity are refused.
+        name (str): The name of the file without suffix. A slash creates a subfolder.
+        metrics (Mapping[str, Any]): The metrics: numbers, strings, and lists and mappings of them. NumPy and PyTorch
+            values are converted. NaN and infinity raise an error.
         seed (int, optional): The seed of the run. (default: :obj:`None`)
-        command (str or Sequence[str], optional): The command that made it; by default, the one that is running.
-        folder (str or Path, optional): Where to write. (default: ``benchmarks/results``)
+        command (str or Sequence[str], optional): The command of the run. (default: the current command)
+        folder (str or Path, optional): The output folder. (default: ``benchmarks/results``)
 
     Raises:
-        ValueError: If a metric is NaN or infinite, or the name leaves the folder.
+        ValueError: If a metric is NaN or infinite, or the name is outside the folder.
     """
     path = Path(folder) / f'{name}.json'
     if '..' in Path(name).parts or Path(name).is_absolute():
-        raise ValueError(f'the name of a result must stay inside its folder, got {name!r}')
+        raise ValueError(f'name: expected a relative name inside the folder, got {name!r}')
     result = {
         'name': name,
         'command': command_line(command),
@@ -75,7 +75,7 @@ def write_result(
     }
     text = json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False) + '\n'
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A file beside its target, then a rename: a reader meets the old result or the new one, never half of one.
+    # A temporary file in the same folder is renamed, so readers see either the old or the new result.
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     try:
         with os.fdopen(handle, 'w', encoding='utf-8') as file:
@@ -89,29 +89,29 @@ def write_result(
 
 
 def read_result(name: str, folder: Union[str, Path] = RESULTS) -> dict[str, Any]:
-    r"""Reads the result called :obj:`name`.
+    r"""Reads the result :obj:`name`.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If the result does not exist.
     """
     return json.loads((Path(folder) / f'{name}.json').read_text(encoding='utf-8'))
 
 
 def read_results(pattern: str = '**/*', folder: Union[str, Path] = RESULTS) -> list[dict[str, Any]]:
-    r"""Reads all results whose name matches the glob :obj:`pattern`, sorted by name; an empty list where none does."""
+    r"""Reads all results whose name matches the glob :obj:`pattern`, sorted by name."""
     paths = sorted(Path(folder).glob(f'{pattern}.json'))
     return [json.loads(path.read_text(encoding='utf-8')) for path in paths]
 
 
 def spread(values: Iterable[float]) -> tuple[float, float]:
-    r"""Mean and sample standard deviation; the latter is zero for a single value."""
+    r"""Returns the mean and the sample standard deviation, which is zero for a single value."""
     numbers = list(values)
     return statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0
 
 
 def command_line(command: Union[str, Sequence[str], None] = None) -> str:
-    r"""The command as somebody else would type it in the repository's root: the data folder is ``$PYG_EMU_DATA``, paths
-    in the repository are relative, and any other absolute path shrinks to its last part.
+    r"""Returns the command as run from the root of the repository: the data folder is ``$PYG_EMU_DATA``, paths in the
+    repository are relative, and other absolute paths are reduced to their last component.
     """
     if isinstance(command, str):
         return _without_paths(command)
@@ -123,8 +123,8 @@ def command_line(command: Union[str, Sequence[str], None] = None) -> str:
 
 
 def git_commit() -> dict[str, Any]:
-    r"""The commit of the code and whether it had uncommitted changes. Where git or the history is missing, as in a copy
-    of the working tree, the environment variable ``PYG_EMU_COMMIT`` names the commit.
+    r"""Returns the commit of the code and whether it has uncommitted changes. Without git or a history, as in a copy of
+    the working tree, the environment variable ``PYG_EMU_COMMIT`` sets the commit.
     """
     try:
         commit = _git('rev-parse', 'HEAD').strip()
@@ -135,7 +135,7 @@ def git_commit() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    r"""Processor, usable cores, threads in use, system and, if there is one, the GPU."""
+    r"""Returns the processor, the number of usable cores and of threads, the system and the GPU, if available."""
     import torch
 
     facts: dict[str, Any] = {
@@ -152,7 +152,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    r"""Versions of Python and of the installed packages that a result may depend on."""
+    r"""Returns the versions of Python and of the installed packages that may affect a result."""
     found = {'python': platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -193,7 +193,7 @@ def _portable_path(text: str) -> str:
 
 
 def _quote(argument: str) -> str:
-    # The variable must still expand when the command is pasted, which shlex.quote would prevent.
+    # shlex.quote would prevent the expansion of the variable.
     if argument.startswith('$PYG_EMU_DATA'):
         rest = argument.removeprefix('$PYG_EMU_DATA')
         return argument if shlex.quote(rest) in (rest, "''") else f'"{argument}"'
@@ -207,6 +207,6 @@ def _portable(value: Any) -> Any:
         return [_portable(entry) for entry in value]
     if isinstance(value, (str, Path)):
         return _without_paths(str(value))
-    if hasattr(value, 'tolist'):  # NumPy and PyTorch, scalars and arrays alike
+    if hasattr(value, 'tolist'):  # NumPy and PyTorch scalars and arrays.
         return value.tolist()
     return value

@@ -1,4 +1,4 @@
-r"""What has been recorded of the paper's rows, beside what the paper prints: frames, Markdown, files."""
+r"""Recorded results of the paper's rows next to the paper's values, as data frames, Markdown and files."""
 from __future__ import annotations
 
 import functools
@@ -14,21 +14,21 @@ from benchmarks.paper import Printed, Row, rows
 from benchmarks.paper_runs import figure_5_rows, recipe_path
 from pyg_emu.experiments.recipe import Recipe, load_recipe
 
-#: Below the folder of results.
+#: The subfolder of the results.
 GROUP = 'reproduction'
 _CAPTIONS = {'mrr': 'MRR', 'hits@1': 'Hits@1', 'hits@3': 'Hits@3', 'hits@10': 'Hits@10'}
-#: Figure 5 prints no numbers, so that its rows name what is measured.
+#: Figure 5 prints no values, so its rows use these metrics.
 _METRICS = ('mrr', 'hits@10')
 
 
 @dataclass(frozen=True)
 class Entry:
-    r"""A row and, in one reading, what it stands for.
+    r"""A row of the paper in one reading.
 
     Args:
         row (Row): The row.
-        reading (str): See :mod:`benchmarks.paper_runs`.
-        path (Path, optional): Its recipe, or :obj:`None` where this reading has none.
+        reading (str): The reading, see :mod:`benchmarks.paper_runs`.
+        path (Path, optional): The recipe, or :obj:`None` if this reading has no recipe for the row.
     """
     row: Row
     reading: str
@@ -36,35 +36,35 @@ class Entry:
 
     @property
     def title(self) -> str:
-        r"""What a progress bar calls it."""
+        r"""The title in progress bars."""
         return f'{self.row.dataset}, {self.row.model}, {method_name(self.row)}'
 
     def result(self, steps: Optional[int], seed: int) -> str:
-        r"""The name of the result of one run; without :obj:`steps`, as many as the recipe says."""
+        r"""Returns the name of the result of one run. The default of :obj:`steps` is that of the recipe."""
         assert self.path is not None
         length = '' if steps is None else f'-steps{steps}'
         return f'{GROUP}/{self.reading}/{self.row.dataset}/{self.path.stem}{length}-seed{seed}'
 
 
 def entries(source: str, reading: str) -> list[Entry]:
-    r"""The rows of a table, such as :obj:`"Table 8"`, or of :obj:`"Figure 5"`."""
+    r"""Returns the rows of a table, such as :obj:`"Table 8"`, or of :obj:`"Figure 5"`."""
     return [Entry(row, reading, recipe_path(reading, row))
             for row in (*rows(), *figure_5_rows()) if row.source == source]
 
 
 @functools.cache
 def recipe_of(path: Path) -> Recipe:
-    r"""The recipe of a file, read once."""
+    r"""Loads the recipe in a file and caches it."""
     return load_recipe(path)
 
 
 def recorded(entry: Entry, folder: Path, steps: Optional[int] = None) -> list[dict[str, Any]]:
-    r"""The results of a row, one a seed, that its recipe as it is now would give.
+    r"""Returns the results of a row, one per seed, that match its current recipe.
 
     Args:
         entry (Entry): The row.
-        folder (Path): Where results are.
-        steps (int, optional): Only runs of that length. (default: :obj:`None`, those of the longest there are)
+        folder (Path): The folder of the results.
+        steps (int, optional): Only runs of this length. (default: :obj:`None`, the longest recorded length)
     """
     if entry.path is None:
         return []
@@ -79,15 +79,15 @@ def recorded(entry: Entry, folder: Path, steps: Optional[int] = None) -> list[di
 
 
 def is_of(recipe: Recipe, result: dict[str, Any]) -> bool:
-    r"""Whether a result was made with the recipe's settings, its seed and its steps aside."""
+    r"""Returns :obj:`True` if a result was obtained with the settings of the recipe, except for seed and steps."""
     made = {**result['metrics']['recipe']}
     made |= {'seed': recipe.seed, 'num_steps': recipe.num_steps, 'dataset': recipe.dataset}
     return load_recipe(made).hash() == recipe.hash()
 
 
 def frame(found: Sequence[Entry], folder: Path, steps: Optional[int] = None) -> pd.DataFrame:
-    r"""One line a row: what the paper prints, what was measured, the difference of the means. Missing values are NaN;
-    :obj:`state` tells whether the row was run.
+    r"""Returns one line per row with the paper's values, the measured values and the differences of the means. Missing
+    values are NaN. The column :obj:`state` is the state of the row.
     """
     lines = []
     for entry in found:
@@ -109,7 +109,7 @@ def frame(found: Sequence[Entry], folder: Path, steps: Optional[int] = None) -> 
 
 
 def markdown(table: pd.DataFrame, source: str, reading: str) -> str:
-    r"""The frame in Markdown, with a sentence on what is what."""
+    r"""Formats the frame as Markdown with a caption."""
     metrics = [column.removesuffix(' paper') for column in table.columns if column.endswith(' paper')]
     header = ['dataset', 'model', 'method']
     for metric in metrics:
@@ -131,7 +131,7 @@ def markdown(table: pd.DataFrame, source: str, reading: str) -> str:
 
 
 def write_table(source: str, reading: str, folder: Path, steps: Optional[int] = None) -> list[Path]:
-    r"""Writes a whole table, as CSV and as Markdown, below :obj:`folder`."""
+    r"""Writes a complete table as CSV and as Markdown below :obj:`folder`."""
     table = frame(entries(source, reading), folder, steps)
     stem = folder / GROUP / f'{source.lower().replace(" ", "-")}-{reading}'
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def write_table(source: str, reading: str, folder: Path, steps: Optional[int] = 
 
 
 def method_name(row: Row) -> str:
-    r"""The method with its sizes, where the row is about them."""
+    r"""Returns the method, with its sizes if the row has any."""
     name = row.method.replace('_', ' ')
     if row.source == 'Table 12':
         name = '(alpha, n_P/d, beta) = ({}, {}, {})'.format(*row.method.split(','))

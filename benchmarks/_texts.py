@@ -1,7 +1,7 @@
-r"""Parts of the READMEs that are more than a table: the headline, and docs/reproduction.md.
+r"""Generated text blocks of README.md and docs/reproduction.md.
 
-Each writes what the files under ``benchmarks/results`` say, and says what is not there; no sentence takes an outcome
-for granted. A part returns its Markdown and the results that it stands on.
+Each block is generated from the files under ``benchmarks/results`` and names missing results. A block is a pair of its
+Markdown and the results that it uses.
 """
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Results = list[dict[str, Any]]
 Part = tuple[str, Results]
 
 _CURVES = 'curves_fb15k237'
-#: What the table of memory calls the contenders of :mod:`benchmarks.speed`.
+#: The captions of the contenders of :mod:`benchmarks.speed` in the memory table.
 _CONTENDERS = {'vanilla': 'without mutation', 'emu_triple': 'EMU, one mask per triple',
                'emu_negative': 'EMU, one mask per negative', 'eager_vanilla': 'eager, without mutation',
                'eager_emu_triple': 'eager EMU, one mask per triple',
                'eager_emu_negative': 'eager EMU, one mask per negative', 'pykeen_vanilla': 'PyKEEN, without mutation'}
-#: Where the paper's results of a model with EMU, of label smoothing alone, and of uniform negatives stand.
+#: The rows of the paper for a model with EMU, with label smoothing only, and with uniform negatives.
 _EMU, _SMOOTHING, _UNIFORM = ('Table 8', 'uni_EMU'), ('Table 13', 'without_mutation'), ('Table 8', 'uni')
-#: Measured and printed values that are no further apart than this agree; the spread of the paper's own seeds is 0.001.
+#: The tolerance for agreement with the paper's values. The standard deviation over the paper's own seeds is 0.001.
 AGREES = 0.005
 
 
 def headline(folder: Path) -> Part:
-    r"""The table and the picture of :mod:`benchmarks.headline`."""
+    r"""Returns the table and the plot of :mod:`benchmarks.headline`."""
     found = {result['name'].partition('/')[2]: result for result in read_results('headline/*', folder)}
     if 'emu' not in found:
         return '', []
@@ -49,8 +49,8 @@ def headline(folder: Path) -> Part:
 
 
 def shares(folder: Path) -> Part:
-    r"""How much of what DistMult gains by EMU is gained by label smoothing alone: over the seeds that all of the
-    first row have, or, where there is none, over the single runs of :func:`curves`.
+    r"""Returns the fraction of DistMult's gain by EMU that label smoothing alone achieves, over the seeds that all runs
+    of the first row have in common, or else over the single runs of :func:`curves`.
     """
     keys = {'uniform': _UNIFORM, 'smoothing': _SMOOTHING, 'EMU': _EMU}
     every = {name: _recorded(key, 'DistMult', 'tuned', folder) for name, key in keys.items()}
@@ -76,7 +76,7 @@ def shares(folder: Path) -> Part:
 
 
 def readings(folder: Path) -> Part:
-    r"""Each model with EMU on FB15k-237 in each reading of the paper."""
+    r"""Returns the results of each model with EMU on FB15k-237 in each reading of the paper."""
     lines = [['reading', *MODELS], ['---', *['---:'] * len(MODELS)]]
     printed = [_row(_EMU, model) for model in MODELS]
     lines.append(['the paper prints', *(_mrr([row.metrics['mrr'].mean]) for row in printed)])
@@ -96,7 +96,7 @@ def readings(folder: Path) -> Part:
 
 
 def first_row(folder: Path) -> Part:
-    r"""DistMult: uniform negatives, label smoothing alone, EMU with both kinds of masks."""
+    r"""Returns the results of DistMult: uniform negatives, label smoothing alone, and EMU with both kinds of masks."""
     per_negative = read_results('beyond/distmult-mask-per-negative-seed*', folder)
     found = [('uniform negatives, L3', _recorded(_UNIFORM, 'DistMult', 'tuned', folder), _UNIFORM),
              ('unbounded label smoothing alone', _recorded(_SMOOTHING, 'DistMult', 'tuned', folder), _SMOOTHING),
@@ -119,7 +119,7 @@ def first_row(folder: Path) -> Part:
 
 
 def curves(folder: Path) -> Part:
-    r"""The runs of :mod:`benchmarks.curves_fb15k237`, one seed each."""
+    r"""Returns the results of :mod:`benchmarks.curves_fb15k237`, one seed each."""
     results = read_results(f'{_CURVES}/*-seed*', folder)
     if not results:
         return '', []
@@ -136,7 +136,7 @@ def curves(folder: Path) -> Part:
 
 
 def memory(folder: Path) -> Part:
-    r"""What each contender of :mod:`benchmarks.speed` takes for a step, by the number of negatives."""
+    r"""Returns the peak memory of a step for each contender of :mod:`benchmarks.speed`, by number of negatives."""
     results = read_results('speed/memory', folder)
     if not results:
         return '', []
@@ -151,7 +151,7 @@ def memory(folder: Path) -> Part:
 
 
 def split(folder: Path) -> Part:
-    r"""How far apart the two splits are, over all runs on FB15k-237."""
+    r"""Returns the difference between validation and test MRR over all runs on FB15k-237."""
     results = [*read_results(f'{_CURVES}/*-seed*', folder), *read_results('reproduction/*/FB15k-237/*', folder)]
     gaps = [_valid(result['metrics']) - result['metrics']['test']['mrr'] for result in results]
     if not gaps:
@@ -162,13 +162,13 @@ def split(folder: Path) -> Part:
 
 
 def paper_table(source: str, folder: Path) -> Part:
-    r"""The rows of a table of the paper that are about FB15k-237, in the reading ``tuned``, with those not run."""
+    r"""Returns the rows of a table of the paper on FB15k-237 in the reading ``tuned``, including missing ones."""
     found = [entry for entry in entries(source, 'tuned') if entry.row.dataset == 'FB15k-237']
     text = markdown(frame(found, folder), source, 'tuned').partition('\n\n')[2].strip()
     return text, [result for entry in found for result in recorded(entry, folder)]
 
 
-#: Every part, by the name in its marker.
+#: All blocks, by the name in their marker.
 TEXTS: dict[str, Callable[[Path], Part]] = {
     'headline': headline, 'memory': memory, 'reproduction-shares': shares, 'reproduction-readings': readings,
     'reproduction-first-row': first_row, 'reproduction-curves': curves, 'reproduction-split': split,
@@ -212,7 +212,7 @@ def _verdict(difference: float) -> str:
 
 
 def _difference(one: str, ours: Sequence[float], other: str, theirs: Sequence[float]) -> Optional[str]:
-    r"""How two settings compare over their seeds, or :obj:`None` where one of them was not run."""
+    r"""Compares two settings over their seeds. Returns :obj:`None` if one of them has no results."""
     if not ours or not theirs:
         return None
     (mean, deviation), (base, base_deviation) = spread(ours), spread(theirs)

@@ -1,10 +1,10 @@
-r"""Trains recipes and records how their best weights rank the test facts, one result a seed.
+r"""Trains recipes and records the test metrics of their best weights, one result per seed.
 
 .. code-block:: console
 
     python -m benchmarks.accuracy distmult-fb15k237-uniform distmult-fb15k237-emu --steps 3000 --group fb15k237
 
-A run that was interrupted continues from its folder under ``runs/accuracy``; one that is recorded is not run again.
+Interrupted runs continue from their folder under ``runs/accuracy``. Recorded runs are skipped.
 """
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pyg_emu.experiments.layers import Layer, assignment_layer
 from pyg_emu.experiments.recipe import Recipe, load_recipe
 from pyg_emu.experiments.runs import run_recipe
 
-# The settings of cross-entropy that hold confident scores back, as EMU does.
+# Cross-entropy settings that regularize confident scores, as EMU does.
 _SMOOTHING = ('label_smoothing', 'confidence_penalty')
 
 
 def label(recipe: Recipe) -> str:
-    r"""What a table calls a recipe: model, loss, what is done to negatives, and the optimiser if it is not Adagrad."""
+    r"""Returns the caption of a recipe: model, loss, treatment of negatives, and the optimizer unless it is Adagrad."""
     loss, negatives = recipe.loss, recipe.negatives
     source, mutation = _source(negatives.get('sampler') or {}), negatives.get('mutation')
     rate, mask = negatives.get('mutation_rate', 0.0), negatives.get('mask', 'bernoulli')
@@ -58,7 +58,7 @@ def label(recipe: Recipe) -> str:
 
 
 def _source(sampler: Mapping[str, Any]) -> str:
-    r"""Where negatives come from."""
+    r"""Returns the caption of a sampler."""
     name = sampler.get('name', 'uniform')
     if name == 'sans':
         hops = sampler.get('num_hops', 3)
@@ -69,25 +69,25 @@ def _source(sampler: Mapping[str, Any]) -> str:
 def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Path = RESULTS, again: bool = False,
            data: KGData | None = None, extra: Mapping[str, Any] = MappingProxyType({}), shown: str = 'hits@10',
            on_validation: Callable[[int, Metrics], Any] | None = None) -> str:
-    r"""Trains a recipe, or continues it, and writes its result down.
+    r"""Trains a recipe, or continues its run, and records the result.
 
     Args:
-        recipe (Recipe): The settings.
+        recipe (Recipe): The recipe.
         result (str): The name of the result.
-        title (str): What a table calls it.
+        title (str): The caption in tables.
         run_dir (Path): The run folder.
-        folder (Path, optional): Where results are. (default: ``benchmarks/results``)
-        again (bool, optional): Whether to start over what the run folder holds. (default: :obj:`False`)
-        data (KGData, optional): The data, if it is loaded already. (default: :obj:`None`)
-        extra (dict, optional): What else to write down. (default: nothing)
-        shown (str, optional): The metric that the line names beside MRR. (default: :obj:`"hits@10"`)
+        folder (Path, optional): The folder of the results. (default: ``benchmarks/results``)
+        again (bool, optional): If set to :obj:`True`, restarts an existing run. (default: :obj:`False`)
+        data (KGData, optional): The data, if already loaded. (default: :obj:`None`)
+        extra (dict, optional): Additional values to record. (default: none)
+        shown (str, optional): The metric to print in addition to MRR. (default: :obj:`"hits@10"`)
         on_validation (callable, optional): See :func:`~pyg_emu.experiments.runs.run_recipe`. (default: :obj:`None`)
 
-    :rtype: A line about it.
+    :rtype: A one-line summary of the result.
     """
     outcome = run_recipe(recipe, run_dir, resume=False if again else 'auto', data=data, name=title,
                          on_validation=on_validation)
-    assert outcome.test is not None, f'{recipe.dataset} has no test facts'
+    assert outcome.test is not None, f'{recipe.dataset}: expected test triples, got none'
     train = outcome.train
     write_result(result, {'label': title, 'test': outcome.test.to_dict(), 'valid_mrr': train.best_metric,
                           'best_step': train.best_step, 'steps': train.steps, 'seconds': train.seconds,
@@ -101,7 +101,7 @@ def run(source: str, overrides: Layer, group: str, name: str | None, again: bool
     recipe = load_recipe(source, [overrides])
     result = f'{group}/{name or Path(source).stem}-seed{recipe.seed}'
     if (RESULTS / f'{result}.json').exists() and not again:
-        print(f'{result} is recorded; --again runs it once more')
+        print(f'{result}: already recorded; use --again to repeat it')
         return
     print(record(recipe, result, label(recipe), run_dir=ROOT / 'runs' / 'accuracy' / result, again=again))
 
@@ -110,14 +110,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('recipes', nargs='+', help='packaged recipes or YAML files')
     parser.add_argument('--group', default='accuracy', help='folder of the results (default: %(default)s)')
-    parser.add_argument('--name', help='name of the result, for a single recipe (default: the name of the recipe)')
+    parser.add_argument('--name', help='name of the result, for one recipe only (default: the name of the recipe)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='(default: 0)')
-    parser.add_argument('--steps', type=int, help='steps to take instead of what the recipe says')
+    parser.add_argument('--steps', type=int, help='number of steps (default: that of the recipe)')
     parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE', help='any setting of a recipe')
-    parser.add_argument('--again', action='store_true', help='run what is recorded already')
+    parser.add_argument('--again', action='store_true', help='repeat recorded runs')
     arguments = parser.parse_args(argv)
     if arguments.name and len(arguments.recipes) > 1:
-        parser.error('--name goes with a single recipe')
+        parser.error('--name: expected one recipe, got several')
     for source in arguments.recipes:
         for seed in arguments.seeds:
             settings = [*arguments.set, f'seed={seed}']
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             except PygEmuError as error:
                 sys.exit(str(error))
             except KeyboardInterrupt as stop:
-                sys.exit(f'{source}, seed {seed}: interrupted. {stop} The same command goes on from there')
+                sys.exit(f'{source}, seed {seed}: interrupted. {stop} The same command continues the run')
 
 
 if __name__ == '__main__':

@@ -1,19 +1,18 @@
-r"""FB15k-237 with DistMult on a CPU: validation MRR against seconds, with and without embedding mutation.
+r"""Validation MRR against training time for DistMult on FB15k-237 on a CPU, with and without embedding mutation.
 
 .. code-block:: bash
 
-    PYG_EMU_DATA=<folder> python -m benchmarks.curves_fb15k237             # <folder>/FB15k-237, all runs, one by one
+    PYG_EMU_DATA=<folder> python -m benchmarks.curves_fb15k237             # <folder>/FB15k-237, all runs in sequence
     PYG_EMU_DATA=<folder> python -m benchmarks.curves_fb15k237 --only emu-triple-0.61
-    python -m benchmarks.curves_fb15k237 --smoke --out <folder>            # tiny, on generated facts
+    python -m benchmarks.curves_fb15k237 --smoke --out <folder>            # tiny, on generated data
 
-All runs share d = 100, batches of 1000 with 256 uniform negatives, Adagrad with a rate of 0.1, alpha 0.11 and beta
-0.53, and differ in their masks. Each keeps a run folder under ``runs/curves_fb15k237`` and goes on from there when it
-was interrupted; one whose result is recorded already is left out. Test figures are those of the step with the best
-validation, and of the last step.
+All runs use d = 100, batches of 1000 triples with 256 uniform negatives, Adagrad with learning rate 0.1, alpha 0.11 and
+beta 0.53. They differ in their masks. Interrupted runs continue from their folder under ``runs/curves_fb15k237``.
+Recorded runs are skipped. Test metrics are those of the best validation step and of the last step.
 
-Seconds are those of training steps. Ranking the validation facts and writing checkpoints are not in them; for a run
-that was not interrupted, :obj:`wall_seconds` is the time of everything, the test ranking included. Writes
-``benchmarks/results/curves_fb15k237/{run}.json``, and, from all that are there, ``curves.csv`` and ``curves.png``.
+Times are those of training steps, without validation and checkpoints. For an uninterrupted run, :obj:`wall_seconds` is
+the total time including the test ranking. Writes ``benchmarks/results/curves_fb15k237/{run}.json`` and, from all
+recorded runs, ``curves.csv`` and ``curves.png``.
 """
 from __future__ import annotations
 
@@ -34,11 +33,11 @@ from pyg_emu.core.errors import DataWarning
 from pyg_emu.experiments.recipe import Recipe, load_recipe
 from pyg_emu.experiments.runs import open_run, run_recipe
 
-#: The test MRR that the best run is to reach, and in how many seconds.
+#: The target test MRR of the best run, and the target time in seconds.
 TARGET_MRR, TARGET_S = 0.328, 720.0
 
 _EMU = {'name': 'emu', 'alpha': 0.11, 'beta': 0.53, 'regularizer': None}
-#: Every run: its caption, and what it says over the packaged recipe ``distmult-fb15k237-uniform``.
+#: All runs: the caption, and the changes to the packaged recipe ``distmult-fb15k237-uniform``.
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     'emu-triple-0.30': ('EMU, mask per triple, rate 0.30',
                         {'negatives': {'mutation_rate': 0.30, 'shared': True}, 'loss': _EMU}),
@@ -54,7 +53,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def recipe_of(name: str, arguments: argparse.Namespace) -> Recipe:
-    r"""The settings of a run."""
+    r"""Returns the recipe of a run."""
     settings = {'base': 'distmult-fb15k237-uniform', **RUNS[name][1], 'num_steps': arguments.steps,
                 'evaluate_every': arguments.every, 'seed': arguments.seed,
                 'validation': {'max_triples': arguments.valid_triples}}
@@ -65,7 +64,7 @@ def recipe_of(name: str, arguments: argparse.Namespace) -> Recipe:
 
 
 def run(name: str, data: KGData, arguments: argparse.Namespace) -> dict[str, Any]:
-    r"""Trains one run, or continues it, and returns its figures."""
+    r"""Trains a run, or continues it, and returns its metrics."""
     folder = Path(arguments.runs) / f'{name}-seed{arguments.seed}'
     fresh = not (folder / 'last.pt').exists()
     recipe = recipe_of(name, arguments)
@@ -84,14 +83,14 @@ def run(name: str, data: KGData, arguments: argparse.Namespace) -> dict[str, Any
 
 
 def is_recorded(name: str, arguments: argparse.Namespace) -> bool:
-    r"""Whether there is a result of this run, with these very settings."""
+    r"""Returns :obj:`True` if a result with the same settings exists."""
     found = read_results(f'curves_fb15k237/{name}-seed{arguments.seed}', arguments.out)
-    # Read again, so that settings which came into being since then have their defaults.
+    # The recorded recipe is loaded again, so that settings added since then get their defaults.
     return bool(found) and load_recipe(found[0]['metrics']['settings']) == recipe_of(name, arguments)
 
 
 def summarise(folder: Path) -> tuple[Path, Path]:
-    r"""Writes the table and the picture of all runs that have results in :obj:`folder`."""
+    r"""Writes the table and the plot of all runs with results in :obj:`folder`."""
     results = read_results('curves_fb15k237/*', folder)
     rows = [{'run': Path(result['name']).name, 'label': result['metrics']['label'], **point}
             for result in results for point in result['metrics']['curve']]
@@ -104,42 +103,42 @@ def summarise(folder: Path) -> tuple[Path, Path]:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    r"""Command line."""
+    r"""Parses the command line."""
     root = os.environ.get('PYG_EMU_DATA')
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data', default=root and str(Path(root) / 'FB15k-237'), help='folder of FB15k-237')
-    parser.add_argument('--only', nargs='+', choices=RUNS, default=list(RUNS), help='these runs (default: all)')
+    parser.add_argument('--only', nargs='+', choices=RUNS, default=list(RUNS), help='the runs (default: all)')
     parser.add_argument('--steps', type=int, default=20_000)
     parser.add_argument('--every', type=int, default=1_000, help='steps between validations')
-    parser.add_argument('--valid-triples', type=int, help='validate on that many facts, always the same (default: all)')
-    parser.add_argument('--runs', type=Path, default=ROOT / 'runs' / 'curves_fb15k237', help='where run folders are')
-    parser.add_argument('--out', type=Path, default=RESULTS, help='where to write (default: benchmarks/results)')
-    parser.add_argument('--smoke', action='store_true', help='tiny: shows that everything runs, and no more')
+    parser.add_argument('--valid-triples', type=int, help='size of a fixed validation sample (default: all)')
+    parser.add_argument('--runs', type=Path, default=ROOT / 'runs' / 'curves_fb15k237', help='parent of run folders')
+    parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results (default: benchmarks/results)')
+    parser.add_argument('--smoke', action='store_true', help='run everything with tiny sizes, as a test')
     parser.add_argument('--seed', type=int, default=0)
     arguments = parser.parse_args(argv)
     if arguments.smoke:
         if arguments.out == RESULTS:
-            parser.error('--smoke measures nothing worth keeping: give --out')
+            parser.error('--smoke: expected --out, because smoke results are not recorded')
         arguments.steps, arguments.every = min(arguments.steps, 6), 3
         arguments.runs = arguments.out / 'runs'
     elif not arguments.data:
-        parser.error('give --data, or set PYG_EMU_DATA to the folder that holds FB15k-237')
+        parser.error('--data: expected the folder of FB15k-237; use --data or PYG_EMU_DATA')
     return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    r"""Trains, prints and records."""
+    r"""Trains the runs, prints and records their results."""
     arguments = parse(argv)
     warnings.simplefilter('ignore', DataWarning)
     data = generate(40, 3, 200, 20) if arguments.smoke else load_dataset(arguments.data)
     for name in arguments.only:
         if is_recorded(name, arguments):
-            print(f'{RUNS[name][0]}: recorded already')
+            print(f'{RUNS[name][0]}: already recorded')
             continue
         metrics = run(name, data, arguments)
         print(f'{metrics["label"]}: test MRR {metrics["test"]["mrr"]:.4f} at step {metrics["best_step"]}, '
               f'{metrics["test_last"]["mrr"]:.4f} at the last; {metrics["seconds"]:.0f} s of training '
-              f'(asked of the best run: {TARGET_MRR} within {TARGET_S:g} s)', flush=True)
+              f'(target of the best run: {TARGET_MRR} within {TARGET_S:g} s)', flush=True)
         print(write_result(f'curves_fb15k237/{name}-seed{arguments.seed}', metrics, seed=arguments.seed,
                            folder=arguments.out))
         print(*summarise(arguments.out))

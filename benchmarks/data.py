@@ -1,11 +1,11 @@
-r"""From text files to indices: how long it takes, and what drawing negatives costs afterwards.
+r"""Loading time of datasets, from text files to indices, and the cost of negatives.
 
 .. code-block:: bash
 
-    python -m benchmarks.data                                # 5 million generated facts
+    python -m benchmarks.data                                # 5 million generated triples
     PYG_EMU_DATA=<folder> python -m benchmarks.data          # and <folder>/FB15k-237
 
-Writes ``benchmarks/results/data.json``. Budgets: FB15k-237 in under 3 s, 5 million facts in under 60 s.
+Writes ``benchmarks/results/data.json``. Budgets: FB15k-237 in under 3 s, 5 million triples in under 60 s.
 """
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ LARGE_BUDGET_S = 60.0
 
 
 def seconds(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
-    r"""Seconds that a call takes, and what it returns."""
+    r"""Returns the running time of a call in seconds, and its result."""
     start = time.perf_counter()
     result = function(*arguments)
     return time.perf_counter() - start, result
 
 
 def generate(folder: Path, num_facts: int, num_entities: int, num_relations: int, seed: int) -> None:
-    r"""Writes train, valid and test files of distinct facts whose entities and relations are as unevenly spread as real
-    ones: the density of a label falls with the square root of its rank.
+    r"""Writes train, valid and test files of distinct triples with a skewed distribution as in real data: the density
+    of a label is proportional to the inverse square root of its rank.
     """
     random = np.random.default_rng(seed)
 
@@ -60,7 +60,7 @@ def generate(folder: Path, num_facts: int, num_entities: int, num_relations: int
 
 
 def build_indices(data: KGData) -> None:
-    r"""Everything that filtering, ranking and message passing read."""
+    r"""Builds all indices for filtering, ranking and message passing."""
     for split in ('train', 'all'):
         index = data.fact_index(split)
         _ = index.max_known
@@ -69,13 +69,13 @@ def build_indices(data: KGData) -> None:
 
 
 def measure(folder: Path, repeats: int) -> dict[str, Any]:
-    r"""Medians over fresh loads of one folder, and of the cost of a batch."""
+    r"""Returns median times over several loads of a folder, and the cost of a batch."""
     runs = []
     for _ in range(repeats):
         start = time.process_time()
         read, data = seconds(load_dataset, folder)
         indices, _ = seconds(build_indices, data)
-        # Processor time tells a busy machine from slow code: it counts all threads, and this process alone.
+        # The CPU time of all threads of this process does not depend on the load of the machine.
         runs.append((read, indices, read + indices, time.process_time() - start))
     read, indices, total, cpu = (statistics.median(column) for column in zip(*runs))
     return {'facts': data.num_facts('all'), 'entities': data.num_nodes, 'relations': data.num_relations,
@@ -84,12 +84,12 @@ def measure(folder: Path, repeats: int) -> dict[str, Any]:
 
 
 def measure_batches(data: KGData, num_batches: int = 100) -> dict[str, float]:
-    r"""Milliseconds for a batch of 1000 triples, and for 256 negatives of each."""
+    r"""Returns the time in milliseconds of a batch of 1000 triples, and of 256 negatives per triple."""
     loader = TripletLoader(data, batch_size=1000, shuffle=True, corrupt='both')
     samplers = {'uniform_ms': UniformSampler(), 'filtered_ms': UniformSampler(filtered=True)}
     times: dict[str, list[float]] = {'batch_ms': [], **{name: [] for name in samplers}}
     stream = loader.batches()
-    for sampler in samplers.values():  # the first draw builds what later ones look into
+    for sampler in samplers.values():  # The first draw builds the indices.
         sampler.sample(next(stream), 256)
     for _ in range(num_batches):
         elapsed, batch = seconds(next, stream)
@@ -102,15 +102,15 @@ def measure_batches(data: KGData, num_batches: int = 100) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--facts', type=int, default=5_000_000, help='generated facts')
-    parser.add_argument('--entities', type=int, default=1_000_000, help='entities of the generated facts')
-    parser.add_argument('--relations', type=int, default=1_000, help='relations of the generated facts')
-    parser.add_argument('--repeats', type=int, default=3, help='loads of FB15k-237, of which the median is taken')
+    parser.add_argument('--facts', type=int, default=5_000_000, help='number of generated triples')
+    parser.add_argument('--entities', type=int, default=1_000_000, help='number of entities in the generated data')
+    parser.add_argument('--relations', type=int, default=1_000, help='number of relations in the generated data')
+    parser.add_argument('--repeats', type=int, default=3, help='number of loads of FB15k-237, reduced by the median')
     parser.add_argument('--seed', type=int, default=0)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
 
-    # The oddities of the benchmarks are known, and their messages would hide the figures.
+    # Warnings about the benchmark datasets are known and would clutter the output.
     warnings.simplefilter('ignore', DataWarning)
     metrics: dict[str, Any] = {'budget_s': {'fb15k237': FB15K237_BUDGET_S, 'generated': LARGE_BUDGET_S}}
     root = os.environ.get('PYG_EMU_DATA')
@@ -118,7 +118,7 @@ def main() -> None:
         metrics['fb15k237'] = measure(Path(root) / 'FB15k-237', arguments.repeats)
         print('FB15k-237', metrics['fb15k237'])
     else:
-        print('PYG_EMU_DATA names no folder with FB15k-237: that part is left out')
+        print('PYG_EMU_DATA: no folder FB15k-237 found, so this part is skipped')
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder), arguments.facts, arguments.entities, arguments.relations, arguments.seed)
         metrics['generated'] = measure(Path(folder), repeats=1)

@@ -1,14 +1,14 @@
-r"""Filtered ranking of FB15k-237's test facts, heads and tails: ours, and PyKEEN's evaluator on the same embeddings.
+r"""Filtered ranking of the FB15k-237 test triples, heads and tails: this package and PyKEEN's evaluator.
 
 .. code-block:: bash
 
     PYG_EMU_DATA=<folder> python -m benchmarks.evaluation                        # <folder>/FB15k-237
-    python -m benchmarks.evaluation --data <folder> --pykeen-triples 2000        # PyKEEN's time scaled up, and said so
+    python -m benchmarks.evaluation --data <folder> --pykeen-triples 2000        # PyKEEN's time is extrapolated
 
-Writes ``benchmarks/results/evaluation_{model}.json``. Budgets: DistMult in 4 s, TransE and RotatE in 40 s, on two
-cores; PyKEEN's evaluator takes at least 15 times as long for DistMult. Ours is timed with the indices of the filter to
-be built anew; what is timed of PyKEEN is its best batch size, found by a trial on few facts. Times are of this process
-and this run: the ratio is what to quote.
+Writes ``benchmarks/results/evaluation_{model}.json``. Budgets on two cores: 4 s for DistMult, 40 s for TransE and
+RotatE, and a speedup of at least 15 over PyKEEN's evaluator for DistMult on the same embeddings. The time of this
+package includes building the filter indices. The time of PyKEEN is that of its best batch size, chosen on a small
+sample. Absolute times depend on the machine and its load, so quote the ratio.
 """
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ BUDGET_S = {'distmult': 4.0, 'complex': 8.0, 'transe': 40.0, 'rotate': 40.0}
 SPEEDUP = 15.0
 PYKEEN_NAMES = {'mrr': 'inverse_harmonic_mean_rank', 'hits@1': 'hits_at_1', 'hits@3': 'hits_at_3',
                 'hits@10': 'hits_at_10', 'amri': 'adjusted_arithmetic_mean_rank_index'}
-# Both round float32 scores, in different orders, so that near ties may fall either way.
+# Both implementations round float32 scores in different orders, so near ties may be ordered differently.
 TOLERANCE = 1e-4
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, float, Any]:
-    r"""Seconds and processor seconds that a call takes, and what it returns."""
+    r"""Returns the wall-clock time and the CPU time of a call in seconds, and its result."""
     start, cpu = time.perf_counter(), time.process_time()
     result = function()
     return time.perf_counter() - start, time.process_time() - cpu, result
 
 
 def rank(model: torch.nn.Module, data: KGData, repeats: int) -> tuple[dict[str, Any], Metrics]:
-    r"""Times of our own evaluation of all test facts, and its metrics."""
+    r"""Returns the times and the metrics of this package's evaluation on all test triples."""
     first, _, _ = timed(lambda: evaluate(model, data, max_triples=8))
 
     def run() -> Metrics:
@@ -57,7 +57,7 @@ def rank(model: torch.nn.Module, data: KGData, repeats: int) -> tuple[dict[str, 
     runs = [timed(run) for _ in range(repeats)]
     return {
         'seconds': statistics.median(run[0] for run in runs),
-        # Processor time tells a busy machine from slow code: it counts all threads, and this process alone.
+        # The CPU time of all threads of this process does not depend on the load of the machine.
         'cpu_seconds': statistics.median(run[1] for run in runs),
         'first_call_seconds': first,
         'repeats': repeats,
@@ -65,7 +65,7 @@ def rank(model: torch.nn.Module, data: KGData, repeats: int) -> tuple[dict[str, 
 
 
 def pykeen_distmult(model: DistMult, data: KGData) -> Any:
-    r"""PyKEEN's DistMult with the embeddings of ours."""
+    r"""Returns PyKEEN's DistMult with the embeddings of the given model."""
     from pykeen.models import DistMult as PyKEENDistMult
     from pykeen.triples import CoreTriplesFactory
 
@@ -78,7 +78,7 @@ def pykeen_distmult(model: DistMult, data: KGData) -> Any:
 
 
 def rank_with_pykeen(model: Any, data: KGData, facts: Tensor, batch_sizes: list[int]) -> tuple[dict[str, Any], Any]:
-    r"""Time of PyKEEN's evaluation of :obj:`facts`, filtered like ours, and its results."""
+    r"""Returns the time and the results of PyKEEN's evaluation of :obj:`facts`, with the same filter."""
     from pykeen.evaluation import RankBasedEvaluator
 
     known = [data.facts(split).contiguous() for split in ('train', 'valid', 'test')]
@@ -98,14 +98,14 @@ def rank_with_pykeen(model: Any, data: KGData, facts: Tensor, batch_sizes: list[
 
 def compare(model: DistMult, data: KGData, metrics: Metrics, ours: dict[str, Any],
             arguments: argparse.Namespace) -> dict[str, Any]:
-    r"""PyKEEN's time for all test facts beside ours, and how far the metrics of the facts it was given are apart."""
+    r"""Returns PyKEEN's time for all test triples, and the differences of the metrics on the triples that it ranked."""
     facts = data.facts('test')
     count = min(arguments.pykeen_triples or len(facts), len(facts))
     chosen = torch.randperm(len(facts), generator=torch.Generator().manual_seed(arguments.seed))[:count]
     theirs, results = rank_with_pykeen(pykeen_distmult(model, data), data, facts[chosen].contiguous(),
                                        arguments.batch_sizes)
     theirs['scaled'] = count < len(facts)
-    # Its filter compares every question with every fact: the time grows with the number of questions alone.
+    # PyKEEN's filter compares every query with every triple, so its time is linear in the number of queries.
     theirs['seconds'] = theirs['measured_seconds'] * len(facts) / count
     same = Metrics({side: ranks.select(chosen) for side, ranks in metrics.ranks.items()})
     differences = {f'{side}.{name}': abs(same[f'{side}.{name}'] - results.get_metric(f'{side}.realistic.{theirs_name}'))
@@ -115,24 +115,24 @@ def compare(model: DistMult, data: KGData, metrics: Metrics, ours: dict[str, Any
 
 
 def main() -> int:
-    r"""Measures, prints, records; the exit code is 1 if the metrics disagree."""
+    r"""Runs the benchmark. Returns exit code 1 if the metrics differ."""
     root = os.environ.get('PYG_EMU_DATA')
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data', default=root and Path(root) / 'FB15k-237', help='folder of train, valid and test.txt')
     parser.add_argument('--models', nargs='+', choices=MODELS, default=['distmult', 'transe', 'rotate'])
     parser.add_argument('--channels', type=int, default=100)
-    parser.add_argument('--repeats', type=int, default=3, help='runs of ours, of which the median is taken')
-    parser.add_argument('--max-triples', type=int, help='rank only that many test facts: a trial, not recorded')
-    parser.add_argument('--pykeen-triples', type=int, help='give PyKEEN only that many, and scale its time')
-    parser.add_argument('--batch-sizes', type=int, nargs='+', default=[32, 128, 512], help='those to try with PyKEEN')
+    parser.add_argument('--repeats', type=int, default=3, help='number of runs of this package, reduced by the median')
+    parser.add_argument('--max-triples', type=int, help='rank only this number of test triples and record no result')
+    parser.add_argument('--pykeen-triples', type=int, help='rank only this number with PyKEEN and extrapolate the time')
+    parser.add_argument('--batch-sizes', type=int, nargs='+', default=[32, 128, 512], help='batch sizes for PyKEEN')
     parser.add_argument('--no-pykeen', action='store_true')
-    parser.add_argument('--no-record', action='store_true', help='write no result')
+    parser.add_argument('--no-record', action='store_true', help='record no result')
     parser.add_argument('--seed', type=int, default=0)
     arguments = parser.parse_args()
     if not arguments.data:
-        parser.error('give --data, or set PYG_EMU_DATA to the folder that holds FB15k-237')
+        parser.error('--data: expected the folder of FB15k-237; use --data or PYG_EMU_DATA')
 
-    # The oddities of the benchmarks are known, and their messages would hide the figures.
+    # Warnings about the benchmark datasets are known and would clutter the output.
     warnings.simplefilter('ignore', DataWarning)
     data = load_dataset(str(arguments.data))
     if arguments.max_triples is not None:
@@ -153,13 +153,13 @@ def main() -> int:
             theirs = result['pykeen']
             scaled = f', scaled from {theirs["triples"]:,} facts in {theirs["measured_seconds"]:.1f} s'
             print(f'PyKEEN, batch size {theirs["batch_size"]}: {theirs["seconds"]:.1f} s'
-                  f'{scaled if theirs["scaled"] else ""}; ratio {result["speedup"]:.1f} (asked: {SPEEDUP:g}); '
+                  f'{scaled if theirs["scaled"] else ""}; ratio {result["speedup"]:.1f} (target: {SPEEDUP:g}); '
                   f'largest difference of a metric {result["largest_difference"]:.1e}')
             agree = result['largest_difference'] <= TOLERANCE
         if not arguments.no_record and arguments.max_triples is None:
             print(write_result(f'evaluation_{name}', result, seed=arguments.seed))
     if not agree:
-        print(f'the metrics differ by more than {TOLERANCE:g}', file=sys.stderr)
+        print(f'metrics: expected a difference of at most {TOLERANCE:g}, got more', file=sys.stderr)
     return int(not agree)
 
 

@@ -1,14 +1,14 @@
-r"""NBFNet on a GPU: message passing alone, whole training steps, and the full run on FB15k-237 in pieces.
+r"""NBFNet on a GPU: the message passing operator, training steps, and the full run on FB15k-237 in pieces.
 
 .. code-block:: console
 
     python -m benchmarks.gpu_suite nbfnet-relational nbfnet-steps
-    python -m benchmarks.gpu_suite nbfnet-train-emu      # again and again, until the run is complete
+    python -m benchmarks.gpu_suite nbfnet-train-emu      # repeat until the run is complete
 
-Without ``PYG_EMU_DATA``, steps are timed on generated facts of the same size. The full run needs the data. A piece of
-it trains for some minutes and continues where the last one stopped, from ``runs/gpu/nbfnet-emu``. Where ``OUT`` is set,
-that folder is packed into ``$OUT/state/nbfnet-emu``, in four files of less than 16 MiB; on another machine the next
-piece continues from ``runs/gpu/state/nbfnet-emu``, if they are put there.
+Without ``PYG_EMU_DATA``, steps are timed on generated data of the same size. The full run needs the data. A piece of
+the full run trains for some minutes and continues from ``runs/gpu/nbfnet-emu``. If ``OUT`` is set, this folder is
+packed into ``$OUT/state/nbfnet-emu``, as four files of less than 16 MiB. To continue on another machine, copy these
+files to ``runs/gpu/state/nbfnet-emu``.
 """
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ from pyg_emu.training.checkpoint import load_checkpoint
 from pyg_emu.training.interrupt import TrainingInterrupted
 from pyg_emu.training.run_folder import RunFolder
 
-#: What a step may take on one H200-class card, and what FB15k-237 is to come to, by the end of a recipe's name.
+#: The targets of a step on a GPU of the H200 class, and the target MRR on FB15k-237 by suffix of the recipe.
 TARGETS: dict[str, Any] = {'step_ms': 60.0, 'peak_gib': 12.0, 'mrr': {'': 0.419, '-bce': 0.415}}
-#: The public version on four V100s, from facts that its authors published.
+#: The published implementation on four V100 GPUs, as reported by its authors.
 PUBLIC = {'epoch_minutes': 22.8, 'peak_gib': 22.9}
-#: Seconds that a piece of the full run trains; a validation and the checkpoint may come on top of it.
+#: The training time of a piece of the full run in seconds, without the last validation and checkpoint.
 PIECE_SECONDS = 450.0
-#: Bytes of a file of a packed state.
+#: The maximum size of a file of a packed state in bytes.
 PART_BYTES = 15 * 2**20
 
 
 @dataclass(frozen=True)
 class Graph:
-    r"""A dataset, its sizes, and the end of its recipes' names."""
+    r"""A dataset, its sizes, and the suffix of its recipes."""
     name: str
     recipe: str
     nodes: int
@@ -61,7 +61,7 @@ class Graph:
     facts: int
 
     def load(self) -> tuple[KGData, str]:
-        r"""The facts, and where they are from."""
+        r"""Loads the data and returns it with a description of its source."""
         root = os.environ.get('PYG_EMU_DATA')
         if root and (Path(root) / self.name).is_dir():
             return load_dataset(Path(root) / self.name), 'real'
@@ -74,7 +74,7 @@ _TINY = ['model.hidden_channels=4', 'model.num_layers=2', 'negatives.num_negativ
 
 
 def _measure(function: Callable[[], Any], device: str, warmup: int, repeats: int) -> dict[str, Any]:
-    r"""Times of single calls and the peak of memory; what goes wrong is recorded, as the suite runs unattended."""
+    r"""Measures the times of single calls and the peak memory. Records errors, because the suite runs unattended."""
     cuda = device == 'cuda'
     try:
         if cuda:
@@ -97,7 +97,7 @@ def _line(entry: dict[str, Any]) -> str:
 
 
 def make_step(recipe: Recipe, data: KGData, device: str) -> Callable[[], Tensor]:
-    r"""A whole training step: batch, negatives, loss, gradients, optimiser."""
+    r"""Returns a complete training step: batch, negatives, loss, gradients and optimizer."""
     torch.manual_seed(recipe.seed)
     model = make_model(recipe, data).to(device)
     criterion = build('loss', recipe.loss)
@@ -116,7 +116,7 @@ def make_step(recipe: Recipe, data: KGData, device: str) -> Callable[[], Tensor]
 
 
 def steps(folder: Path, smoke: bool) -> Path:
-    r"""Seconds and peak memory of training steps, with and without EMU, in float32 and under bfloat16 autocast."""
+    r"""Measures time and peak memory of training steps, with and without EMU, in float32 and bfloat16 autocast."""
     device, (warmup, repeats) = ('cpu', (1, 1)) if smoke else ('cuda', (8, 30))
     found: dict[str, Any] = {}
     for graph in GRAPHS:
@@ -126,7 +126,7 @@ def steps(folder: Path, smoke: bool) -> Path:
             for bf16 in (False, True):
                 settings = [f'model.bf16={str(bf16).lower()}', *(_TINY if smoke else [])]
                 recipe = load_recipe(f'{graph.recipe}{end}', [assignment_layer(settings)])
-                # Models of earlier rounds are gone by now: the peak is this one's.
+                # Models of earlier iterations are freed, so that the peak is that of this model.
                 entry = _measure(make_step(recipe, data, device), device, warmup, repeats)
                 per_epoch = -(-data.num_facts('train') // recipe.batch_size)
                 if 'ms' in entry:
@@ -134,7 +134,7 @@ def steps(folder: Path, smoke: bool) -> Path:
                 name = f'{graph.name}, {"BCE" if end else "EMU"}, {"bf16" if bf16 else "fp32"}'
                 found[name] = {**entry, 'batch': recipe.batch_size, 'facts': origin,
                                'backend': last_backend('relational')}
-                print(f'{name:<24} {_line(entry)} (asked for: {TARGETS["step_ms"]:g} ms, {TARGETS["peak_gib"]:g} GiB)',
+                print(f'{name:<24} {_line(entry)} (target: {TARGETS["step_ms"]:g} ms, {TARGETS["peak_gib"]:g} GiB)',
                       flush=True)
     return write_result('nbfnet_steps', {'steps': found, 'targets': TARGETS, 'public': PUBLIC}, seed=0, folder=folder)
 
@@ -143,7 +143,7 @@ def steps(folder: Path, smoke: bool) -> Path:
 
 
 def plain(x: Tensor, relation: Tensor, source: Tensor, rel_type: Tensor, target: Tensor, aggregate: str) -> Tensor:
-    r"""Messages as one writes them in PyTorch: gathered, multiplied, scattered. :obj:`relation` is :obj:`(R, B, D)`."""
+    r"""Passes messages in plain PyTorch: gather, multiply, scatter. :obj:`relation` is :obj:`(R, B, D)`."""
     messages = x[source] * relation[rel_type]
     total = torch.zeros_like(x).index_add(0, target, messages)
     if aggregate == 'sum':
@@ -158,8 +158,8 @@ def plain(x: Tensor, relation: Tensor, source: Tensor, rel_type: Tensor, target:
 
 
 def relational(folder: Path, smoke: bool) -> Path:
-    r"""The operator alone on FB15k-237's graph, 64 queries of 32 features, beside gathers in PyTorch, eager and
-    compiled.
+    r"""Measures the operator on the FB15k-237 graph with 64 queries of 32 features, next to gathers in eager and
+    compiled PyTorch.
     """
     from pyg_emu.ops import use_backend
 
@@ -170,7 +170,7 @@ def relational(folder: Path, smoke: bool) -> Path:
     order = edges.by_target
     generator = torch.Generator(device).manual_seed(0)
     found: dict[str, Any] = {}
-    # One function is compiled for each type, aggregate and mode of gradients, which reaches the default limit.
+    # Each dtype, aggregation and gradient mode compiles the same function again, which exceeds the default limit.
     torch._dynamo.config.recompile_limit = 64
     compiled = torch.compile(plain, dynamic=False, backend='aot_eager' if smoke else 'inductor')
     for dtype in (torch.float32, torch.bfloat16):
@@ -222,8 +222,8 @@ def _forward_backward(function: Callable[[], Tensor], leaves: tuple[Tensor, ...]
 
 
 def pack(run: Path, target: Path) -> list[Path]:
-    r"""Puts a run folder's files into one archive and cuts it in parts: what carries them may take few files, and none
-    that is large.
+    r"""Packs the files of a run folder into an archive that is split into parts, because transfers may limit the number
+    and the size of files.
     """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -239,7 +239,7 @@ def pack(run: Path, target: Path) -> list[Path]:
 
 
 def unpack(source: Path, run: Path) -> None:
-    r"""The reverse of :func:`pack`."""
+    r"""Reverses :func:`pack`."""
     run.mkdir(parents=True, exist_ok=True)
     content = b''.join(path.read_bytes() for path in sorted(source.glob('*.tar.part*')))
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
@@ -248,14 +248,14 @@ def unpack(source: Path, run: Path) -> None:
 
 def train(end: str, folder: Path, smoke: bool, *, limit: Optional[float] = PIECE_SECONDS,
           runs: Path = ROOT / 'runs' / 'gpu') -> Path:
-    r"""A piece of the full run on FB15k-237. Once the run is complete, its result; until then, one that says so.
+    r"""Trains a piece of the full run on FB15k-237 and records a result, marked as unfinished before the last piece.
 
     Args:
-        end (str): How the recipe's name ends.
-        folder (Path): Where results go.
-        smoke (bool): Whether to train something tiny on the CPU.
-        limit (float, optional): Seconds after which to stop. (default: :obj:`PIECE_SECONDS`)
-        runs (Path): Where run folders are.
+        end (str): The suffix of the recipe.
+        folder (Path): The folder of the results.
+        smoke (bool): If set to :obj:`True`, trains a tiny model on the CPU.
+        limit (float, optional): The time limit in seconds. (default: :obj:`PIECE_SECONDS`)
+        runs (Path): The folder of the run folders.
     """
     name = 'bce' if end else 'emu'
     settings = [*_TINY, 'num_steps=4', 'evaluate_every=2', 'checkpoint_every=1'] if smoke else []
@@ -273,8 +273,8 @@ def train(end: str, folder: Path, smoke: bool, *, limit: Optional[float] = PIECE
         except TrainingInterrupted as stop:
             print(f'nbfnet-train-{name}: {stop}', flush=True)
         except KeyboardInterrupt:
-            # The last weights are saved; the time ran out while test facts were being ranked.
-            print(f'nbfnet-train-{name}: the ranking of the test facts is left to the next piece', flush=True)
+            # The last weights are saved. Time ran out during the test ranking.
+            print(f'nbfnet-train-{name}: the next piece ranks the test triples', flush=True)
         metrics = progress_of(run, recipe)
         out = os.environ.get('OUT')
         if out and not smoke:
@@ -284,14 +284,14 @@ def train(end: str, folder: Path, smoke: bool, *, limit: Optional[float] = PIECE
     if outcome is None or outcome.test is None:
         return write_result(f'nbfnet_train_{name}_unfinished', metrics, seed=recipe.seed, folder=folder)
     metrics |= {'test': outcome.test.to_dict(), 'best_step': outcome.train.best_step}
-    print(f'nbfnet-train-{name}: test MRR {outcome.test["mrr"]:.4f} (asked for: {TARGETS["mrr"][end]})', flush=True)
+    print(f'nbfnet-train-{name}: test MRR {outcome.test["mrr"]:.4f} (target: {TARGETS["mrr"][end]})', flush=True)
     path = write_result(f'nbfnet_train_{name}', metrics, seed=recipe.seed, folder=folder)
     (folder / f'nbfnet_train_{name}_unfinished.json').unlink(missing_ok=True)
     return path
 
 
 def progress_of(run: Path, recipe: Recipe) -> dict[str, Any]:
-    r"""Where a run stands."""
+    r"""Returns the progress of a run."""
     from pyg_emu.training.history import History
 
     state = load_checkpoint(RunFolder(run).last)

@@ -1,11 +1,11 @@
-r"""Whole training steps on a GPU: eager PyTorch, torch.compile and ours, with and without EMU, on the same facts.
+r"""Complete training steps on a GPU with and without EMU: eager PyTorch, torch.compile and this package.
 
 .. code-block:: console
 
     python -m benchmarks.gpu_suite run speed-distmult
 
-Every contender trains the same model with the same loss and optimiser (Adagrad), draws its negatives and masks in the
-step, and is handed the same batches of positives. Times are medians over rounds that alternate between the contenders.
+All contenders train the same model with the same loss and optimizer (Adagrad), sample negatives and masks in the step,
+and receive the same batches of positives. Times are medians over rounds that alternate between the contenders.
 """
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ALPHA, BETA, RATE = 0.11, 0.53, 0.3
 
 @dataclass(frozen=True)
 class Setting:
-    r"""What is trained, and how it is timed. The sizes are those of FB15k-237."""
+    r"""The model, the sizes and the timing. The default sizes are those of FB15k-237."""
     model: str = 'distmult'
     batch: int = 1000
     negatives: int = 256
@@ -45,7 +45,7 @@ class Setting:
     device: str = 'cuda'
 
     def tiny(self) -> Setting:
-        r"""The same, so small that a CPU does it in a moment."""
+        r"""Returns a copy with tiny sizes for a test on the CPU."""
         return replace(self, batch=4, negatives=3, dim=4, entities=9, relations=2, facts=16, rounds=1, steps=2,
                        copy_bytes=2**12, device='cpu')
 
@@ -67,7 +67,7 @@ def make_data(setting: Setting) -> KGData:
 
 
 def eager_loss(model: Any, batch: Any, negatives: int, emu: bool) -> Tensor:
-    r"""The loss as one writes it in PyTorch: gather, select, score, softmax."""
+    r"""Computes the loss in plain PyTorch: gather, select, score, softmax."""
     query = model.query(batch.known_index, batch.rel_type, batch.side)
     positive = model.candidates(batch.target_index)
     index = torch.randint(model.num_nodes, (query.size(0), negatives), device=query.device)
@@ -93,10 +93,10 @@ def cross_entropy(positive: Tensor, negative: Tensor, beta: float) -> Tensor:
 
 
 def theirs(setting: Setting, emu: bool, **compile_options: Any) -> Callable[[Any], Any]:
-    r"""A step in eager PyTorch, or compiled."""
+    r"""Returns a step in eager or compiled PyTorch."""
     model = make_model(setting)
     optimizer = torch.optim.Adagrad(model.parameters(), lr=0.1)
-    # All variants are compiled from one function, which would reach the default limit.
+    # All variants compile the same function, which exceeds the default limit.
     torch._dynamo.config.recompile_limit = 64
     loss_of = torch.compile(eager_loss, **compile_options) if compile_options else eager_loss
 
@@ -113,7 +113,7 @@ def theirs(setting: Setting, emu: bool, **compile_options: Any) -> Callable[[Any
 
 
 def ours(setting: Setting, emu: bool, capture: bool, shared: bool = True) -> Callable[[Any], Any]:
-    r"""A step of this package."""
+    r"""Returns a step of this package."""
     model = make_model(setting)
     criterion = EMULoss(ALPHA, BETA) if emu else CrossEntropyLoss()
     negatives = EMUNegatives(setting.negatives, RATE if emu else 0.0, shared=shared)
@@ -122,7 +122,7 @@ def ours(setting: Setting, emu: bool, capture: bool, shared: bool = True) -> Cal
 
 
 def contenders(setting: Setting) -> dict[str, Callable[[], Callable[[Any], Any]]]:
-    r"""Name to what makes the step. On a CPU, in place of graphs and of generated code, the same steps without."""
+    r"""Returns the factories of all steps by name. On a CPU, the steps use neither graphs nor generated code."""
     cuda = setting.device == 'cuda'
     compiled: dict[str, Any] = {'dynamic': False, **({} if cuda else {'backend': 'aot_eager'})}
     found: dict[str, Callable[[], Callable[[Any], Any]]] = {}
@@ -141,7 +141,7 @@ def contenders(setting: Setting) -> dict[str, Callable[[], Callable[[Any], Any]]
 
 
 def milliseconds(function: Callable[[], Any], device: str) -> float:
-    r"""The time of a call, by the device's clock where it is a GPU."""
+    r"""Returns the time of a call, measured by CUDA events on a GPU."""
     if device != 'cuda':
         start = time.perf_counter()
         function()
@@ -155,7 +155,7 @@ def milliseconds(function: Callable[[], Any], device: str) -> float:
 
 
 def copy_bandwidth(setting: Setting) -> float:
-    r"""Bytes per second of a large copy within the device, read and written."""
+    r"""Returns the bandwidth of a large copy on the device in bytes per second, counting reads and writes."""
     source = torch.randint(255, (setting.copy_bytes, ), dtype=torch.uint8, device=setting.device)
     target = torch.empty_like(source)
     times = [milliseconds(lambda: target.copy_(source), setting.device) for _ in range(12)]
@@ -163,9 +163,9 @@ def copy_bandwidth(setting: Setting) -> float:
 
 
 def fewest_bytes(setting: Setting, emu: bool) -> int:
-    r"""What a step has to move through device memory if caches were perfect: negatives are written once and read
-    forward and back; the table is read forward and back; its gradient is written and read; Adagrad reads and writes
-    weights and sums; each kind of score is written, read by the loss, and likewise its gradient.
+    r"""Returns the minimum memory traffic of a step with perfect caches. Negatives are written once and read in the
+    forward and the backward pass. The table is read in both passes, and its gradient is written and read. Adagrad reads
+    and writes weights and sums. Scores of each kind are written and read by the loss, and so are their gradients.
     """
     width = make_width(setting)
     slots = setting.batch * setting.negatives
@@ -176,8 +176,9 @@ def fewest_bytes(setting: Setting, emu: bool) -> int:
 
 
 def gathered_bytes(setting: Setting) -> int:
-    r"""What the operator reads of rows, from wherever they are: a row of each slot forward and back, and a query of
-    each slot back to the table."""
+    r"""Returns the traffic of rows in the operator at any level of the memory hierarchy: one row per slot in each pass,
+    and one query per slot for the gradient of the table.
+    """
     return 4 * 3 * setting.batch * setting.negatives * make_width(setting)
 
 
@@ -191,7 +192,7 @@ def run_steps(step: Callable[[Any], Any], batches: list[Any], count: int) -> Non
 
 
 def prepare(make: Callable[[], Callable[[Any], Any]], batches: list[Any], setting: Setting) -> dict[str, Any]:
-    r"""Makes a contender, takes its first steps, and reads the most memory held beyond tables, gradients and sums."""
+    r"""Creates a contender, runs its first steps, and returns its peak memory without tables, gradients and sums."""
     cuda = setting.device == 'cuda'
     if cuda:
         torch.cuda.empty_cache()
@@ -199,7 +200,7 @@ def prepare(make: Callable[[], Callable[[Any], Any]], batches: list[Any], settin
     held = torch.cuda.memory_allocated() if cuda else 0
     start = time.perf_counter()
     step = make()
-    # Three steps of each side before a graph is captured, and some after.
+    # Three steps of each side before a graph is captured, and some steps after.
     run_steps(step, batches, 12 if cuda else 2)
     facts: dict[str, Any] = {'step': step, 'first_steps_seconds': time.perf_counter() - start}
     if cuda:
@@ -210,7 +211,7 @@ def prepare(make: Callable[[], Callable[[Any], Any]], batches: list[Any], settin
 
 
 def measure(setting: Setting, made: dict[str, Callable[[], Callable[[Any], Any]]]) -> dict[str, dict[str, Any]]:
-    r"""Times of all contenders, round by round; a contender that fails is recorded with its error."""
+    r"""Returns the times of all contenders, measured in rounds. If a contender fails, its error is recorded."""
     loader = TripletLoader(make_data(setting), setting.batch, shuffle=True)
     source: Iterator[Any] = loader.batches()
     batches = [next(source) for _ in range(2 * (min(len(loader), 16) // 2) or 2)]
@@ -220,7 +221,7 @@ def measure(setting: Setting, made: dict[str, Callable[[], Callable[[Any], Any]]
             found[name] = prepare(make, batches, setting)
             if 'ours' in name:
                 found[name]['backend'] = last_backend('emu_score')
-        except Exception as error:  # An unattended run goes on, and says what failed.
+        except Exception as error:  # An unattended run continues and records the error.
             found[name] = {'error': f'{type(error).__name__}: {error}'[:500]}
     times: dict[str, list[float]] = {name: [] for name in found if 'step' in found[name]}
     for _ in range(setting.rounds):
@@ -234,7 +235,7 @@ def measure(setting: Setting, made: dict[str, Callable[[], Callable[[Any], Any]]
 
 
 def operator_ms(setting: Setting, emu: bool) -> float:
-    r"""The operator alone, forward and back to all three."""
+    r"""Returns the time of the operator alone, forward and backward with all three gradients."""
     width = make_width(setting)
     interaction = make_model(replace(setting, entities=2, device='cpu')).interaction
     query, positive, table = (torch.randn(rows, width, device=setting.device, requires_grad=True)
@@ -252,7 +253,7 @@ def operator_ms(setting: Setting, emu: bool) -> float:
     run = call
     if setting.device == 'cuda':
         stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())  # which is still writing the operands
+        stream.wait_stream(torch.cuda.current_stream())  # That stream may still write the operands.
         with torch.cuda.stream(stream):
             call()
         torch.cuda.synchronize()
@@ -268,7 +269,7 @@ def operator_ms(setting: Setting, emu: bool) -> float:
 
 
 def loader_ms(setting: Setting) -> float:
-    r"""What the host takes to cut a batch of positives; while a GPU works, it costs nothing up to a step's time."""
+    r"""Returns the host time of a batch of positives. Up to the time of a step, it overlaps with work on the GPU."""
     batches = TripletLoader(make_data(setting), setting.batch, shuffle=True).batches()
     next(batches)
     start = time.perf_counter()
@@ -278,7 +279,7 @@ def loader_ms(setting: Setting) -> float:
 
 
 def speed(setting: Setting, folder: Path) -> Path:
-    r"""Measures one model, prints a table and records it."""
+    r"""Measures one model, prints a table and records the result."""
     bandwidth = copy_bandwidth(setting)
     found = measure(setting, contenders(setting))
     for name, entry in found.items():

@@ -1,18 +1,18 @@
-r"""All GPU work, in pieces of under nine minutes that run unattended; gpu_suite.sh is the way in.
+r"""All benchmarks and tests on a GPU, in pieces of less than nine minutes that run unattended. Run gpu_suite.sh.
 
 =================  ===================================================================================================
-tests              the kernels' and the graphs' tests, and all others that need a device
-precision          errors of values and gradients, against float64, by interaction and type of the table
-speed-{model}      whole training steps beside eager PyTorch and torch.compile (:mod:`benchmarks.gpu_speed`)
-scaling            the graphed EMU step against negatives, width and entities
-accuracy-{model}   the packaged FB15k-237 recipes with EMU, as ``pyg-emu train`` runs them, and with graphed steps
-nbfnet-relational  message passing alone beside gathers in PyTorch (:mod:`benchmarks.gpu_nbfnet`)
-nbfnet-steps       seconds and memory of NBFNet's training steps on FB15k-237 and WN18RR, float32 and bfloat16
-nbfnet-train-emu   a piece of the full run on FB15k-237; again and again, until it is complete
+tests              tests of kernels and graphs, and all other tests that need a GPU
+precision          errors of values and gradients against float64, by interaction and data type of the table
+speed-{model}      complete training steps, next to eager PyTorch and torch.compile (:mod:`benchmarks.gpu_speed`)
+scaling            the EMU step with CUDA graphs, against the number of negatives, the width and the entities
+accuracy-{model}   the packaged FB15k-237 recipes with EMU, trained by ``pyg-emu train`` and by steps with CUDA graphs
+nbfnet-relational  the message passing operator, next to gathers in PyTorch (:mod:`benchmarks.gpu_nbfnet`)
+nbfnet-steps       time and memory of NBFNet's training steps on FB15k-237 and WN18RR in float32 and bfloat16
+nbfnet-train-emu   a piece of the full run on FB15k-237, to be repeated until the run is complete
 nbfnet-train-bce   the same without EMU
 =================  ===================================================================================================
 
-A piece writes one JSON file; one whose file is there is not run again. ``--smoke`` runs every piece, tiny, on the CPU.
+A piece writes one JSON file. Recorded pieces are skipped. ``--smoke`` runs all pieces with tiny sizes on the CPU.
 """
 from __future__ import annotations
 
@@ -48,25 +48,25 @@ SMOKE_TESTS = ('tests/ops/emu_score/test_triton.py::test_by_hand', 'tests/ops/re
 
 
 def run_tests(folder: Path, smoke: bool) -> Path:
-    r"""Runs the tests, in a process of their own, and records how many passed."""
+    r"""Runs the tests in a separate process and records the number of passed tests."""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / 'report.xml'
-        # They compile thousands of kernels, which takes a single process longer than a piece may take.
+        # The tests compile thousands of kernels, so one process would exceed the time of a piece.
         spread = not smoke and importlib.util.find_spec('xdist') is not None
         options = [f'--junit-xml={report}', *(['-n', str(min(os.cpu_count() or 1, 16))] if spread else [])]
         chosen = SMOKE_TESTS if smoke else TESTS
         start = time.perf_counter()
-        # All that fails is to be seen at once: time on the device is short.
+        # Runs all tests after a failure, because device time is short.
         code = subprocess.call([sys.executable, '-m', 'pytest', '-q', '--tb=short', *options, *chosen], cwd=ROOT)
         if code != 0:
-            raise SystemExit(f'gpu_suite: the tests failed with exit code {code}')
+            raise SystemExit(f'gpu_suite: tests failed with exit code {code}')
         counts = ElementTree.parse(report).getroot()[0].attrib
     metrics = {name: int(counts[name]) for name in ('tests', 'failures', 'errors', 'skipped')}
     return write_result('tests', {**metrics, 'seconds': time.perf_counter() - start}, folder=folder)
 
 
 def precision(folder: Path, smoke: bool) -> Path:
-    r"""Relative errors, :math:`\|x - y\| / \|y\|`, of both scores and of all gradients, on fresh random numbers."""
+    r"""Measures relative errors :math:`\|x - y\| / \|y\|` of both scores and all gradients on random inputs."""
     import torch
 
     from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, ModulusPhase
@@ -99,7 +99,7 @@ def precision(folder: Path, smoke: bool) -> Path:
             found = {name: float((value.double() - other).detach().norm() / other.detach().norm())
                      for name, (value, other) in zip(names, pairs)}
             if not all(map(math.isfinite, found.values())):
-                raise SystemExit(f'gpu_suite: {interaction.name} in {dtype} is not finite: {found}')
+                raise SystemExit(f'gpu_suite: {interaction.name} in {dtype}: expected finite errors, got {found}')
             label = f'{interaction.name}, {str(dtype).removeprefix("torch.")}'
             errors[label] = found
             print(f'{label:<26} ' + ' '.join(f'{name} {error:.1e}' for name, error in found.items()), flush=True)
@@ -108,7 +108,7 @@ def precision(folder: Path, smoke: bool) -> Path:
 
 
 def run_speed(model: str, folder: Path, smoke: bool) -> Path:
-    r"""See :mod:`benchmarks.gpu_speed`."""
+    r"""Runs :mod:`benchmarks.gpu_speed`."""
     from benchmarks.gpu_speed import Setting, speed
     from pyg_emu.ops import use_backend
 
@@ -118,7 +118,7 @@ def run_speed(model: str, folder: Path, smoke: bool) -> Path:
 
 
 def scaling(folder: Path, smoke: bool) -> Path:
-    r"""The graphed EMU step against each of its sizes, and the exponents of the times' growth."""
+    r"""Measures the EMU step with CUDA graphs against each of its sizes, and fits the growth exponents."""
     import numpy as np
 
     from benchmarks.gpu_speed import Setting, measure, ours
@@ -148,7 +148,7 @@ def scaling(folder: Path, smoke: bool) -> Path:
 
 
 def accuracy(model: str, folder: Path, smoke: bool) -> Path:
-    r"""Trains the packaged recipe, once with the trainer and once, without validation, with graphed steps alone."""
+    r"""Trains the packaged recipe with the trainer, and with CUDA graph steps only, without validation."""
     from pyg_emu.data.io.datasets import load_dataset
     from pyg_emu.experiments.layers import assignment_layer
     from pyg_emu.experiments.recipe import load_recipe
@@ -174,7 +174,7 @@ def accuracy(model: str, folder: Path, smoke: bool) -> Path:
 
 
 def train_graphed(recipe: Any, data: Any, capture: bool) -> dict[str, Any]:
-    r"""The recipe's steps, captured; the last weights are ranked, as no validation chooses better ones."""
+    r"""Trains the recipe with captured steps and ranks with the last weights, because there is no validation."""
     import torch
 
     from pyg_emu import TripletLoader, evaluate
@@ -199,7 +199,7 @@ def train_graphed(recipe: Any, data: Any, capture: bool) -> dict[str, Any]:
 
 
 def run_nbfnet(piece: str, folder: Path, smoke: bool) -> Path:
-    r"""See :mod:`benchmarks.gpu_nbfnet`."""
+    r"""Runs :mod:`benchmarks.gpu_nbfnet`."""
     from benchmarks import gpu_nbfnet
 
     functions: dict[str, Callable[[Path, bool], Path]] = {
@@ -209,7 +209,7 @@ def run_nbfnet(piece: str, folder: Path, smoke: bool) -> Path:
 
 
 def tiny_dataset(folder: Path) -> Path:
-    r"""A folder of random facts."""
+    r"""Creates a folder of random triples."""
     import numpy as np
 
     generator = np.random.default_rng(0)
@@ -232,10 +232,10 @@ PIECES: dict[str, tuple[str, Callable[[Path, bool], Path]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog='gpu_suite', description=__doc__.splitlines()[0])
-    parser.add_argument('pieces', nargs='*', choices=[[], *PIECES], metavar='PIECE', help='what to run')
-    parser.add_argument('--list', action='store_true', help='name all pieces')
-    parser.add_argument('--smoke', action='store_true', help='tiny, on the CPU, with nothing kept')
-    parser.add_argument('--again', action='store_true', help='run what is recorded already')
+    parser.add_argument('pieces', nargs='*', choices=[[], *PIECES], metavar='PIECE', help='the pieces (default: all)')
+    parser.add_argument('--list', action='store_true', help='list all pieces')
+    parser.add_argument('--smoke', action='store_true', help='run with tiny sizes on the CPU and record nothing')
+    parser.add_argument('--again', action='store_true', help='repeat recorded pieces')
     arguments = parser.parse_args()
     if arguments.list:
         print(*PIECES, sep='\n')
@@ -244,13 +244,13 @@ def main() -> None:
         os.environ['TRITON_INTERPRET'] = '1'
     elif not os.environ.get('PYG_EMU_DATA') and any(piece.startswith(('accuracy', 'nbfnet-train'))
                                                     for piece in arguments.pieces):
-        parser.error('PYG_EMU_DATA: name the folder that holds FB15k-237')
+        parser.error('PYG_EMU_DATA: expected the folder that contains FB15k-237')
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) if arguments.smoke else Path(os.environ.get('OUT') or RESULTS / 'h200')
         for piece in arguments.pieces or PIECES:
             name, function = PIECES[piece]
             if (folder / f'{name}.json').exists() and not arguments.again:
-                print(f'== {piece}: recorded already; --again runs it once more', flush=True)
+                print(f'== {piece}: already recorded; use --again to repeat it', flush=True)
                 continue
             print(f'== {piece}', flush=True)
             start = time.perf_counter()

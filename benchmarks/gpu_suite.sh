@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# All GPU work, unattended, in pieces of under nine minutes.
+# Runs all tests and benchmarks on a GPU, unattended, in pieces of less than nine minutes.
 #
-#   benchmarks/gpu_suite.sh list             names all pieces
-#   benchmarks/gpu_suite.sh run PIECE...     runs some, and skips those that are recorded (--again: does not)
-#   benchmarks/gpu_suite.sh all              runs all; a piece that fails does not keep the others from running
-#   benchmarks/gpu_suite.sh --smoke          runs every piece, tiny, on the CPU, and keeps nothing
+#   benchmarks/gpu_suite.sh list             lists all pieces
+#   benchmarks/gpu_suite.sh run PIECE...     runs the given pieces and skips recorded ones (--again: repeats them)
+#   benchmarks/gpu_suite.sh all              runs all pieces, even if some of them fail
+#   benchmarks/gpu_suite.sh --smoke          runs all pieces with tiny sizes on the CPU and records nothing
 #
-# nbfnet-train-emu and nbfnet-train-bce are hours long: each call is a piece that goes on where the last one stopped, on
-# another machine too if $OUT/state is put into runs/gpu/state.
+# nbfnet-train-emu and nbfnet-train-bce take hours. Each call runs a piece that continues from the last one. To continue
+# on another machine, copy $OUT/state to runs/gpu/state.
 #
-#   PYTHON          the interpreter (default: .venv's, or else python3)
-#   PYG_EMU_DATA    the folder that holds FB15k-237, for the accuracy and nbfnet-train pieces (and WN18RR, for nbfnet-steps)
-#   OUT             where results go (default: benchmarks/results/h200), and what nbfnet-train needs to go on elsewhere
-#   PYG_EMU_COMMIT  the commit that is measured, where the copy of the tree has no history
+#   PYTHON          the interpreter (default: .venv/bin/python, or else python3)
+#   PYG_EMU_DATA    the folder that contains FB15k-237, for accuracy and nbfnet-train (and WN18RR, for nbfnet-steps)
+#   OUT             the folder of the results and of the nbfnet-train state (default: benchmarks/results/h200)
+#   PYG_EMU_COMMIT  the measured commit, for a copy of the working tree without a history
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 python=${PYTHON:-.venv/bin/python}
 command -v "$python" >/dev/null || python=python3
-limit=540  # seconds a piece may take
+limit=540  # The time limit of a piece in seconds.
 export PYTHONUNBUFFERED=1 NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$PWD/.cache/numba}
 
 suite() { "$python" -m benchmarks.gpu_suite "$@"; }

@@ -1,17 +1,18 @@
-r"""NBFNet with EMU against BCE alone on small graphs, on a CPU: UMLS and Nations, and the inductive versions 1 of
+r"""NBFNet with EMU and with BCE on small graphs on a CPU: UMLS, Nations, and version 1 of the inductive splits of
 FB15k-237 and WN18RR.
 
 .. code-block:: console
 
-    export PYG_EMU_DATA=<folder>          # holds fb237_v1, fb237_v1_ind, WN18RR_v1 and WN18RR_v1_ind
-    python -m benchmarks.nbfnet           # all runs that are not recorded yet, one by one
+    export PYG_EMU_DATA=<folder>          # contains fb237_v1, fb237_v1_ind, WN18RR_v1 and WN18RR_v1_ind
+    python -m benchmarks.nbfnet           # all runs that are not recorded yet, in sequence
     python -m benchmarks.nbfnet --only fb237-v1 --method emu --seeds 0
 
-Each run is a packaged recipe, ``nbfnet-fb237-v1`` or ``nbfnet-fb237-v1-bce``, with the published settings (6 layers of
-32 channels in batches of 64) but as many steps as the recipe says; the best ones on validation count. The inductive
-versions are trained on one graph and tested on another with other entities. Test facts are ranked against all entities
-(MRR, Hits@k) and, by expectation, against 50 random negatives ("Hits@10 (50 negatives)"); papers mix the two. A run
-that was interrupted continues from its folder under ``runs/nbfnet``; one that is recorded is not run again.
+Each run is a packaged recipe, such as ``nbfnet-fb237-v1`` or ``nbfnet-fb237-v1-bce``, with the published settings (6
+layers of 32 channels, batch size 64) and the number of steps of the recipe. The weights of the best validation are
+tested. The inductive splits train on one graph and test on another graph with different entities. Test triples are
+ranked against all entities (MRR, Hits@k) and, by expectation, against 50 random negatives ("Hits@10 (50 negatives)").
+Both protocols appear in papers. Interrupted runs continue from their folder under ``runs/nbfnet``. Recorded runs are
+skipped.
 """
 from __future__ import annotations
 
@@ -30,9 +31,9 @@ from pyg_emu.experiments.layers import assignment_layer
 from pyg_emu.experiments.recipe import Recipe, load_recipe
 
 HITS = 'hits@10 (50 negatives)'
-#: What a table calls each method, and how its recipes' names end.
+#: The caption of each method and the suffix of its recipes.
 METHODS = {'emu': ('EMU', ''), 'bce': ('BCE', '-bce')}
-#: Graphs, and what is known about Hits@10 against 50 negatives: printed in the NBFNet paper, and asked of ours.
+#: The graphs, with Hits@10 against 50 negatives: the value of the NBFNet paper and the target of this benchmark.
 CASES: dict[str, dict[str, float]] = {
     'umls': {},
     'nations': {},
@@ -42,7 +43,7 @@ CASES: dict[str, dict[str, float]] = {
 
 
 def recipe_of(name: str, method: str, arguments: argparse.Namespace, seed: int) -> Recipe:
-    r"""The settings of a run."""
+    r"""Returns the recipe of a run."""
     source = f'nbfnet-{name}{METHODS[method][1]}'
     settings = ['evaluation.num_negatives=50', 'checkpoint_every=25', f'seed={seed}']
     if arguments.steps is not None:
@@ -56,17 +57,17 @@ def recipe_of(name: str, method: str, arguments: argparse.Namespace, seed: int) 
 
 
 def run(name: str, method: str, seed: int, arguments: argparse.Namespace) -> str:
-    r"""Trains a run, or continues it, records it, and returns a line about it."""
+    r"""Trains a run, or continues it, records the result, and returns a one-line summary."""
     result = f'nbfnet/{name}-{method}-seed{seed}'
     if (arguments.out / f'{result}.json').exists() and not arguments.again:
-        return f'{result} is recorded; --again runs it once more'
+        return f'{result}: already recorded; use --again to repeat it'
     return record(recipe_of(name, method, arguments, seed), result, f'{name}, {METHODS[method][0]}',
                   run_dir=arguments.runs / result.partition('/')[2], folder=arguments.out, again=arguments.again,
                   extra={HITS: CASES[name]}, shown=HITS)
 
 
 def generate(folder: Path) -> None:
-    r"""Writes tiny stand-ins for all graphs."""
+    r"""Writes tiny graphs for all cases."""
     random = np.random.default_rng(0)
     for name in ('UMLS', 'Nations', 'fb237_v1', 'fb237_v1_ind', 'WN18RR_v1', 'WN18RR_v1_ind'):
         (folder / name).mkdir()
@@ -77,25 +78,25 @@ def generate(folder: Path) -> None:
 
 
 def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    r"""Command line."""
+    r"""Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--only', nargs='+', choices=CASES, default=list(CASES), help='these graphs (default: all)')
+    parser.add_argument('--only', nargs='+', choices=CASES, default=list(CASES), help='the graphs (default: all)')
     parser.add_argument('--method', nargs='+', choices=METHODS, default=list(METHODS), help='(default: both)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='(default: 0 1 2)')
-    parser.add_argument('--steps', type=int, help='steps to take instead of what the recipe says')
-    parser.add_argument('--again', action='store_true', help='run what is recorded already')
-    parser.add_argument('--runs', type=Path, default=ROOT / 'runs' / 'nbfnet', help='where run folders are')
-    parser.add_argument('--out', type=Path, default=RESULTS, help='where to write (default: benchmarks/results)')
+    parser.add_argument('--steps', type=int, help='number of steps (default: that of the recipe)')
+    parser.add_argument('--again', action='store_true', help='repeat recorded runs')
+    parser.add_argument('--runs', type=Path, default=ROOT / 'runs' / 'nbfnet', help='folder of the run folders')
+    parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results (default: benchmarks/results)')
     parser.set_defaults(data=None)
-    parser.add_argument('--smoke', action='store_true', help='tiny, on generated facts: shows that everything runs')
+    parser.add_argument('--smoke', action='store_true', help='run everything with tiny generated data, as a test')
     arguments = parser.parse_args(argv)
     if arguments.smoke and arguments.out == RESULTS:
-        parser.error('--smoke measures nothing worth keeping: give --out')
+        parser.error('--smoke: expected --out, because smoke results are not recorded')
     return arguments
 
 
 def run_all(arguments: argparse.Namespace) -> None:
-    r"""Runs what is missing, the first seed of everything before the second of anything."""
+    r"""Runs everything that is not recorded, with the first seed of all runs before the second of any."""
     for seed in arguments.seeds:
         for name in arguments.only:
             for method in arguments.method:
@@ -103,7 +104,7 @@ def run_all(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    r"""Trains, prints and records."""
+    r"""Trains the runs, prints and records their results."""
     arguments = parse(argv)
     warnings.simplefilter('ignore', DataWarning)
     if not arguments.smoke:

@@ -1,16 +1,16 @@
-r"""NBFNet on FB15k-237 itself, on a CPU, within a stated budget: the path that a GPU user runs in full works.
+r"""NBFNet on the full FB15k-237 graph on a CPU within a time budget, as a test of the setup that GPU users run in full.
 
 .. code-block:: console
 
-    export PYG_EMU_DATA=<folder>                                  # holds FB15k-237
+    export PYG_EMU_DATA=<folder>                                  # contains FB15k-237
     python -m benchmarks.nbfnet_fb15k237 --budget 60m             # EMU
     python -m benchmarks.nbfnet_fb15k237 --budget 60m --method bce
     NUMBA_NUM_THREADS=1 OMP_NUM_THREADS=1 python -m benchmarks.nbfnet_fb15k237 --budget 60m
 
-The network is smaller than the published one, 3 layers of 16 channels instead of 6 of 32, and sees a share of an epoch;
-the graph is whole. The budget counts the seconds of training steps, not those of rankings. A run that was interrupted
-goes on from its folder under ``runs/nbfnet_fb15k237``, and a larger budget continues it. MRR is that of 500 test facts,
-drawn once and for all. Writes ``benchmarks/results/nbfnet_fb15k237/{method}-seed{seed}.json``.
+The network has 3 layers of 16 channels instead of 6 layers of 32 channels as published, and trains for a fraction of an
+epoch on the full graph. The budget is the time of training steps, without ranking. Interrupted runs continue from their
+folder under ``runs/nbfnet_fb15k237``, also with a larger budget. MRR is measured on a fixed sample of 500 test triples.
+Writes ``benchmarks/results/nbfnet_fb15k237/{method}-seed{seed}.json``.
 """
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from pyg_emu.training.checkpoint import load_checkpoint
 from pyg_emu.training.run_folder import RunFolder
 
 TEST_TRIPLES, VALID_TRIPLES = 500, 100
-#: Parts that the budget is spent in; after each, some validation facts are ranked, and the best weights are kept.
+#: The number of parts of the budget. After each part, a sample of validation triples is ranked for the best weights.
 PARTS = 6
 
 
 def recipe_of(method: str, arguments: argparse.Namespace, num_steps: int) -> Recipe:
-    r"""The settings of a run up to a step."""
+    r"""Returns the recipe of a run up to a step."""
     settings = ['model.hidden_channels=16', 'model.num_layers=3', f'seed={arguments.seed}', f'num_steps={num_steps}',
-                # Parts end with a validation of their own.
+                # Parts end with their own validation.
                 f'evaluate_every={10**9}', 'checkpoint_every=10', f'validation.max_triples={arguments.valid_triples}',
                 f'evaluation.max_triples={arguments.test_triples}']
     if arguments.smoke:
@@ -52,7 +52,7 @@ def recipe_of(method: str, arguments: argparse.Namespace, num_steps: int) -> Rec
 
 
 def progress(folder: Path) -> tuple[int, float]:
-    r"""The steps that the run in a folder has taken, and the seconds that they took."""
+    r"""Returns the number of steps of the run in a folder, and their total time in seconds."""
     path = RunFolder(folder).last
     if not path.exists():
         return 0, 0.0
@@ -61,8 +61,8 @@ def progress(folder: Path) -> tuple[int, float]:
 
 
 def train(method: str, data: KGData, arguments: argparse.Namespace, folder: Path) -> RunResult:
-    r"""Takes steps until the budget is spent, part by part, each as long as the steps before it let expect; then ranks
-    the test facts.
+    r"""Trains part by part until the budget is used, and then ranks the test triples. The number of steps in a part is
+    estimated from the steps before.
     """
     steps, spent = progress(folder)
     while True:
@@ -80,19 +80,19 @@ def train(method: str, data: KGData, arguments: argparse.Namespace, folder: Path
 
 
 def share_of_epoch(steps: int, data: KGData, arguments: argparse.Namespace) -> float:
-    r"""How much of an epoch, or how many, some steps are."""
+    r"""Returns the number of epochs of a number of steps."""
     return steps * recipe_of('emu', arguments, 1).batch_size / data.num_facts('train')
 
 
 def threads() -> dict[str, int]:
-    r"""What the kernels and PyTorch compute with."""
+    r"""Returns the number of threads of the kernels and of PyTorch."""
     import numba
 
     return {'numba': numba.get_num_threads(), 'torch': torch.get_num_threads()}
 
 
 def run(method: str, data: KGData, arguments: argparse.Namespace) -> None:
-    r"""Trains, ranks and records."""
+    r"""Trains, ranks and records the result."""
     name = f'nbfnet_fb15k237/{method}-seed{arguments.seed}'
     outcome = train(method, data, arguments, arguments.runs / name.partition('/')[2])
     assert outcome.test is not None
@@ -110,40 +110,40 @@ def run(method: str, data: KGData, arguments: argparse.Namespace) -> None:
 
 
 def is_recorded(method: str, arguments: argparse.Namespace) -> bool:
-    r"""Whether there is a result of this budget, or of a larger one."""
+    r"""Returns :obj:`True` if a result of this or of a larger budget exists."""
     found = read_results(f'nbfnet_fb15k237/{method}-seed{arguments.seed}', arguments.out)
     return bool(found) and found[0]['metrics']['budget_seconds'] >= arguments.budget
 
 
 def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    r"""Command line."""
+    r"""Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--budget', type=seconds, default=seconds('60m'), help='seconds of training, such as 60m')
+    parser.add_argument('--budget', type=seconds, default=seconds('60m'), help='training time, such as 60m')
     parser.add_argument('--method', nargs='+', choices=METHODS, default=['emu'], help='(default: emu)')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--runs', type=Path, default=ROOT / 'runs' / 'nbfnet_fb15k237', help='where run folders are')
-    parser.add_argument('--out', type=Path, default=RESULTS, help='where to write (default: benchmarks/results)')
-    parser.add_argument('--smoke', action='store_true', help='tiny, on generated facts: shows that everything runs')
+    parser.add_argument('--runs', type=Path, default=ROOT / 'runs' / 'nbfnet_fb15k237', help='parent of run folders')
+    parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results (default: benchmarks/results)')
+    parser.add_argument('--smoke', action='store_true', help='run everything with tiny generated data, as a test')
     parser.set_defaults(test_triples=TEST_TRIPLES, valid_triples=VALID_TRIPLES, first_steps=5)
     arguments = parser.parse_args(argv)
     if arguments.budget <= 0:
-        parser.error('--budget: expected some time, got none')
+        parser.error('--budget: expected a positive time')
     if arguments.smoke:
         if arguments.out == RESULTS:
-            parser.error('--smoke measures nothing worth keeping: give --out')
+            parser.error('--smoke: expected --out, because smoke results are not recorded')
         arguments.runs, arguments.first_steps = arguments.out / 'runs', 1
         arguments.test_triples = arguments.valid_triples = 5
     return arguments
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    r"""Trains, prints and records."""
+    r"""Trains the runs, prints and records their results."""
     arguments = parse(argv)
     warnings.simplefilter('ignore', DataWarning)
     missing = [method for method in arguments.method if not is_recorded(method, arguments)]
     for method in arguments.method:
         if method not in missing:
-            print(f'nbfnet_fb15k237/{method}-seed{arguments.seed} is recorded; a larger --budget continues it')
+            print(f'nbfnet_fb15k237/{method}-seed{arguments.seed}: already recorded; use a larger --budget to continue')
     if missing:
         data = generate(30, 3, 90, 8) if arguments.smoke else load_dataset('FB15k-237')
         for method in missing:

@@ -1,9 +1,9 @@
-r"""What the paper `"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_ prints:
-results (Tables 1, 2, 3, 8, 9, 10, 12, 13 and 14) and hyperparameters (Tables 5, 6, 7 and 11), as printed. Table 15,
-NBFNet's, is the packaged recipe ``nbfnet-fb15k237``.
+r"""The printed values of the paper `"Optimal Embedding Guided Negative Sample Generation"
+<https://arxiv.org/abs/2504.03327>`_: results (Tables 1, 2, 3, 8, 9, 10, 12, 13 and 14) and hyperparameters (Tables 5,
+6, 7 and 11). Table 15 (NBFNet) is the packaged recipe ``nbfnet-fb15k237``.
 
-Where the text that these were taken from has lost a cell (the MRR of Tables 9, in part, and 10), there is :obj:`None`;
-so there is where the paper itself prints n/a or no standard deviation.
+Cells are :obj:`None` if the paper prints n/a or no standard deviation, or if the source text lacks the cell (part of
+the MRR of Table 9, the MRR of Table 10).
 """
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Iterator, NamedTuple, Optional
 
 DATASETS = ('FB15k-237', 'WN18RR', 'YAGO3-10')
 MODELS = ('ComplEx', 'DistMult', 'RotatE', 'TransE')
-#: The tables of results.
+#: The numbers of the result tables.
 TABLES = (1, 2, 3, 8, 9, 10, 12, 13, 14)
 
 
 class Printed(NamedTuple):
-    r"""A cell: mean and standard deviation, each :obj:`None` where it is not there."""
+    r"""A cell: mean and standard deviation, each :obj:`None` if missing."""
     mean: Optional[float] = None
     std: Optional[float] = None
 
@@ -28,13 +28,13 @@ class Row:
     r"""A row of a table, or a point of a figure, for one dataset.
 
     Args:
-        source (str): Where it stands, such as :obj:`"Table 8"`.
+        source (str): The table or figure, such as :obj:`"Table 8"`.
         dataset (str): One of :data:`DATASETS`.
-        model (str): Name of the model.
-        method (str): As the paper calls it.
+        model (str): The name of the model.
+        method (str): The name of the method in the paper.
         metrics (dict): :obj:`mrr`, :obj:`hits@10` and, in Table 3, :obj:`hits@1` and :obj:`hits@3`.
-        channels (int, optional): The dimension, where the table is about it.
-        negatives (int, optional): The number of negatives, where the table is about it.
+        channels (int, optional): The dimension, if the table varies it.
+        negatives (int, optional): The number of negatives, if the table varies it.
     """
     source: str
     dataset: str
@@ -50,16 +50,16 @@ class Hyperparameters:
     r"""A row of Tables 5, 6, 7 or 11. Values that are not applicable are :obj:`None`.
 
     Args:
-        table (int): Number of the table.
-        lr (float): Learning rate.
-        l3 (float): Weight of the L3 norm (the column gamma).
-        alpha (float, optional): Weight of the vanilla loss (equation 12).
-        rate (float, optional): Share of components taken from the positive, n_P / d.
-        beta (float, optional): Label of every negative.
-        channels (int): Dimension.
-        negatives (int): Number of negatives.
-        batch_size (int): Triples per step.
-        steps (int): Steps.
+        table (int): The number of the table.
+        lr (float): The learning rate.
+        l3 (float): The weight of the L3 norm (column gamma).
+        alpha (float, optional): The weight of the vanilla loss (equation 12).
+        rate (float, optional): The fraction of components taken from the positive, n_P / d.
+        beta (float, optional): The label of all negatives.
+        channels (int): The dimension.
+        negatives (int): The number of negatives.
+        batch_size (int): The number of triples per step.
+        steps (int): The number of steps.
     """
     table: int
     lr: float
@@ -92,7 +92,7 @@ TransE   SAN      .299 .001 .460 .002   .237 .001 .518 .002   .222 .002 .375 .00
 TransE   SAN_EMU  .281 .000 .450 .003   .202 .001 .493 .001   .221 .003 .383 .001
 TransE   uni_EMU  .323 .001 .503 .003   .216 .001 .493 .001   .255 .002 .438 .002
 """
-# The same columns without deviations. RotatE and TransE with EMU on YAGO3-10 differ from Table 8 in print, too.
+# The same columns without deviations. RotatE and TransE with EMU on YAGO3-10 differ from Table 8 in the paper, too.
 _TABLE_2 = """
 ComplEx  uni_EMU   .344 .532   .473 .547   .437 .638
 ComplEx  uni_MIXUP .324 .517   .470 .547   .418 .605
@@ -117,7 +117,7 @@ TransE   NSCaching_EMU  - - .467 .004
 RotatE   NSCaching      - - - -
 RotatE   NSCaching_EMU  - - - -
 """
-# MRR, Hits@10; the first column is alpha, n_P / d, beta.
+# MRR and Hits@10. The first column is alpha, n_P / d, beta.
 _TABLE_12 = """
 0.11,0.914,0.53 .333 .513
 0.5,0.914,0.53  .318 .498
@@ -170,7 +170,7 @@ YAGO3-10  HAKE     without_EMU 500  256 .452 .651
 YAGO3-10  HAKE     without_EMU 1000 256 .482 .665
 YAGO3-10  HAKE     EMU         500  256 .499 .687
 """
-# MRR, Hits@1, Hits@3, Hits@10, each with its standard deviation.
+# MRR, Hits@1, Hits@3 and Hits@10, each with its standard deviation.
 _TABLE_3 = """
 NBFNet reported        .415 -    .321 -    .454 -    .599 -
 NBFNet our_experiments .414 .003 .321 .003 .453 .003 .596 .002
@@ -178,14 +178,14 @@ NBFNet EMU             .419 .002 .326 .002 .460 .003 .601 .002
 """
 
 # Learning rate and L3 weight of the baselines, then alpha, n_P / d and beta of EMU, whose L3 weight is zero. Uniform
-# negatives and SAN have the same.
+# negatives and SAN use the same values.
 _TABLE_5 = {'ComplEx': (0.1, 1e-5, 0.34, 0.92, 0.12), 'DistMult': (0.1, 1e-5, 0.73, 0.94, 0.25),
             'RotatE': (0.005, 1e-3, 0.11, 0.39, 0.53), 'TransE': (0.005, 1e-3, 0.11, 0.39, 0.53)}
 _TABLE_6 = {'ComplEx': (0.1, 1e-5, 0.536, 0.804, 0.193), 'DistMult': (0.1, 1e-5, 0.54, 0.949, 0.22),
             'RotatE': (0.1, 1e-5, 0.46, 0.73, 0.84), 'TransE': (0.1, 5e-5, 0.11, 0.39, 0.53)}
 _TABLE_11 = {'ComplEx': (3e-4, 1e-5, 0.44, 0.34, 0.32), 'DistMult': (1e-3, 1e-5, 0.68, 0.17, 0.16),
              'TransE': (5e-4, 2e-2, 0.54, 0.168, 0.151)}
-# Dimension, negatives, batch size, steps, learning rate; alpha, n_P / d and beta are the same for all.
+# Dimension, negatives, batch size, steps, learning rate. Alpha, n_P / d and beta are the same for all.
 _TABLE_7 = {'FB15k-237': (1000, 256, 1024, 100_000, 5e-5), 'WN18RR': (500, 1024, 512, 80_000, 5e-5),
             'YAGO3-10': (500, 256, 1024, 180_000, 2e-4)}
 _HAKE_EMU = (0.1, 0.128, 0.964)
@@ -196,7 +196,7 @@ VANILLA_SMOOTHING = 0.2
 
 @functools.cache
 def rows() -> tuple[Row, ...]:
-    r"""All rows of all tables of results, in the order of the tables, then of the datasets."""
+    r"""Returns all rows of all result tables, ordered by table, then by dataset."""
     found = [*_dimension_rows(), *_by_dataset(2, _TABLE_2, deviations=False)]
     for model, method, *values in _lines(_TABLE_3):
         names = ('mrr', 'hits@1', 'hits@3', 'hits@10')
@@ -211,23 +211,24 @@ def rows() -> tuple[Row, ...]:
 
 
 def hyperparameters(dataset: str, model: str, *, emu: bool, nscaching: bool = False) -> Hyperparameters:
-    r"""What Tables 5, 6, 7 or 11 print.
+    r"""Returns the hyperparameters of Table 5, 6, 7 or 11.
 
     Args:
         dataset (str): One of :data:`DATASETS`.
         model (str): One of :data:`MODELS`, or :obj:`"HAKE"`.
-        emu (bool): Whether with EMU.
-        nscaching (bool, optional): Whether negatives come from NSCaching (Table 11). (default: :obj:`False`)
+        emu (bool): If set to :obj:`True`, returns the values with EMU.
+        nscaching (bool, optional): If set to :obj:`True`, returns the values with NSCaching (Table 11).
+            (default: :obj:`False`)
 
     Raises:
-        KeyError: If the paper prints none.
+        KeyError: If the paper does not print these values.
     """
     if model == 'HAKE':
         channels, negatives, batch_size, steps, lr = _TABLE_7[dataset]
         alpha, rate, beta = _HAKE_EMU if emu else (None, None, None)
         return Hyperparameters(7, lr, 0.0, alpha, rate, beta, channels, negatives, batch_size, steps)
     if nscaching and dataset != 'FB15k-237':
-        raise KeyError(f'Table 11 is about FB15k-237 alone, not {dataset}')
+        raise KeyError(f'dataset: expected FB15k-237 for Table 11, got {dataset}')
     number, table = (11, _TABLE_11) if nscaching else (6, _TABLE_6) if dataset == 'YAGO3-10' else (5, _TABLE_5)
     lr, l3, alpha, rate, beta = table[model]
     return Hyperparameters(number, lr, 0.0, alpha, rate, beta) if emu else Hyperparameters(number, lr, l3)

@@ -1,24 +1,25 @@
-r"""Which training stands behind each row of the paper, and its recipe in each reading of the paper.
+r"""The training run of each row of the paper, and its recipe in each reading of the paper.
 
 ``paper``
-    Equation 12 undivided, Tables 5, 6, 7 and 11 as printed, Adam, masks of exactly n_P components, one per negative.
+    Equation 12 without division by the number of negatives, Tables 5, 6, 7 and 11 as printed, Adam, and masks of
+    exactly n_P components, one per negative.
 ``reference-code``
-    What the published scripts ran: alpha 0.11, beta 0.53, 61 % of the components from the positive (their flag is the
-    share that is KEPT), the EMU term divided by the number of negatives, Adagrad for the first half of the steps and
-    Adam at a tenth of its rate for the rest. Nothing is known of HAKE, NBFNet and NSCaching there. One difference
-    remains: both terms of the loss share their negatives here.
+    The published scripts: alpha 0.11, beta 0.53, 61 % of the components from the positive (their flag is the fraction
+    that is KEPT), the EMU term divided by the number of negatives, Adagrad for the first half of the steps, then Adam
+    with a tenth of its learning rate. They do not cover HAKE, NBFNet and NSCaching. One difference remains: here, both
+    terms of the loss use the same negatives.
 ``tuned``
-    Adagrad throughout and one mask per triple, with the rates that reached the paper's numbers on FB15k-237, and for
-    ComplEx a beta chosen on its validation facts; nothing was tuned for the other datasets. Tables 12 and 13 vary it
-    as the paper varies its own.
+    Adagrad throughout and one mask per triple, with the mutation rates that reached the paper's values on FB15k-237,
+    and for ComplEx a beta chosen on its validation triples. No setting was tuned for the other datasets. Tables 12 and
+    13 vary these settings as the paper varies its own.
 
-All readings predict tails and heads in turn; NBFNet, whose rows are the packaged recipes, does so within each batch.
-The recipes under ``benchmarks/recipes`` follow from this module:
+All readings alternate between tails and heads by batch. NBFNet, whose rows are the packaged recipes, alternates within
+each batch. This module generates the recipes under ``benchmarks/recipes``:
 
 .. code-block:: console
 
-    python -m benchmarks.paper_runs           # write what is out of date
-    python -m benchmarks.paper_runs --check   # only say so, and fail
+    python -m benchmarks.paper_runs           # rewrite outdated files
+    python -m benchmarks.paper_runs --check   # report outdated files and fail
 """
 from __future__ import annotations
 
@@ -33,9 +34,9 @@ from benchmarks.paper import DATASETS, MODELS, VANILLA_SMOOTHING, Hyperparameter
 from pyg_emu.experiments.layers import dump
 
 READINGS = ('paper', 'reference-code', 'tuned')
-#: Where the recipes are.
+#: The folder of the recipes.
 RECIPES = Path(__file__).resolve().parent / 'recipes'
-#: The numbers of negatives of Figure 5; 256 is that of all other runs.
+#: The numbers of negatives in Figure 5. All other runs use 256.
 FIGURE_5_NEGATIVES = (16, 64, 256, 1024)
 
 _SETTINGS: dict[str, dict[str, Any]] = {
@@ -47,38 +48,39 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     'tuned': {'optimizer': {'name': 'adagrad'}, 'num_steps': 30_000, 'evaluate_every': 1000,
               'negatives': {'mask': 'bernoulli', 'shared': True}},
 }
-# Alpha, the rate of mutation and beta. ComplEx's beta is the best of five single changes on validation facts.
+# Alpha, mutation rate and beta. ComplEx's beta is the best of five single changes on validation triples.
 _TUNED = {'DistMult': (0.11, 0.61, 0.53), 'ComplEx': (0.11, 0.45, 0.8), 'RotatE': (0.11, 0.39, 0.53),
           'TransE': (0.11, 0.39, 0.53)}
-# Of the repository of HAKE: gamma, the weights of modulus and phase, the temperature of its loss.
+# From the HAKE repository: gamma, the weights of modulus and phase, and the temperature of the loss.
 _HAKE = {'FB15k-237': (9.0, 3.5, 1.0, 1.0), 'WN18RR': (6.0, 0.5, 0.5, 0.5), 'YAGO3-10': (24.0, 1.0, 0.5, 1.0)}
-# The paper does not say which form of SANS it runs. Exact neighbourhoods come out at its figure for DistMult on
-# FB15k-237, random walks far below; but three hops among YAGO3-10's entities are too many pairs to hold.
+# The paper does not state its variant of SANS. Exact neighbourhoods reach its value for DistMult on FB15k-237, and
+# random walks are far below it. On YAGO3-10, however, three hops give too many pairs for the memory.
 _SANS = {'YAGO3-10': 'walk'}
 _RUNS = {'uni': 'uni', 'SAN': 'san', 'SAN_EMU': 'san-emu', 'uni_EMU': 'uni-emu', 'uni_MIXUP': 'uni-mixup',
          'NSCaching': 'nscaching', 'NSCaching_EMU': 'nscaching-emu', 'EMU': 'uni-emu', 'without_EMU': 'uni',
          'without_ULS': 'uni-emu-no-uls', 'without_mutation': 'uni-emu-no-mutation', 'unbounded_LS': 'uni-emu',
          'vanilla_LS': 'uni-emu-vanilla-ls', 'one_vs_all': 'uni-one-vs-all', 'reported': 'uni',
          'our_experiments': 'uni'}
-# What is the packaged recipe of a row of Table 3; the EMU settings are those of Table 15.
+# The packaged recipes of the rows of Table 3. The EMU settings are those of Table 15.
 _NBFNET = {'uni': ('nbfnet-fb15k237-bce', 'its own loss'), 'uni-emu': ('nbfnet-fb15k237', 'EMU, Table 15')}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    r"""A recipe before it is written: one line on what it is, the file it is based on, and what it changes."""
+    r"""A recipe to be written: its description, the file it is based on, and its changes."""
     description: str
     base: str
     settings: dict[str, Any]
 
     def text(self) -> str:
-        r"""The file's content."""
+        r"""Returns the content of the file."""
         return dump({'description': self.description, 'base': self.base, **self.settings})
 
 
 def run_of(row: Row) -> Optional[str]:
-    r"""The name of the training behind a row, or :obj:`None` where no recipe makes it: the paper has no NSCaching for
-    RotatE. Rows that differ in their table alone share it, and so do NBFNet's two baselines, of its paper and of EMU's.
+    r"""Returns the name of the training run of a row, or :obj:`None` if there is no recipe: the paper has no NSCaching
+    for RotatE. Rows that differ only in their table share a run, and so do NBFNet's two baselines, of the NBFNet paper
+    and of the EMU paper.
     """
     if row.model == 'RotatE' and row.method.startswith('NSCaching'):
         return None
@@ -93,14 +95,14 @@ def run_of(row: Row) -> Optional[str]:
 
 
 def recipe_path(reading: str, row: Row) -> Optional[Path]:
-    r"""The recipe of a row, or :obj:`None` if this reading has none."""
+    r"""Returns the recipe file of a row, or :obj:`None` if this reading has no recipe for it."""
     run = run_of(row)
     path = RECIPES / reading / row.dataset / f'{row.model.lower()}-{run}.yaml'
     return path if run is not None and path.relative_to(RECIPES) in recipes() else None
 
 
 def figure_5_rows() -> list[Row]:
-    r"""The points of Figure 5, whose printed values are not in the text; the last of a line is 1-vs-all."""
+    r"""Returns the points of Figure 5, whose values are not printed. The last point of a line is 1-vs-all."""
     found = [Row('Figure 5', 'FB15k-237', model, method, {}, negatives=count)
              for model in MODELS for method in ('uni', 'uni_EMU') for count in FIGURE_5_NEGATIVES]
     return found + [Row('Figure 5', 'FB15k-237', model, 'one_vs_all', {}) for model in ('ComplEx', 'DistMult')]
@@ -108,7 +110,7 @@ def figure_5_rows() -> list[Row]:
 
 @functools.cache
 def recipes() -> Mapping[Path, Recipe]:
-    r"""Every recipe, by its path below :data:`RECIPES`."""
+    r"""Returns all recipes by their path below :data:`RECIPES`."""
     found: dict[Path, Recipe] = {}
     for reading in READINGS:
         for dataset in DATASETS[:1] if reading == 'tuned' else DATASETS:
@@ -125,10 +127,10 @@ def recipes() -> Mapping[Path, Recipe]:
 
 
 def texts() -> dict[Path, str]:
-    r"""The content of every file, the recipes that all of a reading are based on included."""
+    r"""Returns the content of all files, including the base recipes of the readings."""
     found = {}
     for reading, settings in _SETTINGS.items():
-        shared = {'description': f'What all recipes of the reading {reading!r} share; names no dataset.', **settings,
+        shared = {'description': f'Shared settings of the reading {reading!r}, without a dataset.', **settings,
                   'batch_size': 1000, 'corrupt': 'alternate',
                   'negatives': {'num_negatives': 256, 'mutation_rate': 0.0, **settings['negatives']}}
         found[Path(reading, 'base.yaml')] = dump(shared)
@@ -176,7 +178,7 @@ def _recipes(reading: str, dataset: str, model: str) -> Iterator[tuple[str, Reci
     for row in rows() if model == 'DistMult' else ():
         if row.source == 'Table 12':
             alpha, rate, beta = map(float, row.method.split(','))
-            # The flag of the published scripts is the share that is kept.
+            # The flag of the published scripts is the fraction that is kept.
             rate = round(1.0 - rate, 3) if reading == 'reference-code' else rate
             yield recipe(str(run_of(row)), 'uni-emu', f'({row.method}) of Table 12',
                          loss={'alpha': alpha, 'beta': beta}, negatives={'mutation_rate': rate})
@@ -201,7 +203,7 @@ def _hake(dataset: str) -> Iterator[tuple[str, Recipe]]:
 
 
 def _other_sizes(dataset: str, model: str) -> Iterator[tuple[str, str, Row]]:
-    r"""Runs of Table 1 that are not those of Tables 8 and 9: name, what they are based on, row."""
+    r"""Yields the runs of Table 1 that are not in Tables 8 and 9: name, base, row."""
     for row in rows():
         run, base = run_of(row), _RUNS.get(row.method)
         if (row.source, row.dataset, row.model) == ('Table 1', dataset, model) and run and base and run != base:
@@ -210,7 +212,7 @@ def _other_sizes(dataset: str, model: str) -> Iterator[tuple[str, str, Row]]:
 
 def _values(reading: str, dataset: str, model: str,
             nscaching: bool = False) -> tuple[Hyperparameters, Hyperparameters]:
-    r"""Of the baseline and of EMU."""
+    r"""Returns the hyperparameters of the baseline and of EMU."""
     uni = hyperparameters(dataset, model, emu=False, nscaching=nscaching and reading == 'paper')
     if reading == 'paper':
         return uni, hyperparameters(dataset, model, emu=True, nscaching=nscaching)
@@ -230,9 +232,9 @@ def _emu(values: Hyperparameters, reading: str) -> dict[str, Any]:
 
 
 def _vanilla_smoothing(values: Hyperparameters) -> dict[str, float]:
-    r"""Labels :math:`1 - \epsilon + \epsilon / K` and :math:`\epsilon / K` (equation 20), :math:`K = N + 1`, as EMU's
-    one and beta: divided by the first. Alpha is divided too, so that the loss is changed by a factor alone, which
-    neither Adagrad nor Adam feels.
+    r"""Returns alpha and beta for the labels :math:`1 - \epsilon + \epsilon / K` and :math:`\epsilon / K` of equation
+    20, with :math:`K = N + 1`. EMU's labels are one and beta, so both labels and alpha are divided by the first label.
+    This scales the loss by a constant, which has no effect with Adagrad or Adam.
     """
     assert values.alpha is not None
     share = VANILLA_SMOOTHING / (values.negatives + 1)
@@ -241,15 +243,15 @@ def _vanilla_smoothing(values: Hyperparameters) -> dict[str, float]:
 
 
 def main() -> int:
-    r"""Command line; the exit code is 1 where :obj:`--check` finds a file out of date."""
+    r"""Runs the command line. With :obj:`--check`, returns exit code 1 if a file is outdated."""
     parser = argparse.ArgumentParser(description='Write benchmarks/recipes from the hyperparameters of the paper.')
-    parser.add_argument('--check', action='store_true', help='write nothing; fail if a file is out of date')
+    parser.add_argument('--check', action='store_true', help='write nothing and fail if a file is outdated')
     arguments = parser.parse_args()
     wanted = {RECIPES / path: text for path, text in texts().items()}
     present = {path: path.read_text(encoding='utf-8') for path in sorted(RECIPES.rglob('*.yaml'))}
     stale = [path for path in {**wanted, **present} if wanted.get(path) != present.get(path)]
     for path in stale:
-        print(f'{path.relative_to(RECIPES)}: {"out of date" if arguments.check else "rewritten"}')
+        print(f'{path.relative_to(RECIPES)}: {"outdated" if arguments.check else "rewritten"}')
         if arguments.check:
             continue
         if path in wanted:

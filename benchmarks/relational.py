@@ -1,14 +1,14 @@
-r"""Relational message passing on a graph of FB15k-237's size: seconds and peak memory of the fused operator, of a
-gather with ``torch_scatter.segment_csr`` in chunks of edges, and of four passes where one does.
+r"""Relational message passing on a graph of the size of FB15k-237: time and peak memory of the fused operator, of a
+gather with ``torch_scatter.segment_csr`` in chunks of edges, and of four passes instead of one.
 
 .. code-block:: bash
 
-    python -m benchmarks.relational                        # 512 and 2048 features, all cases, each in a fresh process
+    python -m benchmarks.relational                        # 512 and 2048 features, all cases, in separate processes
     python -m benchmarks.relational --features 512 --repeats 3
 
-Writes ``benchmarks/results/relational/features-{number}.json``: seconds, peak memory, the ratios that were asked for,
-and whether each was reached. The times are the best of the repeats: on a machine that others use too, what is above the
-best is theirs. Processor seconds count all threads of the case alone. The peak is what a case adds to its operands.
+Writes ``benchmarks/results/relational/features-{number}.json`` with times, peak memory, the ratios with targets, and
+whether each target is met. Times are the minimum over the repeats, because other load only increases a time. The CPU
+time counts all threads of the case. The peak memory excludes the operands.
 """
 from __future__ import annotations
 
@@ -28,19 +28,21 @@ from pyg_emu.data.graph import KGData
 from pyg_emu.ops.relational import EdgeOrders, relational_conv
 
 NUM_NODES, NUM_FACTS, NUM_RELATIONS = 14_541, 272_115, 237
-#: Features of a query; a batch has as many queries as fit into the number of features asked for.
+#: The number of features per query. The batch size is the number of features divided by it.
 WIDTH = 32
-#: Bytes of messages that the gather holds at a time.
+#: The maximum size of the gathered messages in bytes.
 CHUNK_BYTES = 256 * 2**20
-#: What is asked for: speed-ups of at least this,
+#: The targets: minimum speedups,
 AT_LEAST = {'sum_speedup': 8.0, 'pna_speedup': 3.0}
-#: and what PNA may cost at most, in units of a sum.
+#: and the maximum cost of PNA relative to a sum.
 AT_MOST = {'pna_to_sum_forward': 1.3, 'pna_to_sum_forward_backward': 2.5}
 CASES = ('sum', 'pna', 'mean', 'max', 'min', 'gather_sum', 'gather_four', 'sum_backward', 'pna_backward')
 
 
 def graph(seed: int) -> EdgeOrders:
-    r"""Facts whose entities are as unevenly spread as real ones: the density falls with the square root of the rank."""
+    r"""Generates triples with a skewed distribution: the density of an entity is proportional to the inverse square
+    root of its rank.
+    """
     generator = torch.Generator().manual_seed(seed)
     ends = (NUM_NODES * torch.rand(2, NUM_FACTS, generator=generator).square()).long()
     relation = (NUM_RELATIONS * torch.rand(NUM_FACTS, generator=generator).square()).long()
@@ -48,13 +50,13 @@ def graph(seed: int) -> EdgeOrders:
 
 
 def gather(x: Tensor, relation: Tensor, edges: EdgeOrders, reduce: str) -> Tensor:
-    r"""What users do without a fused operator: messages of a chunk of nodes at a time, reduced by ``segment_csr``."""
+    r"""Passes messages without a fused operator: a chunk of nodes at a time, reduced by ``segment_csr``."""
     from torch_scatter import segment_csr
 
     order = edges.by_target
     out = x.new_empty(x.shape)
     per_chunk = max(1, CHUNK_BYTES // (4 * x[0].numel()))
-    # Nodes whose edges fill a chunk; a hub with more edges than a chunk holds is a chunk of its own.
+    # Divides nodes into chunks by their edges. A hub with more edges than a chunk is a chunk of its own.
     cuts = torch.searchsorted(order.ptr, torch.arange(0, order.source.numel() + per_chunk, per_chunk))
     cuts = torch.unique_consecutive(torch.cat([cuts.clamp(max=NUM_NODES), torch.tensor([NUM_NODES])])).tolist()
     for first, last in zip(cuts, cuts[1:]):
@@ -68,7 +70,7 @@ def gather(x: Tensor, relation: Tensor, edges: EdgeOrders, reduce: str) -> Tenso
 
 
 def case(name: str, edges: EdgeOrders, features: int) -> Callable[[], Any]:
-    r"""A function that runs one case once."""
+    r"""Returns a function that runs one case once."""
     size = features // WIDTH
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(NUM_NODES, size, WIDTH, generator=generator)
@@ -93,9 +95,9 @@ def case(name: str, edges: EdgeOrders, features: int) -> Callable[[], Any]:
 
 
 def measure(name: str, features: int, repeats: int, seed: int) -> dict[str, float]:
-    r"""Best seconds of a case, and by how much it raises the peak of resident memory."""
+    r"""Returns the minimum time of a case and the increase of the peak resident memory."""
     run = case(name, graph(seed), features)
-    # The operands and everything that is loaded once do not count, so kernels are compiled on a tiny graph first.
+    # Operands and loaded code do not count, so kernels are compiled on a tiny graph first.
     warm = EdgeOrders.of(KGData(torch.tensor([[0], [1]]), torch.tensor([0]), 2, 1).with_inverse_relations())
     if name.startswith('gather'):
         import torch_scatter  # noqa: F401
@@ -114,7 +116,7 @@ def measure(name: str, features: int, repeats: int, seed: int) -> dict[str, floa
 
 
 def measure_apart(name: str, features: int, repeats: int, seed: int) -> dict[str, float]:
-    r""":func:`measure` in a process of its own, so that peaks of memory are the case's own."""
+    r"""Runs :func:`measure` in a separate process, so that the peak memory is that of the case."""
     command = [sys.executable, '-m', 'benchmarks.relational', '--case', name, '--features', str(features), '--repeats',
                str(repeats), '--seed', str(seed)]
     result = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
@@ -122,7 +124,7 @@ def measure_apart(name: str, features: int, repeats: int, seed: int) -> dict[str
 
 
 def summary(cases: dict[str, dict[str, float]], clock: str) -> dict[str, float]:
-    r"""The ratios that targets are set for."""
+    r"""Returns the ratios that have targets."""
     seconds = {name: values[clock] for name, values in cases.items()}
     own_passes = 2 * seconds['mean'] + seconds['max'] + seconds['min']
     return {
@@ -135,7 +137,7 @@ def summary(cases: dict[str, dict[str, float]], clock: str) -> dict[str, float]:
 
 
 def reached(ratios: dict[str, float]) -> dict[str, bool]:
-    r"""Which targets the ratios meet."""
+    r"""Returns whether each ratio meets its target."""
     return {**{name: ratios[name] >= target for name, target in AT_LEAST.items()},
             **{name: ratios[name] <= target for name, target in AT_MOST.items()}}
 
@@ -160,7 +162,7 @@ def main() -> None:
         met = reached(ratios['seconds'])
         for name, ratio in ratios['seconds'].items():
             asked = AT_LEAST.get(name, AT_MOST.get(name))
-            verdict = '' if asked is None else f'  asked {asked:4.1f}: {"met" if met[name] else "missed"}'
+            verdict = '' if asked is None else f'  target {asked:4.1f}: {"met" if met[name] else "missed"}'
             print(f'{features:5d} {name:27s} {ratio:7.2f}{verdict}', flush=True)
         write_result(f'relational/features-{features:04d}', {
             'label': f'{features} features', 'nodes': NUM_NODES, 'edges': 2 * NUM_FACTS, 'relations': 2 * NUM_RELATIONS,

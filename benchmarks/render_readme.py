@@ -1,12 +1,12 @@
-r"""Writes the tables of the READMEs from the files under ``benchmarks/results``: no figure there is typed by hand.
+r"""Writes the tables of the READMEs from the files under ``benchmarks/results``.
 
-A table stands between ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->``, :obj:`NAME` one of :data:`TABLES`;
-or a part that is more than a table, :obj:`NAME` one of :data:`~benchmarks._texts.TEXTS`.
+A table is the text between ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->``. :obj:`NAME` is one of
+:data:`TABLES`, or one of :data:`~benchmarks._texts.TEXTS` for blocks with more than a table.
 
 .. code-block:: console
 
-    python -m benchmarks.render_readme           # rewrite what is out of date
-    python -m benchmarks.render_readme --check   # only say so, and fail
+    python -m benchmarks.render_readme           # rewrite outdated tables
+    python -m benchmarks.render_readme --check   # report outdated files and fail
 """
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from typing import Any, Iterable, Union
 from benchmarks._record import RESULTS, ROOT, read_results, spread
 from benchmarks._texts import TEXTS
 
-#: The files that hold tables.
+#: The files with tables.
 FILES = (ROOT / 'README.md', ROOT / 'benchmarks' / 'README.md', ROOT / 'docs' / 'reproduction.md')
-#: What stands in place of a table whose runs have not been recorded.
+#: The text in place of a table without recorded results.
 EMPTY = '_Not recorded yet._'
-#: More commands of one program than these stand in their files alone.
+#: The maximum number of commands of one program to list.
 _MAX_COMMANDS = 3
 
 _BLOCK = re.compile(r'(<!-- results:(?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- /results:(?P=name) -->)', re.DOTALL)
@@ -35,12 +35,14 @@ _SEED = re.compile(r'[-_]?seed\d+$')
 
 @dataclass(frozen=True)
 class Table:
-    r"""Which results a table shows. Results that differ in their seed alone share a row.
+    r"""The results of a table. Results that differ only in their seed share a row.
 
     Args:
         pattern (str): A glob over the names of results.
-        columns (dict[str, str]): Caption of each column, and where its figure stands in the metrics, dots for depth.
-        caption (str, optional): Of the first column, which holds the metric :obj:`label`, or the name of the result.
+        columns (dict[str, str]): The caption of each column and the key of its value in the metrics, with dots for
+            nested keys.
+        caption (str, optional): The caption of the first column, which holds the metric :obj:`label`, or else the name
+            of the result.
     """
     pattern: str
     columns: dict[str, str]
@@ -61,51 +63,52 @@ def _each(key: str, methods: Iterable[str]) -> dict[str, str]:
 _RANKING = {'MRR': 'test.mrr', 'Hits@1': 'test.hits@1', 'Hits@3': 'test.hits@3', 'Hits@10': 'test.hits@10'}
 _HITS_50 = 'Hits@10 (50 negatives)'
 
-#: Every table there is, by the name in its marker.
+#: All tables by the name in their marker.
 TABLES = {
     'demo': Table('demo/umls-*', {**_RANKING, 'seconds': 'seconds'}, 'UMLS, DistMult'),
     'fb15k237': Table('fb15k237/*', {**_RANKING, 'seconds': 'seconds'}, 'FB15k-237'),
     'overhead': Table('speed/steps', _ratios('emu over vanilla, mask per triple'), 'our EMU step / our vanilla step'),
     'overhead-negative': Table('speed/steps', _ratios('emu over vanilla, mask per negative'),
-                               'the same, a mask per negative'),
+                               'the same, one mask per negative'),
     'eager': Table('speed/steps', _ratios('eager emu over emu, mask per triple'), 'eager EMU step / our EMU step'),
     'peer': Table('speed/steps', _ratios('pykeen vanilla over emu, mask per triple', ['DistMult']),
                   "PyKEEN's vanilla step / our EMU step"),
     'relational': Table('relational/*', {
-        'sum: times faster than a gather (asked: 8)': 'ratios.seconds.sum_speedup',
-        'PNA: times faster than four gathers (3)': 'ratios.seconds.pna_speedup',
-        'PNA: than our own four passes': 'ratios.seconds.pna_speedup_over_own_passes',
-        'PNA / sum (at most 1.3)': 'ratios.seconds.pna_to_sum_forward',
-        'with gradients (at most 2.5)': 'ratios.seconds.pna_to_sum_forward_backward'}, 'message passing'),
+        'sum: speedup over a gather (target: 8)': 'ratios.seconds.sum_speedup',
+        'PNA: speedup over four gathers (target: 3)': 'ratios.seconds.pna_speedup',
+        'PNA: speedup over our own four passes': 'ratios.seconds.pna_speedup_over_own_passes',
+        'PNA / sum (target: at most 1.3)': 'ratios.seconds.pna_to_sum_forward',
+        'PNA / sum with gradients (target: at most 2.5)': 'ratios.seconds.pna_to_sum_forward_backward',
+    }, 'message passing'),
     'relational-cost': Table('relational/*', {
         f'{name}, {unit}': f'{case}.{key}' for name, case in (
             ('gather', 'gather_sum'), ('sum', 'sum'), ('PNA', 'pna'), ('sum with gradients', 'sum_backward'),
             ('PNA with gradients', 'pna_backward')) for unit, key in (('s', 'seconds'), ('MiB', 'peak_mib'))}, 'cost'),
-    'evaluation': Table('evaluation*', {'seconds': 'seconds', 'times faster than PyKEEN': 'speedup'}, 'ranking'),
+    'evaluation': Table('evaluation*', {'seconds': 'seconds', 'speedup over PyKEEN': 'speedup'}, 'ranking'),
     'tuned': Table('tuned/*', {**_RANKING, 'validation MRR': 'valid_mrr'}, 'tuned'),
     'beyond': Table('beyond/*', {**_RANKING, 'validation MRR': 'valid_mrr'}, 'beyond the paper'),
-    'figure-3': Table('reproduction/figure-3-*', _each('mean', ['uniform', 'SANS', 'EMU']), 'cosine with the positive'),
+    'figure-3': Table('reproduction/figure-3-*', _each('mean', ['uniform', 'SANS', 'EMU']), 'cosine to the positive'),
     'figure-4': Table('reproduction/figure-4-*', {
         f'{name}, {method}': f'{method}.{key}' for name, key in (('isotropy', 'isotropy'), ('mean angle', 'angle_mean'))
-        for method in ('uniform', 'EMU')}, 'about a true tail'),
+        for method in ('uniform', 'EMU')}, 'around a true tail'),
     'figure-6': Table('reproduction/figure-6-*', _each('mean', ['uniform, uniform', 'EMU, EMU', 'uniform, EMU']),
                       'cosine of two negatives'),
     'nbfnet': Table('nbfnet/*', {**_RANKING, _HITS_50: f'test.{_HITS_50.lower()}',
                                  'published': f'{_HITS_50.lower()}.published',
-                                 'asked for': f'{_HITS_50.lower()}.target'}, 'NBFNet'),
+                                 'target': f'{_HITS_50.lower()}.target'}, 'NBFNet'),
     'nbfnet-fb15k237': Table('nbfnet_fb15k237/*', {
         'MRR': 'test.mrr', 'Hits@10': 'test.hits@10', 'steps': 'steps', 's per step': 'seconds_per_step',
         'epochs': 'epochs', 'threads': 'threads.numba'}, 'FB15k-237, NBFNet'),
     'sans': Table('sans/*', {
-        'first negatives after, s': 'prepare_s', 'a batch, ms': 'sans_ms', 'uniform, ms': 'uniform_ms',
-        'uniform, filtered, ms': 'uniform_filtered_ms', 'kept, MiB': 'kept_mib', 'at the peak, MiB': 'peak_mib',
+        'time to first negatives, s': 'prepare_s', 'per batch, ms': 'sans_ms', 'uniform, ms': 'uniform_ms',
+        'uniform, filtered, ms': 'uniform_filtered_ms', 'stored, MiB': 'kept_mib', 'peak, MiB': 'peak_mib',
         'mean neighbourhood': 'mean_neighbors'}, 'SANS'),
     'data': Table('data', {'FB15k-237, s': 'fb15k237.total_s', '5 million facts, s': 'generated.total_s'}, 'from text'),
 }
 
 
 def render(table: Table, folder: Union[str, Path] = RESULTS) -> str:
-    r"""The table in Markdown, with the commands behind it, or :data:`EMPTY` where there are no results."""
+    r"""Formats a table as Markdown with its commands, or returns :data:`EMPTY` if there are no results."""
     results = read_results(table.pattern, folder)
     if not results:
         return f'{EMPTY}\n'
@@ -120,16 +123,16 @@ def render(table: Table, folder: Union[str, Path] = RESULTS) -> str:
 
 
 def render_text(name: str, folder: Union[str, Path] = RESULTS) -> str:
-    r"""A part that is more than a table, with the commands behind it, or :data:`EMPTY` where it says nothing."""
+    r"""Formats a text block with its commands, or returns :data:`EMPTY` if it is empty."""
     text, results = TEXTS[name](Path(folder))
     return '\n\n'.join([text or EMPTY, *([_origin(results)] if results else [])]) + '\n'
 
 
 def render_file(path: Path, folder: Union[str, Path] = RESULTS) -> str:
-    r"""The text of a file with all of its tables rewritten.
+    r"""Returns the text of a file with all tables rewritten.
 
     Raises:
-        KeyError: If a marker names neither a table nor a text.
+        KeyError: If a marker is neither a table nor a text block.
     """
     def block(match: re.Match[str]) -> str:
         name = match['name']
@@ -139,13 +142,13 @@ def render_file(path: Path, folder: Union[str, Path] = RESULTS) -> str:
 
 
 def main() -> int:
-    r"""Command line; the exit code is 1 where :obj:`--check` finds a file out of date."""
+    r"""Runs the command line. With :obj:`--check`, returns exit code 1 if a file is outdated."""
     parser = argparse.ArgumentParser(description='Write the tables of the READMEs from benchmarks/results.')
-    parser.add_argument('--check', action='store_true', help='write nothing; fail if a table is out of date')
+    parser.add_argument('--check', action='store_true', help='write nothing and fail if a table is outdated')
     arguments = parser.parse_args()
     stale = [path for path in FILES if path.read_text(encoding='utf-8') != render_file(path)]
     for path in stale:
-        print(f'{path.relative_to(ROOT)}: {"out of date" if arguments.check else "rewritten"}')
+        print(f'{path.relative_to(ROOT)}: {"outdated" if arguments.check else "rewritten"}')
         if not arguments.check:
             path.write_text(render_file(path), encoding='utf-8')
     return int(arguments.check and bool(stale))
@@ -162,12 +165,12 @@ def _cell(group: list[dict[str, Any]], key: str) -> str:
     values = [value for value in (_lookup(result['metrics'], key) for result in group) if value is not None]
     if not values:
         return '-'
-    if len(set(values)) == 1 and isinstance(values[0], int):  # a count
+    if len(set(values)) == 1 and isinstance(values[0], int):  # A count.
         return f'{values[0]:,}'
     mean, deviation = spread(values)
     digits = 3 if abs(mean) < 10 else 1
     text = f'{mean:.{digits}f}'
-    # What was not measured, such as a published figure, is the same for all seeds.
+    # Values that were not measured, such as published ones, are equal for all seeds.
     return f'{text} ± {deviation:.{digits}f}' if len(set(values)) > 1 else text
 
 

@@ -1,18 +1,18 @@
-r"""Runs the rows of the paper that are missing, and sets them beside what it prints.
+r"""Runs the rows of the paper that are not recorded yet, and compares them with the paper's values.
 
 .. code-block:: console
 
     python -m benchmarks.reproduce --table 8 --dataset FB15k-237 --model DistMult --seeds 3 --budget 2h
-    python -m benchmarks.reproduce --table 8 --list            # what there is, and what is recorded of it
-    python -m benchmarks.reproduce --table 8 --render          # write the table, run nothing
+    python -m benchmarks.reproduce --table 8 --list            # list the rows and their recorded results
+    python -m benchmarks.reproduce --table 8 --render          # write the table and run nothing
     python -m benchmarks.reproduce --figure 5 --model DistMult
     python -m benchmarks.reproduce --figure 4 --run <run folder of a model trained with EMU>
 
-Each row is a recipe under ``benchmarks/recipes``, in the reading of the paper that ``--reading`` names
-(:mod:`benchmarks.paper_runs`). A run that was interrupted, or that ``--budget`` has stopped, continues from its folder
-under ``runs/reproduction``; one that is recorded under ``benchmarks/results/reproduction`` is not run again, and rows
-that are one training share it. Every table is written there whole, as CSV and Markdown, after each run. Rows of a
-dataset that cannot be loaded are passed over.
+Each row is a recipe under ``benchmarks/recipes``, in the reading of the paper that ``--reading`` selects
+(:mod:`benchmarks.paper_runs`). Runs that were interrupted or stopped by ``--budget`` continue from their folder under
+``runs/reproduction``. Runs recorded under ``benchmarks/results/reproduction`` are skipped, and rows with the same
+training share one run. After each run, all tables are written there as CSV and Markdown. Rows of a dataset that cannot
+be loaded are skipped.
 """
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ from pyg_emu.experiments.recipe import load_recipe
 from pyg_emu.training.run_folder import RunFolder
 
 _UNITS = {'s': 1, 'm': 60, 'h': 3600}
-# The code of a process that SIGINT ends.
+# The exit code of a process that SIGINT ends.
 _INTERRUPTED = 130
 
 
 class Run(NamedTuple):
-    r"""One training: a row with a seed."""
+    r"""A training run: a row with a seed."""
     entry: Entry
     seed: int
     result: str
 
 
 def seconds(text: str) -> float:
-    r"""A duration such as :obj:`"90s"`, :obj:`"30m"` or :obj:`"1.5h"`; without a unit, seconds."""
+    r"""Parses a duration such as :obj:`"90s"`, :obj:`"30m"` or :obj:`"1.5h"`. The default unit is seconds."""
     match = re.fullmatch(r'(\d+(?:\.\d+)?)([smh]?)', text.strip())
     if match is None:
         raise argparse.ArgumentTypeError(f'expected a duration such as 90s, 30m or 1.5h, got {text!r}')
@@ -59,10 +59,10 @@ def seconds(text: str) -> float:
 
 
 def select(arguments: argparse.Namespace) -> list[Entry]:
-    r"""The rows that the command line asks for.
+    r"""Returns the rows that the command line selects.
 
     Raises:
-        SystemExit: If there are none; says which there are.
+        SystemExit: If there are none. The message lists the valid values.
     """
     found = entries(arguments.source, arguments.reading)
     for key, wanted in (('dataset', arguments.dataset), ('model', arguments.model), ('method', arguments.method)):
@@ -72,15 +72,15 @@ def select(arguments: argparse.Namespace) -> list[Entry]:
         names = {name.lower(): name for name in known}
         for name in wanted:
             if name.lower() not in names:
-                sys.exit(f'--{key} {name}: {arguments.source} has no such row; known: {", ".join(known)}')
+                sys.exit(f'--{key}: expected one of {", ".join(known)} for {arguments.source}, got {name}')
         found = [entry for entry in found if getattr(entry.row, key) in [names[name.lower()] for name in wanted]]
     if not found:
-        sys.exit(f'{arguments.source} has no row that is all of that; --list shows what there is')
+        sys.exit(f'{arguments.source}: no row matches all of these options; use --list to show the rows')
     return found
 
 
 def runs(found: Sequence[Entry], arguments: argparse.Namespace) -> Iterator[Run]:
-    r"""The trainings behind rows, each once, the first seed of all rows before the second of any."""
+    r"""Yields the distinct training runs of the rows, with the first seed of all rows before the second of any."""
     for seed in range(arguments.seeds):
         own: dict[str, Run] = {}
         for entry in found:
@@ -91,26 +91,26 @@ def runs(found: Sequence[Entry], arguments: argparse.Namespace) -> Iterator[Run]
 
 
 def length(run: Run, arguments: argparse.Namespace) -> int:
-    r"""How many steps a run takes."""
+    r"""Returns the number of steps of a run."""
     assert run.entry.path is not None
     return arguments.steps or recipe_of(run.entry.path).num_steps
 
 
 def is_recorded(run: Run, arguments: argparse.Namespace) -> bool:
-    r"""Whether the result is there and the recipe has not changed since."""
+    r"""Returns :obj:`True` if the result exists and the recipe has not changed since."""
     found = recorded(run.entry, arguments.out, length(run, arguments))
     return any(result['seed'] == run.seed for result in found)
 
 
 def is_outdated(run: Run, arguments: argparse.Namespace) -> bool:
-    r"""Whether a run that is not recorded has a result: one of other settings. The recipe has changed since, and what
-    the run folder holds is not to be continued.
+    r"""Returns :obj:`True` if an unrecorded run has a result with other settings. The recipe has changed since then, so
+    the run in the run folder cannot be continued.
     """
     return bool((arguments.out / f'{run.result}.json').exists())
 
 
 def steps_taken(run: Run, arguments: argparse.Namespace) -> int:
-    r"""Up to which validation a run that is not recorded has come."""
+    r"""Returns the step of the last validation of an unfinished run."""
     path = RunFolder(run_folder(run, arguments)).metrics
     if is_outdated(run, arguments) or not path.exists():
         return 0
@@ -118,16 +118,16 @@ def steps_taken(run: Run, arguments: argparse.Namespace) -> int:
 
 
 def run_folder(run: Run, arguments: argparse.Namespace) -> Path:
-    r"""Where a run writes."""
+    r"""Returns the run folder."""
     folder: Path = arguments.runs / run.result.partition('/')[2]
     return folder
 
 
 def reproduce(arguments: argparse.Namespace) -> int:
-    r"""Runs what is missing; the exit code is that of the program.
+    r"""Runs all rows that are not recorded and returns the exit code.
 
     Raises:
-        SystemExit: If no row that is asked for has a recipe; says which readings have.
+        SystemExit: If none of the selected rows has a recipe. The message lists the readings that have one.
     """
     found = select(arguments)
     every = list(runs(found, arguments))
@@ -153,14 +153,14 @@ def reproduce(arguments: argparse.Namespace) -> int:
                 write_table(arguments.source, arguments.reading, arguments.out, arguments.steps)
             except KeyboardInterrupt as stop:
                 if budget.is_spent:
-                    bar.write(f'the budget of {arguments.budget:g} s is spent, in {title}; {bar.left} of {len(every)} '
-                              'runs are left, and the same command goes on from there')
+                    bar.write(f'budget of {arguments.budget:g} s used, in {title}; {bar.left} of {len(every)} runs '
+                              'remain, and the same command continues them')
                 else:
-                    bar.write(f'{title}: interrupted. {stop} The same command goes on from there')
+                    bar.write(f'{title}: interrupted. {stop} The same command continues the run')
                     code = _INTERRUPTED
                 break
             except PygEmuError as error:
-                # One row that diverges is no reason to leave out the others.
+                # The other rows run even if one fails.
                 bar.write(f'{title}: {error}')
                 bar.drop(run.result)
                 code = 1
@@ -169,23 +169,23 @@ def reproduce(arguments: argparse.Namespace) -> int:
 
 
 def _load(name: str, bar: RunsBar) -> Optional[KGData]:
-    r"""The data, or :obj:`None` where it is not to be had: the rows of other datasets can be run all the same."""
+    r"""Loads the data, or returns :obj:`None` if it is not available, so that the rows of other datasets can run."""
     try:
         return load_dataset(name)
     except DataError as error:
-        bar.write(f'{name}: its rows are passed over: {error}')
+        bar.write(f'{name}: rows skipped: {error}')
         return None
 
 
 def _without_recipe(found: Sequence[Entry], arguments: argparse.Namespace) -> str:
     others = [reading for reading in READINGS if any(recipe_path(reading, entry.row) for entry in found)]
-    hint = f'give --reading {" or ".join(others)}' if others else 'neither has another reading'
-    return f'none of these rows of {arguments.source} has a recipe in the reading {arguments.reading!r}: {hint}'
+    hint = f'use --reading {" or ".join(others)}' if others else 'no other reading has one'
+    return f'--reading: no row selected from {arguments.source} has a recipe for {arguments.reading!r}; {hint}'
 
 
 def train(run: Run, data: KGData, arguments: argparse.Namespace, reach: Callable[[int], Any]) -> str:
-    r"""Trains one run, or continues it, records it, and returns a line about it. With every validation, :obj:`reach` is
-    handed its step.
+    r"""Trains a run, or continues it, records the result, and returns a one-line summary. Calls :obj:`reach` with the
+    step of each validation.
     """
     assert run.entry.path is not None
     settings = [f'seed={run.seed}']
@@ -198,7 +198,7 @@ def train(run: Run, data: KGData, arguments: argparse.Namespace, reach: Callable
 
 
 def show(arguments: argparse.Namespace, found: Sequence[Entry]) -> None:
-    r"""Writes the whole table, or figure, and prints the rows that were asked for."""
+    r"""Writes the complete table or figure, and prints the selected rows."""
     paths = write_table(arguments.source, arguments.reading, arguments.out, arguments.steps)
     print(markdown(frame(found, arguments.out, arguments.steps), arguments.source, arguments.reading))
     if arguments.figure is not None:
@@ -210,7 +210,7 @@ def show(arguments: argparse.Namespace, found: Sequence[Entry]) -> None:
 
 
 def list_rows(arguments: argparse.Namespace) -> None:
-    r"""Prints each row with its recipe and the seeds that are recorded."""
+    r"""Prints each row with its recipe and the recorded seeds."""
     for entry in select(arguments):
         seeds = [str(result['seed']) for result in recorded(entry, arguments.out, arguments.steps)]
         recipe = entry.path.relative_to(ROOT) if entry.path else 'no recipe'
@@ -218,31 +218,31 @@ def list_rows(arguments: argparse.Namespace) -> None:
 
 
 def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    r"""Command line."""
+    r"""Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument('--table', type=int, choices=TABLES, help='a table of the paper')
     what.add_argument('--figure', type=int, choices=range(2, 7), help='a figure; 3, 4 and 6 need --run')
     parser.add_argument('--dataset', nargs='+', help=f'(default: all of {", ".join(DATASETS)})')
-    parser.add_argument('--model', nargs='+', help='only these')
-    parser.add_argument('--method', nargs='+', help='only these; --list shows them, with underscores for spaces')
+    parser.add_argument('--model', nargs='+', help='(default: all)')
+    parser.add_argument('--method', nargs='+', help='as shown by --list, with underscores for spaces (default: all)')
     parser.add_argument('--reading', choices=READINGS, default='tuned', help='(default: %(default)s)')
-    parser.add_argument('--seeds', type=int, default=1, help='so many, from 0 on (default: %(default)s)')
-    parser.add_argument('--steps', type=int, help='steps to take, or to show, instead of what the recipe says')
-    parser.add_argument('--budget', type=seconds, help='stop after so long, such as 30m; the same command goes on')
-    parser.add_argument('--run', type=Path, help='a run folder with a trained model, for figures 3, 4 and 6')
+    parser.add_argument('--seeds', type=int, default=1, help='number of seeds, from 0 (default: %(default)s)')
+    parser.add_argument('--steps', type=int, help='number of steps (default: that of the recipe)')
+    parser.add_argument('--budget', type=seconds, help='time limit, such as 30m; the same command continues the runs')
+    parser.add_argument('--run', type=Path, help='run folder of a trained model, for figures 3, 4 and 6')
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument('--list', action='store_true', help='show the rows, run nothing')
-    mode.add_argument('--render', action='store_true', help='write the table, run nothing')
-    parser.add_argument('--runs', type=Path, default=ROOT / 'runs' / 'reproduction', help='where run folders are')
-    parser.add_argument('--out', type=Path, default=RESULTS, help='where results are (default: benchmarks/results)')
+    mode.add_argument('--list', action='store_true', help='list the rows and run nothing')
+    mode.add_argument('--render', action='store_true', help='write the table and run nothing')
+    parser.add_argument('--runs', type=Path, default=ROOT / 'runs' / 'reproduction', help='folder of the run folders')
+    parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results (default: benchmarks/results)')
     arguments = parser.parse_args(argv)
     for key in ('seeds', 'steps'):
         value = getattr(arguments, key)
         if value is not None and value < 1:
             parser.error(f'--{key}: expected at least 1, got {value}')
     if (arguments.figure in (3, 4, 6)) != (arguments.run is not None):
-        parser.error('--run goes with figures 3, 4 and 6, which are about one trained model')
+        parser.error('--run: expected together with --figure 3, 4 or 6, and only with these')
     # Figure 2 shows Table 8.
     arguments.source = ('Table 8' if arguments.figure == 2 else f'Figure {arguments.figure}'
                         if arguments.figure is not None else f'Table {arguments.table}')
@@ -250,8 +250,8 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    r"""Does what the command line asks for; the exit code is 130 if it was interrupted, 1 if a run failed or its data
-    is not there.
+    r"""Runs the command line. Returns exit code 130 if it was interrupted, or 1 if a run failed or its data is not
+    available.
     """
     arguments = parse(argv)
     if arguments.run is not None:

@@ -1,14 +1,14 @@
-r"""How long SANS takes before its first negatives and for each batch of them, beside uniform negatives, on FB15k-237.
+r"""The time that SANS needs before its first negatives and for each batch, next to uniform negatives, on FB15k-237.
 
 .. code-block:: bash
 
     PYG_EMU_DATA=<folder> python -m benchmarks.sans          # <folder>/FB15k-237
     python -m benchmarks.sans --smoke --out <folder>         # everything, tiny
 
-Writes ``benchmarks/results/sans/{mode}.json``. The settings are those of the recipes (:data:`RECIPE`), known facts left
-out: :obj:`khop` are exact neighbourhoods, :obj:`walk` are random walks of as many steps. What comes before the first
-negatives is the index of known facts, the search for neighbourhoods and the first draw. A batch has 1,000 triples with
-256 negatives each. Samplers take turns on the same batches, so that whatever the machine does besides hits all of them.
+Writes ``benchmarks/results/sans/{mode}.json``. The settings are those of the recipes (:data:`RECIPE`), with known
+triples excluded: :obj:`khop` uses exact neighbourhoods, :obj:`walk` uses random walks of the same length. The time
+before the first negatives includes the index of known triples, the neighbourhoods and the first draw. A batch has 1,000
+triples with 256 negatives each. The samplers alternate on the same batches, so that other load affects all of them.
 """
 from __future__ import annotations
 
@@ -33,28 +33,27 @@ from pyg_emu.core.errors import DataWarning
 from pyg_emu.experiments.recipe import load_recipe
 from pyg_emu.experiments.registry import build
 
-#: Whose settings are measured.
+#: The recipe with the settings of SANS.
 RECIPE = RECIPES / 'tuned' / 'FB15k-237' / 'distmult-san.yaml'
 MODES = ('walk', 'khop')
 
 
 def make_sampler(mode: str) -> SANSSampler:
-    r"""SANS as in the recipes, with walks or with hops."""
+    r"""Returns the sampler of the recipes, with random walks or with exact neighbourhoods."""
     settings = {**load_recipe(RECIPE).negatives['sampler'], 'mode': mode}
     sampler: SANSSampler = build('sampler', settings)
     return sampler
 
 
 def seconds(function: Callable[[], Any]) -> float:
-    r"""Seconds that a call takes."""
+    r"""Returns the running time of a call in seconds."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def prepare(mode: str, data: KGData, arguments: argparse.Namespace) -> tuple[dict[str, float], SANSSampler]:
-    r"""Seconds until the first negatives of a fresh sampler, the median of some, and the most memory taken meanwhile;
-    and the last one of the samplers.
+    r"""Returns the median time to the first negatives of a new sampler with the peak memory, and the last sampler.
     """
     batch = next(batches(data, arguments))
     times, peaks = [], []
@@ -71,9 +70,9 @@ def prepare(mode: str, data: KGData, arguments: argparse.Namespace) -> tuple[dic
 
 
 def draw(samplers: Mapping[str, Any], data: KGData, arguments: argparse.Namespace) -> dict[str, float]:
-    r"""Median milliseconds of a batch's negatives, by sampler."""
+    r"""Returns the median time in milliseconds of the negatives of a batch, by sampler."""
     stream = batches(data, arguments)
-    for sampler in samplers.values():  # the first draw makes what later ones look into
+    for sampler in samplers.values():  # The first draw builds the indices.
         sampler.sample(next(stream), arguments.negatives)
     times: dict[str, list[float]] = {name: [] for name in samplers}
     for _ in range(arguments.batches):
@@ -84,22 +83,22 @@ def draw(samplers: Mapping[str, Any], data: KGData, arguments: argparse.Namespac
 
 
 def batches(data: KGData, arguments: argparse.Namespace) -> Any:
-    r"""Batches without end."""
+    r"""Yields batches endlessly."""
     return TripletLoader(data, arguments.batch_size, shuffle=True, seed=arguments.seed).batches()
 
 
 def kept_bytes(sampler: SANSSampler) -> int:
-    r"""Bytes of what a sampler keeps between draws: neighbourhoods, and where in them known facts lie. The index of
-    known facts is the data's own, and other samplers read it, too.
+    r"""Returns the memory in bytes that a sampler keeps between draws: the neighbourhoods and the positions of known
+    triples in them. The index of known triples belongs to the data and is shared with other samplers.
     """
     state = sampler._state
-    assert state is not None, 'nothing has been drawn yet'
+    assert state is not None, 'expected a sampler that has drawn negatives'
     held = [*state.near, *vars(state.places).values()]
     return sum(value.nbytes for value in held if isinstance(value, Tensor))
 
 
 def measure(mode: str, data: KGData, arguments: argparse.Namespace) -> dict[str, Any]:
-    r"""All figures of one mode."""
+    r"""Returns all metrics of one mode."""
     found, sampler = prepare(mode, data, arguments)
     uniform = {'uniform': UniformSampler(), 'uniform_filtered': UniformSampler(filtered=sampler.filtered)}
     times = draw({'sans': sampler, **uniform}, data, arguments)
@@ -110,36 +109,36 @@ def measure(mode: str, data: KGData, arguments: argparse.Namespace) -> dict[str,
 
 
 def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    r"""Command line."""
+    r"""Parses the command line."""
     root = os.environ.get('PYG_EMU_DATA')
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data', default=root and Path(root) / 'FB15k-237', help='folder of train, valid and test.txt')
     parser.add_argument('--modes', nargs='+', choices=MODES, default=list(MODES))
-    parser.add_argument('--repeats', type=int, default=3, help='preparations, of which the median is taken')
-    parser.add_argument('--batches', type=int, default=100, help='batches, of which the median is taken')
+    parser.add_argument('--repeats', type=int, default=3, help='number of preparations, reduced by the median')
+    parser.add_argument('--batches', type=int, default=100, help='number of batches, reduced by the median')
     parser.add_argument('--batch-size', type=int, default=1000)
     parser.add_argument('--negatives', type=int, default=256)
-    parser.add_argument('--smoke', action='store_true', help='tiny sizes: shows that everything runs, and no more')
-    parser.add_argument('--out', type=Path, default=RESULTS, help='where to write (default: benchmarks/results)')
+    parser.add_argument('--smoke', action='store_true', help='run everything with tiny sizes, as a test')
+    parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results (default: benchmarks/results)')
     parser.add_argument('--seed', type=int, default=0)
     arguments = parser.parse_args(argv)
     if arguments.smoke:
         if arguments.out == RESULTS:
-            parser.error('--smoke measures nothing worth keeping: give --out')
+            parser.error('--smoke: expected --out, because smoke results are not recorded')
         arguments.repeats, arguments.batches, arguments.batch_size, arguments.negatives = 1, 2, 8, 4
     elif not arguments.data:
-        parser.error('give --data, or set PYG_EMU_DATA to the folder that holds FB15k-237')
+        parser.error('--data: expected the folder of FB15k-237; use --data or PYG_EMU_DATA')
     return arguments
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
-    r"""Measures, prints and records."""
+    r"""Measures all modes, prints and records the results."""
     arguments = parse(argv)
     torch.manual_seed(arguments.seed)
-    # The oddities of the benchmarks are known, and their messages would hide the figures.
+    # Warnings about the benchmark datasets are known and would clutter the output.
     warnings.simplefilter('ignore', DataWarning)
     tiny = generate(40, 3, 200)
-    for mode in MODES:  # a library's first call is no part of a preparation
+    for mode in MODES:  # The first call of a library is not part of the preparation.
         make_sampler(mode).sample(next(TripletLoader(tiny, 8).batches()), 4)
     data = tiny if arguments.smoke else load_dataset(str(arguments.data))
     for mode in arguments.modes:

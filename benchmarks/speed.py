@@ -1,16 +1,16 @@
-r"""Training steps and their memory, beside eager PyTorch, PyKEEN and PyG, and how both grow; and the time of ranking.
+r"""Time and memory of training steps, next to eager PyTorch, PyKEEN and PyG, their growth, and the time of ranking.
 
 .. code-block:: bash
 
-    python -m benchmarks.speed                                        # every part but the curves
+    python -m benchmarks.speed                                        # all parts
     python -m benchmarks.speed --part steps --models distmult
-    PYG_EMU_DATA=<folder> python -m benchmarks.speed --part ranking   # <folder>/FB15k-237, else facts of its size
+    PYG_EMU_DATA=<folder> python -m benchmarks.speed --part ranking   # <folder>/FB15k-237, or generated data
     python -m benchmarks.speed --smoke --out <folder>                 # everything, tiny
 
-Each part writes ``{part}.json`` and ``{part}.csv`` to ``benchmarks/results/speed``, and the picture ``speed.png`` is
-drawn anew from what is there. Within a part all contenders run in one process, in turns, so that whatever the machine
-does besides hits all of them (peak memory takes a process each). Times are medians of steps, without the first
-ones, in which kernels are compiled. The budgets are ratios of such medians; times of different files do not compare.
+Each part writes ``{part}.json`` and ``{part}.csv`` to ``benchmarks/results/speed`` and updates the plot ``speed.png``.
+Within a part, all contenders alternate in one process, so that other load affects all of them. Peak memory is measured
+in separate processes. Times are medians of steps without the first ones, which compile kernels. Budgets are ratios of
+these medians. Times of different files are not comparable.
 """
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from pyg_emu import KGData, evaluate, load_dataset
 from pyg_emu.core.errors import DataWarning
 
 PARTS = ('steps', 'memory', 'scaling', 'ranking')
-#: FB15k-237's sizes.
+#: The sizes of FB15k-237.
 ENTITIES, RELATIONS, FACTS, TEST_FACTS = 14541, 237, 272115, 20466
-#: EMU over vanilla, our own, with one mask per triple.
+#: The maximum cost of EMU with one mask per triple relative to vanilla, both of this package.
 EMU_BUDGET = {'distmult': 1.25, 'complex': 1.25, 'transe': 1.35, 'rotate': 1.35}
-#: Eager EMU over ours, and PyKEEN's vanilla step over our EMU step, at least.
+#: The minimum speedup of our EMU step over the eager EMU step, and over PyKEEN's vanilla step.
 SPEEDUP = 12.0
-#: Peak memory of EMU over that of vanilla, and over that of eager EMU, at most.
+#: The maximum peak memory of EMU relative to vanilla, and relative to eager EMU.
 MEMORY_BUDGET = {'vanilla': 1.6, 'eager_emu': 0.1}
-#: Exponents of the cost in negatives and channels, at most; and what 5e6 entities may cost, in terms of 1e6.
+#: The maximum growth exponent in negatives and channels, and the maximum cost of 5e6 entities relative to 1e6.
 EXPONENT_BUDGET, ENTITIES_BUDGET = 1.0, 1.5
-#: Seconds of a full filtered ranking of the test facts, both sides.
+#: The maximum time in seconds of a full filtered ranking of the test triples, both sides.
 RANKING_BUDGET = {'distmult': 4.0, 'complex': 8.0, 'transe': 40.0, 'rotate': 40.0}
 
 SCALES = {
@@ -57,13 +57,13 @@ SMOKE_SCALES = {'negatives': [2, 4], 'channels': [4, 8], 'entities': [50, 100]}
 
 
 def take_turns(steps: Mapping[str, Step], rounds: int, turn_s: float) -> dict[str, list[float]]:
-    r"""Seconds of single steps of each contender.
+    r"""Returns the times of single steps of each contender in seconds.
 
     Args:
         steps (Mapping[str, Step]): The contenders.
-        rounds (int): Turns of each. In a turn, the first step is not timed: it brings the tables back into the caches,
-            where a training that has the machine to itself would find them.
-        turn_s (float): How long a turn lasts at least, in timed steps.
+        rounds (int): The number of turns of each contender. The first step of a turn is not timed, because it loads the
+            tables into the caches, where they are during training without other contenders.
+        turn_s (float): The minimum duration of a turn, in timed steps.
     """
     for name, step in steps.items():
         seconds = _timed(step) + _timed(step)
@@ -86,7 +86,7 @@ def _timed(step: Step) -> float:
 
 
 def part_steps(arguments: argparse.Namespace) -> dict[str, Any]:
-    r"""Whole training steps of all contenders."""
+    r"""Measures complete training steps of all contenders."""
     data = facts(arguments)
     rows: list[dict[str, Any]] = []
     ratios: dict[str, Any] = {}
@@ -108,7 +108,7 @@ def part_steps(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def step_ratios(medians: Mapping[str, float], model: str) -> dict[str, Any]:
-    r"""The ratios asked for, each with its budget and whether it is kept."""
+    r"""Returns the ratios with a budget, and whether they meet it."""
     emu = medians['emu_triple']
     found = {
         'emu over vanilla, mask per triple': at_most(emu / medians['vanilla'], EMU_BUDGET[model]),
@@ -123,7 +123,7 @@ def step_ratios(medians: Mapping[str, float], model: str) -> dict[str, Any]:
 
 
 def part_memory(arguments: argparse.Namespace) -> dict[str, Any]:
-    r"""Peak memory above tables, gradients and optimiser state, a process each."""
+    r"""Measures peak memory without tables, gradients and optimizer state, in separate processes."""
     wanted = ['vanilla', 'emu_triple'] if arguments.smoke else ['vanilla', 'emu_triple', 'emu_negative',
                                                                 'eager_vanilla', 'eager_emu_triple',
                                                                 'eager_emu_negative', 'pykeen_vanilla']
@@ -155,7 +155,7 @@ def part_memory(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def part_scaling(arguments: argparse.Namespace) -> dict[str, Any]:
-    r"""Our own steps (DistMult) as one size grows; entities with row-sparse gradients."""
+    r"""Measures the growth of our own DistMult steps in each size, with row-sparse gradients for the entities."""
     rows: list[dict[str, Any]] = []
     exponents: dict[str, Any] = {}
     data = generate(arguments.entities, arguments.relations, arguments.facts, seed=arguments.seed)
@@ -172,7 +172,7 @@ def part_scaling(arguments: argparse.Namespace) -> dict[str, Any]:
                 changed: dict[str, Any] = {'num_negatives' if axis == 'negatives' else 'channels': value}
                 setting = dataclasses.replace(setting, **changed)
             for name in ('vanilla', 'emu_triple'):
-                if value < 5_000_000 or name == 'emu_triple':  # two such tables, with their state, would be 8 GB
+                if value < 5_000_000 or name == 'emu_triple':  # Two such tables with their state would need 8 GB.
                     steps[f'{name} {value}'] = CONTENDERS[name](setting)
         times = take_turns(steps, arguments.rounds, arguments.turn_seconds)
         for key, seconds in times.items():
@@ -185,7 +185,7 @@ def part_scaling(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def exponents_of(rows: Iterable[Mapping[str, Any]], axis: str) -> dict[str, Any]:
-    r"""The slopes of time against size on logarithmic scales, fitted by least squares."""
+    r"""Returns the slopes of time against size on logarithmic scales, by least squares."""
     found: dict[str, Any] = {}
     frame = pd.DataFrame([row for row in rows if row['axis'] == axis])
     for name, own in frame.groupby('contender'):
@@ -202,7 +202,7 @@ def exponents_of(rows: Iterable[Mapping[str, Any]], axis: str) -> dict[str, Any]
 
 
 def part_ranking(arguments: argparse.Namespace) -> dict[str, Any]:
-    r"""The full filtered ranking of the test facts, heads and tails, by random embeddings."""
+    r"""Measures the full filtered ranking of the test triples, heads and tails, with random embeddings."""
     data = facts(arguments, test=True)
     rows: list[dict[str, Any]] = []
     ratios: dict[str, Any] = {}
@@ -211,7 +211,7 @@ def part_ranking(arguments: argparse.Namespace) -> dict[str, Any]:
         evaluate(scorer, data, max_triples=8)
         times = []
         for _ in range(arguments.ranking_repeats):
-            data.drop_indices()  # the indices that filter are part of the time
+            data.drop_indices()  # The time includes building the filter indices.
             times.append(_timed(partial(evaluate, scorer, data)))
         rows.append({'model': model, 'seconds': statistics.median(times), 'triples': data.num_facts('test')})
         ratios[f'seconds, {model}'] = at_most(rows[-1]['seconds'], RANKING_BUDGET[model])
@@ -221,17 +221,17 @@ def part_ranking(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def at_most(value: float, budget: float) -> dict[str, Any]:
-    r"""A figure, what it may be at most, and whether it is."""
+    r"""Returns a value, its maximum, and whether the value meets it."""
     return {'value': value, 'at_most': budget, 'kept': bool(value <= budget)}
 
 
 def at_least(value: float, budget: float) -> dict[str, Any]:
-    r"""A figure, what it has to be at least, and whether it is."""
+    r"""Returns a value, its minimum, and whether the value meets it."""
     return {'value': value, 'at_least': budget, 'kept': bool(value >= budget)}
 
 
 def report(ratios: Mapping[str, Mapping[str, Any]]) -> None:
-    r"""Prints figures beside their budgets."""
+    r"""Prints values with their budgets."""
     for name, entry in ratios.items():
         bound = ', '.join(f'{key.replace("_", " ")} {entry[key]:g}' for key in ('at_most', 'at_least') if key in entry)
         verdict = '' if 'kept' not in entry else f' ({bound}): {"kept" if entry["kept"] else "MISSED"}'
@@ -239,7 +239,7 @@ def report(ratios: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def facts(arguments: argparse.Namespace, test: bool = False) -> KGData:
-    r"""FB15k-237 if there is a folder, else facts of its size."""
+    r"""Loads FB15k-237 if available, or generates data of its size."""
     folder = data_folder(arguments)
     if folder is not None:
         return load_dataset(str(folder))
@@ -248,32 +248,32 @@ def facts(arguments: argparse.Namespace, test: bool = False) -> KGData:
 
 
 def data_folder(arguments: argparse.Namespace) -> Path | None:
-    r"""``$PYG_EMU_DATA/FB15k-237``, if it is there and wanted."""
+    r"""Returns ``$PYG_EMU_DATA/FB15k-237`` if it exists and is used."""
     root = os.environ.get('PYG_EMU_DATA')
     folder = Path(root) / 'FB15k-237' if root else None
     return folder if folder is not None and folder.is_dir() and not arguments.smoke else None
 
 
 def data_name(arguments: argparse.Namespace) -> str:
-    r"""What the facts are called in results."""
+    r"""Returns the name of the data in results."""
     return 'generated facts' if data_folder(arguments) is None else 'FB15k-237'
 
 
 def sizes(arguments: argparse.Namespace) -> dict[str, Any]:
-    r"""The sizes that all contenders share unless a row says otherwise."""
+    r"""Returns the default sizes of all contenders."""
     return {key: getattr(arguments, key) for key in ('batch_size', 'negatives', 'channels', 'entities', 'relations',
                                                      'facts')}
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    r"""Writes rows as CSV, whole or not at all."""
+    r"""Writes rows atomically as CSV."""
     partial = path.with_name(f'.{path.name}')
     pd.DataFrame(rows).to_csv(partial, index=False, float_format='%.6g')
     partial.replace(path)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    r"""Command line."""
+    r"""Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--part', nargs='+', choices=[*PARTS, 'curves'], default=list(PARTS))
     parser.add_argument('--models', nargs='+', choices=MODELS, default=list(MODELS))
@@ -282,18 +282,18 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=1000)
     parser.add_argument('--negatives', type=int, default=256)
     parser.add_argument('--channels', type=int, default=100)
-    parser.add_argument('--rounds', type=int, default=7, help='turns of each contender')
-    parser.add_argument('--turn-seconds', type=float, default=0.5, help='how long a turn lasts at least')
+    parser.add_argument('--rounds', type=int, default=7, help='number of turns of each contender')
+    parser.add_argument('--turn-seconds', type=float, default=0.5, help='minimum duration of a turn')
     parser.add_argument('--ranking-repeats', type=int, default=3)
-    parser.add_argument('--smoke', action='store_true', help='tiny sizes: shows that everything runs, and no more')
-    parser.add_argument('--out', type=Path, default=RESULTS, help='where to write (default: benchmarks/results)')
+    parser.add_argument('--smoke', action='store_true', help='run everything with tiny sizes, as a test')
+    parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results (default: benchmarks/results)')
     parser.add_argument('--no-plot', action='store_true')
     parser.add_argument('--seed', type=int, default=0)
     arguments = parser.parse_args(argv)
     arguments.entities, arguments.relations, arguments.facts = ENTITIES, RELATIONS, FACTS
     if arguments.smoke:
         if arguments.out == RESULTS:
-            parser.error('--smoke measures nothing worth keeping: give --out')
+            parser.error('--smoke: expected --out, because smoke results are not recorded')
         arguments.entities, arguments.relations, arguments.facts = 40, 3, 200
         arguments.batch_size, arguments.negatives, arguments.channels = 8, 4, 4
         arguments.memory_negatives, arguments.rounds, arguments.turn_seconds = [4], 1, 1e-6
@@ -302,7 +302,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    r"""Measures, prints and records."""
+    r"""Measures the parts, prints and records the results."""
     arguments = parse(argv)
     warnings.simplefilter('ignore', DataWarning)
     torch.manual_seed(arguments.seed)

@@ -1,12 +1,12 @@
-r"""Puts EMU on a graph encoder: R-GCN with a DistMult decoder, on UMLS. Under a minute on one core.
+r"""Trains a graph encoder with EMU: R-GCN with a DistMult decoder on UMLS. Takes less than a minute on one core.
 
 .. code-block:: console
 
     python examples/rgcn.py
     python examples/rgcn.py --epochs 2
 
-The encoder runs once a step. What it returns, :class:`Decoder`, is what the loss, :func:`~pyg_emu.evaluate` and
-:func:`~pyg_emu.predict` take; write one like it for an encoder of your own.
+The encoder runs once per step and returns a :class:`Decoder`, which is the input of the loss, of
+:func:`~pyg_emu.evaluate` and of :func:`~pyg_emu.predict`. For your own encoder, write a similar decoder.
 """
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from pyg_emu.core.interaction import Dot
 
 
 class Decoder(ScorerMixin):
-    r"""DistMult on entity vectors that an encoder has made.
+    r"""DistMult on the entity embeddings of an encoder.
 
     Args:
-        entities (torch.Tensor): The encoder's output. shape: :obj:`(num_nodes, d)`.
-        relations (torch.Tensor): The relation vectors. shape: :obj:`(num_relations, d)`.
+        entities (torch.Tensor): The output of the encoder. shape: :obj:`(num_nodes, d)`.
+        relations (torch.Tensor): The relation embeddings. shape: :obj:`(num_relations, d)`.
     """
     interaction = Dot()
 
@@ -44,13 +44,13 @@ class Decoder(ScorerMixin):
 
 
 class RGCN(torch.nn.Module):
-    r"""Two layers of the `"Modeling Relational Data with Graph Convolutional Networks"
+    r"""Two layers of the R-GCN model from the `"Modeling Relational Data with Graph Convolutional Networks"
     <https://arxiv.org/abs/1703.06103>`_ paper on learned features.
 
     Args:
         num_nodes (int): The number of entities.
-        num_relations (int): The number of relations, without inverse ones.
-        hidden_channels (int): The size of all vectors.
+        num_relations (int): The number of relations, without inverse relations.
+        hidden_channels (int): The embedding size.
     """
     def __init__(self, num_nodes: int, num_relations: int, hidden_channels: int) -> None:
         super().__init__()
@@ -67,14 +67,14 @@ class RGCN(torch.nn.Module):
 
 
 def main(epochs: int = 30) -> Any:
-    r"""Trains, prints the ranking of the test facts, and returns its metrics.
+    r"""Trains the model, prints the ranking of the test triples, and returns its metrics.
 
     Args:
-        epochs (int, optional): How often to see each training fact. (default: :obj:`30`)
+        epochs (int, optional): The number of epochs. (default: :obj:`30`)
     """
     torch.manual_seed(0)
     data = load_dataset('UMLS')
-    graph = data.with_inverse_relations()  # messages run along edges in both directions
+    graph = data.with_inverse_relations()  # Messages pass along edges in both directions.
     model = RGCN(data.num_nodes, data.num_relations, 64)
     loader = TripletLoader(data, batch_size=1000, shuffle=True, transform=EMUNegatives(num_negatives=64))
     criterion = EMULoss()
@@ -91,6 +91,6 @@ def main(epochs: int = 30) -> Any:
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description='Train an R-GCN encoder with EMU on UMLS and rank the test facts.')
+    parser = argparse.ArgumentParser(description='Train an R-GCN encoder with EMU on UMLS and rank the test triples.')
     parser.add_argument('--epochs', type=int, default=30)
     main(**vars(parser.parse_args()))

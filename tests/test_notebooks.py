@@ -1,4 +1,4 @@
-r"""The notebooks run as they are, and were committed with their outputs."""
+r"""Tests that the notebooks run and contain their outputs."""
 from __future__ import annotations
 
 import base64
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / 'notebooks').glob('*.ipynb'))
-# What tells where a notebook was executed.
+# Text that reveals where a notebook was executed.
 _PATH = re.compile(r'(?<![\w.~<])/(?:home|root|tmp|work|usr|Users|var|mnt|opt)/')
 
 

@@ -1,1 +1,1 @@
-r"""What every room builds on: errors, checks of arguments, the interactions, the protocols, processes and files."""
+r"""Errors, argument checks, interactions, protocols, process groups and file writing: the base of all subpackages."""

@@ -1,4 +1,4 @@
-r"""Checks of arguments that many classes share. What passes is returned as it came."""
+r"""Argument checks shared by many classes. Each check returns a valid value unchanged."""
 from __future__ import annotations
 
 import math
@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from pyg_emu.core.errors import ArgumentError
 
-if TYPE_CHECKING:  # Recipes are read, and help is printed, before PyTorch is loaded.
+if TYPE_CHECKING:  # Reading a recipe and printing help do not need PyTorch.
     import torch
     from torch import Tensor
 
 
 def is_number(value: Any) -> bool:
-    r"""Whether :obj:`value` is a real number, of Python or NumPy. Truth values are none."""
+    r"""Returns :obj:`True` if :obj:`value` is a real Python or NumPy number. Booleans are not numbers here."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def positive_integer(name: str, value: Any) -> Any:
-    r"""Refuses what is no count.
+    r"""Checks that a value is a positive integer.
 
     Args:
-        name (str): The argument, for the message.
-        value (int): What was given.
+        name (str): The name of the argument, for the message.
+        value (int): The value to check.
 
     Raises:
-        ArgumentError: If it is no integer of at least 1.
+        ArgumentError: If :obj:`value` is not an integer of at least 1.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ArgumentError(f'{name}: expected an integer of at least 1, got {value!r}')
@@ -33,14 +33,14 @@ def positive_integer(name: str, value: Any) -> Any:
 
 
 def random_seed(name: str, value: Any) -> int:
-    r"""Refuses what no generator can be seeded with.
+    r"""Checks that a value is a valid seed of a random generator.
 
     Args:
-        name (str): The argument, for the message.
-        value (int): What was given.
+        name (str): The name of the argument, for the message.
+        value (int): The value to check.
 
     Raises:
-        ArgumentError: If it is no integer in :obj:`[0, 2^63)`.
+        ArgumentError: If :obj:`value` is not an integer in :obj:`[0, 2^63)`.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**63:
         raise ArgumentError(f'{name}: expected an integer in [0, 2^63), got {value!r}')
@@ -48,14 +48,14 @@ def random_seed(name: str, value: Any) -> int:
 
 
 def non_negative(name: str, value: Any) -> float:
-    r"""Refuses what is no weight.
+    r"""Checks that a value is a finite, non-negative number.
 
     Args:
-        name (str): The argument, for the message.
-        value (float): What was given.
+        name (str): The name of the argument, for the message.
+        value (float): The value to check.
 
     Raises:
-        ArgumentError: If it is no number, negative, infinite or NaN.
+        ArgumentError: If :obj:`value` is not a number, or is negative, infinite or NaN.
     """
     if not is_number(value) or not math.isfinite(value) or value < 0:
         raise ArgumentError(f'{name}: expected a finite number >= 0, got {value!r}')
@@ -63,14 +63,14 @@ def non_negative(name: str, value: Any) -> float:
 
 
 def share(name: str, value: Any) -> float:
-    r"""Refuses what is no share of a whole.
+    r"""Checks that a value is a fraction between 0 and 1.
 
     Args:
-        name (str): The argument, for the message.
-        value (float): What was given.
+        name (str): The name of the argument, for the message.
+        value (float): The value to check.
 
     Raises:
-        ArgumentError: If it is no number in :obj:`[0, 1]`.
+        ArgumentError: If :obj:`value` is not a number in :obj:`[0, 1]`.
     """
     if not is_number(value) or not 0.0 <= value <= 1.0:
         raise ArgumentError(f'{name}: expected a number in [0, 1], got {value!r}')
@@ -78,14 +78,14 @@ def share(name: str, value: Any) -> float:
 
 
 def penalty(name: str, value: Any) -> Any:
-    r"""Refuses what is no penalty on a model; :obj:`None` is none and passes.
+    r"""Checks that a value is a regularizer: a callable that takes a scorer and a batch, or :obj:`None`.
 
     Args:
-        name (str): The argument, for the message.
-        value (callable, optional): What was given.
+        name (str): The name of the argument, for the message.
+        value (callable, optional): The value to check.
 
     Raises:
-        ArgumentError: If it is no function, or a class, of which there is no object yet.
+        ArgumentError: If :obj:`value` is not callable, or is a class instead of an instance.
     """
     if value is not None and (isinstance(value, type) or not callable(value)):
         raise ArgumentError(f'{name}: expected a function of a scorer and a batch, such as L3Regularizer(1e-5), '
@@ -94,41 +94,41 @@ def penalty(name: str, value: Any) -> Any:
 
 
 def kind_of(tensor: Tensor) -> str:
-    r"""Type and shape of a tensor, for a message."""
+    r"""Returns the data type and shape of a tensor as text for a message."""
     return f'{tensor.dtype} of shape {tuple(tensor.shape)}'
 
 
 def on_device(name: str, value: Tensor, device: torch.device, like: str = '') -> Tensor:
-    r"""Refuses what lies elsewhere.
+    r"""Checks that a tensor is on a given device.
 
     Args:
-        name (str): The argument, for the message.
-        value (torch.Tensor): What was given.
-        device (torch.device): Where it has to be.
-        like (str): The argument that is there already, for the message. (default: none is named)
+        name (str): The name of the argument, for the message.
+        value (torch.Tensor): The tensor to check.
+        device (torch.device): The expected device.
+        like (str): The name of another argument on that device, for the message. (default: no name)
 
     Raises:
-        ArgumentError: If it is on another device.
+        ArgumentError: If :obj:`value` is on another device.
     """
     if value.device != device:
-        example = f' as {like} is' if like else ''
+        example = f' like {like}' if like else ''
         raise ArgumentError(f'{name}: expected a tensor on {device}{example}, got one on {value.device}')
     return value
 
 
 def ids_below(name: str, ids: Tensor, limit: Optional[int], what: str = '', wait: bool = False) -> Tensor:
-    r"""Refuses ids that stand for nothing: a negative one would be read as another one, counted from the end.
+    r"""Checks that all ids are in :obj:`[0, limit)`. PyTorch would read a negative id as an index from the end.
 
     Args:
-        name (str): The argument, for the message.
-        ids (torch.Tensor): What was given, of any shape.
-        limit (int, optional): How many there are; where it is not known, only negative ids are refused.
-        what (str): Of what there are as many, for the message. (default: it is not named)
-        wait (bool): Whether to look also where the host has to wait for the answer, away from the CPU.
-            (default: :obj:`False`)
+        name (str): The name of the argument, for the message.
+        ids (torch.Tensor): The ids to check, of any shape.
+        limit (int, optional): The number of valid ids. If :obj:`None`, only negative ids raise an error.
+        what (str): The name of the quantity behind :obj:`limit`, for the message. (default: no name)
+        wait (bool): If set to :obj:`True`, also checks tensors on other devices than the CPU, which synchronizes the
+            host with the device. (default: :obj:`False`)
 
     Raises:
-        ArgumentError: If an id is not in :obj:`[0, limit)`; it names the first one.
+        ArgumentError: If an id is out of range. The message names the first such id and its position.
     """
     if ids.numel() == 0 or not (wait or ids.device.type == 'cpu'):
         return ids

@@ -1,7 +1,7 @@
 r"""Complex vectors stored as real rows :math:`[\mathrm{re}, \mathrm{im}]`: all real parts, then all imaginary parts.
 
-Such rows are contiguous, so one table, one lookup and one gradient serve a complex model, and a fused operator need
-not know about complex numbers at all.
+A row is contiguous. A complex model therefore needs one table, one lookup and one gradient, and fused operators need
+no complex arithmetic.
 """
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def multiply(left: Tensor, right: Tensor) -> Tensor:
-    r"""Component-wise product of complex rows, broadcasting.
+    r"""Returns the component-wise product of complex rows, with broadcasting.
 
     Args:
         left (torch.Tensor): shape: :obj:`(..., 2d)`.
@@ -24,11 +24,11 @@ def multiply(left: Tensor, right: Tensor) -> Tensor:
 
 
 def conjugate(rows: Tensor) -> Tensor:
-    r"""Complex conjugate of complex rows. shape: :obj:`(..., 2d)`."""
+    r"""Returns the complex conjugate of complex rows. shape: :obj:`(..., 2d)`."""
     re, im = rows.chunk(2, dim=-1)
     return torch.cat([re, -im], dim=-1)
 
 
 def unit(phase: Tensor) -> Tensor:
-    r"""Complex rows :obj:`(..., 2d)` of modulus one from phases :obj:`(..., d)` in radians."""
+    r"""Returns complex rows of modulus one, :obj:`(..., 2d)`, from phases in radians, :obj:`(..., d)`."""
     return torch.cat([phase.cos(), phase.sin()], dim=-1)

@@ -1,7 +1,7 @@
-r"""Several processes that train one model: who they are, and what they agree on.
+r"""Helpers for distributed training: the process group, devices, and collective operations.
 
-:obj:`torchrun` starts them; :func:`process_group` makes one group of them. All else here is at once done in a single
-process, so that no caller has to ask how many there are.
+:obj:`torchrun` starts the processes and :func:`process_group` joins them. In a single process, all functions return
+immediately, so callers need no special case.
 """
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ T = TypeVar('T')
 
 
 class Place(NamedTuple):
-    r"""Where a process stands.
+    r"""Rank and device of a process.
 
     Args:
-        rank (int): Its number, from 0.
+        rank (int): The rank of the process, from 0.
         world (int): The number of processes.
-        device (torch.device): Where it computes.
+        device (torch.device): The device of the process.
     """
     rank: int
     world: int
@@ -34,8 +34,8 @@ class Place(NamedTuple):
 
 @contextmanager
 def process_group(device: Optional[str] = None) -> Iterator[Place]:
-    r"""Joins the processes that :obj:`torchrun` has started, and parts from them at the end. Without :obj:`torchrun`,
-    and inside of a group, nothing happens.
+    r"""Initializes the process group on entry and destroys it on exit. Without :obj:`torchrun`, or inside an existing
+    group, only the device is chosen.
 
     .. code-block:: python
 
@@ -47,14 +47,15 @@ def process_group(device: Optional[str] = None) -> Iterator[Place]:
             if place.rank == 0:
                 print(metrics)
 
-    They speak by Gloo on CPUs and by NCCL on GPUs.
+    The group uses Gloo on CPUs and NCCL on GPUs.
 
     Args:
-        device (str, optional): :obj:`"cpu"` or :obj:`"cuda"`, where each process gets a GPU of its own.
-            (default: GPUs if there are any)
+        device (str, optional): :obj:`"cpu"` or :obj:`"cuda"`. With :obj:`"cuda"`, each process uses its own GPU.
+            (default: :obj:`"cuda"` if available)
 
     Raises:
-        ArgumentError: If there are fewer GPUs than processes, or the environment is not one of :obj:`torchrun`.
+        ArgumentError: If there are fewer GPUs than processes, or the environment variables are not those of
+            :obj:`torchrun`.
     """
     chosen = local_device(device)
     if launched() == 1 or dist.is_initialized():
@@ -62,7 +63,7 @@ def process_group(device: Optional[str] = None) -> Iterator[Place]:
         return
     if chosen.type == 'cuda':
         torch.cuda.set_device(chosen)
-    # Flags and counts of the host go by Gloo on GPUs, too: they must not wait for what the device still computes.
+    # Host-side flags and counts use Gloo on GPUs, too, because NCCL would wait for pending kernels.
     dist.init_process_group('cpu:gloo,cuda:nccl' if chosen.type == 'cuda' else 'gloo')
     try:
         yield Place(*current(), chosen)
@@ -71,62 +72,62 @@ def process_group(device: Optional[str] = None) -> Iterator[Place]:
 
 
 def launched() -> int:
-    r"""How many processes :obj:`torchrun` has started; 1 without it."""
+    r"""Returns the number of processes that :obj:`torchrun` started, or 1 without :obj:`torchrun`."""
     return _environment('WORLD_SIZE', 1)
 
 
 def launched_rank() -> int:
-    r"""The number that :obj:`torchrun` has given to this process; 0 without it."""
+    r"""Returns the rank that :obj:`torchrun` assigned to this process, or 0 without :obj:`torchrun`."""
     return _environment('RANK', 0)
 
 
 def current() -> tuple[int, int]:
-    r"""The number of this process in its group, and the number of processes there; 0 and 1 without a group."""
+    r"""Returns the rank of this process and the world size. Without a process group, returns 0 and 1."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
 
 def check_joined() -> None:
-    r"""Refuses to work as if alone where :obj:`torchrun` has started several processes.
+    r"""Checks that the processes started by :obj:`torchrun` have joined a process group.
 
     Raises:
-        ArgumentError: If they have not joined.
+        ArgumentError: If :obj:`torchrun` started several processes and there is no process group.
     """
     if launched() > 1 and not dist.is_initialized():
-        raise ArgumentError(f'torchrun has started {launched()} processes, which have not joined, so that each would '
-                            'train a model of its own; put `with pyg_emu.process_group() as place:` around '
-                            'the training')
+        raise ArgumentError(f'process group: torchrun started {launched()} processes, but they have not joined a '
+                            'process group, so each would train its own model; wrap the training in '
+                            '`with pyg_emu.process_group() as place:`')
 
 
 def local_device(device: Optional[str] = None) -> torch.device:
-    r"""The device of this process: the GPU of its number where several share a machine.
+    r"""Returns the device of this process. Processes on the same machine use the GPU of their local rank.
 
     Raises:
-        ArgumentError: If there is none for it.
+        ArgumentError: If the device is not available.
     """
     try:
         chosen = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     except RuntimeError as error:
-        raise ArgumentError(f"device: {device!r} cannot be used here ({str(error).splitlines()[0]}); try "
+        raise ArgumentError(f"device: {device!r} is not available ({str(error).splitlines()[0]}); try "
                             "'cpu'") from error
     if chosen.type != 'cuda' or launched() == 1:
         return chosen
     local, found = _environment('LOCAL_RANK', launched_rank()), torch.cuda.device_count()
     if chosen.index is not None:
-        raise ArgumentError(f"device: each of {launched()} processes takes a GPU of its own; expected 'cuda' without a "
-                            f'number, got {device!r}')
+        raise ArgumentError(f"device: expected 'cuda' without an index, because each of the {launched()} processes "
+                            f'uses its own GPU, got {device!r}')
     if local >= found:
-        raise ArgumentError(f'device: process {local} of this machine has no GPU, there are {found}; start as many '
-                            f"processes with --nproc_per_node, or give 'cpu'")
+        raise ArgumentError(f'device: no GPU for local rank {local}, found {found} GPUs; start at most that many '
+                            f"processes with --nproc_per_node, or use 'cpu'")
     return torch.device('cuda', local)
 
 
 def on_first(function: Callable[[], T]) -> T:
-    r"""What :obj:`function` returns, or raises, in the first process; the others wait for it and do not call it.
+    r"""Calls :obj:`function` on rank 0 and returns its result, or raises its exception, on all ranks.
 
     Args:
-        function (callable): Without arguments; what it returns goes through :mod:`pickle`.
+        function (callable): A function without arguments. Its result must be picklable.
     """
     rank, world = current()
     if world == 1:
@@ -138,8 +139,8 @@ def on_first(function: Callable[[], T]) -> T:
             outcome[0] = function()
         except Exception as caught:
             error = caught
-            # An exception of another library need not survive the way to the others.
-            outcome[1] = caught if isinstance(caught, PygEmuError) else RuntimeError(f'the first process: {caught!r}')
+            # Exceptions of other libraries may not be picklable.
+            outcome[1] = caught if isinstance(caught, PygEmuError) else RuntimeError(f'error on rank 0: {caught!r}')
     dist.broadcast_object_list(outcome, src=0)
     if error is not None:
         raise error
@@ -150,7 +151,7 @@ def on_first(function: Callable[[], T]) -> T:
 
 @contextmanager
 def first_alone() -> Iterator[None]:
-    r"""The first process goes through this before the others begin: what it downloads is then there for them."""
+    r"""Runs the body on rank 0 first and on the other ranks afterwards, for example to download a file only once."""
     first = current()[0] == 0
     if not first:
         on_first(lambda: None)
@@ -163,8 +164,8 @@ def first_alone() -> Iterator[None]:
 
 @contextmanager
 def shared_errors() -> Iterator[None]:
-    r"""What one process raises of :class:`~pyg_emu.core.errors.PygEmuError` inside, all raise at the end: otherwise the
-    others would wait for it forever. Of several errors it is the first process's.
+    r"""Raises a :class:`~pyg_emu.core.errors.PygEmuError` of any rank on all ranks at the end of the body. Otherwise
+    the other ranks would wait forever. If several ranks fail, the error of the lowest rank is raised.
     """
     rank, world = current()
     if world == 1:
@@ -183,7 +184,7 @@ def shared_errors() -> Iterator[None]:
 
 
 def any_process(flag: bool) -> bool:
-    r"""Whether :obj:`flag` is true in any process."""
+    r"""Returns :obj:`True` if :obj:`flag` is true on any rank."""
     if current()[1] == 1:
         return flag
     value = torch.tensor(float(flag), device=_host_side())
@@ -192,7 +193,7 @@ def any_process(flag: bool) -> bool:
 
 
 def same_random_state(generator: Optional[torch.Generator]) -> bool:
-    r"""Whether a random stream stands at the same place in all processes."""
+    r"""Returns :obj:`True` if the random generator has the same state on all ranks."""
     if generator is None or current()[1] == 1:
         return True
     state = zlib.crc32(generator.get_state().cpu().numpy().tobytes())
@@ -202,21 +203,21 @@ def same_random_state(generator: Optional[torch.Generator]) -> bool:
 
 
 def sum_(value: Tensor) -> Tensor:
-    r"""Sums a tensor over the processes, in place."""
+    r"""Sums a tensor over all ranks in place."""
     if current()[1] > 1:
         dist.all_reduce(value)
     return value
 
 
 def minimum_(value: Tensor) -> Tensor:
-    r"""The smallest of a tensor's values over the processes, in place."""
+    r"""Computes the element-wise minimum of a tensor over all ranks in place."""
     if current()[1] > 1:
         dist.all_reduce(value, dist.ReduceOp.MIN)
     return value
 
 
 def _host_side() -> torch.device:
-    # A group that somebody else has made may speak NCCL alone, which knows no tensors of the host.
+    # A user's group may support NCCL only, which cannot reduce CPU tensors.
     return torch.device('cuda' if dist.get_backend() == 'nccl' else 'cpu')
 
 
@@ -225,5 +226,5 @@ def _environment(name: str, default: int) -> int:
     try:
         return default if text is None else int(text)
     except ValueError:
-        raise ArgumentError(f'environment variable {name}: expected a number, as torchrun sets it, '
+        raise ArgumentError(f'environment variable {name}: expected an integer, as set by torchrun, '
                             f'got {text!r}') from None

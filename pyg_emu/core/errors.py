@@ -1,34 +1,34 @@
-r"""The exceptions a user of this package may meet. Each message names what is wrong, where, and what would be right."""
+r"""The exceptions that this package raises. Each message names the error, its location and the expected value."""
 from __future__ import annotations
 
 
 class PygEmuError(Exception):
-    r"""Base class. The command line prints its message without a traceback and exits with code 2."""
+    r"""Base class of all errors. The command line prints the message without a traceback and exits with code 2."""
 
 
 class DataError(PygEmuError, ValueError):
-    r"""Facts, files or ids that cannot be used."""
+    r"""Raised for invalid triples, files or ids."""
 
 
 class ArgumentError(PygEmuError, ValueError):
-    r"""An argument outside of its domain."""
+    r"""Raised for an argument outside its domain."""
 
 
 class RecipeError(PygEmuError, ValueError):
-    r"""A recipe or flag that cannot be understood."""
+    r"""Raised for an invalid recipe or command line flag."""
 
 
 class CheckpointError(PygEmuError, RuntimeError):
-    r"""A checkpoint that cannot be read, or that belongs to something else."""
+    r"""Raised for a checkpoint that cannot be read or written, or that belongs to a different run."""
 
 
 class DivergenceError(PygEmuError, ArithmeticError):
-    r"""A loss or a score that became NaN or infinite."""
+    r"""Raised if a loss or a score becomes NaN or infinite."""
 
 
 class BackendError(PygEmuError, RuntimeError):
-    r"""An operator backend that was asked for and cannot run here."""
+    r"""Raised if the requested operator backend is not available on this machine."""
 
 
 class DataWarning(UserWarning):
-    r"""Facts that are usable but suspicious: duplicates, unseen entities, empty relations."""
+    r"""Warns about valid but suspicious data, such as duplicates, unseen entities or empty relations."""

@@ -1,4 +1,4 @@
-r"""Files that are written as a whole or not at all."""
+r"""Atomic file writing."""
 from __future__ import annotations
 
 import os
@@ -9,20 +9,20 @@ from pyg_emu.core.errors import CheckpointError
 
 
 def atomic_write(path: Union[str, Path], write: Callable[[IO[bytes]], Any]) -> None:
-    r"""Writes a file so that whoever opens :obj:`path`, at any time, sees the old content or the new, whole.
+    r"""Writes a file atomically: a reader of :obj:`path` sees either the old or the new content.
 
-    The content goes to a temporary file in the same folder, reaches the disk, and then takes the name. Whatever fails
-    on the way leaves the old file as it was.
+    The content is written to a temporary file in the same folder, flushed to disk and renamed. If a step fails, the
+    old file is unchanged.
 
     Args:
         path (str or Path): The file to write.
-        write (callable): Is handed the open binary file.
+        write (callable): A function that writes the content to the open binary file it is given.
 
     Raises:
-        CheckpointError: If the folder cannot be written to, or the disk is full.
+        CheckpointError: If the folder is not writable or the disk is full.
     """
     path = Path(path)
-    # One fixed name: what a killed writer leaves behind is overwritten by the next one instead of piling up.
+    # With a fixed name, the next write replaces the temporary file of a killed process.
     temporary = path.with_name(f'.{path.name}.tmp')
     try:
         with open(temporary, 'wb') as file:
@@ -33,9 +33,9 @@ def atomic_write(path: Union[str, Path], write: Callable[[IO[bytes]], Any]) -> N
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch.save reports a failed write as a RuntimeError
         temporary.unlink(missing_ok=True)
-        kept = 'the file of that name is kept as it was' if path.exists() else 'nothing was written'
-        raise CheckpointError(f'cannot write {path} ({reason(error)}); {kept}. Free some space, or choose another '
-                              f'run folder that can be written to') from error
+        kept = 'the existing file is unchanged' if path.exists() else 'nothing was written'
+        raise CheckpointError(f'cannot write {path} ({reason(error)}); {kept}. Free disk space, or choose a '
+                              f'writable run folder') from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -49,7 +49,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def reason(error: BaseException) -> str:
-    r"""What an error says in one line: the system's own words where there are any."""
+    r"""Returns a one-line description of an error, preferably the message of the operating system."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).splitlines()[0] if str(error) else type(error).__name__

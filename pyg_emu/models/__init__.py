@@ -1,5 +1,5 @@
-r"""Knowledge graph embedding models on PyG's :class:`~torch_geometric.nn.kge.KGEModel`, in the form the EMU paper
-uses, and NBFNet, which has no embeddings of entities."""
+r"""Knowledge graph embedding models based on PyG's :class:`~torch_geometric.nn.kge.KGEModel`, parametrized as in the
+EMU paper, and NBFNet, which has no entity embeddings."""
 from __future__ import annotations
 
 from pyg_emu.models.base import KGEScorer

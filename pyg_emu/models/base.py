@@ -1,4 +1,4 @@
-r"""What the models of this package share."""
+r"""The base class of the embedding models in this package."""
 from __future__ import annotations
 
 from typing import Iterator, Optional
@@ -14,16 +14,15 @@ from pyg_emu.core.contract import ScorerMixin, Side
 
 
 class KGEScorer(ScorerMixin, KGEModel):
-    r"""A :class:`torch_geometric.nn.kge.KGEModel` that factors into queries and candidates
-    (:class:`~pyg_emu.Scorer`). A subclass sets :attr:`interaction` and :attr:`offset` and implements
-    :meth:`_query`.
+    r"""Base class of :class:`torch_geometric.nn.kge.KGEModel` models that factor into queries and candidates
+    (:class:`~pyg_emu.Scorer`). Subclasses set :attr:`interaction` and :attr:`offset` and implement :meth:`_query`.
 
-    Every model has one entity table :attr:`node_emb` and one relation table :attr:`rel_emb`. Rows of complex models are
-    :math:`[\mathrm{re}, \mathrm{im}]`, all real parts and then all imaginary parts, and thus twice
-    :obj:`hidden_channels` wide.
+    A model has an entity table :attr:`node_emb` and a relation table :attr:`rel_emb`. The rows of complex models are
+    :math:`[\mathrm{re}, \mathrm{im}]`: all real parts, then all imaginary parts, :obj:`2 * hidden_channels` values in
+    total.
 
-    Both tables start uniform in :math:`\pm (\gamma + 2) / d`, as in the `"RotatE" <https://arxiv.org/abs/1902.10197>`_
-    paper's training setup that the EMU experiments build on.
+    Both tables are initialized uniformly in :math:`\pm (\gamma + 2) / d`. This follows the training setup of the
+    `"RotatE" <https://arxiv.org/abs/1902.10197>`_ paper, which the EMU experiments use.
 
     Args:
         num_nodes (int): The number of nodes/entities in the graph.
@@ -36,7 +35,7 @@ class KGEScorer(ScorerMixin, KGEModel):
             (default: :obj:`False`)
 
     Raises:
-        ArgumentError: If a size is no positive integer or :obj:`margin` is negative, infinite or NaN.
+        ArgumentError: If a size is not a positive integer, or :obj:`margin` is negative, infinite or NaN.
     """
     def __init__(
         self,
@@ -53,8 +52,8 @@ class KGEScorer(ScorerMixin, KGEModel):
         for name, value in sizes.items():
             positive_integer(name, value)
         non_negative('margin', margin)
-        # The tables that KGEModel makes have the wrong width for complex models and are drawn from a normal
-        # distribution; on the meta device they cost neither memory nor random numbers.
+        # The tables of KGEModel have the wrong width for complex models and a normal initialization. The meta device
+        # avoids their memory and does not advance the random generator.
         with torch.device('meta'):
             super().__init__(num_nodes, num_relations, hidden_channels, sparse)
         self.margin = float(margin)
@@ -69,10 +68,11 @@ class KGEScorer(ScorerMixin, KGEModel):
         return (self.margin + 2.0) / self.hidden_channels
 
     def reset_parameters(self, generator: Optional[torch.Generator] = None) -> None:
-        r"""Draws both tables anew.
+        r"""Initializes both tables uniformly in :math:`\pm (\gamma + 2) / d`.
 
         Args:
-            generator (torch.Generator, optional): The random stream. (default: :obj:`None`, PyTorch's own)
+            generator (torch.Generator, optional): The random generator. (default: :obj:`None`, PyTorch's default
+                generator)
         """
         with torch.no_grad():
             for weight in self.embedding_weights():
@@ -82,7 +82,7 @@ class KGEScorer(ScorerMixin, KGEModel):
         return self.node_emb.weight
 
     def candidates(self, index: Tensor) -> Tensor:
-        # Through the layer and not by indexing: only so is the gradient row-sparse where that is asked for.
+        # Only a lookup through the embedding layer, not indexing, gives row-sparse gradients with sparse=True.
         return self.node_emb(index)
 
     def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
@@ -96,9 +96,10 @@ class KGEScorer(ScorerMixin, KGEModel):
         return self.triple_score(head_index, rel_type, tail_index)
 
     def loss(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
-        r"""Binary cross-entropy against one random corruption of each triplet, for loops written for PyG's own layers.
+        r"""Returns the binary cross-entropy with one random negative for each triplet, as PyG's own training loops
+        expect.
 
-        The losses of :mod:`pyg_emu.losses` take many negatives and mutate them; prefer those.
+        The losses in :mod:`pyg_emu.losses` use many negatives and support mutation, so prefer them.
         """
         positive = self(head_index, rel_type, tail_index)
         negative = self(*self.random_sample(head_index, rel_type, tail_index))

@@ -18,15 +18,15 @@ class ComplEx(KGEScorer):
     .. math::
         s(h, r, t) = \mathrm{Re}(\langle \mathbf{e}_h, \mathbf{e}_r, \overline{\mathbf{e}}_t \rangle)
 
-    Rows of both tables are :math:`[\mathrm{re}, \mathrm{im}]`, :obj:`2 * hidden_channels` wide; on such rows
-    :math:`\mathrm{Re}(\mathbf{q} \cdot \overline{\mathbf{x}})` is a plain dot product. The query is
+    Rows of both tables are :math:`[\mathrm{re}, \mathrm{im}]`, :obj:`2 * hidden_channels` wide. On these rows,
+    :math:`\mathrm{Re}(\mathbf{q} \cdot \overline{\mathbf{x}})` is a real dot product. The query is
     :math:`\mathbf{e}_h \odot \mathbf{e}_r` for tails and :math:`\mathbf{e}_t \odot \overline{\mathbf{e}}_r` for heads.
 
     Args:
         num_nodes (int): The number of nodes/entities in the graph.
         num_relations (int): The number of relations in the graph.
         hidden_channels (int): The number of complex components.
-        margin (float, optional): :math:`\gamma`; only the spread of the initial embeddings depends on it.
+        margin (float, optional): :math:`\gamma`, which only sets the range of the initial embeddings.
             (default: :obj:`24.0`)
         sparse (bool, optional): If set to :obj:`True`, gradients w.r.t. the embedding tables are row-sparse.
             (default: :obj:`False`)

@@ -20,7 +20,7 @@ class DistMult(KGEScorer):
         num_nodes (int): The number of nodes/entities in the graph.
         num_relations (int): The number of relations in the graph.
         hidden_channels (int): The hidden embedding size.
-        margin (float, optional): :math:`\gamma`; only the spread of the initial embeddings depends on it.
+        margin (float, optional): :math:`\gamma`, which only sets the range of the initial embeddings.
             (default: :obj:`24.0`)
         sparse (bool, optional): If set to :obj:`True`, gradients w.r.t. the embedding tables are row-sparse.
             (default: :obj:`False`)

@@ -14,24 +14,26 @@ from pyg_emu.models.base import KGEScorer
 
 class HAKE(KGEScorer):
     r"""The HAKE model from the `"Learning Hierarchy-Aware Knowledge Graph Embeddings for Link Prediction"
-    <https://arxiv.org/abs/1911.09419>`_ paper, with the bias of its experiments:
+    <https://arxiv.org/abs/1911.09419>`_ paper, including the bias that its published experiments use:
 
     .. math::
         s(h, r, t) = \gamma - \lambda_m \| \mathbf{m}_h \odot (\mathbf{m}_r + \mathbf{b}_r) - \mathbf{m}_t \odot
         (1 - \mathbf{b}_r) \|_2 - \lambda_p\, \beta \sum_k |\sin((p_{h,k} + p_{r,k} - p_{t,k}) / 2)|,
 
-    where :math:`\mathbf{m}_r` is the absolute value of the stored modulus, :math:`\mathbf{b}_r` the stored bias clamped
-    to :math:`[-\mathbf{m}_r, 1]`, and :math:`\beta = (\gamma + 2) / d` the bound of the initial embeddings. As in the
-    published experiments, and unlike in the paper's equations, :math:`\beta` multiplies the phase's weight, without
-    which :math:`d` phases would outweigh :math:`\gamma` by far. Phases are stored in units in which :math:`\beta` is
-    :math:`\pi`. The two weights are constants here; in those experiments they are learned.
+    where :math:`\mathbf{m}_r` is the absolute value of the stored modulus, :math:`\mathbf{b}_r` is the stored bias
+    clamped to :math:`[-\mathbf{m}_r, 1]`, and :math:`\beta = (\gamma + 2) / d` is the bound of the initial embeddings.
+    As in the published experiments, and unlike in the paper's equations, the phase weight is multiplied by
+    :math:`\beta`. Otherwise the sum over :math:`d` phases would be much larger than :math:`\gamma`. Stored phases are
+    scaled such that :math:`\beta` stands for :math:`\pi`. Both weights are constants here, whereas the published
+    experiments learn them.
 
-    Entity rows are :math:`[\mathbf{m}, \mathbf{p}]`, relation rows :math:`[\mathbf{p}, \mathbf{m}, \mathbf{b}]`.
-    :math:`(1 - \mathbf{b}_r)` weighs the candidate for tails, :math:`(\mathbf{m}_r + \mathbf{b}_r)` for heads.
-    Mutation takes components of the modulus and of the phase; with :obj:`tied=True` both or neither.
+    Entity rows are :math:`[\mathbf{m}, \mathbf{p}]` and relation rows are
+    :math:`[\mathbf{p}, \mathbf{m}, \mathbf{b}]`. The factor of the candidate is :math:`(1 - \mathbf{b}_r)` for tails
+    and :math:`(\mathbf{m}_r + \mathbf{b}_r)` for heads. Mutation replaces components of the modulus and of the phase
+    independently, or both together with :obj:`tied=True`.
 
-    The defaults suit FB15k-237 (with 1000 channels); on WN18RR the paper uses :math:`\gamma = 6` and weights of one
-    half (with 500).
+    The default values suit FB15k-237 with 1000 channels. On WN18RR, the paper uses :math:`\gamma = 6`, both weights
+    0.5 and 500 channels.
 
     Args:
         num_nodes (int): The number of nodes/entities in the graph.
@@ -69,10 +71,11 @@ class HAKE(KGEScorer):
         self.offset = self.margin
 
     def reset_parameters(self, generator: Optional[torch.Generator] = None) -> None:
-        r"""Draws entities and the relations' phases uniformly; relations start with moduli of one and no bias.
+        r"""Initializes entities and relation phases uniformly, relation moduli to one and relation biases to zero.
 
         Args:
-            generator (torch.Generator, optional): The random stream. (default: :obj:`None`, PyTorch's own)
+            generator (torch.Generator, optional): The random generator. (default: :obj:`None`, PyTorch's default
+                generator)
         """
         super().reset_parameters(generator)
         with torch.no_grad():
@@ -87,7 +90,7 @@ class HAKE(KGEScorer):
         bias = torch.maximum(bias.clamp(max=1.0), -scale)
         of_head, of_tail = scale + bias, 1.0 - bias
         unit = self.interaction.phase_scale
-        # Both distances are even, so that a head is compared with t - r.
+        # Both distances are symmetric, so a head is compared with t - r.
         if side == 'tail':
             return torch.cat([modulus * of_head, of_tail, unit * (phase + turn)], dim=-1)
         return torch.cat([modulus * of_tail, of_head, unit * (phase - turn)], dim=-1)

@@ -1,4 +1,4 @@
-r"""Head prediction by reciprocal relations."""
+r"""Head prediction with reciprocal relations."""
 from __future__ import annotations
 
 from typing import Iterator, Literal
@@ -12,14 +12,14 @@ from pyg_emu.core.errors import ArgumentError
 
 class Reciprocal(ScorerMixin, torch.nn.Module):
     r"""Reciprocal relations from the `"Canonical Tensor Decomposition for Knowledge Base Completion"
-    <https://arxiv.org/abs/1806.07297>`_ paper: heads of :math:`(?, r, t)` are predicted as tails of
-    :math:`(t, r^{-1}, ?)`, where :math:`r^{-1}`, relation :math:`r + R`, has parameters of its own.
+    <https://arxiv.org/abs/1806.07297>`_ paper. The heads of :math:`(?, r, t)` are predicted as the tails of
+    :math:`(t, r^{-1}, ?)`. The reciprocal relation :math:`r^{-1}` has id :math:`r + R` and its own parameters.
 
     .. code-block:: python
 
         model = Reciprocal(ComplEx(num_nodes, 2 * num_relations, 100))
 
-    The two directions of a triple thus have two scores: :meth:`forward` returns that of the tail.
+    The two directions of a triple have different scores. :meth:`forward` returns the score of the tail.
 
     Args:
         model (torch.nn.Module): A :class:`~pyg_emu.Scorer` with :math:`2R` relations.
@@ -32,7 +32,7 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
         if not isinstance(model, Scorer):
             raise ArgumentError(f'model: expected a pyg_emu.core.contract.Scorer, got {type(model).__name__}')
         if model.num_relations % 2 != 0:
-            raise ArgumentError('model: expected twice as many relations as the data has, an even number, got '
+            raise ArgumentError('model: expected an even number of relations, twice that of the data, got '
                                 f'num_relations={model.num_relations}')
         self.model = model
         self.num_nodes = model.num_nodes

@@ -20,10 +20,10 @@ class RotatE(KGEScorer):
     .. math::
         s(h, r, t) = \gamma - \sum_k | e_{h,k}\, \mathrm{e}^{\mathrm{i} \theta_{r,k}} - e_{t,k} |
 
-    Unlike :class:`torch_geometric.nn.RotatE`, which takes one :math:`L_2` norm over all parts, the complex moduli
-    are summed. Entity rows are :math:`[\mathrm{re}, \mathrm{im}]`, :obj:`2 * hidden_channels` wide. The relation
-    table holds phases in units in which the initial embeddings' bound :math:`(\gamma + 2) / d` is :math:`\pi`, so
-    that one learning rate suits both tables.
+    The score sums the moduli of the complex components, unlike :class:`torch_geometric.nn.RotatE`, which takes one
+    :math:`L_2` norm over all real and imaginary parts. Entity rows are :math:`[\mathrm{re}, \mathrm{im}]`,
+    :obj:`2 * hidden_channels` wide. The relation table stores phases, scaled such that the bound
+    :math:`(\gamma + 2) / d` of the initial embeddings stands for :math:`\pi`. One learning rate then suits both tables.
 
     Args:
         num_nodes (int): The number of nodes/entities in the graph.
@@ -52,7 +52,7 @@ class RotatE(KGEScorer):
         self.offset = self.margin
 
     def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
-        # A rotation keeps the modulus, so |h r - t| for a head is |h - conj(r) t|.
+        # A rotation preserves the modulus, so |h r - t| equals |h - conj(r) t|.
         rotation = self.relation_rows(rel_type, side)
         return multiply(self.node_emb(known), rotation if side == 'tail' else conjugate(rotation))
 

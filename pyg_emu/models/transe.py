@@ -12,14 +12,14 @@ from pyg_emu.models.base import KGEScorer
 
 class TransE(KGEScorer):
     r"""The TransE model from the `"Translating Embeddings for Modeling Multi-Relational Data"
-    <https://proceedings.neurips.cc/paper/2013/file/1cecc7a77928ca8133fa24680a88d2f9-Paper.pdf>`_ paper, scored as in
-    the EMU experiments:
+    <https://proceedings.neurips.cc/paper/2013/file/1cecc7a77928ca8133fa24680a88d2f9-Paper.pdf>`_ paper, with the score
+    of the EMU experiments:
 
     .. math::
         s(h, r, t) = \gamma - \| \mathbf{e}_h + \mathbf{e}_r - \mathbf{e}_t \|_p
 
-    Unlike :class:`torch_geometric.nn.TransE`, entity vectors are not normalised. :math:`\gamma` cancels in a softmax
-    and matters to losses that read single scores (binary cross-entropy, self-adversarial).
+    Unlike in :class:`torch_geometric.nn.TransE`, entity embeddings are not normalized. :math:`\gamma` cancels in a
+    softmax, but affects losses of individual scores (binary cross-entropy, self-adversarial).
 
     Args:
         num_nodes (int): The number of nodes/entities in the graph.
@@ -50,6 +50,6 @@ class TransE(KGEScorer):
         self.offset = self.margin
 
     def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
-        # The distance is even, so h + r - t for a head is h - (t - r).
+        # The distance is symmetric, so h + r - t is compared as h - (t - r) if the head is predicted.
         entity, relation = self.node_emb(known), self.rel_emb(rel_type)
         return entity + relation if side == 'tail' else entity - relation

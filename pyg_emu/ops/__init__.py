@@ -1,4 +1,4 @@
-r"""The operators that scoring, ranking and message passing are made of: one public function each."""
+r"""Operators for scoring, ranking and message passing, with one public function each."""
 from __future__ import annotations
 
 from pyg_emu.ops.all_entities import all_entities_cross_entropy

@@ -1,13 +1,14 @@
-r"""Which implementation of an operator runs, and why another cannot.
+r"""Selection of the operator backend.
 
-Every operator has a plain PyTorch reference and may have a Numba (CPU) and a Triton (CUDA) implementation, each in a
-module of its own, :obj:`pyg_emu/ops/{operator}/{backend}.py`, that is imported when it is first asked for. The device
-decides; the :obj:`backend` argument of an operator, :func:`use_backend` and the environment variable
-:obj:`PYG_EMU_BACKEND` overrule it, in that order. What was asked for by name and cannot run raises
-:class:`~pyg_emu.core.errors.BackendError`; what the device chose and cannot run is left to PyTorch.
+Every operator has a plain PyTorch reference and may have a Numba (CPU) and a Triton (CUDA) implementation. Each
+implementation is a module :obj:`pyg_emu/ops/{operator}/{backend}.py`, which is imported on first use. By default, the
+device determines the backend. The :obj:`backend` argument of an operator, :func:`use_backend` and the environment
+variable :obj:`PYG_EMU_BACKEND` override the default, in that order. An explicitly requested backend that is not
+available raises :class:`~pyg_emu.core.errors.BackendError`. If the default backend of the device is not available, the
+PyTorch reference runs.
 
-A module that cannot serve all operands defines :obj:`obstacle(**operands)`, which returns the reason as a string, or
-:obj:`None` if it can. Operands are those that the operator hands to :func:`load_backend`.
+A backend module that does not support all operands defines :obj:`obstacle(**operands)`. It returns the reason as a
+string, or :obj:`None` if it supports them. The operator passes the operands to :func:`load_backend`.
 """
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, BackendError
 
-#: Names of all backends.
+#: The names of all backends.
 BACKENDS = ('torch', 'numba', 'triton')
-#: Overrides the choice by device for a whole process.
+#: The environment variable that sets the backend for the whole process.
 ENVIRONMENT_VARIABLE = 'PYG_EMU_BACKEND'
 
 _override: ContextVar[str | None] = ContextVar('pyg_emu_backend', default=None)
@@ -37,14 +38,14 @@ _last: dict[str, str] = {}
 
 @contextmanager
 def use_backend(name: str | None) -> Iterator[None]:
-    r"""Runs every operator in the :obj:`with` block on one backend.
+    r"""Context manager that runs all operators on the given backend.
 
     Args:
-        name (str, optional): :obj:`"torch"`, :obj:`"numba"` or :obj:`"triton"`; :obj:`None` returns to the choice by
-            device (or by environment variable).
+        name (str, optional): :obj:`"torch"`, :obj:`"numba"` or :obj:`"triton"`. :obj:`None` restores the default, set
+            by the environment variable or else by the device.
 
     Raises:
-        ArgumentError: If there is no such backend.
+        ArgumentError: If :obj:`name` is not a backend.
     """
     token = _override.set(None if name is None else _known(name, 'name'))
     try:
@@ -54,23 +55,23 @@ def use_backend(name: str | None) -> Iterator[None]:
 
 
 def last_backend(operator: str) -> str | None:
-    r"""The backend that :obj:`operator`, for instance :obj:`"emu_score"`, ran on last in this process."""
+    r"""Returns the backend of the last call of :obj:`operator` (*e.g.*, :obj:`"emu_score"`) in this process."""
     return _last.get(operator)
 
 
 def load_backend(operator: str, tensor: Tensor, requested: str | None = None, **operands: Any) -> ModuleType:
-    r"""The module that is to run :obj:`operator` on tensors like :obj:`tensor`.
+    r"""Returns the module that implements :obj:`operator` for tensors like :obj:`tensor`.
 
     Args:
-        operator (str): Name of the operator, the folder of its modules.
-        tensor (torch.Tensor): A tensor with the device and the dtype of the operands.
-        requested (str, optional): The backend asked for. (default: :obj:`None`, the choice of :func:`use_backend`, of
-            the environment variable or else of the device)
-        **operands: What the backends are asked about, such as the :obj:`interaction`.
+        operator (str): The name of the operator, which is the folder of its modules.
+        tensor (torch.Tensor): A tensor with the device and data type of the operands.
+        requested (str, optional): The requested backend. (default: :obj:`None`, the choice of :func:`use_backend`, of
+            the environment variable or of the device, in that order)
+        **operands: Operands that a backend may not support, such as the :obj:`interaction`.
 
     Raises:
-        ArgumentError: If there is no backend of that name.
-        BackendError: If the backend asked for cannot run here.
+        ArgumentError: If :obj:`requested` is not a backend.
+        BackendError: If the requested backend is not available for these tensors.
     """
     if requested is not None:
         requested = _known(requested, 'backend')
@@ -82,7 +83,7 @@ def load_backend(operator: str, tensor: Tensor, requested: str | None = None, **
     if requested is not None:
         reason = _obstacle(operator, requested, tensor.device, tensor.dtype, operands)
         if reason is not None:
-            raise BackendError(f"{operator}: backend '{requested}' was asked for but cannot run here: {reason}")
+            raise BackendError(f"{operator}: backend '{requested}' is not available: {reason}")
         name = requested
     else:
         name = _preferred(tensor.device)
@@ -103,13 +104,13 @@ def _module(operator: str, name: str) -> ModuleType:
 def _known(name: str, argument: str) -> str:
     if name not in BACKENDS:
         names = ', '.join(map(repr, BACKENDS))
-        raise ArgumentError(f'{argument}: no backend is called {name!r}; choose one of {names}')
+        raise ArgumentError(f'{argument}: expected one of {names}, got {name!r}')
     return name
 
 
 def _obstacle(operator: str, name: str, device: torch.device, dtype: torch.dtype,
               operands: dict[str, Any]) -> str | None:
-    r"""Why :obj:`name` cannot run, or :obj:`None` if it can."""
+    r"""Returns the reason why backend :obj:`name` is not available, or :obj:`None` if it is."""
     if not _exists(f'pyg_emu.ops.{operator}.{name}'):
         return f'{operator} has no {name} implementation'
     if name == 'torch':
@@ -118,15 +119,15 @@ def _obstacle(operator: str, name: str, device: torch.device, dtype: torch.dtype
         return f"the package '{name}' is not installed (pip install {name})"
     if name == 'numba':
         if device.type != 'cpu':
-            return f'it runs on the CPU, and the tensors are on {device}'
+            return f'it requires CPU tensors, got tensors on {device}'
         if dtype not in (torch.float32, torch.float64):
-            return f'it computes in float32 and float64, and the tensors are {dtype}'
+            return f'it requires float32 or float64, got {dtype}'
     else:
-        # Triton's interpreter runs kernels on the CPU, slowly: for tests.
+        # The Triton interpreter runs kernels on the CPU, for tests only.
         if device.type != 'cuda' and os.environ.get('TRITON_INTERPRET') != '1':
-            return f'it runs on CUDA devices (or anywhere with TRITON_INTERPRET=1), and the tensors are on {device}'
+            return f'it requires CUDA tensors (or TRITON_INTERPRET=1), got tensors on {device}'
         if dtype not in (torch.float16, torch.bfloat16, torch.float32):
-            return f'it computes in float16, bfloat16 and float32, and the tensors are {dtype}'
+            return f'it requires float16, bfloat16 or float32, got {dtype}'
     ask = getattr(_module(operator, name), 'obstacle', None)
     return None if ask is None else ask(**operands)
 
@@ -135,5 +136,5 @@ def _obstacle(operator: str, name: str, device: torch.device, dtype: torch.dtype
 def _exists(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # nor is the package that it would be in
+    except ModuleNotFoundError:  # The parent package is missing.
         return False

@@ -1,8 +1,8 @@
-r"""Slots in the order of the entity they name, so that each row of a gradient is summed by one thread, in one order.
+r"""Groups gradient slots by entity id, such that one thread sums each gradient row in a fixed order.
 
-A stable radix sort of :obj:`(id, slot)` pairs: its cost grows with the number of slots and, by the number of passes,
-with the logarithm of the largest id, but never with the size of the table. The result does not depend on the number of
-threads.
+The groups are computed by a stable radix sort of :obj:`(id, slot)` pairs. Its cost is linear in the number of slots
+and logarithmic in the largest id, and does not depend on the size of the table. The result does not depend on the
+number of threads.
 """
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from numba import prange
 
 from pyg_emu.ops.numba_runtime import jit
 
-_DIGIT_BITS = 11  # The counters of one pass stay in the first-level cache.
+_DIGIT_BITS = 11  # The counters of one pass fit into the L1 cache.
 
 
 class Groups(NamedTuple):
-    r"""Slots sorted by id, cut into pieces of equal size whatever the sizes of the groups.
+    r"""Slots sorted by id, divided into pieces of equal size regardless of the group sizes.
 
     Args:
-        order (numpy.ndarray): :obj:`id << 32 | slot`, ascending; uint64. shape: :obj:`(S,)`.
-        piece (int): Number of slots in a piece; depends on :obj:`S` alone.
-        first (numpy.ndarray): How many groups begin before each piece. shape: :obj:`(pieces + 1,)`.
+        order (numpy.ndarray): :obj:`id << 32 | slot` in ascending order, uint64. shape: :obj:`(S,)`.
+        piece (int): The number of slots in a piece, which depends only on :obj:`S`.
+        first (numpy.ndarray): The number of groups that begin before each piece. shape: :obj:`(pieces + 1,)`.
     """
     order: np.ndarray
     piece: int
@@ -35,14 +35,15 @@ class Groups(NamedTuple):
 
 
 def group(ids: np.ndarray, num_ids: int) -> Groups:
-    r"""Groups the slots of :obj:`ids` by the id they hold.
+    r"""Groups slots by id.
 
-    To be called in a parallel section, and used up there: :attr:`Groups.order` lives in memory that the next call
-    reuses, as fresh pages cost more than the sort.
+    Call this function and use its result inside one parallel section. The next call reuses the memory of
+    :attr:`Groups.order`, because allocating new pages takes longer than the sort.
 
     Args:
         ids (numpy.ndarray): Ids in :obj:`[0, num_ids)`, int64. shape: :obj:`(S,)`.
-        num_ids (int): Bound of the ids, at most :math:`2^{32}`, as is :obj:`S`.
+        num_ids (int): The exclusive upper bound of the ids. Both :obj:`num_ids` and :obj:`S` are at most
+            :math:`2^{32}`.
     """
     num_bits = max(int(num_ids - 1).bit_length(), 1)
     num_passes = -(-num_bits // _DIGIT_BITS)

@@ -1,4 +1,4 @@
-r"""What Numba kernels share: the cache on disk, the number of threads, one parallel section at a time."""
+r"""Shared settings of Numba kernels: the disk cache, the number of threads and the parallel section."""
 from __future__ import annotations
 
 import logging
@@ -14,13 +14,13 @@ _logger = logging.getLogger(__name__)
 _lock = threading.RLock()
 _announced: set[str] = set()
 
-#: What kernels may assume: sums are reassociated, to fill vector registers, but NaN and infinity keep their meaning.
+#: Fast-math flags: sums may be reassociated for vectorization, but NaN and infinity are preserved.
 FASTMATH = {'reassoc', 'contract', 'arcp', 'nsz'}
 
 
 def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    r""":func:`numba.njit` with a cache on disk: beside the module; in the user's cache directory where the installation
-    is read-only; or none, where neither can be written.
+    r""":func:`numba.njit` with a disk cache. The cache is next to the module, or in the user's cache directory if the
+    installation is read-only. If neither is writable, kernels are not cached.
     """
     def decorate(function: Callable[..., Any]) -> Any:
         try:
@@ -32,19 +32,19 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def announce(operator: str, kernel: Any) -> None:
-    r"""Logs, once per process, that :obj:`operator` may have to be compiled and where the result is kept."""
+    r"""Logs once per process that the kernels of :obj:`operator` may be compiled, and the location of the cache."""
     if operator not in _announced:
         _announced.add(operator)
-        _logger.info('%s: preparing Numba kernels; those that are new take some seconds and are then kept in %s',
-                     operator, kernel.stats.cache_path or 'memory, as no directory for a cache is writable')
+        _logger.info('%s: compiling Numba kernels that are not cached yet (takes seconds); cache: %s',
+                     operator, kernel.stats.cache_path or 'none, because no cache directory is writable')
 
 
 @contextmanager
 def parallel_section() -> Iterator[None]:
-    r"""Runs kernels on as many threads as PyTorch uses.
+    r"""Context manager that runs kernels with PyTorch's number of threads.
 
-    One section runs at a time: Numba's fallback threading layer must not be entered twice, and two sections would only
-    compete for the same cores. The setting of the surrounding program is restored.
+    Only one section runs at a time. Numba's fallback threading layer does not support concurrent calls, and concurrent
+    sections would compete for the same cores. The previous number of threads is restored on exit.
     """
     with _lock:
         before = numba.get_num_threads()

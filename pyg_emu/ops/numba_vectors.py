@@ -1,8 +1,8 @@
-r"""Vectors of a fixed number of lanes in Numba kernels, as LLVM has them and Numba does not.
+r"""SIMD vectors with a fixed number of lanes for Numba kernels, mapped to LLVM vector types.
 
-LLVM keeps a loop's accumulators in registers only where it can prove that no store of the loop meets them, which it
-cannot for rows of an array. A :class:`Vector` is a value: it has no address, and takes as many registers as the
-processor needs for its lanes.
+LLVM keeps the accumulators of a loop in registers only if it can prove that no store in the loop aliases them. It
+cannot prove this for array rows. A :class:`Vector` is a value without an address, stored in as many registers as its
+lanes need.
 
 .. code-block:: python
 
@@ -14,8 +14,8 @@ processor needs for its lanes.
             largest = choose(m > largest, m, largest)
         store(out, 0, 0, largest)
 
-Vectors of equal type are added, subtracted, multiplied, divided and compared lane by lane. The number of lanes has to
-be a constant of the compiled function.
+The operators :obj:`+`, :obj:`-`, :obj:`*`, :obj:`/` and comparisons work lane by lane on vectors of the same type. The
+number of lanes must be a compile-time constant.
 """
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -29,16 +29,16 @@ from numba.extending import intrinsic, models, overload, register_model
 
 _INDEX = ir.IntType(32)
 
-#: Untyped: callers do not give the first argument of what it decorates.
+#: Untyped, because callers omit the first argument of the decorated function.
 _instruction: Any = intrinsic
 
 
 class Vector(types.Type):
-    r"""The type of a vector.
+    r"""The Numba type of a vector.
 
     Args:
-        dtype (numba.types.Type): Of a lane.
-        lanes (int): How many there are.
+        dtype (numba.types.Type): The type of a lane.
+        lanes (int): The number of lanes.
     """
     def __init__(self, dtype: Any, lanes: int) -> None:
         self.dtype, self.lanes = dtype, lanes
@@ -52,7 +52,7 @@ class _VectorModel(models.PrimitiveModel):
 
 
 def _lanes(kind: Any) -> int:
-    r"""Of an argument that has to be a constant; zero if it is none."""
+    r"""Returns the value of a constant integer argument, or zero if the argument is not constant."""
     return kind.literal_value if isinstance(kind, types.IntegerLiteral) else 0
 
 
@@ -61,7 +61,7 @@ def _is_rows(kind: Any) -> bool:
 
 
 def _pointer(context, builder, signature, arguments, vector):
-    r"""Of the first lane. Rows and columns are counted from the front: nothing looks for negative indices."""
+    r"""Returns the address of the first lane. Negative row and column indices are not supported."""
     rows = context.make_array(signature.args[0])(context, builder, arguments[0])
     width = builder.extract_value(rows.shape, 1)
     row, column = (context.cast(builder, arguments[i], signature.args[i], types.intp) for i in (1, 2))
@@ -70,13 +70,13 @@ def _pointer(context, builder, signature, arguments, vector):
 
 
 def _alignment(context, kind) -> int:
-    # That of an array's elements: nothing more is known of where its rows begin.
+    # The alignment of an array element, because the alignment of rows is unknown.
     return context.get_abi_sizeof(context.get_value_type(kind.dtype))
 
 
 @_instruction(prefer_literal=True)
 def load(typing_context, rows, row, column, lanes):
-    r"""Lanes of a row of a C-contiguous matrix, from a column on."""
+    r"""Loads consecutive lanes from a row of a C-contiguous matrix, starting at :obj:`column`."""
     if not _is_rows(rows) or not _lanes(lanes):
         return None
     kind = Vector(rows.dtype, _lanes(lanes))
@@ -90,7 +90,7 @@ def load(typing_context, rows, row, column, lanes):
 
 @_instruction
 def store(typing_context, rows, row, column, vector):
-    r"""Writes a vector to a row of a C-contiguous matrix, from a column on."""
+    r"""Stores a vector to a row of a C-contiguous matrix, starting at :obj:`column`."""
     if not _is_rows(rows) or not isinstance(vector, Vector) or vector.dtype != rows.dtype:
         return None
 
@@ -104,9 +104,9 @@ def store(typing_context, rows, row, column, vector):
 
 @_instruction(prefer_literal=True)
 def prefetch(typing_context, rows, row, column, writes):
-    r"""Asks for the cache line of an element of a C-contiguous matrix, to be read or, with 1 for 0, to be written.
+    r"""Prefetches the cache line of an element of a C-contiguous matrix, for reading (0) or writing (1).
 
-    What lies outside of the matrix does no harm.
+    Addresses outside the matrix are allowed.
     """
     if not _is_rows(rows) or not isinstance(writes, types.IntegerLiteral):
         return None
@@ -123,7 +123,7 @@ def prefetch(typing_context, rows, row, column, writes):
 
 @_instruction(prefer_literal=True)
 def fill(typing_context, value, lanes):
-    r"""A vector of equal lanes."""
+    r"""Returns a vector with all lanes equal to :obj:`value`."""
     if not _lanes(lanes):
         return None
     value = types.unliteral(value)
@@ -143,7 +143,7 @@ def _splat(builder, vector, value):
 
 @_instruction
 def anywhere(typing_context, condition):
-    r"""Whether any lane is true."""
+    r"""Returns whether any lane is true."""
     if not isinstance(condition, Vector) or condition.dtype != types.boolean:
         return None
 
@@ -156,7 +156,7 @@ def anywhere(typing_context, condition):
 
 @_instruction
 def choose(typing_context, condition, one, other):
-    r"""Lane by lane :obj:`one if condition else other`."""
+    r"""Selects :obj:`one if condition else other` lane by lane."""
     if not isinstance(one, Vector) or one != other or condition != Vector(types.boolean, one.lanes):
         return None
 
@@ -178,19 +178,19 @@ def _part(typing_context, vector, first, last):
 
 @_instruction
 def first_half(typing_context, vector):
-    r"""The first half of a vector's lanes."""
+    r"""Returns the first half of the lanes."""
     return _part(typing_context, vector, 0, vector.lanes // 2) if isinstance(vector, Vector) else None
 
 
 @_instruction
 def second_half(typing_context, vector):
-    r"""The second half of a vector's lanes."""
+    r"""Returns the second half of the lanes."""
     return _part(typing_context, vector, vector.lanes // 2, vector.lanes) if isinstance(vector, Vector) else None
 
 
 @_instruction
 def join(typing_context, one, other):
-    r"""The lanes of two equally long vectors, one after the other."""
+    r"""Concatenates the lanes of two vectors of the same type."""
     if not isinstance(one, Vector) or one != other:
         return None
     kind = Vector(one.dtype, 2 * one.lanes)
@@ -203,7 +203,7 @@ def join(typing_context, one, other):
 
 def _register(operation: Any, instruction: str, *before: str, compares: bool = False,
               domain: Any = types.Float) -> None:
-    r"""Gives an operator of two vectors to an instruction of LLVM's."""
+    r"""Registers an LLVM instruction as a binary operator on vectors."""
     @_instruction
     def compute(typing_context, one, other):
         def generate(context, builder, signature, arguments):
@@ -222,6 +222,6 @@ for _operation, _name in ((operator.add, 'fadd'), (operator.sub, 'fsub'), (opera
                           (operator.truediv, 'fdiv')):
     _register(_operation, _name)
 for _operation, _sign in ((operator.gt, '>'), (operator.lt, '<'), (operator.le, '<=')):
-    # Ordered: false where either is NaN.
+    # Ordered comparisons return false if either operand is NaN.
     _register(_operation, 'fcmp_ordered', _sign, compares=True)
 _register(operator.eq, 'icmp_signed', '==', compares=True, domain=types.Integer)

@@ -1,4 +1,4 @@
-r"""The linear map behind principal neighbourhood aggregation, with each node's scalers folded into its weights."""
+r"""The linear layer of principal neighbourhood aggregation, with the scalers of each node folded into the weights."""
 from __future__ import annotations
 
 from typing import Any
@@ -6,30 +6,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: Bytes of folded weights that are held at a time: few enough for a CPU's cache, many enough to keep a GPU busy.
+#: The size limit of folded weights in bytes: fits into a CPU cache and still occupies a GPU.
 _CHUNK_BYTES = {'cpu': 2**20, 'cuda': 128 * 2**20}
 
 
 def pna_linear(x: Tensor, scalers: Tensor, weight: Tensor) -> Tensor:
-    r"""Applies a linear map to the statistics of nodes, each times every scaler,
+    r"""Applies a linear map to the scaled statistics of nodes,
 
     .. math::
         \mathbf{y}_v = \sum_k c_{vk}\, \mathbf{W}_k \mathbf{x}_v = \Big(\sum_k c_{vk} \mathbf{W}_k\Big) \mathbf{x}_v,
 
-    (section 3.3 of the `"Principal Neighbourhood Aggregation" <https://arxiv.org/abs/2004.05718>`_ paper, equation 8)
-    by the form on the right: the weights of a node are added up once for all queries of a batch, which takes a
-    :math:`K`-th of the multiplications. They are made for some nodes at a time and made again for the gradient, so that
-    memory does not grow with them.
+    as in equation 8 (section 3.3) of the `"Principal Neighbourhood Aggregation" <https://arxiv.org/abs/2004.05718>`_
+    paper. The form on the right sums the weights of a node once for all queries of a batch, which divides the number of
+    multiplications by :math:`K`. Folded weights are computed for chunks of nodes and recomputed in the backward pass,
+    so their memory does not grow with the number of nodes.
 
     Args:
-        x (torch.Tensor): Statistics of nodes. shape: :obj:`(V, B, D)`.
-        scalers (torch.Tensor): :math:`c`, which gets no gradient. shape: :obj:`(V, K)`.
-        weight (torch.Tensor): :math:`\mathbf{W}`. shape: :obj:`(K, D, O)`.
+        x (torch.Tensor): The statistics of the nodes. shape: :obj:`(V, B, D)`.
+        scalers (torch.Tensor): The scalers :math:`c`, which receive no gradient. shape: :obj:`(V, K)`.
+        weight (torch.Tensor): The weights :math:`\mathbf{W}`. shape: :obj:`(K, D, O)`.
 
     :rtype: :class:`torch.Tensor` of shape :obj:`(V, B, O)`.
     """
     device = x.device.type
-    # As PyTorch's own linear layers do, which leave double precision as it is.
+    # Autocast as in PyTorch's own linear layers, which leave double precision unchanged.
     if torch.is_autocast_enabled(device) and weight.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
         x, scalers, weight = x.to(dtype), scalers.to(dtype), weight.to(dtype)
@@ -52,9 +52,9 @@ class _PNALinear(torch.autograd.Function):
         x, scalers, weight = ctx.saved_tensors
         needs_x, _, needs_weight = ctx.needs_input_grad
         grad_x = torch.empty_like(x) if needs_x else None
-        # Transposed before they are folded: products with a transposed view take twice as long on a CPU.
+        # Transposing before folding is faster: products with a transposed view take twice as long on a CPU.
         transposed = weight.transpose(1, 2).contiguous()
-        # In float32 at least: thousands of nodes add up.
+        # At least float32, because the sum runs over thousands of nodes.
         total = torch.zeros(weight.size(0), weight[0].numel(), device=x.device,
                             dtype=torch.promote_types(weight.dtype, torch.float32))
         for rows in _chunks(x, weight):
@@ -73,5 +73,5 @@ def _chunks(x: Tensor, weight: Tensor) -> list[slice]:
 
 
 def _folded(scalers: Tensor, weight: Tensor) -> Tensor:
-    r"""The weights of some nodes. shape: :obj:`(V, D, O)`."""
+    r"""Returns the folded weights of a chunk of nodes. shape: :obj:`(V, D, O)`."""
     return (scalers @ weight.flatten(1)).view(-1, *weight.shape[1:])

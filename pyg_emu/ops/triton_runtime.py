@@ -1,4 +1,4 @@
-r"""What Triton kernels share."""
+r"""Shared helpers of Triton kernels."""
 from __future__ import annotations
 
 import functools
@@ -7,9 +7,10 @@ from typing import Any
 
 @functools.cache
 def mend_interpreter() -> None:
-    r"""Lets Triton's interpreter, which runs kernels on the CPU for tests, loop up to a number that was loaded.
+    r"""Patches Triton's interpreter, which runs kernels on the CPU for tests, to support loop bounds that were loaded.
 
-    It turns an array of one element into a number, which NumPy refuses from 2.4 on. Compiled kernels are not concerned.
+    The interpreter converts an array of one element to an integer, which NumPy 2.4 and later reject. Compiled kernels
+    are not affected.
     """
     from triton.runtime import interpreter
 

@@ -1,7 +1,7 @@
-r"""A whole training step as one CUDA graph.
+r"""Training steps captured in CUDA graphs.
 
-On a fast GPU, the dozens of small kernels of a step take less time than the host needs to launch them. A CUDA graph
-launches them all at once.
+On a fast GPU, the many small kernels of a training step run faster than the host can launch them. A CUDA graph launches
+all of them at once.
 """
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pyg_emu.training.step import PlainStep
 
 
 class GraphedStep(PlainStep):
-    r"""Takes training steps, captured in CUDA graphs and replayed: drawing negatives and masks, scoring, the loss, its
-    gradients and the optimiser, with one launch by the host.
+    r"""Captures training steps in CUDA graphs and replays them. A graph contains the whole step: sampling negatives and
+    masks, scoring, the loss, the backward pass and the optimizer.
 
     .. code-block:: python
 
@@ -30,32 +30,32 @@ class GraphedStep(PlainStep):
         for batch in loader:
             loss = step(batch)
 
-    Steps are what they would be without a graph, from the same random stream. There is one graph for each kind of
-    batch: tails and heads, and each batch size. The first :obj:`warmup` steps of a kind are taken without one, as
-    libraries and kernels set themselves up. All graphs are captured anew when a number among the optimiser's settings
-    changes, which takes as long as hundreds of steps: a learning rate that changes in each step is better a tensor on
-    the GPU that is filled in place (:class:`torch.optim.Adam` takes one).
+    Steps give the same results as without a graph, with the same random generator. There is one graph for each kind of
+    batch: each side (tail or head) and each batch size. The first :obj:`warmup` steps of a kind run without a graph,
+    while libraries and kernels are initialized. If a number in the settings of the optimizer changes, all graphs are
+    captured again, which takes as long as hundreds of steps. For a learning rate that changes in each step, use a
+    tensor on the GPU that is updated in place (supported by :class:`torch.optim.Adam`).
 
-    What Python does within a step is captured with it and not run again. So :obj:`transform` must not choose by its
-    own state, or by :obj:`batch.step`, and must not make the host wait; one that does, such as a sampler with a cache,
-    can be left with the loader: negatives that a batch brings along are copied.
+    Python code in a step runs only during capture. Therefore :obj:`transform` must not depend on its own state or on
+    :obj:`batch.step`, and must not synchronize with the device. Assign a transform that does, such as a sampler with a
+    cache, to the loader. Negatives that are part of the batch are copied.
 
     Args:
-        model (torch.nn.Module): The model, on a CUDA device, with dense gradients.
+        model (torch.nn.Module): The model, on a CUDA device and with dense gradients.
         criterion (callable): The loss, :obj:`criterion(model, batch) -> scalar`.
         optimizer (torch.optim.Optimizer): :class:`~torch.optim.Adagrad` without :obj:`lr_decay`,
-            :class:`~torch.optim.SGD`, or any with :obj:`capturable=True`.
-        transform (callable, optional): Called on each batch within the step, such as
+            :class:`~torch.optim.SGD`, or any optimizer with :obj:`capturable=True`.
+        transform (callable, optional): A transform applied to each batch as part of the step, such as
             :class:`~pyg_emu.EMUNegatives`. (default: :obj:`None`)
-        max_grad_norm (float, optional): The norm that gradients are clipped to. (default: :obj:`None`)
-        warmup (int, optional): Steps of each kind before its graph is captured. (default: :obj:`3`)
-        capture (bool, optional): If :obj:`False`, the same steps are taken without graphs, on any device.
+        max_grad_norm (float, optional): The maximum norm of the gradients. (default: :obj:`None`)
+        warmup (int, optional): The number of steps of each kind before its graph is captured. (default: :obj:`3`)
+        capture (bool, optional): If set to :obj:`False`, the same steps run without graphs, on any device.
             (default: :obj:`True`)
 
     Raises:
         BackendError: If the model is not on a CUDA device.
-        ArgumentError: If the model's gradients are row-sparse or its layers are computed again, the optimiser, its
-            learning rate or the mutation rate cannot be captured, or :obj:`warmup` is not positive.
+        ArgumentError: If the model has row-sparse gradients or uses checkpointing, if the optimizer, its learning rate
+            or the mutation rate cannot be captured, or if :obj:`warmup` is not positive.
     """
     def __init__(
         self,
@@ -84,24 +84,24 @@ class GraphedStep(PlainStep):
 
     @property
     def num_graphs(self) -> int:
-        r"""How many graphs there are at present."""
+        r"""Returns the current number of graphs."""
         return len(self._graphs)
 
     def __call__(self, batch: Any) -> Tensor:
-        r"""Takes one step.
+        r"""Performs one training step.
 
         Args:
             batch (KGData): A batch of :class:`~pyg_emu.TripletLoader`.
 
         Returns:
-            torch.Tensor: The loss, detached; overwritten by the next step. The host does not wait for it.
+            torch.Tensor: The detached loss, overwritten by the next step. Returned without synchronization.
         """
         if not self.capture:
             return self._step(batch)
         if self._settings != self._current_settings():
             self._settings = self._current_settings()
             self._graphs.clear()
-            # Memory that no graph uses any more cannot be shared with a new one.
+            # A new pool, because new graphs cannot reuse the pool of deleted graphs.
             self._pool = torch.cuda.graph_pool_handle()
         kind = _kind(batch)
         if kind in self._graphs:
@@ -118,7 +118,7 @@ class GraphedStep(PlainStep):
         return super().__call__(batch if self.transform is None else self.transform(batch))
 
     def _aside(self, function: Callable[[], Any]) -> None:
-        r"""Runs a function on a stream of its own, as capturing asks of all work before it."""
+        r"""Runs a function on a side stream, as required for the work before a capture."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -134,14 +134,14 @@ class GraphedStep(PlainStep):
         generator = getattr(batch, 'generator', None)
         if generator is not None:
             graph.register_generator_state(generator)
-        # Gradients of earlier steps would be added to, rather than made anew in the memory of the graph.
+        # Without old gradients, the backward pass allocates new ones in the memory of the graph.
         self.optimizer.zero_grad(set_to_none=True)
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             self._loss.copy_(self._step(static))
         return _Graph(graph, static, self._host_counters())
 
     def _host_counters(self) -> list[Tensor]:
-        r"""Counts of steps that an optimiser keeps on the CPU, where no graph advances them."""
+        r"""Returns the step counters that an optimizer keeps on the CPU, which a graph does not advance."""
         steps = [state.get('step') for state in self.optimizer.state.values()]
         return [step for step in steps if isinstance(step, Tensor) and not step.is_cuda]
 
@@ -153,36 +153,36 @@ class GraphedStep(PlainStep):
         if self.warmup < 1:
             raise ArgumentError(f'warmup: expected at least 1 step, got {self.warmup}')
         if any(getattr(part, 'sparse', False) for part in self.model.modules()):
-            raise ArgumentError('model: row-sparse gradients have as many rows as the host has counted, and so cannot '
-                                'be captured; make the model with sparse=False, or give capture=False')
+            raise ArgumentError('model: expected dense gradients, because the shape of row-sparse gradients cannot be '
+                                'captured; create the model with sparse=False, or use capture=False')
         if any(getattr(part, 'checkpointing', False) for part in self.model.modules()):
-            raise ArgumentError('model: where layers are computed again, random states are looked up on the host, and '
-                                'so they cannot be captured; make the model with checkpointing=False, or give '
-                                'capture=False')
+            raise ArgumentError('model: expected a model without checkpointing, because checkpointing reads the random '
+                                'state on the host, which cannot be captured; create the model with '
+                                'checkpointing=False, or use capture=False')
         name = type(self.optimizer).__name__
         plain = isinstance(self.optimizer, (torch.optim.Adagrad, torch.optim.SGD))
         for group in self.optimizer.param_groups:
             if not group.get('capturable', plain):
-                raise ArgumentError(f'optimizer: {name} counts its steps on the host, and so cannot be captured; make '
-                                    'it with capturable=True where it has that, or take Adagrad or Adam')
+                raise ArgumentError(f'optimizer: {name} counts its steps on the host, which cannot be captured; set '
+                                    'capturable=True if it is supported, or use Adagrad or Adam')
             if group.get('lr_decay', 0.0) != 0.0:
-                raise ArgumentError(f'optimizer: the lr_decay of {name} follows a count that the host keeps, and so '
-                                    f'cannot be captured; expected 0, got {group["lr_decay"]}')
+                raise ArgumentError(f'optimizer: expected lr_decay=0 for {name}, because the decay depends on a step '
+                                    f'counter on the host, got {group["lr_decay"]}')
             rate = group['lr']
             if isinstance(rate, Tensor) and not (rate.is_cuda and (group.get('capturable') or group.get('fused'))):
-                raise ArgumentError(f'optimizer: {name} would read its learning rate, a tensor on {rate.device}, while '
-                                    'it is captured, and keep it; expected a number, or a tensor on the GPU and Adam '
-                                    'with capturable=True')
-        # Losses against all entities may have a mutation of their own.
+                raise ArgumentError(f'optimizer: expected the lr of {name} to be a number, or a tensor on the GPU with '
+                                    f'Adam and capturable=True, got a tensor on {rate.device}, whose value would be '
+                                    'fixed at capture')
+        # Losses over all entities may have their own mutation.
         for part in (self.transform, self.criterion):
             check_rate(getattr(part, 'mutation', None))
         if self._device.type != 'cuda':
-            raise BackendError(f'GraphedStep: CUDA graphs need a CUDA device, and the model is on {self._device}; move '
-                               'it there, or give capture=False (graph=False in a Trainer or a recipe)')
+            raise BackendError(f'GraphedStep: expected a model on a CUDA device, got {self._device}; move the model to '
+                               'a GPU, or use capture=False (graph=False in a Trainer or a recipe)')
 
 
 class _Graph:
-    r"""A captured step, the batch that it reads, and what the host counts."""
+    r"""A captured step, its input batch, and the step counters on the host."""
     def __init__(self, graph: Any, static: Any, counters: list[Tensor]) -> None:
         self.graph = graph
         self.static = static
@@ -197,43 +197,43 @@ class _Graph:
 
 
 def check_rate(mutation: Any) -> None:
-    r"""Refuses a mutation whose rate follows the step: a graph would keep the rate that it was captured with.
+    r"""Checks that the rate of a mutation does not depend on the step. A graph would keep the rate of its capture.
 
     Raises:
-        ArgumentError: If it does.
+        ArgumentError: If the rate depends on the step.
     """
     if callable(getattr(mutation, 'rate', None)):
-        raise ArgumentError(f'mutation: the rate of {mutation} follows the step, and would stay what it is when it is '
-                            'captured; give a number, or capture=False')
+        raise ArgumentError(f'mutation: expected a constant rate, because a graph keeps the rate of its capture, got '
+                            f'{mutation}; use a number, or capture=False')
 
 
 def check_run(loader: Any, schedule: Any, optimizer: Optimizer) -> None:
-    r"""Refuses a run whose steps cannot be captured.
+    r"""Checks that the steps of a run can be captured.
 
     Args:
-        loader (TripletLoader): What draws its negatives, too.
-        schedule (Schedule): What changes the learning rate.
-        optimizer (torch.optim.Optimizer): The optimiser.
+        loader (TripletLoader): The loader, which may also sample the negatives.
+        schedule (Schedule): The schedule of the learning rate.
+        optimizer (torch.optim.Optimizer): The optimizer.
 
     Raises:
-        ArgumentError: If the processes are several, or a rate follows the step.
+        ArgumentError: If there are several processes, or a rate depends on the step.
     """
     if current()[1] > 1:
-        raise ArgumentError('graph: steps of several processes wait for each other, and cannot be captured; '
-                            'expected False, got True')
+        raise ArgumentError('graph: expected False with several processes, because their communication cannot be '
+                            'captured, got True')
     if schedule.every_step and not isinstance(optimizer.param_groups[0]['lr'], Tensor):
-        raise ArgumentError(f'graph: {schedule} changes the learning rate in each step, and all graphs would '
-                            'be captured anew; give Adam a tensor on the GPU as lr, or graph=False')
+        raise ArgumentError(f'graph: {schedule} changes the learning rate in each step, so all graphs would be '
+                            'captured again; use Adam with a tensor on the GPU as lr, or graph=False')
     check_rate(getattr(negatives_of(loader), 'mutation', None))
 
 
 def _tensors(batch: Any) -> dict[str, Tensor]:
-    r"""The tensors of a batch, by name."""
+    r"""Returns the tensors of a batch by name."""
     return {name: value for name, value in batch.to_dict().items() if isinstance(value, Tensor)}
 
 
 def _kind(batch: Any) -> Hashable:
-    r"""What a graph is captured for: shapes, the side, and the random stream."""
+    r"""Returns the key of a graph: the shapes, the side and the random generator of a batch."""
     shapes = tuple((name, tuple(value.shape)) for name, value in _tensors(batch).items())
     side = batch.side if isinstance(batch.side, str) else None
     return shapes, side, id(getattr(batch, 'generator', None))

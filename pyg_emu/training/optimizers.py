@@ -1,8 +1,8 @@
-r"""Optimisers for tables of which a step touches few rows.
+r"""Optimizers for large tables of which a step updates only a few rows.
 
-PyTorch has both, with the same formulas and the same state; on a table that is larger than the caches, they take longer
-than a whole training step. Give a model :obj:`sparse=True` for row-sparse gradients: then nothing in a step grows with
-the number of entities.
+PyTorch's sparse optimizers have the same formulas and the same state. For a table larger than the caches, they take
+longer than a complete training step. Create the model with :obj:`sparse=True` for row-sparse gradients. The cost
+of a step then does not depend on the number of entities.
 """
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pyg_emu.ops.row_update import row_adagrad_, row_adam_
 
 
 class RowAdagrad(torch.optim.Adagrad):
-    r""":class:`torch.optim.Adagrad`, whose arguments and state it shares, with row-sparse gradients applied in one pass
-    over the rows that they touch. Dense gradients are left to PyTorch.
+    r""":class:`torch.optim.Adagrad` that updates the rows of a row-sparse gradient in one pass. Arguments and state are
+    those of :class:`torch.optim.Adagrad`, which also handles dense gradients.
 
     .. code-block:: python
 
@@ -26,15 +26,15 @@ class RowAdagrad(torch.optim.Adagrad):
         optimizer = RowAdagrad(model.parameters(), lr=0.1)
 
     Raises:
-        ArgumentError: When stepping, if a gradient is row-sparse and :obj:`weight_decay` is not zero: decay touches
-            every row.
+        ArgumentError: In :meth:`step`, if a gradient is row-sparse and :obj:`weight_decay` is not zero, because weight
+            decay changes every row.
     """
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
-        r"""Takes one step.
+        r"""Performs a single optimization step.
 
         Args:
-            closure (callable, optional): Evaluates the loss anew and returns it. (default: :obj:`None`)
+            closure (callable, optional): A closure that reevaluates the loss and returns it. (default: :obj:`None`)
         """
         loss = _evaluate(closure)
         held: list[tuple[Tensor, Tensor]] = []
@@ -54,7 +54,7 @@ class RowAdagrad(torch.optim.Adagrad):
 
     def _step_rows(self, parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
         if group['weight_decay'] != 0:
-            raise ArgumentError(f'weight_decay: it touches every row, and the gradient is row-sparse; expected 0, got '
+            raise ArgumentError(f'weight_decay: expected 0, because the gradient is row-sparse, got '
                                 f'{group["weight_decay"]}')
         state = self.state[parameter]
         state['step'] += 1
@@ -66,8 +66,8 @@ class RowAdagrad(torch.optim.Adagrad):
 
 
 class RowAdam(torch.optim.SparseAdam):
-    r""":class:`torch.optim.SparseAdam`, whose arguments and state it shares, applied in one pass over the rows that a
-    gradient touches. The moments of a row decay only when it has a gradient.
+    r""":class:`torch.optim.SparseAdam` that updates the rows of the gradient in one pass. Arguments and state are those
+    of :class:`torch.optim.SparseAdam`. The moments of a row decay only in steps in which the row has a gradient.
 
     .. code-block:: python
 
@@ -75,14 +75,14 @@ class RowAdam(torch.optim.SparseAdam):
         optimizer = RowAdam(model.parameters(), lr=0.001)
 
     Raises:
-        ArgumentError: When stepping, if a gradient is dense.
+        ArgumentError: In :meth:`step`, if a gradient is dense.
     """
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
-        r"""Takes one step.
+        r"""Performs a single optimization step.
 
         Args:
-            closure (callable, optional): Evaluates the loss anew and returns it. (default: :obj:`None`)
+            closure (callable, optional): A closure that reevaluates the loss and returns it. (default: :obj:`None`)
         """
         loss = _evaluate(closure)
         for group in self.param_groups:
@@ -93,9 +93,9 @@ class RowAdam(torch.optim.SparseAdam):
 
     def _step_rows(self, parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
         if not gradient.is_sparse:
-            raise ArgumentError('params: RowAdam takes row-sparse gradients alone, and one of shape '
-                                f'{tuple(gradient.shape)} is dense; make the model with sparse=True and without a '
-                                'penalty on whole tables, or use torch.optim.Adam')
+            raise ArgumentError('params: RowAdam expects row-sparse gradients, got a dense gradient of shape '
+                                f'{tuple(gradient.shape)}; create the model with sparse=True and without a '
+                                'regularizer of whole tables, or use torch.optim.Adam')
         state = self.state[parameter]
         if len(state) == 0:
             state.update(step=0, exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
@@ -114,7 +114,7 @@ def _evaluate(closure: Optional[Callable[[], Any]]) -> Any:
 
 
 def _rows(gradient: Tensor, maximize: bool) -> tuple[Tensor, Tensor]:
-    r"""Ids, each once, and gradients of the rows."""
+    r"""Returns the unique row indices and the gradients of these rows."""
     gradient = gradient.coalesce()
     values = gradient.values()
     return gradient.indices()[0], -values if maximize else values

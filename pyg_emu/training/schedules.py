@@ -1,7 +1,7 @@
-r"""How the learning rate, or the optimiser itself, changes over the steps of a run.
+r"""Schedules that change the learning rate, or the optimizer, during training.
 
-A schedule is handed the run's optimiser, decides after every step what comes next, and can be saved and restored at any
-step. :class:`~pyg_emu.Trainer` steps :attr:`Schedule.optimizer`, which a schedule may replace.
+A schedule starts with the optimizer of the run, updates it after every step, and can be saved and restored at any step.
+:class:`~pyg_emu.Trainer` calls :meth:`step` of :attr:`Schedule.optimizer`, which a schedule may replace.
 """
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from pyg_emu.training.optimizers import RowAdam
 
 
 class Schedule:
-    r"""Base class: the constant schedule."""
-    #: The optimiser in charge.
+    r"""Base class of schedules, with a constant learning rate."""
+    #: The current optimizer.
     optimizer: Optimizer
-    #: Whether the learning rate changes in each step.
+    #: Whether the learning rate changes after each step.
     every_step: ClassVar[bool] = False
 
     def start(self, optimizer: Optimizer, num_steps: int) -> None:
-        r"""Takes charge of a run.
+        r"""Starts the schedule.
 
         Args:
-            optimizer (torch.optim.Optimizer): The optimiser to begin with.
-            num_steps (int): The length of the run.
+            optimizer (torch.optim.Optimizer): The initial optimizer.
+            num_steps (int): The number of steps of the run.
         """
         self.optimizer = optimizer
 
     def step(self) -> None:
-        r"""Moves on; called after each step of the optimiser."""
+        r"""Advances the schedule. Called after each optimizer step."""
 
     def state_dict(self) -> dict[str, Any]:
-        r"""What :meth:`load_state_dict` needs to continue, the optimiser's own state aside."""
+        r"""Returns the state that :meth:`load_state_dict` restores, without the state of the optimizer."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        r"""Continues where :meth:`state_dict` left off; called after :meth:`start`, and before the optimiser in
-        charge is given its state.
+        r"""Restores a state of :meth:`state_dict`. Called after :meth:`start` and before the state of the current
+        optimizer is restored.
         """
 
     def __repr__(self) -> str:
@@ -50,29 +50,29 @@ class Schedule:
 
 
 class Constant(Schedule):
-    r"""The learning rate stays what it is."""
+    r"""Keeps the learning rate constant."""
 
 
 class _TorchSchedule(Schedule):
-    r"""A schedule of :mod:`torch.optim.lr_scheduler`."""
+    r"""Base class of schedules that use :mod:`torch.optim.lr_scheduler`."""
     every_step = True
     _num_steps: int
     _scheduler: LRScheduler
 
     def __init__(self, end_factor: float = 0.0):
         if not 0.0 <= end_factor <= 1.0:
-            raise ArgumentError(f'end_factor is the share of the learning rate that is left at the end and must lie in '
-                                f'[0, 1], got {end_factor}')
+            raise ArgumentError(f'end_factor: expected the final fraction of the learning rate, in [0, 1], got '
+                                f'{end_factor}')
         self.end_factor = end_factor
 
     def start(self, optimizer: Optimizer, num_steps: int) -> None:
         super().start(optimizer, num_steps)
         self._num_steps = num_steps
-        # The initial learning rate again, where the optimiser comes from an earlier run.
+        # An optimizer of an earlier run restarts with its initial learning rate.
         for group in optimizer.param_groups:
             rate = group.get('initial_lr', group['lr'])
             if isinstance(group['lr'], Tensor):
-                group['lr'].copy_(rate)  # in place, for those who hold it
+                group['lr'].copy_(rate)  # In place, because CUDA graphs refer to this tensor.
             else:
                 group['lr'] = float(rate)
 
@@ -86,8 +86,9 @@ class _TorchSchedule(Schedule):
         state = dict(state)
         num_steps = state.pop('num_steps', self._num_steps)
         if num_steps != self._num_steps:
-            raise CheckpointError(f'num_steps: {self} follows it, and this run was begun with {num_steps}, got '
-                                  f'{self._num_steps}; continue with num_steps={num_steps}, or start over')
+            raise CheckpointError(f'num_steps: expected {num_steps}, as at the start of this run, because {self} '
+                                  f'depends on it, got {self._num_steps}; continue with num_steps={num_steps}, or '
+                                  'start a new run')
         self._scheduler.load_state_dict(state)
 
     def __repr__(self) -> str:
@@ -95,10 +96,10 @@ class _TorchSchedule(Schedule):
 
 
 class LinearDecay(_TorchSchedule):
-    r"""The learning rate falls in equal steps.
+    r"""Decays the learning rate linearly.
 
     Args:
-        end_factor (float, optional): Share of the learning rate that is left after the last step.
+        end_factor (float, optional): The fraction of the learning rate after the last step.
             (default: :obj:`0.0`)
     """
     def start(self, optimizer: Optimizer, num_steps: int) -> None:
@@ -107,45 +108,45 @@ class LinearDecay(_TorchSchedule):
 
 
 class CosineDecay(_TorchSchedule):
-    r"""The learning rate falls along half a cosine.
+    r"""Decays the learning rate along half a cosine.
 
     Args:
-        end_factor (float, optional): Share of the learning rate that is left after the last step.
+        end_factor (float, optional): The fraction of the learning rate after the last step.
             (default: :obj:`0.0`)
     """
     def start(self, optimizer: Optimizer, num_steps: int) -> None:
         super().start(optimizer, num_steps)
         rates = {float(group['lr']) for group in optimizer.param_groups}
         if len(rates) > 1 and self.end_factor > 0.0:
-            raise ArgumentError(f'CosineDecay with end_factor > 0 needs one learning rate for all parameter groups, '
-                                f'got {sorted(rates)}')
+            raise ArgumentError(f'end_factor: CosineDecay with end_factor > 0 expects the same learning rate in all '
+                                f'parameter groups, got {sorted(rates)}')
         self._scheduler = CosineAnnealingLR(optimizer, T_max=num_steps, eta_min=self.end_factor * max(rates))
 
 
 class SwitchOptimizer(Schedule):
-    r"""Changes the optimiser on the way.
+    r"""Replaces the optimizer during training.
 
-    The defaults are what produced the numbers of `"Optimal Embedding Guided Negative Sample Generation"
-    <https://arxiv.org/abs/2504.03327>`_ in its reference implementation: Adagrad for the first half of the steps, then
-    Adam at a tenth of its learning rate. (The paper itself says Adam.)
+    The defaults reproduce the reference implementation of the `"Optimal Embedding Guided Negative Sample Generation"
+    <https://arxiv.org/abs/2504.03327>`_ paper: Adagrad for the first half of the steps, then Adam with a tenth of its
+    learning rate. The paper itself reports Adam only.
 
     Args:
-        at (float, optional): Share of the steps after which to switch. (default: :obj:`0.5`)
-        factor (float, optional): The second learning rate, as a share of the first. (default: :obj:`0.1`)
-        make (callable, optional): Makes the second optimiser from parameter groups, each with its :obj:`lr`. If
-            :obj:`None`, :class:`torch.optim.Adam`, or :class:`~pyg_emu.RowAdam` if :obj:`sparse`.
-            (default: :obj:`None`)
-        sparse (bool, optional): Whether the model's gradients are row-sparse. (default: :obj:`False`)
+        at (float, optional): The fraction of the steps after which the optimizer is replaced. (default: :obj:`0.5`)
+        factor (float, optional): The factor of the second learning rate relative to the first. (default: :obj:`0.1`)
+        make (callable, optional): A function that creates the second optimizer from parameter groups, each with its
+            :obj:`lr`. If :obj:`None`, :class:`torch.optim.Adam` is used, or :class:`~pyg_emu.RowAdam` with
+            :obj:`sparse=True`. (default: :obj:`None`)
+        sparse (bool, optional): Whether the gradients of the model are row-sparse. (default: :obj:`False`)
 
     Raises:
-        ArgumentError: If :obj:`at` is not between 0 and 1, or :obj:`factor` not positive and finite.
+        ArgumentError: If :obj:`at` is not between 0 and 1, or :obj:`factor` is not positive and finite.
     """
     def __init__(self, at: float = 0.5, factor: float = 0.1,
                  make: Optional[Callable[[Iterable[dict[str, Any]]], Optimizer]] = None, sparse: bool = False):
         if not 0.0 < at < 1.0:
-            raise ArgumentError(f'at is the share of the steps after which to switch and must lie in (0, 1), got {at}')
+            raise ArgumentError(f'at: expected a fraction of the steps in (0, 1), got {at}')
         if not (factor > 0.0 and math.isfinite(factor)):
-            raise ArgumentError(f'factor scales the learning rate and must be positive, got {factor}')
+            raise ArgumentError(f'factor: expected a positive, finite factor of the learning rate, got {factor}')
         self.at = at
         self.factor = factor
         self.make = make if make is not None else (RowAdam if sparse else _adam)
@@ -180,7 +181,7 @@ class SwitchOptimizer(Schedule):
 
 def _adam(groups: Iterable[dict[str, Any]]) -> Optimizer:
     groups = list(groups)
-    # On a GPU its state lies there in any case; only if told so may a CUDA graph hold the step.
+    # capturable keeps the state on the GPU, where it would be anyway, and allows CUDA graphs.
     capturable = all(value.is_cuda for group in groups for value in group['params'])
     return torch.optim.Adam(groups, fused=True, capturable=capturable)
 

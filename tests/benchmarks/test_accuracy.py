@@ -48,12 +48,12 @@ def test_label_names_where_negatives_come_from(settings: str, uniform: str, emu:
 
 
 def test_ends_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SystemExit, match="did you mean 'loss.alpha'"):
+    with pytest.raises(SystemExit, match="'loss.alpha'"):
         accuracy.main(['distmult-umls-emu', '--set', 'loss.alph=1'])
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt('stopped.')
 
     monkeypatch.setattr(accuracy, 'run', interrupted)
-    with pytest.raises(SystemExit, match='distmult-umls-emu, seed 3: interrupted. stopped. The same command goes on'):
+    with pytest.raises(SystemExit, match='distmult-umls-emu, seed 3: .*stopped'):
         accuracy.main(['distmult-umls-emu', '--seeds', '3'])

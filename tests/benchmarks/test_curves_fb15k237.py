@@ -37,11 +37,11 @@ def test_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert metrics['steps'] == 6 and metrics['wall_seconds'] > metrics['seconds'] > 0
     assert 0 < metrics['test']['mrr'] <= 1 and 0 < metrics['test_last']['mrr'] <= 1
 
-    # What is recorded is left alone; what is not goes on from its run folder.
+    # Recorded runs are skipped. The others continue from their run folder.
     (tmp_path / 'curves_fb15k237' / 'uniform-l3-seed0.json').unlink()
     capsys.readouterr()
     curves.main(command)
-    assert 'rate 0.30: recorded already' in capsys.readouterr().out
+    assert 'rate 0.30: already recorded' in capsys.readouterr().out
     again = read_result('curves_fb15k237/uniform-l3-seed0', tmp_path)['metrics']
     assert again['wall_seconds'] is None and again['seconds'] == metrics['seconds']
     assert again['test_last'] == metrics['test_last']

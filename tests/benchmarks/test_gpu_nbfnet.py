@@ -1,4 +1,4 @@
-r"""The pieces of the GPU suite that are about NBFNet: what the suite's smoke run does not show."""
+r"""Tests of the NBFNet pieces of the GPU suite, beyond its smoke run."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_full_run_goes_on_on_another_machine(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(gpu_nbfnet, 'run_recipe', interrupted)
     gpu_nbfnet.train('', out, True, limit=None, runs=first)
     unfinished = read_result('nbfnet_train_emu_unfinished', out)['metrics']
-    # The last checkpoint is that of the step before the validation.
+    # The last checkpoint is from the step before the validation.
     assert steps == [2] and unfinished['steps'] == 1 and unfinished['of_steps'] == 4 and 'test' not in unfinished
 
     monkeypatch.setattr(gpu_nbfnet, 'run_recipe', run_recipe)
@@ -71,6 +71,6 @@ def test_full_state_of_fb15k237_fits_into_eight_files_with_its_result() -> None:
     with torch.device('meta'):
         model = build('model', recipe.model, num_nodes=14_541, num_relations=237)
     weights = sum(value.nbytes for value in model.parameters())
-    # The last weights, Adam's two moments of each, and the best weights.
+    # The last weights, two moments of Adam for each, and the best weights.
     assert 4 * weights / gpu_nbfnet.PART_BYTES < 6
     assert gpu_nbfnet.PART_BYTES < 16 * 2**20

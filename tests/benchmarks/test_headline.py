@@ -39,7 +39,7 @@ def test_our_ranking_reads_the_scores_of_pykeen(one_to_all: bool) -> None:
     known, relation = torch.tensor([0, 5, 7]), torch.tensor([2, 0, 1])
     tails = contender.model.score_t(torch.stack([known, 2 * relation if one_to_all else relation], dim=1))
     torch.testing.assert_close(scorer.score_all(scorer.query(known, relation, 'tail')), tails)
-    if one_to_all:  # heads are the tails of the inverse relation
+    if one_to_all:  # Heads are the tails of the inverse relation.
         heads = contender.model.score_t(torch.stack([known, 2 * relation + 1], dim=1))
     else:
         heads = contender.model.score_h(torch.stack([relation, known], dim=1))
@@ -57,7 +57,7 @@ def test_looks_and_time() -> None:
 @pytest.mark.parametrize('name', DEFAULT)
 def test_goes_on_where_it_stopped(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = generate(40, 3, 200, 20)
-    # A clock that is asked once before and once after each step: a step takes a second.
+    # The clock is read once before and once after each step, so a step takes one second.
     ticks = count()
     monkeypatch.setattr(headline.time, 'perf_counter', lambda: float(next(ticks)))
 
@@ -82,9 +82,9 @@ def test_goes_on_where_it_stopped(name: str, tmp_path: Path, monkeypatch: pytest
         run('parts')
     parts = run('parts')
     assert parts['curve'][:3] == whole['curve'][:3] and parts['steps'] == 8 and parts['seconds'] == 8.0
-    if name in ('emu', 'uniform'):  # PyKEEN's loader begins a new epoch
+    if name in ('emu', 'uniform'):  # PyKEEN's loader starts a new epoch.
         assert parts == whole
-    # All is done: nothing is left but to rank the test facts with the weights that were best.
+    # All steps are complete, so only the test triples are ranked with the best weights.
     again = run('parts')
     assert again['test'] == parts['test'] and again['curve'] == parts['curve']
 
@@ -100,7 +100,7 @@ def test_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 < metrics['test']['mrr'] <= 1
     capsys.readouterr()
     headline.main(command)
-    assert capsys.readouterr().out.count('recorded already') == 4
+    assert capsys.readouterr().out.count('already recorded') == 4
 
 
 def test_refuses(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-r"""The runs of NBFNet on a CPU, tiny: what they train, write down, skip and continue."""
+r"""Tests of the NBFNet benchmarks on a CPU with tiny sizes: training, recording, skipping and continuing runs."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_recipes_are_the_published_settings() -> None:
     assert (bce.loss['name'], bce.negatives['mutation_rate']) == ('nbfnet_bce', 0.0)
     assert (emu.dataset, emu.inference) == ('fb237_v1', 'fb237_v1_ind')
     assert recipe('umls', 'emu').inference is None
-    # 4,245 facts are 67 batches.
+    # 4,245 triples are 67 batches.
     assert (emu.num_steps, emu.evaluate_every) == (5 * 67, 67)
 
 
@@ -55,7 +55,7 @@ def test_small_graphs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert 0 <= metrics['test'][name] <= 1
     assert read_result('nbfnet/umls-bce-seed0', tmp_path)['metrics']['test']['info']['filtered by'] == 'all'
     table = render(TABLES['nbfnet'], tmp_path).splitlines()
-    assert table[0] == '| NBFNet | MRR | Hits@1 | Hits@3 | Hits@10 | Hits@10 (50 negatives) | published | asked for |'
+    assert table[0] == '| NBFNet | MRR | Hits@1 | Hits@3 | Hits@10 | Hits@10 (50 negatives) | published | target |'
     assert [line.split(' | ')[0] for line in table[2:6]] == ['| umls, BCE', '| umls, EMU', '| wn18rr-v1, BCE',
                                                              '| wn18rr-v1, EMU']
     assert ' ± ' in table[5] and '| 0.948 | 0.930 |' in table[5] and '| - | - |' in table[2]
@@ -75,7 +75,7 @@ def test_budget_is_spent_and_continued(tmp_path: Path, capsys: pytest.CaptureFix
 
     capsys.readouterr()
     nbfnet_fb15k237.main(['--smoke', '--out', str(tmp_path), '--budget', '1s'])
-    assert 'is recorded' in capsys.readouterr().out
+    assert 'recorded' in capsys.readouterr().out
     nbfnet_fb15k237.main(['--smoke', '--out', str(tmp_path), '--budget', f'{spent + 1:.1f}s'])
     second = read_result('nbfnet_fb15k237/emu-seed0', tmp_path)['metrics']
     assert second['steps'] > first['steps'] and second['seconds'] > first['seconds']

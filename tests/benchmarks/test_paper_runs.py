@@ -21,13 +21,13 @@ def recipe_of(reading: str, source: str, model: str, method: str, dataset: str =
 
 def test_files_equal_what_follows_from_the_tables() -> None:
     present = {path.relative_to(RECIPES): path.read_text(encoding='utf-8') for path in RECIPES.rglob('*.yaml')}
-    assert present == texts(), 'call python -m benchmarks.paper_runs'
+    assert present == texts(), 'run python -m benchmarks.paper_runs'
 
 
 def test_every_row_that_can_have_a_recipe_has_one() -> None:
     missing = {(row.source, row.model) for row in rows() if recipe_path('paper', row) is None}
     assert missing == {('Table 10', 'RotatE')}
-    # The scripts and the tuning are about fewer models and datasets.
+    # The scripts and the tuned reading cover fewer models and datasets.
     missing = {row.source for row in rows() if recipe_path('reference-code', row) is None and row.model != 'HAKE'}
     assert missing == {'Table 3', 'Table 10'}
     missing = {row.dataset for row in rows() if recipe_path('tuned', row) is None and row.source == 'Table 8'}
@@ -76,7 +76,7 @@ def test_rows_differ_in_what_they_are_about() -> None:
     caching = recipe_of('paper', 'Table 10', 'TransE', 'NSCaching_EMU')
     assert caching.negatives['sampler']['name'] == 'nscaching' and caching.optimizer['lr'] == 5e-4
     assert (caching.loss['alpha'], caching.negatives['mutation_rate'], caching.loss['beta']) == (0.54, 0.168, 0.151)
-    # The flag of the scripts says what is kept of the negative.
+    # The flag of the scripts is the fraction kept from the negative.
     for reading, rate in (('paper', 0.914), ('reference-code', 0.086), ('tuned', 0.914)):
         row = recipe_of(reading, 'Table 12', 'DistMult', '0.5,0.914,0.53')
         assert (row.loss['alpha'], row.negatives['mutation_rate'], row.loss['beta']) == (0.5, rate, 0.53)
@@ -109,5 +109,5 @@ def test_ordinary_label_smoothing_within_emu() -> None:
     settings = recipe_of('paper', 'Table 14', 'DistMult', 'vanilla_LS').loss
     ours = uls_cross_entropy(positive, negative, settings['beta'])
     wanted = smoothed_cross_entropy(positive, negative, 0.2)
-    factor = 0.73 / settings['alpha']  # by which the other term is changed, too
+    factor = 0.73 / settings['alpha']  # The factor of the other term.
     torch.testing.assert_close(factor * ours, wanted)

@@ -50,7 +50,7 @@ def test_an_interrupted_write_leaves_the_old_result(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize('name', ['../outside', '/outside'])
 def test_a_name_stays_in_its_folder(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match='inside its folder'):
+    with pytest.raises(ValueError, match='^name: '):
         write_result(name, {}, folder=tmp_path / 'results')
 
 

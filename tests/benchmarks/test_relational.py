@@ -18,7 +18,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relational, 'NUM_NODES', 30)
     monkeypatch.setattr(relational, 'NUM_FACTS', 200)
     monkeypatch.setattr(relational, 'NUM_RELATIONS', 5)
-    # Chunks of a few edges, less than the hubs have.
+    # Chunks with fewer edges than the hubs.
     monkeypatch.setattr(relational, 'CHUNK_BYTES', 4 * 32 * 7)
 
 

@@ -15,7 +15,7 @@ TABLE = Table('runs/*', {'MRR': 'test.mrr', 'seconds': 'seconds', 'missing': 'te
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(RESULTS.parent.parent)))
 def test_tables_equal_their_results(path: Path) -> None:
-    assert path.read_text(encoding='utf-8') == render_file(path), 'call python -m benchmarks.render_readme'
+    assert path.read_text(encoding='utf-8') == render_file(path), 'run python -m benchmarks.render_readme'
 
 
 def test_markers_are_paired_and_known() -> None:
@@ -28,7 +28,7 @@ def test_markers_are_paired_and_known() -> None:
 
 def test_recorded_runs_come_from_committed_code() -> None:
     dirty = [result['name'] for result in read_results() if result['commit']['dirty']]
-    assert not dirty, 'record from a clean checkout, so that the commit tells which code ran'
+    assert not dirty, 'expected results of a clean checkout, so that the commit identifies the code'
 
 
 def test_table_worked_out_by_hand(tmp_path: Path) -> None:

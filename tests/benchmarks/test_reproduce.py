@@ -29,7 +29,7 @@ Call = Callable[..., int]
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    r"""The command, on a graph of forty entities that goes by the name of FB15k-237."""
+    r"""Runs the command on a graph of forty entities under the name FB15k-237."""
     random = np.random.default_rng(0)
     folder = tmp_path / 'data' / 'FB15k-237'
     folder.mkdir(parents=True)
@@ -64,7 +64,7 @@ def test_a_table_worked_out_by_hand(tmp_path: Path) -> None:
     for seed, mrr in enumerate((0.330, 0.334, 0.338)):
         fake(tmp_path, emu, seed, mrr)
     fake(tmp_path, uni, 0, 0.298)
-    # What other settings gave is no result of this row.
+    # Results of other settings do not belong to this row.
     fake(tmp_path, san, 0, 0.9, batch_size=7)
     fake(tmp_path, san_emu, 0, 0.9, loss={'name': 'emu', 'alpha': 0.5})
     lines = markdown(frame(found, tmp_path), 'Table 8', 'tuned').splitlines()
@@ -104,7 +104,7 @@ def test_runs_what_is_missing_and_shares_trainings(call: Call, tmp_path: Path,
     text = (tmp_path / 'results' / 'reproduction' / 'table-8-tuned.md').read_text()
     assert text.count('| not run |') == 2 * 14 and text.count('| no recipe |') == 2 * 32
 
-    # Table 13 is about the same trainings, and finds them.
+    # Table 13 contains the same runs and uses their results.
     before = read_results('reproduction/tuned/**/*', tmp_path / 'results')
     assert call('--table', '13', '--model', 'DistMult', '--method', 'EMU', 'without_EMU', '--seeds', '2') == 0
     assert read_results('reproduction/tuned/**/*', tmp_path / 'results') == before
@@ -123,12 +123,12 @@ def test_interrupted_and_continued(call: Call, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(EMULoss, 'forward', interrupting)
     command = (*ROW, '--method', 'uni', 'uni_EMU', 'SAN_EMU')
     assert call(*command) == 130
-    # The first row is done, the second one stopped after three steps, the third was not begun.
+    # The first row is complete, the second one stopped after three steps, and the third one was not started.
     assert names(tmp_path) == ['distmult-uni-steps4-seed0'] and len(calls) == 3
     assert call(*command) == 0
     assert len(calls) == 2 * STEPS and len(names(tmp_path)) == 3
     found = read_result('reproduction/tuned/FB15k-237/distmult-san-emu-steps4-seed0', tmp_path / 'results')['metrics']
-    # The row that was in the middle when the signal came ends as if it had not come.
+    # The interrupted row ends with the same result as an uninterrupted one.
     whole = run_recipe(reproduce.load_recipe(found['recipe']), progress=False)
     assert whole.test is not None and found['test'] == whole.test.to_dict()
 
@@ -138,7 +138,7 @@ def test_a_recipe_that_has_changed_is_run_again(call: Call, tmp_path: Path) -> N
     assert call(*command) == 0
     name = 'reproduction/tuned/FB15k-237/distmult-uni-steps4-seed0'
     fresh = read_result(name, tmp_path / 'results')['metrics']
-    # As if both had been made before batches became larger.
+    # As if both were recorded before the batch size was increased.
     write_result(name, {**fresh, 'recipe': {**fresh['recipe'], 'batch_size': 7}}, seed=0, folder=tmp_path / 'results')
     recipe = tmp_path / 'runs' / 'tuned' / 'FB15k-237' / 'distmult-uni-steps4-seed0' / 'recipe.yaml'
     recipe.write_text(recipe.read_text().replace('batch_size: 1000', 'batch_size: 7'))
@@ -153,13 +153,13 @@ def test_budget(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
     def slow(self: EMULoss, model: Any, batch: Any) -> Any:
         calls.append(batch.step)
-        while len(calls) == 3 and not budgets[0].is_spent:  # as long as the third step takes, the budget lasts
+        while len(calls) == 3 and not budgets[0].is_spent:  # The third step lasts until the budget is used.
             time.sleep(0.01)
         return forward(self, model, batch)
 
     class Noted(reproduce.Budget):
         def __init__(self, limit: Any) -> None:
-            # By the clock the time could be over before the third step.
+            # By the real clock, the budget could be used before the third step.
             super().__init__(None if limit is None else 3600.0)
             self.limit = limit
             budgets.append(self)
@@ -174,11 +174,11 @@ def test_budget(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(reproduce, 'Budget', Noted)
     command = (*ROW, '--method', 'uni', 'uni_EMU', 'SAN_EMU')
     assert call(*command, '--budget', '1m') == 0
-    # The first row is done, the second one was stopped within its time and its state saved.
+    # The first row is complete. The second one stopped within the budget and saved its state.
     assert names(tmp_path) == ['distmult-uni-steps4-seed0'] and len(calls) == 3
     captured = capsys.readouterr()
-    said = 'the budget of 60 s is spent, in FB15k-237, DistMult, SAN EMU, seed 0; 2 of 3 runs are left'
-    assert said in captured.out + captured.err
+    said = r'60 s .*FB15k-237, DistMult, SAN EMU, seed 0; 2 of 3 runs'
+    assert re.search(said, captured.out + captured.err)
     assert call(*command) == 0
     assert len(calls) == 2 * STEPS and len(names(tmp_path)) == 3
 
@@ -205,8 +205,8 @@ def test_progress_is_that_of_steps(call: Call, tmp_path: Path, monkeypatch: pyte
     assert run('--method', 'uni') == 0
     (title, lengths, taken), = bars
     assert title == 'Table 8, tuned' and list(lengths.values()) == [STEPS] and list(taken.values()) == [0]
-    assert reached == 2 * [('distmult-uni-steps4-seed0', STEPS)]  # at the last validation, and once it is finished
-    # A run that was stopped after its third step, which a validation followed, and one that has not begun.
+    assert reached == 2 * [('distmult-uni-steps4-seed0', STEPS)]  # At the last validation and at the end of the run.
+    # A run that stopped after its third step and a validation, and a run that was not started.
     emu = 'reproduction/tuned/FB15k-237/distmult-uni-emu-steps4-seed0'
     folder = tmp_path / 'runs' / 'tuned' / 'FB15k-237' / 'distmult-uni-emu-steps4-seed0'
     folder.mkdir()
@@ -215,7 +215,7 @@ def test_progress_is_that_of_steps(call: Call, tmp_path: Path, monkeypatch: pyte
     (title, lengths, taken), = bars
     assert lengths == {emu: STEPS, emu.replace('uni-emu', 'san'): STEPS}
     assert taken == {emu: 3, emu.replace('uni-emu', 'san'): 0}
-    # One that is to be made anew has all of its steps before it.
+    # A run to be repeated has all of its steps left.
     result = tmp_path / 'results' / f'{emu}.json'
     result.write_text(result.read_text().replace('"batch_size": 1000', '"batch_size": 7'))
     assert run('--method', 'uni_EMU') == 0
@@ -249,18 +249,18 @@ def test_durations(text: str, wanted: float) -> None:
 
 
 @pytest.mark.parametrize('command, complaint', [
-    (['--table', '4'], 'invalid choice: 4'),
-    (['--table', '8', '--model', 'HAKE'], '--model HAKE: Table 8 has no such row; known: ComplEx, DistMult'),
-    (['--table', '14', '--dataset', 'WN18RR'], '--dataset WN18RR: Table 14 has no such row; known: FB15k-237'),
-    (['--table', '8', '--budget', 'soon'], 'expected a duration such as 90s'),
-    (['--table', '8', '--seeds', '0'], '--seeds: expected at least 1, got 0'),
-    (['--figure', '4'], '--run goes with figures 3, 4 and 6'),
-    ([], 'one of the arguments --table --figure is required'),
+    (['--table', '4'], r'--table: .*\b4\b'),
+    (['--table', '8', '--model', 'HAKE'], '^--model: .*ComplEx, DistMult.*Table 8.*HAKE'),
+    (['--table', '14', '--dataset', 'WN18RR'], '^--dataset: .*FB15k-237.*Table 14.*WN18RR'),
+    (['--table', '8', '--budget', 'soon'], "--budget: .*90s.*'soon'"),
+    (['--table', '8', '--seeds', '0'], r'--seeds: .*\b1\b.*\b0\b'),
+    (['--figure', '4'], '--run: .*3, 4 or 6'),
+    ([], '--table --figure'),
 ])
 def test_refuses(command: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         reproduce.main(command)
-    assert complaint in capsys.readouterr().err + str(stopped.value)
+    assert re.search(complaint, capsys.readouterr().err + str(stopped.value), re.MULTILINE)
 
 
 def test_a_dataset_that_is_not_there(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str],
@@ -277,8 +277,8 @@ def test_a_dataset_that_is_not_there(call: Call, tmp_path: Path, capsys: pytest.
     command = ('--table', '8', '--reading', 'paper', '--model', 'DistMult', '--method', 'uni', '--seeds', '2')
     assert call(*command) == 1
     captured = capsys.readouterr()
-    assert (captured.out + captured.err).count('WN18RR: its rows are passed over: WN18RR could not be downloaded') == 1
-    # Asked for once, and what can be run is run, the second seed included.
+    assert (captured.out + captured.err).count('WN18RR could not be downloaded') == 1
+    # The data is requested once, and the available rows run with both seeds.
     assert asked == ['FB15k-237', 'WN18RR', 'YAGO3-10']
     found = read_results('reproduction/paper/**/*', tmp_path / 'results')
     assert [result['name'].rpartition('/')[2] for result in found] == [
@@ -286,10 +286,9 @@ def test_a_dataset_that_is_not_there(call: Call, tmp_path: Path, capsys: pytest.
 
 
 def test_rows_without_a_recipe(call: Call, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="none of these rows of Table 8 has a recipe in the reading 'tuned': give "
-                                         '--reading paper or reference-code'):
+    with pytest.raises(SystemExit, match="^--reading: .*Table 8.*'tuned'.*paper.*reference-code"):
         call('--table', '8', '--dataset', 'WN18RR')
-    with pytest.raises(SystemExit, match="in the reading 'paper': neither has another reading"):
+    with pytest.raises(SystemExit, match="^--reading: .*'paper'"):
         call('--table', '10', '--model', 'RotatE', '--reading', 'paper')
     assert call('--table', '8', '--dataset', 'WN18RR', '--render') == 0
     assert not (tmp_path / 'runs').exists()
@@ -310,7 +309,7 @@ def test_nbfnet(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str],
 
     monkeypatch.setattr(reproduce, 'train', train)
     assert call('--table', '3', '--reading', 'paper') == 0
-    # Two of the three rows are one training.
+    # Two of the three rows share a run.
     assert trained == ['nbfnet-uni', 'nbfnet-uni-emu']
     table = pd.read_csv(tmp_path / 'results' / 'reproduction' / 'table-3-paper.csv')
     assert table['state'].tolist() == ['run'] * 3 and table['hits@3 ours'].notna().all()
@@ -337,12 +336,12 @@ def test_figures(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert (folder / f'{stem}.png').stat().st_size > 5_000
     table = pd.read_csv(folder / 'figure-5-tuned.csv')
     assert table[table['model'] == 'DistMult']['state'].tolist() == ['run'] * 9
-    # Mutation moves negatives towards their positive, and with one mask a triple towards one another.
+    # Mutation moves negatives towards their positive, and with one mask per triple also towards each other.
     cosines, plane, pairs = (read_result(f'reproduction/{stem}', tmp_path / 'results')['metrics'] for stem in stems)
     assert cosines['EMU']['mean'] > cosines['uniform']['mean'] + 0.1
     assert pairs['EMU, EMU']['mean'] > pairs['uniform, uniform']['mean'] + 0.1
     assert 0 < plane['uniform']['isotropy'] <= 1 and plane['EMU']['angle_mean'] > 0
-    # Each is a line of its table.
+    # Each figure is a line of its table.
     for number, figure, keys in ((3, cosines, ('uniform.mean', 'SANS.mean', 'EMU.mean')),
                                  (4, plane, ('uniform.isotropy', 'EMU.isotropy', 'uniform.angle_mean')),
                                  (6, pairs, ('uniform, uniform.mean', 'EMU, EMU.mean'))):
@@ -354,9 +353,9 @@ def test_figures(call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str])
             assert f'| {value:.{3 if abs(value) < 10 else 1}f} |' in line
 
     plain = run.with_name('distmult-uni-steps4-seed0')
-    with pytest.raises(SystemExit, match='was trained without mutation'):
+    with pytest.raises(SystemExit, match='^--run .*mutation'):
         call('--figure', '3', '--run', str(plain))
-    with pytest.raises(SystemExit, match='no run in'):
+    with pytest.raises(SystemExit, match='nowhere'):
         call('--figure', '3', '--run', str(tmp_path / 'nowhere'))
 
 

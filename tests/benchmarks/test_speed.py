@@ -40,7 +40,7 @@ def test_eager_loss_is_ours(label: float) -> None:
 
 @pytest.mark.parametrize('name', contenders_of('distmult'))
 def test_contenders_train(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A step that forgot to descend, or to draw, would be fast.
+    # A step without an update, or without a draw, would be too fast.
     losses = []
     backward = torch.Tensor.backward
 
@@ -66,7 +66,7 @@ def test_take_turns() -> None:
     calls: list[str] = []
     steps = {name: lambda name=name: calls.append(name) for name in 'ab'}
     times = speed.take_turns(steps, rounds=2, turn_s=1e-9)  # type: ignore[arg-type]
-    assert ''.join(calls) == 'aabb' + 'aabb' * 2  # two steps to warm up, and one at the beginning of each turn
+    assert ''.join(calls) == 'aabb' + 'aabb' * 2  # Two warm-up steps, and one untimed step at the start of each turn.
     assert [len(values) for values in times.values()] == [2, 2]
 
 

@@ -39,7 +39,7 @@ def test_first_row_worked_out_by_hand(tmp_path: Path) -> None:
     assert lines[2] == '| uniform negatives, L3 | 0.300 ± 0.000 | 0.600 ± 0.000 | 0.299 | 0.476 | 30,000 | 2 |'
     assert lines[4] == '| EMU, one mask per triple | 0.332 ± 0.001 | 0.664 ± 0.003 | 0.332 | 0.513 | 30,000 | 2 |'
     assert lines[5].startswith('| EMU, one mask per negative | 0.325 | 0.650 |')
-    # Deviations of sqrt(2) / 1000 over two seeds each: the difference has a standard error of sqrt(2) / 1000.
+    # Deviations of sqrt(2) / 1000 over two seeds each give a standard error of sqrt(2) / 1000 for the difference.
     assert lines[-1] == (
         'One mask per triple is +0.0100 MRR from label smoothing alone, more than twice the standard error of the '
         'difference (0.0014); one mask per negative is +0.0030 MRR from label smoothing alone (one seed: no spread is '
@@ -77,7 +77,7 @@ def test_readings(tmp_path: Path) -> None:
     assert '| `paper` | not run | 0.262 (100,000 steps, 1 seed) | not run | not run |' in found
     assert found.endswith('DistMult as `paper` ends 0.070 below the paper; ComplEx as `tuned` agrees with the paper '
                           '(-0.002).')
-    # A result of settings that the recipe does not have any more is not shown.
+    # Results of settings that differ from the current recipe are not shown.
     recipe: dict[str, Any] = load_recipe(RECIPES / 'tuned/FB15k-237/complex-uni-emu.yaml').to_dict()
     write_result('reproduction/tuned/FB15k-237/complex-uni-emu-seed0',
                  {'test': {'mrr': 0.3}, 'recipe': recipe | {'batch_size': 7}}, seed=0, folder=tmp_path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def test_counts_pass_as_they_came(value: Any) -> None:
 
 @pytest.mark.parametrize('value', [0, -3, 1.5, 2.0, '4', None, True, torch.tensor(3)])
 def test_refuses_what_is_no_count(value: Any) -> None:
-    with pytest.raises(ArgumentError, match='^n: expected an integer of at least 1, got '):
+    with pytest.raises(ArgumentError, match=rf'^n: .*\b1\b.*{re.escape(repr(value))}'):
         positive_integer('n', value)
 
 
@@ -37,14 +38,14 @@ def test_weights_pass_as_they_came(value: Any) -> None:
 
 @pytest.mark.parametrize('value', [-1, -1e-9, float('nan'), float('inf'), 'x', None, False, 1j, torch.tensor(0.5)])
 def test_refuses_what_is_no_weight(value: Any) -> None:
-    with pytest.raises(ArgumentError, match='^w: expected a finite number >= 0, got '):
+    with pytest.raises(ArgumentError, match=f'^w: .*{re.escape(repr(value))}'):
         non_negative('w', value)
 
 
 def test_penalties() -> None:
     assert penalty('p', None) is None and penalty('p', print) is print
     for value in (0.1, 'l3', int):
-        with pytest.raises(ArgumentError, match=r'^p: expected a function of a scorer and a batch, such as .*, got '):
+        with pytest.raises(ArgumentError, match=f'^p: .*{re.escape(repr(value))}'):
             penalty('p', value)
 
 
@@ -55,7 +56,7 @@ def test_shares_pass_as_they_came(value: Any) -> None:
 
 @pytest.mark.parametrize('value', [-0.1, 1.1, float('nan'), 'x', None, True])
 def test_refuses_what_is_no_share(value: Any) -> None:
-    with pytest.raises(ArgumentError, match=r'^s: expected a number in \[0, 1\], got '):
+    with pytest.raises(ArgumentError, match=rf'^s: .*\[0, 1\].*{re.escape(repr(value))}'):
         share('s', value)
 
 
@@ -67,10 +68,10 @@ def test_ids_pass_as_they_came(ids: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize(('ids', 'limit', 'message'), [
-    (torch.tensor([0, 5, 9]), 5, r'^i: 5 at position 1 is not in \[0, 5\), the rows of t$'),
-    (torch.tensor([[0, 1], [7, -1]]), 5, r'^i: 7 at position \(1, 0\) is not in \[0, 5\)'),
-    (torch.tensor([3, -2]), 5, r'^i: -2 at position 1 is not in \[0, 5\)'),
-    (torch.tensor([10**12, -2]), None, r'^i: -2 at position 1 is not an id: ids begin at 0$'),
+    (torch.tensor([0, 5, 9]), 5, r'^i: 5 .*\b1\b.*\[0, 5\).*rows of t'),
+    (torch.tensor([[0, 1], [7, -1]]), 5, r'^i: 7 .*\(1, 0\).*\[0, 5\)'),
+    (torch.tensor([3, -2]), 5, r'^i: -2 .*\b1\b.*\[0, 5\)'),
+    (torch.tensor([10**12, -2]), None, r'^i: -2 .*\b1\b'),
 ])
 def test_names_the_first_id_that_stands_for_nothing(ids: torch.Tensor, limit: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
@@ -80,16 +81,16 @@ def test_names_the_first_id_that_stands_for_nothing(ids: torch.Tensor, limit: An
 def test_looks_at_ids_away_from_the_cpu_only_when_told_to_wait() -> None:
     ids = torch.tensor([0, 5]).to('meta')
     assert ids_below('i', ids, 5) is ids
-    with pytest.raises(Exception, match='meta'):  # It has no numbers to look at.
+    with pytest.raises(Exception, match='meta'):  # A meta tensor has no values.
         ids_below('i', ids, 5, wait=True)
 
 
 def test_names_both_devices() -> None:
     there = torch.empty(2, device='meta')
     assert on_device('x', there, there.device) is there
-    with pytest.raises(ArgumentError, match='^x: expected a tensor on cpu as table is, got one on meta$'):
+    with pytest.raises(ArgumentError, match='^x: .*cpu.*table.*meta'):
         on_device('x', there, torch.device('cpu'), 'table')
-    with pytest.raises(ArgumentError, match='^x: expected a tensor on cpu, got one on meta$'):
+    with pytest.raises(ArgumentError, match='^x: .*cpu.*meta'):
         on_device('x', there, torch.device('cpu'))
 
 
@@ -105,5 +106,5 @@ def test_seeds_become_plain_integers(value: Any) -> None:
 
 @pytest.mark.parametrize('value', [-1, 2**63, 1.0, '3', None, False])
 def test_refuses_what_is_no_seed(value: Any) -> None:
-    with pytest.raises(ArgumentError, match=r'^seed: expected an integer in \[0, 2\^63\), got '):
+    with pytest.raises(ArgumentError, match=rf'^seed: .*\[0, 2\^63\).*{re.escape(repr(value))}'):
         random_seed('seed', value)

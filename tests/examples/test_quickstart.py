@@ -6,12 +6,12 @@ import pytest
 
 from examples import quickstart
 
-pytest.importorskip('pykeen', reason='UMLS comes with PyKEEN')
+pytest.importorskip('pykeen', reason='UMLS is loaded from PyKEEN')
 
 
 def test_quickstart_learns(capsys: pytest.CaptureFixture[str]) -> None:
     short, longer = quickstart.main(epochs=1)['mrr'], quickstart.main(epochs=6)['mrr']
-    # 135 entities: a random order has a mean reciprocal rank of about 0.04.
+    # With 135 entities, a random order has a mean reciprocal rank of about 0.04.
     assert 0.04 < short < longer <= 1.0
     assert longer > 0.3
     assert f'{longer:.3f}' in capsys.readouterr().out

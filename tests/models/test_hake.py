@@ -16,7 +16,7 @@ from pyg_emu.ops import MaskPlan, emu_score, last_backend
 
 
 def make_model() -> HAKE:
-    r"""One component; the initial bound is (2 + 2) / 1 = 4, so that 4 is half a turn."""
+    r"""Returns a model with one component. The initial bound is (2 + 2) / 1 = 4, so 4 is half a turn."""
     model = HAKE(3, 3, 1, margin=2.0, modulus_weight=0.5, phase_weight=0.25).double()
     with torch.no_grad():
         model.node_emb.weight.copy_(torch.tensor([[3.0, 1.0], [-2.0, 2.0], [1.0, 0.0]]))  # [modulus, phase]
@@ -25,7 +25,7 @@ def make_model() -> HAKE:
     return model
 
 
-# Phases are in quarters of pi, and the weight of the phase is 1/4 * 4 = 1.
+# Phases are in units of pi / 4, and the phase weight is 1/4 * 4 = 1.
 # (0, 0, 1): 3 (2 + 1/2) - -2 (1 - 1/2) = 8.5, phases 1 + 1 - 2 = 0.
 # (0, 1, 2): 3 (1 + 1) - 1 (1 - 1) = 6, phases 1 + 0 - 0 = 1: sin(pi / 8).
 # (1, 2, 0): -2 (3 - 3) - 3 (1 + 3) = -12, phases 2 + 4 - 1 = 5: sin(5 pi / 8).
@@ -52,7 +52,7 @@ def test_mutation_of_modulus_and_of_phase(side: str) -> None:
     query = model.query(known, relation, side)  # type: ignore[arg-type]
     index = torch.tensor([[2, 1], [0, 1], [1, 2]])
     plan = MaskPlan(torch.tensor([[True, False], [False, True]]), torch.tensor([[0, 1]] * 3))
-    # The first negative takes its modulus from the positive, the second its phase.
+    # The first negative takes the modulus of the positive, the second takes its phase.
     positive, table = model.candidates(target), model.entity_table()
     modulus, phase = table[:, 0], table[:, 1]
     first = torch.stack([modulus[target], phase[index[:, 0]]], dim=1)
@@ -119,5 +119,5 @@ def test_learns() -> None:
 @pytest.mark.parametrize('name', ['modulus_weight', 'phase_weight'])
 @pytest.mark.parametrize('value', [-1.0, float('nan'), float('inf')])
 def test_refuses_bad_weights(name: str, value: float) -> None:
-    with pytest.raises(ArgumentError, match=f'{name}: expected a finite number >= 0'):
+    with pytest.raises(ArgumentError, match=f'^{name}: .*{value}'):
         HAKE(3, 1, 2, **{name: value})  # type: ignore[arg-type]

@@ -22,5 +22,5 @@ def test_by_hand(p_norm: int, expected: list[float]) -> None:
 
 
 def test_refuses_other_norms() -> None:
-    with pytest.raises(ArgumentError, match='p_norm: expected 1 or 2, got 3'):
+    with pytest.raises(ArgumentError, match=r'^p_norm: .*\b1\b.*\b2\b.*\b3\b'):
         TransE(3, 1, 2, p_norm=3)

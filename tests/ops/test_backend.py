@@ -16,7 +16,7 @@ from pyg_emu.ops import emu_score, last_backend, use_backend
 
 
 def score(dtype: torch.dtype = torch.float32, backend: str | None = None) -> str | None:
-    r"""Runs the operator once and tells on which backend."""
+    r"""Runs the operator once and returns the backend that was used."""
     query = torch.ones(1, 2, dtype=dtype)
     scores = emu_score(query, query, torch.ones(2, 2, dtype=dtype), torch.zeros(1, 1, dtype=torch.int64),
                        backend=backend)
@@ -27,7 +27,7 @@ def score(dtype: torch.dtype = torch.float32, backend: str | None = None) -> str
 def test_device_and_dtype_decide() -> None:
     assert score() == 'numba'
     assert score(torch.float64) == 'numba'
-    # Half precision on the CPU is nobody's but the reference's.
+    # Half precision on the CPU is supported by the reference only.
     assert score(torch.bfloat16) == 'torch'
 
 
@@ -51,28 +51,28 @@ def test_block_is_left_on_errors() -> None:
 
 
 def test_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ArgumentError, match="backend: no backend is called 'cuda'; choose one of 'torch', 'numba'"):
+    with pytest.raises(ArgumentError, match="^backend: .*'torch', 'numba', 'triton'.*'cuda'"):
         score(backend='cuda')
-    with pytest.raises(ArgumentError, match="name: no backend is called 'cuda'"):
+    with pytest.raises(ArgumentError, match="^name: .*'cuda'"):
         with use_backend('cuda'):
             pass
     monkeypatch.setenv(backends.ENVIRONMENT_VARIABLE, 'numb')
-    with pytest.raises(ArgumentError, match="PYG_EMU_BACKEND: no backend is called 'numb'"):
+    with pytest.raises(ArgumentError, match="PYG_EMU_BACKEND: .*'numb'"):
         score()
 
 
 def test_requests_that_cannot_be_met(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
-    with pytest.raises(BackendError, match='computes in float32 and float64, and the tensors are torch.bfloat16'):
+    with pytest.raises(BackendError, match='float32.*float64.*torch.bfloat16'):
         score(torch.bfloat16, 'numba')
-    with use_backend('numba'), pytest.raises(BackendError, match="backend 'numba' was asked for but cannot run here"):
+    with use_backend('numba'), pytest.raises(BackendError, match="^emu_score: .*'numba'.*torch.bfloat16"):
         score(torch.bfloat16)
-    with pytest.raises(BackendError, match="emu_score: backend 'triton' was asked for"):
+    with pytest.raises(BackendError, match="^emu_score: .*'triton'"):
         score(backend='triton')
     meta = torch.empty(1, device='meta')
-    with pytest.raises(BackendError, match='runs on the CPU, and the tensors are on meta'):
+    with pytest.raises(BackendError, match="^emu_score: .*'numba'.*CPU.*meta"):
         backends.load_backend('emu_score', meta, 'numba')
-    with pytest.raises(BackendError, match='emu_nothing has no torch implementation'):
+    with pytest.raises(BackendError, match='emu_nothing .*torch'):
         backends.load_backend('emu_nothing', torch.empty(1), 'torch')
 
 
@@ -80,7 +80,7 @@ def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     exists = backends._exists
     monkeypatch.setattr(backends, '_exists', lambda module: module != 'numba' and exists(module))
     assert score() == 'torch'
-    with pytest.raises(BackendError, match="the package 'numba' is not installed"):
+    with pytest.raises(BackendError, match="'numba'.*pip install numba"):
         score(backend='numba')
 
 
@@ -97,7 +97,7 @@ def test_announced_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptu
         score(backend='numba')
         score(backend='numba')
     (record, ) = caplog.records
-    assert record.getMessage().startswith('emu_score: preparing Numba kernels')
+    assert record.getMessage().startswith('emu_score: ')
     assert record.levelno == logging.INFO
 
 

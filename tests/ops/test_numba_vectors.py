@@ -10,7 +10,7 @@ from numba.core.errors import TypingError
 
 from pyg_emu.ops.numba_vectors import anywhere, choose, fill, first_half, join, load, prefetch, second_half, store
 
-LANES = 6  # No power of two, nor a multiple of any register's lanes.
+LANES = 6  # Neither a power of two nor a multiple of a register width.
 
 
 @njit
@@ -40,7 +40,7 @@ def test_lane_by_lane(dtype: Any) -> None:
     expected = [a + b, a - b, a * b, a / b, np.maximum(a, b), np.minimum(a, b), np.where(a <= b, x[0, 0], b),
                 np.concatenate([a[half:], b[:half]])]
     np.testing.assert_array_equal(out[:, 1:1 + LANES], np.stack(expected))
-    # Nothing beside the lanes is written.
+    # Nothing outside the lanes is written.
     assert (out[:, [0, -1]] == 7).all()
     assert truth.tolist() == [True, False]
 
@@ -70,7 +70,7 @@ def test_whole_numbers_equal() -> None:
 @pytest.mark.parametrize('function', [lambda x, n: load(x, 0, 0, n), lambda x, n: load(x[:, ::2], 0, 0, 2),
                                       lambda x, n: load(x, 0, 0, 2) + load(x, 0, 0, 4)])
 def test_what_is_refused(function: Callable[..., Any]) -> None:
-    # Lanes that are not constant, rows that are not contiguous, vectors of different lengths.
+    # A variable number of lanes, rows that are not contiguous, and vectors of different lengths.
     compiled = njit(function)
     with pytest.raises(TypingError):
         compiled(np.zeros((2, 8)), 2)

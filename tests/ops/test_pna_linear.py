@@ -1,4 +1,4 @@
-r"""The linear map of principal neighbourhood aggregation against its definition."""
+r"""Tests of the linear layer of principal neighbourhood aggregation against its definition."""
 from __future__ import annotations
 
 import pytest

@@ -24,7 +24,7 @@ def train(optimizer: torch.optim.Optimizer, table: torch.nn.Embedding, steps: in
     generator = torch.Generator().manual_seed(1)
     for _ in range(steps):
         optimizer.zero_grad()
-        # Repeated ids, so that a gradient has to be summed before it is squared; the last two entities never occur.
+        # Ids are repeated, so gradients are summed before they are squared. The last two entities do not occur.
         table(torch.randint(7, (12, ), generator=generator)).pow(3).sum().backward()
         optimizer.step()
 
@@ -58,8 +58,8 @@ def test_equals_pytorch(ours: Any, theirs: Any, options: Any, dtype: torch.dtype
     train(other, reference)
     torch.testing.assert_close(table.weight, reference.weight)
     assert table.weight[7:].equal(make_table(dtype).weight[7:])
-    assert table.weight.grad.is_sparse  # handed back
-    # The state is PyTorch's: a run can change from one to the other.
+    assert table.weight.grad.is_sparse  # The gradient is kept.
+    # The state equals that of PyTorch, so a run can switch between both.
     for key, value in other.state[reference.weight].items():
         torch.testing.assert_close(optimizer.state[table.weight][key], value)
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
@@ -110,12 +110,12 @@ def test_closure() -> None:
 
 def test_adagrad_refuses_decay_of_untouched_rows() -> None:
     table = make_table()
-    with pytest.raises(ArgumentError, match=r'^weight_decay: .* expected 0, got 0\.1'):
+    with pytest.raises(ArgumentError, match=r'^weight_decay: .*\b0\b.*\b0\.1'):
         train(RowAdagrad(table.parameters(), lr=0.1, weight_decay=0.1), table)
 
 
 def test_adam_refuses_dense_gradients() -> None:
     model = ComplEx(4, 2, 3, sparse=True)
     L3Regularizer(0.1)(model).backward()
-    with pytest.raises(ArgumentError, match=r'RowAdam takes row-sparse gradients alone, and one of shape \(4, 6\)'):
+    with pytest.raises(ArgumentError, match=r'^params: RowAdam .*\(4, 6\).*sparse=True.*torch\.optim\.Adam'):
         RowAdam(model.parameters()).step()

@@ -15,7 +15,7 @@ def make_optimizer(lr: float = 0.1) -> torch.optim.Optimizer:
 
 
 def advance(schedule: Schedule, steps: int) -> list[float]:
-    r"""Takes steps on a quadratic and returns the learning rate of each."""
+    r"""Performs steps on a quadratic function and returns the learning rate of each."""
     rates = []
     for _ in range(steps):
         optimizer = schedule.optimizer
@@ -113,7 +113,7 @@ def test_refuses_another_length(make: type[Schedule]) -> None:
     first, second = make(), make()
     first.start(make_optimizer(), 4)
     second.start(make_optimizer(), 8)
-    with pytest.raises(CheckpointError, match=r'num_steps: .*Decay\(end_factor=0.0\) follows it.* begun with 4, got 8'):
+    with pytest.raises(CheckpointError, match=r'^num_steps: .*\b4\b.*Decay\(end_factor=0.0\).*\b8\b'):
         second.load_state_dict(first.state_dict())
 
 
@@ -126,5 +126,5 @@ def test_refuses_another_length(make: type[Schedule]) -> None:
     lambda: CosineDecay(end_factor=math.nan),
 ])
 def test_arguments_outside_of_their_domain(make) -> None:
-    with pytest.raises(ArgumentError, match='at is|factor'):
+    with pytest.raises(ArgumentError, match=r'^(at: .*\(0, 1\)|factor: |end_factor: .*\[0, 1\])'):
         make()

@@ -1,6 +1,4 @@
-r"""The search for a recipe's best settings: what to look for, and the study that looks for it (needs the extra
-:obj:`tune`).
-"""
+r"""Hyperparameter search for a recipe: search spaces and studies (requires the extra :obj:`tune`)."""
 from pyg_emu.experiments.tuning.space import Parameter, SearchSpace, default_space, load_space, packaged_spaces
 from pyg_emu.experiments.tuning.study import TuneResult, tune
 

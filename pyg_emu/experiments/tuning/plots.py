@@ -1,4 +1,4 @@
-r"""Pictures of a study: how its best value rose, the value over each parameter, and which parameters mattered."""
+r"""Plots of a study: the best value over the trials, the value over each parameter, and parameter importances."""
 from __future__ import annotations
 
 import math
@@ -18,18 +18,20 @@ if TYPE_CHECKING:
 
 
 def importances(study: Any) -> dict[str, float]:
-    r"""The share of each parameter in the differences between good trials and all others, largest first; empty where
-    too few trials were completed to tell.
+    r"""Computes the importance of each parameter by PED-ANOVA (`"PED-ANOVA: Efficiently Quantifying Hyperparameter
+    Importance in Arbitrary Subspaces" <https://arxiv.org/abs/2304.10255>`_), which is exact and needs no additional
+    package.
 
-    By PED-ANOVA (`"PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces"
-    <https://arxiv.org/abs/2304.10255>`_), which is exact and needs no further package.
+    Returns:
+        The fraction of each parameter in the difference between good trials and all other trials, in descending order.
+        Empty if too few trials are complete.
     """
     optuna = load_optuna()
     values = {trial.value for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE, ))}
     if len(values) < 2:
         return {}
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # some of its versions call the method experimental
+        warnings.simplefilter('ignore')  # Some versions of Optuna mark this method as experimental.
         found: dict[str, float] = optuna.importance.get_param_importances(
             study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
     return found
@@ -37,17 +39,17 @@ def importances(study: Any) -> dict[str, float]:
 
 def draw(frame: pd.DataFrame, parameters: Sequence[Parameter], metric: str, shares: Mapping[str, float],
          folder: Path) -> list[Path]:
-    r"""Draws :obj:`history.png`, :obj:`slice-<parameter>.png` for each parameter and :obj:`importances.png`.
+    r"""Plots :obj:`history.png`, :obj:`slice-<parameter>.png` for each parameter and :obj:`importances.png`.
 
     Args:
-        frame (pandas.DataFrame): What :func:`~pyg_emu.experiments.tuning.report.trials_frame` returns.
-        parameters (list of Parameter): What was searched.
-        metric (str): The column of the values.
-        shares (dict): What :func:`importances` returns. If it is empty, their picture is left out.
-        folder (Path): Where to; made if it is not there.
+        frame (pandas.DataFrame): The trials, see :func:`~pyg_emu.experiments.tuning.report.trials_frame`.
+        parameters (list of Parameter): The parameters of the search space.
+        metric (str): The metric, which is a column of :obj:`frame`.
+        shares (dict): The result of :func:`importances`. If empty, :obj:`importances.png` is omitted.
+        folder (Path): The output folder, created if it does not exist.
 
     Returns:
-        The pictures.
+        The paths of the plots.
     """
     folder.mkdir(parents=True, exist_ok=True)
     figures = {'history': _history(frame, metric)}
@@ -64,7 +66,7 @@ def draw(frame: pd.DataFrame, parameters: Sequence[Parameter], metric: str, shar
 
 
 def _figure(xlabel: str, ylabel: str, height: float = 4.5) -> tuple[Any, Any]:
-    # Without pyplot, which would keep every figure and choose a window system.
+    # Figures without pyplot are freed when unused and need no display.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, height), layout='constrained')

@@ -1,4 +1,4 @@
-r"""Relational message passing: messages along edges, combined and aggregated, without a row of features per edge."""
+r"""Relational message passing without materializing a feature vector for each edge."""
 from pyg_emu.ops.relational.operator import (
     AGGREGATES,
     MESSAGES,

@@ -1,7 +1,6 @@
-r"""The CPU implementation of :func:`~pyg_emu.ops.relational_conv`: walks over sorted edges, a block of features at a
-time.
+r"""The CPU implementation of :func:`~pyg_emu.ops.relational_conv`, which iterates over sorted edges in feature blocks.
 
-Nothing but edge weights, masks and their gradients has an entry per edge. The walks themselves are in
+Only edge weights, edge masks and their gradients have one entry per edge. The loops are in
 :mod:`~pyg_emu.ops.relational.numba_kernels` and :mod:`~pyg_emu.ops.relational.numba_backward`.
 """
 from __future__ import annotations
@@ -23,17 +22,17 @@ from pyg_emu.ops.relational import numba_kernels as kernels
 from pyg_emu.ops.relational.numba_kernels import LANES
 from pyg_emu.ops.relational.operator import PNA_EPSILON, Boundary, BoundaryRows, EdgeOrders, Edges, message_count
 
-_TASKS = 64  # Enough for any machine's threads to share evenly; a constant, so that the results do not depend on them.
-_COPIES = 8  # Blocks of all nodes' gradients that extrema are traced back in, at least, each a task of its own.
-_MIN_PIECE = 4096  # Edges in a piece that are worth a task of their own.
+_TASKS = 64  # Enough to balance the load of any machine; constant, so results do not depend on the number of threads.
+_COPIES = 8  # The minimum number of tasks for the gradient of extrema, each with its own gradients of all nodes.
+_MIN_PIECE = 4096  # The minimum number of edges in a task.
 
 
 def run(x: Tensor, relation: Tensor, edges: EdgeOrders, message: str, aggregate: str, boundary: Optional[Boundary],
         edge_weight: Optional[Tensor], edge_mask: Optional[Tensor]) -> Tensor:
-    r"""Convolves checked arguments; see :func:`~pyg_emu.ops.relational_conv`."""
+    r"""Runs the operator on checked arguments, see :func:`~pyg_emu.ops.relational_conv`."""
     num_edges = edges.by_target.edge_id.numel()
     if num_edges >= 2**31:
-        raise ArgumentError(f"edges: backend 'numba' takes fewer than 2^31 edges, got {num_edges}")
+        raise ArgumentError(f"edges: backend 'numba' supports fewer than 2^31 edges, got {num_edges}")
     announce('relational', kernels.pack)
     node, fill = None, 0.0
     if isinstance(boundary, BoundaryRows):
@@ -62,11 +61,12 @@ class _RelationalConv(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Layout:
-    r"""How the :obj:`B * D` features of a node lie in blocks of lanes.
+    r"""The mapping from the :obj:`B * D` features of a node to blocks of lanes.
 
     Args:
         column (numpy.ndarray): The feature of each lane, negative for padding. shape: :obj:`(blocks * lanes,)`.
-        place (numpy.ndarray): The column of its mean in a row of :obj:`B * 4 * D` statistics; likewise.
+        place (numpy.ndarray): The column of the lane's mean in a row of :obj:`B * 4 * D` statistics, negative for
+            padding. shape: :obj:`(blocks * lanes,)`.
         lane (torch.Tensor): The lane of each feature. shape: :obj:`(B, D)`.
     """
     column: np.ndarray
@@ -82,7 +82,7 @@ class _Layout:
 def _layout(size: int, width: int, rotate: bool) -> _Layout:
     features = np.arange(size * width, dtype=np.int64).reshape(size, width)
     if rotate:
-        # Real parts in the first half of a block, the imaginary parts of the same components in the second.
+        # The first half of a block holds real parts, the second half the imaginary parts of the same components.
         halves = features.reshape(size, 2, width // 2).transpose(1, 0, 2).reshape(2, -1)
         halves = np.pad(halves, ((0, 0), (0, -halves.shape[1] % (LANES // 2))), constant_values=-1)
         column = halves.reshape(2, -1, LANES // 2).transpose(1, 0, 2).reshape(-1)
@@ -96,7 +96,7 @@ def _layout(size: int, width: int, rotate: bool) -> _Layout:
 
 @dataclass(frozen=True)
 class _Job:
-    r"""All that is not differentiated."""
+    r"""The non-differentiable arguments."""
     edges: EdgeOrders
     message: str
     aggregate: str
@@ -118,7 +118,7 @@ class _Job:
     def _column(self, layout: _Layout) -> np.ndarray:
         return layout.place if self.aggregate == 'pna' else layout.column
 
-    # Operands as the kernels want them ######################################
+    # Operands in the kernels' layout ########################################
 
     def _pack(self, rows: Tensor, layout: _Layout) -> np.ndarray:
         out = _empty((layout.num_blocks, rows.size(0), LANES), rows.detach().numpy().dtype)
@@ -163,14 +163,14 @@ class _Job:
 
     def forward(self, x: Tensor, relation: Tensor, boundary: Optional[Tensor],
                 edge_weight: Optional[Tensor]) -> tuple[Tensor, Tensor]:
-        r"""The result, and which of a node's edges each extremum came from, negative for the boundary:
-        :obj:`(blocks, V, 2, L)`, or no row where no gradient asks for it."""
+        r"""Returns the output and the edge of each extremum, as its position among the node's edges, negative for the
+        boundary: :obj:`(blocks, V, 2, L)`. Without gradients, the second result has no rows."""
         num_nodes, size, width = self.shape
         layout = self.layout
         shape = (num_nodes, size, 4, width) if self.aggregate == 'pna' else self.shape
         out = torch.from_numpy(_empty(shape, x.detach().numpy().dtype))
         kept = num_nodes if self.differentiate and self._extrema() else 0
-        # Half the memory where it suffices.
+        # int16 takes half the memory and suffices for low degrees.
         short = kept == 0 or int(self.edges.by_target.ptr.diff().max()) < 2**15
         arg = _empty((layout.num_blocks, kept, 2, LANES), np.int16 if short else np.int32)
         with parallel_section():
@@ -198,12 +198,12 @@ class _Job:
         return tuple(grads)
 
     def _extrema(self) -> tuple[tuple[int, int], ...]:
-        r"""Row of :obj:`arg` and offset in a row of the output, for each extremum that was asked for."""
+        r"""Returns, for each requested extremum, its row in :obj:`arg` and its offset in a row of the output."""
         width = self.shape[2]
         return {'max': ((0, 0), ), 'min': ((1, 0), ), 'pna': ((0, width), (1, 2 * width))}.get(self.aggregate, ())
 
     def _constant(self, received: _Received) -> Tensor:
-        r"""The gradient of every message at a node, for sums and means. shape: :obj:`(V, B, D)`."""
+        r"""Returns the gradient of all messages of a node, for sums and means. shape: :obj:`(V, B, D)`."""
         if self.aggregate == 'mean':
             return received.grad / received.count.clamp(min=1).view(-1, 1, 1)
         return received.grad
@@ -213,8 +213,8 @@ class _Job:
         num_nodes, size, width = self.shape
         extrema = len(self._extrema()) > 0
         order, dtype = self.edges.by_target if extrema else self.edges.by_source, torch.from_numpy(x).dtype
-        # Each piece adds up relation vectors of its own, which must not outweigh the nodes' features; and features'
-        # gradients, too, where edges are walked by target.
+        # Each piece sums its own relation gradients, and its own feature gradients if edges are sorted by target. These
+        # sums should not take more memory than the node features.
         pieces = min(_pieces(layout, order.source.numel()), max(1, num_nodes // max(1, self.num_relations)))
         if extrema:
             pieces = min(pieces, -(-_COPIES // max(1, layout.num_blocks)))
@@ -286,29 +286,30 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Received:
-    r"""What a backward pass knows of the nodes: the gradient and the value of the output (of :obj:`"pna"` alone), the
-    edge that each extremum came from, the number of messages."""
+    r"""The state of the backward pass: the output gradient, the output (for :obj:`"pna"` only), the edge of each
+    extremum and the number of messages of each node."""
     grad: Tensor
     out: Optional[Tensor]
     arg: np.ndarray
     count: Tensor
 
     def rows(self, column: np.ndarray, width: int) -> tuple[Any, ...]:
-        r"""As the kernels want them."""
+        r"""Returns the state in the kernels' layout."""
         grad = self.grad.view(self.grad.size(0), math.prod(self.grad.shape[1:]))
         out = grad if self.out is None else self.out.view_as(grad)
         return grad.numpy(), out.numpy(), self.arg, self.count.numpy(), column, width, _floor(grad)
 
 
 def _floor(values: Tensor) -> Any:
-    r"""The standard deviation where the variance was clamped, in the numbers' own precision."""
+    r"""Returns the standard deviation of a clamped variance, in the precision of :obj:`values`."""
     return np.sqrt(np.dtype(values.detach().numpy().dtype).type(PNA_EPSILON))
 
 
 def _empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    r"""Memory whose rows of lanes begin where lines of the cache do.
+    r"""Allocates an array whose rows of lanes are aligned to cache lines.
 
-    NumPy asks the system for large pages, PyTorch does not: filling new memory is then several times as slow.
+    NumPy requests huge pages from the system and PyTorch does not. Filling new memory is several times slower without
+    them.
     """
     line, count = 64 // np.dtype(dtype).itemsize, math.prod(shape)
     memory = np.empty(count + line, dtype)
@@ -321,7 +322,7 @@ def _pieces(layout: _Layout, num_edges: int) -> int:
 
 
 def _owner(order: Edges, pieces: int) -> np.ndarray:
-    r"""The first node that begins in each piece of edges; the last entry is the number of nodes."""
+    r"""Returns the first node that begins in each piece of edges, followed by the number of nodes."""
     ptr, num_edges = order.ptr.numpy(), order.source.numel()
     owner = np.searchsorted(ptr[:-1], [num_edges * piece // pieces for piece in range(pieces + 1)])
     owner[0], owner[pieces] = 0, ptr.size - 1

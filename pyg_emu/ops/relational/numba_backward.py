@@ -1,10 +1,10 @@
-r"""The loops behind the gradients of :mod:`pyg_emu.ops.relational.numba`. Blocks, lanes and pieces are those of
+r"""The backward loops of :mod:`pyg_emu.ops.relational.numba`, with the blocks, lanes and pieces of
 :mod:`pyg_emu.ops.relational.numba_kernels`.
 
-The gradient of a message of edge :math:`(u, r, v)` is :math:`a_v + c_v m`, :math:`c` being zero for everything but the
-mean of squares, plus what an extremum sends to the one edge that it came from. Without extrema, edges are walked by
-source, and a node's gradient is summed up in registers. With extrema they are walked by target: what decides about a
-message, :math:`a_v`, :math:`c_v`, the edges of the extrema and their gradients, is read once a node.
+The gradient of the message :math:`m` of edge :math:`(u, r, v)` is :math:`a_v + c_v m`, plus the gradient of the extrema
+that come from this edge. :math:`c` is zero except for the mean of squares. Without extrema, edges are sorted by source
+and the gradient of a node is summed in registers. With extrema, edges are sorted by target, and :math:`a_v`,
+:math:`c_v`, the edges of the extrema and their gradients are read once per node.
 """
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -21,19 +21,19 @@ from pyg_emu.ops.relational.numba_kernels import AHEAD, CHUNK, LANES, MESSAGES, 
 
 _ADD, _ROTATE = 1, 2
 
-# Nodes between the request of what is known of a node and its use.
+# Prefetch distance of the node state, in nodes.
 _AHEAD = 2
 
-# Rows of what is known of a node: a, c, and the gradients of its extrema.
+# Rows of the node state: a, c, and the gradients of the extrema.
 _CONSTANT, _LINEAR, _HIGH, _LOW = 0, 1, 2, 3
-# What is differentiated: see :func:`trace_kernel`.
+# Kinds of gradients, see :func:`trace_kernel`.
 _EXTREMA = {'max': 1, 'min': 2, 'pna': 3}
 _ONLY_MAX, _ONLY_MIN, _PNA = 1, 2, 3
 
 
 @njit(inline='always', **OPTIONS)
 def _derive(g, other, message):
-    r"""What the gradient of a message is to one of its two factors, of which :obj:`other` is the other."""
+    r"""Returns the gradient of one factor of a message, given the gradient of the message and the other factor."""
     if message == _ROTATE:
         re, im, other_re, other_im = first_half(g), second_half(g), first_half(other), second_half(other)
         out = join(re * other_re + im * other_im, im * other_re - re * other_im)
@@ -46,8 +46,8 @@ def _derive(g, other, message):
 
 @functools.cache
 def spread_kernel(message: str) -> Callable[..., None]:
-    r"""Compiles the walk over edges by source for sums and means, whose gradient is :obj:`constant (blocks, V, L)` for
-    every message.
+    r"""Compiles the loop over edges sorted by source for sums and means. All messages of a node have the gradient
+    :obj:`constant (blocks, V, L)`.
 
     Args:
         message (str): One of :obj:`MESSAGES`.
@@ -57,7 +57,7 @@ def spread_kernel(message: str) -> Callable[..., None]:
     @jit(parallel=True, **OPTIONS)
     def spread(ptr, owner, target, rel_type, weight, mask, x, r, constant, grad_x, grad_r):
         num_blocks, num_edges, pieces = x.shape[0], target.shape[0], owner.shape[0] - 1
-        # Of a node begun in an earlier piece; a piece's own nodes are its alone.
+        # The first node may begin in an earlier piece. All other nodes belong to one piece only.
         part = np.zeros((num_blocks, pieces, LANES), x.dtype)
         for task in prange(num_blocks * pieces):
             b, s = task // pieces, task % pieces
@@ -97,15 +97,16 @@ def spread_kernel(message: str) -> Callable[..., None]:
 
 @jit(**OPTIONS)
 def _differentiate(v, b, grad, out, count, column, width, floor, kind, state):
-    r"""Fills :obj:`state (4, L)` with :math:`a`, :math:`c` and the gradients of the maximum and the minimum of a node.
+    r"""Writes :math:`a`, :math:`c` and the gradients of the maximum and the minimum of a node to :obj:`state (4, L)`.
 
-    Columns of :obj:`grad` and :obj:`out` are statistics, :obj:`width` apart; a deviation of :obj:`floor` was clamped.
+    The statistics are :obj:`width` columns apart in :obj:`grad` and :obj:`out`. A deviation of :obj:`floor` was
+    clamped.
     """
     if kind == _PNA:
         zero, one = state.dtype.type(0), state.dtype.type(1)
         read(grad, v, b, 0, column, state, _CONSTANT)
         read(grad, v, b, 3 * width, column, state, _LINEAR)
-        # In rows that are not needed yet.
+        # Uses rows of the state that are still free.
         read(out, v, b, 0, column, state, _HIGH)
         read(out, v, b, 3 * width, column, state, _LOW)
         mean, deviation = load(state, _HIGH, 0, LANES), load(state, _LOW, 0, LANES)
@@ -124,7 +125,7 @@ def _differentiate(v, b, grad, out, count, column, width, floor, kind, state):
 
 @jit(**OPTIONS)
 def _request_state(v, b, grad, out, column, width, kind):
-    r"""Makes the memory fetch the lines that :func:`_differentiate` will read."""
+    r"""Prefetches the cache lines that :func:`_differentiate` reads."""
     for c in range(0, LANES, CHUNK):
         place = column[b * LANES + c]
         prefetch(grad, v, place, 0)
@@ -137,9 +138,10 @@ def _request_state(v, b, grad, out, column, width, kind):
 
 @functools.cache
 def trace_kernel(message: str, aggregate: str) -> Callable[..., None]:
-    r"""Compiles the walk over edges by target for extrema, alone or among the statistics.
+    r"""Compiles the loop over edges sorted by target for extrema, alone or as part of the statistics.
 
-    Any edge may add to any node's gradient, so every piece has one of its own: :obj:`grad_x (blocks, pieces, V, L)`.
+    An edge may contribute to the gradient of any node, so each piece has its own gradients:
+    :obj:`grad_x (blocks, pieces, V, L)`.
 
     Args:
         message (str): One of :obj:`MESSAGES`.
@@ -208,7 +210,7 @@ def trace_kernel(message: str, aggregate: str) -> Callable[..., None]:
 
 @jit(parallel=True, **OPTIONS)
 def pna_slopes(grad, out, count, column, width, floor, slopes):
-    r"""Fills :obj:`slopes (blocks, V, 2, L)` with :math:`a` and :math:`c`; see :func:`trace_kernel`."""
+    r"""Writes :math:`a` and :math:`c` to :obj:`slopes (blocks, V, 2, L)`, see :func:`trace_kernel`."""
     num_blocks, num_nodes = slopes.shape[:2]
     pieces = 8
     for task in prange(num_blocks * pieces):
@@ -222,9 +224,9 @@ def pna_slopes(grad, out, count, column, width, floor, slopes):
 
 @jit(parallel=True, **OPTIONS)
 def edge_weights(message, ptr, source, target, rel_type, weight, mask, x, r, slopes, arg, grad, column, high, low, out):
-    r"""The gradient of edge weights. An edge is one thread's alone; its blocks are added up in order.
+    r"""Computes the gradient of the edge weights. One thread processes an edge and sums its blocks in order.
 
-    :obj:`high` and :obj:`low` are the offsets of the extrema in a row of :obj:`grad`, negative where there is none.
+    :obj:`high` and :obj:`low` are the offsets of the extrema in a row of :obj:`grad`, or negative without extrema.
     """
     num_blocks, _, lanes = x.shape
     half, num_edges, linear = lanes // 2, source.shape[0], slopes.shape[2] == 2

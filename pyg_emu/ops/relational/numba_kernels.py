@@ -1,14 +1,14 @@
-r"""The loops behind :mod:`pyg_emu.ops.relational.numba`, compiled once for each kind of message and statistic.
+r"""The forward loops of :mod:`pyg_emu.ops.relational.numba`, compiled once for each kind of message and statistic.
 
-Features are held in blocks of :obj:`L` lanes, :obj:`(blocks, rows, L)`: the block of all nodes stays in the cache while
-every edge is walked, a lane is a lane of the vector registers, and what the messages of a node amount to stays in
-registers until its last edge. Rows of the caller's tensors are too far apart for the processor to guess which is next:
-it is told in advance. Within a block, edges are cut into pieces of equal
-size, hub nodes or not. A node that a cut goes through is summed up from its parts in the order of the pieces, so the
-number of threads decides nothing.
+Features are stored in blocks of :obj:`L` lanes, :obj:`(blocks, rows, L)`. The block of all nodes stays in the cache
+during the loop over the edges. One lane of a block is one lane of a vector register, and the accumulators of a node
+stay in registers until its last edge. Rows of features are prefetched explicitly, because the hardware prefetcher
+cannot predict which row is next. Within a block, the edges are divided into pieces of equal size, regardless of node
+degrees. The parts of a node that spans several pieces are summed in the order of the pieces, so the result does not
+depend on the number of threads.
 
-For rotation, the first half of a block's lanes holds real parts and the second the imaginary parts of the same
-components.
+For rotation, the first half of the lanes of a block holds real parts and the second half the imaginary parts of the
+same components.
 """
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -22,45 +22,45 @@ from numba import njit, prange
 from pyg_emu.ops.numba_runtime import FASTMATH, jit
 from pyg_emu.ops.numba_vectors import choose, fill, first_half, join, load, prefetch, second_half, store
 
-#: Options of every kernel.
+#: The options of all kernels.
 OPTIONS: dict[str, Any] = {'fastmath': FASTMATH, 'error_model': 'numpy', 'nogil': True}
 
-# Kinds of messages, and which of the accumulators below a kernel fills: constants of a compiled kernel.
+# Kinds of messages and the accumulators that a kernel fills, both compile-time constants.
 MESSAGES = {'product': 0, 'sum': 1, 'rotate': 2}
 STATISTICS = {'sum': 0, 'extrema': 1, 'all': 2}
 _ADD, _ROTATE = 1, 2
 _ONLY_SUM, _EXTREMA = 0, 1
 
-# What is made of them.
+# Kinds of outputs.
 AGGREGATES = {'sum': 0, 'mean': 1, 'max': 2, 'min': 3, 'pna': 4}
 _SUMMED, _MEAN, _MAX, _MIN, _PNA = 0, 1, 2, 3, 4
 
-#: Lanes in a block. The accumulators of all statistics and the positions of extrema just fit into the registers of
-#: AVX-512; elsewhere some lie on the stack.
+#: The number of lanes in a block. The accumulators of all statistics and the positions of the extrema just fit into the
+#: registers of AVX-512. With fewer registers, some are spilled to the stack.
 LANES = 64
 
-#: Edges between the request of a row of features and its use. Measured: sums alone fill that time by themselves.
+#: The prefetch distance of feature rows, in edges. Measured: sums alone need no prefetching.
 AHEAD = 8
 
-#: Lanes that are moved together where their features lie side by side: a register of float32.
+#: The number of lanes that are copied at once if their features are contiguous: one register of float32.
 CHUNK = 16
 
-# Rows of an accumulator. The sum of squares is NaN if and only if a message is, and says so for the extrema.
+# Rows of an accumulator. The sum of squares is NaN if and only if a message is NaN, so it also serves the extrema.
 _SUM, _SQUARE, _HIGH, _LOW = 0, 1, 2, 3
 
-# Boundary conditions: a block like x, or one row per lane.
+# Kinds of boundary conditions: a block like x, or one row per lane.
 _DENSE = 1
 
 
 @njit(inline='always', **OPTIONS)
 def is_run(column, first):
-    r"""Whether a chunk of lanes lies side by side. Within a chunk columns ascend, padding apart."""
+    r"""Returns whether a chunk of lanes is contiguous. Columns ascend within a chunk, except for padding."""
     return column[first] >= 0 and column[first + CHUNK - 1] == column[first] + CHUNK - 1
 
 
 @jit(parallel=True, **OPTIONS)
 def pack(x, column, out):
-    r"""Blocks of lanes :obj:`out (blocks, rows, L)` from rows :obj:`x (rows, F)`; zero where there is no column."""
+    r"""Packs rows :obj:`x (rows, F)` into blocks of lanes :obj:`out (blocks, rows, L)`, with zeros for padding."""
     num_blocks, num_rows = out.shape[:2]
     pieces = 8
     for task in prange(num_blocks * pieces):
@@ -72,7 +72,7 @@ def pack(x, column, out):
 
 @jit(parallel=True, **OPTIONS)
 def unpack(blocks, column, out):
-    r"""The reverse of :func:`pack`, summing over the second dimension of :obj:`blocks (blocks, parts, rows, L)`."""
+    r"""Reverses :func:`pack` and sums over the second dimension of :obj:`blocks (blocks, parts, rows, L)`."""
     num_blocks, num_parts, num_rows = blocks.shape[:3]
     pieces = 8
     for task in prange(num_blocks * pieces):
@@ -88,7 +88,7 @@ def unpack(blocks, column, out):
 
 @jit(**OPTIONS)
 def read(x, i, b, offset, column, out, row):
-    r"""Row :obj:`row` of :obj:`out (rows, L)` from the columns of block :obj:`b` in row :obj:`i` of :obj:`x`."""
+    r"""Copies the columns of block :obj:`b` in row :obj:`i` of :obj:`x` to row :obj:`row` of :obj:`out (rows, L)`."""
     for c in range(0, LANES, CHUNK):
         if is_run(column, b * LANES + c):
             store(out, row, c, load(x, i, column[b * LANES + c] + offset, CHUNK))
@@ -100,7 +100,7 @@ def read(x, i, b, offset, column, out, row):
 
 @jit(**OPTIONS)
 def _write(value, row, i, b, offset, column, out):
-    r"""The reverse of :func:`read`."""
+    r"""Reverses :func:`read`."""
     for c in range(0, LANES, CHUNK):
         if is_run(column, b * LANES + c):
             store(out, i, column[b * LANES + c] + offset, load(value, row, c, CHUNK))
@@ -122,7 +122,7 @@ def _clear(acc, arg):
 
 @jit(**OPTIONS)
 def _begin(m, acc, arg):
-    r"""Starts with a first message, which is no edge's."""
+    r"""Initializes the accumulators with a first message that does not belong to an edge."""
     for k in range(LANES):
         acc[_SUM, k] = m[k]
         acc[_SQUARE, k] = m[k] * m[k]
@@ -131,12 +131,12 @@ def _begin(m, acc, arg):
     arg[:] = -1
 
 
-# Inlined where they are used, so that kinds are constants of the loops.
+# These functions are inlined, so that kinds are constants in the loops.
 
 
 @njit(inline='always', **OPTIONS)
 def compose(x, r, message):
-    r"""A message of a node's features and a relation vector."""
+    r"""Returns the message of a node's features and a relation vector."""
     if message == _ROTATE:
         re, im, rel_re, rel_im = first_half(x), second_half(x), first_half(r), second_half(r)
         m = join(re * rel_re - im * rel_im, re * rel_im + im * rel_re)
@@ -149,16 +149,16 @@ def compose(x, r, message):
 
 @njit(inline='always', **OPTIONS)
 def request(rows, i, writes):
-    r"""Makes the memory fetch a row of lanes."""
+    r"""Prefetches a row of lanes."""
     for c in range(0, LANES, CHUNK):
         prefetch(rows, i, c, writes)
 
 
 @njit(inline='always', **OPTIONS)
 def _walk(first, start, end, source, rel_type, weight, mask, x, r, message, statistic, positions, acc, arg):
-    r"""Aggregates the messages of some edges in registers, from and to :obj:`acc` and :obj:`arg`; returns how many.
+    r"""Aggregates the messages of a range of edges in registers and returns the number of messages.
 
-    Positions are counted from edge :obj:`first` on.
+    The accumulators are loaded from and stored to :obj:`acc` and :obj:`arg`. Positions are relative to :obj:`first`.
     """
     count = 0
     last = np.uint64(source.shape[0] - 1)
@@ -166,7 +166,7 @@ def _walk(first, start, end, source, rel_type, weight, mask, x, r, message, stat
     high, low = load(acc, _HIGH, 0, LANES), load(acc, _LOW, 0, LANES)
     arg_high, arg_low = load(arg, 0, 0, LANES), load(arg, 1, 0, LANES)
     for index in range(start, end):
-        # Unsigned: Numba then leaves out the wraparound of negative indices.
+        # With unsigned indices, Numba generates no code for negative indices.
         p = np.uint64(index)
         if statistic != _ONLY_SUM:
             request(x, source[min(p + np.uint64(AHEAD), last)], 0)
@@ -179,7 +179,7 @@ def _walk(first, start, end, source, rel_type, weight, mask, x, r, message, stat
                 total = total + m
             if statistic != _ONLY_SUM:
                 square = square + m * m
-                # The first of equals stays, and positions ascend.
+                # Of equal values, the first is kept. Positions ascend.
                 above, below = m > high, m < low
                 high, low = choose(above, m, high), choose(below, m, low)
                 if positions:
@@ -199,7 +199,7 @@ def _walk(first, start, end, source, rel_type, weight, mask, x, r, message, stat
 
 @jit(**OPTIONS)
 def _request_out(v, b, column, width, count, out):
-    r"""Makes the memory fetch the lines that :func:`_finish` will write while a node's edges are walked."""
+    r"""Prefetches the cache lines that :func:`_finish` writes, while the edges of a node are processed."""
     for c in range(0, LANES, CHUNK):
         place = column[b * LANES + c]
         for i in range(count):
@@ -221,7 +221,7 @@ def _merge(other, other_arg, acc, arg):
 
 @jit(**OPTIONS)
 def _finish(v, b, count, acc, arg, column, width, epsilon, aggregate, out, out_arg):
-    r"""Writes what the messages of node :obj:`v` amount to, :obj:`width` apart where that is several numbers."""
+    r"""Writes the aggregated messages of node :obj:`v`. Several statistics are :obj:`width` columns apart."""
     if out_arg.shape[1] > 0:
         for k in range(LANES):
             out_arg[b, v, 0, k] = arg[0, k]
@@ -255,23 +255,23 @@ def _finish(v, b, count, acc, arg, column, width, epsilon, aggregate, out, out_a
 
 @functools.cache
 def gather_kernel(message: str, statistic: str, positions: bool) -> Callable[..., None]:
-    r"""Compiles the walk over edges by target that aggregates messages.
+    r"""Compiles the loop over edges sorted by target that aggregates messages.
 
     Args:
         message (str): One of :obj:`MESSAGES`.
         statistic (str): One of :obj:`STATISTICS`.
-        positions (bool): Whether to find out which edge each extremum came from, too.
+        positions (bool): If set to :obj:`True`, also computes the edge of each extremum.
     """
-    # Only numbers may stand in the closure: Numba's cache on disk compares them by value.
+    # The closure may hold numbers only, because Numba's disk cache compares closures by value.
     msg_kind, stat, where = MESSAGES[message], STATISTICS[statistic], int(positions)
 
     @jit(parallel=True, **OPTIONS)
     def gather(ptr, owner, source, rel_type, weight, mask, x, r, kind, dense, node, row, background, column, width,
                epsilon, aggregate, out, out_arg):
-        # Piece s walks the edges [cut(s), cut(s + 1)) and owns the nodes [owner[s], owner[s + 1]), those that begin in
+        # Piece s processes the edges [cut(s), cut(s + 1)) and owns the nodes [owner[s], owner[s + 1]), which begin in
         # it.
         num_blocks, num_edges, pieces = x.shape[0], source.shape[0], owner.shape[0] - 1
-        # What each piece holds of nodes that it does not hold alone: of one begun before (0) and of its own last (1).
+        # Partial results of each piece: of a node begun in an earlier piece (0) and of the piece's last node (1).
         part = np.empty((num_blocks, pieces, 2, 4, LANES), x.dtype)
         part_arg = np.empty((num_blocks, pieces, 2, 2, LANES), np.int32)
         part_count = np.zeros((num_blocks, pieces, 2), np.int64)
@@ -282,7 +282,7 @@ def gather_kernel(message: str, statistic: str, positions: bool) -> Callable[...
             acc, arg = np.empty((4, LANES), x.dtype), np.empty((2, LANES), np.int32)
             start_row = np.empty(LANES, x.dtype)
             block, table = x[b], r[b]
-            # One round before the first node of its own for what is left of the node before.
+            # The first iteration processes the rest of a node begun in an earlier piece.
             for v in range(first - 1, last):
                 if v < first:
                     start, end = low, min(ptr[first], high)

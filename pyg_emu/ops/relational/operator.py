@@ -1,4 +1,4 @@
-r"""Relational message passing without a tensor per edge: the operator that Neural Bellman-Ford Networks are made of."""
+r"""Relational message passing without a tensor of per-edge features: the operator of Neural Bellman-Ford Networks."""
 from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, Optional, Protocol, Union
@@ -12,16 +12,16 @@ from pyg_emu.core.errors import ArgumentError
 from pyg_emu.ops.backend import load_backend
 from pyg_emu.ops.interop import uncompiled
 
-#: How a message is made of a node's features and a relation vector: DistMult's, TransE's and RotatE's composition.
+#: How node features and relation vectors are combined: the composition of DistMult, TransE and RotatE, respectively.
 Message = Literal['product', 'sum', 'rotate']
-#: How the messages at a node become one vector, or, for :obj:`"pna"`, four.
+#: How the messages of a node are aggregated: to one vector, or to four for :obj:`"pna"`.
 Aggregate = Literal['sum', 'mean', 'max', 'min', 'pna']
 
 MESSAGES = ('product', 'sum', 'rotate')
 AGGREGATES = ('sum', 'mean', 'max', 'min', 'pna')
-#: Order of the statistics of :obj:`"pna"`.
+#: The order of the statistics of :obj:`"pna"`.
 PNA_STATISTICS = ('mean', 'max', 'min', 'std')
-#: Variances below this count as this, so that the standard deviation has a finite gradient.
+#: The lower bound of variances, which keeps the gradient of the standard deviation finite.
 PNA_EPSILON = 1e-6
 
 
@@ -29,7 +29,7 @@ class Edges(Protocol):
     r"""Edges sorted by a key, as in :class:`pyg_emu.data.index.EdgeOrder`."""
     @property
     def ptr(self) -> Tensor:
-        r"""Where the edges of each key begin. shape: :obj:`(K + 1,)`, int64."""
+        r"""The position of the first edge of each key. shape: :obj:`(K + 1,)`, int64."""
 
     @property
     def source(self) -> Tensor:
@@ -45,11 +45,11 @@ class Edges(Protocol):
 
     @property
     def edge_id(self) -> Tensor:
-        r"""Column of each edge in :obj:`edge_index`. shape: :obj:`(E,)`, int64."""
+        r"""The column of each edge in :obj:`edge_index`. shape: :obj:`(E,)`, int64."""
 
 
 class EdgeOrders(NamedTuple):
-    r"""The edges of one graph in the orders that forward and backward passes walk them in.
+    r"""The edges of one graph in the orders that the forward and backward passes use.
 
     Args:
         by_target (EdgeOrder): Edges sorted by target, for the forward pass and the gradient of edge weights.
@@ -62,18 +62,18 @@ class EdgeOrders(NamedTuple):
 
     @classmethod
     def of(cls, data: Any) -> Self:
-        r"""The cached orders of a :class:`~pyg_emu.KGData`, or of anything else with its
-        :meth:`edges_by`."""
+        r"""Returns the cached edge orders of a :class:`~pyg_emu.KGData`, or of any object with an :meth:`edges_by`
+        method."""
         return cls(data.edges_by('target'), data.edges_by('source'), data.edges_by('relation'))
 
 
 class BoundaryRows(NamedTuple):
-    r"""A boundary condition that is the same everywhere but at one node per batch row:
-    :obj:`boundary[node[b], b] = value[b]`, and :obj:`fill` elsewhere. It stands in for a dense :obj:`(V, B, D)` tensor.
+    r"""A sparse boundary condition with one node per batch row: :obj:`boundary[node[b], b] = value[b]`, and :obj:`fill`
+    elsewhere. It replaces a dense tensor of shape :obj:`(V, B, D)`.
 
     Args:
         node (torch.Tensor): The node of each batch row. shape: :obj:`(B,)`, int64.
-        value (torch.Tensor): Its boundary condition. shape: :obj:`(B, D)`.
+        value (torch.Tensor): The boundary condition of that node. shape: :obj:`(B, D)`.
         fill (float): The boundary condition of all other nodes. (default: :obj:`0.0`)
     """
     node: Tensor
@@ -81,7 +81,7 @@ class BoundaryRows(NamedTuple):
     fill: float = 0.0
 
     def dense(self, num_nodes: int) -> Tensor:
-        r"""The boundary condition as a tensor. shape: :obj:`(num_nodes, B, D)`."""
+        r"""Returns the boundary condition as a dense tensor. shape: :obj:`(num_nodes, B, D)`."""
         size, width = self.value.shape
         out = self.value.new_full((num_nodes, size, width), self.fill)
         return out.index_put((self.node, torch.arange(size, device=self.node.device)), self.value)
@@ -104,42 +104,45 @@ def relational_conv(
     edge_mask: Optional[Tensor] = None,
     backend: Optional[str] = None,
 ) -> Tensor:
-    r"""Sends a message along every edge and aggregates them at its target, the generalised Bellman-Ford iteration of
-    equation 4 of the `"Neural Bellman-Ford Networks" <https://arxiv.org/abs/2106.06935>`_ paper:
+    r"""Computes one message for each edge and aggregates them at the target nodes, the generalized Bellman-Ford
+    iteration (equation 4) of the `"Neural Bellman-Ford Networks" <https://arxiv.org/abs/2106.06935>`_ paper:
 
     .. math::
         \mathbf{h}_v = \bigoplus \big( \{ w_{(u,r,v)} \, (\mathbf{x}_u \otimes \mathbf{w}_r) : (u, r, v) \in \mathcal{E}
-        \} \cup \{ \mathbf{b}_v \} \big),
+        \} \cup \{ \mathbf{b}_v \} \big).
 
-    for a batch of queries side by side, each with features and, if wanted, relation vectors of its own.
+    The queries of a batch are computed together. Each query has its own node features and, optionally, its own relation
+    vectors.
 
-    :math:`\otimes` is the component-wise product (:obj:`"product"`), the sum (:obj:`"sum"`) or the complex product with
-    rows held as :math:`[\mathrm{re}, \mathrm{im}]` (:obj:`"rotate"`). :math:`\bigoplus` is a sum, mean, maximum or
-    minimum, or, with :obj:`"pna"`, the four statistics of `"Principal Neighbourhood Aggregation"
-    <https://arxiv.org/abs/2004.05718>`_, mean, maximum, minimum and standard deviation
-    :math:`\sqrt{\max(\overline{m^2} - \overline{m}^2, 10^{-6})}`, from one pass over the edges.
+    :math:`\otimes` is the component-wise product (:obj:`"product"`), the sum (:obj:`"sum"`) or the complex product of
+    rows :math:`[\mathrm{re}, \mathrm{im}]` (:obj:`"rotate"`). :math:`\bigoplus` is a sum, mean, maximum or minimum.
+    With :obj:`"pna"`, it gives the four statistics of the `"Principal Neighbourhood Aggregation"
+    <https://arxiv.org/abs/2004.05718>`_ paper in one pass over the edges: mean, maximum, minimum and standard deviation
+    :math:`\sqrt{\max(\overline{m^2} - \overline{m}^2, 10^{-6})}`.
 
-    The boundary condition :math:`\mathbf{b}_v`, where given, counts as one more message of every node. A node without
-    any message gets zeros (and a standard deviation of :math:`10^{-3}`). In the fused backends (:obj:`"numba"` and
-    :obj:`"triton"`) no tensor has a row of features per edge, neither forward nor back; results are the same bits in
-    every run and for every number of threads; and where messages tie for the extremum, the gradient goes to the
-    boundary condition if it is among them, and otherwise to the edge that comes first in :obj:`edges.by_target`. The
-    output is differentiable once with respect to :obj:`x`, :obj:`relation`, :obj:`boundary` and :obj:`edge_weight`.
+    The boundary condition :math:`\mathbf{b}_v`, if given, is an additional message of every node. The output of a node
+    without messages is zero (:math:`10^{-3}` for the standard deviation). The output is differentiable once with
+    respect to :obj:`x`, :obj:`relation`, :obj:`boundary` and :obj:`edge_weight`.
+
+    The fused backends (:obj:`"numba"` and :obj:`"triton"`) create no tensor of per-edge features, neither in the
+    forward nor in the backward pass. Their results are bitwise identical in every run and for any number of threads. If
+    several messages are equal to the extremum, the boundary condition receives the gradient if it is one of them.
+    Otherwise the first such edge in :obj:`edges.by_target` receives it.
 
     Args:
-        x (torch.Tensor): Node features. shape: :obj:`(V, B, D)`.
-        relation (torch.Tensor): Relation vectors, shared or one set per batch row. shape: :obj:`(R, D)` or
+        x (torch.Tensor): The node features. shape: :obj:`(V, B, D)`.
+        relation (torch.Tensor): The relation vectors, shared or separate for each batch row. shape: :obj:`(R, D)` or
             :obj:`(B, R, D)`.
-        edges (EdgeOrders): The graph, for instance :obj:`EdgeOrders.of(data)`.
+        edges (EdgeOrders): The graph, *e.g.*, :obj:`EdgeOrders.of(data)`.
         message (str, optional): :obj:`"product"`, :obj:`"sum"` or :obj:`"rotate"`. (default: :obj:`"product"`)
         aggregate (str, optional): :obj:`"sum"`, :obj:`"mean"`, :obj:`"max"`, :obj:`"min"` or :obj:`"pna"`.
             (default: :obj:`"sum"`)
-        boundary (torch.Tensor or BoundaryRows, optional): The boundary condition. (default: :obj:`None`) shape:
-            :obj:`(V, B, D)`, or its rows.
-        edge_weight (torch.Tensor, optional): A factor of each edge's message, in the order of :obj:`edge_index`.
-            (default: :obj:`None`) shape: :obj:`(E,)`.
-        edge_mask (torch.Tensor, optional): True where an edge takes part, in the order of :obj:`edge_index`.
-            (default: :obj:`None`, all do) shape: :obj:`(E,)`, bool.
+        boundary (torch.Tensor or BoundaryRows, optional): The boundary condition, dense or sparse. shape:
+            :obj:`(V, B, D)` if dense. (default: :obj:`None`)
+        edge_weight (torch.Tensor, optional): The weight of each message, in the order of :obj:`edge_index`. shape:
+            :obj:`(E,)`. (default: :obj:`None`)
+        edge_mask (torch.Tensor, optional): :obj:`True` for the edges to use, in the order of :obj:`edge_index`. shape:
+            :obj:`(E,)`, bool. (default: :obj:`None`, all edges)
         backend (str, optional): :obj:`"torch"`, :obj:`"numba"` or :obj:`"triton"`. (default: :obj:`None`, see
             :mod:`pyg_emu.ops.backend`)
 
@@ -147,8 +150,9 @@ def relational_conv(
         :obj:`PNA_STATISTICS`.
 
     Raises:
-        ArgumentError: If an argument has the wrong shape, dtype or device, or is none of the words above.
-        BackendError: If the backend asked for cannot run here.
+        ArgumentError: If a tensor has the wrong shape, dtype or device, or :obj:`message` or :obj:`aggregate` is
+            unknown.
+        BackendError: If the requested backend is not available.
     """
     _check(x, relation, edges, message, aggregate)
     _check_optional(x, edges.by_target.edge_id.numel(), boundary, edge_weight, edge_mask)
@@ -157,16 +161,16 @@ def relational_conv(
 
 
 def message_count(edges: Edges, edge_mask: Optional[Tensor] = None) -> Tensor:
-    r"""Number of edges that end at each node and take part. shape: :obj:`(V,)`, int64.
+    r"""Returns the number of unmasked edges that end at each node. shape: :obj:`(V,)`, int64.
 
     Args:
         edges (EdgeOrder): The edges, sorted by target.
-        edge_mask (torch.Tensor, optional): True where an edge takes part, in the order of :obj:`edge_index`. shape:
-            :obj:`(E,)`.
+        edge_mask (torch.Tensor, optional): :obj:`True` for the edges to use, in the order of :obj:`edge_index`. shape:
+            :obj:`(E,)`. (default: :obj:`None`, all edges)
     """
     if edge_mask is None:
         return edges.ptr.diff()
-    # Sums of all before, and differences of these: picking the few that are left out would make a GPU's host wait.
+    # Differences of cumulative sums, because selecting edges by a mask would synchronize with the GPU.
     kept = edge_mask[edges.edge_id].cumsum(0)
     return torch.cat([kept.new_zeros(1), kept])[edges.ptr].diff()
 
@@ -177,18 +181,18 @@ def _check(x: Tensor, relation: Tensor, edges: EdgeOrders, message: str, aggrega
     if aggregate not in AGGREGATES:
         raise ArgumentError(f'aggregate: expected one of {", ".join(map(repr, AGGREGATES))}, got {aggregate!r}')
     if x.dim() != 3 or not x.is_floating_point():
-        raise ArgumentError(f'x: expected floating-point numbers of shape (V, B, D), got {kind_of(x)}')
+        raise ArgumentError(f'x: expected a floating-point tensor of shape (V, B, D), got {kind_of(x)}')
     num_nodes, size, width = x.shape
     if message == 'rotate' and width % 2 != 0:
-        raise ArgumentError(f"x: message 'rotate' needs an even number of components, got {width}")
+        raise ArgumentError(f"x: expected an even number of components D for message 'rotate', got {width}")
     num_relations = edges.by_relation.ptr.numel() - 1
     if tuple(relation.shape) not in ((num_relations, width), (size, num_relations, width)):
-        raise ArgumentError(f'relation: expected shape {(num_relations, width)} or {(size, num_relations, width)}, to '
-                            f'go with x of shape {tuple(x.shape)} and {num_relations} edge types, got '
+        raise ArgumentError(f'relation: expected shape {(num_relations, width)} or {(size, num_relations, width)} for '
+                            f'x of shape {tuple(x.shape)} and {num_relations} edge types, got '
                             f'{tuple(relation.shape)}')
     for name, order in (('by_target', edges.by_target), ('by_source', edges.by_source)):
         if order.ptr.numel() != num_nodes + 1:
-            raise ArgumentError(f'edges.{name}: the graph has {order.ptr.numel() - 1} nodes, x has {num_nodes}')
+            raise ArgumentError(f'edges.{name}: expected {num_nodes} nodes as in x, got {order.ptr.numel() - 1}')
     _check_like('relation', relation, x)
     on_device('edges.by_target', edges.by_target.ptr, x.device, 'x')
 
@@ -207,7 +211,7 @@ def _check_optional(x: Tensor, num_edges: int, boundary: Optional[Boundary], edg
         ids_below('boundary.node', node, x.size(0), 'nodes of x')
     elif boundary is not None:
         if boundary.shape != x.shape:
-            raise ArgumentError(f'boundary: expected shape {tuple(x.shape)} as x, got {tuple(boundary.shape)}')
+            raise ArgumentError(f'boundary: expected shape {tuple(x.shape)} like x, got {tuple(boundary.shape)}')
         _check_like('boundary', boundary, x)
     if edge_weight is not None:
         if tuple(edge_weight.shape) != (num_edges,):
@@ -221,5 +225,5 @@ def _check_optional(x: Tensor, num_edges: int, boundary: Optional[Boundary], edg
 
 def _check_like(name: str, value: Tensor, x: Tensor) -> None:
     if value.dtype != x.dtype:
-        raise ArgumentError(f'{name}: expected {x.dtype} as x, got {value.dtype}')
+        raise ArgumentError(f'{name}: expected {x.dtype} like x, got {value.dtype}')
     on_device(name, value, x.device, 'x')

@@ -1,6 +1,6 @@
-r"""The reference implementation of :func:`~pyg_emu.ops.relational_conv`: gather, compose, reduce.
+r"""The PyTorch reference of :func:`~pyg_emu.ops.relational_conv`: gather, compose, reduce.
 
-It holds every message at once.
+It materializes all messages at once.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyg_emu.ops.relational.operator import PNA_EPSILON, Boundary, BoundaryRows,
 
 def run(x: Tensor, relation: Tensor, edges: EdgeOrders, message: str, aggregate: str, boundary: Optional[Boundary],
         edge_weight: Optional[Tensor], edge_mask: Optional[Tensor]) -> Tensor:
-    r"""Convolves checked arguments; see :func:`~pyg_emu.ops.relational_conv`."""
+    r"""Runs the operator on checked arguments, see :func:`~pyg_emu.ops.relational_conv`."""
     order = edges.by_target
     source, rel_type, edge_id = order.source, order.relation, order.edge_id
     if edge_mask is not None:
@@ -65,6 +65,6 @@ def _extremum(messages: Tensor, ptr: Tensor, boundary: Optional[Tensor], count: 
     out = segment(messages, ptr, reduce=which)
     if boundary is None:
         return torch.where(count > 0, out, torch.zeros_like(out))
-    # Not torch.maximum, which halves the gradient between equals.
+    # torch.maximum would split the gradient between equal values.
     prefer = boundary >= out if which == 'max' else boundary <= out
     return torch.where(prefer | boundary.isnan() | (count == 0), boundary, out)

@@ -1,12 +1,12 @@
-r"""The CUDA implementation of :func:`~pyg_emu.ops.relational_conv`: written in Triton, without atomics.
+r"""The CUDA implementation of :func:`~pyg_emu.ops.relational_conv` in Triton, without atomics.
 
-Forward, a program serves one node and a block of features and reads each of its edges' messages once, whatever the
-aggregate. Back, one serves one node (edges by source) or one relation (edges by relation). Hubs and frequent relations
-are cut into pieces, see :mod:`~pyg_emu.ops.relational.triton_kernels`, so that no program walks many more edges than
-others. Nothing depends on the order in which programs run.
+In the forward pass, a program computes one node and a block of features. It reads each message once, for all
+aggregations. In the backward pass, a program computes one node (edges sorted by source) or one relation (edges sorted
+by relation). Nodes and relations with many edges are divided into pieces for load balancing, see
+:mod:`~pyg_emu.ops.relational.triton_kernels`. Results do not depend on the order of the programs.
 
-Beside the output, the forward pass keeps which edge each extremum came from, in two bytes where degrees allow. Features
-in float16 and bfloat16 are widened as they are read: sums are float32, and rounded once.
+The forward pass also stores the edge of each extremum, as int16 if the node degrees allow it. Features in float16 and
+bfloat16 are converted to float32 when loaded. Sums are float32 and rounded once.
 """
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from pyg_emu.ops.relational import triton_kernels as kernels
 from pyg_emu.ops.relational.operator import PNA_EPSILON, Boundary, BoundaryRows, EdgeOrders, Edges
 from pyg_emu.ops.triton_runtime import mend_interpreter
 
-# Edges and features of a tile: with four sums of each, tiles of this size fit into registers.
+# Edges and features of a tile. Tiles of this size, with four accumulators each, fit into registers.
 _EDGES = 8
 _LANES = 128
-# Edges of a piece, at least. More where a graph has many edges for its nodes: sums of pieces must not outweigh the
-# nodes' features.
+# The minimum number of edges in a piece. It is larger for graphs with many edges per node, so that the partial sums do
+# not take more memory than the node features.
 _PIECE = 256
-# Nodes of lower degree than this have positions that fit into two bytes.
+# The degree from which the positions of edges need more than int16.
 _NARROW = 2**15
 
-# Sum, sum of squares, maximum, minimum: what each aggregate is made of.
+# The accumulators of each aggregation: sum, sum of squares, maximum, minimum.
 _ACCUMULATORS = {'sum': (1, 0, 0, 0), 'mean': (1, 0, 0, 0), 'max': (0, 0, 1, 0), 'min': (0, 0, 0, 1),
                  'pna': (1, 1, 1, 1)}
 
-# By the edge ids of an order: the position of each of its edges among the edges of the same target.
+# Cache by the edge ids of an order: the position of each edge among the edges with the same target.
 _positions: Any = WeakTensorKeyDictionary()
-# By the bounds of an order: the most edges of a key.
+# Cache by the pointers of an order: the maximum number of edges of a key.
 _degrees: Any = WeakTensorKeyDictionary()
 
 if not isinstance(kernels.gather_nodes, triton.JITFunction):
@@ -47,7 +47,7 @@ if not isinstance(kernels.gather_nodes, triton.JITFunction):
 
 def run(x: Tensor, relation: Tensor, edges: EdgeOrders, message: str, aggregate: str, boundary: Optional[Boundary],
         edge_weight: Optional[Tensor], edge_mask: Optional[Tensor]) -> Tensor:
-    r"""Convolves checked arguments; see :func:`~pyg_emu.ops.relational_conv`."""
+    r"""Runs the operator on checked arguments, see :func:`~pyg_emu.ops.relational_conv`."""
     node, fill = None, 0.0
     if isinstance(boundary, BoundaryRows):
         node, boundary, fill = boundary
@@ -76,7 +76,7 @@ class _RelationalConv(torch.autograd.Function):
 
 
 class _Walk(NamedTuple):
-    r"""Edges in one order, as kernels read them; what is missing is never read, and something else stands for it."""
+    r"""Edges in one order, in the kernels' layout. Placeholders stand for absent tensors and are never read."""
     order: Edges
     mask: Tensor
     weight: Tensor
@@ -98,7 +98,7 @@ class _Walk(NamedTuple):
 
 
 class _Upstream(NamedTuple):
-    r"""What the gradient of a message is made of: of the output, by mean and deviation, where extrema came from."""
+    r"""The terms of message gradients: the output gradient, the slopes of mean and deviation, the edges of extrema."""
     grad: Tensor
     slopes: Tensor
     positions: Tensor
@@ -107,7 +107,7 @@ class _Upstream(NamedTuple):
 
 @dataclass(frozen=True)
 class _Job:
-    r"""All that is not differentiated."""
+    r"""The non-differentiable arguments."""
     edges: EdgeOrders
     message: str
     aggregate: str
@@ -121,7 +121,7 @@ class _Job:
 
     def forward(self, x: Tensor, relation: Tensor, boundary: Optional[Tensor], edge_weight: Optional[Tensor],
                 keep: bool) -> tuple[Tensor, Tensor, Tensor]:
-        r"""The output, and for a backward pass the positions of extrema and the number of messages of each node."""
+        r"""Returns the output and, for the backward pass, the positions of extrema and the number of messages."""
         num_nodes, size, width = x.shape
         lanes, flags = size * width, self.accumulators
         statistics, extrema = sum(flags.values()), flags['HIGH'] + flags['LOW']
@@ -185,8 +185,8 @@ class _Job:
 
     def _spread(self, to: str, found: Tensor, strides: tuple[int, int], x: Tensor, relation: Tensor,
                 edge_weight: Optional[Tensor], upstream: _Upstream) -> None:
-        r"""Fills :obj:`found` with the gradient of features or of relation vectors; :obj:`strides` are those of its
-        rows and of the batch.
+        r"""Writes the gradient of the features or of the relation vectors to :obj:`found`. :obj:`strides` are the
+        strides of its rows and of the batch.
         """
         order = self.edges.by_source if to == 'x' else self.edges.by_relation
         if found.numel() == 0:
@@ -220,7 +220,7 @@ class _Job:
         return found
 
     def _boundary_grad(self, boundary: Tensor, upstream: _Upstream) -> Tensor:
-        r"""The boundary condition is a message like others, and there is one of each node."""
+        r"""Returns the gradient of the boundary condition, which is a message of each node."""
         grad, slopes, positions, counts = upstream
         rows, count = boundary, counts.view(-1, 1, 1)
         where: tuple[Any, ...] = (slice(None), )
@@ -242,15 +242,15 @@ class _Job:
     def _position_dtype(self) -> torch.dtype:
         if self.aggregate not in ('max', 'min', 'pna'):
             return torch.int16
-        # Two bytes instead of four are read for every message in the backward pass. The host waits for the answer, but
-        # only once for every graph.
+        # int16 halves the memory traffic per message in the backward pass. The degree check synchronizes with the
+        # device, but only once for each graph.
         ptr = self.edges.by_target.ptr
         if ptr not in _degrees:
             _degrees[ptr] = int(ptr.diff().max()) if ptr.numel() > 1 else 0
         return torch.int16 if _degrees[ptr] < _NARROW else torch.int32
 
     def _positions(self, order: Edges) -> Tensor:
-        r"""The position of each edge of an order among the edges of the same target. shape: :obj:`(E,)`, int32."""
+        r"""Returns the position of each edge among the edges with the same target. shape: :obj:`(E,)`, int32."""
         if order.edge_id not in _positions:
             by_target = self.edges.by_target
             start = by_target.ptr[by_target.target]
@@ -262,18 +262,18 @@ class _Job:
 
 
 def _piece(walk: _Walk, num_rows: Optional[int] = None) -> int:
-    r"""A power of two, so that few kernels are compiled."""
+    r"""Returns the number of edges in a piece, a power of two to limit the number of compiled kernels."""
     rows = walk.num_keys if num_rows is None else num_rows
     return max(_PIECE, triton.next_power_of_2(triton.cdiv(walk.num_edges, max(rows, 1))))
 
 
 def _batch_stride(relation: Tensor) -> int:
-    r"""The distance between the relation vectors of two batch rows, in a contiguous tensor; zero where they share."""
+    r"""Returns the stride between the relation vectors of two batch rows, or zero if they are shared."""
     return relation.size(1) * relation.size(2) if relation.dim() == 3 else 0
 
 
 def _block(lanes: int) -> int:
-    r"""A power of two that covers :obj:`lanes`, or else the widest tile."""
+    r"""Returns the smallest power of two of at least :obj:`lanes`, at most the maximum tile width."""
     return min(_LANES, triton.next_power_of_2(lanes))
 
 
@@ -282,5 +282,5 @@ def _blocks(lanes: int) -> int:
 
 
 def _floor(dtype: torch.dtype) -> float:
-    r"""The standard deviation of what was clamped, as it stands in the output, and a rounding error more."""
+    r"""Returns the standard deviation of a clamped variance, rounded as in the output, plus one rounding error."""
     return float(torch.tensor(PNA_EPSILON).sqrt().to(dtype)) * (1 + torch.finfo(dtype).eps)

@@ -1,11 +1,12 @@
-r"""The CUDA kernels of :func:`~pyg_emu.ops.relational_conv`: two forward, two back to features or relation vectors, one
-back to edge weights.
+r"""The CUDA kernels of :func:`~pyg_emu.ops.relational_conv`: two for the forward pass, two for the gradient of features
+or relation vectors, and one for the gradient of edge weights.
 
-Edges are sorted by a *key*: their target, source or relation. A program serves one key and one block of lanes, and
-walks tiles of :obj:`BLOCK_E` edges. Keys of many edges, hubs and frequent relations, are cut: whole *pieces* of
-:obj:`PIECE` edges that all belong to one key are summed before, by programs of their own, and the key's program reads
-their sums. Nothing is added atomically, so results are the same in every run. Programs of one block of lanes run side
-by side, so that what they read fits into the cache. See :mod:`pyg_emu.ops.relational.triton_terms` for the terms.
+Edges are sorted by a *key*: their target, source or relation. A program processes one key and one block of lanes, in
+tiles of :obj:`BLOCK_E` edges. Keys with many edges (hubs and frequent relations) are divided into *pieces* of
+:obj:`PIECE` edges. If all edges of a piece have the same key, a separate program sums it first, and the program of the
+key reads this partial sum. No kernel uses atomics, so results are the same in every run. The programs of one block of
+lanes run concurrently, so that their inputs fit into the cache. :mod:`pyg_emu.ops.relational.triton_terms` computes the
+terms.
 """
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -33,8 +34,7 @@ def _gather(place, valid, start, total, square, high, low, high_at, low_at, sour
             lane, inside, row, k, num_lanes, batch_stride, MESSAGE: tl.constexpr, MASKED: tl.constexpr,
             WEIGHTED: tl.constexpr, SUM: tl.constexpr, SQUARE: tl.constexpr, HIGH: tl.constexpr, LOW: tl.constexpr,
             WIDTH: tl.constexpr):
-    r"""Takes a tile of messages into the accumulators, and tells which edges took part. :obj:`start` is the first edge
-    of the node.
+    r"""Accumulates a tile of messages and returns which edges were used. :obj:`start` is the first edge of the node.
     """
     taken, factor = load_edges(place, valid, mask, weight, MASKED, WEIGHTED)
     take = taken[:, None] & inside[None, :]
@@ -49,7 +49,7 @@ def _gather(place, valid, start, total, square, high, low, high_at, low_at, sour
         total += message
     if SQUARE:
         square += message * message
-    # Within a row of the tile positions ascend: the first of equals stays.
+    # Positions ascend within a row of the tile, so the first of equal values is kept.
     if HIGH:
         better = take & ((message > high) | (message != message))
         high = tl.where(better, message, high)
@@ -66,7 +66,7 @@ def gather_pieces(ptr, target, source, rel_type, mask, weight, x, relation, part
                   num_lanes, batch_stride, MESSAGE: tl.constexpr, MASKED: tl.constexpr, WEIGHTED: tl.constexpr,
                   SUM: tl.constexpr, SQUARE: tl.constexpr, HIGH: tl.constexpr, LOW: tl.constexpr, WIDTH: tl.constexpr,
                   PIECE: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_F: tl.constexpr):
-    r"""The accumulators of a piece, if all of its edges have one target; nothing otherwise."""
+    r"""Computes the accumulators of a piece if all its edges have the same target, and writes nothing otherwise."""
     piece = tl.program_id(0).to(tl.int64)
     lane, inside, row, k, _ = lanes_of(tl.program_id(1), num_lanes, WIDTH, BLOCK_F)
     node = tl.load(target + piece * PIECE)
@@ -86,10 +86,10 @@ def gather_pieces(ptr, target, source, rel_type, mask, weight, x, relation, part
             relation, lane, inside, row, k, num_lanes, batch_stride, MESSAGE, MASKED, WEIGHTED, SUM, SQUARE, HIGH, LOW,
             WIDTH)
         count += number
-    # Statistics that are wanted stand one after the other.
+    # Only the required accumulators are stored, one after the other.
     at = partial + piece * (SUM + SQUARE + HIGH + LOW) * num_lanes + lane
     place = partial_at + piece * (HIGH + LOW) * num_lanes + lane
-    # One comparison of numbers: in some versions of the interpreter a scalar truth value is no mask.
+    # A numeric comparison, because some versions of the interpreter do not accept a scalar boolean as a mask.
     inside = lane < tl.where(whole, num_lanes, 0)
     if SUM:
         tl.store(at, tl.sum(total, 0), mask=inside)
@@ -103,7 +103,7 @@ def gather_pieces(ptr, target, source, rel_type, mask, weight, x, relation, part
         value, position = tl.reduce((low, low_at), 0, lower)
         tl.store(at + (SUM + SQUARE + HIGH) * num_lanes, value, mask=inside)
         tl.store(place + HIGH * num_lanes, position, mask=inside)
-    # Every block of lanes counts the same.
+    # The count is the same for all blocks of lanes.
     tl.store(partial_count + piece, tl.sum(count, 0))
 
 
@@ -114,15 +114,15 @@ def gather_nodes(ptr, source, rel_type, mask, weight, x, relation, partial, part
                  WEIGHTED: tl.constexpr, SUM: tl.constexpr, SQUARE: tl.constexpr, HIGH: tl.constexpr,
                  LOW: tl.constexpr, WIDTH: tl.constexpr, PIECE: tl.constexpr, BLOCK_E: tl.constexpr,
                  BLOCK_F: tl.constexpr):
-    r"""What the messages of one node amount to. With :obj:`KEEP`, writes the positions of extrema and the number of
-    messages as well.
+    r"""Aggregates the messages of one node. With :obj:`KEEP`, also writes the positions of the extrema and the number
+    of messages.
     """
     v = tl.program_id(0).to(tl.int64)
     lane, inside, row, k, column = lanes_of(tl.program_id(1), num_lanes, WIDTH, BLOCK_F)
     start = tl.load(ptr + v)
     end = tl.load(ptr + v + 1)
-    # Pieces that lie wholly inside were summed before; what is left is a head, of places up to the first of them, and a
-    # tail.
+    # Pieces that lie completely inside this node were summed before. The remaining edges are those before the first
+    # such piece and those after the last.
     opening = (start + PIECE - 1) // PIECE
     pieces = tl.maximum(end // PIECE - opening, 0)
     head = tl.where(pieces > 0, opening * PIECE - start, end - start)
@@ -159,7 +159,7 @@ def gather_nodes(ptr, source, rel_type, mask, weight, x, relation, partial, part
             low, low_at = lower(low, low_at, value, tl.load(place + HIGH * num_lanes, mask=take, other=-1))
         count += tl.load(partial_count + opening + number, mask=valid, other=0)
 
-    # One row of sums; the boundary condition is one more message, and comes before all others.
+    # Reduces the tile. The boundary condition is an additional message that precedes all others.
     first = tl.zeros([BLOCK_F], tl.float32)
     messages = tl.sum(count, 0)
     if BOUNDARY == 'dense':
@@ -206,8 +206,8 @@ def gather_nodes(ptr, source, rel_type, mask, weight, x, relation, partial, part
 
 @triton.jit
 def pna_slopes(grad, out, counts, slopes, floor, num_lanes, WIDTH: tl.constexpr, BLOCK_F: tl.constexpr):
-    r"""How the gradient of a message :math:`m` depends on it by way of mean and deviation: writes :math:`a` and
-    :math:`c` of :math:`a + c\, m`. A deviation of :obj:`floor` was clamped.
+    r"""Writes the coefficients :math:`a` and :math:`c` of the gradient :math:`a + c\, m` of a message :math:`m` that
+    results from mean and deviation. A deviation of :obj:`floor` was clamped.
     """
     v = tl.program_id(0).to(tl.int64)
     lane, inside, _, _, column = lanes_of(tl.program_id(1), num_lanes, WIDTH, BLOCK_F)
@@ -228,8 +228,8 @@ def _spread(place, valid, kept, target, source, rel_type, local, mask, weight, x
             positions, counts, lane, inside, row, k, column, num_lanes, batch_stride, MESSAGE: tl.constexpr,
             AGGREGATE: tl.constexpr, TO: tl.constexpr, MASKED: tl.constexpr, WEIGHTED: tl.constexpr,
             WIDTH: tl.constexpr):
-    r"""What a tile of edges passes to the row that they share: their source's, or, unless :obj:`TO == 'x'`, their
-    relation's. :obj:`kept` are the two parts of that row, read once for all tiles.
+    r"""Returns the gradient of the row shared by a tile of edges: the features of their source if :obj:`TO == 'x'`, or
+    their relation vector otherwise. :obj:`kept` are the two parts of that row, loaded once for all tiles.
     """
     taken, factor = load_edges(place, valid, mask, weight, MASKED, WEIGHTED)
     take = taken[:, None] & inside[None, :]
@@ -252,7 +252,7 @@ def _spread(place, valid, kept, target, source, rel_type, local, mask, weight, x
 @triton.jit
 def _kept_row(key, x, relation, lane, inside, row, k, num_lanes, batch_stride, MESSAGE: tl.constexpr, TO: tl.constexpr,
               WIDTH: tl.constexpr):
-    r"""The row of features, or of relation vectors, that all edges of a key share."""
+    r"""Loads the row of features or of relation vectors that all edges of a key share."""
     keys = key + tl.zeros([1], tl.int64)
     if TO == 'x':
         first, second = load_features(x, keys, lane, k, inside[None, :], num_lanes, MESSAGE, WIDTH)
@@ -266,7 +266,7 @@ def spread_pieces(key_of, target, source, rel_type, local, mask, weight, x, rela
                   partial, num_lanes, batch_stride, MESSAGE: tl.constexpr, AGGREGATE: tl.constexpr, TO: tl.constexpr,
                   MASKED: tl.constexpr, WEIGHTED: tl.constexpr, WIDTH: tl.constexpr, PIECE: tl.constexpr,
                   BLOCK_E: tl.constexpr, BLOCK_F: tl.constexpr):
-    r"""What a piece of edges passes back, if all of them have one key; nothing otherwise."""
+    r"""Computes the gradient of a piece of edges if they all have the same key, and writes nothing otherwise."""
     piece = tl.program_id(0).to(tl.int64)
     lane, inside, row, k, column = lanes_of(tl.program_id(1), num_lanes, WIDTH, BLOCK_F)
     key = tl.load(key_of + piece * PIECE)
@@ -286,7 +286,7 @@ def spread_keys(ptr, target, source, rel_type, local, mask, weight, x, relation,
                 partial, found, key_stride, row_stride, num_lanes, batch_stride, MESSAGE: tl.constexpr,
                 AGGREGATE: tl.constexpr, TO: tl.constexpr, MASKED: tl.constexpr, WEIGHTED: tl.constexpr,
                 WIDTH: tl.constexpr, PIECE: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_F: tl.constexpr):
-    r"""The gradient of one node's features, or of one relation's vectors."""
+    r"""Computes the gradient of the features of one node, or of the vectors of one relation."""
     key = tl.program_id(0).to(tl.int64)
     lane, inside, row, k, column = lanes_of(tl.program_id(1), num_lanes, WIDTH, BLOCK_F)
     start = tl.load(ptr + key)
@@ -313,7 +313,7 @@ def spread_keys(ptr, target, source, rel_type, local, mask, weight, x, relation,
 def spread_weights(edge_id, target, source, rel_type, local, mask, weight, x, relation, grad, slopes, positions, counts,
                    found, num_edges, num_lanes, batch_stride, MESSAGE: tl.constexpr, AGGREGATE: tl.constexpr,
                    MASKED: tl.constexpr, WIDTH: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_F: tl.constexpr):
-    r"""The gradients of the weights of a tile of edges; zero for those that take no part."""
+    r"""Computes the gradients of the weights of a tile of edges, which are zero for masked edges."""
     place = tl.program_id(0).to(tl.int64) * BLOCK_E + tl.arange(0, BLOCK_E)
     valid = place < num_edges
     taken, factor = load_edges(place, valid, mask, weight, MASKED, True)

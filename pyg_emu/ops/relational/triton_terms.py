@@ -1,9 +1,9 @@
-r"""Messages, and how they come together, as the CUDA kernels of :func:`~pyg_emu.ops.relational_conv` see them.
+r"""Messages and their aggregation in the CUDA kernels of :func:`~pyg_emu.ops.relational_conv`.
 
-The :obj:`B * D` features of a node are its *lanes*. A tile holds some lanes of some edges; :obj:`column` is a lane's
-place in a row of four statistics per component. A rotation mixes two lanes, whose distance is :obj:`shift`; elsewhere
-the second one coincides with the first and goes unused. All arithmetic is float32, whatever the type of the features.
-Edges that do not take part read zeros, and so are their messages.
+The :obj:`B * D` features of a node are its *lanes*. A tile holds some lanes of some edges. :obj:`column` is the column
+of a lane in a row with four statistics per component. A rotation combines two lanes at distance :obj:`shift`. For other
+messages, the second lane equals the first and is not used. All arithmetic is float32, regardless of the data type of
+the features. Masked edges load zeros, so their messages are zero.
 """
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -14,7 +14,7 @@ import triton.language as tl
 
 @triton.jit
 def lanes_of(block, num_lanes, WIDTH: tl.constexpr, BLOCK_F: tl.constexpr):
-    r"""A block of lanes: the lanes, which of them exist, their batch rows and components, and their columns."""
+    r"""Returns a block of lanes: the lanes, their validity, batch rows, components and columns."""
     lane = block * BLOCK_F + tl.arange(0, BLOCK_F)
     row = lane // WIDTH
     k = lane % WIDTH
@@ -23,14 +23,14 @@ def lanes_of(block, num_lanes, WIDTH: tl.constexpr, BLOCK_F: tl.constexpr):
 
 @triton.jit
 def turn_of(k, WIDTH: tl.constexpr):
-    r"""For rotation: the distance to a lane's other part, and its sign: -1 for real parts, 1 for imaginary ones."""
+    r"""Returns the distance to the other part of a complex lane and its sign: -1 for real, 1 for imaginary parts."""
     real = k < WIDTH // 2
     return tl.where(real, WIDTH // 2, -(WIDTH // 2)), tl.where(real, -1.0, 1.0)
 
 
 @triton.jit
 def load_features(x, u, lane, k, take, num_lanes, MESSAGE: tl.constexpr, WIDTH: tl.constexpr):
-    r"""A lane of some nodes, and its other part."""
+    r"""Loads a lane of several nodes and its other part."""
     at = x + u[:, None] * num_lanes + lane[None, :]
     own = tl.load(at, mask=take, other=0.0).to(tl.float32)
     other = own
@@ -42,7 +42,7 @@ def load_features(x, u, lane, k, take, num_lanes, MESSAGE: tl.constexpr, WIDTH: 
 
 @triton.jit
 def load_relation(relation, q, row, k, take, batch_stride, MESSAGE: tl.constexpr, WIDTH: tl.constexpr):
-    r"""The relation vectors' components that go with a lane: its own, or else real and imaginary parts."""
+    r"""Loads the components of the relation vectors for a lane: its own, or the real and imaginary parts."""
     if MESSAGE == 'rotate':
         at = relation + q[:, None] * WIDTH + (row * batch_stride + k % (WIDTH // 2))[None, :]
         first = tl.load(at, mask=take, other=0.0).to(tl.float32)
@@ -56,7 +56,7 @@ def load_relation(relation, q, row, k, take, batch_stride, MESSAGE: tl.constexpr
 
 @triton.jit
 def compose(own, other, first, second, sign, MESSAGE: tl.constexpr):
-    r"""The messages of a lane."""
+    r"""Returns the messages of a lane."""
     if MESSAGE == 'rotate':
         message = own * first + sign * other * second
     elif MESSAGE == 'sum':
@@ -68,7 +68,7 @@ def compose(own, other, first, second, sign, MESSAGE: tl.constexpr):
 
 @triton.jit
 def load_edges(place, valid, mask, weight, MASKED: tl.constexpr, WEIGHTED: tl.constexpr):
-    r"""Which of the edges at some places take part, and their factors."""
+    r"""Returns which of the edges are used, and their weights."""
     take = valid
     if MASKED:
         take = take & (tl.load(mask + place, mask=valid, other=0) != 0)
@@ -78,20 +78,20 @@ def load_edges(place, valid, mask, weight, MASKED: tl.constexpr, WEIGHTED: tl.co
     return take, factor[:, None]
 
 
-# Extrema: values and the positions they came from, counted from the first edge of a node; -1 for the boundary condition
-# and for none.
+# Extrema are pairs of a value and its position, relative to the first edge of a node. The position is -1 for the
+# boundary condition and for no message.
 
 
 @triton.jit
 def higher(value, at, other, other_at):
-    r"""The larger of two numbers, the first one of equals; NaN if either is."""
+    r"""Returns the larger of two values, the first one if they are equal, or NaN if either is NaN."""
     better = (other > value) | ((other == value) & (other_at < at)) | (other != other)
     return tl.where(better, other, value), tl.where(better, other_at, at)
 
 
 @triton.jit
 def lower(value, at, other, other_at):
-    r"""The smaller of two numbers, the first one of equals; NaN if either is."""
+    r"""Returns the smaller of two values, the first one if they are equal, or NaN if either is NaN."""
     better = (other < value) | ((other == value) & (other_at < at)) | (other != other)
     return tl.where(better, other, value), tl.where(better, other_at, at)
 
@@ -99,16 +99,16 @@ def lower(value, at, other, other_at):
 @triton.jit
 def upstream(v, local, message, lane, column, take, grad, slopes, positions, count, num_lanes,
              AGGREGATE: tl.constexpr, WIDTH: tl.constexpr):
-    r"""The gradients of some lanes of some messages: constant, linear in the message, or of extrema alone.
+    r"""Returns the gradients of a tile of messages: constant, linear in the message, or of extrema only.
 
     Args:
-        v: The nodes that they went to.
-        local: Their edges' positions among those of the node.
-        message: The messages, weighted.
-        grad: Of the output. For :obj:`"pna"`, the statistics of a component stand :obj:`WIDTH` apart.
-        slopes: For :obj:`"pna"`, what :func:`pna_slopes` wrote.
-        positions: Of the extrema.
-        count: Number of messages of each node.
+        v: The target nodes.
+        local: The positions of the edges among the edges of their target.
+        message: The weighted messages.
+        grad: The gradient of the output. For :obj:`"pna"`, the statistics of a component are :obj:`WIDTH` apart.
+        slopes: For :obj:`"pna"`, the output of :func:`pna_slopes`.
+        positions: The positions of the extrema.
+        count: The number of messages of each node.
     """
     rows = v[:, None]
     here = rows * num_lanes + lane[None, :]
@@ -136,7 +136,7 @@ def upstream(v, local, message, lane, column, take, grad, slopes, positions, cou
 @triton.jit
 def pull(v, local, own, other, first, second, factor, lane, k, column, take, grad, slopes, positions, count, num_lanes,
          MESSAGE: tl.constexpr, AGGREGATE: tl.constexpr, WIDTH: tl.constexpr):
-    r"""The gradients of the messages before they were weighted, of a lane and of its other part."""
+    r"""Returns the gradients of the unweighted messages, for a lane and for its other part."""
     shift, sign = turn_of(k, WIDTH)
     message = compose(own, other, first, second, sign[None, :], MESSAGE)
     g = factor * upstream(v, local, factor * message, lane, column, take, grad, slopes, positions, count, num_lanes,
@@ -151,7 +151,7 @@ def pull(v, local, own, other, first, second, factor, lane, k, column, take, gra
 
 @triton.jit
 def share(g, h, own, other, first, second, sign, MESSAGE: tl.constexpr, TO: tl.constexpr):
-    r"""What messages with these gradients pass to the features (:obj:`TO == 'x'`) or to the relation vectors."""
+    r"""Returns the gradients of the features (:obj:`TO == 'x'`) or of the relation vectors, given those of messages."""
     if MESSAGE == 'rotate':
         if TO == 'x':
             passed = g * first - sign * h * second

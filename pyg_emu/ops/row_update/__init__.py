@@ -1,4 +1,4 @@
-r"""Steps of optimisers on the touched rows of a table."""
+r"""Optimizer steps on selected rows of a table."""
 from pyg_emu.ops.row_update.operator import row_adagrad_, row_adam_
 
 __all__ = [

@@ -1,7 +1,7 @@
-r"""The CPU implementation of :mod:`~pyg_emu.ops.row_update`: every touched row is read and written once.
+r"""The CPU implementation of :mod:`~pyg_emu.ops.row_update`, which reads and writes each selected row once.
 
-PyTorch's own sparse optimisers make half a dozen tensors as large as the gradient on the way, and for a table that does
-not fit in the caches take longer than the scoring.
+PyTorch's sparse optimizers create about six temporary tensors of the size of the gradient. For a table larger than the
+caches, they take longer than the scoring.
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _arrays(*tensors: Tensor):  # type: ignore[no-untyped-def]
 
 
 def _scalars(parameter: Tensor, *numbers: float):  # type: ignore[no-untyped-def]
-    # In the type of the table: one float64 among float32 would turn all arithmetic to the wider type.
+    # Converts to the table's type: a float64 scalar would promote float32 arithmetic to float64.
     return torch.tensor(numbers, dtype=parameter.dtype).numpy()
 
 

@@ -1,4 +1,4 @@
-r"""Steps of optimisers on the rows of a large table that a batch has touched, in one pass and in place."""
+r"""In-place optimizer steps on the rows of a large table that a batch has used, in one pass."""
 from __future__ import annotations
 
 from torch import Tensor
@@ -19,14 +19,14 @@ def row_adagrad_(
     eps: float,
     backend: str | None = None,
 ) -> None:
-    r"""A step of Adagrad, in place: :math:`\mathbf{a} \mathrel{+}= \mathbf{g}^2`, then
+    r"""Performs an in-place Adagrad step: :math:`\mathbf{a} \mathrel{+}= \mathbf{g}^2`, then
     :math:`\theta \mathrel{-}= \eta\, \mathbf{g} / (\sqrt{\mathbf{a}} + \epsilon)`.
 
     Args:
         parameter (torch.Tensor): :math:`\theta`. shape: :obj:`(V, d)`.
         total (torch.Tensor): :math:`\mathbf{a}`. shape: :obj:`(V, d)`.
-        rows (torch.Tensor): Which rows have a gradient, each once; int64. shape: :obj:`(K,)`.
-        values (torch.Tensor): Their gradients :math:`\mathbf{g}`. shape: :obj:`(K, d)`.
+        rows (torch.Tensor): The indices of the rows with a gradient, without duplicates, int64. shape: :obj:`(K,)`.
+        values (torch.Tensor): The gradients :math:`\mathbf{g}` of these rows. shape: :obj:`(K, d)`.
         rate (float): :math:`\eta`.
         eps (float): :math:`\epsilon`.
         backend (str, optional): See :mod:`pyg_emu.ops.backend`. (default: :obj:`None`, by device)
@@ -46,7 +46,7 @@ def row_adam_(
     eps: float,
     backend: str | None = None,
 ) -> None:
-    r"""A step of Adam with moments that decay only where there is a gradient, in place:
+    r"""Performs an in-place Adam step, in which the moments of rows without a gradient do not decay:
     :math:`\mathbf{m} \leftarrow \beta_1 \mathbf{m} + (1 - \beta_1) \mathbf{g}`,
     :math:`\mathbf{v} \leftarrow \beta_2 \mathbf{v} + (1 - \beta_2) \mathbf{g}^2`, then
     :math:`\theta \mathrel{-}= \eta\, \mathbf{m} / (\sqrt{\mathbf{v}} + \epsilon)`.
@@ -55,9 +55,9 @@ def row_adam_(
         parameter (torch.Tensor): :math:`\theta`. shape: :obj:`(V, d)`.
         mean (torch.Tensor): :math:`\mathbf{m}`. shape: :obj:`(V, d)`.
         square (torch.Tensor): :math:`\mathbf{v}`. shape: :obj:`(V, d)`.
-        rows (torch.Tensor): Which rows have a gradient, each once; int64. shape: :obj:`(K,)`.
-        values (torch.Tensor): Their gradients :math:`\mathbf{g}`. shape: :obj:`(K, d)`.
-        rate (float): :math:`\eta`, with the corrections of both moments' bias.
+        rows (torch.Tensor): The indices of the rows with a gradient, without duplicates, int64. shape: :obj:`(K,)`.
+        values (torch.Tensor): The gradients :math:`\mathbf{g}` of these rows. shape: :obj:`(K, d)`.
+        rate (float): :math:`\eta`, including the bias corrections of both moments.
         betas (tuple of float): :math:`\beta_1` and :math:`\beta_2`.
         eps (float): :math:`\epsilon`.
         backend (str, optional): See :mod:`pyg_emu.ops.backend`. (default: :obj:`None`, by device)

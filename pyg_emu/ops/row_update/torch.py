@@ -1,4 +1,4 @@
-r"""The reference implementation of :mod:`~pyg_emu.ops.row_update`, for every device."""
+r"""The PyTorch reference of :mod:`~pyg_emu.ops.row_update`, for all devices."""
 from __future__ import annotations
 
 from torch import Tensor

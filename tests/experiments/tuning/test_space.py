@@ -1,6 +1,7 @@
-r"""Search spaces: what can be written, what is refused and where, and what becomes of it in a recipe."""
+r"""Tests of search spaces: their syntax, their errors with file and line, and the recipes of their trials."""
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def bound(base: Recipe, **space: Any) -> SearchSpace:
 
 
 class FixedTrial:
-    r"""Suggests the smallest value, or the first, and remembers how it was asked."""
+    r"""Samples the minimum or the first choice and records the arguments."""
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
 
@@ -134,52 +135,51 @@ def test_default_space_follows_the_recipe() -> None:
     assert default_space(recipe(loss={'name': 'cross_entropy', 'regularizer': n3})).origin.endswith('uniform-n3.yaml')
 
 
-# Bad input: one sentence, with the line ######################################
+# Invalid input: one sentence with the line ###################################
 
 
 @pytest.mark.parametrize('text, message', [
-    ('loss.alph: {low: 0, high: 1}', "f.yaml:2: unknown key 'loss.alph' of emu; did you mean 'loss.alpha'?"),
-    ('los.alpha: {low: 0, high: 1}', "f.yaml:2: unknown key 'los'; did you mean 'loss'?"),
-    ('loss.alpha: {lo: 0, high: 1}', "f.yaml:2: loss.alpha: unknown key 'lo'; did you mean 'low'?"),
-    ('loss.alpha: {low: -1, high: 1}', 'f.yaml:2: loss: alpha: expected a finite number >= 0, got -1'),
-    ('negatives.mutation_rate: {low: 0, high: 1.5}', 'f.yaml:2: negatives: mutation_rate: '),
-    ('loss.regularizer.weight: {low: -1, high: 1}', 'f.yaml:2: regularizer: weight: '),
-    ('optimizer.lr: {low: -1, high: 1}', 'f.yaml:2: optimizer.lr: expected a finite number >= 0'),
-    ('optimizer.weight_decay: {low: -1, high: 1}', 'f.yaml:2: optimizer: '),
-    ('model.hidden_channels: {low: 0, high: 9}', 'f.yaml:2: model: hidden_channels: '),
-    ('model.hidden_channels: {low: 8, high: 16.5}', 'f.yaml:2: model.hidden_channels: expected an integer'),
-    ('negatives.mask: {choices: [bernoulli, exakt]}', 'f.yaml:2: negatives: mask: '),
-    ('negatives.shared: {low: 0, high: 1}', 'f.yaml:2: negatives.shared: expected true or false'),
-    ('loss.alpha: {low: 0, high: 1, log: true}', 'f.yaml:2: loss.alpha.low: expected a positive number, as log'),
-    ('loss.alpha: {low: 1, high: 0}', 'f.yaml:2: loss.alpha.high: expected more than low, which is 1, got 0'),
-    ('loss.alpha: {low: x, high: 0}', "f.yaml:2: loss.alpha.low: expected a finite number, got 'x'"),
-    ('loss.alpha: {low: 0, high: .inf}', 'f.yaml:2: loss.alpha.high: expected a finite number, got inf'),
-    ('loss.alpha: {low: 0, high: 1, step: 0.3}', 'f.yaml:2: loss.alpha.step: expected a positive number that leads'),
-    ('loss.alpha: {low: 1, high: 2, log: true, step: 1}', 'f.yaml:2: loss.alpha.step: a logarithmic range has no'),
-    ('loss.alpha: {low: 1, high: 2, log: 7}', 'f.yaml:2: loss.alpha.log: expected true or false, got 7'),
-    ('loss.alpha: {low: 1}', 'f.yaml:2: loss.alpha: expected low and high, or choices, or factor, got low'),
-    ('loss.alpha: {factor: 2, high: 1}', 'f.yaml:2: loss.alpha: expected low and high, or choices, or factor'),
-    ('loss.alpha: {factor: 2, log: true}', 'f.yaml:2: loss.alpha.log: it belongs to low and high'),
-    ('loss.alpha: {factor: 1}', 'f.yaml:2: loss.alpha.factor: expected a number above 1, got 1'),
-    ('max_grad_norm: {factor: 2}', 'f.yaml:2: max_grad_norm: a factor needs a positive number in the recipe'),
-    ('negatives.mask: {choices: []}', 'f.yaml:2: negatives.mask.choices: expected a list of names'),
-    ('negatives.mask: {choices: [{a: 1}]}', 'f.yaml:2: negatives.mask.choices: expected a list of names'),
-    ('negatives.mask: [bernoulli, exact]', 'to choose from it, write {choices: '),
-    ('validation.max_triples: 5', 'f.yaml:2: validation.max_triples: it decides how a trial is judged'),
-    ('seed: {low: 0, high: 9}', 'f.yaml:2: seed: it decides how a trial is judged'),
-    ('loss.name: {choices: [emu, margin]}', "unknown key 'loss.beta' of margin"),
-    ('loss.alpha: {low: 0', 'f.yaml:'),
+    ('loss.alph: {low: 0, high: 1}', "^{f}:2: .*'loss.alph'.*'loss.alpha'"),
+    ('los.alpha: {low: 0, high: 1}', "^{f}:2: .*'los'.*'loss'"),
+    ('loss.alpha: {lo: 0, high: 1}', "^{f}:2: loss.alpha: .*'lo'.*'low'"),
+    ('loss.alpha: {low: -1, high: 1}', '^{f}:2: loss: alpha: .*0.*-1'),
+    ('negatives.mutation_rate: {low: 0, high: 1.5}', '^{f}:2: negatives: mutation_rate: '),
+    ('loss.regularizer.weight: {low: -1, high: 1}', '^{f}:2: regularizer: weight: '),
+    ('optimizer.lr: {low: -1, high: 1}', '^{f}:2: optimizer.lr: .*0.*-1'),
+    ('optimizer.weight_decay: {low: -1, high: 1}', '^{f}:2: optimizer: '),
+    ('model.hidden_channels: {low: 0, high: 9}', '^{f}:2: model: hidden_channels: '),
+    ('model.hidden_channels: {low: 8, high: 16.5}', '^{f}:2: model.hidden_channels: .*integer.*16.5'),
+    ('negatives.mask: {choices: [bernoulli, exakt]}', '^{f}:2: negatives: mask: .*exakt'),
+    ('negatives.shared: {low: 0, high: 1}', '^{f}:2: negatives.shared: .*true.*false'),
+    ('loss.alpha: {low: 0, high: 1, log: true}', '^{f}:2: loss.alpha.low: .*log: true.*0'),
+    ('loss.alpha: {low: 1, high: 0}', r'^{f}:2: loss.alpha.high: .*low.*\b1\b.*\b0\b'),
+    ('loss.alpha: {low: x, high: 0}', "^{f}:2: loss.alpha.low: .*'x'"),
+    ('loss.alpha: {low: 0, high: .inf}', '^{f}:2: loss.alpha.high: .*inf'),
+    ('loss.alpha: {low: 0, high: 1, step: 0.3}', r'^{f}:2: loss.alpha.step: .*\b0\b.*\b1\b.*0\.3'),
+    ('loss.alpha: {low: 1, high: 2, log: true, step: 1}', '^{f}:2: loss.alpha.step: .*log'),
+    ('loss.alpha: {low: 1, high: 2, log: 7}', '^{f}:2: loss.alpha.log: .*true.*false.*7'),
+    ('loss.alpha: {low: 1}', '^{f}:2: loss.alpha: .*low and high.*choices.*factor.*low$'),
+    ('loss.alpha: {factor: 2, high: 1}', '^{f}:2: loss.alpha: .*low and high.*choices.*factor'),
+    ('loss.alpha: {factor: 2, log: true}', '^{f}:2: loss.alpha.log: .*low and high.*factor'),
+    ('loss.alpha: {factor: 1}', r'^{f}:2: loss.alpha.factor: .*\b1\b.*\b1$'),
+    ('max_grad_norm: {factor: 2}', '^{f}:2: max_grad_norm.factor: .*None'),
+    ('negatives.mask: {choices: []}', r'^{f}:2: negatives.mask.choices: .*\[\]'),
+    ('negatives.mask: {choices: [{a: 1}]}', "^{f}:2: negatives.mask.choices: .*{'a': 1}"),
+    ('negatives.mask: [bernoulli, exact]', "^{f}:2: negatives.mask: .*{choices: .*'bernoulli', 'exact'"),
+    ('validation.max_triples: 5', '^{f}:2: validation.max_triples: '),
+    ('seed: {low: 0, high: 9}', '^{f}:2: seed: '),
+    ('loss.name: {choices: [emu, margin]}', "'loss.beta'.*margin"),
+    ('loss.alpha: {low: 0', '^{f}:'),
 ], ids=lambda value: value if ':' in value else None)
 def test_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / 'f.yaml'
     path.write_text(f'loss.beta: {{low: 0, high: 1}}\n{text}\n')
-    with pytest.raises(RecipeError) as error:
+    with pytest.raises(RecipeError, match=message.replace('{f}', re.escape(str(path)))):
         load_space(path).bound(recipe())
-    assert message in str(error.value)
 
 
 def test_refused_without_a_file() -> None:
-    with pytest.raises(RecipeError, match="no search space 'emu-n4', .* did you mean 'emu-n3'"):
+    with pytest.raises(RecipeError, match="^space: 'emu-n4' .*'emu-n3'"):
         load_space('emu-n4')
-    with pytest.raises(RecipeError, match='there is nothing to search; give a setting a range'):
+    with pytest.raises(RecipeError, match='^the search space: .*loss.alpha: {low: '):
         load_space({'loss.alpha': 0.1}).bound(recipe())

@@ -304,14 +304,14 @@ def test_kernels_compile_for_hopper(tmp_path: Path) -> None:
 
 
 def test_double_precision_is_refused() -> None:
-    with pytest.raises(BackendError, match='float16, bfloat16 and float32, and the tensors are torch.float64'):
+    with pytest.raises(BackendError, match='float16.*bfloat16.*float32.*torch.float64'):
         emu_score(*operands(Dot(), 1, 2, 2, dtype=torch.float64), make_index(1, 1, 2), backend='triton')
 
 
 def test_cpu_tensors_are_refused_without_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
     args = operands(Dot(), 1, 2, 2, device=torch.device('cpu'))
-    with pytest.raises(BackendError, match="'triton' was asked for .* it runs on CUDA devices .* tensors are on cpu"):
+    with pytest.raises(BackendError, match="'triton' .*CUDA.*cpu"):
         emu_score(*args, torch.zeros(1, 1, dtype=torch.int64), backend='triton')
 
 

@@ -1,4 +1,4 @@
-r"""The fused operator against its reference: values, gradients, awkward graphs, masks, threads, memory."""
+r"""Tests of the CPU backend against the reference: values, gradients, unusual graphs, masks, threads and memory."""
 from __future__ import annotations
 
 import os
@@ -31,7 +31,7 @@ def random_graph(num_nodes: int, num_edges: int, num_relations: int, seed: int =
 
 
 def hub_graph(num_edges: int) -> EdgeOrders:
-    r"""Node 3 is the target of two thirds of the edges and the source of the rest; nodes 0, 1, 11 are isolated."""
+    r"""Node 3 is the target of two thirds of the edges and the source of the others. Nodes 0, 1 and 11 are isolated."""
     generator = torch.Generator().manual_seed(1)
     edge_index = torch.randint(2, 11, (2, num_edges), generator=generator)
     edge_index[1, :2 * num_edges // 3] = 3
@@ -45,11 +45,11 @@ GRAPHS = {
     'no edge': build(torch.empty(2, 0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), 3, 2),
     'one node, self-loops': build(torch.zeros(2, 3, dtype=torch.int64), torch.tensor([0, 1, 1]), 1, 2),
     'parallel edges': build(torch.tensor([[0, 0, 0, 1], [1, 1, 1, 1]]), torch.tensor([0, 0, 1, 1]), 3, 2),
-    # Large enough to be cut into pieces, the hub more than once.
+    # Large enough to be divided into pieces. The hub spans several.
     'hub': hub_graph(13_000),
 }
-# What is compiled for a pair of them takes many seconds: every statistic goes with products, every message with sums,
-# means and some of the others.
+# Each pair takes many seconds to compile, so not all are tested: all statistics with products, and all messages with
+# sums, means and some of the other statistics.
 COMPILED = [
     *(('product', aggregate) for aggregate in AGGREGATES),
     *(('sum', aggregate) for aggregate in ('sum', 'mean', 'max', 'min')),
@@ -107,7 +107,7 @@ def test_every_message_and_statistic_is_compared() -> None:
 @pytest.mark.parametrize('graph', GRAPHS)
 @pytest.mark.parametrize('message,aggregate', COMPILED)
 def test_agrees_with_reference(message: str, aggregate: str, graph: str) -> None:
-    # Two rows of 34 components: neither a multiple of the lanes nor less than one block.
+    # 2 x 34 features: more than one block of lanes, and not a multiple of its size.
     edges = GRAPHS[graph]
     assert_agree(edges, operands(edges, 2, 34, False, None, False, False), False, message, aggregate)
     assert_agree(edges, operands(edges, 2, 34, True, 'rows', True, True), True, message, aggregate)
@@ -181,8 +181,8 @@ def test_mask_is_the_graph_without_the_edges() -> None:
 
 
 def test_first_of_equals_gets_the_gradient() -> None:
-    # Edges 1 and 2 carry the same message to node 2; edge 1 comes first. At node 3 the boundary equals its only
-    # message.
+    # Edges 1 and 2 send the same message to node 2, and edge 1 comes first. At node 3, the boundary condition equals
+    # the only message.
     edges = build(torch.tensor([[0, 1, 1, 0], [2, 2, 2, 3]]), torch.zeros(4, dtype=torch.int64), 4, 1)
     x = torch.tensor([0.0, 4.0, 0.0, 0.0]).view(4, 1, 1)
     for aggregate, sign in (('max', 1.0), ('min', -1.0)):
@@ -197,7 +197,7 @@ def test_first_of_equals_gets_the_gradient() -> None:
 
 
 def test_extremum_far_down_a_hub() -> None:
-    # Node 0 has more edges than 16 bits count; its largest message is the last but one, its smallest the one before.
+    # Node 0 has more than 2^16 edges. The second to last message is the largest, the one before it the smallest.
     num_edges = 2**15 + 10
     edges = build(torch.tensor([[1], [0]]).expand(2, num_edges), torch.zeros(num_edges, dtype=torch.int64), 2, 1)
     for aggregate, place, extremum in (('max', num_edges - 2, 9.0), ('min', num_edges - 3, -9.0)):
@@ -223,7 +223,7 @@ def test_nan_comes_through() -> None:
 
 
 def test_infinity_is_the_zero_of_max() -> None:
-    # Longest walk of at most two edges from node 0 over 0 -> 1 -> 2, weights 1 and 5; node 3 is out of reach.
+    # Longest walk of at most two edges from node 0 along 0 -> 1 -> 2 with weights 1 and 5. Node 3 is not reachable.
     edges = build(torch.tensor([[0, 1], [1, 2]]), torch.tensor([0, 1]), 4, 2)
     relation, start = torch.tensor([[1.0], [5.0]]), BoundaryRows(torch.tensor([0]), torch.zeros(1, 1), float('-inf'))
     for backend in ('torch', 'numba'):
@@ -268,7 +268,7 @@ sys.path.insert(0, {root!r})
 from benchmarks._memory import peak_rise
 from tests.ops.relational.test_relational import COMPILED, random_graph
 from pyg_emu.ops.relational import BoundaryRows, relational_conv
-torch.set_default_dtype(torch.float64)  # as in the other tests: nothing is compiled for this one alone
+torch.set_default_dtype(torch.float64)  # The dtype of the other tests, whose compiled kernels are reused.
 
 NODES, EDGES, SIZE, WIDTH = 60, 40_000, 4, 64
 
@@ -287,19 +287,19 @@ def run(edges, backend):
 
 edges = random_graph(NODES, EDGES, 3)
 for backend in ('numba', 'torch'):
-    run(random_graph(NODES, 9000, 3), backend)  # compiles
+    run(random_graph(NODES, 9000, 3), backend)  # Compiles the kernels.
     print(peak_rise(lambda: run(edges, backend)) / (EDGES * SIZE * WIDTH * 8))
 """
 
 
-@pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='measures memory as Linux does')
+@pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='measuring peak memory requires Linux')
 def test_no_tensor_has_a_row_of_features_per_edge() -> None:
     done = subprocess.run([sys.executable, '-c', _MEMORY.format(root=str(ROOT))], check=True, cwd=ROOT,
                           env={**os.environ, 'OMP_NUM_THREADS': '1', 'NUMBA_NUM_THREADS': '1'}, text=True,
                           stdout=subprocess.PIPE)
-    # In units of the features of all edges, of which the reference holds several at once.
+    # In units of the features of all edges. The reference needs several of them.
     ours, reference = map(float, done.stdout.split())
-    assert reference > 1.0  # or else nothing is measured
+    assert reference > 1.0  # Otherwise the measurement is wrong.
     assert ours < 0.25, done.stdout
 
 
