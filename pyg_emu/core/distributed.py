@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import zlib
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, NamedTuple, Optional, TypeVar
+from typing import Any, Callable, Iterator, NamedTuple, Optional, TypeVar, Union
 
 import torch
 import torch.distributed as dist
@@ -99,21 +99,28 @@ def check_joined() -> None:
                             'the training')
 
 
-def local_device(device: Optional[str] = None) -> torch.device:
-    r"""The device of this process: the GPU of its number where several share a machine.
+def local_device(device: Optional[Union[str, torch.device]] = None) -> torch.device:
+    r"""The device of this process: the one that was asked for, or else a GPU if there is one. Where several processes
+    share a machine, the GPU of its number.
+
+    Args:
+        device (str or torch.device, optional): What was asked for. (default: :obj:`None`)
 
     Raises:
-        ArgumentError: If there is none for it.
+        ArgumentError: If the device is not there, or there is no GPU for this process.
     """
     try:
         chosen = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    except RuntimeError as error:
-        raise ArgumentError(f"device: {device!r} cannot be used here ({str(error).splitlines()[0]}); try "
+        if chosen.type == 'meta':
+            raise RuntimeError('it holds no values')
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise ArgumentError(f'device: {str(device)!r} cannot be used here ({str(error).splitlines()[0]}); try '
                             "'cpu'") from error
     if chosen.type != 'cuda' or launched() == 1:
         return chosen
     local, found = _environment('LOCAL_RANK', launched_rank()), torch.cuda.device_count()
-    if chosen.index is not None:
+    if chosen.index not in (None, local):
         raise ArgumentError(f"device: each of {launched()} processes takes a GPU of its own; expected 'cuda' without a "
                             f'number, got {device!r}')
     if local >= found:

@@ -6,36 +6,36 @@ r"""A run as a YAML recipe: what may stand in one, and how it is read and checke
     negatives: {num_negatives: 256, mutation_rate: 0.61}
     loss: {name: emu, alpha: 0.11, beta: 0.53}
 
-A section names a class and its arguments (:mod:`pyg_emu.experiments.registry`). Over a base, sections merge key by key;
-one that changes its :obj:`name` begins anew, but a model keeps its :obj:`hidden_channels` and :obj:`sparse` and a loss
-its :obj:`regularizer`.
+A section names a class and its arguments (:mod:`pyg_emu.experiments.sections`): a class of the package, or a class
+of the user's own by its path :obj:`package.module:Class` (:mod:`pyg_emu.experiments.names`). Over a base, sections
+merge key by key. A section that changes its :obj:`name` begins anew, but a model keeps :obj:`hidden_channels` and
+:obj:`sparse` and a loss keeps :obj:`regularizer`, if the new class takes them.
 """
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, Iterable, Literal, Mapping, Optional, Union, get_type_hints
 
-from pyg_emu.core.arguments import is_number
 from pyg_emu.core.errors import RecipeError
-from pyg_emu.experiments.layers import Layer, dump, read_layer
-from pyg_emu.experiments.registry import (
-    SECTIONS,
-    build,
-    canonical_name,
+from pyg_emu.experiments.checks import check_dataset, check_ranges
+from pyg_emu.experiments.layers import KeyPath, Layer, dump, read_layer
+from pyg_emu.experiments.names import SECTIONS, canonical_name, fact, find_class, nearest
+from pyg_emu.experiments.rules import dense_obstacle, graph_obstacle, sparse_obstacle
+from pyg_emu.experiments.sections import (
     check_section,
-    conform,
-    dense_obstacle,
-    graph_obstacle,
-    nearest,
+    kept_settings,
+    name_in,
     reads_graph,
     section_keys,
-    sparse_obstacle,
+    signature,
     without_defaults,
 )
+from pyg_emu.experiments.values import conform
 
 #: What a recipe says where it says nothing.
 _DEFAULTS: dict[str, Any] = {
@@ -47,22 +47,9 @@ _DEFAULTS: dict[str, Any] = {
     'evaluation': {},
     'validation': {},
 }
-#: The same for a model that reads a graph: NBFNet's published settings with Table 15 of the EMU paper.
-_GRAPH_DEFAULTS: dict[str, Any] = {
-    **_DEFAULTS,
-    'model': {'name': 'NBFNet'},
-    'negatives': {'num_negatives': 32, 'mutation_rate': 0.94, 'mask': 'exact', 'shared': False,
-                  'sampler': {'name': 'uniform', 'filtered': True}},
-    'loss': {'name': 'nbfnet_emu'},
-    'optimizer': {'name': 'adam', 'lr': 5e-3},
-    'batch_size': 64,
-    'corrupt': 'both',
-}
 #: Settings that do not change the weights a run goes through, only what is looked at and when.
 _OBSERVATION = ('description', 'evaluate_every', 'checkpoint_every', 'patience', 'evaluation', 'validation',
                 'inference', 'graph')
-#: Settings that stay when the section around them changes its name.
-_KEPT = (('model', 'hidden_channels'), ('model', 'sparse'), ('loss', 'regularizer'))
 _COUNTS = ('batch_size', 'num_steps', 'evaluate_every', 'checkpoint_every', 'patience')
 
 
@@ -176,8 +163,7 @@ def make_recipe(layer: Layer) -> Recipe:
         RecipeError: If a key or a value cannot be understood.
     """
     layer = _named(layer)
-    defaults = _GRAPH_DEFAULTS if reads_graph('model', layer.values.get('model')) else _DEFAULTS
-    layer = layer.over(Layer(defaults), (('model', 'hidden_channels'), ))
+    layer = _over(layer, Layer(_defaults(layer)))
     values = layer.values
     hints = get_type_hints(Recipe)
     for key in values:
@@ -197,13 +183,13 @@ def make_recipe(layer: Layer) -> Recipe:
         try:
             checked[key] = conform(value, hints[key])
         except TypeError as error:
-            raise RecipeError(f'{layer.place((key, ))}{key}: expected {error}, got {value!r}') from None
+            raise RecipeError(f'{layer.place((key, ))}{key}: expected {error}, got {value!r:.100}') from None
         if key in _COUNTS and checked[key] is not None and checked[key] < 1:
             raise RecipeError(f'{layer.place((key, ))}{key}: expected an integer of at least 1, got {value!r}')
     if not 0 <= checked.get('seed', 0) < 2**63:
         raise RecipeError(f'{layer.place(("seed", ))}seed: expected an integer in [0, 2^63), got {checked["seed"]}')
     for key in ('dataset', 'inference'):
-        _check_dataset(key, checked.get(key), layer)
+        check_dataset(key, checked.get(key), layer)
     _refuse(graph_obstacle(checked['model'], checked['loss'], checked['negatives']), layer)
     if checked.get('inference') is not None and not reads_graph('model', checked['model']):
         _refuse(f'inference: {checked["model"]["name"]} has a vector for each entity of dataset and none for those of '
@@ -212,7 +198,7 @@ def make_recipe(layer: Layer) -> Recipe:
         _refuse(sparse_obstacle(*(checked[key] for key in ('optimizer', 'loss', 'schedule', 'negatives'))), layer)
     else:
         _refuse(dense_obstacle(checked['model'], checked['optimizer']), layer)
-    _check_ranges(checked, layer)
+    check_ranges(checked, layer)
     return Recipe(**checked)
 
 
@@ -241,11 +227,28 @@ def differences(one: Recipe, other: Recipe) -> list[str]:
         one (Recipe): Whose values come first.
         other (Recipe): Whose values follow after "not".
     """
-    ours, theirs = _flat(one.decisive()), _flat(other.decisive())
-    changed = [key for key in dict.fromkeys([*ours, *theirs]) if ours.get(key) != theirs.get(key)]
-    # What is decisive leaves out defaults, which a reader need not know by heart.
-    ours, theirs = _flat(one.to_dict()), _flat(other.to_dict())
-    return [f'{key}: {ours.get(key, "nothing")}, not {theirs.get(key, "nothing")}' for key in changed]
+    return setting_differences(one.to_dict(), other.to_dict(), changed_settings(one.decisive(), other.decisive()))
+
+
+def changed_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    r"""The dotted keys whose values differ between two nested mappings."""
+    ours, theirs = _flat(one), _flat(other)
+    return [key for key in dict.fromkeys([*ours, *theirs])
+            if key not in ours or key not in theirs or ours[key] != theirs[key]]
+
+
+def setting_differences(one: Mapping[str, Any], other: Mapping[str, Any], keys: Optional[Iterable[str]] = None
+                        ) -> list[str]:
+    r"""The values of two nested mappings side by side, such as :obj:`"batch_size: 500, not 1000"`.
+
+    Args:
+        one (dict): Its values come first.
+        other (dict): Its values come after "not".
+        keys (iterable of str, optional): The dotted keys to compare. (default: those whose values differ)
+    """
+    ours, theirs = _flat(one), _flat(other)
+    keys = changed_settings(one, other) if keys is None else keys
+    return [f'{key}: {ours.get(key, "nothing")}, not {theirs.get(key, "nothing")}' for key in keys]
 
 
 def _read(source: Union[str, Path], seen: tuple[Path, ...], beside: Optional[Path] = None) -> Layer:
@@ -278,7 +281,25 @@ def _lay(above: Layer, below: Layer) -> Layer:
         options = above.values.get(key)
         if isinstance(options, dict) and 'source' not in options and isinstance(values.get(key), str):
             values[key] = {'source': values[key]}
-    return above.over(Layer(values, below.places), _KEPT)
+    return _over(above, Layer(values, below.places))
+
+
+def _over(above: Layer, below: Layer) -> Layer:
+    def kept(path: KeyPath, name: Any) -> list[str]:
+        return kept_settings(path[0], name, above.place((*path, 'name'))) if len(path) == 1 else []
+
+    return above.over(below, kept)
+
+
+def _defaults(layer: Layer) -> dict[str, Any]:
+    r"""What a recipe says where it says nothing, given its model."""
+    name = canonical_name('model', name_in('model', layer.values.get('model')))
+    cls = find_class('model', name, layer.place(('model', 'name')))
+    defaults = {**_DEFAULTS, **fact(cls, 'recipe_defaults', {})}
+    width = signature(cls).get('hidden_channels')
+    needs_width = width is not None and width[1] is inspect.Parameter.empty
+    model = {'hidden_channels': _DEFAULTS['model']['hidden_channels']} if needs_width else {}
+    return {**defaults, 'model': {**model, **fact(cls, 'recipe_defaults', {}).get('model', {}), 'name': name}}
 
 
 def _find(source: Union[str, Path], beside: Optional[Path]) -> Path:
@@ -287,10 +308,13 @@ def _find(source: Union[str, Path], beside: Optional[Path]) -> Path:
     if isinstance(source, str) and not Path(source).suffix:
         candidates = [_packaged() / f'{source}.yaml', *candidates]
     for path in candidates:
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            raise RecipeError(f'there is no recipe {str(source)!r:.100} ({error.strerror})') from error
     names = [path.stem for path in sorted(_packaged().glob('*.yaml'))]
-    raise RecipeError(f'there is no recipe {str(source)!r}, neither packaged nor as a '
+    raise RecipeError(f'there is no recipe {str(source)!r:.100}, neither packaged nor as a '
                       f'file{nearest(str(source), names)}')
 
 
@@ -320,31 +344,6 @@ def _refuse(obstacle: Optional[str], layer: Layer) -> None:
     # Messages read 'section.key: what is wrong'.
     if obstacle is not None:
         raise RecipeError(f'{layer.place(tuple(obstacle.partition(":")[0].split(".")))}{obstacle}')
-
-
-def _check_dataset(key: str, value: Any, layer: Layer) -> None:
-    if isinstance(value, dict) and not isinstance(value.get('source'), str):
-        raise RecipeError(f'{layer.place((key, ))}{key}: expected a name, a path, or a section with the key '
-                          f"'source', got {value!r}")
-
-
-def _check_ranges(checked: Mapping[str, Any], layer: Layer) -> None:
-    r"""Makes what settings alone decide: a value that a class refuses is best told of where its line is known."""
-    import torch
-
-    for kind in ('model', 'negatives', 'loss'):
-        try:
-            with torch.device('meta'):  # neither memory nor random numbers
-                build(kind, checked[kind], **({'num_nodes': 1, 'num_relations': 1} if kind == 'model' else {}))
-        except RecipeError as error:
-            # Messages read 'section: argument: what is wrong'.
-            names = str(error).split(': ')[:2]
-            paths = [path for path in layer.places if path[0] == kind and path[-1] == names[-1]]
-            raise RecipeError(f'{layer.place(paths[0] if len(paths) == 1 else (kind, ))}{error}') from error
-    rate = checked['optimizer'].get('lr', 0.0)
-    if not (is_number(rate) and 0.0 <= rate < float('inf')):
-        raise RecipeError(f'{layer.place(("optimizer", "lr"))}optimizer.lr: expected a finite number >= 0, '
-                          f'got {rate!r}')
 
 
 def _default(kind: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Callable, Literal, Optional, Union
 
 import torch
 
-from pyg_emu.core.distributed import first_alone, on_first
+from pyg_emu.core.distributed import first_alone, local_device, on_first
 from pyg_emu.core.errors import ArgumentError, RecipeError
 from pyg_emu.core.files import atomic_write
 from pyg_emu.data.graph import KGData
@@ -15,9 +15,10 @@ from pyg_emu.data.loader import TripletLoader
 from pyg_emu.evaluation.graphs import rank, ranker_of
 from pyg_emu.evaluation.metrics import Metrics
 from pyg_emu.evaluation.ranking import evaluate
+from pyg_emu.experiments.build import build, fused_by_default
 from pyg_emu.experiments.provenance import TrainedOn, load_source, source_name
 from pyg_emu.experiments.recipe import Recipe, differences, load_recipe
-from pyg_emu.experiments.registry import build, fused_by_default, reads_graph
+from pyg_emu.experiments.sections import reads_graph
 from pyg_emu.training.checkpoint import load_weights
 from pyg_emu.training.run_folder import RunFolder
 from pyg_emu.training.trainer import Trainer, TrainResult
@@ -72,7 +73,7 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     folder = None if run_dir is None else RunFolder(run_dir)
     if folder is not None and resume is not False:
         on_first(lambda: _check_same(recipe, folder))
-    device = choose_device(device)
+    device = str(local_device(device))
     other = None
     with first_alone():
         data = load_source(recipe.dataset) if data is None else data
@@ -159,7 +160,7 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
     if recipe is None:
         raise RecipeError(f'there is no run in {folder.path}: expected a folder with recipe.yaml and last.pt, as '
                           f'pyg-emu train writes it')
-    device = choose_device(device)
+    device = str(local_device(device))
     known = TrainedOn.read(_trained_on(folder))
     if data is None:
         data = recipe.inference if inference and recipe.inference is not None else recipe.dataset  # type: ignore
@@ -195,22 +196,6 @@ def make_model(recipe: Recipe, data: KGData) -> torch.nn.Module:
     r"""The recipe's model, in the data's size."""
     model: torch.nn.Module = build('model', recipe.model, num_nodes=data.num_nodes, num_relations=data.num_relations)
     return model
-
-
-def choose_device(device: Optional[str]) -> str:
-    r"""The device that was asked for, if it is there; without a wish, a GPU if there is one.
-
-    Raises:
-        ArgumentError: If it is not there.
-    """
-    if device is None:
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ArgumentError(f'device: {device!r} cannot be used here ({str(error).splitlines()[0]}); try '
-                            f"'cpu'") from error
-    return device
 
 
 def _prepared(recipe: Recipe, data: KGData, device: str) -> KGData:

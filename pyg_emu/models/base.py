@@ -1,7 +1,7 @@
 r"""What the models of this package share."""
 from __future__ import annotations
 
-from typing import Iterator, Optional
+from typing import ClassVar, Iterator, Optional
 
 import torch
 from torch import Tensor
@@ -38,6 +38,9 @@ class KGEScorer(ScorerMixin, KGEModel):
     Raises:
         ArgumentError: If a size is no positive integer or :obj:`margin` is negative, infinite or NaN.
     """
+    #: Recipes cannot name this class itself.
+    recipe_name: ClassVar[Optional[str]] = None
+
     def __init__(
         self,
         num_nodes: int,

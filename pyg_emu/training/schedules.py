@@ -23,6 +23,8 @@ class Schedule:
     optimizer: Optimizer
     #: Whether the learning rate changes in each step.
     every_step: ClassVar[bool] = False
+    #: Whether, for a model with row-sparse gradients, no part of the loss may have a dense one.
+    row_sparse_only: ClassVar[bool] = False
 
     def start(self, optimizer: Optimizer, num_steps: int) -> None:
         r"""Takes charge of a run.
@@ -140,6 +142,8 @@ class SwitchOptimizer(Schedule):
     Raises:
         ArgumentError: If :obj:`at` is not between 0 and 1, or :obj:`factor` not positive and finite.
     """
+    row_sparse_only = True  # RowAdam
+
     def __init__(self, at: float = 0.5, factor: float = 0.1,
                  make: Optional[Callable[[Iterable[dict[str, Any]]], Optimizer]] = None, sparse: bool = False):
         if not 0.0 < at < 1.0:

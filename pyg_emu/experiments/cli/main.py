@@ -21,7 +21,6 @@ from pyg_emu.experiments.cli.options import Formatter, Parser, add_common, datas
 from pyg_emu.experiments.cli.tune import add_tune
 from pyg_emu.experiments.layers import KeyPath, Layer, assignment_layer, parse_value, put
 from pyg_emu.experiments.recipe import Recipe, load_recipe, packaged_recipes, packaged_text
-from pyg_emu.experiments.registry import SECTIONS
 
 _OVERVIEW = """\
 Train and use knowledge graph embeddings with embedding mutation (EMU).
@@ -88,7 +87,7 @@ class _Flag(NamedTuple):
 
 
 def _names(kind: str) -> str:
-    return ', '.join(SECTIONS[kind].classes)
+    return f'{{names of {kind}}}; or package.module:Class'  # filled in by the formatter
 
 
 _FLAGS = (

@@ -6,7 +6,7 @@ import difflib
 import re
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Optional
 
 _SECONDS = {'s': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86400.0}
 
@@ -15,6 +15,13 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
     r"""Keeps the examples' lines, and gives the flags some room."""
     def __init__(self, prog: str, **options: Any):
         super().__init__(prog, **{'max_help_position': 32, **options})
+
+    def _get_help_string(self, action: argparse.Action) -> Optional[str]:
+        # The names are those of classes, which are imported only where the help shows them.
+        from pyg_emu.experiments.names import class_names
+
+        found = super()._get_help_string(action)
+        return found and re.sub(r'\{names of (\w+)\}', lambda match: ', '.join(class_names(match[1])), found)
 
 
 class Parser(argparse.ArgumentParser):

@@ -23,18 +23,12 @@ from typing import Any, Collection, Mapping, Optional, Union
 from pyg_emu.core.arguments import is_number
 from pyg_emu.core.errors import RecipeError
 from pyg_emu.experiments.layers import KeyPath, Layer, put, read_layer
+from pyg_emu.experiments.names import fact, nearest
 from pyg_emu.experiments.recipe import Recipe, load_recipe
-from pyg_emu.experiments.registry import build, nearest
+from pyg_emu.experiments.sections import class_of
 
 Value = Union[bool, int, float, str, None]
 
-#: The space that is searched for a loss if none is named; a recipe with N3 is searched with N3.
-_DEFAULT_SPACES = {
-    'emu': 'emu', 'cross_entropy': 'uniform-l3', 'one_vs_all_emu': 'one-vs-all-emu', 'one_vs_all': 'one-vs-all',
-    'emu_bce': 'emu-bce', 'bce': 'bce', 'nbfnet_emu': 'nbfnet-emu', 'nbfnet_bce': 'nbfnet-bce',
-    'self_adversarial': 'self-adversarial', 'margin': 'margin',
-}
-_WITH_N3 = {'emu': 'emu-n3', 'uniform-l3': 'uniform-n3'}
 _KINDS = ('low', 'high', 'log', 'step', 'choices', 'factor')
 #: What decides how good a trial looks and not how good it is.
 _MEASURES = ('description', 'dataset', 'inference', 'evaluation', 'validation', 'evaluate_every', 'checkpoint_every',
@@ -183,15 +177,12 @@ class SearchSpace:
         for parameter in space.parameters:
             place = space.places.get(parameter.key, space.origin)
             recipes = [space.recipe(base, {**start, parameter.key: value}) for value in parameter.ends]
-            if parameter.path[0] in ('optimizer', 'schedule'):
-                for recipe in recipes:
-                    _check_rest(recipe, place)
             values = [_value(recipe.to_dict(), parameter.path) for recipe in recipes]
             parameters.append(_typed(parameter, values, place))
         chosen = [p for p in parameters if p.choices is not None]
         for combination in islice(product(*(p.ends for p in chosen)), _MAX_COMBINATIONS):
             together = {p.key: value for p, value in zip(chosen, combination)}
-            _check_rest(space.recipe(base, {**start, **together}), space.origin)
+            space.recipe(base, {**start, **together})
         return replace(space, parameters=tuple(parameters))
 
     def start(self, base: Recipe) -> dict[str, Value]:
@@ -249,21 +240,22 @@ def load_space(source: Union[str, Path, Mapping[str, Any]]) -> SearchSpace:
 
 
 def default_space(recipe: Recipe) -> SearchSpace:
-    r"""The packaged space for the loss of a recipe.
+    r"""The packaged space for the loss of a recipe: the one that the class attribute :attr:`search_space` of the loss
+    names, or else the one named after the loss. A recipe with N3 in place of L3 is searched with N3.
 
     Raises:
         RecipeError: If there is none for this loss.
     """
-    loss = recipe.loss['name']
-    name = _DEFAULT_SPACES.get(loss)
-    if name is None:
+    loss, packaged = recipe.loss['name'], packaged_spaces()
+    name = fact(class_of('loss', recipe.loss), 'search_space', None) or loss.replace('_', '-')
+    if name not in packaged:
         raise RecipeError(f'there is no default search space for the loss {loss}; give one, packaged '
-                          f'({", ".join(packaged_spaces())}) or as a file')
+                          f'({", ".join(packaged)}) or as a file')
     if name == 'emu' and recipe.negatives['mutation_rate'] == 0 and recipe.negatives['mutation'] is None:
         name = 'uls'
-    if (recipe.loss.get('regularizer') or {}).get('name') == 'n3':
-        name = _WITH_N3.get(name, name)
-    return load_space(name)
+    penalty = (recipe.loss.get('regularizer') or {}).get('name')
+    other = f'{name.removesuffix("-l3")}-{penalty}'
+    return load_space(other if other in packaged else name)
 
 
 def packaged_spaces() -> dict[str, str]:
@@ -339,17 +331,6 @@ def _typed(parameter: Parameter, values: list[Any], place: str) -> Parameter:
     kind = int if integer else float
     return replace(parameter, low=kind(values[0]), high=kind(values[1]), integer=integer,
                    step=None if parameter.step is None else kind(parameter.step))
-
-
-def _check_rest(recipe: Recipe, place: str) -> None:
-    r"""Makes the sections whose ranges a recipe leaves to the run: a trial is no time to hear of them."""
-    import torch
-
-    try:
-        build('optimizer', recipe.optimizer, params=[torch.nn.Parameter(torch.zeros(1))])
-        build('schedule', recipe.schedule, sparse=bool(recipe.model.get('sparse')))
-    except RecipeError as error:
-        raise RecipeError(f'{place}: {error}') from error
 
 
 def _value(settings: Any, path: KeyPath) -> Any:

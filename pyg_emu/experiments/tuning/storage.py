@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, Union
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError, RecipeError
+from pyg_emu.experiments.recipe import setting_differences
 from pyg_emu.training.run_folder import RunFolder
 
 _NAME = 'pyg_emu'
@@ -118,7 +119,7 @@ def open_study(folder: StudyFolder, settings: Mapping[str, Any], recipe_hash: st
         study.set_user_attr('recipe_hash', recipe_hash)
         study.set_user_attr('settings', settings)
     elif recorded['settings'] != settings or recorded['recipe_hash'] != recipe_hash:
-        changed = '; '.join(_differences(settings, recorded['settings']))
+        changed = '; '.join(setting_differences(settings, recorded['settings']))
         raise RecipeError(f'{folder.path} holds a study with other settings ({changed or "another recipe"}); choose '
                           'another folder')
     for trial in trials:
@@ -131,18 +132,3 @@ def give_up(study: Any, trial: Any) -> None:
     r"""Marks a trial as failed and puts its values in front of the queue."""
     study.tell(trial.number, state=load_optuna().trial.TrialState.FAIL)
     study.enqueue_trial(trial.params)
-
-
-def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    found = []
-    for key in dict.fromkeys([*ours, *theirs]):
-        one, other = ours.get(key), theirs.get(key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            found += [f'{key}: {text}' for text in _differences(one, other)]
-        elif one != other:
-            found.append(f'{key}: {_said(ours, key)}, not {_said(theirs, key)}')
-    return found
-
-
-def _said(settings: Mapping[str, Any], key: str) -> str:
-    return str(settings[key]) if key in settings else 'nothing'

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 from tqdm.auto import tqdm
 
 from pyg_emu.core.arguments import is_number, positive_integer
-from pyg_emu.core.distributed import launched
+from pyg_emu.core.distributed import launched, local_device
 from pyg_emu.core.errors import ArgumentError, DivergenceError, RecipeError
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import Metrics
 from pyg_emu.experiments.provenance import load_source
 from pyg_emu.experiments.recipe import Recipe
-from pyg_emu.experiments.runs import choose_device, run_recipe
+from pyg_emu.experiments.runs import run_recipe
 from pyg_emu.experiments.tuning import plots, report
 from pyg_emu.experiments.tuning.space import SearchSpace, Value, default_space
 from pyg_emu.experiments.tuning.storage import StudyFolder, give_up, load_optuna, open_study, quiet
@@ -109,7 +109,7 @@ def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] 
     _check_metric(metric, recipe)
     load_optuna()
     space = (default_space(recipe) if space is None else space).bound(recipe)
-    device = choose_device(device)
+    device = str(local_device(device))
     data = load_source(recipe.dataset) if data is None else data
     if data.num_facts('valid') == 0:
         raise RecipeError('tuning needs validation facts, and the data has none')

@@ -242,10 +242,10 @@ def test_timeout_starts_no_further_trial(data: KGData, tmp_path: Path, monkeypat
 @pytest.mark.parametrize('options, message', [
     ({'seed': 1}, r'seed: 1, not 0'),
     ({'metric': 'hits@1'}, r'metric: hits@1, not mrr'),
-    ({'base': {'batch_size': 30}}, r'recipe: batch_size: 30, not 40'),
-    ({'base': {'num_steps': 8}}, r'recipe: num_steps: 8, not 6'),
+    ({'base': {'batch_size': 30}}, r'recipe\.batch_size: 30, not 40'),
+    ({'base': {'num_steps': 8}}, r'recipe\.num_steps: 8, not 6'),
     ({'space': load_space({'loss.beta': {'low': 0.05, 'high': 2.0}})},
-     r'search: loss\.beta: high: 2\.0, not 1\.0; search: optimizer\.lr: nothing, not'),
+     r'search\.loss\.beta\.high: 2\.0, not 1\.0; search\.optimizer\.lr\.\w+: nothing, not'),
 ])
 def test_other_study_is_refused(whole: TuneResult, data: KGData, options: Any, message: str) -> None:
     before = (whole.folder / 'trials.csv').read_bytes()
