@@ -28,6 +28,7 @@ from pyg_emu.experiments.names import SECTIONS, canonical_name, fact, find_class
 from pyg_emu.experiments.rules import dense_obstacle, graph_obstacle, sparse_obstacle
 from pyg_emu.experiments.sections import (
     check_section,
+    class_of,
     kept_settings,
     name_in,
     reads_graph,
@@ -126,7 +127,7 @@ class Recipe:
                 value = without_defaults(key, value)
             if key not in _OBSERVATION and value != defaults[key]:
                 found[key] = value
-        if self.schedule['name'] == 'constant':
+        if not fact(class_of('schedule', self.schedule), 'follows_num_steps', True):
             found.pop('num_steps', None)
         return found
 

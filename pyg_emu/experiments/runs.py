@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Literal, Optional, Union
+from typing import Any, Callable, Literal, Mapping, Optional, Union
 
 import torch
 
@@ -16,7 +16,7 @@ from pyg_emu.evaluation.graphs import rank, ranker_of
 from pyg_emu.evaluation.metrics import Metrics
 from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.experiments.build import build, fused_by_default
-from pyg_emu.experiments.provenance import TrainedOn, load_source, source_name
+from pyg_emu.experiments.provenance import TrainedOn, load_source, merged_source, source_name
 from pyg_emu.experiments.recipe import Recipe, differences, load_recipe
 from pyg_emu.experiments.sections import reads_graph
 from pyg_emu.training.checkpoint import load_weights
@@ -128,7 +128,7 @@ def _describe(folder: RunFolder, recipe: Recipe, data: KGData) -> None:
 
 
 def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'best',
-             data: Optional[Union[KGData, str]] = None, inference: bool = False,
+             data: Optional[Union[KGData, str, Mapping[str, Any]]] = None, inference: bool = False, whole: bool = False,
              device: Optional[str] = None) -> tuple[torch.nn.Module, KGData, Recipe]:
     r"""Reads the model of a run folder, and the data it was trained on, or is to be used on. For a model that reads a
     graph, the data comes with inverse relations.
@@ -142,16 +142,20 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
         run_dir (str or Path): The run folder.
         which (str, optional): :obj:`"best"` (on the validation facts) or :obj:`"last"`. (default: :obj:`"best"`; where
             no validation took place, the last)
-        data (KGData or str, optional): The data, or its name or path. What is read here gets the relation ids that a
-            model was trained with. (default: what the run's recipe names)
+        data (KGData, str or dict, optional): The data, its name or path, or a mapping of :obj:`source` and options as
+            in a recipe. What is read here gets the relation ids that the model was trained with, and is read with the
+            options of the run as far as they apply. (default: what the run's recipe names)
         inference (bool): Without :obj:`data`, whether the recipe's :obj:`inference` is meant, where it has one, rather
             than its :obj:`dataset`. (default: :obj:`False`)
+        whole (bool): Whether all facts of :obj:`data` are known facts, as for prediction: a file is not split, and a
+            folder needs no other file than train.txt. (default: :obj:`False`)
         device (str, optional): Where to load them to. (default: a GPU if there is one, else the CPU)
 
     Raises:
         RecipeError: If there is no run in the folder.
         CheckpointError: If its checkpoint cannot be read or does not fit the data.
-        ArgumentError: If the data numbers its relations otherwise, or, unless the model reads a graph, its entities.
+        ArgumentError: If the data numbers its relations otherwise, or, unless the model reads a graph, its entities, or
+            if it splits the facts of the run otherwise.
     """
     if which not in ('best', 'last'):
         raise ArgumentError(f"which: expected 'best' or 'last', got {which!r}")
@@ -162,15 +166,16 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
                           f'pyg-emu train writes it')
     device = str(local_device(device))
     known = TrainedOn.read(_trained_on(folder))
-    if data is None:
-        data = recipe.inference if inference and recipe.inference is not None else recipe.dataset  # type: ignore
     if not isinstance(data, KGData):
-        assert data is not None
-        data = load_source(data) if known is None else known.load(data)
+        recorded = recipe.inference if inference and recipe.inference is not None else recipe.dataset
+        source = merged_source(data, recorded, whole)
+        data = load_source(source) if known is None else known.load(source)
     elif known is not None:
         known.check(data)
     if known is not None and not reads_graph('model', recipe.model):
         known.check_entities(data)
+    if known is not None and not whole:
+        known.check_split(data)
     data = _prepared(recipe, data, device)
     model = make_model(recipe, data)
     load_weights(folder.best if which == 'best' and folder.best.exists() else folder.last, model)
@@ -208,7 +213,7 @@ def _trained_on(folder: RunFolder) -> Path:
 
 
 def _check_data(folder: RunFolder, data: KGData, recipe: Recipe) -> None:
-    r"""Refuses to go on with data whose ids mean something else than in the run so far.
+    r"""Refuses to go on with data whose ids or facts are not those of the run so far.
 
     Raises:
         ArgumentError: If they do.
@@ -219,6 +224,7 @@ def _check_data(folder: RunFolder, data: KGData, recipe: Recipe) -> None:
     known.check(data)
     if not reads_graph('model', recipe.model):
         known.check_entities(data)
+    known.check_same(data)
 
 
 def _check_same(recipe: Recipe, folder: RunFolder) -> None:
@@ -226,4 +232,4 @@ def _check_same(recipe: Recipe, folder: RunFolder) -> None:
     if recorded is not None and recorded.hash() != recipe.hash():
         changed = '; '.join(differences(recipe, recorded))
         raise RecipeError(f'{folder.path} holds a run with other settings ({changed}); choose another run folder, or '
-                          'start over in this one (--fresh, resume=False)')
+                          'start over in this one with resume=False')

@@ -23,6 +23,8 @@ class Schedule:
     optimizer: Optimizer
     #: Whether the learning rate changes in each step.
     every_step: ClassVar[bool] = False
+    #: Whether the course depends on the length of the run, so that a run cannot be continued with more steps.
+    follows_num_steps: ClassVar[bool] = True
     #: Whether, for a model with row-sparse gradients, no part of the loss may have a dense one.
     row_sparse_only: ClassVar[bool] = False
 
@@ -53,6 +55,7 @@ class Schedule:
 
 class Constant(Schedule):
     r"""The learning rate stays what it is."""
+    follows_num_steps = False
 
 
 class _TorchSchedule(Schedule):
