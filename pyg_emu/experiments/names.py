@@ -266,7 +266,8 @@ def _call_misfit(cls: type, arguments: tuple[str, ...]) -> Optional[str]:
     call = next((vars(base)['__call__'] for base in cls.__mro__ if '__call__' in vars(base)), None)
     torch = sys.modules.get('torch')
     if torch is not None and issubclass(cls, torch.nn.Module):
-        call = cls.forward if cls.forward is not torch.nn.Module.forward else None
+        forward = getattr(cls, 'forward', None)
+        call = None if forward is torch.nn.Module.forward else forward
     shown = ', '.join(arguments)
     if call is None:
         return f'its instances cannot be called with ({shown})'

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataWarning
-from pyg_emu.data.graph import SPLITS, KGData
+from pyg_emu.data.graph import SPLITS, KGData, Split
 from pyg_emu.data.io.datasets import from_file, from_folder, load_dataset
 
 
@@ -36,8 +36,9 @@ class TrainedOn:
     @classmethod
     def of(cls, data: KGData) -> TrainedOn:
         r"""The description of :obj:`data`."""
-        facts = {split: {'number': data.num_facts(split), 'fingerprint': _facts_fingerprint(data.facts(split))}
-                 for split in (*SPLITS, 'all')}
+        splits: tuple[Split, ...] = (*SPLITS, 'all')
+        facts = {str(split): {'number': data.num_facts(split), 'fingerprint': _facts_fingerprint(data.facts(split))}
+                 for split in splits}
         return cls(data.relation_labels, _entities_fingerprint(data), facts)
 
     @classmethod
