@@ -32,7 +32,8 @@ class Layer:
     places: dict[KeyPath, str] = field(default_factory=dict)
 
     def place(self, path: KeyPath) -> str:
-        r"""Where a key path, or else what contains it, was written; ends in a colon and a space if it is known."""
+        r"""The place where a key path or its nearest parent was written, followed by a colon and a space, or an empty
+        text if it is not known."""
         while path and path not in self.places:
             path = path[:-1]
         return f'{self.places[path]}: ' if path in self.places else ''
@@ -196,8 +197,8 @@ _Dumper.add_representer(float, _represent_float)
 
 
 def _load(text: str, place: str, layer: Optional[Layer]) -> Any:
-    r"""The value of a YAML text. With a layer, the text is a file: lines are numbered, and the layer takes down where
-    each key was written.
+    r"""The value of a YAML text. With a layer, the text is a file: places have line numbers, and the layer records the
+    place of each key.
     """
     def where(mark: Any) -> str:
         return place if layer is None else f'{place}:{1 if mark is None else mark.line + 1}'

@@ -1,4 +1,4 @@
-r"""A run as a YAML recipe: what may stand in one, and how it is read and checked.
+r"""Recipes: the settings of a run in YAML, and how they are read and checked.
 
 .. code-block:: yaml
 
@@ -56,11 +56,10 @@ _COUNTS = ('batch_size', 'num_steps', 'evaluate_every', 'checkpoint_every', 'pat
 
 @dataclass(frozen=True)
 class Recipe:
-    r"""All settings of a run, checked. Sections are mappings with their class's name and arguments.
+    r"""All settings of a run, checked. A section is a mapping of the name of a class and its arguments.
 
     Args:
-        dataset (str or dict): What :func:`~pyg_emu.load_dataset` takes: a name, a path, or a mapping
-        with
+        dataset (str or dict): The dataset for :func:`~pyg_emu.load_dataset`: a name, a path, or a mapping of
             :obj:`source` and options.
         description (str): One line for people. (default: :obj:`""`)
         model (dict): Class and sizes. (default: DistMult with 100 channels)
@@ -76,18 +75,17 @@ class Recipe:
         patience (int, optional): Validations without a new best before stopping. (default: :obj:`None`)
         max_grad_norm (float, optional): Clip gradients to this norm. (default: :obj:`None`)
         seed (int): Seed of everything random. (default: :obj:`0`)
-        graph (bool): Whether steps are taken as CUDA graphs, see :class:`~pyg_emu.Trainer`. (default:
-            :obj:`False`)
+        graph (bool): Whether steps run as CUDA graphs, see :class:`~pyg_emu.Trainer`. (default: :obj:`False`)
         evaluation (dict): Arguments of :func:`~pyg_emu.evaluate` for the final ranking.
         validation (dict): The same for the validations on the way.
         inference (str or dict, optional): Another graph with the same relations, given like :obj:`dataset`, for a model
-            that reads a graph: in the end its test facts are ranked over its training facts. Validations stay on
-            :obj:`dataset`. As in NBFNet's published results, only the facts of the graph that is read do not compete
-            there, and the expected Hits@10 against 50 negatives is added, unless :obj:`evaluation` says otherwise.
+            that reads a graph. The final ranking takes its test facts over its training facts. Validation stays on
+            :obj:`dataset`. As in NBFNet's published results, the filter holds the facts of the graph that is read, and
+            the expected Hits@10 against 50 negatives is added, unless :obj:`evaluation` says otherwise.
             (default: :obj:`None`, the test facts of :obj:`dataset`)
 
-    Without other settings, a model that reads a graph is trained with its own: :obj:`nbfnet_emu`, Adam with 5e-3,
-    batches of 64 that corrupt both sides, and 32 negatives that are no training facts.
+    A model class may bring defaults of its own (:attr:`recipe_defaults`). Those of :class:`~pyg_emu.NBFNet` are
+    :obj:`nbfnet_emu`, Adam with 5e-3, batches of 64 that corrupt both sides, and 32 filtered negatives.
     """
     dataset: Union[str, dict[str, Any]]
     description: str = ''
@@ -119,7 +117,7 @@ class Recipe:
         return dump(self.to_dict())
 
     def decisive(self) -> dict[str, Any]:
-        r"""What decides the weights that a run goes through: two recipes that agree in this can continue each other."""
+        r"""The settings that determine the weights. A run can be continued with any recipe that agrees in them."""
         found = {}
         defaults = {entry.name: entry.default for entry in fields(self)}
         for key, value in self.to_dict().items():
@@ -137,15 +135,15 @@ class Recipe:
 
 
 def load_recipe(source: Union[str, Path, Mapping[str, Any]], overrides: Iterable[Layer] = ()) -> Recipe:
-    r"""Reads a recipe with all that it is based on.
+    r"""Reads a recipe and its bases.
 
     Args:
         source (str, Path or dict): The name of a packaged recipe, a path, or settings.
-        overrides (iterable of Layer, optional): Laid over it, one after the other. (default: none)
+        overrides (iterable of Layer, optional): Layers over it, the last one on top. (default: none)
 
     Raises:
-        RecipeError: If the recipe cannot be found, read or understood; names the file, the line and what would be
-            right.
+        RecipeError: If the recipe does not exist, cannot be read, or has an invalid setting; names the file, the line
+            and what was expected.
     """
     layer = Layer(dict(source)) if isinstance(source, Mapping) else _read(source, ())
     layer = _with_base(layer, None, ())
@@ -155,13 +153,13 @@ def load_recipe(source: Union[str, Path, Mapping[str, Any]], overrides: Iterable
 
 
 def make_recipe(layer: Layer) -> Recipe:
-    r"""Checks settings and fills in what they leave out.
+    r"""Checks settings and fills in the defaults.
 
     Args:
         layer (Layer): The settings, with the place that each came from; :obj:`base` must be resolved.
 
     Raises:
-        RecipeError: If a key or a value cannot be understood.
+        RecipeError: If a key is unknown or a value is invalid.
     """
     layer = _named(layer)
     layer = _over(layer, Layer(_defaults(layer)))
@@ -221,12 +219,12 @@ def packaged_text(name: str) -> str:
 
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
-    r"""Where two recipes differ in what decides the weights, such as :obj:`"batch_size: 500, not 1000"`; a setting that
-    one of them has no place for is :obj:`nothing` there.
+    r"""The decisive settings in which two recipes differ, such as :obj:`"batch_size: 500, not 1000"`. A setting that a
+    recipe does not have is :obj:`nothing`.
 
     Args:
-        one (Recipe): Whose values come first.
-        other (Recipe): Whose values follow after "not".
+        one (Recipe): Its values come first.
+        other (Recipe): Its values come after "not".
     """
     return setting_differences(one.to_dict(), other.to_dict(), changed_settings(one.decisive(), other.decisive()))
 
@@ -276,7 +274,7 @@ def _with_base(layer: Layer, path: Optional[Path], seen: tuple[Path, ...]) -> La
 
 
 def _lay(above: Layer, below: Layer) -> Layer:
-    r"""One layer over another. Options for the reader of a dataset go beside a name or a path that is underneath."""
+    r"""One layer over another. Options of a dataset are added to a name or a path below."""
     values = dict(below.values)
     for key in ('dataset', 'inference'):
         options = above.values.get(key)
@@ -293,7 +291,7 @@ def _over(above: Layer, below: Layer) -> Layer:
 
 
 def _defaults(layer: Layer) -> dict[str, Any]:
-    r"""What a recipe says where it says nothing, given its model."""
+    r"""The defaults of a recipe, which depend on its model."""
     name = canonical_name('model', name_in('model', layer.values.get('model')))
     cls = find_class('model', name, layer.place(('model', 'name')))
     defaults = {**_DEFAULTS, **fact(cls, 'recipe_defaults', {})}
@@ -324,7 +322,7 @@ def _packaged() -> Path:
 
 
 def _named(layer: Layer) -> Layer:
-    r"""Writes out the sections that are given by a name alone, and names as the registry spells them, for merging."""
+    r"""Writes sections that are a name alone as mappings, and names in their canonical spelling, for merging."""
     values, places = dict(layer.values), dict(layer.places)
     for key, value in values.items():
         if key not in SECTIONS:

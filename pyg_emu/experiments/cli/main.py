@@ -1,6 +1,6 @@
 r"""The command line: :obj:`pyg-emu train | evaluate | predict | explain | tune | data | recipes`.
 
-What a command needs is imported when it runs, so that :obj:`--help` answers at once.
+Commands import their modules when they run, so that :obj:`--help` responds at once.
 """
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ _TRAIN = """\
 Train a model and rank the test facts with the weights that were best on the validation facts.
 
 Settings come from a recipe (--recipe, see "pyg-emu recipes list"), then from the flags below, then from --set, which
-reaches every setting of a recipe. Everything is written into the run folder. The same command continues an interrupted
-run.
+reaches every setting of a recipe. A name of a class may be the path of your own, package.module:Class. The run folder
+receives all results. The same command continues an interrupted run.
 
 examples:
   pyg-emu train --recipe distmult-umls-emu
@@ -220,7 +220,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
-    r"""The recipe and the run folder that the flags of :obj:`train` come to."""
+    r"""The recipe and the run folder that the flags of :obj:`train` describe."""
     flags = Layer()
     for flag in _FLAGS:
         text = getattr(options, flag.flags[0])
@@ -277,7 +277,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     run_dir = _run_dir(options)
     if (options.head is None) == (options.tail is None):
-        raise RecipeError('--head, --tail: give the one that is known, not both and not neither')
+        raise RecipeError('--head, --tail: expected exactly one of them, the known end')
     from pyg_emu.evaluation.graphs import ranker_of
     from pyg_emu.evaluation.prediction import predict
     model, data, _, name = _open(options, run_dir, whole=True)
@@ -295,7 +295,7 @@ def _explain(options: argparse.Namespace) -> None:
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
     model, data, recipe, name = _open(options, run_dir, whole=True)
     if not reads_graph(model):
-        raise RecipeError(f'{recipe.model["name"]} reads no graph, so no path stands behind its scores; explain needs '
+        raise RecipeError(f'{recipe.model["name"]} reads no graph, so its scores have no paths; explain needs '
                           'a run of NBFNet')
     with _labels_of(name):
         paths = explain(model, data, options.head, options.relation, options.tail, options.k, side=options.side)
@@ -316,7 +316,7 @@ def _explain(options: argparse.Namespace) -> None:
 
 @contextmanager
 def _labels_of(name: str) -> Iterator[None]:
-    r"""Says where a label was looked for: of a run with a second graph, that is not the one trained on."""
+    r"""Adds the name of the graph to an error about a label. A run with a second graph looks labels up there."""
     try:
         yield
     except DataError as error:
@@ -367,7 +367,7 @@ def _show_warning(message: Union[Warning, str], category: type[Warning], filenam
 
 
 def _speaker() -> str:
-    r"""Who speaks: of several processes that :obj:`torchrun` has started, those after the first say which they are."""
+    r"""The prefix of messages. The processes of :obj:`torchrun` after the first one add their rank."""
     rank, world = (os.environ.get(name, '0') for name in ('RANK', 'WORLD_SIZE'))
     return 'pyg-emu' if rank == '0' or world in ('0', '1') else f'pyg-emu [process {rank}]'
 

@@ -1,4 +1,4 @@
-r"""What the commands have in common: flags, and how their values are read."""
+r"""Flags that several commands share, and how their values are read."""
 from __future__ import annotations
 
 import argparse
@@ -15,7 +15,7 @@ _SECONDS = {'s': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86400.0}
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    r"""Keeps the examples' lines, and gives the flags some room."""
+    r"""Keeps the lines of the examples and aligns the help of the flags."""
     def __init__(self, prog: str, **options: Any):
         super().__init__(prog, **{'max_help_position': 32, **options})
 
@@ -28,8 +28,8 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    r"""Answers what it cannot use in one line, and a flag that does not exist with the nearest one that does; so do the
-    parsers of its commands.
+    r"""Reports a usage error in one line and suggests the nearest flag for an unknown one. The parsers of the commands
+    do the same.
     """
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         options, unknown = super().parse_known_args(args, namespace)

@@ -1,4 +1,4 @@
-r"""Pictures of a study: how its best value rose, the value over each parameter, and which parameters mattered."""
+r"""Plots of a study: the best value over the trials, the value over each parameter, and parameter importances."""
 from __future__ import annotations
 
 import math

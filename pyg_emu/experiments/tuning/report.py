@@ -1,4 +1,4 @@
-r"""What a study tells its reader: a row per trial as CSV, the best trial as a recipe, a table."""
+r"""Results of a study: a CSV file with a row per trial, the best trial as a recipe, a printed table."""
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-r"""What a search looks for: ranges and choices of a recipe's settings, as YAML.
+r"""Search spaces: ranges and choices of the settings of a recipe, in YAML.
 
 .. code-block:: yaml
 
@@ -44,10 +44,10 @@ class Parameter:
     r"""A setting that is searched.
 
     Args:
-        key (str): Where it stands in a recipe, such as :obj:`"loss.alpha"`.
+        key (str): The dotted key in a recipe, such as :obj:`"loss.alpha"`.
         low (float, optional): The smallest value. (default: :obj:`None`)
         high (float, optional): The largest value. (default: :obj:`None`)
-        log (bool, optional): Whether orders of magnitude are drawn alike. (default: :obj:`False`)
+        log (bool, optional): Whether values are drawn uniformly in the logarithm. (default: :obj:`False`)
         step (float, optional): The distance between two values. (default: :obj:`None`, none for numbers, 1 for
             integers)
         choices (tuple, optional): The values, in place of a range. (default: :obj:`None`)
@@ -71,7 +71,7 @@ class Parameter:
 
     @property
     def ends(self) -> tuple[Value, ...]:
-        r"""The values that have to be allowed for all of them to be."""
+        r"""The extreme values. If the recipe accepts these, it accepts all of them."""
         if self.choices is not None:
             return self.choices
         assert self.low is not None and self.high is not None
@@ -120,7 +120,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    r"""Settings that are searched and settings that go with them.
+    r"""Settings that are searched, and settings that are fixed along with them.
 
     Args:
         parameters (tuple of Parameter): What is searched.
@@ -136,7 +136,7 @@ class SearchSpace:
     description: str = ''
 
     def without(self, keys: Collection[str]) -> SearchSpace:
-        r"""The space without settings that somebody has decided on. To name a section decides on all that is in it."""
+        r"""The space without given settings. The key of a section stands for all settings in it."""
         def decided(key: str) -> bool:
             return any(key == other or key.startswith(f'{other}.') for other in keys)
 
@@ -159,7 +159,7 @@ class SearchSpace:
         return load_recipe(base.to_dict(), [layer])
 
     def bound(self, base: Recipe) -> SearchSpace:
-        r"""The space with all that depends on the recipe filled in, and checked against it.
+        r"""The space with the ranges that depend on the recipe filled in, and checked against the recipe.
 
         Args:
             base (Recipe): The recipe that is tuned.
@@ -215,7 +215,8 @@ def load_space(source: Union[str, Path, Mapping[str, Any]]) -> SearchSpace:
         source (str, Path or dict): The name of a packaged space, a path, or what a file would hold.
 
     Raises:
-        RecipeError: If it cannot be found, read or understood; names the file, the line and what would be right.
+        RecipeError: If it does not exist, cannot be read, or is invalid; names the file, the line and what was
+            expected.
     """
     if isinstance(source, Mapping):
         layer, origin = Layer(dict(source)), 'the search space'
@@ -320,7 +321,7 @@ def _parameter(key: str, value: Mapping[str, Any], layer: Layer) -> Parameter:
 
 
 def _typed(parameter: Parameter, values: list[Any], place: str) -> Parameter:
-    r"""A range of integers where the recipe takes nothing else; the recipe's own reading of its ends tells."""
+    r"""The parameter, with a range of integers where the recipe reads its ends as integers."""
     if parameter.choices is not None:
         return parameter
     if not all(is_number(value) for value in values):

@@ -41,7 +41,7 @@ class StudyFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        r"""Keeps a second process from taking the running trial of the first for an interrupted one.
+        r"""Locks the study, so that a second process does not restart the running trial of the first.
 
         Raises:
             CheckpointError: If another process holds it.
@@ -64,7 +64,7 @@ class StudyFolder:
 
 
 def load_optuna() -> Any:
-    r"""The package :obj:`optuna`, which nothing else needs.
+    r"""Imports :obj:`optuna`, which only studies need.
 
     Raises:
         ArgumentError: If it is not installed.
@@ -79,7 +79,7 @@ def load_optuna() -> Any:
 
 @contextmanager
 def quiet(optuna: Any) -> Iterator[None]:
-    r"""Silences Optuna's log of every trial; we write our own."""
+    r"""Silences the log of Optuna, since studies print a line for each trial themselves."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -129,6 +129,6 @@ def open_study(folder: StudyFolder, settings: Mapping[str, Any], recipe_hash: st
 
 
 def give_up(study: Any, trial: Any) -> None:
-    r"""Marks a trial as failed and puts its values in front of the queue."""
+    r"""Marks a trial as failed and enqueues its values to run next."""
     study.tell(trial.number, state=load_optuna().trial.TrialState.FAIL)
     study.enqueue_trial(trial.params)

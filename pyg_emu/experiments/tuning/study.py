@@ -1,4 +1,4 @@
-r"""The search itself: trials, one after the other, each a training that ends early where it falls behind."""
+r"""Studies: trials in sequence, each a training that is pruned when it falls behind."""
 from __future__ import annotations
 
 import math
