@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_emu.core.errors import ArgumentError, CheckpointError, DataWarning
+from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError, DataWarning
 from pyg_emu.data.graph import SPLITS, KGData, Split
 from pyg_emu.data.io.datasets import from_file, from_folder, load_dataset
 
@@ -134,17 +134,53 @@ class TrainedOn:
             raise ArgumentError(f'data: it has {len(data.relation_labels)} relations, but the model was trained with '
                                 f'{len(self.relations)}; {remedy}')
 
-    def check_entities(self, data: KGData) -> None:
+    def check_entities(self, data: KGData, trained: Optional[KGData] = None) -> None:
         r"""Refuses data with other entities, or with the same in another order, for models with a vector for each.
+
+        Args:
+            data (KGData): The data.
+            trained (KGData, optional): The data of the run, to name an entity that is new. (default: :obj:`None`)
 
         Raises:
             ArgumentError: If it has.
         """
         # Without labels on either side, numbers are all there is, and the model's size is compared with the data's.
-        if None not in (self.relations, data.entity_labels) and not self.is_of(data):
-            raise ArgumentError(f'data: its {data.num_nodes} entities are not those that the model has vectors for, or '
-                                'not in the same order; give the data that the run was trained on, or a graph with '
-                                'exactly its entities. For other entities, train a model that reads a graph (NBFNet)')
+        if None in (self.relations, data.entity_labels) or self.is_of(data):
+            return
+        if trained is not None and trained.entity_labels is not None and data.entity_labels is not None:
+            known = set(trained.entity_labels)
+            new = [label for label in data.entity_labels if label not in known]
+            if new:
+                raise ArgumentError(f'data: the model has no vector for {len(new)} of its entities, such as '
+                                    f'{new[0]!r}; leave out the facts about them, or train a model that reads a graph '
+                                    '(NBFNet)')
+        raise ArgumentError(f'data: its {data.num_nodes} entities are not those that the model has vectors for, or not '
+                            'in the same order; give its name or its path, or load it with load_dataset(..., '
+                            'entities=data_that_was_trained_on), and leave out facts about other entities')
+
+    def load_like(self, source: Union[str, Mapping[str, Any]], recorded: Union[str, Mapping[str, Any]]
+                  ) -> tuple[KGData, Optional[KGData]]:
+        r"""Reads a dataset whose entities and relations get the ids that they have in the data of the run.
+
+        Args:
+            source (str or dict): As in a recipe.
+            recorded (str or dict): The source in the recipe of the run.
+
+        Returns:
+            The data, and the data of the run, or :obj:`None` where it was not needed or is no longer there.
+        """
+        data = self.load(source)
+        if source == recorded or self.is_of(data) or data.entity_labels is None:
+            return data, None
+        try:
+            trained = self.load(recorded)
+        except DataError:
+            return data, None
+        if trained.entity_labels is None or not self.is_of(trained):
+            return data, None
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', DataWarning)  # of new entities, for which there will be an error
+            return load_source(source, entities=trained), trained
 
 
 def merged_source(given: Optional[Union[str, Mapping[str, Any]]], recorded: Union[str, Mapping[str, Any]],

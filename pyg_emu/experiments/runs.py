@@ -143,8 +143,9 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
         which (str, optional): :obj:`"best"` (on the validation facts) or :obj:`"last"`. (default: :obj:`"best"`; where
             no validation took place, the last)
         data (KGData, str or dict, optional): The data, its name or path, or a mapping of :obj:`source` and options as
-            in a recipe. What is read here gets the relation ids that the model was trained with, and is read with the
-            options of the run as far as they apply. (default: what the run's recipe names)
+            in a recipe. What is read here gets the relation ids that the model was trained with, and the entity ids
+            unless the model reads a graph. The options of the run hold as far as they apply. (default: what the run's
+            recipe names)
         inference (bool): Without :obj:`data`, whether the recipe's :obj:`inference` is meant, where it has one, rather
             than its :obj:`dataset`. (default: :obj:`False`)
         whole (bool): Whether all facts of :obj:`data` are known facts, as for prediction: a file is not split, and a
@@ -165,15 +166,20 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
         raise RecipeError(f'there is no run in {folder.path}: expected a folder with recipe.yaml and last.pt, as '
                           f'pyg-emu train writes it')
     device = str(local_device(device))
-    known = TrainedOn.read(_trained_on(folder))
+    known, trained = TrainedOn.read(_trained_on(folder)), None
     if not isinstance(data, KGData):
         recorded = recipe.inference if inference and recipe.inference is not None else recipe.dataset
         source = merged_source(data, recorded, whole)
-        data = load_source(source) if known is None else known.load(source)
+        if known is None:
+            data = load_source(source)
+        elif reads_graph('model', recipe.model):
+            data = known.load(source)
+        else:
+            data, trained = known.load_like(source, recipe.dataset)
     elif known is not None:
         known.check(data)
     if known is not None and not reads_graph('model', recipe.model):
-        known.check_entities(data)
+        known.check_entities(data, trained)
     if known is not None and not whole:
         known.check_split(data)
     data = _prepared(recipe, data, device)

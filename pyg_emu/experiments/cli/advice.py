@@ -9,7 +9,7 @@ from typing import Any
 _FLAGS = {'require_splits': '--require-splits', 'resume': '--fresh', 'device': '--device', 'num_steps': '--steps',
           'batch_size': '--batch-size', 'patience': '--patience'}
 #: Options of the readers of data, which are settings of a recipe.
-_READER = ('delimiter', 'header', 'comment', 'fractions', 'seed', 'head', 'relation', 'tail')
+_READER = ('delimiter', 'header', 'comment', 'extra_files', 'fractions', 'seed', 'head', 'relation', 'tail')
 _VALUE = r'(\((?:[^()]*)\)|\[[^\]]*\]|\'[^\']*\'|"[^"]*"|[\w.+-]*\w)'
 
 

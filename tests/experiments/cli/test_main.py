@@ -491,6 +491,30 @@ def test_advice_about_other_relations_works(train: Callable[..., int], capsys: p
     assert open_run('run', data='graph2')[1].relation_labels[0] == 'r0', 'its path instead of the data'
 
 
+def test_facts_about_some_entities_are_ranked_with_their_own_vectors(train: Callable[..., int],
+                                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    assert train() == 0
+    facts = [line.split('\t') for line in Path('graph/test.txt').read_text().splitlines()]
+    few = [fact for fact in facts if 'e0' not in (fact[0], fact[2])][:4]
+    Path('few.tsv').write_text(''.join('\t'.join(fact) + '\n' for fact in few))
+    model, data, _ = open_run('run', data='few.tsv', whole=True)
+    trained = load_dataset('graph')
+    assert data.entity_labels == trained.entity_labels and data.num_facts('train') == len(few)
+    rows = [[trained.entity_id(head), trained.relation_id(relation), trained.entity_id(tail)]
+            for head, relation, tail in few]
+    assert sorted(data.facts('train').tolist()) == sorted(rows)
+    # The advice of the error, followed.
+    with pytest.raises(ArgumentError) as caught:
+        open_run('run', data=load_dataset('few.tsv', fractions=(1.0, 0.0, 0.0), vocabulary=trained))
+    assert 'entities=' in str(caught.value)
+    assert open_run('run', data=load_dataset('few.tsv', fractions=(1.0, 0.0, 0.0), entities=trained))[1] is not None
+    Path('few.tsv').write_text('e1\tr0\tnobody\n')
+    capsys.readouterr()
+    assert main(['predict', 'run', '--data', 'few.tsv', '--head', 'e1', '--relation', 'r0']) == 2
+    *warned, error = capsys.readouterr().err.splitlines()
+    assert "'nobody'" in error and all('warning' in line for line in warned)
+
+
 # The unforeseen ##############################################################
 
 
