@@ -11,8 +11,8 @@ from typing import Any, Callable, Iterator
 import torch
 
 from pyg_emu import DistMult, KGData, TripletLoader
+from pyg_emu.experiments.build import build, fused_by_default
 from pyg_emu.experiments.recipe import load_recipe
-from pyg_emu.experiments.registry import build, fused_by_default
 from pyg_emu.models import Reciprocal
 
 LEARNING_RATE, SEED = 0.1, 0

@@ -23,8 +23,8 @@ from pyg_emu.evaluation.analysis import (
     positive_negative_cosines,
     principal_axes,
 )
+from pyg_emu.experiments.build import build
 from pyg_emu.experiments.recipe import Recipe
-from pyg_emu.experiments.registry import build
 from pyg_emu.experiments.runs import open_run
 from pyg_emu.negatives import EMUNegatives
 from pyg_emu.negatives.sampling import SANSSampler

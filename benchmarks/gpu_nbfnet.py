@@ -31,9 +31,9 @@ from benchmarks._contenders import generate
 from benchmarks._record import ROOT, write_result
 from benchmarks.gpu_speed import milliseconds
 from pyg_emu import KGData, TripletLoader, load_dataset
+from pyg_emu.experiments.build import build
 from pyg_emu.experiments.layers import assignment_layer
 from pyg_emu.experiments.recipe import Recipe, load_recipe
-from pyg_emu.experiments.registry import build
 from pyg_emu.experiments.runs import make_model, run_recipe
 from pyg_emu.ops import last_backend
 from pyg_emu.ops.relational import EdgeOrders, relational_conv

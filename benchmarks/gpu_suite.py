@@ -178,7 +178,7 @@ def train_graphed(recipe: Any, data: Any, capture: bool) -> dict[str, Any]:
     import torch
 
     from pyg_emu import TripletLoader, evaluate
-    from pyg_emu.experiments.registry import build
+    from pyg_emu.experiments.build import build
     from pyg_emu.experiments.runs import make_model
     from pyg_emu.training.graphed_step import GraphedStep
 

@@ -35,9 +35,9 @@ from benchmarks._contenders import generate
 from benchmarks._headline import CONTENDERS, DEFAULT, SEED, Sizes
 from benchmarks._plots import draw_headline
 from benchmarks._record import RESULTS, ROOT, read_results, write_result
-from benchmarks.reproduce import seconds as duration
 from pyg_emu import KGData, evaluate, load_dataset
 from pyg_emu.core.errors import DataWarning
+from pyg_emu.experiments.cli.options import duration
 from pyg_emu.training.checkpoint import load_checkpoint, save_checkpoint
 
 #: The target validation MRR.

@@ -25,10 +25,10 @@ import torch
 from benchmarks._contenders import generate
 from benchmarks._record import RESULTS, ROOT, read_results, write_result
 from benchmarks.nbfnet import METHODS
-from benchmarks.reproduce import seconds
 from pyg_emu.core.errors import DataWarning
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.datasets import load_dataset
+from pyg_emu.experiments.cli.options import duration
 from pyg_emu.experiments.layers import assignment_layer
 from pyg_emu.experiments.recipe import Recipe, load_recipe
 from pyg_emu.experiments.runs import RunResult, run_recipe
@@ -118,7 +118,7 @@ def is_recorded(method: str, arguments: argparse.Namespace) -> bool:
 def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     r"""Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--budget', type=seconds, default=seconds('60m'), help='training time, such as 60m')
+    parser.add_argument('--budget', type=duration, default=duration('60m'), help='training time, such as 60m')
     parser.add_argument('--method', nargs='+', choices=METHODS, default=['emu'], help='(default: emu)')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--runs', type=Path, default=ROOT / 'runs' / 'nbfnet_fb15k237', help='parent of run folders')

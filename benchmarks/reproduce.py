@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -34,11 +33,11 @@ from benchmarks.paper_runs import READINGS, recipe_path
 from pyg_emu.core.errors import DataError, PygEmuError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.datasets import load_dataset
+from pyg_emu.experiments.cli.options import duration
 from pyg_emu.experiments.layers import assignment_layer
 from pyg_emu.experiments.recipe import load_recipe
 from pyg_emu.training.run_folder import RunFolder
 
-_UNITS = {'s': 1, 'm': 60, 'h': 3600}
 # The exit code of a process that SIGINT ends.
 _INTERRUPTED = 130
 
@@ -48,14 +47,6 @@ class Run(NamedTuple):
     entry: Entry
     seed: int
     result: str
-
-
-def seconds(text: str) -> float:
-    r"""Parses a duration such as :obj:`"90s"`, :obj:`"30m"` or :obj:`"1.5h"`. The default unit is seconds."""
-    match = re.fullmatch(r'(\d+(?:\.\d+)?)([smh]?)', text.strip())
-    if match is None:
-        raise argparse.ArgumentTypeError(f'expected a duration such as 90s, 30m or 1.5h, got {text!r}')
-    return float(match[1]) * _UNITS[match[2] or 's']
 
 
 def select(arguments: argparse.Namespace) -> list[Entry]:
@@ -229,7 +220,7 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--reading', choices=READINGS, default='tuned', help='(default: %(default)s)')
     parser.add_argument('--seeds', type=int, default=1, help='number of seeds, from 0 (default: %(default)s)')
     parser.add_argument('--steps', type=int, help='number of steps (default: that of the recipe)')
-    parser.add_argument('--budget', type=seconds, help='time limit, such as 30m; the same command continues the runs')
+    parser.add_argument('--budget', type=duration, help='time limit, such as 30m; the same command continues the runs')
     parser.add_argument('--run', type=Path, help='run folder of a trained model, for figures 3, 4 and 6')
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument('--list', action='store_true', help='list the rows and run nothing')

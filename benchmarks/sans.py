@@ -30,8 +30,8 @@ from benchmarks._record import RESULTS, write_result
 from benchmarks.paper_runs import RECIPES
 from pyg_emu import KGData, SANSSampler, TripletLoader, UniformSampler, load_dataset
 from pyg_emu.core.errors import DataWarning
+from pyg_emu.experiments.build import build
 from pyg_emu.experiments.recipe import load_recipe
-from pyg_emu.experiments.registry import build
 
 #: The recipe with the settings of SANS.
 RECIPE = RECIPES / 'tuned' / 'FB15k-237' / 'distmult-san.yaml'

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import zlib
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, NamedTuple, Optional, TypeVar
+from typing import Any, Callable, Iterator, NamedTuple, Optional, TypeVar, Union
 
 import torch
 import torch.distributed as dist
@@ -100,21 +100,27 @@ def check_joined() -> None:
                             '`with pyg_emu.process_group() as place:`')
 
 
-def local_device(device: Optional[str] = None) -> torch.device:
+def local_device(device: Optional[Union[str, torch.device]] = None) -> torch.device:
     r"""Returns the device of this process. Processes on the same machine use the GPU of their local rank.
+
+    Args:
+        device (str or torch.device, optional): The requested device. (default: :obj:`None`, a GPU if there is one)
 
     Raises:
         ArgumentError: If the device is not available.
     """
     try:
         chosen = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    except RuntimeError as error:
-        raise ArgumentError(f"device: {device!r} is not available ({str(error).splitlines()[0]}); try "
+        if chosen.type == 'meta':
+            raise RuntimeError('it holds no values')
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise ArgumentError(f'device: {str(device)!r} is not available ({str(error).splitlines()[0]}); try '
                             "'cpu'") from error
     if chosen.type != 'cuda' or launched() == 1:
         return chosen
     local, found = _environment('LOCAL_RANK', launched_rank()), torch.cuda.device_count()
-    if chosen.index is not None:
+    if chosen.index not in (None, local):
         raise ArgumentError(f"device: expected 'cuda' without an index, because each of the {launched()} processes "
                             f'uses its own GPU, got {device!r}')
     if local >= found:

@@ -1,10 +1,10 @@
-r"""Nested settings in layers (files, flags), each of which remembers where it was written, for the error messages."""
+r"""Nested settings in layers (files, flags). Each layer knows where its settings were written, for error messages."""
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Collection, Iterable, Optional
+from typing import Any, Callable, Collection, Iterable, Optional
 
 import yaml
 
@@ -12,6 +12,12 @@ from pyg_emu.core.errors import RecipeError
 
 #: The keys that lead to a value.
 KeyPath = tuple[str, ...]
+
+_MAX_BYTES = 2**20
+_MAX_DEPTH = 50
+_MAX_VALUES = 10_000
+_TAG = 'tag:yaml.org,2002:'
+_COLLECTIONS = (f'{_TAG}map', f'{_TAG}seq')
 
 
 @dataclass
@@ -26,25 +32,27 @@ class Layer:
     places: dict[KeyPath, str] = field(default_factory=dict)
 
     def place(self, path: KeyPath) -> str:
-        r"""Where a key path, or else what contains it, was written; ends in a colon and a space if it is known."""
+        r"""The place where a key path or its nearest parent was written, followed by a colon and a space, or an empty
+        text if it is not known."""
         while path and path not in self.places:
             path = path[:-1]
         return f'{self.places[path]}: ' if path in self.places else ''
 
-    def over(self, base: Layer, kept: Collection[KeyPath]) -> Layer:
+    def over(self, base: Layer, kept: Callable[[KeyPath, Any], Collection[str]]) -> Layer:
         r"""Lays this layer over another one.
 
         Args:
-            base (Layer): What is underneath. Its mappings are merged with this layer's, key by key.
-            kept (collection): Settings that stay although this layer changes the :obj:`name` in the section around
-                them; all others there fall away.
+            base (Layer): The layer below. Its mappings are merged with the mappings of this layer, key by key.
+            kept (callable): Which settings of a section stay although this layer gives the section another
+                :obj:`name`, from the path of the section and the new name. All other settings there are dropped.
         """
         places = {**base.places, **self.places}
 
         def merge(below: dict[str, Any], above: dict[str, Any], path: KeyPath) -> dict[str, Any]:
-            renamed = 'name' in above and above['name'] != below.get('name')
-            merged = {key: value for key, value in below.items()
-                      if key in above or not renamed or (*path, key) in kept}
+            merged = dict(below)
+            if 'name' in above and above['name'] != below.get('name'):
+                stay = {*above, *kept(path, above['name'])}
+                merged = {key: value for key, value in below.items() if key in stay}
             for key, value in above.items():
                 if isinstance(value, dict) and isinstance(merged.get(key), dict):
                     value = merge(merged[key], value, (*path, key))
@@ -58,12 +66,15 @@ def read_layer(path: Path) -> Layer:
     r"""Reads a YAML file.
 
     Raises:
-        RecipeError: If it cannot be read or is not a mapping of names to settings; names the line.
+        RecipeError: If the file cannot be read or is not a mapping of names to settings; names the line.
     """
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise RecipeError(f'cannot read the recipe {path} ({error.strerror})') from error
+        with open(path, 'rb') as file:
+            content = file.read(_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f'cannot read the recipe {path} ({getattr(error, "strerror", error)})') from error
+    if len(content) > _MAX_BYTES:
+        raise RecipeError(f'{path} is larger than {_MAX_BYTES // 2**20} MiB; expected a recipe, a few lines of YAML')
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -74,21 +85,20 @@ def read_layer(path: Path) -> Layer:
 
 
 def parse_layer(text: str, origin: str) -> Layer:
-    r"""Reads YAML text that came from :obj:`origin`."""
+    r"""Reads YAML text.
+
+    Args:
+        text (str): The text.
+        origin (str): The file it comes from, for messages.
+
+    Raises:
+        RecipeError: If the text is not a mapping of names to settings; names the line.
+    """
     layer = Layer()
-    try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        if node is not None:
-            value = _construct(loader, node, (), origin, layer)
-            if not isinstance(value, dict):
-                raise RecipeError(f'{origin}:1: expected settings of the form "name: value", got {value!r}')
-            layer.values = value
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
-        raise RecipeError(f'{origin}:{line}: not valid YAML: {error.problem or error.context}') from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f'{origin}: not valid YAML: {str(error).splitlines()[0]}') from error
+    value = _load(text, origin, layer)
+    if value is not None and not isinstance(value, dict):
+        raise RecipeError(f'{origin}:1: expected settings of the form "name: value", got {value!r:.100}')
+    layer.values = value or {}
     return layer
 
 
@@ -111,13 +121,18 @@ def assignment_layer(assignments: Iterable[str], flag: str = '--set') -> Layer:
 
 
 def parse_value(text: str, place: str) -> Any:
-    r"""Reads one YAML value that was written at :obj:`place`."""
+    r"""Reads one YAML value.
+
+    Args:
+        text (str): The value.
+        place (str): Where it was written, for messages.
+
+    Raises:
+        RecipeError: If it is not a YAML value.
+    """
     if text.isspace():  # a delimiter, which YAML would take for nothing
         return text
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f'{place}: {text!r} is not a YAML value') from error
+    return _load(text, place, None)
 
 
 def put(layer: Layer, path: KeyPath, value: Any, place: str) -> None:
@@ -142,9 +157,26 @@ def dump(values: dict[str, Any]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    r"""Reads :obj:`1e-5` as a number, as YAML 1.2 does, and not as a string."""
+    r"""Reads :obj:`1e-5` as a number, as YAML 1.2 does, and dates as text. The depth and the number of values are
+    limited, aliases included.
+    """
+    depth = 0
+    size = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f'values are nested more than {_MAX_DEPTH} levels deep',
+                                       problem_mark=self.peek_event().start_mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(':timestamp')]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 _Loader.add_implicit_resolver(
     'tag:yaml.org,2002:float', re.compile(r'^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$'), list('-+.0123456789'))
 
@@ -164,19 +196,71 @@ def _represent_float(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
 _Dumper.add_representer(float, _represent_float)
 
 
-def _construct(loader: _Loader, node: yaml.Node, path: KeyPath, origin: str, layer: Layer) -> Any:
+def _load(text: str, place: str, layer: Optional[Layer]) -> Any:
+    r"""The value of a YAML text. With a layer, the text is a file: places have line numbers, and the layer records the
+    place of each key.
+    """
+    def where(mark: Any) -> str:
+        return place if layer is None else f'{place}:{1 if mark is None else mark.line + 1}'
+
+    node: Optional[yaml.Node] = None
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return None if node is None else _construct(loader, node, (), where, layer)
+    except yaml.MarkedYAMLError as error:
+        shown = f'{text!r:.80} is ' if layer is None else ''
+        raise RecipeError(f'{where(error.problem_mark)}: {shown}not valid YAML: '
+                          f'{error.problem or error.context}') from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, RecipeError):
+            raise
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RecipeError(f'{place}: not valid YAML: {told}') from error
+
+
+def _construct(loader: _Loader, node: yaml.Node, path: KeyPath, where: Callable[[Any], str],
+               layer: Optional[Layer], depth: int = 0) -> Any:
+    loader.size += 1
+    # An alias stands for all that its anchor holds: a few lines can unfold to any number of values, or to endless ones.
+    if depth > _MAX_DEPTH or loader.size > _MAX_VALUES:
+        raise RecipeError(f'{where(node.start_mark)}: aliases (*name) unfold to more than {_MAX_DEPTH} levels or '
+                          f'{_MAX_VALUES} values; write the settings out')
+    if not node.tag.startswith(_TAG) or (isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS):
+        raise RecipeError(f'{where(node.start_mark)}: the tag {node.tag.replace(_TAG, "!!")} is not for recipes; leave '
+                          'it out')
     if isinstance(node, yaml.SequenceNode):
-        return [_construct(loader, item, path, origin, layer) for item in node.value]
+        return [_construct(loader, item, path, where, layer, depth + 1) for item in node.value]
     if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node, deep=True)
+        return _scalar(loader, node, where)
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        key: Optional[Any] = loader.construct_object(key_node, deep=True)
-        place = f'{origin}:{key_node.start_mark.line + 1}'
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise RecipeError(f'{where(key_node.start_mark)}: expected a name before the colon, got a list or a '
+                              'mapping')
+        key = _scalar(loader, key_node, where)
+        place = where(key_node.start_mark)
         if not isinstance(key, str):
-            raise RecipeError(f'{place}: expected a name before the colon, got {key!r}')
+            raise RecipeError(f'{place}: expected a name before the colon, got {key!r:.100}')
         if key in values:
             raise RecipeError(f'{place}: {".".join((*path, key))!r} is set a second time; keep one of the two')
-        layer.places[(*path, key)] = place
-        values[key] = _construct(loader, value_node, (*path, key), origin, layer)
+        if layer is not None:
+            layer.places[(*path, key)] = place
+        values[key] = _construct(loader, value_node, (*path, key), where, layer, depth + 1)
     return values
+
+
+def _scalar(loader: _Loader, node: yaml.Node, where: Callable[[Any], str]) -> Any:
+    try:
+        value = loader.construct_object(node, deep=True)
+    except yaml.YAMLError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError) as error:  # !!int x, a number of thousands of digits
+        raise RecipeError(f"{where(node.start_mark)}: {str(node.value)!r:.60} is not of YAML's "
+                          f'type {node.tag.rpartition(":")[2]} ({str(error).partition(";")[0]:.100})') from error
+    if value is not None and type(value) not in (bool, int, float, str):
+        raise RecipeError(f'{where(node.start_mark)}: expected text, a number, true, false or null, got '
+                          f'{node.tag.rpartition(":")[2]}')
+    if isinstance(value, str) and any('\ud800' <= character <= '\udfff' for character in value):
+        raise RecipeError(f'{where(node.start_mark)}: {value!r:.60} is not valid Unicode: it holds half of a character')
+    return value

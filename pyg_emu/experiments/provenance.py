@@ -2,35 +2,44 @@ r"""Which data a run was trained on, and how other data with the same relations 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Mapping, Optional, Union
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from pyg_emu.core.errors import ArgumentError, CheckpointError
-from pyg_emu.data.graph import KGData
-from pyg_emu.data.io.datasets import load_dataset
+from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError, DataWarning
+from pyg_emu.data.graph import SPLITS, KGData, Split
+from pyg_emu.data.io.datasets import from_file, from_folder, load_dataset
 
 
 @dataclass(frozen=True)
 class TrainedOn:
-    r"""What of the data a run folder remembers: enough to read other graphs with the same relations.
+    r"""The description of the data in a run folder: enough to recognise it and to read other graphs with the same
+    relations.
 
     Args:
         relations (list of str, optional): The labels of the relations, in the order of their ids.
-        entities (str): A fingerprint of the entities, which tells whether a graph is another one.
+        entities (str): A fingerprint of the entities and their order.
+        facts (dict, optional): The number and a fingerprint of the facts of each split, and of :obj:`"all"`. The order
+            of the facts does not matter. (default: :obj:`None`, for folders of earlier versions)
     """
     relations: Optional[list[str]]
     entities: str
+    facts: Optional[dict[str, dict[str, Any]]] = None
 
     @classmethod
     def of(cls, data: KGData) -> TrainedOn:
-        r"""What is to be remembered of :obj:`data`."""
-        labels = data.entity_labels
-        text = str(data.num_nodes) if labels is None else json.dumps(labels)
-        return cls(data.relation_labels, hashlib.sha256(text.encode()).hexdigest()[:16])
+        r"""The description of :obj:`data`."""
+        splits: tuple[Split, ...] = (*SPLITS, 'all')
+        facts = {str(split): {'number': data.num_facts(split), 'fingerprint': _facts_fingerprint(data.facts(split))}
+                 for split in splits}
+        return cls(data.relation_labels, _entities_fingerprint(data), facts)
 
     @classmethod
     def read(cls, path: Path) -> Optional[TrainedOn]:
@@ -53,7 +62,45 @@ class TrainedOn:
 
     def is_of(self, data: KGData) -> bool:
         r"""Whether :obj:`data` has the same entities."""
-        return TrainedOn.of(data).entities == self.entities
+        return _entities_fingerprint(data) == self.entities
+
+    def changed_splits(self, data: KGData) -> list[str]:
+        r"""The splits whose facts differ from those of the run, described; none where the run does not know them."""
+        if self.facts is None:
+            return []
+        now = TrainedOn.of(data).facts or {}
+        return [f'{split} ({now[split]["number"]} facts, the run had {self.facts[split]["number"]})'
+                for split in SPLITS if now[split] != self.facts[split]]
+
+    def check_same(self, data: KGData) -> None:
+        r"""Refuses data whose facts or splits are not those of the run.
+
+        Raises:
+            ArgumentError: If a split differs; names the splits.
+        """
+        changed = self.changed_splits(data)
+        if changed:
+            raise ArgumentError(f'data: its facts are not those that the run was begun with; the differences are in '
+                                f'{", ".join(changed)}; continue with the same data, or start a run of its own')
+
+    def check_split(self, data: KGData) -> None:
+        r"""Refuses another split of the facts of the run, in which facts that were trained on would be ranked. Warns of
+        other facts about the same entities.
+
+        Raises:
+            ArgumentError: If the facts of the run are split otherwise.
+        """
+        changed = self.changed_splits(data)
+        if not changed or not self.is_of(data):
+            return
+        assert self.facts is not None
+        if _facts_fingerprint(data.facts('all')) == self.facts['all']['fingerprint']:
+            raise ArgumentError(f'data: its facts are those of the run in another split, so that facts which were '
+                                f'trained on would be ranked; the differences are in {", ".join(changed)}; read it '
+                                'with the seed and the fractions in recipe.yaml of the run, or from its split files')
+        warnings.warn(f'data: it has the entities of the run, but other facts; the differences are in '
+                      f'{", ".join(changed)}; facts that the run was trained on may be among those that are ranked',
+                      DataWarning, stacklevel=3)
 
     def load(self, source: Union[str, Mapping[str, Any]]) -> KGData:
         r"""Reads a dataset whose relations get the ids that they have here.
@@ -78,26 +125,89 @@ class TrainedOn:
         """
         if self.relations is None or data.relation_labels is None:
             return
+        remedy = 'give its name or its path instead, which is then read with the relation ids of the run'
         for number, (ours, theirs) in enumerate(zip(self.relations, data.relation_labels)):
             if ours != theirs:
-                raise ArgumentError(f'data: its relation {number} is {theirs!r}, and the model was trained with '
-                                    f'{ours!r}; load it with load_dataset(..., vocabulary=data_that_was_trained_on)')
+                raise ArgumentError(f'data: its relation {number} is {theirs!r}, but the model was trained with '
+                                    f'{ours!r}; {remedy}')
         if len(self.relations) != len(data.relation_labels):
-            raise ArgumentError(f'data: it has {len(data.relation_labels)} relations, and the model was trained with '
-                                f'{len(self.relations)}; load it with load_dataset(..., '
-                                'vocabulary=data_that_was_trained_on)')
+            raise ArgumentError(f'data: it has {len(data.relation_labels)} relations, but the model was trained with '
+                                f'{len(self.relations)}; {remedy}')
 
-    def check_entities(self, data: KGData) -> None:
+    def check_entities(self, data: KGData, trained: Optional[KGData] = None) -> None:
         r"""Refuses data with other entities, or with the same in another order, for models with a vector for each.
+
+        Args:
+            data (KGData): The data.
+            trained (KGData, optional): The data of the run, to name an entity that is new. (default: :obj:`None`)
 
         Raises:
             ArgumentError: If it has.
         """
         # Without labels on either side, numbers are all there is, and the model's size is compared with the data's.
-        if None not in (self.relations, data.entity_labels) and not self.is_of(data):
-            raise ArgumentError(f'data: its {data.num_nodes} entities are not those that the model has vectors for, or '
-                                'not in their order; give the data that it was trained on, or load facts about the '
-                                'same entities with load_dataset(..., vocabulary=data_that_was_trained_on)')
+        if None in (self.relations, data.entity_labels) or self.is_of(data):
+            return
+        if trained is not None and trained.entity_labels is not None and data.entity_labels is not None:
+            known = set(trained.entity_labels)
+            new = [label for label in data.entity_labels if label not in known]
+            if new:
+                raise ArgumentError(f'data: the model has no vector for {len(new)} of its entities, such as '
+                                    f'{new[0]!r}; leave out the facts about them, or train a model that reads a graph '
+                                    '(NBFNet)')
+        raise ArgumentError(f'data: its {data.num_nodes} entities are not those that the model has vectors for, or not '
+                            'in the same order; give its name or its path, or load it with load_dataset(..., '
+                            'entities=data_that_was_trained_on), and leave out facts about other entities')
+
+    def load_like(self, source: Union[str, Mapping[str, Any]], recorded: Union[str, Mapping[str, Any]]
+                  ) -> tuple[KGData, Optional[KGData]]:
+        r"""Reads a dataset whose entities and relations get the ids that they have in the data of the run.
+
+        Args:
+            source (str or dict): As in a recipe.
+            recorded (str or dict): The source in the recipe of the run.
+
+        Returns:
+            The data, and the data of the run, or :obj:`None` where it was not needed or is no longer there.
+        """
+        data = self.load(source)
+        if source == recorded or self.is_of(data) or data.entity_labels is None:
+            return data, None
+        try:
+            trained = self.load(recorded)
+        except DataError:
+            return data, None
+        if trained.entity_labels is None or not self.is_of(trained):
+            return data, None
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', DataWarning)  # of new entities, for which there will be an error
+            return load_source(source, entities=trained), trained
+
+
+def merged_source(given: Optional[Union[str, Mapping[str, Any]]], recorded: Union[str, Mapping[str, Any]],
+                  whole: bool = False) -> Union[str, dict[str, Any]]:
+    r"""The source to read, with the options that a run was trained with, as far as they apply to it.
+
+    Args:
+        given (str or dict, optional): A name, a path, or options with or without a :obj:`source`, which come before
+            those of the run.
+        recorded (str or dict): The source in the recipe of the run.
+        whole (bool): Whether all facts of a source that was given are known facts: a file is not split, and a folder
+            needs no other file than train.txt. (default: :obj:`False`)
+    """
+    before = {'source': recorded} if isinstance(recorded, str) else dict(recorded)
+    own = {} if given is None else {'source': given} if isinstance(given, str) else dict(given)
+    if 'source' not in own:
+        merged = {**before, **own}
+    else:
+        is_file = Path(own['source']).expanduser().is_file()
+        applicable = inspect.signature(from_file if is_file else from_folder).parameters
+        merged = {**{key: value for key, value in before.items() if key in applicable}, **own}
+        if whole and is_file:
+            merged.pop('seed', None)
+            merged = {**merged, 'fractions': own.get('fractions', (1.0, 0.0, 0.0))}
+        elif whole:
+            merged = {**merged, 'require_splits': own.get('require_splits', ('train', ))}
+    return merged['source'] if len(merged) == 1 else merged
 
 
 def load_source(source: Union[str, Mapping[str, Any]], **options: Any) -> KGData:
@@ -111,3 +221,15 @@ def load_source(source: Union[str, Mapping[str, Any]], **options: Any) -> KGData
 def source_name(source: Union[str, Mapping[str, Any]]) -> str:
     r"""The name of what a recipe names, for tables."""
     return Path(source if isinstance(source, str) else source['source']).name
+
+
+def _entities_fingerprint(data: KGData) -> str:
+    labels = data.entity_labels
+    text = str(data.num_nodes) if labels is None else json.dumps(labels)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _facts_fingerprint(facts: Tensor) -> str:
+    rows = facts.cpu().numpy()
+    rows = rows[np.lexsort(rows.T[::-1])]
+    return hashlib.sha256(np.ascontiguousarray(rows, dtype='<i8').tobytes()).hexdigest()[:16]

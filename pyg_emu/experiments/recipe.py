@@ -1,4 +1,4 @@
-r"""A run as a YAML recipe: what may stand in one, and how it is read and checked.
+r"""Recipes: the settings of a run in YAML, and how they are read and checked.
 
 .. code-block:: yaml
 
@@ -6,36 +6,37 @@ r"""A run as a YAML recipe: what may stand in one, and how it is read and checke
     negatives: {num_negatives: 256, mutation_rate: 0.61}
     loss: {name: emu, alpha: 0.11, beta: 0.53}
 
-A section names a class and its arguments (:mod:`pyg_emu.experiments.registry`). Over a base, sections merge key by key;
-one that changes its :obj:`name` begins anew, but a model keeps its :obj:`hidden_channels` and :obj:`sparse` and a loss
-its :obj:`regularizer`.
+A section names a class and its arguments (:mod:`pyg_emu.experiments.sections`): a class of the package, or a class
+of the user's own by its path :obj:`package.module:Class` (:mod:`pyg_emu.experiments.names`). Over a base, sections
+merge key by key. A section that changes its :obj:`name` begins anew, but a model keeps :obj:`hidden_channels` and
+:obj:`sparse` and a loss keeps :obj:`regularizer`, if the new class takes them.
 """
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, Iterable, Literal, Mapping, Optional, Union, get_type_hints
 
-from pyg_emu.core.arguments import is_number
 from pyg_emu.core.errors import RecipeError
-from pyg_emu.experiments.layers import Layer, dump, read_layer
-from pyg_emu.experiments.registry import (
-    SECTIONS,
-    build,
-    canonical_name,
+from pyg_emu.experiments.checks import check_dataset, check_ranges
+from pyg_emu.experiments.layers import KeyPath, Layer, dump, read_layer
+from pyg_emu.experiments.names import SECTIONS, canonical_name, fact, find_class, nearest
+from pyg_emu.experiments.rules import dense_obstacle, graph_obstacle, sparse_obstacle
+from pyg_emu.experiments.sections import (
     check_section,
-    conform,
-    dense_obstacle,
-    graph_obstacle,
-    nearest,
+    class_of,
+    kept_settings,
+    name_in,
     reads_graph,
     section_keys,
-    sparse_obstacle,
+    signature,
     without_defaults,
 )
+from pyg_emu.experiments.values import conform
 
 #: What a recipe says where it says nothing.
 _DEFAULTS: dict[str, Any] = {
@@ -47,32 +48,18 @@ _DEFAULTS: dict[str, Any] = {
     'evaluation': {},
     'validation': {},
 }
-#: The same for a model that reads a graph: NBFNet's published settings with Table 15 of the EMU paper.
-_GRAPH_DEFAULTS: dict[str, Any] = {
-    **_DEFAULTS,
-    'model': {'name': 'NBFNet'},
-    'negatives': {'num_negatives': 32, 'mutation_rate': 0.94, 'mask': 'exact', 'shared': False,
-                  'sampler': {'name': 'uniform', 'filtered': True}},
-    'loss': {'name': 'nbfnet_emu'},
-    'optimizer': {'name': 'adam', 'lr': 5e-3},
-    'batch_size': 64,
-    'corrupt': 'both',
-}
 #: Settings that do not change the weights a run goes through, only what is looked at and when.
 _OBSERVATION = ('description', 'evaluate_every', 'checkpoint_every', 'patience', 'evaluation', 'validation',
                 'inference', 'graph')
-#: Settings that stay when the section around them changes its name.
-_KEPT = (('model', 'hidden_channels'), ('model', 'sparse'), ('loss', 'regularizer'))
 _COUNTS = ('batch_size', 'num_steps', 'evaluate_every', 'checkpoint_every', 'patience')
 
 
 @dataclass(frozen=True)
 class Recipe:
-    r"""All settings of a run, checked. Sections are mappings with their class's name and arguments.
+    r"""All settings of a run, checked. A section is a mapping of the name of a class and its arguments.
 
     Args:
-        dataset (str or dict): What :func:`~pyg_emu.load_dataset` takes: a name, a path, or a mapping
-        with
+        dataset (str or dict): The dataset for :func:`~pyg_emu.load_dataset`: a name, a path, or a mapping of
             :obj:`source` and options.
         description (str): One line for people. (default: :obj:`""`)
         model (dict): Class and sizes. (default: DistMult with 100 channels)
@@ -88,18 +75,17 @@ class Recipe:
         patience (int, optional): Validations without a new best before stopping. (default: :obj:`None`)
         max_grad_norm (float, optional): Clip gradients to this norm. (default: :obj:`None`)
         seed (int): Seed of everything random. (default: :obj:`0`)
-        graph (bool): Whether steps are taken as CUDA graphs, see :class:`~pyg_emu.Trainer`. (default:
-            :obj:`False`)
+        graph (bool): Whether steps run as CUDA graphs, see :class:`~pyg_emu.Trainer`. (default: :obj:`False`)
         evaluation (dict): Arguments of :func:`~pyg_emu.evaluate` for the final ranking.
         validation (dict): The same for the validations on the way.
         inference (str or dict, optional): Another graph with the same relations, given like :obj:`dataset`, for a model
-            that reads a graph: in the end its test facts are ranked over its training facts. Validations stay on
-            :obj:`dataset`. As in NBFNet's published results, only the facts of the graph that is read do not compete
-            there, and the expected Hits@10 against 50 negatives is added, unless :obj:`evaluation` says otherwise.
+            that reads a graph. The final ranking takes its test facts over its training facts. Validation stays on
+            :obj:`dataset`. As in NBFNet's published results, the filter holds the facts of the graph that is read, and
+            the expected Hits@10 against 50 negatives is added, unless :obj:`evaluation` says otherwise.
             (default: :obj:`None`, the test facts of :obj:`dataset`)
 
-    Without other settings, a model that reads a graph is trained with its own: :obj:`nbfnet_emu`, Adam with 5e-3,
-    batches of 64 that corrupt both sides, and 32 negatives that are no training facts.
+    A model class may bring defaults of its own (:attr:`recipe_defaults`). Those of :class:`~pyg_emu.NBFNet` are
+    :obj:`nbfnet_emu`, Adam with 5e-3, batches of 64 that corrupt both sides, and 32 filtered negatives.
     """
     dataset: Union[str, dict[str, Any]]
     description: str = ''
@@ -131,7 +117,7 @@ class Recipe:
         return dump(self.to_dict())
 
     def decisive(self) -> dict[str, Any]:
-        r"""What decides the weights that a run goes through: two recipes that agree in this can continue each other."""
+        r"""The settings that determine the weights. A run can be continued with any recipe that agrees in them."""
         found = {}
         defaults = {entry.name: entry.default for entry in fields(self)}
         for key, value in self.to_dict().items():
@@ -139,7 +125,7 @@ class Recipe:
                 value = without_defaults(key, value)
             if key not in _OBSERVATION and value != defaults[key]:
                 found[key] = value
-        if self.schedule['name'] == 'constant':
+        if not fact(class_of('schedule', self.schedule), 'follows_num_steps', True):
             found.pop('num_steps', None)
         return found
 
@@ -149,15 +135,15 @@ class Recipe:
 
 
 def load_recipe(source: Union[str, Path, Mapping[str, Any]], overrides: Iterable[Layer] = ()) -> Recipe:
-    r"""Reads a recipe with all that it is based on.
+    r"""Reads a recipe and its bases.
 
     Args:
         source (str, Path or dict): The name of a packaged recipe, a path, or settings.
-        overrides (iterable of Layer, optional): Laid over it, one after the other. (default: none)
+        overrides (iterable of Layer, optional): Layers over it, the last one on top. (default: none)
 
     Raises:
-        RecipeError: If the recipe cannot be found, read or understood; names the file, the line and what would be
-            right.
+        RecipeError: If the recipe does not exist, cannot be read, or has an invalid setting; names the file, the line
+            and what was expected.
     """
     layer = Layer(dict(source)) if isinstance(source, Mapping) else _read(source, ())
     layer = _with_base(layer, None, ())
@@ -167,17 +153,16 @@ def load_recipe(source: Union[str, Path, Mapping[str, Any]], overrides: Iterable
 
 
 def make_recipe(layer: Layer) -> Recipe:
-    r"""Checks settings and fills in what they leave out.
+    r"""Checks settings and fills in the defaults.
 
     Args:
         layer (Layer): The settings, with the place that each came from; :obj:`base` must be resolved.
 
     Raises:
-        RecipeError: If a key or a value cannot be understood.
+        RecipeError: If a key is unknown or a value is invalid.
     """
     layer = _named(layer)
-    defaults = _GRAPH_DEFAULTS if reads_graph('model', layer.values.get('model')) else _DEFAULTS
-    layer = layer.over(Layer(defaults), (('model', 'hidden_channels'), ))
+    layer = _over(layer, Layer(_defaults(layer)))
     values = layer.values
     hints = get_type_hints(Recipe)
     for key in values:
@@ -197,13 +182,13 @@ def make_recipe(layer: Layer) -> Recipe:
         try:
             checked[key] = conform(value, hints[key])
         except TypeError as error:
-            raise RecipeError(f'{layer.place((key, ))}{key}: expected {error}, got {value!r}') from None
+            raise RecipeError(f'{layer.place((key, ))}{key}: expected {error}, got {value!r:.100}') from None
         if key in _COUNTS and checked[key] is not None and checked[key] < 1:
             raise RecipeError(f'{layer.place((key, ))}{key}: expected an integer of at least 1, got {value!r}')
     if not 0 <= checked.get('seed', 0) < 2**63:
         raise RecipeError(f'{layer.place(("seed", ))}seed: expected an integer in [0, 2^63), got {checked["seed"]}')
     for key in ('dataset', 'inference'):
-        _check_dataset(key, checked.get(key), layer)
+        check_dataset(key, checked.get(key), layer)
     _refuse(graph_obstacle(checked['model'], checked['loss'], checked['negatives']), layer)
     if checked.get('inference') is not None and not reads_graph('model', checked['model']):
         _refuse(f'inference: {checked["model"]["name"]} has a vector for each entity of dataset and none for those of '
@@ -212,7 +197,7 @@ def make_recipe(layer: Layer) -> Recipe:
         _refuse(sparse_obstacle(*(checked[key] for key in ('optimizer', 'loss', 'schedule', 'negatives'))), layer)
     else:
         _refuse(dense_obstacle(checked['model'], checked['optimizer']), layer)
-    _check_ranges(checked, layer)
+    check_ranges(checked, layer)
     return Recipe(**checked)
 
 
@@ -234,18 +219,35 @@ def packaged_text(name: str) -> str:
 
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
-    r"""Where two recipes differ in what decides the weights, such as :obj:`"batch_size: 500, not 1000"`; a setting that
-    one of them has no place for is :obj:`nothing` there.
+    r"""The decisive settings in which two recipes differ, such as :obj:`"batch_size: 500, not 1000"`. A setting that a
+    recipe does not have is :obj:`nothing`.
 
     Args:
-        one (Recipe): Whose values come first.
-        other (Recipe): Whose values follow after "not".
+        one (Recipe): Its values come first.
+        other (Recipe): Its values come after "not".
     """
-    ours, theirs = _flat(one.decisive()), _flat(other.decisive())
-    changed = [key for key in dict.fromkeys([*ours, *theirs]) if ours.get(key) != theirs.get(key)]
-    # What is decisive leaves out defaults, which a reader need not know by heart.
-    ours, theirs = _flat(one.to_dict()), _flat(other.to_dict())
-    return [f'{key}: {ours.get(key, "nothing")}, not {theirs.get(key, "nothing")}' for key in changed]
+    return setting_differences(one.to_dict(), other.to_dict(), changed_settings(one.decisive(), other.decisive()))
+
+
+def changed_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    r"""The dotted keys whose values differ between two nested mappings."""
+    ours, theirs = _flat(one), _flat(other)
+    return [key for key in dict.fromkeys([*ours, *theirs])
+            if key not in ours or key not in theirs or ours[key] != theirs[key]]
+
+
+def setting_differences(one: Mapping[str, Any], other: Mapping[str, Any], keys: Optional[Iterable[str]] = None
+                        ) -> list[str]:
+    r"""The values of two nested mappings side by side, such as :obj:`"batch_size: 500, not 1000"`.
+
+    Args:
+        one (dict): Its values come first.
+        other (dict): Its values come after "not".
+        keys (iterable of str, optional): The dotted keys to compare. (default: those whose values differ)
+    """
+    ours, theirs = _flat(one), _flat(other)
+    keys = changed_settings(one, other) if keys is None else keys
+    return [f'{key}: {ours.get(key, "nothing")}, not {theirs.get(key, "nothing")}' for key in keys]
 
 
 def _read(source: Union[str, Path], seen: tuple[Path, ...], beside: Optional[Path] = None) -> Layer:
@@ -272,13 +274,31 @@ def _with_base(layer: Layer, path: Optional[Path], seen: tuple[Path, ...]) -> La
 
 
 def _lay(above: Layer, below: Layer) -> Layer:
-    r"""One layer over another. Options for the reader of a dataset go beside a name or a path that is underneath."""
+    r"""One layer over another. Options of a dataset are added to a name or a path below."""
     values = dict(below.values)
     for key in ('dataset', 'inference'):
         options = above.values.get(key)
         if isinstance(options, dict) and 'source' not in options and isinstance(values.get(key), str):
             values[key] = {'source': values[key]}
-    return above.over(Layer(values, below.places), _KEPT)
+    return _over(above, Layer(values, below.places))
+
+
+def _over(above: Layer, below: Layer) -> Layer:
+    def kept(path: KeyPath, name: Any) -> list[str]:
+        return kept_settings(path[0], name, above.place((*path, 'name'))) if len(path) == 1 else []
+
+    return above.over(below, kept)
+
+
+def _defaults(layer: Layer) -> dict[str, Any]:
+    r"""The defaults of a recipe, which depend on its model."""
+    name = canonical_name('model', name_in('model', layer.values.get('model')))
+    cls = find_class('model', name, layer.place(('model', 'name')))
+    defaults = {**_DEFAULTS, **fact(cls, 'recipe_defaults', {})}
+    width = signature(cls).get('hidden_channels')
+    needs_width = width is not None and width[1] is inspect.Parameter.empty
+    model = {'hidden_channels': _DEFAULTS['model']['hidden_channels']} if needs_width else {}
+    return {**defaults, 'model': {**model, **fact(cls, 'recipe_defaults', {}).get('model', {}), 'name': name}}
 
 
 def _find(source: Union[str, Path], beside: Optional[Path]) -> Path:
@@ -287,10 +307,13 @@ def _find(source: Union[str, Path], beside: Optional[Path]) -> Path:
     if isinstance(source, str) and not Path(source).suffix:
         candidates = [_packaged() / f'{source}.yaml', *candidates]
     for path in candidates:
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            raise RecipeError(f'there is no recipe {str(source)!r:.100} ({error.strerror})') from error
     names = [path.stem for path in sorted(_packaged().glob('*.yaml'))]
-    raise RecipeError(f'there is no recipe {str(source)!r}, neither packaged nor as a '
+    raise RecipeError(f'there is no recipe {str(source)!r:.100}, neither packaged nor as a '
                       f'file{nearest(str(source), names)}')
 
 
@@ -299,7 +322,7 @@ def _packaged() -> Path:
 
 
 def _named(layer: Layer) -> Layer:
-    r"""Writes out the sections that are given by a name alone, and names as the registry spells them, for merging."""
+    r"""Writes sections that are a name alone as mappings, and names in their canonical spelling, for merging."""
     values, places = dict(layer.values), dict(layer.places)
     for key, value in values.items():
         if key not in SECTIONS:
@@ -320,31 +343,6 @@ def _refuse(obstacle: Optional[str], layer: Layer) -> None:
     # Messages read 'section.key: what is wrong'.
     if obstacle is not None:
         raise RecipeError(f'{layer.place(tuple(obstacle.partition(":")[0].split(".")))}{obstacle}')
-
-
-def _check_dataset(key: str, value: Any, layer: Layer) -> None:
-    if isinstance(value, dict) and not isinstance(value.get('source'), str):
-        raise RecipeError(f'{layer.place((key, ))}{key}: expected a name, a path, or a section with the key '
-                          f"'source', got {value!r}")
-
-
-def _check_ranges(checked: Mapping[str, Any], layer: Layer) -> None:
-    r"""Makes what settings alone decide: a value that a class refuses is best told of where its line is known."""
-    import torch
-
-    for kind in ('model', 'negatives', 'loss'):
-        try:
-            with torch.device('meta'):  # neither memory nor random numbers
-                build(kind, checked[kind], **({'num_nodes': 1, 'num_relations': 1} if kind == 'model' else {}))
-        except RecipeError as error:
-            # Messages read 'section: argument: what is wrong'.
-            names = str(error).split(': ')[:2]
-            paths = [path for path in layer.places if path[0] == kind and path[-1] == names[-1]]
-            raise RecipeError(f'{layer.place(paths[0] if len(paths) == 1 else (kind, ))}{error}') from error
-    rate = checked['optimizer'].get('lr', 0.0)
-    if not (is_number(rate) and 0.0 <= rate < float('inf')):
-        raise RecipeError(f'{layer.place(("optimizer", "lr"))}optimizer.lr: expected a finite number >= 0, '
-                          f'got {rate!r}')
 
 
 def _default(kind: str) -> dict[str, Any]:

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Literal, Optional, Union
+from typing import Any, Callable, Literal, Mapping, Optional, Union
 
 import torch
 
-from pyg_emu.core.distributed import first_alone, on_first
+from pyg_emu.core.distributed import first_alone, local_device, on_first
 from pyg_emu.core.errors import ArgumentError, RecipeError
 from pyg_emu.core.files import atomic_write
 from pyg_emu.data.graph import KGData
@@ -15,9 +15,10 @@ from pyg_emu.data.loader import TripletLoader
 from pyg_emu.evaluation.graphs import rank, ranker_of
 from pyg_emu.evaluation.metrics import Metrics
 from pyg_emu.evaluation.ranking import evaluate
-from pyg_emu.experiments.provenance import TrainedOn, load_source, source_name
+from pyg_emu.experiments.build import build, fused_by_default
+from pyg_emu.experiments.provenance import TrainedOn, load_source, merged_source, source_name
 from pyg_emu.experiments.recipe import Recipe, differences, load_recipe
-from pyg_emu.experiments.registry import build, fused_by_default, reads_graph
+from pyg_emu.experiments.sections import reads_graph
 from pyg_emu.training.checkpoint import load_weights
 from pyg_emu.training.run_folder import RunFolder
 from pyg_emu.training.trainer import Trainer, TrainResult
@@ -72,7 +73,7 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     folder = None if run_dir is None else RunFolder(run_dir)
     if folder is not None and resume is not False:
         on_first(lambda: _check_same(recipe, folder))
-    device = choose_device(device)
+    device = str(local_device(device))
     other = None
     with first_alone():
         data = load_source(recipe.dataset) if data is None else data
@@ -127,7 +128,7 @@ def _describe(folder: RunFolder, recipe: Recipe, data: KGData) -> None:
 
 
 def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'best',
-             data: Optional[Union[KGData, str]] = None, inference: bool = False,
+             data: Optional[Union[KGData, str, Mapping[str, Any]]] = None, inference: bool = False, whole: bool = False,
              device: Optional[str] = None) -> tuple[torch.nn.Module, KGData, Recipe]:
     r"""Reads the model of a run folder, and the data it was trained on, or is to be used on. For a model that reads a
     graph, the data comes with inverse relations.
@@ -141,16 +142,21 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
         run_dir (str or Path): The run folder.
         which (str, optional): :obj:`"best"` (on the validation facts) or :obj:`"last"`. (default: :obj:`"best"`; where
             no validation took place, the last)
-        data (KGData or str, optional): The data, or its name or path. What is read here gets the relation ids that a
-            model was trained with. (default: what the run's recipe names)
+        data (KGData, str or dict, optional): The data, its name or path, or a mapping of :obj:`source` and options as
+            in a recipe. What is read here gets the relation ids that the model was trained with, and the entity ids
+            unless the model reads a graph. The options of the run hold as far as they apply. (default: what the run's
+            recipe names)
         inference (bool): Without :obj:`data`, whether the recipe's :obj:`inference` is meant, where it has one, rather
             than its :obj:`dataset`. (default: :obj:`False`)
+        whole (bool): Whether all facts of :obj:`data` are known facts, as for prediction: a file is not split, and a
+            folder needs no other file than train.txt. (default: :obj:`False`)
         device (str, optional): Where to load them to. (default: a GPU if there is one, else the CPU)
 
     Raises:
         RecipeError: If there is no run in the folder.
         CheckpointError: If its checkpoint cannot be read or does not fit the data.
-        ArgumentError: If the data numbers its relations otherwise, or, unless the model reads a graph, its entities.
+        ArgumentError: If the data numbers its relations otherwise, or, unless the model reads a graph, its entities, or
+            if it splits the facts of the run otherwise.
     """
     if which not in ('best', 'last'):
         raise ArgumentError(f"which: expected 'best' or 'last', got {which!r}")
@@ -159,17 +165,23 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
     if recipe is None:
         raise RecipeError(f'there is no run in {folder.path}: expected a folder with recipe.yaml and last.pt, as '
                           f'pyg-emu train writes it')
-    device = choose_device(device)
-    known = TrainedOn.read(_trained_on(folder))
-    if data is None:
-        data = recipe.inference if inference and recipe.inference is not None else recipe.dataset  # type: ignore
+    device = str(local_device(device))
+    known, trained = TrainedOn.read(_trained_on(folder)), None
     if not isinstance(data, KGData):
-        assert data is not None
-        data = load_source(data) if known is None else known.load(data)
+        recorded = recipe.inference if inference and recipe.inference is not None else recipe.dataset
+        source = merged_source(data, recorded, whole)
+        if known is None:
+            data = load_source(source)
+        elif reads_graph('model', recipe.model):
+            data = known.load(source)
+        else:
+            data, trained = known.load_like(source, recipe.dataset)
     elif known is not None:
         known.check(data)
     if known is not None and not reads_graph('model', recipe.model):
-        known.check_entities(data)
+        known.check_entities(data, trained)
+    if known is not None and not whole:
+        known.check_split(data)
     data = _prepared(recipe, data, device)
     model = make_model(recipe, data)
     load_weights(folder.best if which == 'best' and folder.best.exists() else folder.last, model)
@@ -197,22 +209,6 @@ def make_model(recipe: Recipe, data: KGData) -> torch.nn.Module:
     return model
 
 
-def choose_device(device: Optional[str]) -> str:
-    r"""The device that was asked for, if it is there; without a wish, a GPU if there is one.
-
-    Raises:
-        ArgumentError: If it is not there.
-    """
-    if device is None:
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ArgumentError(f'device: {device!r} cannot be used here ({str(error).splitlines()[0]}); try '
-                            f"'cpu'") from error
-    return device
-
-
 def _prepared(recipe: Recipe, data: KGData, device: str) -> KGData:
     r"""The data as the recipe's model takes it, on the device."""
     return (data.with_inverse_relations() if reads_graph('model', recipe.model) else data).to(device)
@@ -223,7 +219,7 @@ def _trained_on(folder: RunFolder) -> Path:
 
 
 def _check_data(folder: RunFolder, data: KGData, recipe: Recipe) -> None:
-    r"""Refuses to go on with data whose ids mean something else than in the run so far.
+    r"""Refuses to go on with data whose ids or facts are not those of the run so far.
 
     Raises:
         ArgumentError: If they do.
@@ -234,6 +230,7 @@ def _check_data(folder: RunFolder, data: KGData, recipe: Recipe) -> None:
     known.check(data)
     if not reads_graph('model', recipe.model):
         known.check_entities(data)
+    known.check_same(data)
 
 
 def _check_same(recipe: Recipe, folder: RunFolder) -> None:
@@ -241,4 +238,4 @@ def _check_same(recipe: Recipe, folder: RunFolder) -> None:
     if recorded is not None and recorded.hash() != recipe.hash():
         changed = '; '.join(differences(recipe, recorded))
         raise RecipeError(f'{folder.path} holds a run with other settings ({changed}); choose another run folder, or '
-                          'start over in this one (--fresh, resume=False)')
+                          'start over in this one with resume=False')

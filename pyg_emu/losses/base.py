@@ -1,7 +1,7 @@
 r"""What losses of a model and a batch, :obj:`criterion(model, batch)`, share: the scores of a batch and its checks."""
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, ClassVar, NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -49,6 +49,14 @@ class LinkPredictionLoss(torch.nn.Module):
         regularizer (callable, optional): A penalty :obj:`(scorer, batch) -> scalar`, such as
             :class:`~pyg_emu.LpRegularizer`. (default: :obj:`None`)
     """
+    #: Recipes cannot name this class itself.
+    recipe_name: ClassVar[Optional[str]] = None
+    #: Whether it trains models that read a graph, such as :class:`~pyg_emu.NBFNet`, and no others.
+    reads_graph: ClassVar[bool] = False
+    #: Whether its gradient is dense even where the model's tables have row-sparse gradients.
+    dense_gradient: ClassVar[bool] = False
+    #: The packaged search space of :obj:`pyg-emu tune`. (default: the one named after the loss)
+    search_space: ClassVar[Optional[str]] = None
     #: Whether the scores of the unmutated negatives are needed even where there are mutated ones.
     needs_vanilla: bool = False
 

@@ -1,7 +1,7 @@
 r"""The losses that EMU is compared with and can be put on: cross-entropy, BCE, self-adversarial, margin."""
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from typing import Any, Callable, ClassVar, Optional
 
 from torch import Tensor
 
@@ -31,6 +31,8 @@ class CrossEntropyLoss(LinkPredictionLoss):
         ArgumentError: If :obj:`label_smoothing` is not in :obj:`[0, 1]`, or :obj:`confidence_penalty` is negative,
             infinite or NaN.
     """
+    search_space: ClassVar[Optional[str]] = 'uniform-l3'
+
     def __init__(
         self,
         regularizer: Optional[Regularizer] = None,

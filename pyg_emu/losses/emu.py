@@ -1,7 +1,7 @@
 r"""The losses of the EMU paper, as cross-entropy (equations 12 and 21) and as binary cross-entropy."""
 from __future__ import annotations
 
-from typing import Optional
+from typing import ClassVar, Optional
 
 from torch import Tensor
 
@@ -81,6 +81,8 @@ class EMUBCELoss(LinkPredictionLoss):
     Raises:
         ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN, or the temperature is not positive.
     """
+    recipe_name: ClassVar[str] = 'emu_bce'
+
     def __init__(
         self,
         alpha: float = 1.0,

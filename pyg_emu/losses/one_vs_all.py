@@ -1,7 +1,7 @@
 r"""Losses against ALL other entities, :obj:`criterion(model, batch)`."""
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import torch
 from torch import Tensor
@@ -34,6 +34,9 @@ class OneVsAllLoss(torch.nn.Module):
         ArgumentError: If :obj:`label_smoothing` is not in :obj:`[0, 1]` or :obj:`block_size` is not positive; when
             called, if the model has other entities than the data, or fewer relations, or is on another device.
     """
+    #: Every entity is scored.
+    dense_gradient: ClassVar[bool] = True
+
     def __init__(
         self,
         label_smoothing: float = 0.0,
@@ -97,6 +100,9 @@ class OneVsAllEMULoss(torch.nn.Module):
             positive; when called, if there is no mutation, it draws a mask (or a scalar) for each negative, or the
             model has other entities than the data, or fewer relations.
     """
+    #: Every entity is scored.
+    dense_gradient: ClassVar[bool] = True
+
     def __init__(
         self,
         alpha: float = 0.11,

@@ -1,7 +1,7 @@
 r"""Norm penalties on whole embedding tables, and on the vectors of a batch."""
 from __future__ import annotations
 
-from typing import Any, Optional, cast
+from typing import Any, ClassVar, Optional, cast
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ class LpRegularizer(torch.nn.Module):
     Raises:
         ArgumentError: If :obj:`p` is below 1 or :obj:`weight` is negative or NaN.
     """
+    #: The sum runs over whole tables.
+    dense_gradient: ClassVar[bool] = True
+
     def __init__(self, p: float, weight: float) -> None:
         super().__init__()
         if non_negative('p', p) < 1.0:

@@ -1,7 +1,7 @@
 r"""The base class of the embedding models in this package."""
 from __future__ import annotations
 
-from typing import Iterator, Optional
+from typing import ClassVar, Iterator, Optional
 
 import torch
 from torch import Tensor
@@ -37,6 +37,9 @@ class KGEScorer(ScorerMixin, KGEModel):
     Raises:
         ArgumentError: If a size is not a positive integer, or :obj:`margin` is negative, infinite or NaN.
     """
+    #: Recipes cannot name this class itself.
+    recipe_name: ClassVar[Optional[str]] = None
+
     def __init__(
         self,
         num_nodes: int,

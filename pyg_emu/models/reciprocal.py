@@ -1,7 +1,7 @@
 r"""Head prediction with reciprocal relations."""
 from __future__ import annotations
 
-from typing import Iterator, Literal
+from typing import ClassVar, Iterator, Literal, Optional
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
     Raises:
         ArgumentError: If :obj:`model` is not a scorer, or its number of relations is odd.
     """
+    #: Recipes wrap a model by its key `reciprocal`.
+    recipe_name: ClassVar[Optional[str]] = None
+
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
         if not isinstance(model, Scorer):

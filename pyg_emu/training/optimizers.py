@@ -7,7 +7,7 @@ of a step then does not depend on the number of entities.
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, ClassVar, Mapping, Optional
 
 import torch
 from torch import Tensor
@@ -29,6 +29,10 @@ class RowAdagrad(torch.optim.Adagrad):
         ArgumentError: In :meth:`step`, if a gradient is row-sparse and :obj:`weight_decay` is not zero, because weight
             decay changes every row.
     """
+    recipe_name: ClassVar[str] = 'adagrad'
+    #: Whether row-sparse gradients are taken.
+    takes_row_sparse: ClassVar[bool] = True
+
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
         r"""Performs a single optimization step.
@@ -77,6 +81,11 @@ class RowAdam(torch.optim.SparseAdam):
     Raises:
         ArgumentError: In :meth:`step`, if a gradient is dense.
     """
+    recipe_name: ClassVar[str] = 'sparse_adam'
+    takes_row_sparse: ClassVar[bool] = True
+    #: Whether dense gradients are refused.
+    row_sparse_only: ClassVar[bool] = True
+
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
         r"""Performs a single optimization step.

@@ -23,6 +23,10 @@ class Schedule:
     optimizer: Optimizer
     #: Whether the learning rate changes after each step.
     every_step: ClassVar[bool] = False
+    #: Whether the course depends on the length of the run, so that a run cannot be continued with more steps.
+    follows_num_steps: ClassVar[bool] = True
+    #: Whether, for a model with row-sparse gradients, no part of the loss may have a dense one.
+    row_sparse_only: ClassVar[bool] = False
 
     def start(self, optimizer: Optimizer, num_steps: int) -> None:
         r"""Starts the schedule.
@@ -51,6 +55,7 @@ class Schedule:
 
 class Constant(Schedule):
     r"""Keeps the learning rate constant."""
+    follows_num_steps = False
 
 
 class _TorchSchedule(Schedule):
@@ -141,6 +146,8 @@ class SwitchOptimizer(Schedule):
     Raises:
         ArgumentError: If :obj:`at` is not between 0 and 1, or :obj:`factor` is not positive and finite.
     """
+    row_sparse_only = True  # RowAdam
+
     def __init__(self, at: float = 0.5, factor: float = 0.1,
                  make: Optional[Callable[[Iterable[dict[str, Any]]], Optimizer]] = None, sparse: bool = False):
         if not 0.0 < at < 1.0:

@@ -9,8 +9,8 @@ import torch
 from benchmarks import gpu_nbfnet
 from benchmarks._contenders import generate
 from benchmarks._record import read_result
+from pyg_emu.experiments.build import build
 from pyg_emu.experiments.recipe import load_recipe
-from pyg_emu.experiments.registry import build
 from pyg_emu.ops.relational import EdgeOrders, relational_conv
 from pyg_emu.training.interrupt import TrainingInterrupted
 

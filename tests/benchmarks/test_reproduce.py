@@ -243,11 +243,6 @@ def test_a_budget_interrupts_when_its_time_is_over(handler: Any) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize('text, wanted', [('90', 90), ('90s', 90), ('30m', 1800), ('1.5h', 5400)])
-def test_durations(text: str, wanted: float) -> None:
-    assert reproduce.seconds(text) == wanted
-
-
 @pytest.mark.parametrize('command, complaint', [
     (['--table', '4'], r'--table: .*\b4\b'),
     (['--table', '8', '--model', 'HAKE'], '^--model: .*ComplEx, DistMult.*Table 8.*HAKE'),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Optional
 
 import pytest
 import yaml
@@ -63,7 +64,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
 
 def test_layers_merge_key_by_key() -> None:
     base = parse_layer('seed: 1\nloss: {name: emu, alpha: 0.1, beta: 0.5}', 'base.yaml')
-    layer = parse_layer('loss: {beta: 0.2}', 'top.yaml').over(base, ())
+    layer = parse_layer('loss: {beta: 0.2}', 'top.yaml').over(base, lambda path, name: [])
     assert layer.values == {'seed': 1, 'loss': {'name': 'emu', 'alpha': 0.1, 'beta': 0.2}}
     assert layer.place(('loss', 'beta')) == 'top.yaml:1: ' and layer.place(('loss', 'alpha')) == 'base.yaml:2: '
     assert base.values['loss']['beta'] == 0.5
@@ -72,10 +73,10 @@ def test_layers_merge_key_by_key() -> None:
 def test_section_that_changes_its_name_begins_anew() -> None:
     base = parse_layer('loss: {name: emu, alpha: 0.1, regularizer: {weight: 1}}', 'base.yaml')
     top = parse_layer('loss: {name: bce}', 'top.yaml')
-    assert top.over(base, ()).values == {'loss': {'name': 'bce'}}
-    kept = top.over(base, [('loss', 'regularizer')])
+    assert top.over(base, lambda path, name: []).values == {'loss': {'name': 'bce'}}
+    kept = top.over(base, lambda path, name: ['regularizer'] if (path, name) == (('loss', ), 'bce') else [])
     assert kept.values == {'loss': {'name': 'bce', 'regularizer': {'weight': 1}}}
-    same = parse_layer('loss: {name: emu, beta: 1}', 'top.yaml').over(base, ())
+    same = parse_layer('loss: {name: emu, beta: 1}', 'top.yaml').over(base, lambda path, name: [])
     assert same.values['loss'] == {'name': 'emu', 'alpha': 0.1, 'regularizer': {'weight': 1}, 'beta': 1}
 
 
@@ -103,5 +104,44 @@ def test_assignment_into_a_section_given_by_name() -> None:
 def test_bad_assignments(assignment: str) -> None:
     with pytest.raises(RecipeError, match='expected KEY=VALUE'):
         assignment_layer([assignment])
-    with pytest.raises(RecipeError, match=r"--set a=\[1: '\[1' is not a YAML value"):
+    with pytest.raises(RecipeError, match=r"--set a=\[1: '\[1' "):
         assignment_layer(['a=[1'])
+
+
+LAUGHS = 'a: &a [x, x, x, x, x, x, x, x, x]\n' + ''.join(
+    f'{name}: &{name} [{", ".join([f"*{below}"] * 9)}]\n' for below, name in zip('abcdefghi', 'bcdefghij'))
+
+
+@pytest.mark.parametrize('text, line, facts', [
+    ('a: 1\nb: !!int x\n', 2, ["'x'", 'int']),
+    ('b: !!timestamp 2024-13-45\n', 1, ['2024-13-45']),
+    ('b: ' + 5000 * '9', 1, ['999', '4300 digits']),
+    ('b: ' + 3000 * '[', 1, ['50 levels']),
+    ('\n'.join(' ' * depth + 'b:' for depth in range(500)), None, ['50 levels']),
+    ('a: 1\nb: &b [*b]\n', 2, ['*name']),
+    ('b: &b {c: *b}\n', 1, ['*name']),
+    (LAUGHS, None, ['*name', '10000 values']),
+    ('b: !!python/object:os.system {}\n', 1, ['!!python/object:os.system']),
+    ('b: !own 1\n', 1, ['!own']),
+    ('b: !!binary aGk=\n', 1, ['binary']),
+    ('b: "\\ud800"\n', 1, ['Unicode']),
+    ('? [1]\n: 2\n', 1, ['list']),
+])
+def test_text_that_no_recipe_needs(text: str, line: Optional[int], facts: list[str]) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_layer(text, 'a.yaml')
+    message = str(caught.value)
+    assert message.startswith('a.yaml:' if line is None else f'a.yaml:{line}: ') and '\n' not in message
+    assert all(fact in message for fact in facts) and len(message) < 300
+
+
+def test_what_looks_like_a_date_is_text_and_aliases_are_values() -> None:
+    assert parse_layer('a: 2024-13-45\nb: 2024-01-01\n', '').values == {'a': '2024-13-45', 'b': '2024-01-01'}
+    assert parse_layer('a: &x {c: 1}\nb: *x\n', '').values == {'a': {'c': 1}, 'b': {'c': 1}}
+
+
+def test_file_that_is_too_large(tmp_path: Path) -> None:
+    (tmp_path / 'a.yaml').write_text('# ' + 'x' * 2**20)
+    with pytest.raises(RecipeError) as caught:
+        read_layer(tmp_path / 'a.yaml')
+    assert all(fact in str(caught.value) for fact in ('a.yaml', '1 MiB'))

@@ -196,7 +196,7 @@ def test_differences() -> None:
     ('model: {sparse: true}\noptimizer: adam\n', r'a\.yaml:3: optimizer\.name: adam takes no row-sparse gradients'),
     ('optimizer: sparse_adam\n', r'a\.yaml:2: optimizer\.name: .* of DistMult are dense; give model\.sparse'),
     ('model: NBFNet\noptimizer: sparse_adam\n', r'a\.yaml:3: optimizer\.name: .* of NBFNet are dense; choose adam'),
-    ('model: NBFNet\nloss: emu\n', r'a\.yaml:3: loss\.name: emu does not go with NBFNet, .* one of nbfnet_emu, nbf'),
+    ('model: NBFNet\nloss: emu\n', r'a\.yaml:3: loss\.name: emu does not go with NBFNet, .* one of nbfnet_bce, nbf'),
     ('loss: nbfnet_bce\n', r'a\.yaml:2: loss\.name: nbfnet_bce does not go with DistMult, which has a vector for each'),
     ('model:\n  name: NBFNet\n  sparse: true\n', r"a\.yaml:4: unknown key 'model\.sparse' of NBFNet"),
     ('model: NBFNet\nloss: {regularizer: {weight: 1.0}}\n', r"a\.yaml:3: unknown key 'loss\.regularizer' of nbf"),

@@ -10,13 +10,15 @@ import torch
 from pyg_emu import KGData, predict
 from pyg_emu.core.errors import RecipeError
 from pyg_emu.evaluation.ranking import evaluate
+from pyg_emu.experiments.build import build
+from pyg_emu.experiments.names import class_names
 from pyg_emu.experiments.recipe import Recipe, load_recipe
-from pyg_emu.experiments.registry import SECTIONS, build, reads_graph
 from pyg_emu.experiments.runs import make_model, open_run, run_recipe
+from pyg_emu.experiments.sections import reads_graph
 from pyg_emu.models import ComplEx, DistMult, Reciprocal, TransE
 from pyg_emu.training.checkpoint import model_fingerprint
 
-SHALLOW = [name for name in SECTIONS['model'].classes if not reads_graph('model', name)]
+SHALLOW = [name for name in class_names('model') if not reads_graph('model', name)]
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from pyg_emu import KGData, load_dataset
 from pyg_emu.core.errors import ArgumentError, BackendError, CheckpointError, DivergenceError, RecipeError
 from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.experiments.layers import assignment_layer
+from pyg_emu.experiments.names import class_names
 from pyg_emu.experiments.recipe import Recipe, load_recipe
-from pyg_emu.experiments.registry import SECTIONS, reads_graph
 from pyg_emu.experiments.runs import open_run, run_recipe
+from pyg_emu.experiments.sections import reads_graph
 from pyg_emu.training.checkpoint import load_checkpoint
 
 SMALL = {'model': {'hidden_channels': 4}, 'negatives': {'num_negatives': 3}, 'batch_size': 40, 'num_steps': 6,
@@ -67,14 +68,14 @@ def test_same_seed_same_result(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('assignments', [
-    *[(f'model={name}', ) for name in SECTIONS['model'].classes if not reads_graph('model', name)],
-    *[(f'loss={name}', ) for name in SECTIONS['loss'].classes if not reads_graph('loss', name)],
+    *[(f'model={name}', ) for name in class_names('model') if not reads_graph('model', name)],
+    *[(f'loss={name}', ) for name in class_names('loss') if not reads_graph('loss', name)],
     *[('model={name: NBFNet, num_layers: 2}', f'loss={name}')
-      for name in SECTIONS['loss'].classes if reads_graph('loss', name)],
+      for name in class_names('loss') if reads_graph('loss', name)],
     ('model={name: NBFNet, num_layers: 2}', 'negatives.mutation=mixup', 'negatives.sampler=sans', 'corrupt=alternate'),
     ('model={name: NBFNet, num_layers: 1, concat_hidden: true}', 'negatives.mutation={name: learned, width: 4}'),
     ('model={name: NBFNet, message: rotate, aggregate: sum, dependent: false, remove_one_hop: false}', ),
-    *[(f'schedule={name}', ) for name in SECTIONS['schedule'].classes],
+    *[(f'schedule={name}', ) for name in class_names('schedule')],
     ('optimizer=adam', ), ('optimizer={name: sgd, lr: 0.1}', ), ('model.sparse=true', ),
     ('model.sparse=true', 'optimizer=sparse_adam', 'schedule=switch'),
     ('loss.regularizer={weight: 1e-3}', ), ('negatives.sampler.filtered=true', ), ('negatives.mask=exact', ),

@@ -1,10 +1,11 @@
 r"""The command line: :obj:`pyg-emu train | evaluate | predict | explain | tune | data | recipes`.
 
-What a command needs is imported when it runs, so that :obj:`--help` answers at once.
+Commands import their modules when they run, so that :obj:`--help` responds at once.
 """
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import re
@@ -16,12 +17,25 @@ from typing import Any, Iterator, NamedTuple, Optional, Sequence, TextIO, Union
 
 from pyg_emu import __version__
 from pyg_emu.core.errors import ArgumentError, DataError, PygEmuError, RecipeError
+from pyg_emu.core.files import reason
+from pyg_emu.experiments.cli.advice import in_flags
 from pyg_emu.experiments.cli.data import add_data
-from pyg_emu.experiments.cli.options import Formatter, Parser, add_common, dataset_value
+from pyg_emu.experiments.cli.options import (
+    Formatter,
+    Parser,
+    add_common,
+    add_dataset,
+    dataset_settings,
+    dataset_value,
+    make_working_directory_importable,
+    split_names,
+)
 from pyg_emu.experiments.cli.tune import add_tune
 from pyg_emu.experiments.layers import KeyPath, Layer, assignment_layer, parse_value, put
 from pyg_emu.experiments.recipe import Recipe, load_recipe, packaged_recipes, packaged_text
-from pyg_emu.experiments.registry import SECTIONS
+
+#: Where errors of the package itself are reported.
+_REPORTS = 'the issue tracker of the project'
 
 _OVERVIEW = """\
 Train and use knowledge graph embeddings with embedding mutation (EMU).
@@ -39,8 +53,8 @@ _TRAIN = """\
 Train a model and rank the test facts with the weights that were best on the validation facts.
 
 Settings come from a recipe (--recipe, see "pyg-emu recipes list"), then from the flags below, then from --set, which
-reaches every setting of a recipe. Everything is written into the run folder. The same command continues an interrupted
-run.
+reaches every setting of a recipe. A name of a class may be the path of your own, package.module:Class. The run folder
+receives all results. The same command continues an interrupted run.
 
 examples:
   pyg-emu train --recipe distmult-umls-emu
@@ -88,7 +102,7 @@ class _Flag(NamedTuple):
 
 
 def _names(kind: str) -> str:
-    return ', '.join(SECTIONS[kind].classes)
+    return f'{{names of {kind}}}; or package.module:Class'  # filled in by the formatter
 
 
 _FLAGS = (
@@ -123,23 +137,65 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         arguments (list of str, optional): The command and its flags. (default: those of the process)
 
     Returns:
-        0; 2 if the input could not be used, after one line on standard error; 130 if it was interrupted.
+        0; 2 if the input could not be used, after one line on standard error; 130 if it was interrupted; 1 after an
+        error that this package did not foresee, whose traceback is in a file.
     """
+    make_working_directory_importable()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # labels that an ASCII terminal cannot show do not end the command
+            stream.reconfigure(errors='backslashreplace')
     options = _parser().parse_args(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
             options.command(options)
+            sys.stdout.flush()
         except PygEmuError as error:
-            print(f'{_speaker()}: error: {" ".join(str(error).split())}', file=sys.stderr)
-            return 2
+            return _fail(in_flags(str(error)))
         except KeyboardInterrupt as error:
             print(f'{_speaker()}: {str(error) or "interrupted"}', file=sys.stderr)
             return 130
         except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except OSError as error:  # a name that is too long, a folder that may not be read, a full disk
+            name = '' if error.filename is None else f'{str(error.filename):.100}: '
+            return _fail(f'{name}{error.strerror or error}')
+        except Exception as error:
+            if _is_out_of_memory(error):
+                return _fail(f'there is not enough memory ({reason(error)}); choose a smaller batch size, fewer '
+                             'negatives or fewer channels')
+            return _unforeseen(error)
     return 0
+
+
+def _fail(message: str) -> int:
+    print(f'{_speaker()}: error: {" ".join(message.split())}', file=sys.stderr)
+    return 2
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return (isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError'
+            or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)))
+
+
+def _unforeseen(error: Exception) -> int:
+    r"""The last resort: one line, and the traceback in a file."""
+    import tempfile
+    import traceback
+
+    told = f'{type(error).__name__}: {error}'.splitlines()[0]
+    try:
+        with tempfile.NamedTemporaryFile('w', prefix='pyg-emu-', suffix='.log', delete=False, encoding='utf-8',
+                                         errors='backslashreplace') as file:
+            file.write(f'pyg-emu {__version__}, Python {sys.version}\n{" ".join(sys.argv)}\n\n')
+            traceback.print_exception(error, file=file)
+        where = f'the traceback is in {file.name}'
+    except OSError:
+        where = 'its traceback could not be written to a file'
+    print(f'{_speaker()}: internal error: {told:.200}; {where}. Please report it, with this file, at {_REPORTS}',
+          file=sys.stderr)
+    return 1
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -164,14 +220,17 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
-    r"""The recipe and the run folder that the flags of :obj:`train` come to."""
+    r"""The recipe and the run folder that the flags of :obj:`train` describe."""
     flags = Layer()
     for flag in _FLAGS:
         text = getattr(options, flag.flags[0])
         if text is None:
             continue
         place = f'{flag.flags[0]} {text}'
-        value = dataset_value(text) if flag.path in (('dataset', ), ('inference', )) else parse_value(text, place)
+        if flag.path in (('dataset', ), ('inference', )):
+            value: Any = dataset_value(text)
+        else:
+            value = parse_value(text, place)
         if flag.path[-2:] == ('regularizer', 'weight'):
             put(flags, ('loss', 'regularizer', 'name'), 'l3', place)
         put(flags, flag.path, value, place)
@@ -180,6 +239,8 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
     if source is None and recorded is not None and recorded.exists() and not options.fresh:
         source = recorded
     assignments = assignment_layer(options.set)
+    if options.require_splits is not None:
+        put(assignments, ('dataset', 'require_splits'), options.require_splits, '--require-splits')
     if source is None and 'dataset' not in flags.values and 'dataset' not in assignments.values:
         raise RecipeError('there is nothing to train on: give --dataset, --recipe, or --run-dir with a run to continue')
     recipe = load_recipe({} if source is None else source, [flags, assignments])
@@ -216,10 +277,10 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     run_dir = _run_dir(options)
     if (options.head is None) == (options.tail is None):
-        raise RecipeError('--head, --tail: give the one that is known, not both and not neither')
+        raise RecipeError('--head, --tail: expected exactly one of them, the known end')
     from pyg_emu.evaluation.graphs import ranker_of
     from pyg_emu.evaluation.prediction import predict
-    model, data, _, name = _open(options, run_dir)
+    model, data, _, name = _open(options, run_dir, whole=True)
     with _labels_of(name):
         frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation,
                         tails=options.tail, k=options.k, exclude_known=options.exclude_known)
@@ -232,9 +293,9 @@ def _explain(options: argparse.Namespace) -> None:
         raise ArgumentError(f'-k {options.k}: expected at least 1')
     from pyg_emu.evaluation.graphs import reads_graph
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
-    model, data, recipe, name = _open(options, run_dir)
+    model, data, recipe, name = _open(options, run_dir, whole=True)
     if not reads_graph(model):
-        raise RecipeError(f'{recipe.model["name"]} reads no graph, so no path stands behind its scores; explain needs '
+        raise RecipeError(f'{recipe.model["name"]} reads no graph, so its scores have no paths; explain needs '
                           'a run of NBFNet')
     with _labels_of(name):
         paths = explain(model, data, options.head, options.relation, options.tail, options.k, side=options.side)
@@ -255,7 +316,7 @@ def _explain(options: argparse.Namespace) -> None:
 
 @contextmanager
 def _labels_of(name: str) -> Iterator[None]:
-    r"""Says where a label was looked for: of a run with a second graph, that is not the one trained on."""
+    r"""Adds the name of the graph to an error about a label. A run with a second graph looks labels up there."""
     try:
         yield
     except DataError as error:
@@ -270,11 +331,13 @@ def _save_drawing(figure: Any, path: Path) -> None:
                             'paths.pdf') from error
 
 
-def _open(options: argparse.Namespace, run_dir: str, inference: bool = True) -> tuple[Any, Any, Recipe, str]:
+def _open(options: argparse.Namespace, run_dir: str, inference: bool = True, whole: bool = False
+          ) -> tuple[Any, Any, Recipe, str]:
     r"""The model, the data, the recipe and the data's name."""
     from pyg_emu.experiments.provenance import source_name
     from pyg_emu.experiments.runs import open_run
-    model, data, recipe = open_run(run_dir, which=options.checkpoint, data=options.data, inference=inference,
+    data: Any = dataset_settings(options)
+    model, data, recipe = open_run(run_dir, which=options.checkpoint, data=data, inference=inference, whole=whole,
                                    device=options.device)
     source = options.data or (recipe.inference if inference else None) or recipe.dataset
     return model, data, recipe, source_name(source)
@@ -304,7 +367,7 @@ def _show_warning(message: Union[Warning, str], category: type[Warning], filenam
 
 
 def _speaker() -> str:
-    r"""Who speaks: of several processes that :obj:`torchrun` has started, those after the first say which they are."""
+    r"""The prefix of messages. The processes of :obj:`torchrun` after the first one add their rank."""
     rank, world = (os.environ.get(name, '0') for name in ('RANK', 'WORLD_SIZE'))
     return 'pyg-emu' if rank == '0' or world in ('0', '1') else f'pyg-emu [process {rank}]'
 
@@ -322,6 +385,8 @@ def _parser() -> argparse.ArgumentParser:
         settings.add_argument(*flag.flags, dest=flag.flags[0], metavar=flag.metavar, help=flag.help)
     settings.add_argument('--set', metavar='KEY=VALUE', action='append', default=[],
                           help='any setting of a recipe, for example negatives.mutation_rate=0.61; may be repeated')
+    settings.add_argument('--require-splits', metavar='SPLIT,...', type=split_names,
+                          help='splits that the folder has to hold, such as train,test (default: train,valid,test)')
     run = train.add_argument_group('run')
     run.add_argument('--run-dir', '--out', metavar='DIR', help='the run folder (default: runs/ and a name)')
     run.add_argument('--fresh', action='store_true', help='start over, and remove the run that is in the folder')
@@ -381,4 +446,4 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('folder', nargs='?', metavar='DIR', help='the run folder')
     parser.add_argument('--run', metavar='DIR', help='the same, as a flag')
     parser.add_argument('--checkpoint', choices=('best', 'last'), default='best', help='which weights (default: best)')
-    parser.add_argument('--data', metavar='NAME|PATH', help='other data than the run was trained on, or its new place')
+    add_dataset(parser, 'other data than the run was trained on, or its new place')

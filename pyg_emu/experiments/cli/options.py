@@ -1,25 +1,35 @@
-r"""What the commands have in common: flags, and how their values are read."""
+r"""Flags that several commands share, and how their values are read."""
 from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Optional
+
+from pyg_emu.core.errors import RecipeError
 
 _SECONDS = {'s': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86400.0}
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    r"""Keeps the examples' lines, and gives the flags some room."""
+    r"""Keeps the lines of the examples and aligns the help of the flags."""
     def __init__(self, prog: str, **options: Any):
         super().__init__(prog, **{'max_help_position': 32, **options})
 
+    def _get_help_string(self, action: argparse.Action) -> Optional[str]:
+        # The names are those of classes, which are imported only where the help shows them.
+        from pyg_emu.experiments.names import class_names
+
+        found = super()._get_help_string(action)
+        return found and re.sub(r'\{names of (\w+)\}', lambda match: ', '.join(class_names(match[1])), found)
+
 
 class Parser(argparse.ArgumentParser):
-    r"""Answers what it cannot use in one line, and a flag that does not exist with the nearest one that does; so do the
-    parsers of its commands.
+    r"""Reports a usage error in one line and suggests the nearest flag for an unknown one. The parsers of the commands
+    do the same.
     """
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         options, unknown = super().parse_known_args(args, namespace)
@@ -39,6 +49,65 @@ def add_common(parser: Any) -> None:
     r"""Adds the flags of all commands that work with a model."""
     parser.add_argument('--device', metavar='DEVICE', help='cpu, cuda, cuda:1 (default: a GPU if there is one)')
     parser.add_argument('--quiet', action='store_true', help='no progress bars')
+
+
+def add_dataset(parser: Any, help: str) -> None:
+    r"""Adds the flags that name a dataset to a command that works with a run."""
+    parser.add_argument('--data', metavar='NAME|PATH', help=help)
+    parser.add_argument('--require-splits', metavar='SPLIT,...', type=split_names,
+                        help='splits that the folder has to hold, such as train,test (default: those of the run)')
+    parser.add_argument('--set', metavar='dataset.KEY=VALUE', action='append', default=[],
+                        help='an option for reading the data; may be repeated (default: those of the run)')
+
+
+def dataset_settings(options: argparse.Namespace) -> Optional[dict[str, Any]]:
+    r"""The source and the options that the flags of :func:`add_dataset` come to, or :obj:`None` if none is given.
+
+    Raises:
+        RecipeError: If :obj:`--set` does not set an option of the dataset, or an option has the wrong type.
+    """
+    from pyg_emu.experiments.checks import check_dataset
+    from pyg_emu.experiments.layers import Layer, assignment_layer, put
+
+    layer = Layer()
+    if options.data is not None:
+        put(layer, ('dataset', 'source'), dataset_value(options.data), f'--data {options.data}')
+    if options.require_splits is not None:
+        put(layer, ('dataset', 'require_splits'), options.require_splits, '--require-splits')
+    for assignment in options.set:
+        for path, place in assignment_layer([assignment]).places.items():
+            if path[0] != 'dataset' or len(path) > 2:
+                raise RecipeError(f'{place}: expected dataset.KEY=VALUE, such as dataset.header=true; the other '
+                                  'settings are those of the run')
+        value = assignment_layer([assignment]).values['dataset']
+        if not isinstance(value, dict):
+            raise RecipeError(f'--set {assignment}: expected dataset.KEY=VALUE; give the dataset with --data')
+        for key, option in value.items():
+            put(layer, ('dataset', key), option, f'--set {assignment}')
+    given: dict[str, Any] = layer.values.get('dataset', {})
+    check_dataset('dataset', {'source': 'that of the run', **given}, layer)
+    return given or None
+
+
+def split_names(text: str) -> list[str]:
+    r"""Splits, from a text such as :obj:`"train,test"`.
+
+    Raises:
+        ArgumentTypeError: If one of them is no split.
+    """
+    names = [name for name in re.split(r'[\s,]+', text.strip(' []()')) if name]
+    names = [name.strip('\'"') for name in names]
+    if not names or any(name not in ('train', 'valid', 'test') for name in names):
+        raise argparse.ArgumentTypeError(f'expected some of train,valid,test, got {text!r}')
+    return names
+
+
+def make_working_directory_importable() -> None:
+    r"""Lets recipes name classes in modules of the working directory, as :obj:`python -m pyg_emu` does; after all
+    installed modules, so that none is replaced.
+    """
+    if not sys.flags.safe_path and not {'', os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
 
 
 def dataset_value(text: str) -> str:

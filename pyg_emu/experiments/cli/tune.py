@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from pyg_emu.core.errors import RecipeError
-from pyg_emu.experiments.cli.options import Formatter, add_common, dataset_value, duration
+from pyg_emu.experiments.cli.options import Formatter, add_common, dataset_value, duration, split_names
 from pyg_emu.experiments.layers import Layer, assignment_layer, put
 from pyg_emu.experiments.recipe import Recipe, load_recipe
 
 _TUNE = """\
 Search for the settings with which a recipe does best on the validation facts; test facts are not ranked.
 
-What is searched stands in a search space, packaged or as a file: "--search list" names those that are packaged, and
-without --search the recipe's loss chooses one. A setting given with --set is not searched. The best recipe, all trials
-and pictures are written into the study's folder. The same command continues an interrupted study, and one with more
---trials extends it.
+A search space, packaged or a file, says which settings are searched. "--search list" lists the packaged ones. Without
+--search, the loss of the recipe chooses one. A setting given with --set is not searched. The folder of the study holds
+the best recipe, all trials and plots. The same command continues an interrupted study. More --trials extend it.
 
 examples:
   pyg-emu tune --recipe distmult-umls-emu --study runs/tune/umls
@@ -44,18 +43,20 @@ def add_tune(commands: Any) -> None:
     base.add_argument('--recipe', metavar='NAME|PATH', help='a packaged recipe or a YAML file')
     base.add_argument('--run-dir', metavar='DIR', help="or a run's folder, for its recipe")
     base.add_argument('--dataset', '--data', metavar='NAME|PATH', help="other data than the recipe's, or its place")
+    base.add_argument('--require-splits', metavar='SPLIT,...', type=split_names,
+                      help='splits that the folder has to hold (default: train,valid,test)')
     base.add_argument('--steps', type=int, metavar='N', help='steps of a trial')
     base.add_argument('--set', metavar='KEY=VALUE', action='append', default=[],
                       help='any setting of a recipe, which is then not searched; may be repeated')
     search = tune.add_argument_group('search')
     search.add_argument('--search', metavar='NAME|PATH', help='the search space (default: by the loss of the recipe)')
     search.add_argument('--trials', type=int, default=40, metavar='N',
-                        help='trials there are to be in the study (default: 40)')
+                        help='number of trials in the study (default: 40)')
     search.add_argument('--timeout', type=duration, metavar='TIME', help='start no trial after so long, such as 2h')
     search.add_argument('--metric', default='mrr', metavar='NAME', help='mrr, hits@10, ... (default: mrr)')
     search.add_argument('--no-pruning', action='store_true', help='let every trial take all of its steps')
     search.add_argument('--seed', type=int, default=0, metavar='N',
-                        help="seed of the search (default: 0); that of the trials is the recipe's")
+                        help='seed of the search (default: 0); trials use the seed of the recipe')
     run = tune.add_argument_group('run')
     run.add_argument('--study', metavar='DIR', help='the folder of the study')
     add_common(run)
@@ -68,6 +69,8 @@ def _tune(options: argparse.Namespace) -> None:
     if options.study is None:
         raise RecipeError('--study is missing: give a folder for the study')
     assignments = assignment_layer(options.set)
+    if options.require_splits is not None:
+        put(assignments, ('dataset', 'require_splits'), options.require_splits, '--require-splits')
     recipe = _recipe(options, assignments)
 
     from pyg_emu.experiments.tuning import default_space, load_space, tune

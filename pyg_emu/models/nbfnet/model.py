@@ -1,7 +1,7 @@
 r"""Neural Bellman-Ford Networks on fused relational message passing."""
 from __future__ import annotations
 
-from typing import Any, Callable, ClassVar, Literal, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, ClassVar, Literal, Mapping, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -84,6 +84,15 @@ class NBFNet(torch.nn.Module):
     """
     #: Scores are read off a graph, so ranking and prediction go through :meth:`as_ranker`.
     reads_graph: ClassVar[bool] = True
+    #: What a recipe says where it says nothing: the published settings, with Table 15 of the EMU paper.
+    recipe_defaults: ClassVar[Mapping[str, Any]] = {
+        'negatives': {'num_negatives': 32, 'mutation_rate': 0.94, 'mask': 'exact', 'shared': False,
+                      'sampler': {'name': 'uniform', 'filtered': True}},
+        'loss': {'name': 'nbfnet_emu'},
+        'optimizer': {'name': 'adam', 'lr': 5e-3},
+        'batch_size': 64,
+        'corrupt': 'both',
+    }
 
     def __init__(
         self,

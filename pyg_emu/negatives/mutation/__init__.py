@@ -29,5 +29,4 @@ __all__ = [
 ]
 
 # What a saved batch may hold.
-torch.serialization.add_safe_globals([BernoulliMask, BlockMask, ExactMask, ImportanceMask, LearnedMask, LinearSchedule,
-                                      Mixup])
+torch.serialization.add_safe_globals([value for value in map(globals().get, __all__) if isinstance(value, type)])

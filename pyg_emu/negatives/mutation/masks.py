@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
-from typing import Optional
+from typing import ClassVar, Optional
 
 import torch
 from torch import Tensor
@@ -201,6 +201,9 @@ class LearnedMask(MaskMutation, torch.nn.Module):
         ArgumentError: If :obj:`width` is no positive integer or :obj:`rate` is not inside :obj:`(0, 1)`; when planning,
             if the rows have another width.
     """
+    #: Logits have no rows.
+    dense_gradient: ClassVar[bool] = True
+
     def __init__(
         self,
         width: int,

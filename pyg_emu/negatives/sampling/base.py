@@ -1,7 +1,7 @@
 r"""What all samplers share."""
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import torch
 
@@ -11,6 +11,10 @@ from pyg_emu.core.contract import Negatives, Scorer
 
 class BaseSampler:
     r"""Base class of samplers: checks the arguments of :meth:`sample` and learns nothing from the model."""
+    #: Recipes cannot name this class itself.
+    recipe_name: ClassVar[Optional[str]] = None
+    #: Whether :meth:`update` reads entity vectors, which a model that reads a graph has none of.
+    learns_from_vectors: ClassVar[bool] = False
 
     def sample(self, batch: Any, num_negatives: int, generator: Optional[torch.Generator] = None) -> Negatives:
         r"""Draws candidates for the unknown end of each triple.

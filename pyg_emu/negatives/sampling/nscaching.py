@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from functools import partial
 from numbers import Integral
-from typing import Any, NamedTuple, Optional
+from typing import Any, ClassVar, NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -55,6 +55,8 @@ class NSCachingSampler(FilteredSampler):
     Raises:
         ArgumentError: If an argument is outside of its domain; when sampling, if the batch has no :obj:`source`.
     """
+    learns_from_vectors: ClassVar[bool] = True
+
     def __init__(
         self,
         cache_size: int = 50,

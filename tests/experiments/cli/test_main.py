@@ -4,9 +4,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Callable
 
@@ -14,8 +16,12 @@ import pandas as pd
 import pytest
 import torch
 
+from pyg_emu import load_dataset
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.experiments.cli.advice import in_flags
 from pyg_emu.experiments.cli.main import main
 from pyg_emu.experiments.layers import read_layer
+from pyg_emu.experiments.runs import open_run
 from pyg_emu.training.checkpoint import load_checkpoint
 from pyg_emu.training.trainer import Trainer
 
@@ -131,7 +137,8 @@ def test_explain_needs_a_model_that_reads_a_graph(train: Callable[..., int],
     train()
     capsys.readouterr()
     assert main(['explain', 'run', '--head', 'e1', '--relation', 'r0', '--tail', 'e2']) == 2
-    assert 'DistMult reads no graph, so no path stands behind its scores' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert 'DistMult' in error and 'NBFNet' in error
 
 
 def test_run_is_found_from_another_folder(train: Callable[..., int], work: Path, monkeypatch: pytest.MonkeyPatch,
@@ -232,7 +239,7 @@ def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     (['--data', 'graph', '--loss', 'bce', '--alpha', '1'], "--alpha 1: unknown key 'loss.alpha' of bce"),
     (['--data', 'graph', '--set', 'negatives.mutation_rat=1'], "did you mean 'negatives.mutation_rate'?"),
     (['--data', 'graph', '--model', 'NBFNet', '--loss', 'emu'],
-     '--loss emu: loss.name: emu does not go with NBFNet, which reads a graph; choose one of nbfnet_emu, nbfnet_bce'),
+     '--loss emu: loss.name: emu does not go with NBFNet, which reads a graph; choose one of nbfnet_bce, nbfnet_emu'),
     (['--data', 'graph', '--model', 'NBFNet', '--l3', '0.1'], "--l3 0.1: unknown key 'loss.regularizer' of nbfnet_emu"),
     (['--data', 'graph', '--loss', 'nbfnet_bce'], '--loss nbfnet_bce: loss.name: nbfnet_bce does not go with DistMult'),
     (['--data', 'graph', '--inference', 'graph'], 'inference: DistMult has a vector for each entity of dataset'),
@@ -384,3 +391,194 @@ def test_reader_that_has_seen_enough() -> None:
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
     assert process.stderr.read() == b'' and process.wait() == 0
+
+
+# Data of a run ###############################################################
+
+
+@pytest.fixture
+def facts_file(work: Path) -> Path:
+    r"""All facts of the graph in one file."""
+    lines = [line for split in ('train', 'valid', 'test')
+             for line in (work / 'graph' / f'{split}.txt').read_text().splitlines(keepends=True)]
+    (work / 'facts.tsv').write_text(''.join(dict.fromkeys(lines)))
+    return work / 'facts.tsv'
+
+
+def test_data_that_moved_is_split_as_it_was(facts_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['train', '--data', 'facts.tsv', '--set', 'dataset.seed=3', '--run-dir', 'run', *SMALL]) == 0
+    facts_file.rename('moved.tsv')
+    capsys.readouterr()
+    assert main(['evaluate', 'run', '--quiet', '--json', '--data', 'moved.tsv']) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == json.loads(Path('run/metrics.json').read_text())['test'] and shown.err == ''
+    # The same facts, split otherwise: most of the test facts were trained on.
+    assert main(['evaluate', 'run', '--quiet', '--data', 'moved.tsv', '--set', 'dataset.seed=4']) == 2
+    error = capsys.readouterr().err
+    assert 'train (' in error and 'test (' in error and 'recipe.yaml' in error and error.count('\n') == 1
+    # A run is not continued with them either.
+    assert main(['train', '--run-dir', 'run', '--data', 'moved.tsv', '--set', 'dataset.seed=4', '--quiet',
+                 '--steps', '8']) == 2
+    assert 'dataset.seed' in capsys.readouterr().err
+
+
+def test_facts_that_change_under_a_run(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert train() == 0
+    lines = Path('graph/train.txt').read_text().splitlines()
+    turned = ['\t'.join(reversed(line.split('\t'))) for line in lines]
+    Path('graph/train.txt').write_text('\n'.join(reversed(lines)) + '\n')
+    assert main(['train', '--run-dir', 'run', '--steps', '8', '--quiet']) == 0, 'only the order of lines is another'
+    Path('graph/train.txt').write_text('\n'.join(turned) + '\n')
+    capsys.readouterr()
+    assert main(['train', '--run-dir', 'run', '--steps', '9', '--quiet']) == 2
+    error = capsys.readouterr().err
+    assert f'train ({len(lines)} facts, the run had {len(lines)})' in error and 'valid (' not in error
+    assert main(['evaluate', 'run', '--quiet', '--json']) == 0
+    error = capsys.readouterr().err
+    assert 'warning' in error and 'train (' in error
+
+
+def test_all_facts_of_a_file_are_known_in_prediction(facts_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['train', '--data', 'graph', '--model', 'NBFNet', '--run-dir', 'run', *SMALL, '--set',
+                 'model.num_layers=2']) == 0
+    Path('some').mkdir()
+    facts_file.rename('some/train.txt')
+    Path('some/copy.tsv').write_text(Path('some/train.txt').read_text())
+    model, data, _ = open_run('run', data='some/copy.tsv', whole=True)
+    assert data.num_facts('valid') == data.num_facts('test') == 0
+    assert data.num_facts('train') == len(Path('some/copy.tsv').read_text().splitlines())
+    capsys.readouterr()
+    shown = []
+    for source in ('some/copy.tsv', 'some'):  # a folder with train.txt alone is enough
+        assert main(['predict', 'run', '--data', source, '--head', 'e1', '--relation', 'r0', '--csv', '-k', '3']) == 0
+        shown.append(capsys.readouterr().out)
+        assert main(['explain', 'run', '--data', source, '--head', 'e1', '--relation', 'r0', '--tail', 'e2']) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[:2] == shown[2:] and 'scores' in shown[1]
+
+
+def test_advice_about_a_missing_split_works(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert train() == 0
+    Path('graph/valid.txt').unlink()
+    capsys.readouterr()
+    assert main(['evaluate', 'run', '--quiet']) == 2
+    error = capsys.readouterr().err
+    advice = re.search(r'--require-splits \S+', error)
+    assert advice is not None and 'require_splits' not in error
+    assert main(['evaluate', 'run', '--quiet', '--json', *advice[0].split()]) == 0
+    assert main(['train', '--data', 'graph', '--run-dir', 'other', *SMALL]) == 2
+    advice = re.search(r'--require-splits \S+', capsys.readouterr().err)
+    assert advice is not None
+    assert main(['train', '--data', 'graph', '--run-dir', 'other', *SMALL, *advice[0].split()]) == 0
+    assert main(['train', '--data', 'graph', '--run-dir', 'third', *SMALL,
+                 '--set', "dataset.require_splits=('train',)"]) == 2
+    assert '[train]' in capsys.readouterr().err
+    assert main(['train', '--data', 'graph', '--run-dir', 'third', *SMALL, '--set',
+                 'dataset.require_splits=[train]']) == 0
+
+
+def test_advice_about_other_relations_works(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert train('--model', 'NBFNet', '--set', 'model.num_layers=1') == 0
+    text = Path('graph/train.txt').read_text()
+    Path('graph2').mkdir()
+    for split in ('train', 'valid', 'test'):
+        lines = Path(f'graph/{split}.txt').read_text().splitlines(keepends=True)
+        Path(f'graph2/{split}.txt').write_text(''.join(line for line in lines if '\tr0\t' not in line))
+    assert '\tr0\t' in text
+    with pytest.raises(ArgumentError) as caught:
+        open_run('run', data=load_dataset('graph2'))
+    assert "'r0'" in str(caught.value) and "'r1'" in str(caught.value)
+    assert open_run('run', data='graph2')[1].relation_labels[0] == 'r0', 'its path instead of the data'
+
+
+def test_facts_about_some_entities_are_ranked_with_their_own_vectors(train: Callable[..., int],
+                                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    assert train() == 0
+    facts = [line.split('\t') for line in Path('graph/test.txt').read_text().splitlines()]
+    few = [fact for fact in facts if 'e0' not in (fact[0], fact[2])][:4]
+    Path('few.tsv').write_text(''.join('\t'.join(fact) + '\n' for fact in few))
+    model, data, _ = open_run('run', data='few.tsv', whole=True)
+    trained = load_dataset('graph')
+    assert data.entity_labels == trained.entity_labels and data.num_facts('train') == len(few)
+    rows = [[trained.entity_id(head), trained.relation_id(relation), trained.entity_id(tail)]
+            for head, relation, tail in few]
+    assert sorted(data.facts('train').tolist()) == sorted(rows)
+    # The advice of the error, followed.
+    with pytest.raises(ArgumentError) as caught:
+        open_run('run', data=load_dataset('few.tsv', fractions=(1.0, 0.0, 0.0), vocabulary=trained))
+    assert 'entities=' in str(caught.value)
+    assert open_run('run', data=load_dataset('few.tsv', fractions=(1.0, 0.0, 0.0), entities=trained))[1] is not None
+    Path('few.tsv').write_text('e1\tr0\tnobody\n')
+    capsys.readouterr()
+    assert main(['predict', 'run', '--data', 'few.tsv', '--head', 'e1', '--relation', 'r0']) == 2
+    *warned, error = capsys.readouterr().err.splitlines()
+    assert "'nobody'" in error and all('warning' in line for line in warned)
+
+
+# The unforeseen ##############################################################
+
+
+@pytest.mark.parametrize('arguments, facts', [
+    (['--set', 'seed=!!int x'], ['--set seed=!!int x', "'x'"]),
+    (['--set', 'seed=2024-13-45'], ['seed', '2024-13-45']),
+    (['--set', 'description=2024-13-45', '--set', 'seed=' + '9' * 5000], ['--set seed=999', '4300 digits']),
+    (['--set', 'seed=' + '9' * 30], ['seed', '2^63']),
+    (['--seed', '-1'], ['seed', '-1']),
+    (['--set', 'dataset.seed=-1'], ['dataset.seed', '-1']),
+    (['--set', 'seed=' + '[' * 2000], ['50 levels']),
+    (['--set', 'evaluation=&a {ks: *a}'], ['*name']),
+    (['--set', 'dataset.delimiter=5'], ['dataset.delimiter', 'text', '5']),
+    (['--set', 'dataset.header=maybe'], ['dataset.header', 'true or false', "'maybe'"]),
+    (['--set', 'dataset.header=5'], ['dataset.header', 'true or false']),
+    (['--set', "dataset.header='false'"], ['dataset.header', 'true or false']),
+    (['--set', 'dataset.fractions=[1]'], []),
+    (['--set', 'dataset.heder=true'], ["'dataset.heder'", "'dataset.header'"]),
+    (['--dim', '1' + '0' * 30], ['model.hidden_channels', '2^63']),
+    (['--dim', str(2**61)], ['model', 'DistMult']),
+    (['--set', 'optimizer={name: adam, betas: [0.9]}'], ['optimizer.betas', 'list of 2']),
+    (['--set', 'optimizer={name: adam, fused: true, foreach: true}'], ['optimizer', 'fused', 'foreach']),
+    (['--device', 'meta'], ["'meta'"]),
+    (['--run-dir', 'x' * 300], ['xxx']),
+    (['--recipe', 'x' * 5000], ['xxx']),
+    (['--recipe', 'x' * 300 + '.yaml'], ['xxx']),
+    (['--dataset', 'x' * 5000], ['xxx']),
+    (['--model', 'x' * 5000], ['xxx']),
+    (['--lr', 'nan'], ['optimizer.lr', 'nan']),
+])
+def test_one_sentence(work: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], facts: list[str]) -> None:
+    assert main(['train', '--data', 'graph', '--quiet', '--steps', '2', '--run-dir', 'run', *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('pyg-emu: error: ') and error.count('\n') == 1 and all(fact in error for fact in facts)
+    assert not Path('run').exists()
+
+
+def test_unforeseen_error_is_one_line_and_a_file(work: Path, capsys: pytest.CaptureFixture[str],
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, 'tempdir', str(work))
+    for error, code in ((ZeroDivisionError('of what\nnobody knew'), 1), (MemoryError(), 2),
+                        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), 2),
+                        (OSError(28, 'No space left on device'), 2)):
+        def fail(*arguments: Any, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr('pyg_emu.experiments.cli.main.packaged_recipes', fail)
+        assert main(['recipes', 'list']) == code
+        shown = capsys.readouterr().err
+        assert shown.count('\n') == 1 and 'Traceback' not in shown
+        logs = list(work.glob('*.log'))
+        assert len(logs) == 1
+        if code == 1:
+            assert str(logs[0]) in shown and 'ZeroDivisionError' in shown
+            assert 'Traceback' in logs[0].read_text() and 'nobody knew' in logs[0].read_text()
+
+
+@pytest.mark.parametrize('message, expected', [
+    ("give require_splits=('train', 'test').", 'give --require-splits train,test.'),
+    ('pass header=True', 'pass --set dataset.header=true'),
+    ("pass delimiter=','", 'pass --set "dataset.delimiter=,"'),
+    ('fractions=(0.8, 0.1, 0.1)', '--set "dataset.fractions=[0.8, 0.1, 0.1]"'),
+    ('or resume=False', 'or --fresh'),
+    ('num_relations=5, --set dataset.header=true', 'num_relations=5, --set dataset.header=true'),
+])
+def test_advice_in_flags(message: str, expected: str) -> None:
+    assert in_flags(message) == expected

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pyg_emu.core.errors import RecipeError
+from pyg_emu.experiments.names import class_names
 from pyg_emu.experiments.recipe import Recipe, load_recipe
-from pyg_emu.experiments.registry import SECTIONS
 from pyg_emu.experiments.tuning.space import Parameter, SearchSpace, default_space, load_space, packaged_spaces
 
 
@@ -120,7 +120,7 @@ def test_packaged_space_fits(name: str) -> None:
         space.recipe(base, {p.key: p.ends[end] for p in space.parameters})
 
 
-@pytest.mark.parametrize('loss', SECTIONS['loss'].classes)
+@pytest.mark.parametrize('loss', class_names('loss'))
 def test_every_loss_has_a_default_space(loss: str) -> None:
     base = recipe(model='NBFNet', loss=loss) if loss.startswith('nbfnet') else recipe(loss=loss)
     space = default_space(base)

@@ -1,0 +1,123 @@
+r"""Rules for what goes with what in a recipe. They ask the classes, whose attributes state the facts:
+
+====================  =====================  ===========================================================================
+attribute             of                     meaning (default)
+====================  =====================  ===========================================================================
+reads_graph           model, loss            works on a graph, not on a table of entity vectors (False)
+learns_from_vectors   sampler                :meth:`update` reads entity vectors (False)
+takes_row_sparse      optimizer              takes row-sparse gradients (tried out on a small table)
+row_sparse_only       optimizer, schedule    takes no dense gradients; for a schedule: when the model's gradients are
+                                             row-sparse (False; True for what derives from PyTorch's SparseAdam)
+dense_gradient        loss, regularizer,     adds a dense gradient even where the model's is row-sparse (False)
+                      mutation
+====================  =====================  ===========================================================================
+"""
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping, Optional
+
+from pyg_emu.experiments.names import class_names, fact, find_class
+from pyg_emu.experiments.sections import class_of, reads_graph
+
+
+def graph_obstacle(model: Mapping[str, Any], loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> Optional[str]:
+    r"""Why a loss or a sampler does not go with a model, one of them reading a graph, or :obj:`None` if all do.
+
+    Args:
+        model (dict): The checked section.
+        loss (dict): The checked section.
+        negatives (dict): The checked section.
+    """
+    graph = reads_graph('model', model)
+    if graph != reads_graph('loss', loss):
+        fitting = [name for name in class_names('loss') if reads_graph('loss', name) == graph]
+        what = 'reads a graph' if graph else 'has a vector for each entity'
+        return (f'loss.name: {loss["name"]} does not go with {model["name"]}, which {what}; choose one of '
+                f'{", ".join(fitting)}')
+    sampler = negatives.get('sampler')
+    if graph and sampler and fact(class_of('sampler', sampler), 'learns_from_vectors', False):
+        return (f'negatives.sampler: {sampler["name"]} learns from entity vectors, and {model["name"]} has none; '
+                'choose another sampler')
+    return None
+
+
+def sparse_obstacle(optimizer: Mapping[str, Any], loss: Mapping[str, Any], schedule: Mapping[str, Any],
+                    negatives: Mapping[str, Any]) -> Optional[str]:
+    r"""Why a model with row-sparse gradients cannot be trained so, or :obj:`None` if it can.
+
+    Args:
+        optimizer (dict): The checked section.
+        loss (dict): The checked section.
+        schedule (dict): The checked section.
+        negatives (dict): The checked section.
+    """
+    for key in ('weight_decay', 'momentum'):
+        if optimizer.get(key) and _takes_row_sparse(optimizer, without=(key, )):
+            return (f'optimizer.{key}: it would change every row, but model.sparse asks for steps that change few; '
+                    f'expected 0, got {optimizer[key]!r}')
+    if (optimizer.get('fused') or optimizer.get('foreach')) and _takes_row_sparse(optimizer, ('fused', 'foreach')):
+        return 'optimizer: PyTorch has no fused or foreach steps for the row-sparse gradients of model.sparse'
+    if not _takes_row_sparse(optimizer):
+        fitting = [name for name in class_names('optimizer') if _takes_row_sparse({'name': name})]
+        return (f'optimizer.name: {optimizer["name"]} takes no row-sparse gradients, which model.sparse asks for; '
+                f'choose one of {", ".join(fitting)}')
+    if _row_sparse_only(class_of('optimizer', optimizer)):
+        taker, instead = optimizer['name'], 'adagrad'
+    elif _row_sparse_only(class_of('schedule', schedule)):
+        taker, instead = f'the optimizer that schedule {schedule["name"]} changes to', 'another schedule'
+    else:
+        return None
+    only = f'{taker} takes row-sparse gradients only'
+    penalty = loss.get('regularizer')
+    if isinstance(penalty, Mapping) and _is_dense('regularizer', penalty):
+        others = [name for name in class_names('regularizer') if not _is_dense('regularizer', {'name': name})]
+        return (f'loss.regularizer: the gradient of {penalty["name"]} is dense, and {only}; choose '
+                f'{", ".join([*others, ""])}or {instead}')
+    if _is_dense('loss', loss):
+        return f'loss.name: the gradient of {loss["name"]} is dense, and {only}; choose {instead}'
+    mutation = negatives.get('mutation')
+    if isinstance(mutation, Mapping) and _is_dense('mutation', mutation):
+        return f'negatives.mutation: the gradient of {mutation["name"]} is dense, and {only}; choose {instead}'
+    return None
+
+
+def dense_obstacle(model: Mapping[str, Any], optimizer: Mapping[str, Any]) -> Optional[str]:
+    r"""Why a model whose gradients are not row-sparse cannot be trained so, or :obj:`None` if it can.
+
+    Args:
+        model (dict): The checked section.
+        optimizer (dict): The checked section.
+    """
+    if not _row_sparse_only(class_of('optimizer', optimizer)):
+        return None
+    remedy = 'give model.sparse: true, or choose adam' if 'sparse' in model else 'choose adam'
+    return (f'optimizer.name: {optimizer["name"]} takes row-sparse gradients only, and those of {model["name"]} are '
+            f'dense; {remedy}')
+
+
+def _is_dense(kind: str, section: Mapping[str, Any]) -> bool:
+    return bool(fact(class_of(kind, section), 'dense_gradient', False))
+
+
+def _row_sparse_only(cls: Callable[..., Any]) -> bool:
+    import torch
+
+    return bool(fact(cls, 'row_sparse_only', isinstance(cls, type) and issubclass(cls, torch.optim.SparseAdam)))
+
+
+def _takes_row_sparse(optimizer: Mapping[str, Any], without: tuple[str, ...] = ()) -> bool:
+    r"""Whether an optimiser takes row-sparse gradients. Where its class does not say, a step on a small table tells."""
+    import torch
+
+    cls = find_class('optimizer', optimizer['name'])
+    stated = fact(cls, 'takes_row_sparse', None)
+    if stated is not None:
+        return bool(stated)
+    table = torch.nn.Parameter(torch.zeros(2, 2))
+    table.grad = torch.sparse_coo_tensor(torch.tensor([[0]]), torch.ones(1, 2), (2, 2), check_invariants=False)
+    options = {key: value for key, value in optimizer.items() if key != 'name' and key not in without}
+    try:
+        cls([table], **options).step()
+    except Exception:  # each optimiser of PyTorch refuses in its own way
+        return False
+    return True
