@@ -1,4 +1,4 @@
-r"""Results of a study: a CSV file with a row per trial, the best trial as a recipe, a printed table."""
+r"""Reports of a study: the trials as CSV, the best trial as a recipe, and a text table."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,23 +11,23 @@ from pyg_emu.experiments.tuning.space import SearchSpace, Value
 if TYPE_CHECKING:
     import pandas as pd
 
-#: How a trial can end.
+#: The outcomes of a trial.
 COMPLETE, PRUNED, DIVERGED = 'complete', 'pruned', 'diverged'
 
 
 def values_of(trial: Any, space: SearchSpace) -> dict[str, Value]:
-    r"""The values of an Optuna trial as they went into its recipe."""
+    r"""Returns the parameter values of an Optuna trial as used in its recipe."""
     return {parameter.key: parameter.value(trial.params[parameter.key]) for parameter in space.parameters}
 
 
 def trials_frame(trials: Iterable[Any], space: SearchSpace, metric: str) -> pd.DataFrame:
-    r"""A row for each finished trial.
+    r"""Returns a table with one row for each finished trial.
 
     Args:
-        trials (list of optuna.trial.FrozenTrial): In the order in which they were run.
-        space (SearchSpace): What was searched.
-        metric (str): What was sought; the name of its column. Of a trial that was pruned or diverged, it is the last
-            one seen.
+        trials (list of optuna.trial.FrozenTrial): The trials, in the order of their execution.
+        space (SearchSpace): The search space.
+        metric (str): The metric and the name of its column. For a pruned or diverged trial, the column holds the last
+            value.
 
     Returns:
         Columns :obj:`trial` (from 1), :obj:`outcome` (complete, pruned or diverged), :obj:`metric`, :obj:`best_step`,
@@ -44,31 +44,31 @@ def trials_frame(trials: Iterable[Any], space: SearchSpace, metric: str) -> pd.D
     columns = ['trial', 'outcome', metric, 'best_step', 'steps', 'seconds', *(p.key for p in space.parameters)]
     frame = pd.DataFrame(rows, columns=columns)
     for parameter in space.parameters:
-        if parameter.choices is not None:  # as they are: pandas would make NaN of null among numbers, and 1.0 of 1
+        if parameter.choices is not None:  # dtype object, because pandas would convert null to NaN and 1 to 1.0.
             frame[parameter.key] = pd.Series([row[parameter.key] for row in rows], index=frame.index, dtype=object)
     return frame.astype({'best_step': 'Int64', 'steps': 'Int64', metric: 'float64', 'seconds': 'float64'})
 
 
 def best_trials(frame: pd.DataFrame, metric: str, count: int = 5) -> pd.DataFrame:
-    r"""The best of the trials that were completed, best first."""
+    r"""Returns the best complete trials, in descending order."""
     complete = frame[frame['outcome'] == COMPLETE]
     return complete.sort_values(metric, ascending=False, kind='stable').head(count)
 
 
 def render(frame: pd.DataFrame, metric: str) -> str:
-    r"""Trials as a table for people: numbers short, empty cells as dashes."""
+    r"""Formats trials as a text table with rounded numbers and dashes for empty cells."""
     shown = frame.drop(columns='outcome') if set(frame['outcome']) <= {COMPLETE} else frame
     text = shown.astype(object).apply(lambda column: column.map(lambda value: _short(value, column.name == metric)))
     return str(text.to_string(index=False))
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    r"""Writes the trials, whole or not at all."""
+    r"""Writes the trials atomically as CSV."""
     atomic_write(path, lambda file: file.write(frame.to_csv(index=False).encode()))
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
-    r"""Writes a recipe, whole or not at all."""
+    r"""Writes a recipe atomically."""
     atomic_write(path, lambda file: file.write(recipe.to_yaml().encode()))
 
 

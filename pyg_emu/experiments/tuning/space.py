@@ -1,12 +1,12 @@
-r"""Search spaces: ranges and choices of the settings of a recipe, in YAML.
+r"""Search spaces: ranges and choices for the settings of a recipe, in YAML.
 
 .. code-block:: yaml
 
     description: EMU with an L3 penalty
-    loss.regularizer.name: l3                                # set, not searched
+    loss.regularizer.name: l3                                # fixed in all trials
     loss.beta: {low: 0.05, high: 1.0}
     loss.regularizer.weight: {low: 1e-8, high: 1e-4, log: true}
-    optimizer.lr: {factor: 5}                                # from a fifth of the recipe's own to five times it
+    optimizer.lr: {factor: 5}                                # from 1/5 to 5 times the value in the recipe
     negatives.mask: {choices: [bernoulli, exact]}
 
 Keys are those of a recipe, with dots between section and setting.
@@ -30,30 +30,30 @@ from pyg_emu.experiments.sections import class_of
 Value = Union[bool, int, float, str, None]
 
 _KINDS = ('low', 'high', 'log', 'step', 'choices', 'factor')
-#: What decides how good a trial looks and not how good it is.
+#: Settings that define how trials are evaluated and compared, and therefore cannot be searched.
 _MEASURES = ('description', 'dataset', 'inference', 'evaluation', 'validation', 'evaluate_every', 'checkpoint_every',
              'patience', 'seed')
-#: Combinations of choices that are looked at before the first trial.
+#: The maximum number of combinations of choices to check before the first trial.
 _MAX_COMBINATIONS = 64
-#: Digits of a number drawn from a range: more would say nothing, and make the tuned recipe hard to read.
+#: The number of significant digits of sampled numbers, which keeps the tuned recipe readable.
 _DIGITS = 4
 
 
 @dataclass(frozen=True)
 class Parameter:
-    r"""A setting that is searched.
+    r"""A parameter of the search space.
 
     Args:
-        key (str): The dotted key in a recipe, such as :obj:`"loss.alpha"`.
-        low (float, optional): The smallest value. (default: :obj:`None`)
-        high (float, optional): The largest value. (default: :obj:`None`)
-        log (bool, optional): Whether values are drawn uniformly in the logarithm. (default: :obj:`False`)
-        step (float, optional): The distance between two values. (default: :obj:`None`, none for numbers, 1 for
+        key (str): The key of the setting in a recipe, such as :obj:`"loss.alpha"`.
+        low (float, optional): The minimum. (default: :obj:`None`)
+        high (float, optional): The maximum. (default: :obj:`None`)
+        log (bool, optional): If set to :obj:`True`, samples on a logarithmic scale. (default: :obj:`False`)
+        step (float, optional): The distance between two values. (default: :obj:`None`, no step for numbers, 1 for
             integers)
-        choices (tuple, optional): The values, in place of a range. (default: :obj:`None`)
-        factor (float, optional): In place of a range: it reaches from the recipe's own value divided by this to its
-            product with it, in orders of magnitude. (default: :obj:`None`)
-        integer (bool, optional): Whether values are whole numbers. (default: :obj:`False`)
+        choices (tuple, optional): The values, instead of a range. (default: :obj:`None`)
+        factor (float, optional): Instead of :obj:`low` and :obj:`high`: a logarithmic range from the value in the
+            recipe divided by :obj:`factor` to this value times :obj:`factor`. (default: :obj:`None`)
+        integer (bool, optional): Whether the values are integers. (default: :obj:`False`)
     """
     key: str
     low: Optional[float] = None
@@ -66,19 +66,19 @@ class Parameter:
 
     @property
     def path(self) -> KeyPath:
-        r"""The keys that lead to it."""
+        r"""The key as a tuple of section and setting names."""
         return tuple(self.key.split('.'))
 
     @property
     def ends(self) -> tuple[Value, ...]:
-        r"""The extreme values. If the recipe accepts these, it accepts all of them."""
+        r"""The values to validate: all choices, or both ends of the range."""
         if self.choices is not None:
             return self.choices
         assert self.low is not None and self.high is not None
         return self.low, self.high
 
     def suggest(self, trial: Any) -> Value:
-        r"""Lets an :class:`optuna.trial.Trial` choose a value."""
+        r"""Samples a value with an :class:`optuna.trial.Trial`."""
         if self.choices is not None:
             return self.value(trial.suggest_categorical(self.key, self.choices))
         if self.integer:
@@ -86,7 +86,7 @@ class Parameter:
         return self.value(trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log))
 
     def value(self, drawn: Any) -> Value:
-        r"""A drawn value as it goes into a recipe: numbers have four significant digits."""
+        r"""Returns a sampled value as used in a recipe: numbers are rounded to four significant digits."""
         if self.choices is not None or self.integer:
             found: Value = drawn
             return found
@@ -94,9 +94,9 @@ class Parameter:
         return min(max(_short(drawn), self.low), self.high)
 
     def holds(self, value: Any) -> bool:
-        r"""Whether a value may be chosen."""
+        r"""Returns :obj:`True` if the value is in the range or among the choices."""
         if self.choices is not None:
-            # A recipe reads 1 as 1.0 where it takes any number, but true is no number.
+            # A recipe accepts 1 for 1.0, but true is not a number.
             return any(value == choice and isinstance(value, bool) == isinstance(choice, bool)
                        for choice in self.choices)
         assert self.low is not None and self.high is not None
@@ -105,7 +105,7 @@ class Parameter:
         return self.step is None or _multiple(value - self.low, self.step)
 
     def to_dict(self) -> dict[str, Any]:
-        r"""The parameter as it is written in YAML, without its key."""
+        r"""Returns the parameter in its YAML form, without the key."""
         if self.choices is not None:
             return {'choices': list(self.choices)}
         kept = {'low': self.low, 'high': self.high, 'log': self.log or None, 'step': self.step, 'factor': self.factor}
@@ -120,14 +120,14 @@ class Parameter:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    r"""Settings that are searched, and settings that are fixed along with them.
+    r"""The parameters to search and the settings that are fixed in all trials.
 
     Args:
-        parameters (tuple of Parameter): What is searched.
-        fixed (dict, optional): Dotted key to value: what is set in every trial. (default: nothing)
-        places (dict, optional): Where each key was written. (default: not known)
-        origin (str, optional): Where the space comes from. (default: :obj:`"the search space"`)
-        description (str, optional): One line for people. (default: :obj:`""`)
+        parameters (tuple of Parameter): The parameters to search.
+        fixed (dict, optional): The settings that are fixed in all trials, by dotted key. (default: none)
+        places (dict, optional): The file and line of each key. (default: unknown)
+        origin (str, optional): The source of the space, for messages. (default: :obj:`"the search space"`)
+        description (str, optional): A one-line description. (default: :obj:`""`)
     """
     parameters: tuple[Parameter, ...]
     fixed: Mapping[str, Value] = field(default_factory=dict)
@@ -136,7 +136,7 @@ class SearchSpace:
     description: str = ''
 
     def without(self, keys: Collection[str]) -> SearchSpace:
-        r"""The space without given settings. The key of a section stands for all settings in it."""
+        r"""Returns the space without the given keys. A section stands for all settings in it."""
         def decided(key: str) -> bool:
             return any(key == other or key.startswith(f'{other}.') for other in keys)
 
@@ -144,14 +144,14 @@ class SearchSpace:
                        fixed={key: value for key, value in self.fixed.items() if not decided(key)})
 
     def recipe(self, base: Recipe, values: Mapping[str, Value]) -> Recipe:
-        r"""The recipe of a trial.
+        r"""Returns the recipe of a trial.
 
         Args:
-            base (Recipe): The recipe that is tuned.
-            values (dict): Dotted key to value, for each parameter.
+            base (Recipe): The recipe to tune.
+            values (dict): The value of each parameter by dotted key.
 
         Raises:
-            RecipeError: If the values do not fit together or are not allowed; names the line they come from.
+            RecipeError: If a value or a combination of values is invalid. The message names the line.
         """
         layer = Layer()
         for key, value in {**self.fixed, **values}.items():
@@ -159,17 +159,17 @@ class SearchSpace:
         return load_recipe(base.to_dict(), [layer])
 
     def bound(self, base: Recipe) -> SearchSpace:
-        r"""The space with the ranges that depend on the recipe filled in, and checked against the recipe.
+        r"""Returns the space with all ranges that depend on the recipe resolved, and checks it against the recipe.
 
         Args:
-            base (Recipe): The recipe that is tuned.
+            base (Recipe): The recipe to tune.
 
         Raises:
-            RecipeError: If a key or a range does not fit the recipe; names the line.
+            RecipeError: If a key or a range does not match the recipe. The message names the line.
         """
         if not self.parameters:
-            raise RecipeError(f'{self.origin}: there is nothing to search; give a setting a range, such as '
-                              'loss.alpha: {low: 0.01, high: 1.0, log: true}')
+            raise RecipeError(f'{self.origin}: expected at least one parameter with a range, such as '
+                              'loss.alpha: {low: 0.01, high: 1.0, log: true}, got none')
         known = base.to_dict()
         space = replace(self, parameters=tuple(self._around(parameter, known) for parameter in self.parameters))
         start = {parameter.key: parameter.ends[0] for parameter in space.parameters}
@@ -186,12 +186,12 @@ class SearchSpace:
         return replace(space, parameters=tuple(parameters))
 
     def start(self, base: Recipe) -> dict[str, Value]:
-        r"""The recipe's own values, as far as the space holds them."""
+        r"""Returns the values of the recipe that are in the space."""
         own = {parameter: _value(base.to_dict(), parameter.path) for parameter in self.parameters}
         return {parameter.key: value for parameter, value in own.items() if parameter.holds(value)}
 
     def to_dict(self) -> dict[str, Any]:
-        r"""The space as it is written in YAML, without its description."""
+        r"""Returns the space in its YAML form, without the description."""
         return {**self.fixed, **{parameter.key: parameter.to_dict() for parameter in self.parameters}}
 
     def _around(self, parameter: Parameter, known: Mapping[str, Any]) -> Parameter:
@@ -200,8 +200,8 @@ class SearchSpace:
         value = self.fixed.get(parameter.key, _value(known, parameter.path))
         if not is_number(value) or value <= 0:
             place = self.places.get(parameter.key, self.origin)
-            raise RecipeError(f'{place}: {parameter.key}: a factor needs a positive number in the recipe, which says '
-                              f'{value!r}; give low and high')
+            raise RecipeError(f'{place}: {parameter.key}.factor: expected a positive number in the recipe, got '
+                              f'{value!r}; use low and high instead')
         low, high = _short(value / parameter.factor), _short(value * parameter.factor)
         if isinstance(value, int):
             low, high = max(1, round(low)), round(high)
@@ -209,14 +209,14 @@ class SearchSpace:
 
 
 def load_space(source: Union[str, Path, Mapping[str, Any]]) -> SearchSpace:
-    r"""Reads a search space.
+    r"""Loads a search space.
 
     Args:
-        source (str, Path or dict): The name of a packaged space, a path, or what a file would hold.
+        source (str, Path or dict): The name of a packaged space, a path to a file, or a dictionary.
 
     Raises:
-        RecipeError: If it does not exist, cannot be read, or is invalid; names the file, the line and what was
-            expected.
+        RecipeError: If the space does not exist or is invalid. The message names the file, the line and the expected
+            value.
     """
     if isinstance(source, Mapping):
         layer, origin = Layer(dict(source)), 'the search space'
@@ -227,13 +227,13 @@ def load_space(source: Union[str, Path, Mapping[str, Any]]) -> SearchSpace:
     parameters, fixed = [], {}
     for key, value in layer.values.items():
         if key.split('.')[0] in _MEASURES:
-            raise RecipeError(f'{layer.place((key, ))}{key}: it decides how a trial is judged and is the same for all '
-                              f'of them; set it in the recipe')
+            raise RecipeError(f'{layer.place((key, ))}{key}: expected a setting of the model or of training, because '
+                              f'all trials must be evaluated in the same way; set {key} in the recipe')
         if isinstance(value, dict):
             parameters.append(_parameter(key, value, layer))
         elif isinstance(value, list):
-            raise RecipeError(f'{layer.place((key, ))}{key}: expected a range or a value, got a list; to choose from '
-                              f'it, write {{choices: {value}}}')
+            raise RecipeError(f'{layer.place((key, ))}{key}: expected a range or a value, got a list; for choices, '
+                              f'write {{choices: {value}}}')
         else:
             fixed[key] = value
     places = {path[0]: place for path, place in layer.places.items() if len(path) == 1}
@@ -241,17 +241,19 @@ def load_space(source: Union[str, Path, Mapping[str, Any]]) -> SearchSpace:
 
 
 def default_space(recipe: Recipe) -> SearchSpace:
-    r"""The packaged space for the loss of a recipe: the one that the class attribute :attr:`search_space` of the loss
-    names, or else the one named after the loss. A recipe with N3 in place of L3 is searched with N3.
+    r"""Returns the packaged search space for the loss of a recipe.
+
+    The class attribute :attr:`search_space` of the loss names the space. Without this attribute, the space has the name
+    of the loss. A recipe with the N3 regularizer uses the variant of the space for N3, if there is one.
 
     Raises:
-        RecipeError: If there is none for this loss.
+        RecipeError: If there is no packaged space for this loss.
     """
     loss, packaged = recipe.loss['name'], packaged_spaces()
     name = fact(class_of('loss', recipe.loss), 'search_space', None) or loss.replace('_', '-')
     if name not in packaged:
-        raise RecipeError(f'there is no default search space for the loss {loss}; give one, packaged '
-                          f'({", ".join(packaged)}) or as a file')
+        raise RecipeError(f'space: no default search space for loss {loss!r}; pass a packaged space '
+                          f'({", ".join(packaged)}) or a file')
     if name == 'emu' and recipe.negatives['mutation_rate'] == 0 and recipe.negatives['mutation'] is None:
         name = 'uls'
     penalty = (recipe.loss.get('regularizer') or {}).get('name')
@@ -260,7 +262,7 @@ def default_space(recipe: Recipe) -> SearchSpace:
 
 
 def packaged_spaces() -> dict[str, str]:
-    r"""Names of the search spaces that come with the package, and their descriptions."""
+    r"""Returns the names and descriptions of the packaged search spaces."""
     return {path.stem: load_space(path).description for path in sorted(_packaged().glob('*.yaml'))}
 
 
@@ -276,7 +278,7 @@ def _find(source: Union[str, Path]) -> Path:
     if path.is_file():
         return path
     names = [other.stem for other in sorted(_packaged().glob('*.yaml'))]
-    raise RecipeError(f'there is no search space {str(source)!r}, neither packaged nor as a '
+    raise RecipeError(f'space: {str(source)!r} is neither a packaged search space nor a '
                       f'file{nearest(str(source), names)}')
 
 
@@ -293,39 +295,39 @@ def _parameter(key: str, value: Mapping[str, Any], layer: Layer) -> Parameter:
         raise refuse(None, f'expected low and high, or choices, or factor, got {", ".join(value) or "nothing"}')
     for name in set(value) - set(ways[0]):
         if 'low' not in value:
-            raise refuse(name, f'it belongs to low and high, and there is {ways[0][0]}')
+            raise refuse(name, f'expected it with low and high only, got it with {ways[0][0]}')
     if 'choices' in value:
         choices = value['choices']
         if not isinstance(choices, list) or not choices or any(isinstance(one, (dict, list)) for one in choices):
-            raise refuse('choices', f'expected a list of names, numbers, true, false or null, got {choices!r}')
+            raise refuse('choices', f'expected a list of strings, numbers, true, false or null, got {choices!r}')
         return Parameter(key, choices=tuple(choices))
     for name in ('low', 'high', 'step', 'factor'):
         if name in value and (not is_number(value[name]) or not math.isfinite(value[name])):
             raise refuse(name, f'expected a finite number, got {value[name]!r}')
     if 'factor' in value:
         if value['factor'] <= 1:
-            raise refuse('factor', f'expected a number above 1, got {value["factor"]!r}')
+            raise refuse('factor', f'expected a number greater than 1, got {value["factor"]!r}')
         return Parameter(key, factor=value['factor'])
     low, high, log, step = value['low'], value['high'], value.get('log', False), value.get('step')
     if not isinstance(log, bool):
         raise refuse('log', f'expected true or false, got {log!r}')
     if not low < high:
-        raise refuse('high', f'expected more than low, which is {low!r}, got {high!r}')
+            raise refuse('high', f'expected a number greater than low ({low!r}), got {high!r}')
     if log and low <= 0:
-        raise refuse('low', f'expected a positive number, as log is true, got {low!r}')
+            raise refuse('low', f'expected a positive number for log: true, got {low!r}')
     if log and step is not None:
-        raise refuse('step', 'a logarithmic range has no steps; leave out step or log')
+            raise refuse('step', 'expected no step for log: true; remove step or log')
     if step is not None and (step <= 0 or not _multiple(high - low, step)):
-        raise refuse('step', f'expected a positive number that leads from {low!r} to {high!r}, got {step!r}')
+            raise refuse('step', f'expected a positive number that divides the range {low!r} to {high!r}, got {step!r}')
     return Parameter(key, low, high, log, step)
 
 
 def _typed(parameter: Parameter, values: list[Any], place: str) -> Parameter:
-    r"""The parameter, with a range of integers where the recipe reads its ends as integers."""
+    r"""Converts the range to integers if the setting accepts integers only, as parsed by the recipe."""
     if parameter.choices is not None:
         return parameter
     if not all(is_number(value) for value in values):
-        raise RecipeError(f'{place}: {parameter.key}: expected choices, as it is no number')
+        raise RecipeError(f'{place}: {parameter.key}: expected choices, because the setting is not a number')
     integer = all(isinstance(value, int) for value in values)
     if integer and parameter.step is not None and parameter.step != int(parameter.step):
         raise RecipeError(f'{place}: {parameter.key}.step: expected an integer, got {parameter.step!r}')

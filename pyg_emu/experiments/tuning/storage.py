@@ -1,4 +1,4 @@
-r"""The folder of a study and the database in it, from which an interrupted study continues."""
+r"""The folder and the database of a study, from which an interrupted study continues."""
 from __future__ import annotations
 
 import json
@@ -15,10 +15,10 @@ _NAME = 'pyg_emu'
 
 
 class StudyFolder:
-    r"""Everything that a study writes.
+    r"""The files of a study.
 
     Args:
-        path (str or Path): The folder. It is made by :meth:`prepare`, not before.
+        path (str or Path): The folder, created by :meth:`prepare`.
     """
     def __init__(self, path: Union[str, Path]):
         self.path = Path(path)
@@ -28,34 +28,34 @@ class StudyFolder:
         self.plots = self.path / 'plots'
 
     def prepare(self) -> None:
-        r"""Makes the folder.
+        r"""Creates the folder.
 
         Raises:
-            CheckpointError: If it cannot be made or written to, or holds a run.
+            CheckpointError: If the folder cannot be created or written to, or contains a run.
         """
         folder = RunFolder(self.path)
         if folder.last.exists() and not self.database.exists():
-            raise CheckpointError(f'{self.path} holds a run, among whose files a study would be lost; choose another '
-                                  f'folder, such as {self.path}-tune')
+            raise CheckpointError(f'{self.path} contains a run; a study needs its own folder, such as '
+                                  f'{self.path}-tune')
         folder.prepare()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        r"""Locks the study, so that a second process does not restart the running trial of the first.
+        r"""Locks the study, so that a second process does not treat the current trial as interrupted.
 
         Raises:
-            CheckpointError: If another process holds it.
+            CheckpointError: If another process holds the lock.
         """
         try:
             import fcntl
-        except ImportError:  # not on this system
+        except ImportError:  # Not available on this platform.
             yield
             return
         with open(self.path / '.lock', 'w') as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise CheckpointError(f'another process is working on the study in {self.path}; wait for it, or choose '
+                raise CheckpointError(f'{self.path} is in use by another process; wait until it ends, or choose '
                                       'another folder') from None
             yield
 
@@ -64,22 +64,22 @@ class StudyFolder:
 
 
 def load_optuna() -> Any:
-    r"""Imports :obj:`optuna`, which only studies need.
+    r"""Imports :obj:`optuna`, which only tuning requires.
 
     Raises:
-        ArgumentError: If it is not installed.
+        ArgumentError: If :obj:`optuna` is not installed.
     """
     try:
         import optuna
     except ImportError as error:
-        raise ArgumentError("tuning needs the package optuna, which the extra 'tune' installs: pip install "
+        raise ArgumentError("optuna is not installed, but tuning requires it; install the extra 'tune': pip install "
                             "'pyg_emu[tune]'") from error
     return optuna
 
 
 @contextmanager
 def quiet(optuna: Any) -> Iterator[None]:
-    r"""Silences the log of Optuna, since studies print a line for each trial themselves."""
+    r"""Context manager that silences the log messages of Optuna, because :func:`tune` prints its own."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -90,37 +90,37 @@ def quiet(optuna: Any) -> Iterator[None]:
 
 def open_study(folder: StudyFolder, settings: Mapping[str, Any], recipe_hash: str, pruner: Any,
                direction: str = 'maximize') -> Any:
-    r"""Makes the study, or continues the one in the folder: trials that were running when their process ended are
-    marked as failed and wait to be run again, with the same values.
+    r"""Creates a study or opens the study in the folder. Interrupted trials are marked as failed and queued again with
+    the same values.
 
     Args:
-        folder (StudyFolder): Where it is, or will be.
-        settings (dict): All that its trials have in common. A study is continued with the same settings only.
-        recipe_hash (str): The :meth:`~pyg_emu.experiments.recipe.Recipe.hash` of the recipe that is tuned.
-        pruner (optuna.pruners.BasePruner): What ends trials early.
-        direction (str): Whether more is better. (default: :obj:`"maximize"`)
+        folder (StudyFolder): The folder of the study.
+        settings (dict): The settings that all trials share. They must equal those of an existing study.
+        recipe_hash (str): The :meth:`~pyg_emu.experiments.recipe.Recipe.hash` of the recipe to tune.
+        pruner (optuna.pruners.BasePruner): The pruner.
+        direction (str): Whether to maximize or minimize the metric. (default: :obj:`"maximize"`)
 
     Raises:
-        CheckpointError: If the database is damaged, or of another program.
-        RecipeError: If the folder holds a study with other settings; names them.
+        CheckpointError: If the database is damaged, or was not written by this package.
+        RecipeError: If the folder contains a study with other settings. The message names the differences.
     """
     optuna = load_optuna()
     from sqlalchemy.exc import SQLAlchemyError
 
-    settings = json.loads(json.dumps(settings, default=str))  # as they come back from the database
+    settings = json.loads(json.dumps(settings, default=str))  # The form in which the database returns them.
     try:
         study = optuna.create_study(storage=f'sqlite:///{os.path.abspath(folder.database)}', study_name=_NAME,
                                     direction=direction, pruner=pruner, load_if_exists=True)
         recorded, trials = study.user_attrs, study.get_trials(deepcopy=False)
     except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
-        raise CheckpointError(f'{folder.database} cannot be read as a study ({str(error).splitlines()[0]}); choose '
-                              'another folder, or remove the file to start over') from error
+        raise CheckpointError(f'{folder.database} is not a valid study database ({str(error).splitlines()[0]}); choose '
+                              'another folder, or remove the file to start a new study') from error
     if 'settings' not in recorded:
         study.set_user_attr('recipe_hash', recipe_hash)
         study.set_user_attr('settings', settings)
     elif recorded['settings'] != settings or recorded['recipe_hash'] != recipe_hash:
         changed = '; '.join(setting_differences(settings, recorded['settings']))
-        raise RecipeError(f'{folder.path} holds a study with other settings ({changed or "another recipe"}); choose '
+        raise RecipeError(f'{folder.path} contains a study with other settings ({changed or "another recipe"}); choose '
                           'another folder')
     for trial in trials:
         if trial.state == optuna.trial.TrialState.RUNNING:
@@ -129,6 +129,6 @@ def open_study(folder: StudyFolder, settings: Mapping[str, Any], recipe_hash: st
 
 
 def give_up(study: Any, trial: Any) -> None:
-    r"""Marks a trial as failed and enqueues its values to run next."""
+    r"""Marks a trial as failed and queues its values again, before all others."""
     study.tell(trial.number, state=load_optuna().trial.TrialState.FAIL)
     study.enqueue_trial(trial.params)

@@ -1,4 +1,4 @@
-r"""Studies: trials in sequence, each a training that is pruned when it falls behind."""
+r"""Hyperparameter search: a sequence of training runs, with early stopping of unpromising trials."""
 from __future__ import annotations
 
 import math
@@ -29,18 +29,18 @@ from pyg_emu.training.trainer import TrainResult
 if TYPE_CHECKING:
     import pandas as pd
 
-#: The part of a trial's steps in which it is never pruned: good settings may start slowly.
+#: The fraction of the steps before a trial can be pruned, because good settings may start slowly.
 _WARM_UP = 0.25
 
 
 @dataclass(frozen=True)
 class TuneResult:
-    r"""What :func:`tune` returns. Printed, it is a table of the best trials.
+    r"""The result of :func:`tune`. Its string is a table of the best trials.
 
     Args:
-        recipe (Recipe): The best trial's.
-        value (float): Its validation metric.
-        metric (str): Which one.
+        recipe (Recipe): The recipe of the best trial.
+        value (float): The validation metric of the best trial.
+        metric (str): The name of the metric.
         trials (pandas.DataFrame): See :func:`~pyg_emu.experiments.tuning.report.trials_frame`.
         importances (dict): See :func:`~pyg_emu.experiments.tuning.plots.importances`.
         folder (Path): The folder of the study.
@@ -63,43 +63,45 @@ class TuneResult:
 def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] = None, *, trials: int = 40,
          timeout: Optional[float] = None, metric: str = 'mrr', pruning: bool = True, seed: int = 0,
          data: Optional[KGData] = None, device: Optional[str] = None, progress: bool = True) -> TuneResult:
-    r"""Searches for the settings with which a recipe does best on the validation facts. Test facts are not ranked.
+    r"""Searches for the settings of a recipe with the best validation metric. Test triples are not ranked.
 
-    Values are proposed by the tree-structured Parzen estimator of the `"Algorithms for Hyper-Parameter Optimization"
-    <https://papers.nips.cc/paper/4443>`_ paper, as Optuna has it. The first trial takes the recipe's own values, where
-    the space holds them. All trials share the recipe's seed. A trial's value is the metric at the step with the best
-    validation MRR, which is where training with the same recipe ends. From a quarter of the steps on, a trial is pruned
-    at a validation where its best is worse than the median of the completed trials at that step; one that diverges
-    counts as pruned.
+    Values are sampled by the tree-structured Parzen estimator of the `"Algorithms for Hyper-Parameter Optimization"
+    <https://papers.nips.cc/paper/4443>`_ paper, as implemented in Optuna. The first trial uses the recipe's own values
+    where the space contains them. All trials use the recipe's seed. The value of a trial is the metric at the step with
+    the best validation MRR, which is also the final model of a training run with this recipe. After a quarter of the
+    steps, a trial is pruned if its best value so far is worse than the median of the completed trials at the same step.
+    A diverged trial counts as pruned.
 
-    The folder receives :obj:`study.db`, :obj:`trials.csv` and :obj:`best.yaml`, after each trial, and pictures in the
-    end. The same call continues an interrupted study, and on a CPU comes to the same trials.
+    The folder contains :obj:`study.db`, :obj:`trials.csv` and :obj:`best.yaml`, updated after each trial, and the
+    plots, written at the end. The same call continues an interrupted study. On a CPU, a continued study runs the same
+    trials as an uninterrupted one.
 
     Args:
-        recipe (Recipe): What is tuned.
+        recipe (Recipe): The recipe to tune.
         folder (str or Path): The folder of the study.
-        space (SearchSpace, optional): What is searched. (default:
-        :func:`~pyg_emu.experiments.tuning.space.default_space`)
-        trials (int, optional): How many there are to be in the folder. (default: :obj:`40`)
-        timeout (float, optional): Start no further trial after so many seconds. (default: :obj:`None`)
-        metric (str, optional): What is sought: :obj:`"mrr"`, :obj:`"hits@10"` or another one of which more is better.
+        space (SearchSpace, optional): The search space. (default:
+            :func:`~pyg_emu.experiments.tuning.space.default_space`)
+        trials (int, optional): The total number of trials in the folder. (default: :obj:`40`)
+        timeout (float, optional): The time in seconds after which no further trial starts. (default: :obj:`None`)
+        metric (str, optional): The metric to maximize, such as :obj:`"mrr"` or :obj:`"hits@10"`.
             (default: :obj:`"mrr"`)
-        pruning (bool, optional): Whether trials may end early. (default: :obj:`True`)
-        seed (int, optional): Seed of the proposals. (default: :obj:`0`)
-        data (KGData, optional): The data, if it is loaded already. (default: what the recipe names)
-        device (str, optional): Where to train. (default: a GPU if there is one, else the CPU)
-        progress (bool, optional): Whether to show a progress bar and a line per trial. (default: :obj:`True`)
+        pruning (bool, optional): If set to :obj:`False`, no trial is pruned. (default: :obj:`True`)
+        seed (int, optional): The seed of the sampled values. (default: :obj:`0`)
+        data (KGData, optional): The data, if already loaded. (default: the dataset of the recipe)
+        device (str, optional): The training device. (default: a GPU if available, else the CPU)
+        progress (bool, optional): If set to :obj:`True`, shows a progress bar and one line per trial.
+            (default: :obj:`True`)
 
     Raises:
-        ArgumentError: If Optuna is not installed, an argument is out of its domain, or :obj:`torchrun` has started
-                several processes.
-        RecipeError: If the space does not fit the recipe, or the folder holds a study with other settings.
-        CheckpointError: If the folder cannot be written to, or its database cannot be read.
-        DivergenceError: If no trial was completed.
-        TrainingInterrupted: On SIGINT or SIGTERM. The trial that was running is run again by the next call.
+        ArgumentError: If Optuna is not installed, an argument is outside its domain, or :obj:`torchrun` has started
+            several processes.
+        RecipeError: If the space does not match the recipe, or the folder contains a study with other settings.
+        CheckpointError: If the folder is not writable, or its database cannot be read.
+        DivergenceError: If no trial is complete.
+        TrainingInterrupted: On SIGINT or SIGTERM. The next call repeats the interrupted trial.
     """
     if launched() > 1:
-        raise ArgumentError(f'a study runs in one process, and torchrun has started {launched()}; start it without '
+        raise ArgumentError(f'tune: expected one process, got {launched()} processes of torchrun; start it without '
                             'torchrun')
     positive_integer('trials', trials)
     if timeout is not None and (not is_number(timeout) or not timeout > 0):
@@ -112,7 +114,7 @@ def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] 
     device = str(local_device(device))
     data = load_source(recipe.dataset) if data is None else data
     if data.num_facts('valid') == 0:
-        raise RecipeError('tuning needs validation facts, and the data has none')
+        raise RecipeError('dataset: expected validation triples for tuning, got none')
     search = _Search(recipe, space, StudyFolder(folder), metric, pruning, seed, data, device)
     return search.run(trials, timeout, progress)
 
@@ -157,8 +159,8 @@ class _Search:
 
     def _trial(self, number: int, trials: int, bar: Any, request: StopRequest) -> None:
         optuna = self.optuna
-        # Seeded anew for each trial, so that a study that was interrupted goes on as if it had not been. A sampler that
-        # is seeded once would propose its first values again.
+        # The sampler is seeded for each trial, so that a continued study samples the same values. A sampler with one
+        # seed would sample its first values again.
         self.study.sampler = optuna.samplers.TPESampler(seed=(1_000_003 * self.seed + number) % 2**32)
         trial = self.study.ask()
         state, value, reason, steps = optuna.trial.TrialState.COMPLETE, None, None, 0
@@ -169,10 +171,10 @@ class _Search:
             nonlocal steps
             steps, found = step, float(metrics[self.metric])
             bar.set_postfix_str(f'step {step}, {self.metric} {found:.4f}{best}', refresh=sys.stderr.isatty())
-            if request.signal is not None:  # came while the trainer was not yet listening
+            if request.signal is not None:  # The signal arrived before the trainer installed its handler.
                 raise TrainingInterrupted(request.signal)
             if math.isnan(found):
-                return  # the trainer will not have it either
+                return  # The trainer raises an error for it.
             trial.report(found, step)
             if trial.should_prune():
                 raise optuna.TrialPruned
@@ -186,17 +188,18 @@ class _Search:
         except optuna.TrialPruned:
             outcome, state = report.PRUNED, optuna.trial.TrialState.PRUNED
         except DivergenceError as error:
-            # Pruned and not failed, for the sampler learns nothing from failures and would come back.
+            # Marked as pruned, because the sampler ignores failed trials and would sample these values again.
             outcome, state = report.DIVERGED, optuna.trial.TrialState.PRUNED
             reason = str(error)
         except KeyboardInterrupt as error:
             give_up(self.study, trial)
             signal = str(error).partition(':')[0] or 'interrupted'
-            raise self._interruption(signal, f'in trial {number + 1} of {trials}, which will be run again') from None
+            where = f'in trial {number + 1} of {trials}, which the next call repeats'
+            raise self._interruption(signal, where) from None
         except BaseException:
             give_up(self.study, trial)
             raise
-        # In one piece, and before the trial counts as finished.
+        # One write, before the trial counts as finished.
         trial.set_user_attr('course', {
             'outcome': outcome, 'reason': reason, 'steps': steps, 'seconds': round(perf_counter() - clock, 3),
             'best_step': None if result is None else result.best_step, 'metrics': result and result.metrics})
@@ -216,11 +219,11 @@ class _Search:
     def _finish(self, frame: pd.DataFrame) -> TuneResult:
         best = self._best()
         if best is None:
-            raise DivergenceError(f'none of {len(frame)} trials was completed; {self.folder.trials} says how they '
-                                  'ended. Search smaller learning rates')
+            raise DivergenceError(f'none of {len(frame)} trials is complete; see {self.folder.trials} for their '
+                                  'outcomes, and search smaller learning rates')
         shares = plots.importances(self.study)
         if find_spec('matplotlib') is None:
-            warnings.warn("no pictures were drawn: they need matplotlib, see the extra 'tune'")
+            warnings.warn("plots: matplotlib is not installed, so no plots were written; install the extra 'tune'")
         else:
             plots.draw(frame, self.space.parameters, self.metric, shares, self.folder.plots)
         return TuneResult(self._best_recipe(best, len(frame)), best.value, self.metric, frame, shares, self.folder.path)
@@ -281,5 +284,5 @@ def _check_metric(metric: str, recipe: Recipe) -> None:
     ks = recipe.validation.get('ks', (1, 3, 10))
     known = ['mrr', *(f'hits@{k}' for k in ks), f'ndcg@{ks[-1]}', 'amri']
     if metric not in known:
-        less = ' (of mr, less is better)' if metric == 'mr' else ''
+        less = ' (mr is minimized, so it is not supported)' if metric == 'mr' else ''
         raise ArgumentError(f'metric: expected one of {", ".join(known)}, got {metric!r}{less}')

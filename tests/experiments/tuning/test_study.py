@@ -1,5 +1,5 @@
-r"""Whole studies of few trials on a small generated graph: the same trials however often they are interrupted, a best
-recipe that does what was recorded, and no look at the test facts.
+r"""Tests of small studies on a generated graph: interrupted studies give the same trials, the best recipe reproduces
+the recorded value, and test triples are not ranked.
 """
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def same_trials(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 @pytest.fixture(autouse=True)
 def few_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    r"""Pictures take longer than such small studies."""
+    r"""Skips the plots, which take longer than the studies."""
     if 'pictures' not in request.node.name:
         monkeypatch.setattr(study.plots, 'draw', lambda *arguments: [])
         monkeypatch.setattr(study.plots, 'importances', lambda study: {})
@@ -70,7 +70,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, data: KGData) -> TuneResult:
 
 def test_first_trial_is_the_recipe_itself(whole: TuneResult, data: KGData) -> None:
     first = whole.trials.iloc[0]
-    assert whole.trials['loss.beta'].is_unique  # each trial proposes something new
+    assert whole.trials['loss.beta'].is_unique  # Each trial samples a new value.
     assert (first['loss.beta'], first['optimizer.lr']) == (0.53, 0.1)
     assert first['mrr'] == run_recipe(load_recipe(BASE), data=data, progress=False).train.best_metric
 
@@ -103,7 +103,7 @@ def test_two_and_two_trials_are_four(whole: TuneResult, data: KGData, tmp_path: 
     assert len(part.trials) == 2 and 'best of 2 trials' in part.recipe.description
     both = search(tmp_path, data, trials=4)
     assert same_trials(both.trials, whole.trials) and both.recipe == whole.recipe
-    # No more is done where there is nothing to do.
+    # No further trial runs if all are complete.
     assert search(tmp_path, data, trials=2).trials.equals(both.trials)
 
 
@@ -124,7 +124,7 @@ def test_interrupted_trial_is_run_again(whole: TuneResult, data: KGData, tmp_pat
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, '_step', interrupting)
-        with pytest.raises(TrainingInterrupted, match='SIGINT: stopped in trial 2 of 4, .* the same command continues'):
+        with pytest.raises(TrainingInterrupted, match=f'^SIGINT: .*trial 2 of 4.*{tmp_path}'):
             search(tmp_path, data, trials=4)
     assert len(pd.read_csv(tmp_path / 'trials.csv')) == 1 and (tmp_path / 'best.yaml').exists()
     assert same_trials(search(tmp_path, data, trials=4).trials, whole.trials)
@@ -138,7 +138,7 @@ def test_killed_trial_is_run_again(whole: TuneResult, data: KGData, tmp_path: Pa
     search(tmp_path, data, trials=1)
     with monkeypatch.context() as patch:
         patch.setattr(study, 'run_recipe', killed)
-        patch.setattr(study, 'give_up', lambda *arguments: None)  # as if the process had not come to that
+        patch.setattr(study, 'give_up', lambda *arguments: None)  # A killed process does not get to call it.
         with pytest.raises(KeyboardInterrupt):
             search(tmp_path, data, trials=4)
     stored = optuna.load_study(study_name='pyg_emu', storage=f'sqlite:///{tmp_path / "study.db"}')
@@ -155,7 +155,7 @@ def test_trial_that_failed_is_run_again(whole: TuneResult, data: KGData, tmp_pat
         patch.setattr(study, 'run_recipe', failing)
         with pytest.raises(MemoryError):
             search(tmp_path, data, trials=2)
-    # The first trial is the recipe itself, as if nothing had failed.
+    # The first trial is the recipe itself, as without the failure.
     assert same_trials(search(tmp_path, data, trials=2).trials, whole.trials.head(2))
 
 
@@ -167,7 +167,7 @@ def test_signal_between_trials(data: KGData, tmp_path: Path, monkeypatch: pytest
         return tell(*arguments, **options)
 
     monkeypatch.setattr(optuna.study.Study, 'tell', interrupting)
-    with pytest.raises(TrainingInterrupted, match='SIGTERM: stopped after trial 1 of 3; the same command'):
+    with pytest.raises(TrainingInterrupted, match=f'^SIGTERM: .*trial 1 of 3.*{tmp_path}'):
         search(tmp_path, data)
     assert len(pd.read_csv(tmp_path / 'trials.csv')) == 1
 
@@ -186,7 +186,7 @@ def test_test_facts_are_not_ranked(data: KGData, tmp_path: Path, monkeypatch: py
 
 
 def test_falling_behind_is_pruned(data: KGData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The trials' values at each validation: five that set a median of 0.5, one below it from the second on.
+    # The values of the trials at each validation: five with a median of 0.5, then one below it from the second on.
     courses = iter([*[[0.1, 0.5, 0.6, 0.6, 0.6, 0.6]] * 5, [0.05, 0.4]])
     run = study.run_recipe
 
@@ -197,7 +197,7 @@ def test_falling_behind_is_pruned(data: KGData, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(study, 'run_recipe', scripted)
     found = search(tmp_path, data, trials=6, base={'num_steps': 12}).trials
     assert found['outcome'].tolist() == ['complete'] * 5 + ['pruned']
-    # Not at step 2, although it was behind even there: a quarter of the steps is the warm-up.
+    # It is not pruned at step 2, where it is also below the median, because a quarter of the steps is the warm-up.
     assert (found.iloc[-1]['steps'], found.iloc[-1]['mrr']) == (4, 0.4)
     assert pd.isna(found.iloc[-1]['best_step'])
 
@@ -205,7 +205,7 @@ def test_falling_behind_is_pruned(data: KGData, tmp_path: Path, monkeypatch: pyt
 def test_no_pruning(data: KGData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optuna.trial.Trial, 'should_prune', lambda self: isinstance(
         self.study.pruner, optuna.pruners.MedianPruner))
-    with pytest.raises(DivergenceError, match='none of 2 trials was completed'):
+    with pytest.raises(DivergenceError, match=r'\b2 trials\b'):
         search(tmp_path / 'pruned', data, trials=2)
     assert search(tmp_path / 'whole', data, trials=2, pruning=False).trials['outcome'].eq('complete').all()
 
@@ -221,7 +221,7 @@ def test_divergence_is_no_end(data: KGData, tmp_path: Path) -> None:
 
 def test_all_diverge(data: KGData, tmp_path: Path) -> None:
     space = load_space({'optimizer.lr': {'low': 1e30, 'high': 1e31}})
-    with pytest.raises(DivergenceError, match=r'none of 2 trials was completed; .*trials\.csv says'):
+    with pytest.raises(DivergenceError, match=r'\b2 trials\b.*trials\.csv'):
         search(tmp_path, data, trials=2, space=space, base={'optimizer': {'name': 'sgd', 'lr': 1e30}, 'num_steps': 12})
     assert not (tmp_path / 'best.yaml').exists()
 
@@ -249,7 +249,7 @@ def test_timeout_starts_no_further_trial(data: KGData, tmp_path: Path, monkeypat
 ])
 def test_other_study_is_refused(whole: TuneResult, data: KGData, options: Any, message: str) -> None:
     before = (whole.folder / 'trials.csv').read_bytes()
-    with pytest.raises(RecipeError, match=f'holds a study with other settings .*{message}'):
+    with pytest.raises(RecipeError, match=f'{whole.folder}.*{message}'):
         search(whole.folder, data, **options)
     assert (whole.folder / 'trials.csv').read_bytes() == before
 
@@ -259,16 +259,16 @@ def test_recipe_hash_decides(data: KGData, tmp_path: Path) -> None:
     stored = optuna.load_study(study_name='pyg_emu', storage=f'sqlite:///{tmp_path / "study.db"}')
     assert stored.user_attrs['recipe_hash'] == load_recipe(BASE).hash()
     stored.set_user_attr('recipe_hash', 'another')
-    with pytest.raises(RecipeError, match='other settings'):
+    with pytest.raises(RecipeError, match=str(tmp_path)):
         search(tmp_path, data, trials=1)
 
 
 @pytest.mark.parametrize('options, message', [
-    ({'trials': 0}, 'trials: expected an integer of at least 1, got 0'),
-    ({'timeout': 0.0}, 'timeout: expected a positive number of seconds, got 0.0'),
-    ({'seed': -1}, 'seed: expected an integer >= 0, got -1'),
-    ({'metric': 'mr'}, r"metric: expected one of mrr, hits@1, .*got 'mr' \(of mr, less is better\)"),
-    ({'device': 'no-such'}, "device: 'no-such' cannot be used here"),
+    ({'trials': 0}, r'^trials: .*\b1\b.*\b0$'),
+    ({'timeout': 0.0}, r'^timeout: .*\b0\.0$'),
+    ({'seed': -1}, '^seed: .*0.*-1$'),
+    ({'metric': 'mr'}, r"^metric: .*mrr, hits@1, .*'mr'"),
+    ({'device': 'no-such'}, "^device: 'no-such'"),
 ])
 def test_arguments_are_checked_first(data: KGData, tmp_path: Path, options: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
@@ -278,33 +278,33 @@ def test_arguments_are_checked_first(data: KGData, tmp_path: Path, options: Any,
 
 def test_no_validation_facts(tmp_path: Path) -> None:
     data = KGData(torch.randint(9, (2, 50)), torch.randint(2, (50, )), num_nodes=9, num_relations=2)
-    with pytest.raises(RecipeError, match='tuning needs validation facts'):
+    with pytest.raises(RecipeError, match='^dataset: .*valid'):
         search(tmp_path, data)
 
 
 def test_damaged_database(data: KGData, tmp_path: Path) -> None:
-    (tmp_path / 'study.db').write_bytes(b'no database, but long enough to be looked at' * 100)
-    with pytest.raises(CheckpointError, match=r'study\.db cannot be read as a study'):
+    (tmp_path / 'study.db').write_bytes(b'not a database, but longer than its header' * 100)
+    with pytest.raises(CheckpointError, match=r'study\.db'):
         search(tmp_path, data)
 
 
 def test_folder_of_a_run(data: KGData, tmp_path: Path) -> None:
     run_recipe(load_recipe(BASE), tmp_path / 'run', data=data, progress=False)
     files = sorted(path.name for path in (tmp_path / 'run').iterdir())
-    with pytest.raises(CheckpointError, match='run holds a run, .* choose another folder, such as .*run-tune'):
+    with pytest.raises(CheckpointError, match='run .*run-tune'):
         search(tmp_path / 'run', data)
     assert sorted(path.name for path in (tmp_path / 'run').iterdir()) == files
 
 
 def test_two_processes(data: KGData, tmp_path: Path) -> None:
     pytest.importorskip('fcntl')
-    with study.StudyFolder(tmp_path).lock(), pytest.raises(CheckpointError, match='another process is working on'):
+    with study.StudyFolder(tmp_path).lock(), pytest.raises(CheckpointError, match=f'{tmp_path} .*process'):
         search(tmp_path, data)
 
 
 def test_torchrun(data: KGData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('WORLD_SIZE', '2')
-    with pytest.raises(ArgumentError, match='a study runs in one process, and torchrun has started 2'):
+    with pytest.raises(ArgumentError, match=r'\b2\b.*torchrun'):
         search(tmp_path / 'study', data)
     assert not (tmp_path / 'study').exists()
 
@@ -319,13 +319,13 @@ def test_without_optuna(data: KGData, tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.delitem(sys.modules, 'optuna')
     monkeypatch.setattr(builtins, '__import__', missing)
-    with pytest.raises(ArgumentError, match=r"extra 'tune' installs: pip install 'pyg_emu\[tune\]'"):
+    with pytest.raises(ArgumentError, match=r"optuna.*'pyg_emu\[tune\]'"):
         search(tmp_path, data)
 
 
 def test_without_matplotlib(data: KGData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, 'find_spec', lambda name: None)
-    with pytest.warns(UserWarning, match='no pictures were drawn'):
+    with pytest.warns(UserWarning, match="matplotlib.*'tune'"):
         search(tmp_path, data, trials=1)
     assert (tmp_path / 'best.yaml').exists() and not (tmp_path / 'plots').exists()
 
