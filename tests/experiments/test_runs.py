@@ -129,7 +129,8 @@ def test_nbfnet_goes_on_where_it_was_cut(folder: Path, tmp_path: Path, loss: str
 def test_run_with_other_settings_is_refused(folder: Path, tmp_path: Path) -> None:
     run_recipe(recipe(folder), tmp_path / 'run', progress=False)
     before = (tmp_path / 'run' / 'recipe.yaml').read_text()
-    with pytest.raises(RecipeError, match=r'other settings \(loss\.alpha: 0\.9, not 0\.11; seed: 1, not 0\).*--fresh'):
+    changed = r'other settings \(loss\.alpha: 0\.9, not 0\.11; seed: 1, not 0\).*resume=False'
+    with pytest.raises(RecipeError, match=changed):
         run_recipe(recipe(folder, 'loss.alpha=0.9', 'seed=1'), tmp_path / 'run', progress=False)
     assert (tmp_path / 'run' / 'recipe.yaml').read_text() == before
     result = run_recipe(recipe(folder, 'seed=1'), tmp_path / 'run', resume=False, progress=False)
