@@ -295,8 +295,8 @@ def progress_of(run: Path, recipe: Recipe) -> dict[str, Any]:
     from pyg_emu.training.history import History
 
     state = load_checkpoint(RunFolder(run).last)
-    history = History(RunFolder(run).history)
-    history.resume(state['step'])
+    history = History()
+    history.load_state_dict(state['history'])
     seconds = state['run']['seconds']
     return {'recipe': recipe.to_dict(), 'targets': TARGETS, 'steps': state['step'], 'of_steps': recipe.num_steps,
             'epochs': state['step'] / recipe.evaluate_every, 'seconds': seconds,

@@ -4,7 +4,7 @@ from __future__ import annotations
 import html
 import math
 from dataclasses import dataclass
-from typing import Any, Iterable, Iterator, Literal, Mapping, Optional, Sequence, Union
+from typing import Any, Iterable, Iterator, Literal, Mapping, Optional, Sequence, Union, cast
 
 import pandas as pd
 import torch
@@ -15,6 +15,11 @@ from pyg_emu.data.relations import RELATION_KINDS
 
 Tie = Literal['realistic', 'optimistic', 'pessimistic']
 TIES = ('realistic', 'optimistic', 'pessimistic')
+
+#: Whether more or less of a metric is better, by its name without :math:`k`, number of negatives and group.
+DIRECTIONS: dict[str, Literal['max', 'min']] = {
+    'mrr': 'max', 'mr': 'min', 'hits': 'max', 'ndcg': 'max', 'amri': 'max', 'loss': 'min',
+}
 
 
 @dataclass(frozen=True)
@@ -204,6 +209,30 @@ def plain_numbers(metrics: Any) -> dict[str, float]:
     found = metrics.to_dict() if isinstance(metrics, Metrics) else metrics
     return {str(key): float(value) for key, value in found.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool)}
+
+
+def metric_mode(metric: str, mode: Optional[str] = None) -> Literal['max', 'min']:
+    r"""Whether more (:obj:`"max"`) or less (:obj:`"min"`) of a metric is better.
+
+    Args:
+        metric (str): The name, such as :obj:`"mrr"`, :obj:`"tail.mr"` or :obj:`"hits@10 (50 negatives)"`.
+        mode (str, optional): The direction of a metric that is not in :obj:`DIRECTIONS`. (default: :obj:`None`)
+
+    Raises:
+        ArgumentError: If the direction is unknown and not given, or given and wrong.
+    """
+    if not isinstance(metric, str):
+        raise ArgumentError(f"metric: expected a name such as 'mrr', got {metric!r}")
+    if mode not in (None, 'max', 'min'):
+        raise ArgumentError(f"mode: expected 'max' or 'min', got {mode!r}")
+    known = DIRECTIONS.get(metric.rpartition('.')[2].partition('@')[0].strip())
+    if known is None and mode is None:
+        raise ArgumentError(f"mode: the direction of the metric {metric!r} is not known; expected 'max' if more is "
+                            "better, 'min' if less is better")
+    if known is not None and mode is not None and mode != known:
+        better = 'less' if known == 'min' else 'more'
+        raise ArgumentError(f'mode: of {metric}, {better} is better; expected {known!r} or None, got {mode!r}')
+    return known if known is not None else cast(Literal['max', 'min'], mode)
 
 
 def expected_hits(rank: Tensor, num_candidates: Union[int, Tensor], k: int = 10, num_negatives: int = 50) -> Tensor:

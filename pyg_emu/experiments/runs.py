@@ -1,15 +1,16 @@
 r"""From a recipe to a trained, ranked model in a run folder, and back from the folder to the model."""
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Literal, Mapping, Optional, Union
+from typing import Any, Callable, Iterable, Literal, Mapping, Optional, Union
 
 import torch
 
 from pyg_emu.core.distributed import first_alone, local_device, on_first
 from pyg_emu.core.errors import ArgumentError, RecipeError
-from pyg_emu.core.files import atomic_write
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.evaluation.graphs import rank, ranker_of
@@ -20,6 +21,7 @@ from pyg_emu.experiments.provenance import TrainedOn, load_source, merged_source
 from pyg_emu.experiments.recipe import Recipe, differences, load_recipe
 from pyg_emu.experiments.sections import reads_graph
 from pyg_emu.training.checkpoint import load_weights
+from pyg_emu.training.loggers import Logger
 from pyg_emu.training.run_folder import RunFolder
 from pyg_emu.training.trainer import Trainer, TrainResult
 
@@ -43,7 +45,8 @@ class RunResult:
 def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, data: Optional[KGData] = None,
                resume: Union[bool, Literal['auto']] = 'auto', device: Optional[str] = None, progress: bool = True,
                tensorboard: bool = False, name: Optional[str] = None, test: bool = True,
-               on_validation: Optional[Callable[[int, Metrics], Any]] = None) -> RunResult:
+               on_validation: Optional[Callable[[int, Metrics], Any]] = None, overwrite: bool = False,
+               loggers: Optional[Iterable[Logger]] = None) -> RunResult:
     r"""Trains as a recipe says and ranks the test facts. Inside of :func:`~pyg_emu.process_group`, all
     processes call this with the same arguments, and the first one writes.
 
@@ -61,6 +64,8 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
         on_validation (callable, optional): Is handed the step and the :class:`~pyg_emu.evaluation.metrics.Metrics` of
         every
             validation; an exception that it raises ends the training. (default: :obj:`None`)
+        overwrite (bool, optional): See :class:`~pyg_emu.Trainer`. (default: :obj:`False`)
+        loggers (list, optional): See :class:`~pyg_emu.Trainer`. (default: :obj:`None`)
 
     Raises:
         RecipeError: If a class refuses its settings, or the folder holds a run with other ones.
@@ -70,10 +75,19 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     transform = build('negatives', recipe.negatives)
     criterion = build('loss', recipe.loss)
     schedule = build('schedule', recipe.schedule, sparse=bool(recipe.model.get('sparse')))
-    folder = None if run_dir is None else RunFolder(run_dir)
+    folder = None if run_dir is None else RunFolder(run_dir, overwrite)
+    device = str(local_device(device))
+    with nullcontext() if folder is None else folder.held():
+        return _run(recipe, folder, transform, criterion, schedule, data, resume, device, progress, tensorboard, name,
+                    test, on_validation, loggers)
+
+
+def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion: Any, schedule: Any,
+         data: Optional[KGData], resume: Union[bool, Literal['auto']], device: str, progress: bool, tensorboard: bool,
+         name: Optional[str], test: bool, on_validation: Optional[Callable[[int, Metrics], Any]],
+         loggers: Optional[Iterable[Logger]]) -> RunResult:
     if folder is not None and resume is not False:
         on_first(lambda: _check_same(recipe, folder))
-    device = str(local_device(device))
     other = None
     with first_alone():
         data = load_source(recipe.dataset) if data is None else data
@@ -106,10 +120,11 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
         model, criterion, loader, optimizer, num_steps=recipe.num_steps, schedule=schedule,
         validate=None if data.num_facts('valid') == 0 else validate,
         evaluate_every=recipe.evaluate_every, patience=recipe.patience, checkpoint_every=recipe.checkpoint_every,
-        max_grad_norm=recipe.max_grad_norm, graph=recipe.graph, run_dir=run_dir, tensorboard=tensorboard,
-        progress=progress, name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}', recipe_hash=recipe.hash())
+        max_grad_norm=recipe.max_grad_norm, graph=recipe.graph, run_dir=folder, tensorboard=tensorboard,
+        loggers=loggers, progress=progress, name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}',
+        recipe_hash=recipe.hash())
     if folder is not None:
-        on_first(lambda: _describe(folder, recipe, data))
+        folder.files.update(_description(folder, recipe, data))
     result = trainer.fit(resume)
     ranking = None
     if test and graph.num_facts('test') > 0:
@@ -120,11 +135,16 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     return RunResult(result, ranking, model, data)
 
 
-def _describe(folder: RunFolder, recipe: Recipe, data: KGData) -> None:
-    r"""Writes what is known of a run before it begins."""
-    folder.prepare()
-    atomic_write(folder.recipe, lambda file: file.write(recipe.to_yaml().encode()))
-    folder.write_json(_trained_on(folder), TrainedOn.of(data).to_dict())
+def _description(folder: RunFolder, recipe: Recipe, data: KGData) -> dict[str, bytes]:
+    r"""The files that describe a run, name to content."""
+    written = recipe.to_yaml().encode()
+    try:
+        if recorded_recipe(folder) == recipe:  # perhaps with comments
+            written = folder.recipe.read_bytes()
+    except (RecipeError, OSError):
+        pass  # RunFolder tells whose file it is
+    trained_on = json.dumps(TrainedOn.of(data).to_dict(), indent=2, allow_nan=True) + '\n'
+    return {folder.recipe.name: written, _trained_on(folder).name: trained_on.encode()}
 
 
 def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'best',
@@ -184,7 +204,7 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
         known.check_split(data)
     data = _prepared(recipe, data, device)
     model = make_model(recipe, data)
-    load_weights(folder.best if which == 'best' and folder.best.exists() else folder.last, model)
+    load_weights(folder.weights(which), model)
     return model.to(device).eval(), data, recipe
 
 

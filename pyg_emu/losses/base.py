@@ -64,14 +64,25 @@ class LinkPredictionLoss(torch.nn.Module):
         super().__init__()
         self.mutate = mutate
         self.regularizer = penalty('regularizer', regularizer)
+        #: The terms of the last loss by name, detached scalars on the device, for loggers.
+        self.terms: dict[str, Tensor] = {}
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         r"""The loss of given scores, a scalar."""
         raise NotImplementedError
 
     def forward(self, model: Any, batch: Any) -> Tensor:
-        loss = self.loss(self.score(model, batch))
-        return loss if self.regularizer is None else loss + self.regularizer(as_scorer(model), batch)
+        scored = self.score(model, batch)
+        self.terms = {'positive_score': scored.positive.detach().mean()}
+        loss = self.loss(scored)
+        if self.regularizer is None:
+            return loss
+        return loss + self.term('loss_penalty', self.regularizer(as_scorer(model), batch))
+
+    def term(self, name: str, value: Tensor) -> Tensor:
+        r"""Notes a term of the loss under a name, for loggers, and returns it."""
+        self.terms[name] = value.detach()
+        return value
 
     def score(self, model: Any, batch: Any) -> ScoredBatch:
         r"""Scores the positives and the negatives of a batch.

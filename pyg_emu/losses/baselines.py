@@ -124,7 +124,7 @@ class SelfAdversarialLoss(LinkPredictionLoss):
             return uls_binary_cross_entropy(scored.positive + self.margin, negative + self.margin, 0.0, scored.mask,
                                             divisor)
 
-        return _with_vanilla(one, scored, self.alpha)
+        return _with_vanilla(self, one, scored, self.alpha)
 
 
 class MarginLoss(LinkPredictionLoss):
@@ -161,7 +161,7 @@ class MarginLoss(LinkPredictionLoss):
         def one(negative: Tensor) -> Tensor:
             return margin_ranking(scored.positive, negative, self.margin, scored.mask)
 
-        return _with_vanilla(one, scored, self.alpha)
+        return _with_vanilla(self, one, scored, self.alpha)
 
 
 def _vanilla_weight(alpha: Any, mutate: bool) -> float:
@@ -171,7 +171,10 @@ def _vanilla_weight(alpha: Any, mutate: bool) -> float:
     return alpha
 
 
-def _with_vanilla(loss: Callable[[Tensor], Tensor], scored: ScoredBatch, alpha: float) -> Tensor:
+def _with_vanilla(criterion: LinkPredictionLoss, loss: Callable[[Tensor], Tensor], scored: ScoredBatch,
+                  alpha: float) -> Tensor:
     r"""Equation 12 for any loss of negatives."""
     whole = loss(scored.hardest)
-    return whole if scored.vanilla is None or alpha == 0 else whole + alpha * loss(scored.vanilla)
+    if scored.vanilla is None or alpha == 0:
+        return whole
+    return criterion.term('loss_mutated', whole) + criterion.term('loss_vanilla', alpha * loss(scored.vanilla))

@@ -57,8 +57,10 @@ class EMULoss(LinkPredictionLoss):
         loss = uls_cross_entropy(scored.positive, scored.hardest, self.beta, scored.mask)
         if self.divide_by_negatives:
             loss = loss / scored.hardest.size(1)
+        loss = self.term('loss_mutated', loss)
         if scored.vanilla is not None and self.alpha > 0:
-            loss = loss + self.alpha * uls_cross_entropy(scored.positive, scored.vanilla, mask=scored.mask)
+            vanilla = uls_cross_entropy(scored.positive, scored.vanilla, mask=scored.mask)
+            loss = loss + self.term('loss_vanilla', self.alpha * vanilla)
         return loss
 
     def extra_repr(self) -> str:
@@ -99,9 +101,10 @@ class EMUBCELoss(LinkPredictionLoss):
     def loss(self, scored: ScoredBatch) -> Tensor:
         temperature = self.adversarial_temperature
         loss = uls_binary_cross_entropy(scored.positive, scored.hardest, self.beta, scored.mask, temperature)
+        loss = self.term('loss_mutated', loss)
         if scored.vanilla is not None and self.alpha > 0:
             vanilla = uls_binary_cross_entropy(scored.positive, scored.vanilla, 0.0, scored.mask, temperature)
-            loss = loss + self.alpha * vanilla
+            loss = loss + self.term('loss_vanilla', self.alpha * vanilla)
         return loss
 
     def extra_repr(self) -> str:

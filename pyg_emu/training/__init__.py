@@ -1,18 +1,23 @@
 r"""Training: the loop and one step of it, optimisers and schedules, and what a run writes."""
 from pyg_emu.training.interrupt import TrainingInterrupted
+from pyg_emu.training.loggers import CSVLogger, Logger, RunInfo, TensorBoardLogger
 from pyg_emu.training.optimizers import RowAdagrad, RowAdam
 from pyg_emu.training.run_state import TrainResult
 from pyg_emu.training.schedules import Constant, CosineDecay, LinearDecay, Schedule, SwitchOptimizer
 from pyg_emu.training.trainer import Trainer
 
 __all__ = [
+    'CSVLogger',
     'Constant',
     'CosineDecay',
     'LinearDecay',
+    'Logger',
     'RowAdagrad',
     'RowAdam',
+    'RunInfo',
     'Schedule',
     'SwitchOptimizer',
+    'TensorBoardLogger',
     'TrainResult',
     'Trainer',
     'TrainingInterrupted',

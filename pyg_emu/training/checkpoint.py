@@ -1,25 +1,36 @@
-r"""Checkpoints: one file that says what it is, whose model it holds, and that is never half written.
+r"""Checkpoints: files that state their format and model, are written atomically, and end with a digest of the rest.
 
-A checkpoint is read with :obj:`weights_only=True`: opening a file from a stranger runs none of the stranger's code.
+A checkpoint is read with :obj:`weights_only=True`, so a file from an unknown source cannot run code.
 """
 from __future__ import annotations
 
+import hashlib
+import os
+import struct
+import sys
+import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Mapping, Optional, Union
+from typing import IO, Any, Mapping, Optional, Union
 
 import torch
 
 from pyg_emu.core.errors import CheckpointError
-from pyg_emu.core.files import atomic_write
+from pyg_emu.core.files import atomic_write, reason
 
 FORMAT = 'pyg_emu.training.checkpoint'
 #: Raised by one whenever an older version of this package could not make sense of the file.
-VERSION = 1
+VERSION = 2
+
+# The digest at the end of a file: a mark, then hexadecimal digits.
+_DIGEST_SIZE = 32
+_MARK = b'pyg_emu blake2b '
+_TAIL = 2 + len(_MARK) + 2 * _DIGEST_SIZE
 
 
 def model_fingerprint(model: torch.nn.Module, recipe: Optional[str] = None) -> dict[str, Any]:
-    r"""What a checkpoint must have in common with the model it is loaded into.
+    r"""What a checkpoint has to have in common with the model that it is loaded into.
 
     Args:
         model (torch.nn.Module): The model.
@@ -29,19 +40,36 @@ def model_fingerprint(model: torch.nn.Module, recipe: Optional[str] = None) -> d
     return {'model': _kind(model), 'shapes': shapes, 'recipe': recipe}
 
 
-def save_checkpoint(path: Union[str, Path], state: Mapping[str, Any], *, fingerprint: Mapping[str, Any]) -> None:
-    r"""Writes a checkpoint atomically: a kill or a full disk leaves the file that was there before.
+def save_checkpoint(path: Union[str, Path], state: Mapping[str, Any], *, fingerprint: Mapping[str, Any]) -> str:
+    r"""Writes a checkpoint atomically: a kill or a full disk leaves the existing file unchanged.
 
     Args:
         path (str or Path): The file to write.
         state (dict): Tensors, numbers, strings, and dictionaries and lists of them.
         fingerprint (dict): What :func:`model_fingerprint` returns.
 
+    Returns:
+        The digest of the file, which stands at its end as well.
+
     Raises:
         CheckpointError: If the file cannot be written.
     """
-    content = {'format': FORMAT, 'version': VERSION, 'fingerprint': dict(fingerprint), 'state': dict(state)}
-    atomic_write(path, lambda file: torch.save(content, file))
+    # Equal strings become one object. The file then depends on the values alone, and not on where they come from.
+    content = _interned({'format': FORMAT, 'version': VERSION, 'fingerprint': fingerprint, 'state': state})
+    digest = ''
+
+    def write(file: IO[bytes]) -> None:
+        nonlocal digest
+        hashing = _Hashing(file)
+        torch.save(content, hashing)  # type: ignore[arg-type]
+        digest = hashing.digest.hexdigest()
+        # A comment at the end of a zip archive, which readers of archives skip. Its length stands before it.
+        comment = _MARK + digest.encode()
+        file.seek(-2, os.SEEK_END)
+        file.write(struct.pack('<H', len(comment)) + comment)
+
+    atomic_write(path, write)
+    return digest
 
 
 def load_checkpoint(path: Union[str, Path], *, expected: Optional[Mapping[str, Any]] = None,
@@ -55,22 +83,62 @@ def load_checkpoint(path: Union[str, Path], *, expected: Optional[Mapping[str, A
         map_location (optional): Where the tensors go. (default: :obj:`"cpu"`)
 
     Raises:
-        CheckpointError: If there is no such file, if it is truncated, no checkpoint of this package, or from a newer
-            version of it, or if it belongs to another model or recipe.
+        CheckpointError: If the file does not exist, is truncated or damaged (a single changed bit is noticed), is not a
+            checkpoint of this package or is one of a newer version, or belongs to another model or recipe.
     """
     path = Path(path)
-    content = _read(path, map_location)
+    content, digest = _read(path, map_location)
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         raise CheckpointError(f'{path} is not a checkpoint of pyg_emu: it holds {_describe(content)}. Expected a file '
                               f'written by save_checkpoint, such as the last.pt or best.pt of a run folder')
     version = content.get('version')
     if not isinstance(version, int) or version > VERSION:
-        raise CheckpointError(f'{path} has checkpoint format {version}, and this version of pyg_emu reads formats up '
+        raise CheckpointError(f'{path} has checkpoint format {version}, but this version of pyg_emu reads formats up '
                               f'to {VERSION}; upgrade pyg_emu to read it')
+    if version >= 2 and digest is None:
+        raise _damaged(path, 'its digest is missing')
+    fingerprint, state = content.get('fingerprint'), content.get('state')
+    if not isinstance(state, dict) or not isinstance(fingerprint, dict) or not isinstance(fingerprint.get('shapes'),
+                                                                                          dict):
+        raise CheckpointError(f'{path} is not a checkpoint of pyg_emu: its state or fingerprint is missing. Expected a '
+                              'file written by save_checkpoint')
     if expected is not None:
-        _compare(path, content['fingerprint'], expected)
-    state: dict[str, Any] = content['state']
+        _compare(path, fingerprint, expected)
     return state
+
+
+def verified_digest(path: Path) -> Optional[str]:
+    r"""The digest of a checkpoint, after comparing it with the content. :obj:`None` for a file of an older version,
+    which has none.
+
+    Raises:
+        CheckpointError: If the file cannot be read or the digest is not that of the content.
+    """
+    try:
+        size = path.stat().st_size
+        with open(path, 'rb') as file:
+            file.seek(max(size - _TAIL, 0))
+            tail = file.read()
+            length, comment = tail[:2], tail[2:]
+            if not comment.startswith(_MARK) or length != struct.pack('<H', len(comment)):
+                return None
+            file.seek(0)
+            digest, left = hashlib.blake2b(digest_size=_DIGEST_SIZE), size - _TAIL
+            while left > 0:
+                block = file.read(min(left, 1 << 22))
+                if not block:
+                    break
+                digest.update(block)
+                left -= len(block)
+    except OSError as error:
+        raise CheckpointError(f'cannot read the checkpoint {path} ({reason(error)}); expected a file written by '
+                              'save_checkpoint') from error
+    digest.update(b'\0\0')  # the length of the comment, before there was one
+    found = comment[len(_MARK):].decode('ascii', errors='replace')
+    if digest.hexdigest() != found:
+        raise _damaged(path, f'its content has the digest {digest.hexdigest()[:16]}..., and {found[:16]}... is '
+                             'recorded')
+    return found
 
 
 def load_weights(path: Union[str, Path], model: torch.nn.Module) -> int:
@@ -87,29 +155,78 @@ def load_weights(path: Union[str, Path], model: torch.nn.Module) -> int:
         CheckpointError: As :func:`load_checkpoint` does.
     """
     state = load_checkpoint(path, expected=model_fingerprint(model))
-    model.load_state_dict(state['model'])
-    return int(state['step'])
+    try:
+        model.load_state_dict(state['model'])
+        return int(state['step'])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(f'{path} holds no weights of a {_kind(model)} ({reason(error)}); expected the last.pt or '
+                              'best.pt of a run folder') from error
 
 
-def _read(path: Path, map_location: Any) -> Any:
+def _read(path: Path, map_location: Any) -> tuple[Any, Optional[str]]:
+    r"""The content of a file and its digest, if there is one."""
     try:
         with open(path, 'rb') as file:
             start = file.read(4)
+        size = path.stat().st_size
     except OSError as error:
-        raise CheckpointError(f'cannot read the checkpoint {path} ({error.strerror}); expected a file written by '
+        raise CheckpointError(f'cannot read the checkpoint {path} ({reason(error)}); expected a file written by '
                               f'save_checkpoint') from error
-    size = path.stat().st_size
     if start != b'PK\x03\x04':  # what torch.save writes is a zip archive
-        what = 'is empty' if size == 0 else f'is no PyTorch file (it starts with {start!r})'
+        what = 'is empty' if size == 0 else f'is not a PyTorch file (it starts with {start!r})'
         raise CheckpointError(f'{path} {what}; expected a checkpoint written by pyg_emu')
+    digest = verified_digest(path)
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        if digest is None:
+            # PyTorch does not look at the archive's own checksums.
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise ValueError(f'the checksum of {damaged} does not fit')
+        return torch.load(path, map_location=map_location, weights_only=True), digest
     except UnpicklingError as error:
-        raise CheckpointError(f'{path} holds Python objects other than tensors and numbers; such files can run code '
-                              f'when they are opened, and pyg_emu writes and reads none') from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise CheckpointError(f'{path} is truncated or damaged ({size:,} bytes; {str(error).splitlines()[0]}). Go back '
-                              f'to another checkpoint of the run, or remove the file to start anew') from error
+        raise CheckpointError(f'{path} is damaged, or holds Python objects other than tensors and numbers, which can '
+                              f'run code when they are loaded; expected a checkpoint written by pyg_emu') from error
+    except Exception as error:
+        # Whatever a damaged or crafted archive provokes in zipfile, PyTorch or pickle.
+        raise _damaged(path, f'{size:,} bytes; {reason(error)}') from error
+
+
+def _damaged(path: Path, detail: str) -> CheckpointError:
+    return CheckpointError(f'{path} is truncated or damaged ({detail}). Restore the file, use another checkpoint of '
+                           'the run, or start over')
+
+
+def _interned(value: Any) -> Any:
+    r"""A copy in which equal strings are one object, and each dictionary and list an object of its own."""
+    if isinstance(value, str):
+        return sys.intern(str(value))
+    if isinstance(value, OrderedDict):
+        copy: Any = OrderedDict((_interned(key), _interned(one)) for key, one in value.items())
+        if hasattr(value, '_metadata'):  # of a module's state
+            copy._metadata = _interned(value._metadata)
+        return copy
+    if isinstance(value, Mapping):
+        return {_interned(key): _interned(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_interned(one) for one in value]
+    if type(value) is tuple and value:
+        return tuple(_interned(one) for one in value)
+    return value
+
+
+class _Hashing:
+    r"""A binary file that hashes what is written to it."""
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.blake2b(digest_size=_DIGEST_SIZE)
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _kind(model: torch.nn.Module) -> str:
@@ -126,19 +243,19 @@ def _describe(content: Any) -> str:
 
 
 def _compare(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    if None not in (found['model'], expected['model']) and found['model'] != expected['model']:
+    if None not in (found.get('model'), expected['model']) and found['model'] != expected['model']:
         raise CheckpointError(f'{path} holds a {found["model"]}, but the model to load it into is a '
-                              f'{expected["model"]}')
+                              f'{expected["model"]}; expected a checkpoint of the same model')
     theirs, ours = found['shapes'], expected['shapes']
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         if theirs.get(name) != ours.get(name):
             raise CheckpointError(f'{path} belongs to a model of another size: {name!r} has {_shape(theirs, name)}, '
                                   f'that of the model to load it into has {_shape(ours, name)}; '
-                                  'take the data and the settings that it was trained with')
-    if None not in (found['recipe'], expected['recipe']) and found['recipe'] != expected['recipe']:
+                                  'use the data and settings that it was trained with')
+    if None not in (found.get('recipe'), expected['recipe']) and found['recipe'] != expected['recipe']:
         raise CheckpointError(f'{path} was trained by another recipe (its settings hash to {found["recipe"]}, the '
-                              f'present ones to {expected["recipe"]}). Continue with the settings in the run folder\'s '
-                              f'recipe.yaml, choose another run folder, or start over')
+                              f'present ones to {expected["recipe"]}). Use the settings in the run folder\'s '
+                              'recipe.yaml, choose another run folder, or start over')
 
 
 def _shape(shapes: Mapping[str, Any], name: str) -> str:

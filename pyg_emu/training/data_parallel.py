@@ -34,13 +34,20 @@ class DataParallelLoss:
         device = next(model.parameters()).device
         if device.type == 'cuda' and any(getattr(part, 'sparse', False) for part in model.modules()):
             raise ArgumentError('model: NCCL cannot average row-sparse gradients; make the model with sparse=False')
-        self._parallel = DistributedDataParallel(_Loss(model, criterion, learned))
+        self._loss = _Loss(model, criterion, learned)
+        self._parallel = DistributedDataParallel(self._loss)
 
     def __call__(self, model: torch.nn.Module, batch: Any) -> Tensor:
         r"""The loss of this process's rows, times their weight: its mean over the processes is the batch's loss."""
         part = shard(batch, self.rank, self.world)
         rows = part.batch.head_index.numel() if part.own else 0
         return self._parallel(part.batch, rows / batch.head_index.numel() * self.world)
+
+
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        r"""The terms of the last loss, with the weight of this process's rows, if the criterion has terms."""
+        return self._loss.terms
 
 
 class _Loss(torch.nn.Module):
@@ -50,11 +57,14 @@ class _Loss(torch.nn.Module):
         self.model = model
         self.criterion = criterion
         self.learned = torch.nn.ModuleList(part for part in learned if isinstance(part, torch.nn.Module))
+        self.terms: dict[str, Tensor] = {}
 
     def forward(self, batch: Any, weight: float) -> Tensor:
         loss = self.criterion(self.model, batch)
         if loss.dim() != 0:
             return loss  # refused where any loss is, see PlainStep
+        terms = getattr(self.criterion, 'terms', None) or {}
+        self.terms = {name: value * weight for name, value in terms.items()}
         return _Reaching.apply(loss * weight, *(value for value in self.parameters() if value.requires_grad))
 
 

@@ -17,6 +17,8 @@ from pyg_emu.core.errors import ArgumentError, BackendError
 from pyg_emu.negatives.transform import negatives_of
 from pyg_emu.training.step import PlainStep
 
+_NORM = 'grad_norm'  # among the results of a step
+
 
 class GraphedStep(PlainStep):
     r"""Captures training steps in CUDA graphs and replays them. A graph contains the whole step: sampling negatives and
@@ -81,6 +83,11 @@ class GraphedStep(PlainStep):
             self._stream = torch.cuda.Stream(self._device)
             self._pool = torch.cuda.graph_pool_handle()
             self._loss = torch.zeros((), device=self._device)
+            # What all graphs leave their results in: memory of one graph would not be written by another.
+            self._results: dict[str, Tensor] = {}
+            # Whose gradients the parameters hold: those of the graph that was captured last, or of a step without one.
+            self._owner: Optional[_Graph] = None
+            self._ran: Optional[_Graph] = None
 
     @property
     def num_graphs(self) -> int:
@@ -106,13 +113,35 @@ class GraphedStep(PlainStep):
         kind = _kind(batch)
         if kind in self._graphs:
             self._graphs[kind].replay(batch)
+            self._ran = self._graphs[kind]
         elif self._taken.get(kind, 0) < self.warmup:
             self._taken[kind] = self._taken.get(kind, 0) + 1
-            self._aside(lambda: self._loss.copy_(self._step(batch)))
+            self._aside(lambda: self._keep(self._step(batch)))
+            self._owner = self._ran = None
         else:
             self._graphs[kind] = self._captured(batch)
             self._graphs[kind].graph.replay()
+            self._owner = self._ran = self._graphs[kind]
+        self._norm = self._results.get(_NORM)
+        self.terms = {name: value for name, value in self._results.items() if name != _NORM}
         return self._loss
+
+    def gradient_norm(self) -> Optional[Tensor]:
+        r"""As :meth:`PlainStep.gradient_norm`; :obj:`None` after a step whose gradients the parameters do not hold."""
+        # To hold those of each graph would take as much memory as the model for each.
+        held = not self.capture or self._norm is not None or self._owner is self._ran
+        return super().gradient_norm() if held else None
+
+    def _keep(self, loss: Tensor) -> None:
+        r"""Copies the results of a step to where they stay, within the graph."""
+        self._loss.copy_(loss)
+        found = dict(self.terms) if self._norm is None else {**self.terms, _NORM: self._norm}
+        for name, value in found.items():
+            if name not in self._results:
+                if torch.cuda.is_current_stream_capturing():
+                    continue  # memory of this graph alone
+                self._results[name] = torch.zeros_like(value)
+            self._results[name].copy_(value)
 
     def _step(self, batch: Any) -> Tensor:
         return super().__call__(batch if self.transform is None else self.transform(batch))
@@ -137,7 +166,7 @@ class GraphedStep(PlainStep):
         # Without old gradients, the backward pass allocates new ones in the memory of the graph.
         self.optimizer.zero_grad(set_to_none=True)
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            self._loss.copy_(self._step(static))
+            self._keep(self._step(static))
         return _Graph(graph, static, self._host_counters())
 
     def _host_counters(self) -> list[Tensor]:

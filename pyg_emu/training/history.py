@@ -1,14 +1,15 @@
-r"""The course of a run, one row per evaluation, in memory and in a CSV file that survives a kill at any moment."""
+r"""The course of a run: one row of numbers per evaluation."""
 from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence
+
+import torch
 
 from pyg_emu.core.errors import CheckpointError
-from pyg_emu.core.files import atomic_write
+from pyg_emu.core.files import reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,63 +18,50 @@ Row = dict[str, float]
 
 
 class History:
-    r"""Rows of numbers with a common set of columns, the first of which is :obj:`step`.
+    r"""Rows of numbers, the first column of which is :obj:`step`.
 
-    A row reaches the file in one write, so a kill can cut off the last line and nothing else; a cut line is dropped
-    when the file is read again.
-
-    Args:
-        path (str or Path, optional): The CSV file. If :obj:`None`, rows stay in memory. (default: :obj:`None`)
+    A row may lack columns of earlier rows and bring new ones. A checkpoint holds the rows, so that every file with them
+    can be restored from it.
     """
-    def __init__(self, path: Optional[Union[str, Path]] = None):
-        self.path = None if path is None else Path(path)
+    def __init__(self) -> None:
+        self.columns: list[str] = []
         self.rows: list[Row] = []
-
-    def resume(self, step: int) -> None:
-        r"""Reads the file's rows up to and including :obj:`step`, and cuts it there: what a run wrote after its last
-        checkpoint will be written again.
-        """
-        if self.path is None or not self.path.exists():
-            self.rows = [row for row in self.rows if row['step'] <= step]
-            return
-        self.rows = [row for row in _read(self.path) if row['step'] <= step]
-        text = ''.join(_line(values) for values in self._table()).encode()
-        atomic_write(self.path, lambda file: file.write(text))
 
     def append(self, row: Mapping[str, float]) -> None:
         r"""Adds a row.
 
         Args:
-            row (dict): Column to number. Every row has the columns of the first one.
-
-        Raises:
-            CheckpointError: If the file cannot be written to.
+            row (dict): Column to number.
         """
-        row = dict(row)
-        if self.rows and list(row) != list(self.rows[0]):
-            raise ValueError(f'a row with the columns {list(row)} does not fit a history of {list(self.rows[0])}')
-        self.rows.append(row)
-        if self.path is None:
-            return
-        lines = _line(row.values())
-        if len(self.rows) == 1:
-            lines = _line(row) + lines
-        try:
-            with open(self.path, 'ab', buffering=0) as file:
-                file.write(lines.encode())
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise CheckpointError(f'cannot write {self.path} ({error.strerror}); free some space, or choose another '
-                                  f'run folder that can be written to') from error
+        self.rows.append(dict(row))
+        self.columns += [name for name in row if name not in self.columns]
+
+    def replace(self, rows: Iterable[Mapping[str, float]]) -> None:
+        r"""Takes the given rows in place of those it has."""
+        self.columns, self.rows = [], []
+        for row in rows:
+            self.append(row)
 
     def frame(self) -> pd.DataFrame:
-        r"""The rows as a :class:`pandas.DataFrame`."""
+        r"""The rows as a :class:`pandas.DataFrame`; a missing number is NaN."""
         import pandas as pd
-        frame = pd.DataFrame(self.rows)
+        frame = pd.DataFrame(self.rows, columns=self.columns)
         return frame.astype({'step': 'int64'}) if self.rows else frame
 
-    def _table(self) -> list[Iterable[object]]:
-        return [self.rows[0], *(row.values() for row in self.rows)] if self.rows else []
+    def state_dict(self) -> dict[str, Any]:
+        r"""The rows as tensors, which a checkpoint reads much faster than dictionaries."""
+        values = [[row.get(name, 0.0) for name in self.columns] for row in self.rows]
+        present = [[name in row for name in self.columns] for row in self.rows]
+        shape = len(self.rows), len(self.columns)
+        return {'columns': list(self.columns), 'values': torch.tensor(values, dtype=torch.float64).reshape(shape),
+                'present': torch.tensor(present, dtype=torch.bool).reshape(shape)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        r"""Takes the rows of a checkpoint."""
+        self.columns, self.rows = list(state['columns']), []
+        for values, present in zip(state['values'].tolist(), state['present'].tolist()):
+            self.rows.append({name: int(value) if name == 'step' else value
+                              for name, value, there in zip(self.columns, values, present) if there})
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -82,21 +70,43 @@ class History:
         return f'{self.__class__.__name__}({len(self)} rows)'
 
 
-def _read(path: Path) -> list[Row]:
-    lines = path.read_text().splitlines(keepends=True)
+def csv_lines(columns: Sequence[str], rows: Iterable[Mapping[str, float]], header: bool = True) -> bytes:
+    r"""Rows as lines of a CSV file; a missing number is an empty field.
+
+    Args:
+        columns (list of str): The columns.
+        rows (iterable of dict): The rows.
+        header (bool, optional): Whether the first line names the columns. (default: :obj:`True`)
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator='\n')
+    if header:
+        writer.writerow(columns)
+    writer.writerows([row.get(name, '') for name in columns] for row in rows)
+    return buffer.getvalue().encode()
+
+
+def read_csv(path: Path) -> list[Row]:
+    r"""Reads the rows of a :obj:`history.csv`. A last line without a line end, as a kill leaves it, is left out.
+
+    Raises:
+        CheckpointError: If the file cannot be read or a field is no number; names the line.
+    """
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f'cannot read {path} ({reason(error)}); restore the file or remove it') from error
     if lines and not lines[-1].endswith('\n'):
         lines.pop()
     rows: list[Row] = []
     for number, values in enumerate(csv.DictReader(lines), start=2):
         try:
-            rows.append({name: int(value) if name == 'step' else float(value) for name, value in values.items()})
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f'{path}:{number}: expected a number in every column, got {list(values.values())}; '
-                                  f'restore the file or remove it') from error
+            if None in values or None in values.values() or not values.get('step'):
+                raise ValueError
+            rows.append({name: int(value) if name == 'step' else float(value)
+                         for name, value in values.items() if value != ''})
+        except ValueError as error:
+            raise CheckpointError(f'{path}:{number}: expected a number or nothing in each of the '
+                                  f'columns of the first line, got {lines[number - 1].strip()!r}; restore the file or '
+                                  'remove it') from error
     return rows
-
-
-def _line(values: Iterable[object]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator='\n').writerow(values)
-    return buffer.getvalue()

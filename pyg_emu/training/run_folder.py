@@ -1,17 +1,40 @@
-r"""The folder of one run: its files' names, how they are written, and the versions of what wrote them."""
+r"""The folder of one run: the files in it, who may write them, and in which order they are written.
+
+:obj:`last.pt` is the record of a run. It holds the rows of the history, the content of :obj:`metrics.json` and the
+digest of :obj:`best.pt`, so that all of them are in agreement with it, or are brought into agreement when the run is
+resumed. A checkpoint is written in this order:
+
+1. the weights of a new best step, to :obj:`.best.pt.next`;
+2. :obj:`last.pt`, with the digest of these weights;
+3. :obj:`.best.pt.next` is renamed to :obj:`best.pt`;
+4. the row of :obj:`history.csv`, then :obj:`metrics.json`.
+
+After a kill between 2 and 3, :meth:`RunFolder.settle` completes the renaming, and :meth:`RunFolder.weights` reads the
+right file until then.
+"""
 from __future__ import annotations
 
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
+import warnings
+from contextlib import contextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Mapping, Optional, Union
+from typing import IO, Any, Iterator, Literal, Mapping, Optional, Sequence, Union
 
-from pyg_emu.core.errors import CheckpointError
-from pyg_emu.core.files import atomic_write, reason
+from pyg_emu.core.distributed import current, on_first
+from pyg_emu.core.errors import ArgumentError, CheckpointError
+from pyg_emu.core.files import FolderLock, atomic_write, reason, remove, rename
+from pyg_emu.training.checkpoint import load_checkpoint, verified_digest
+from pyg_emu.training.loggers import EVENTS_SUFFIX
+
+#: Marks a :obj:`run.json` as ours.
+FORMAT = 'pyg_emu.training.run'
 
 #: The distributions whose versions decide what a run computes.
 _DISTRIBUTIONS = ('torch', 'torch_geometric', 'numba', 'numpy', 'triton', 'torch_scatter', 'pyg_emu')
@@ -20,48 +43,265 @@ _DISTRIBUTIONS = ('torch', 'torch_geometric', 'numba', 'numpy', 'triton', 'torch
 class RunFolder:
     r"""A folder that holds everything one run writes, and that evaluation, prediction and resumption read.
 
+    :obj:`run.json` lists the files that belong to the run. Files that it does not list are never changed or removed,
+    unless :obj:`overwrite` is set.
+
     Args:
-        path (str or Path): The folder. It is made by :meth:`prepare`, not before.
+        path (str or Path): The folder. It is created when it is first locked.
+        overwrite (bool, optional): Whether a new run may replace files that stand in its way: those of the user, and
+            those of a run that cannot be continued. (default: :obj:`False`)
+        files (dict, optional): Further files of the run, name to content. They are written when the run begins or
+            continues. (default: :obj:`None`)
+
+    Raises:
+        ArgumentError: If :obj:`path` is empty.
     """
-    def __init__(self, path: Union[str, Path]):
+    def __init__(self, path: Union[str, Path], overwrite: bool = False,
+                 files: Optional[Mapping[str, bytes]] = None) -> None:
+        if not isinstance(path, (str, Path)):
+            raise ArgumentError(f'run_dir: expected a path, got {path!r}')
+        if isinstance(path, str) and not path.strip():
+            raise ArgumentError(f"run_dir: expected the path of a folder, got {path!r}; the working directory is '.'")
         self.path = Path(path)
+        self.overwrite = overwrite
+        self.files = dict(files or {})
         self.recipe = self.path / 'recipe.yaml'
+        self.record = self.path / 'run.json'
         self.versions = self.path / 'versions.json'
         self.history = self.path / 'history.csv'
         self.metrics = self.path / 'metrics.json'
         self.last = self.path / 'last.pt'
         self.best = self.path / 'best.pt'
+        self.staged = self.path / '.best.pt.next'
         self.tensorboard = self.path / 'tensorboard'
+        self._holds = 0
+        self._lock: Optional[FolderLock] = None
+        self._made: list[Path] = []
 
-    def prepare(self, needed: int = 0) -> None:
-        r"""Makes the folder and finds out, before any work is done, whether the run's files will fit in it.
-
-        Args:
-            needed (int, optional): Bytes that the run's largest moment will take. (default: :obj:`0`)
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        r"""Locks the folder for this process (the first one, of several) and creates it if it does not exist. Inside of
+        another :obj:`with` block of the same object, nothing happens.
 
         Raises:
-            CheckpointError: If the folder cannot be made or written to, or has too little space left.
+            CheckpointError: If another process holds it, or it cannot be created or written to.
+        """
+        if self._holds == 0:
+            on_first(self._acquire)
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            if self._holds == 0 and current()[0] == 0:
+                self._release()
+
+    def _acquire(self) -> None:
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f'cannot create the run folder {self.path} ({reason(error)}); choose a folder '
+                                  f'that can be written to') from error
+        self._made = missing
+        lock = FolderLock(self.path)
+        lock.acquire()
+        self._lock = lock
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+        for folder in self._made:  # nothing came of the run
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+
+    def prepare(self, needed: int = 0) -> None:
+        r"""Creates the folder and checks, before any work is done, that files can be written to it.
+
+        Args:
+            needed (int, optional): Bytes that the files of the run will take. (default: :obj:`0`)
+
+        Raises:
+            CheckpointError: If the folder cannot be created or written to, or has too little space.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CheckpointError(f'cannot make the run folder {self.path} ({reason(error)}); choose a folder '
+            raise CheckpointError(f'cannot create the run folder {self.path} ({reason(error)}); choose a folder '
                                   f'that can be written to') from error
         probe = self.path / '.probe'
-        # An empty file can be made on a full disk; one with content cannot.
+        # An empty file can be created on a full disk; one with content cannot.
         atomic_write(probe, lambda file: file.write(bytes(65536)))
-        probe.unlink()
+        remove(probe)
         free = shutil.disk_usage(self.path).free
         if free < needed:
             raise CheckpointError(f'the run folder {self.path} has {free / 2**20:,.0f} MiB free, but the checkpoints '
                                   f'of this model need {needed / 2**20:,.0f} MiB; free some space or choose another '
                                   f'folder')
 
-    def clear(self) -> None:
-        r"""Removes what an earlier run wrote, so that a new one does not mix with it. Foreign files stay."""
-        for path in (self.history, self.metrics, self.versions, self.last, self.best):
-            path.unlink(missing_ok=True)
-        shutil.rmtree(self.tensorboard, ignore_errors=True)
+    def open(self, resume: Union[bool, Literal['auto']], record: Mapping[str, Any], needed: int = 0) -> bool:
+        r"""Makes the folder ready for a run.
+
+        Args:
+            resume (bool or str): See :meth:`Trainer.fit() <pyg_emu.Trainer.fit>`.
+            record (dict): What :obj:`run.json` is to say about the run, beside the list of files.
+            needed (int, optional): See :meth:`prepare`. (default: :obj:`0`)
+
+        Returns:
+            Whether there is a run to continue.
+
+        Raises:
+            CheckpointError: If there is no run although :obj:`resume` is true, if the folder holds files of the user,
+                or of a run whose :obj:`last.pt` is missing, or if it cannot be written to.
+        """
+        names = [path.name for path in (self.last, self.best, self.history, self.metrics, self.record, self.versions)]
+        names += self.files
+        self.prepare(needed)
+        self._sweep(names)
+        own = self._own()
+        if own is not None and own.get('clearing'):  # a kill came in between
+            self._clear(own['files'])
+            own = {'files': [self.record.name]}
+        known = own['files'] if own is not None else []
+        foreign = [name for name in names if (self.path / name).exists() and name not in known]
+        if foreign and not self.overwrite:
+            raise CheckpointError(f'{self.path} holds {", ".join(foreign)}, not written by a run in this folder; '
+                                  'choose another run folder, move the files, or replace them with '
+                                  'overwrite=True')
+        going_on = own is not None and self.last.exists() and self.last.name not in foreign and resume is not False
+        if resume is True and not going_on:
+            raise CheckpointError(f'cannot resume: {self.last} does not exist. Give the folder of an interrupted run, '
+                                  "or resume='auto'")
+        left = [path.name for path in (self.best, self.history) if path.exists()]
+        if not going_on and left and resume is not False and not self.overwrite:
+            raise CheckpointError(f'{self.last} is missing, but the folder holds {" and ".join(left)} of a run. Put '
+                                  'last.pt back, choose another run folder, or replace the run with resume=False')
+        if not going_on:
+            self._clear([*known, *foreign])
+        kept = {'backends': own['backends']} if going_on and own is not None and 'backends' in own else {}
+        files = [*names, *(name for name in known if name not in names)]
+        self.write_record({'files': files, **record, **kept})
+        for name, content in self.files.items():
+            path = self.path / name
+            if not path.exists() or path.read_bytes() != content:
+                atomic_write(path, partial(_write_bytes, content))
+        return going_on
+
+    def _own(self) -> Optional[dict[str, Any]]:
+        r"""The content of :obj:`run.json`, or an equivalent for a run that was begun before there was one; :obj:`None`
+        where there is no run.
+        """
+        found = read_json(self.record) if self.record.exists() else None
+        if isinstance(found, dict) and found.get('format') == FORMAT and isinstance(found.get('files'), list):
+            # Names alone: whatever the file says, nothing outside of the folder is touched.
+            return {**found, 'files': [name for name in map(str, found['files']) if Path(name).name == name]}
+        if self.last.exists() and not self.record.exists():
+            try:
+                load_checkpoint(self.last)
+            except CheckpointError:
+                return None
+            names = ('recipe.yaml', 'trained_on.json', 'versions.json', 'history.csv', 'metrics.json', 'last.pt',
+                     'best.pt')
+            return {'files': [name for name in names if (self.path / name).exists()]}
+        return None
+
+    def _clear(self, names: Sequence[str]) -> None:
+        r"""Removes the files of a run. What a kill leaves of it, the next :meth:`open` removes."""
+        present = [name for name in names if (self.path / name).exists() and name != self.record.name]
+        events = [*self.tensorboard.glob(f'*tfevents*{EVENTS_SUFFIX}')] if self.tensorboard.is_dir() else []
+        if not present and not events and not self.staged.exists():
+            return
+        self.write_record({'files': [*present, self.record.name], 'clearing': True})
+        for path in (*(self.path / name for name in present), self.staged, *events):
+            remove(path)
+        if events:
+            try:
+                self.tensorboard.rmdir()
+            except OSError:
+                pass  # files of the user
+
+    def _sweep(self, names: Sequence[str]) -> None:
+        r"""Removes temporary files of killed writers: nobody else writes while the folder is locked."""
+        ours = {*names, self.staged.name, '.probe'}
+        for path in self.path.glob('.*.tmp'):
+            parts = re.fullmatch(r'\.(.+)\.\d+-[0-9a-f]{8}\.tmp', path.name)
+            if parts is not None and parts[1] in ours:
+                remove(path)
+
+    def write_record(self, content: Mapping[str, Any]) -> None:
+        r"""Writes :obj:`run.json`."""
+        self.write_json(self.record, {'format': FORMAT, **content})
+
+    def update_record(self, content: Mapping[str, Any]) -> None:
+        r"""Merges :obj:`content` into :obj:`run.json`."""
+        known = read_json(self.record)
+        self.write_json(self.record, {**(known if isinstance(known, dict) else {'format': FORMAT}), **content})
+
+    def promote(self) -> None:
+        r"""Puts staged weights in the place of :obj:`best.pt`."""
+        rename(self.staged, self.best)
+
+    def settle(self, step: Optional[int], digest: Optional[str], metrics: Mapping[str, Any], has_rows: bool) -> None:
+        r"""Brings all files into agreement with :obj:`last.pt`, which is to be continued.
+
+        Args:
+            step (int, optional): The step of the best weights, if there are any.
+            digest (str, optional): Their digest; :obj:`None` if a version that did not record it has written
+                :obj:`last.pt`.
+            metrics (dict): What :obj:`metrics.json` said at that time; empty before the first evaluation.
+            has_rows (bool): Whether there are rows of a history.
+
+        Raises:
+            CheckpointError: If the best weights are missing, damaged or of another step.
+        """
+        if step is not None:
+            if digest is not None and self.staged.exists() and verified_digest(self.staged) == digest:
+                self.promote()
+            if not self.best.exists():
+                raise CheckpointError(f'{self.best} is missing, and {self.last} names step {step} as the best. Put the '
+                                      'file back, or start over with resume=False')
+            if digest is not None and verified_digest(self.best) != digest:
+                raise CheckpointError(f'{self.best} is not the file that {self.last} refers to (the weights of step '
+                                      f'{step}). Put that file back, or start over with resume=False')
+        remove(self.staged)
+        if not has_rows:
+            remove(self.history)
+            remove(self.metrics)
+        found = read_json(self.metrics)
+        if metrics and (not isinstance(found, dict) or any(found.get(key) != value for key, value in metrics.items())):
+            self.write_json(self.metrics, metrics)
+
+    def weights(self, which: Literal['best', 'last'] = 'best') -> Path:
+        r"""The file with the best or the last weights. Without a validation, the last ones are the best; if
+        :obj:`best.pt` is missing for another reason, a warning says so.
+
+        Args:
+            which (str, optional): :obj:`"best"` or :obj:`"last"`. (default: :obj:`"best"`)
+
+        Raises:
+            CheckpointError: If :obj:`last.pt` is needed and cannot be read.
+        """
+        if which == 'last':
+            return self.last
+        if self.best.exists() and not self.staged.exists():
+            return self.best
+        if not self.last.exists():
+            return self.best if self.best.exists() else self.last
+        state = load_checkpoint(self.last)
+        run = state.get('run')
+        run = run if isinstance(run, dict) else {}
+        digest, step = run.get('best_digest'), run.get('best_step')
+        if digest is not None and self.staged.exists() and verified_digest(self.staged) == digest:
+            return self.staged
+        if self.best.exists():
+            return self.best
+        if step is not None:
+            warnings.warn(f'{self.best} is missing: it held the weights of step {step}, the best on the validation '
+                          f'facts. Using {self.last.name}, the weights of step {state.get("step")}')
+        return self.last
 
     def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
         r"""Writes :obj:`content` atomically and readably."""
@@ -69,19 +309,37 @@ class RunFolder:
         atomic_write(path, lambda file: file.write(text.encode()))
 
     def update_metrics(self, content: Mapping[str, Any]) -> None:
-        r"""Merges :obj:`content` into :obj:`metrics.json`."""
-        known = json.loads(self.metrics.read_text()) if self.metrics.exists() else {}
+        r"""Merges :obj:`content` into :obj:`metrics.json`.
+
+        Raises:
+            CheckpointError: If the file is not a JSON object or cannot be written.
+        """
+        known = read_json(self.metrics) if self.metrics.exists() else {}
+        if not isinstance(known, dict):
+            raise CheckpointError(f'{self.metrics} is not a JSON object; restore the file or remove it')
         self.write_json(self.metrics, {**known, **content})
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({str(self.path)!r})'
 
 
+def _write_bytes(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
+
+
+def read_json(path: Path) -> Any:
+    r"""The content of a JSON file; :obj:`None` if it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
 def versions(device: Optional[str] = None) -> dict[str, Any]:
-    r"""What a result depends on besides the recipe: versions, machine and, from a git checkout, the commit.
+    r"""What a result depends on beside the recipe: versions, machine and, from a git checkout, the commit.
 
     Args:
-        device (str, optional): The device trained on. (default: :obj:`None`)
+        device (str, optional): The device of the training. (default: :obj:`None`)
     """
     found: dict[str, Any] = {'python': platform.python_version()}
     for name in _DISTRIBUTIONS:

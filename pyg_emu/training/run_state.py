@@ -1,9 +1,9 @@
-r"""All that a run consists of at a step: what a checkpoint holds, and what a resumed run takes from it."""
+r"""The state of a run at a step: what a checkpoint holds, and what a resumed run takes from it."""
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Literal, Mapping, Optional
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.negatives.transform import negatives_of
+from pyg_emu.training.history import History
 from pyg_emu.training.schedules import Schedule
 from pyg_emu.training.stability import LossMeter
 
@@ -30,7 +31,7 @@ class TrainResult:
         best_step (int, optional): The step with the best validation, or :obj:`None` where there was none.
         best_metric (float, optional): The watched metric at that step.
         metrics (dict): All numbers of that validation.
-        history (pandas.DataFrame): One row per evaluation: step, seconds, loss, learning rate, validation.
+        history (pandas.DataFrame): One row per evaluation, see :class:`~pyg_emu.training.Logger`.
         seconds (float): Time spent in training steps, without validation and checkpoints.
         stopped_early (bool): Whether patience ran out before the steps did.
         run_dir (Path, optional): The run folder.
@@ -56,6 +57,9 @@ class Progress:
         best_metric (float, optional): The watched metric there.
         best_metrics (dict): All numbers of that validation.
         stale (int): Validations since.
+        best_digest (str, optional): The digest of :obj:`best.pt`.
+        reported (dict): What :obj:`metrics.json` says, beside the ranking of the test facts.
+        metric (str, optional): The name of the watched metric.
     """
     step: int = 0
     seconds: float = 0.0
@@ -63,15 +67,21 @@ class Progress:
     best_metric: Optional[float] = None
     best_metrics: dict[str, float] = field(default_factory=dict)
     stale: int = 0
+    best_digest: Optional[str] = None
+    reported: dict[str, Any] = field(default_factory=dict)
+    metric: Optional[str] = None
 
-    def judge(self, value: float, metrics: Mapping[str, float]) -> bool:
-        r"""Takes note of a validation, and returns whether it is the best so far.
+    def judge(self, value: float, metrics: Mapping[str, float], mode: Literal['max', 'min'] = 'max') -> bool:
+        r"""Records a validation, and returns whether it is the best so far. Of equal ones, the first is the best.
 
         Args:
             value (float): The watched metric.
             metrics (dict): All numbers.
+            mode (str, optional): Whether more (:obj:`"max"`) or less (:obj:`"min"`) is better.
+                (default: :obj:`"max"`)
         """
-        if self.best_metric is not None and value <= self.best_metric:
+        best = self.best_metric
+        if best is not None and not (value > best if mode == 'max' else value < best):
             self.stale += 1
             return False
         self.best_step, self.best_metric, self.best_metrics, self.stale = self.step, value, dict(metrics), 0
@@ -87,11 +97,13 @@ class RunState:
         loader (TripletLoader): The loader; its transform, and that one's sampler and mutation, may have states, too.
         criterion (callable): The criterion, which may have one.
         meter (LossMeter): The running mean of the loss.
+        history (History): The rows.
     """
     def __init__(self, model: torch.nn.Module, schedule: Schedule, loader: Any, criterion: Any,
-                 meter: LossMeter) -> None:
+                 meter: LossMeter, history: History) -> None:
         self.model = model
         self.schedule = schedule
+        self.history = history
         self.progress = Progress()
         self._device = next(model.parameters()).device
         negatives = negatives_of(loader)
@@ -109,6 +121,7 @@ class RunState:
         return {'step': self.progress.step, 'run': asdict(self.progress), 'random': random,
                 'model': self.model.state_dict(), 'optimizer': self.schedule.optimizer.state_dict(),
                 'optimizer_kind': type(self.schedule.optimizer).__name__, 'schedule_kind': repr(self.schedule),
+                'history': self.history.state_dict(),
                 'parts': {name: part.state_dict() for name, part in self._parts.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any], path: Path) -> None:
@@ -121,15 +134,25 @@ class RunState:
         Raises:
             CheckpointError: If the run was made of other parts.
         """
+        needed = ('run', 'random', 'model', 'optimizer', 'parts')
+        missing = [key for key in needed if not isinstance(state.get(key), dict)]
+        if missing:
+            raise CheckpointError(f'{path} is not the last.pt of a run: it has no {", ".join(missing)}. Expected a '
+                                  'file written by Trainer; a best.pt holds weights alone and cannot be continued from')
         if set(self._parts) != set(state['parts']):
             raise CheckpointError(f'{path} holds the state of {", ".join(state["parts"])}, but this run is made of '
-                                  f'{", ".join(self._parts)}; continue with the objects it was started with')
-        # Checkpoints did not always say it.
+                                  f'{", ".join(self._parts)}; continue with the objects that it was started with')
+        # Older checkpoints do not record the schedule.
         began, own = state.get('schedule_kind', repr(self.schedule)), repr(self.schedule)
         if began != own:
             raise CheckpointError(f'{path} was begun with the schedule {began}, but this run has {own}; continue with '
-                                  'the one it was started with, or start over')
-        self.progress = Progress(**state['run'])
+                                  'the one that it was started with, or start over')
+        try:
+            self.progress = Progress(**state['run'])
+        except TypeError as error:
+            raise CheckpointError(f'{path} is not the last.pt of a run ({error})') from error
+        if 'history' in state:
+            self.history.load_state_dict(state['history'])
         self.model.load_state_dict(state['model'])
         for name, part in self._parts.items():
             part.load_state_dict(state['parts'][name])
@@ -141,17 +164,17 @@ class RunState:
 
     def _load_optimizer(self, state: Mapping[str, Any], path: Path) -> None:
         optimizer = self.schedule.optimizer
-        # Checkpoints did not always say it.
+        # Older checkpoints do not record the class.
         kind, own = state.get('optimizer_kind'), type(optimizer).__name__
         if kind is not None and kind != own:
-            # PyTorch would take it, and fail in the next step.
+            # PyTorch would load it and fail in the next step.
             raise CheckpointError(f'{path} holds the state of {kind}, but the optimiser of this run is {own}; continue '
-                                  'with the one it was started with')
+                                  'with the one that it was started with')
         try:
             optimizer.load_state_dict(_as_implemented(state['optimizer'], optimizer))
         except ValueError as error:
             raise CheckpointError(f'{path} holds the state of an optimiser of other parameters ({error}); continue '
-                                  'with the one it was started with') from error
+                                  'with the one that it was started with') from error
 
 
 def _as_implemented(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:

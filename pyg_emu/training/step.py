@@ -1,7 +1,7 @@
 r"""One training step: from a batch to moved weights."""
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Mapping, Optional
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from pyg_emu.core.errors import ArgumentError
 from pyg_emu.models.adapters import as_scorer
 from pyg_emu.negatives.sampling import BaseSampler
 from pyg_emu.negatives.transform import negatives_of
-from pyg_emu.training.stability import clip_gradients
+from pyg_emu.training.stability import clip_gradients, gradient_norm
 
 
 class PlainStep:
@@ -29,6 +29,9 @@ class PlainStep:
         self.criterion = criterion
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm
+        #: The terms of the last loss, if the criterion has :obj:`terms`.
+        self.terms: Mapping[str, Tensor] = {}
+        self._norm: Optional[Tensor] = None
 
     def __call__(self, batch: Any) -> Tensor:
         r"""Takes one step.
@@ -48,9 +51,17 @@ class PlainStep:
         loss.backward()
         if self.max_grad_norm is not None:
             groups = self.optimizer.param_groups  # those of the model, and what else learns
-            clip_gradients((value for group in groups for value in group['params']), self.max_grad_norm)
+            self._norm = clip_gradients((value for group in groups for value in group['params']), self.max_grad_norm)
         self.optimizer.step()
+        self.terms = getattr(self.criterion, 'terms', None) or {}
         return loss.detach()
+
+    def gradient_norm(self) -> Optional[Tensor]:
+        r"""The norm of the last step's gradients, before they were clipped. Does not wait for the device."""
+        if self._norm is not None:
+            return self._norm
+        found = (value.grad for group in self.optimizer.param_groups for value in group['params'])
+        return gradient_norm(grad for grad in found if grad is not None)
 
 
 def check_loss(loss: Any) -> None:

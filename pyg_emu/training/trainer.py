@@ -1,11 +1,12 @@
-r"""The training loop: steps, validation, early stopping, checkpoints that survive a kill, and resumption."""
+r"""The training loop: steps, validation, early stopping, checkpoints and resumption."""
 from __future__ import annotations
 
 import math
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Literal, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Iterable, Literal, Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -15,14 +16,16 @@ from tqdm.auto import tqdm
 from pyg_emu.core.arguments import is_number
 from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError
-from pyg_emu.evaluation.metrics import plain_numbers
+from pyg_emu.evaluation.metrics import metric_mode, plain_numbers
 from pyg_emu.negatives.transform import negatives_of
 from pyg_emu.training.checkpoint import load_checkpoint, load_weights, model_fingerprint, save_checkpoint
 from pyg_emu.training.data_parallel import DataParallelLoss
 from pyg_emu.training.graphed_step import GraphedStep, check_run
-from pyg_emu.training.history import History
+from pyg_emu.training.history import History, read_csv
 from pyg_emu.training.interrupt import StopRequest, TrainingInterrupted
+from pyg_emu.training.loggers import CSVLogger, Logger, RunInfo, TensorBoardLogger, check_loggers
 from pyg_emu.training.run_folder import RunFolder, versions
+from pyg_emu.training.run_record import describe_run, used_backends
 from pyg_emu.training.run_state import Progress, RunState, TrainResult
 from pyg_emu.training.schedules import Constant, Schedule
 from pyg_emu.training.stability import LossMeter, nonfinite_weights
@@ -32,18 +35,20 @@ from pyg_emu.training.step import PlainStep, check_parts, sampler_hook
 class Trainer:
     r"""Trains a model, step by step.
 
-    A step reads one batch, lets the sampler learn from the model (:meth:`~pyg_emu.Sampler.update`), and
-    descends on :obj:`criterion(model, batch)`. Nothing in a step waits for the device: losses are summed up there and
-    read at every :obj:`log_every`-th step.
+    A step reads one batch, lets the sampler learn from the model (:meth:`~pyg_emu.Sampler.update`), and minimises
+    :obj:`criterion(model, batch)`. No step waits for the device: the loss and its terms (:obj:`criterion.terms`, a
+    dictionary of detached scalars, if the criterion has it) are summed on the device and read at every
+    :obj:`log_every`-th step.
 
-    A run folder receives :obj:`last.pt`, from which a run continues, on CPU bit for bit, :obj:`best.pt`,
-    :obj:`history.csv`, :obj:`metrics.json` and :obj:`versions.json`. SIGINT and SIGTERM finish the step, write the
-    checkpoint and raise :class:`~pyg_emu.training.TrainingInterrupted`; after a SIGKILL the last checkpoint is whole.
-    What is wrong with :obj:`validate` or :obj:`metric` shows at the first validation: the checkpoint is written before
-    the error goes on, and the run continues with that validation once it is mended.
+    A run folder receives :obj:`last.pt`, from which a run continues (bit for bit on a CPU), :obj:`best.pt`,
+    :obj:`history.csv`, :obj:`metrics.json`, :obj:`versions.json` and :obj:`run.json`. The folder is locked while the
+    run writes to it. A kill or an error at any moment leaves files from which the same call continues to the same
+    result, see :mod:`pyg_emu.training.run_folder`. SIGINT and SIGTERM finish the step, write the checkpoint and raise
+    :class:`~pyg_emu.training.TrainingInterrupted`. If :obj:`validate` fails, the checkpoint is written before the
+    exception is raised, and the same call continues with this validation.
 
     Inside of :func:`~pyg_emu.process_group`, the processes that :obj:`torchrun` has started divide
-    each batch's rows among themselves, and take the steps that a single one would take. All are made with the same
+    each batch's rows among themselves, and take the steps that a single one would take. All are created with the same
     arguments; the first one writes. A validation runs in all of them, so that
     :func:`~pyg_emu.evaluate` can be divided, too.
 
@@ -56,7 +61,7 @@ class Trainer:
     Args:
         model (torch.nn.Module): The model.
         criterion (callable): :obj:`criterion(model, batch)` returns the scalar loss.
-        loader (TripletLoader): Offers :obj:`batches()`, without end, :obj:`state_dict()` and :obj:`load_state_dict()`.
+        loader (TripletLoader): Has :obj:`batches()`, without end, :obj:`state_dict()` and :obj:`load_state_dict()`.
         optimizer (torch.optim.Optimizer): The optimiser.
         num_steps (int): Steps to take.
         schedule (Schedule, optional): See :mod:`pyg_emu.training.schedules`. (default:
@@ -64,8 +69,9 @@ class Trainer:
         validate (callable, optional): :obj:`validate(model)` returns :class:`~pyg_emu.evaluation.metrics.Metrics` or a
         dictionary.
             It runs without gradients, the model in evaluation mode. (default: :obj:`None`)
-        metric (str, optional): The validation metric that decides which step is best; more is better.
-            (default: :obj:`"mrr"`)
+        metric (str, optional): The validation metric that decides which step is best. (default: :obj:`"mrr"`)
+        mode (str, optional): Whether more (:obj:`"max"`) or less (:obj:`"min"`) of the metric is better. Needed for
+            metrics that are not in :obj:`pyg_emu.evaluation.metrics.DIRECTIONS`. (default: :obj:`None`)
         evaluate_every (int or sequence of int, optional): Steps between validations, and between rows of the history;
             or the steps to validate after, in increasing order, such as :obj:`[10, 100, 1000]`. The last step is
             always evaluated. (default: :obj:`500`)
@@ -73,52 +79,62 @@ class Trainer:
             (default: :obj:`None`)
         restore_best (bool, optional): Whether the model ends with the weights of its best validation.
             (default: :obj:`True`)
-        run_dir (str or Path, optional): The run folder. (default: :obj:`None`)
+        run_dir (str, Path or RunFolder, optional): The run folder. (default: :obj:`None`)
+        overwrite (bool, optional): Whether a new run may replace files in the run folder that stand in its way: those
+            of the user, and those of a run that cannot be continued. (default: :obj:`False`)
         checkpoint_every (int, optional): Steps between checkpoints; a new best is kept as well.
             (default: as :obj:`evaluate_every`)
         max_grad_norm (float, optional): Clip the norm of all gradients to this, those of a learned mutation included.
             (default: :obj:`None`)
-        log_every (int, optional): Steps between looks at the loss: for the progress bar, and for NaN.
-            (default: :obj:`50`)
+        log_every (int, optional): Steps between readings of the loss, for the progress bar and to detect NaN, and
+            between measurements of the gradient norm. (default: :obj:`50`)
         graph (bool, optional): Whether steps are captured as CUDA graphs, see
         :class:`~pyg_emu.training.graphed_step.GraphedStep`.
             (default: :obj:`False`)
-        tensorboard (bool, optional): Whether to write the history for TensorBoard as well. (default: :obj:`False`)
+        tensorboard (bool, optional): Whether to write the history for TensorBoard, too. (default: :obj:`False`)
+        loggers (list, optional): Further receivers of the history's rows, see :class:`~pyg_emu.training.Logger`.
+            (default: :obj:`None`)
         progress (bool, optional): Whether to show a progress bar. (default: :obj:`True`)
-        name (str, optional): Stands before the progress bar. (default: :obj:`"train"`)
+        name (str, optional): The label of the progress bar. (default: :obj:`"train"`)
         recipe_hash (str, optional): Marks the checkpoints, so that a run cannot be continued with other settings.
             (default: :obj:`None`)
 
     Raises:
-        ArgumentError: If an argument is outside of its domain.
+        ArgumentError: If an argument is out of its domain.
     """
     def __init__(self, model: torch.nn.Module, criterion: Callable[..., Tensor], loader: Any, optimizer: Optimizer, *,
                  num_steps: int, schedule: Optional[Schedule] = None,
                  validate: Optional[Callable[[torch.nn.Module], Any]] = None, metric: str = 'mrr',
+                 mode: Optional[Literal['max', 'min']] = None,
                  evaluate_every: Union[int, Sequence[int]] = 500, patience: Optional[int] = None,
-                 restore_best: bool = True, run_dir: Optional[Union[str, Path]] = None,
+                 restore_best: bool = True, run_dir: Optional[Union[str, Path, RunFolder]] = None,
+                 overwrite: bool = False,
                  checkpoint_every: Optional[int] = None, max_grad_norm: Optional[float] = None, log_every: int = 50,
-                 graph: bool = False, tensorboard: bool = False, progress: bool = True, name: str = 'train',
-                 recipe_hash: Optional[str] = None):
+                 graph: bool = False,
+                 tensorboard: bool = False, loggers: Optional[Iterable[Logger]] = None, progress: bool = True,
+                 name: str = 'train', recipe_hash: Optional[str] = None):
         check_parts(model, criterion, loader, optimizer)
         if schedule is not None and not isinstance(schedule, Schedule):
             raise ArgumentError(f'schedule: expected one of pyg_emu.training.schedules, such as LinearDecay(), '
                                 f'got {schedule!r}')
+        mode = metric_mode(metric, mode)
         if validate is not None and not callable(validate):
             raise ArgumentError(f'validate: expected a function of the model that returns metrics, got {validate!r}')
         for argument, value in (('num_steps', num_steps), ('patience', patience),
                                 ('checkpoint_every', checkpoint_every), ('log_every', log_every)):
             if value is not None and not _is_count(value):
-                raise ArgumentError(f'{argument} must be a positive integer, got {value!r}')
+                raise ArgumentError(f'{argument}: expected a positive integer, got {value!r}')
         _check_validation_steps(evaluate_every, num_steps)
         if max_grad_norm is not None and not (is_number(max_grad_norm) and max_grad_norm > 0.0):
-            raise ArgumentError(f'max_grad_norm must be positive, got {max_grad_norm!r}')
-        if run_dir is not None and not isinstance(run_dir, (str, Path)):
-            raise ArgumentError(f'run_dir: expected a path, got {run_dir!r}')
+            raise ArgumentError(f'max_grad_norm: expected a positive number, got {max_grad_norm!r}')
+        folder = run_dir if run_dir is None or isinstance(run_dir, RunFolder) else RunFolder(run_dir, overwrite)
         if patience is not None and validate is None:
             raise ArgumentError('patience counts validations without a new best, so it needs validate; got None')
-        if tensorboard and run_dir is None:
+        if tensorboard and folder is None:
             raise ArgumentError('tensorboard=True writes into the run folder; give run_dir')
+        loggers = check_loggers(() if loggers is None else loggers)
+        if tensorboard and folder is not None:
+            loggers.insert(0, TensorBoardLogger(folder.tensorboard))
         self.model = model
         self.criterion = criterion
         self.loader = loader
@@ -127,15 +143,16 @@ class Trainer:
         self.schedule = schedule if schedule is not None else Constant()
         self.validate = validate
         self.metric = metric
+        self.mode = mode
         self.evaluate_every = evaluate_every
         self.patience = patience
         self.restore_best = restore_best
-        self.folder = None if run_dir is None else RunFolder(run_dir)
+        self.folder = folder
+        self.loggers = loggers
         self.checkpoint_every = evaluate_every if checkpoint_every is None else checkpoint_every
         self.max_grad_norm = max_grad_norm
         self.log_every = log_every
         self.graph = graph
-        self.tensorboard = tensorboard
         self.progress = progress
         self.name = name
         self._fingerprint = model_fingerprint(model, recipe_hash)
@@ -147,127 +164,174 @@ class Trainer:
         return self._run.step
 
     def fit(self, resume: Union[bool, Literal['auto']] = 'auto') -> TrainResult:
-        r"""Trains until the steps are done or patience runs out.
+        r"""Trains until all steps are taken or patience runs out.
 
         Args:
             resume (bool or str, optional): :obj:`True` continues the run in :obj:`run_dir`, :obj:`False` starts over
-                and removes what an earlier run left there, :obj:`"auto"` continues where there is something to
-                continue. (default: :obj:`"auto"`)
+                and removes the files of an earlier run, :obj:`"auto"` continues if there is something to continue.
+                (default: :obj:`"auto"`)
 
         Raises:
             DivergenceError: If the loss or a weight becomes NaN or infinite. The last checkpoint before is kept.
-            CheckpointError: If :obj:`run_dir` cannot be written to or holds a checkpoint of something else.
+            CheckpointError: If :obj:`run_dir` cannot be written to, is in use by another process, or holds a run that
+                was made of other parts or files of the user.
             TrainingInterrupted: On SIGINT or SIGTERM, after a checkpoint was written.
-            ArgumentError: If :obj:`torchrun` has started several processes that have not joined, or draw differently.
-            BackendError: If steps cannot be captured here.
+            ArgumentError: If :obj:`torchrun` has started several processes that have not joined, or that draw
+                different random numbers.
+            BackendError: If steps cannot be captured on this device.
         """
-        self._start(resume)
-        first = current()[0] == 0
-        writer = self._writer() if first else None
-        bar = tqdm(total=self.num_steps, initial=self._run.step, desc=self.name, unit='step',
-                   disable=not (self.progress and first), mininterval=0.2 if sys.stderr.isatty() else 10.0)
-        try:
-            with StopRequest() as request:
-                self._loop(request, bar, writer)
-        finally:
-            bar.close()
-            if writer is not None:
-                writer.close()
-            # Processes that average gradients hang on to the model's parameters.
-            del self._take, self._loss
-        return self._finish()
-
-    def _start(self, resume: Union[bool, Literal['auto']]) -> None:
         if resume not in (True, False, 'auto'):
-            raise ArgumentError(f"resume must be True, False or 'auto', got {resume!r}")
+            raise ArgumentError(f"resume: expected True, False or 'auto', got {resume!r}")
         check_joined()
         if self.graph:
             check_run(self.loader, self.schedule, self.optimizer)
+        if self.folder is None:
+            return self._fit(resume)
+        with self.folder.held():
+            return self._fit(resume)
+
+    def _fit(self, resume: Union[bool, Literal['auto']]) -> TrainResult:
+        self._start(resume)
+        first = current()[0] == 0
+        bar = tqdm(total=self.num_steps, initial=self._run.step, desc=self.name, unit='step',
+                   disable=not (self.progress and first), mininterval=0.2 if sys.stderr.isatty() else 10.0)
+        try:
+            on_first(self._start_loggers)
+            with StopRequest() as request:
+                self._loop(request, bar)
+        finally:
+            bar.close()
+            # Processes that average gradients hang on to the model's parameters.
+            del self._take, self._loss
+            self._close_loggers()
+        return self._finish()
+
+    def _start(self, resume: Union[bool, Literal['auto']]) -> None:
         self._best_weights: Optional[dict[str, Tensor]] = None
         self._device = next(self.model.parameters()).device
         self._meter = LossMeter(self._device)
         self._update_sampler = sampler_hook(self.loader, self.model)
+        self._record = self._describe()
         self.schedule.start(self.optimizer, self.num_steps)
-        self._state = RunState(self.model, self.schedule, self.loader, self.criterion, self._meter)
+        self.history = History()
+        self._state = RunState(self.model, self.schedule, self.loader, self.criterion, self._meter, self.history)
         self._run = self._state.progress
+        self._run.metric = self.metric
+        self._started: list[Logger] = []
         self._loss = self.criterion
         if current()[1] > 1:
             mutation = getattr(negatives_of(self.loader), 'mutation', None)
             self._loss = DataParallelLoss(self.model, self.criterion, [mutation])
         self._take = self._make_step()
-        first = current()[0] == 0
-        self.history = History(self.folder.history if self.folder is not None and first else None)
         if self.folder is None:
             if resume is True:
                 raise CheckpointError("cannot resume: no run_dir was given. Give the folder of an interrupted run, or "
                                       "resume='auto'")
         else:
-            if on_first(lambda: self._open(resume)):
-                self._state.load_state_dict(load_checkpoint(self.folder.last, expected=self._fingerprint),
-                                            self.folder.last)
-                self._run = self._state.progress
-                on_first(lambda: self.history.resume(self._run.step))
             folder, device = self.folder, str(self._device)
+            if on_first(lambda: self._open(resume)):
+                self._load(load_checkpoint(folder.last, expected=self._fingerprint))
             on_first(lambda: folder.write_json(folder.versions, versions(device)))
         self._first_step = self._run.step
 
     def _open(self, resume: Union[bool, Literal['auto']]) -> bool:
         r"""Makes the run folder ready, and returns whether there is a run in it to be continued."""
         assert self.folder is not None
-        if resume is True and not self.folder.last.exists():
-            raise CheckpointError(f'cannot resume: there is no {self.folder.last}. Give the folder of an interrupted '
-                                  "run, or resume='auto'")
         parameter_bytes = sum(value.nbytes for value in self.model.parameters())
         # A checkpoint holds the weights and up to two moments of each; while it is being replaced there are two.
-        self.folder.prepare(needed=4 * parameter_bytes)
-        if resume is not False and self.folder.last.exists():
-            return True
-        self.folder.clear()
-        self._save()
-        return False
+        going_on = self.folder.open(resume, self._record, needed=4 * parameter_bytes)
+        if not going_on:
+            self._save()
+        return going_on
 
-    def _loop(self, request: StopRequest, bar: Any, writer: Any) -> None:
+    def _load(self, state: Mapping[str, Any]) -> None:
+        r"""Continues from a checkpoint, and brings the other files into agreement with it."""
+        assert self.folder is not None
+        folder = self.folder
+        self._state.load_state_dict(state, folder.last)
+        run = self._run = self._state.progress
+        if run.best_step is not None and run.metric not in (None, self.metric):
+            raise CheckpointError(f'{folder.last} was begun with the metric {run.metric!r}, but this run has '
+                                  f'{self.metric!r}; continue with the former, or start over')
+        run.metric = self.metric
+        if 'history' not in state and folder.history.exists():  # begun by an older version
+            self.history.replace(row for row in on_first(lambda: read_csv(folder.history)) if row['step'] <= run.step)
+        on_first(lambda: folder.settle(run.best_step, run.best_digest, run.reported, len(self.history) > 0))
+
+    def _describe(self) -> dict[str, Any]:
+        settings = {name: getattr(self, name) for name in (
+            'num_steps', 'metric', 'mode', 'evaluate_every', 'checkpoint_every', 'patience', 'restore_best',
+            'max_grad_norm', 'log_every', 'graph')}
+        settings |= {name: list(value) for name, value in settings.items() if isinstance(value, Sequence) and
+                     not isinstance(value, str)}
+        record = describe_run(self.model, self.criterion, self.loader, self.optimizer, self.schedule, settings)
+        return {**record, 'processes': current()[1]}
+
+    def _start_loggers(self) -> None:
+        run = RunInfo(self.name, None if self.folder is None else self.folder.path, self._run.step, self.num_steps,
+                      tuple(self.history.rows), self._record)
+        own = [] if self.folder is None else [CSVLogger(self.folder.history)]
+        for logger in (*own, *self.loggers):
+            self._started.append(logger)
+            logger.start(run)
+
+    def _close_loggers(self) -> None:
+        for logger in self._started:
+            logger.close()
+        self._started = []
+
+    def _loop(self, request: StopRequest, bar: Any) -> None:
         run = self._run
         if on_first(self._validation_due):
-            self._evaluate_or_keep(self._read_loss(), writer)
-            on_first(self._save)
+            due, better = self._evaluate_or_keep(self._read_loss())
+            on_first(lambda: self._write(due, better, True))
         if self._done():
             return
         self.model.train()
         batches = iter(self.loader.batches())
-        clock = time.perf_counter()
+        clock, measuring = time.perf_counter(), False
         while not self._done():
             self._step(next(batches))
             run.step += 1
             bar.update()
             evaluation, checkpoint = self._due(self.evaluate_every), self._due(self.checkpoint_every)
-            look = evaluation or checkpoint or run.step % self.log_every == 0
+            measure = evaluation or run.step % self.log_every == 0
+            look = measure or checkpoint
             # On a CPU, asking the other processes takes no time beside a step.
             asking = look or self._device.type == 'cpu' or current()[1] == 1
             stop = asking and any_process(request.signal is not None)
+            # At steps that do not depend on when the run was stopped, so that a resumed one has the same mean.
+            measuring = measuring or measure
+            norm = self._take.gradient_norm() if measuring else None
+            if norm is not None:
+                self._meter.add_norm(norm)
+                measuring = False
             if not (look or stop):
                 continue
-            loss = self._read_loss()
+            means = self._read_loss()
             if evaluation or checkpoint or stop:
                 self._check_weights()
                 run.seconds += time.perf_counter() - clock
+                row: Optional[dict[str, float]] = None
+                improved = False
                 if evaluation:
-                    self._evaluate_or_keep(loss, writer)
+                    row, improved = self._evaluate_or_keep(means)
                 # A stop for want of patience is an end as well, and the last step is always saved; so is the best one,
                 # since what is resumed from before it would not know best.pt.
-                if checkpoint or stop or self._done() or run.best_step == run.step:
-                    on_first(self._save)
+                save = checkpoint or stop or self._done() or improved
+                on_first(partial(self._write, row, improved, save))
                 if stop:
                     raise TrainingInterrupted(self._interruption(request))
                 clock = time.perf_counter()
-            self._show(bar, loss)
+            self._show(bar, means['loss'])
 
     def _step(self, batch: Any) -> None:
         if self._update_sampler is not None:
             self._update_sampler(batch)
         if self._take.optimizer is not self.schedule.optimizer:
             self._take = self._make_step()
-        self._meter.add(self._take(batch))
+        loss = self._take(batch)
+        self._meter.add(loss, self._take.terms)
         self.schedule.step()
 
     def _make_step(self) -> PlainStep:
@@ -283,9 +347,9 @@ class Trainer:
         step = self._run.step
         return step == self.num_steps or (step % every == 0 if isinstance(every, int) else step in every)
 
-    def _evaluate_or_keep(self, loss: float, writer: Any) -> None:
+    def _evaluate_or_keep(self, means: Mapping[str, float]) -> tuple[dict[str, float], bool]:
         try:
-            self._evaluate(loss, writer)
+            metrics = self._validated()
         except DivergenceError:
             raise  # what has diverged is not worth keeping
         except Exception as error:
@@ -295,50 +359,66 @@ class Trainer:
                 error.add_note(f'step {self._run.step} is kept in {self.folder.last}; the same command continues with '
                                'its validation')
             raise
+        return self._evaluated(means, metrics)
 
-    def _evaluate(self, loss: float, writer: Any) -> None:
+    def _validated(self) -> Optional[dict[str, float]]:
+        r"""The numbers of a validation. What fails here leaves the run as it was before."""
+        if self.validate is None:
+            return None
+        self.model.eval()
+        with torch.no_grad():
+            found = plain_numbers(self.validate(self.model))
+        self.model.train()
+        # One opinion, also where a validation draws: all processes must go on, or stop, together.
+        metrics = on_first(lambda: found)
+        if self.metric not in metrics:
+            raise ArgumentError(f'metric: validate returned no {self.metric!r}, which decides which step is best; it '
+                                f'returned {", ".join(metrics) or "nothing"}')
+        if math.isnan(metrics[self.metric]):
+            raise DivergenceError(f'the validation {self.metric} is NaN at step {self._run.step}; {self._kept()}')
+        return metrics
+
+    def _evaluated(self, means: Mapping[str, float], metrics: Optional[dict[str, float]]
+                   ) -> tuple[dict[str, float], bool]:
+        r"""Records an evaluation; returns its row, and whether it is the best so far."""
         run = self._run
-        row: dict[str, float] = {'step': run.step, 'seconds': round(run.seconds, 3), 'loss': loss,
+        steps, seconds = run.step - run.reported.get('steps', 0), run.seconds - run.reported.get('seconds', 0.0)
+        row: dict[str, float] = {'step': run.step, 'seconds': round(run.seconds, 3), 'loss': means['loss'],
                                  'lr': float(self.schedule.optimizer.param_groups[0]['lr'])}
         improved = False
-        if self.validate is not None:
-            self.model.eval()
-            with torch.no_grad():
-                found = plain_numbers(self.validate(self.model))
-            self.model.train()
-            # One opinion, also where a validation draws: all processes must go on, or stop, together.
-            metrics = on_first(lambda: found)
+        if metrics is not None:
             row |= {f'valid_{key}': value for key, value in metrics.items()}
-            improved = self._judge(metrics)
+            improved = run.judge(metrics[self.metric], metrics, self.mode)
+        row |= {name: value for name, value in means.items() if name not in row}
+        row['steps_per_second'] = round(steps / max(seconds, 1e-9), 3)
+        run.reported = {'steps': run.step, 'seconds': run.seconds, 'best_step': run.best_step,
+                        'valid': dict(run.best_metrics)}
+        self.history.append(row)
         self._meter.reset()
         if improved and self.restore_best and self.folder is None:
             self._best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
-        on_first(lambda: self._write(row, improved, writer))
+        return row, improved
 
-    def _write(self, row: Mapping[str, float], improved: bool, writer: Any) -> None:
-        run = self._run
-        self.history.append(row)
-        if writer is not None:
-            for key, value in row.items():
-                if key != 'step':
-                    writer.add_scalar(key, value, run.step)
-            writer.flush()
-        if self.folder is None:
+    def _write(self, row: Optional[Mapping[str, float]], improved: bool, save: bool) -> None:
+        r"""Writes a checkpoint and a row, in the order that :mod:`pyg_emu.training.run_folder` explains."""
+        run, folder = self._run, self.folder
+        if folder is not None and save:
+            if improved:
+                state = {'step': run.step, 'model': self.model.state_dict(), 'metrics': run.best_metrics}
+                run.best_digest = save_checkpoint(folder.staged, state, fingerprint=self._fingerprint)
+            backends = used_backends()
+            if self._record.get('backends') != backends:
+                self._record['backends'] = backends
+                folder.update_record({'backends': backends})
+            self._save()
+            if improved:
+                folder.promote()
+        if row is None:
             return
-        if improved:
-            state = {'step': run.step, 'model': self.model.state_dict(), 'metrics': run.best_metrics}
-            save_checkpoint(self.folder.best, state, fingerprint=self._fingerprint)
-        self.folder.write_json(self.folder.metrics, {
-            'steps': run.step, 'seconds': run.seconds, 'best_step': run.best_step, 'valid': run.best_metrics})
-
-    def _judge(self, metrics: dict[str, float]) -> bool:
-        if self.metric not in metrics:
-            raise ArgumentError(f'validate returned no {self.metric!r}, which is to decide on the best step; it '
-                                f'returned {", ".join(metrics) or "nothing"}')
-        value = metrics[self.metric]
-        if math.isnan(value):
-            raise DivergenceError(f'the validation {self.metric} is NaN at step {self._run.step}; {self._kept()}')
-        return self._run.judge(value, metrics)
+        for logger in self._started:
+            logger.log(run.step, row)
+        if folder is not None:
+            folder.write_json(folder.metrics, run.reported)
 
     def _done(self) -> bool:
         return self._run.step >= self.num_steps or self._stopped_early()
@@ -354,7 +434,7 @@ class Trainer:
             elif self._best_weights is not None:
                 self.model.load_state_dict(self._best_weights)
         self.model.eval()
-        self.history.rows = on_first(lambda: self.history.rows)
+        self.history.replace(on_first(lambda: self.history.rows))
         return TrainResult(run.step, run.best_step, run.best_metric, dict(run.best_metrics), self.history.frame(),
                            run.seconds, self._stopped_early(), None if self.folder is None else self.folder.path)
 
@@ -362,9 +442,9 @@ class Trainer:
         if self.folder is not None:
             save_checkpoint(self.folder.last, self._state.state_dict(), fingerprint=self._fingerprint)
 
-    def _read_loss(self) -> float:
-        r"""The mean loss since the last row of the history. Waits for the device."""
-        mean, finite_steps = self._meter.read()
+    def _read_loss(self) -> dict[str, float]:
+        r"""The means since the last row of the history. Waits for the device."""
+        means, finite_steps = self._meter.read()
         good = self._first_step + finite_steps
         if good < self._run.step:
             raise DivergenceError(f'the loss became NaN or infinite at step {good + 1}; {self._kept()}')
@@ -372,7 +452,7 @@ class Trainer:
             raise ArgumentError(f'the processes have drawn different random numbers by step {self._run.step}, so that '
                                 'they no longer train on the same batches: give their loaders the same seed, and let '
                                 'what draws in the loss do so for batch.whole')
-        return mean
+        return means
 
     def _check_weights(self) -> None:
         # A finite loss can still have had an infinite gradient; such weights must reach neither a ranking nor a file.
@@ -403,15 +483,6 @@ class Trainer:
             shown['best'] = f'{self._run.best_metric:.4f}'
         bar.set_postfix(shown, refresh=False)
 
-    def _writer(self) -> Any:
-        if not self.tensorboard or self.folder is None:
-            return None
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ArgumentError('tensorboard=True needs the package tensorboard: pip install tensorboard') from error
-        return SummaryWriter(str(self.folder.tensorboard), purge_step=self._run.step + 1)
-
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
@@ -420,13 +491,13 @@ def _is_count(value: Any) -> bool:
 def _check_validation_steps(every: Any, num_steps: int) -> None:
     if not isinstance(every, Sequence) or isinstance(every, str):
         if not _is_count(every):
-            raise ArgumentError(f'evaluate_every must be a positive integer, or a sequence of such, got {every!r}')
+            raise ArgumentError(f'evaluate_every: expected a positive integer, or a sequence of such, got {every!r}')
         return
     if len(every) == 0:
         raise ArgumentError('evaluate_every: expected at least one step, got an empty sequence')
     for index, step in enumerate(every):
         if not _is_count(step):
-            raise ArgumentError(f'evaluate_every[{index}] must be a positive integer, got {step!r}')
+            raise ArgumentError(f'evaluate_every[{index}]: expected a positive integer, got {step!r}')
         if index > 0 and step <= every[index - 1]:
             raise ArgumentError(f'evaluate_every: expected increasing steps, got {every[index - 1]} before {step}')
         if step > num_steps:

@@ -14,7 +14,7 @@ from torch import Tensor
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.index import FactIndex
 from pyg_emu.data.relations import RELATION_KINDS, relation_kinds
-from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, expected_hits
+from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, expected_hits, metric_mode
 
 
 def make_ranks(greater: list[int], equal: list[int], candidates: list[int]) -> Ranks:
@@ -175,3 +175,26 @@ def test_expected_hits_in_the_table() -> None:
     expected = expected_hits(torch.tensor([1.5, 4.0]), torch.tensor([4, 9])).mean().item()
     assert metrics['hits@10 (50 negatives)'] == expected
     assert 'hits@10 (50 negatives)' in str(metrics)
+
+
+@pytest.mark.parametrize('name, mode', [
+    ('mrr', 'max'), ('mr', 'min'), ('tail.mr', 'min'), ('1-N.head.hits@10', 'max'), ('hits@10 (50 negatives)', 'max'),
+    ('ndcg@10', 'max'), ('amri', 'max'), ('loss', 'min'),
+])
+def test_direction(name: str, mode: str) -> None:
+    assert metric_mode(name) == metric_mode(name, mode) == mode
+    with pytest.raises(ArgumentError, match=f'{re.escape(name)}.*{mode!r}'):
+        metric_mode(name, 'max' if mode == 'min' else 'min')
+
+
+def test_every_metric_has_a_direction() -> None:
+    ranks = Ranks(*(torch.tensor([value, value + 1]) for value in (1, 0, 5)))
+    for name in set(Metrics({'tail': ranks}, num_negatives=50)) - {'count'}:
+        assert metric_mode(name) == ('min' if name == 'mr' else 'max')
+
+
+def test_unknown_direction() -> None:
+    assert metric_mode('auc', 'max') == 'max' and metric_mode('error', 'min') == 'min'
+    for arguments in (('auc', ), ('auc', 'up'), (3, 'max')):
+        with pytest.raises(ArgumentError):
+            metric_mode(*arguments)

@@ -86,7 +86,7 @@ def test_one_writes(results: list[dict[str, Any]]) -> None:
     'DivergenceError: the loss became NaN or infinite at step 4;',
     'ArgumentError: the processes have drawn different random numbers by step 4,',
     'DivergenceError: the scores for (entity 0, relation 0, ?) hold NaN',
-    'CheckpointError: cannot make the run folder',
+    'CheckpointError: cannot create the run folder',
     'ArgumentError: batch: there are no triples',
     'ArgumentError: graph: ',
 ])])

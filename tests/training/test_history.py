@@ -1,87 +1,73 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from pyg_emu.core.errors import CheckpointError
-from pyg_emu.training.history import History
+from pyg_emu.training.history import History, csv_lines, read_csv
 
 
-def write(path: Path, steps: int) -> History:
-    history = History(path)
+def make(steps: int) -> History:
+    history = History()
     for step in range(1, steps + 1):
         history.append({'step': step, 'loss': 1.0 / 3.0 / step, 'valid_mrr': 0.1 * step})
     return history
 
 
-def test_csv_reads_as_written(tmp_path: Path) -> None:
-    history = write(tmp_path / 'history.csv', 3)
-    again = History(tmp_path / 'history.csv')
-    again.resume(3)
-    assert again.rows == history.rows
-    assert (tmp_path / 'history.csv').read_text().splitlines()[0] == 'step,loss,valid_mrr'
-    frame = again.frame()
+def test_frame() -> None:
+    frame = make(3).frame()
     assert frame['step'].tolist() == [1, 2, 3] and frame['step'].dtype == 'int64'
+    assert History().frame().empty
 
 
-def test_resume_cuts_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+def test_csv_reads_as_written(tmp_path: Path) -> None:
+    history = make(3)
+    (tmp_path / 'history.csv').write_bytes(csv_lines(history.columns, history.rows))
+    assert (tmp_path / 'history.csv').read_text().splitlines()[0] == 'step,loss,valid_mrr'
+    assert read_csv(tmp_path / 'history.csv') == history.rows
+
+
+def test_new_and_missing_columns(tmp_path: Path) -> None:
+    history = make(1)
+    history.append({'step': 2, 'valid_hits': 0.5})
+    assert history.columns == ['step', 'loss', 'valid_mrr', 'valid_hits']
+    assert math.isnan(history.frame()['valid_hits'][0]) and math.isnan(history.frame()['loss'][1])
+    text = csv_lines(history.columns, history.rows)
+    assert text.splitlines()[2] == b'2,,,0.5'
+    (tmp_path / 'history.csv').write_bytes(text)
+    assert read_csv(tmp_path / 'history.csv') == history.rows
+
+
+def test_state() -> None:
+    history, again = make(2), History()
+    history.append({'step': 3, 'loss': math.nan, 'new': 7.0})
+    again.load_state_dict(history.state_dict())
+    assert again.columns == history.columns and again.rows[:2] == history.rows[:2]
+    assert math.isnan(again.rows[2]['loss']) and 'valid_mrr' not in again.rows[2] and again.rows[2]['new'] == 7.0
+    assert all(isinstance(row['step'], int) for row in again.rows)
+    empty = History()
+    empty.load_state_dict(History().state_dict())
+    assert len(empty) == 0 and empty.columns == []
+
+
+def test_line_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
+    history = make(3)
     path = tmp_path / 'history.csv'
-    write(path, 4)
-    history = History(path)
-    history.resume(2)
-    history.append({'step': 3, 'loss': 7.0, 'valid_mrr': 0.5})
-    again = History(path)
-    again.resume(100)
-    assert [row['loss'] for row in again.rows] == [1.0 / 3.0, 1.0 / 6.0, 7.0]
+    path.write_bytes(csv_lines(history.columns, history.rows)[:-5])
+    assert read_csv(path) == history.rows[:2]
 
 
-def test_line_cut_by_a_kill_is_dropped(tmp_path: Path) -> None:
+@pytest.mark.parametrize('line', ['3,oops,0.3', '3,0.1', '3,0.1,0.2,0.4', ',0.1,0.2'])
+def test_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / 'history.csv'
-    write(path, 3)
-    text = path.read_text()
-    path.write_text(text[:-5])
-    history = History(path)
-    history.resume(3)
-    assert len(history) == 2
-    history.append({'step': 3, 'loss': 1.0 / 9.0, 'valid_mrr': 0.1 * 3})
-    assert path.read_text() == text
+    path.write_bytes(csv_lines(make(2).columns, make(2).rows) + f'{line}\n'.encode())
+    with pytest.raises(CheckpointError, match=rf'history\.csv:4: .*{line}'):
+        read_csv(path)
 
 
-def test_resume_before_the_first_row(tmp_path: Path) -> None:
-    path = tmp_path / 'history.csv'
-    write(path, 2)
-    history = History(path)
-    history.resume(0)
-    history.append({'step': 1, 'loss': 1.0})
-    assert path.read_text() == 'step,loss\n1,1.0\n'
-
-
-def test_without_a_file() -> None:
-    history = History()
-    assert history.frame().empty
-    history.append({'step': 1, 'loss': 1.0})
-    history.append({'step': 2, 'loss': 0.5})
-    history.resume(1)
-    assert history.frame()['loss'].tolist() == [1.0]
-
-
-def test_other_columns() -> None:
-    history = History()
-    history.append({'step': 1, 'loss': 1.0})
-    with pytest.raises(ValueError, match='columns'):
-        history.append({'step': 1, 'mrr': 1.0})
-
-
-def test_damaged_line_is_named(tmp_path: Path) -> None:
-    path = tmp_path / 'history.csv'
-    write(path, 2)
-    path.write_text(path.read_text() + '3,oops,0.3\n')
-    with pytest.raises(CheckpointError, match=r'history\.csv:4: .*oops'):
-        History(path).resume(3)
-
-
-def test_unwritable_file(tmp_path: Path) -> None:
-    history = History(tmp_path / 'missing' / 'history.csv')
-    with pytest.raises(CheckpointError, match='cannot write .*history.csv'):
-        history.append({'step': 1, 'loss': 1.0})
+def test_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / 'history.csv').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(CheckpointError, match=r'history\.csv'):
+        read_csv(tmp_path / 'history.csv')

@@ -5,17 +5,17 @@ import math
 import pytest
 import torch
 
-from pyg_emu.training.stability import LossMeter, clip_gradients, nonfinite_weights
+from pyg_emu.training.stability import LossMeter, clip_gradients, gradient_norm, nonfinite_weights
 
 
 def test_meter_averages_between_resets() -> None:
     meter = LossMeter(torch.device('cpu'))
     for loss in (1.0, 2.0, 6.0):
         meter.add(torch.tensor(loss))
-    assert meter.read() == (3.0, 3)
+    assert meter.read() == ({'loss': 3.0}, 3)
     meter.reset()
     meter.add(torch.tensor(5.0))
-    assert meter.read() == (5.0, 4)
+    assert meter.read() == ({'loss': 5.0}, 4)
 
 
 @pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf])
@@ -28,11 +28,29 @@ def test_meter_counts_the_steps_before_the_first_bad_loss(bad: float) -> None:
 
 def test_meter_continues() -> None:
     first, second = LossMeter(torch.device('cpu')), LossMeter(torch.device('cpu'))
-    first.add(torch.tensor(0.1))
+    first.add(torch.tensor(0.1), {'loss_penalty': torch.tensor(0.01)})
+    first.add_norm(torch.tensor(3.0))
     second.load_state_dict(first.state_dict())
     for meter in (first, second):
-        meter.add(torch.tensor(0.2))
-    assert first.read()[0] == second.read()[0] == pytest.approx(0.15)
+        meter.add(torch.tensor(0.2), {'loss_penalty': torch.tensor(0.03)})
+        meter.add_norm(torch.tensor(4.0))
+    assert first.read()[0] == second.read()[0] == pytest.approx({'loss': 0.15, 'loss_penalty': 0.02, 'grad_norm': 3.5})
+    old = LossMeter(torch.device('cpu'))
+    old.load_state_dict({'sum': torch.tensor(0.1, dtype=torch.float64), 'count': 1})
+    old.add(torch.tensor(0.2))
+    assert old.read()[0] == pytest.approx({'loss': 0.15})
+
+
+def test_terms_that_come_and_go() -> None:
+    meter = LossMeter(torch.device('cpu'))
+    meter.add(torch.tensor(1.0))
+    meter.add(torch.tensor(2.0), {'a': torch.tensor(4.0)})
+    meter.add(torch.tensor(3.0), {'b': torch.tensor(1.0, dtype=torch.float64)})
+    meter.add(torch.tensor(6.0))
+    assert meter.read() == ({'loss': 3.0, 'a': 1.0, 'b': 0.25}, 4)
+    meter.reset()
+    meter.add(torch.tensor(6.0), {'b': torch.tensor(1.0)})
+    assert meter.read()[0] == {'loss': 6.0, 'a': 0.0, 'b': 1.0}
 
 
 @pytest.mark.parametrize('bad', [math.nan, math.inf])
@@ -55,12 +73,15 @@ def test_clipping_sparse_as_dense(sparse: bool, max_norm: float) -> None:
     twin.load_state_dict(model.state_dict())
     twin[1](twin[0](torch.tensor([1, 1, 4])).square()).sum().backward()
 
-    clip_gradients(model.parameters(), max_norm)
-    torch.nn.utils.clip_grad_norm_(twin.parameters(), max_norm)
+    before = gradient_norm(value.grad for value in model.parameters())
+    norm = clip_gradients(model.parameters(), max_norm)
+    expected = torch.nn.utils.clip_grad_norm_(twin.parameters(), max_norm)
+    assert norm == pytest.approx(float(expected)) and before == pytest.approx(float(expected))
     for ours, theirs in zip(model.parameters(), twin.parameters()):
         assert ours.grad is not None and theirs.grad is not None
         torch.testing.assert_close(ours.grad.to_dense(), theirs.grad)
 
 
 def test_clipping_without_gradients() -> None:
-    clip_gradients(torch.nn.Linear(2, 2).parameters(), 1.0)
+    assert clip_gradients(torch.nn.Linear(2, 2).parameters(), 1.0) is None
+    assert gradient_norm([]) == 0.0

@@ -1,4 +1,4 @@
-r"""The command line: :obj:`pyg-emu train | evaluate | predict | explain | tune | data | recipes`.
+r"""The command line: :obj:`pyg-emu train | evaluate | predict | explain | tune | data | diff | recipes`.
 
 Commands import their modules when they run, so that :obj:`--help` responds at once.
 """
@@ -20,6 +20,7 @@ from pyg_emu.core.errors import ArgumentError, DataError, PygEmuError, RecipeErr
 from pyg_emu.core.files import reason
 from pyg_emu.experiments.cli.advice import in_flags
 from pyg_emu.experiments.cli.data import add_data
+from pyg_emu.experiments.cli.diff import add_diff
 from pyg_emu.experiments.cli.options import (
     Formatter,
     Parser,
@@ -46,6 +47,7 @@ examples:
   pyg-emu predict --run runs/umls --head virus --relation causes -k 5
   pyg-emu tune --recipe distmult-umls-emu --study runs/tune/umls
   pyg-emu data path/to/folder
+  pyg-emu diff runs/umls runs/umls-seed1
   pyg-emu recipes list
 """
 
@@ -206,7 +208,7 @@ def _train(options: argparse.Namespace) -> None:
         if place.rank == 0:
             print(f'run folder: {run_dir}', flush=True)
         result = run_recipe(recipe, run_dir, resume=False if options.fresh else 'auto', device=str(place.device),
-                            progress=not options.quiet, tensorboard=options.tensorboard)
+                            progress=not options.quiet, tensorboard=options.tensorboard, overwrite=options.overwrite)
     if place.rank > 0:
         return
     train = result.train
@@ -235,7 +237,8 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
             put(flags, ('loss', 'regularizer', 'name'), 'l3', place)
         put(flags, flag.path, value, place)
     source: Any = options.recipe
-    recorded = None if options.run_dir is None else Path(options.run_dir) / 'recipe.yaml'
+    from pyg_emu.training.run_folder import RunFolder
+    recorded = None if options.run_dir is None else RunFolder(options.run_dir).recipe
     if source is None and recorded is not None and recorded.exists() and not options.fresh:
         source = recorded
     assignments = assignment_layer(options.set)
@@ -390,6 +393,8 @@ def _parser() -> argparse.ArgumentParser:
     run = train.add_argument_group('run')
     run.add_argument('--run-dir', '--out', metavar='DIR', help='the run folder (default: runs/ and a name)')
     run.add_argument('--fresh', action='store_true', help='start over, and remove the run that is in the folder')
+    run.add_argument('--overwrite', action='store_true',
+                     help='replace files in the folder that no run has written, or a run that cannot be continued')
     run.add_argument('--tensorboard', action='store_true', help='write the history for TensorBoard as well')
     add_common(run)
 
@@ -431,6 +436,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_tune(commands)
     add_data(commands)
+    add_diff(commands)
 
     recipes = commands.add_parser('recipes', help='list and show the packaged recipes')
     recipes.set_defaults(command=_recipes)

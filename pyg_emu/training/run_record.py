@@ -1,0 +1,81 @@
+r"""What a run is made of, as built rather than as asked for: the content of :obj:`run.json`."""
+from __future__ import annotations
+
+import re
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pyg_emu.negatives.transform import negatives_of
+from pyg_emu.ops.backend import last_backend
+
+#: The operators whose backend is recorded.
+_OPERATORS = ('emu_score', 'relational', 'rank_counts', 'row_update')
+
+
+def describe_run(model: torch.nn.Module, criterion: Any, loader: Any, optimizer: Optimizer, schedule: Any,
+                 settings: dict[str, Any]) -> dict[str, Any]:
+    r"""Describes the parts of a run in plain values.
+
+    Args:
+        model (torch.nn.Module): The model.
+        criterion (callable): The loss.
+        loader (TripletLoader): The loader.
+        optimizer (torch.optim.Optimizer): The optimiser, before its first step.
+        schedule (Schedule): The schedule.
+        settings (dict): The settings of the trainer.
+    """
+    data = getattr(loader, 'data', None)
+    sizes = {name: getattr(data, name, None) for name in ('num_nodes', 'num_relations')}
+    weights = list(model.parameters())
+    return {
+        'model': {'class': _class(model), 'parameters': sum(value.numel() for value in weights),
+                  'dtype': str(weights[0].dtype).removeprefix('torch.')},
+        'criterion': _described(criterion),
+        'negatives': _described(negatives_of(loader)),
+        'optimizer': describe_optimizer(optimizer),
+        'schedule': _described(schedule),
+        'data': {name: size for name, size in sizes.items() if size is not None},
+        'trainer': {'batch_size': getattr(loader, 'batch_size', None), **settings},
+    }
+
+
+def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
+    r"""The class of an optimiser and the options of its parameter groups, with the defaults that PyTorch has filled in,
+    such as :obj:`fused` and :obj:`foreach`.
+    """
+    groups = [{name: _plain(value) for name, value in group.items() if name not in ('params', 'initial_lr')}
+              for group in optimizer.param_groups]
+    found: dict[str, Any] = {'class': _class(optimizer), 'options': groups[0]}
+    if len(groups) > 1:
+        found['groups'] = groups
+    return found
+
+
+def used_backends() -> dict[str, str]:
+    r"""The backend that each operator ran on last in this process."""
+    found = {name: last_backend(name) for name in _OPERATORS}
+    return {name: backend for name, backend in found.items() if backend is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, (tuple, list)):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _class(value: Any) -> str:
+    return f'{type(value).__module__}.{type(value).__qualname__}'
+
+
+def _described(value: Any) -> Optional[str]:
+    if value is None:
+        return None
+    text = ' '.join(repr(value).split())
+    if re.search(r' at 0x[0-9a-f]+', text):  # an address would differ from run to run
+        return getattr(value, '__qualname__', None) or _class(value)
+    return text
