@@ -75,7 +75,7 @@ def explain(
     source, target = graph.edge_index.cpu().numpy()
     usable = np.flatnonzero(mask.cpu().numpy() & (source != goal) & (target != start))
     search = _Beam(source, target, usable, gradients.cpu().numpy(), graph.num_nodes, beam_width)
-    found = search.paths(start, goal, any_layer=model.shortcut)
+    found = search.paths(start, goal, any_layer=model.shortcut or model.concat_hidden)
     rows = [(weight, len(edges), [_step(graph, edge) for edge in edges]) for edges, weight in found[:num_paths]]
     frame = pd.DataFrame({
         'weight': [weight for weight, _, _ in rows],
