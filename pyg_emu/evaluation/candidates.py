@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_emu.data.graph import KGData
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.graph import KGData
 
 #: An entity or a relation, or several: labels or ids.
 Names = Union[str, int, Sequence[Union[str, int]], Tensor]

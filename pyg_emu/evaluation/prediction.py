@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import positive_integer
-from pyg_emu.evaluation.candidates import Members, Names, ids_of, members
 from pyg_emu.core.contract import Scorer
-from pyg_emu.data.graph import KGData
 from pyg_emu.core.errors import ArgumentError, DivergenceError, OutOfMemoryError
+from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
+from pyg_emu.core.modes import evaluating
+from pyg_emu.data.graph import KGData
+from pyg_emu.evaluation.candidates import Members, Names, ids_of, members
 from pyg_emu.evaluation.ranking import (
     MEMORY_REMEDY,
     ScoreFunction,
@@ -26,8 +28,6 @@ from pyg_emu.evaluation.ranking import (
     scores_of,
     table_of,
 )
-from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
-from pyg_emu.core.modes import evaluating
 from pyg_emu.ops.rank_counts import BLOCK_BYTES, default_block_size, score_entities
 
 Column = Literal['head', 'relation', 'tail']

@@ -10,16 +10,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyg_emu.core.arguments import positive_integer, random_seed
-from pyg_emu.evaluation.candidates import Candidates, Members
 from pyg_emu.core.contract import Scorer
-from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.core.distributed import current, shared_errors, sum_
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, DivergenceError, OutOfMemoryError
-from pyg_emu.data.index import FactIndex
 from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
-from pyg_emu.data.relations import relation_kinds
-from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, Tie, check_ks
 from pyg_emu.core.modes import evaluating
+from pyg_emu.data.graph import SPLITS, KGData
+from pyg_emu.data.index import FactIndex
+from pyg_emu.data.relations import relation_kinds
+from pyg_emu.evaluation.candidates import Candidates, Members
+from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, Tie, check_ks
 from pyg_emu.ops.rank_counts import NaNScoreError, RankCounts, default_block_size, rank_counts, rank_from_scores
 
 SideName = Literal['tail', 'head']

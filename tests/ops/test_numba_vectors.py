@@ -8,7 +8,18 @@ import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
-from pyg_emu.ops.numba_vectors import anywhere, choose, convert, fill, first_half, join, load, prefetch, second_half, store
+from pyg_emu.ops.numba_vectors import (
+    anywhere,
+    choose,
+    convert,
+    fill,
+    first_half,
+    join,
+    load,
+    prefetch,
+    second_half,
+    store,
+)
 
 LANES = 6  # Neither a power of two nor a multiple of a register width.
 

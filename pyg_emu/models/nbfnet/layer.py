@@ -91,7 +91,8 @@ class NBFNetLayer(torch.nn.Module):
             query (torch.Tensor): shape: :obj:`(B, query_channels)`.
         """
         if self.dependent:
-            return row_linear(query, self.relation_linear.weight, self.relation_linear.bias).view(query.size(0), self.num_edge_types, self.in_channels)
+            vectors = row_linear(query, self.relation_linear.weight, self.relation_linear.bias)
+            return vectors.view(query.size(0), self.num_edge_types, self.in_channels)
         return self.relation.weight
 
     def propagate(self, x: Tensor, query: Tensor, boundary: BoundaryRows, edges: EdgeOrders,

@@ -302,8 +302,12 @@ def mirrored(seed: int, shuffle: bool) -> tuple[KGData, int]:
 
 
 @pytest.mark.parametrize('shuffle', [False, True])
-@pytest.mark.parametrize('options', [{}, {'aggregate': 'sum', 'concat_hidden': True, 'dependent': False},
-                                     {'aggregate': 'mean', 'message': 'rotate'}, {'aggregate': 'max', 'message': 'sum'}])
+@pytest.mark.parametrize('options', [
+    {},
+    {'aggregate': 'sum', 'concat_hidden': True, 'dependent': False},
+    {'aggregate': 'mean', 'message': 'rotate'},
+    {'aggregate': 'max', 'message': 'sum'},
+])
 def test_mirror_images_score_equally_in_any_batch(options: dict[str, Any], shuffle: bool) -> None:
     r"""Neither the order of edges nor the number of queries decides about the last bits."""
     known, relation = torch.zeros(5, dtype=torch.int64), torch.tensor([0, 1, 0, 1, 1])

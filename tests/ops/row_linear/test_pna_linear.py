@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_emu.ops.row_linear import torch as module
 from pyg_emu.ops.row_linear import pna_linear
+from pyg_emu.ops.row_linear import torch as module
 
 
 def expected(x: Tensor, scalers: Tensor, weight: Tensor) -> Tensor:
