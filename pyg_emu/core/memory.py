@@ -1,7 +1,6 @@
 r"""Recognition of failed allocations, whichever library reports them."""
 from __future__ import annotations
 
-import gc
 from contextlib import contextmanager
 from typing import Iterator
 
@@ -26,8 +25,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    r"""Returns memory that nothing refers to any more to the system, before a smaller attempt."""
-    gc.collect()
+    r"""Returns the cached memory of GPUs to the driver before a smaller attempt."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 

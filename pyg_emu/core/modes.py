@@ -9,10 +9,10 @@ from torch.nn import Module
 
 
 class _Hold(NamedTuple):
-    r"""The mode a module had before the first of :obj:`count` blocks put it into evaluation mode."""
+    r"""The mode a module had before the first of :obj:`holders` blocks put it into evaluation mode."""
     module: Module
     training: bool
-    count: int
+    holders: int
 
 
 _lock = threading.Lock()
@@ -40,7 +40,7 @@ def evaluating(model: Any) -> Iterator[None]:
     with _lock:
         for part in parts:
             hold = _held.get(id(part), _Hold(part, part.training, 0))
-            _held[id(part)] = hold._replace(count=hold.count + 1)
+            _held[id(part)] = hold._replace(holders=hold.holders + 1)
     try:
         with _lock:
             module.eval()
@@ -49,8 +49,8 @@ def evaluating(model: Any) -> Iterator[None]:
         with _lock:
             for part in parts:
                 hold = _held[id(part)]
-                if hold.count > 1:
-                    _held[id(part)] = hold._replace(count=hold.count - 1)
+                if hold.holders > 1:
+                    _held[id(part)] = hold._replace(holders=hold.holders - 1)
                 else:
                     del _held[id(part)]
                     part.training = hold.training

@@ -49,17 +49,17 @@ class Predictions(pd.DataFrame):
     def _constructor(self) -> Callable[..., pd.DataFrame]:
         return Predictions
 
-    @property
+    @property  # type: ignore[misc]
     def head(self) -> Any:
         r"""The column, or the method :meth:`pandas.DataFrame.head` if it is called."""
         return self._column('head')
 
-    @property
+    @property  # type: ignore[misc]
     def tail(self) -> Any:
         r"""The column, or the method :meth:`pandas.DataFrame.tail` if it is called."""
         return self._column('tail')
 
-    @property
+    @property  # type: ignore[misc]
     def rank(self) -> Any:
         r"""The column, or the method :meth:`pandas.DataFrame.rank` if it is called."""
         return self._column('rank')

@@ -239,7 +239,7 @@ class NBFNet(torch.nn.Module):
             # The first layer's two blocks apart: the query's is the same for all candidates.
             own, shared = first.weight.split([self.hidden_width, self.hidden_channels], dim=1)
             out = row_linear(hidden, own) + row_linear(query, shared, first.bias).unsqueeze(1)
-            for layer in self.mlp[1:]:
+            for layer in list(self.mlp)[1:]:
                 out = row_linear(out, layer.weight, layer.bias) if isinstance(layer, torch.nn.Linear) else layer(out)
             out = out.squeeze(-1)
         return out.float() if self.bf16 and out.dtype == torch.bfloat16 else out

@@ -7,7 +7,7 @@ one product after the other.
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from pyg_emu.ops.numba_vectors import fill, load, store
 LANES = 32
 _ROWS = 4
 _TASKS = 64  # Enough for all threads to share evenly.
-_OPTIONS = {'fastmath': {'contract'}, 'error_model': 'numpy', 'nogil': True}
+_OPTIONS: dict[str, Any] = {'fastmath': {'contract'}, 'error_model': 'numpy', 'nogil': True}
 
 
 def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
