@@ -434,8 +434,8 @@ def test_candidates_in_every_form() -> None:
     with pytest.warns(DataWarning):
         expected = evaluate(model, data, candidates=chosen)
     labels = [f'e{i}' for i in chosen]
-    forms: list[Any] = [mask, mask.numpy(), mask.tolist(), torch.tensor(chosen[::-1]), np.array(chosen * 2), set(chosen),
-                        labels, set(labels), tuple(chosen), pd.Series(chosen), [*labels[:1], *chosen[1:]]]
+    forms: list[Any] = [mask, mask.numpy(), mask.tolist(), torch.tensor(chosen[::-1]), np.array(chosen * 2),
+                        set(chosen), labels, set(labels), tuple(chosen), pd.Series(chosen), [*labels[:1], *chosen[1:]]]
     for form in forms:
         with pytest.warns(DataWarning):
             assert evaluate(model, data, candidates=form).to_dict() == expected.to_dict(), form
