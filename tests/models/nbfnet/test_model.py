@@ -258,8 +258,8 @@ def test_bad_arguments_are_named() -> None:
     ({'candidates': torch.tensor([[4, -1]])}, r'candidates: -1 at position \(0, 1\) is not in \[0, 5\), the entities'),
     ({'candidates': torch.tensor([4])}, r'candidates: expected shape \(1, \*\), got \(1,\)'),
     ({'side': torch.tensor([1])}, r'side: expected torch.bool of shape \(1,\), .* got torch.int64 of shape \(1,\)'),
-    ({'edge_mask': torch.ones(3, dtype=torch.bool)}, r'edge_mask: expected shape \(14,\), got \(3,\)'),
-    ({'edge_mask': torch.ones(14)}, 'edge_mask: expected torch.bool'),
+    ({'edge_mask': torch.ones(3, dtype=torch.bool)}, r'edge_mask: .*\(14,\).*\(3,\)'),
+    ({'edge_mask': torch.ones(14)}, r'edge_mask: .*torch.bool.*torch.float32'),
     ({'edge_weights': [torch.ones(14)] * 3}, 'edge_weights: expected a tensor for each of 2 layers, got 3'),
 ])
 def test_bad_questions_are_named(change: dict[str, Any], message: str) -> None:
