@@ -83,7 +83,8 @@ def members(argument: str, value: Any, data: KGData, kind: Kind) -> Tensor:
                                 f'({len(values)},)')
         found = torch.tensor(values, device=data.device).nonzero().squeeze(1)
     else:
-        found = ids_of(argument, value if isinstance(value, Tensor) else values, data, kind).unique() if values else torch.empty(0)
+        given = value if isinstance(value, Tensor) else values
+        found = ids_of(argument, given, data, kind).unique() if values else torch.empty(0)
     if found.numel() == 0:
         raise ArgumentError(f'{argument}: expected at least one {kind}, got an empty set')
     return found
