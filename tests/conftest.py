@@ -45,6 +45,19 @@ def _compiling_group(item: pytest.Item) -> Optional[str]:
     return file if kind is None else f'{operator}-{getattr(kind, "name", kind)}'
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption('--robustness-cases', type=int, default=int(os.environ.get('PYG_EMU_ROBUSTNESS_CASES', 6)),
+                     help='random cases of each kind that are compared with independent references')
+    parser.addoption('--robustness-seed', type=int, default=int(os.environ.get('PYG_EMU_ROBUSTNESS_SEED', 0)),
+                     help='the seed of the first of them')
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if 'robustness_seed' in metafunc.fixturenames:
+        first, number = (metafunc.config.getoption(f'--robustness-{name}') for name in ('seed', 'cases'))
+        metafunc.parametrize('robustness_seed', range(first, first + number))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         # One worker takes a whole group, or else two would compile the same kernels at once.

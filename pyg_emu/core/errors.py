@@ -30,5 +30,9 @@ class BackendError(PygEmuError, RuntimeError):
     r"""Raised if the requested operator backend is not available on this machine."""
 
 
+class OutOfMemoryError(PygEmuError, MemoryError):
+    r"""A computation that does not fit into the available memory, not even in the smallest parts."""
+
+
 class DataWarning(UserWarning):
     r"""Warns about valid but suspicious data, such as duplicates, unseen entities or empty relations."""

@@ -15,7 +15,7 @@ from typing_extensions import Self
 from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.checks import FACT_KEYS, check_data, refuse_edge_attributes
-from pyg_emu.data.index import EdgeOrder, FactIndex, Stamp
+from pyg_emu.data.index import EdgeOrder, FactIndex, Stamp, ordinary_tensors
 from pyg_emu.data.labels import is_integer, label_of, unknown_label
 from pyg_emu.data.report import DataReport, make_report, make_warnings
 from pyg_emu.data.selection import distinct_edges, edge_subgraph, induced_subgraph, sorted_edges
@@ -217,10 +217,11 @@ class KGData(Data):
 
     def to(self, device: Device, *args: str, non_blocking: bool = False) -> Self:
         cache = self._valid_cache() if len(args) == 0 else {}
-        super().to(device, *args, non_blocking=non_blocking)
-        if cache:
-            moved = {key: value.to(device, non_blocking=non_blocking) for key, value in cache.items()}
-            self.__dict__.update(_cache=moved, _stamp=self._current_stamp())
+        with ordinary_tensors():
+            super().to(device, *args, non_blocking=non_blocking)
+            if cache:
+                moved = {key: value.to(device, non_blocking=non_blocking) for key, value in cache.items()}
+                self.__dict__.update(_cache=moved, _stamp=self._current_stamp())
         return self
 
     def cpu(self, *args: str) -> Self:
@@ -325,13 +326,15 @@ class KGData(Data):
     def _cached(self, key: str, build: Callable[[], T]) -> T:
         cache = self._valid_cache()
         if key not in cache:
-            cache[key] = build()
+            with ordinary_tensors():
+                cache[key] = build()
         return cache[key]
 
     def drop_indices(self) -> None:
         r"""Forgets all cached indices; they are built anew when next asked for."""
         self.__dict__.update(_cache={}, _stamp=None)
 
+    @ordinary_tensors()
     def with_inverse_relations(self) -> Self:
         r"""Returns a copy whose :obj:`edge_index` also holds the reverse of each fact, with type :math:`r + R`."""
         out = copy.copy(self)

@@ -6,7 +6,8 @@ once.
 from __future__ import annotations
 
 import weakref
-from typing import Any, Literal, NamedTuple, Optional, Sequence, Union
+from contextlib import contextmanager
+from typing import Any, Iterator, Literal, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -21,6 +22,18 @@ _INT64_MAX = 2**63 - 1
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 # Below this many look-ups, bisection is faster than looking into the filter first.
 _FILTER_FROM = 4096
+
+
+@contextmanager
+def ordinary_tensors() -> Iterator[None]:
+    r"""Makes ordinary tensors inside :func:`torch.inference_mode`. Indices are cached and outlive the block in which
+    they are first needed, and autograd refuses tensors of inference mode.
+    """
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 class Stamp(NamedTuple):
@@ -70,6 +83,7 @@ class EdgeOrder(NamedTuple):
     edge_id: Tensor
 
     @classmethod
+    @ordinary_tensors()
     def build(cls, edge_index: Tensor, edge_type: Tensor, key: Literal['target', 'source', 'relation'], num_nodes: int,
               num_edge_types: int) -> EdgeOrder:
         r"""Sorts edges.
@@ -96,6 +110,7 @@ class EdgeOrder(NamedTuple):
         source, target = ordered.as_tensor().unbind(0)
         return cls(ptr, source, target, edge_type[perm], perm)
 
+    @ordinary_tensors()
     def to(self, device: Union[int, str, torch.device], non_blocking: bool = False) -> EdgeOrder:
         r"""Returns the same order with its tensors on :obj:`device`."""
         return EdgeOrder(*(value.to(device, non_blocking=non_blocking) for value in self))
@@ -117,6 +132,7 @@ class FactIndex:
     Raises:
         DataError: If facts have the wrong shape or dtype or are out of range, or if keys would not fit into 64 bits.
     """
+    @ordinary_tensors()
     def __init__(self, facts: Tensor, num_nodes: int, num_relations: int) -> None:
         _check_facts(facts, num_nodes, num_relations)
         self.num_nodes = num_nodes
@@ -144,6 +160,7 @@ class FactIndex:
         return (f'{self.__class__.__name__}(num_facts={self.num_facts}, num_nodes={self.num_nodes}, '
                 f'num_relations={self.num_relations})')
 
+    @ordinary_tensors()
     def to(self, device: Union[int, str, torch.device], non_blocking: bool = False) -> FactIndex:
         r"""Returns the index on :obj:`device`; this one stays where it is."""
         out = self.__class__.__new__(self.__class__)
@@ -270,8 +287,9 @@ class FactIndex:
         # gains nothing, and picking those few would need a copy to the host.
         if self._filter is None:
             size = 1 << (8 * self.keys.numel()).bit_length()
-            self._filter = torch.zeros(size, dtype=torch.bool, device=self.device)
-            self._filter[self._slot(self.keys, size)] = True
+            with ordinary_tensors():
+                self._filter = torch.zeros(size, dtype=torch.bool, device=self.device)
+                self._filter[self._slot(self.keys, size)] = True
         flat = key.reshape(-1)
         found = self._filter.index_select(0, self._slot(flat, self._filter.numel()))
         place = found.nonzero().squeeze(1)
@@ -323,6 +341,7 @@ class FactIndex:
         below = torch.searchsorted(self._complement, rank + base.unsqueeze(1), right=True)
         return (rank + below - start.unsqueeze(1)).clamp_(min=0, max=self.num_nodes - 1)
 
+    @ordinary_tensors()
     def _build_complement(self) -> Tensor:
         place = torch.arange(self.keys.numel(), device=self.keys.device)
         pattern = torch.div(self.keys, self.num_nodes, rounding_mode='floor')

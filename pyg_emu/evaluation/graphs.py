@@ -1,4 +1,4 @@
-r"""Ranking for models that read a graph: which view of the data they rank with, and over which graph they did."""
+r"""Ranking for models that read a graph: their view of the data, and a record of the graph they read."""
 from __future__ import annotations
 
 from typing import Any, Mapping, Optional
@@ -7,33 +7,33 @@ from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import Metrics
 from pyg_emu.evaluation.ranking import evaluate
 
-#: How a graph other than the one trained on is ranked unless a recipe says otherwise: as NBFNet's results were.
+#: Default settings for a graph other than the training graph, as in the NBFNet paper.
 INDUCTIVE_SETTINGS: dict[str, Any] = {'filter_splits': 'train', 'num_negatives': 50}
 
 
 def reads_graph(model: Any) -> bool:
-    r"""Whether a model's scores are read off a graph, as :class:`~pyg_emu.NBFNet`'s are."""
+    r"""Whether a model computes its scores from a graph, as :class:`~pyg_emu.NBFNet` does."""
     return bool(getattr(model, 'reads_graph', False))
 
 
 def ranker_of(model: Any, data: KGData) -> Any:
-    r"""What :func:`~pyg_emu.evaluate` and :func:`~pyg_emu.predict` take for a model: itself, or,
-    where it reads a graph, its view of :obj:`data`.
+    r"""Returns what :func:`~pyg_emu.evaluate` and :func:`~pyg_emu.predict` take: the model itself, or its view of
+    :obj:`data` if it reads a graph.
     """
     return model.as_ranker(data) if reads_graph(model) else model
 
 
 def rank(model: Any, data: KGData, split: Any, settings: Mapping[str, Any], *, name: Optional[str] = None,
          inductive: bool = False, progress: bool = False) -> Metrics:
-    r"""Ranks a split, and notes what it was ranked against and, where one was read, over which graph.
+    r"""Ranks a split and records in :obj:`metrics.info` what it was ranked against and which graph the model read.
 
     Args:
         model (torch.nn.Module): The model.
-        data (KGData): The facts; for a model that reads a graph, with inverse relations.
-        split (str): The facts to be ranked.
+        data (KGData): The facts; with inverse relations if the model reads a graph.
+        split (str): The facts to rank.
         settings (dict): Arguments of :func:`~pyg_emu.evaluate`.
         name (str, optional): The name of :obj:`data`, for the table. (default: :obj:`None`)
-        inductive (bool): Whether the graph is another than the one trained on, which fills the settings up with
+        inductive (bool): Whether the graph differs from the training graph. Missing settings are then taken from
             :obj:`INDUCTIVE_SETTINGS`. (default: :obj:`False`)
         progress (bool): Whether to show a progress bar. (default: :obj:`False`)
     """
@@ -44,6 +44,7 @@ def rank(model: Any, data: KGData, split: Any, settings: Mapping[str, Any], *, n
         metrics.info['graph'] = 'training facts' if name is None else f'training facts of {name}'
     number = settings.get('num_negatives')
     if number is not None:
-        # Papers mix the two settings without a word.
-        metrics.info['ranked against'] = f'all entities, and {number} negatives in the row that says so'
+        # Papers rarely say which of the two settings they report.
+        against = 'all candidates' if 'candidates' in metrics.info else 'all entities'
+        metrics.info['ranked against'] = f'{against}, and {number} negatives in the row that says so'
     return metrics

@@ -106,8 +106,9 @@ class Metrics(Mapping[str, Any]):
         tie (str): The tie policy: :obj:`"realistic"`, :obj:`"optimistic"` or :obj:`"pessimistic"`.
             (default: :obj:`"realistic"`)
         ks (tuple of int): The :math:`k` of Hits@k. (default: :obj:`(1, 3, 10)`)
-        kinds (torch.Tensor, optional): The kind of each triple's relation, a position in :obj:`RELATION_KINDS`, or -1.
-            (default: :obj:`None`, no breakdown by kind) shape: :obj:`(B,)`.
+        kinds (torch.Tensor or dict, optional): The kind of each triple's relation, a position in
+            :obj:`RELATION_KINDS`, or -1. A dictionary holds the kinds of each side, if the sides rank different
+            triples. (default: :obj:`None`, no breakdown by kind) shape: :obj:`(B,)`.
         num_negatives (int, optional): If given, adds the expected Hits@10 against that many random negatives.
             (default: :obj:`None`)
         info (dict, optional): What was evaluated and how, for the title: plain values. (default: :obj:`None`)
@@ -117,7 +118,7 @@ class Metrics(Mapping[str, Any]):
         DataError: If there are no ranks.
     """
     def __init__(self, ranks: Mapping[str, Ranks], tie: Tie = 'realistic', ks: Sequence[int] = (1, 3, 10),
-                 kinds: Optional[Tensor] = None, num_negatives: Optional[int] = None,
+                 kinds: Union[None, Tensor, Mapping[str, Tensor]] = None, num_negatives: Optional[int] = None,
                  info: Optional[Mapping[str, Any]] = None) -> None:
         check_ks(ks)
         if not any(len(part) for part in ranks.values()):
@@ -268,13 +269,15 @@ def expected_hits(rank: Tensor, num_candidates: Union[int, Tensor], k: int = 10,
     return torch.stack(terms).sum(0)
 
 
-def _groups(ranks: Mapping[str, Ranks], kinds: Optional[Tensor]) -> Iterable[tuple[str, Ranks]]:
+def _groups(ranks: Mapping[str, Ranks],
+            kinds: Union[None, Tensor, Mapping[str, Tensor]]) -> Iterable[tuple[str, Ranks]]:
     yield 'both', Ranks.concatenate(ranks.values())
     yield from ranks.items()
-    for number, kind in enumerate(RELATION_KINDS if kinds is not None else ()):
-        assert kinds is not None
-        members = kinds == number
-        parts = {side: part.select(members) for side, part in ranks.items()}
+    if kinds is None:
+        return
+    by_side = {side: kinds if isinstance(kinds, Tensor) else kinds[side] for side in ranks}
+    for number, kind in enumerate(RELATION_KINDS):
+        parts = {side: part.select(by_side[side] == number) for side, part in ranks.items()}
         yield kind, Ranks.concatenate(parts.values())
         for side, part in parts.items():
             yield f'{kind}.{side}', part

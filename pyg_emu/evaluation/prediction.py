@@ -1,31 +1,89 @@
-r"""Answers in labels: the top tails of (head, relation), or the top heads of (relation, tail)."""
+r"""The best answers to queries in labels: tails of (head, relation), heads of (relation, tail), or relations between a
+head and a tail.
+"""
 from __future__ import annotations
 
-from numbers import Integral
-from typing import Any, Iterable, Optional, Sequence, Union, cast
+from dataclasses import dataclass
+from typing import Any, Callable, Literal, Optional, Union, cast
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import positive_integer
 from pyg_emu.core.contract import Scorer
-from pyg_emu.core.errors import ArgumentError, DivergenceError
+from pyg_emu.core.errors import ArgumentError, DivergenceError, OutOfMemoryError
+from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
+from pyg_emu.core.modes import evaluating
 from pyg_emu.data.graph import KGData
+from pyg_emu.evaluation.candidates import Members, Names, ids_of, members
 from pyg_emu.evaluation.ranking import (
+    MEMORY_REMEDY,
     ScoreFunction,
     SideName,
     check_graph,
     check_sizes,
-    evaluating,
     question_name,
     scorer_of,
     scores_of,
     table_of,
 )
-from pyg_emu.ops.rank_counts import default_block_size, score_entities
+from pyg_emu.ops.rank_counts import BLOCK_BYTES, default_block_size, score_entities
 
-#: An entity or a relation, or several: labels or ids.
-Names = Union[str, int, Sequence[Union[str, int]], Tensor]
+Column = Literal['head', 'relation', 'tail']
+
+
+class Predictions(pd.DataFrame):
+    r"""The answers that :func:`predict` returns: a :class:`pandas.DataFrame` with the columns :obj:`head`,
+    :obj:`relation`, :obj:`tail`, :obj:`rank`, :obj:`score` and :obj:`known`.
+
+    Three of these names are methods of a DataFrame, too. Here, attribute access returns the column, as it does for all
+    other columns, and the column can be called like the method:
+
+    .. code-block:: python
+
+        answers['tail'], answers.tail    # the column
+        answers.tail(3)                  # the last three rows
+    """
+    @property
+    def _constructor(self) -> Callable[..., pd.DataFrame]:
+        return Predictions
+
+    @property  # type: ignore[misc]
+    def head(self) -> Any:
+        r"""The column, or the method :meth:`pandas.DataFrame.head` if it is called."""
+        return self._column('head')
+
+    @property  # type: ignore[misc]
+    def tail(self) -> Any:
+        r"""The column, or the method :meth:`pandas.DataFrame.tail` if it is called."""
+        return self._column('tail')
+
+    @property  # type: ignore[misc]
+    def rank(self) -> Any:
+        r"""The column, or the method :meth:`pandas.DataFrame.rank` if it is called."""
+        return self._column('rank')
+
+    def _column(self, name: str) -> Any:
+        method = getattr(super(), name)
+        if name not in self.columns:
+            return method
+        column = _MethodColumn(self[name])
+        object.__setattr__(column, '_method', method)
+        return column
+
+
+class _MethodColumn(pd.Series):
+    r"""A column that shares its name with a method of its table, which it runs when called."""
+    @property
+    def _constructor(self) -> Callable[..., pd.Series]:
+        return pd.Series
+
+    def __reduce__(self) -> Any:
+        return pd.Series, (pd.Series(self),)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._method(*args, **kwargs)
 
 
 def predict(
@@ -37,101 +95,201 @@ def predict(
     k: int = 10,
     exclude_known: bool = False,
     *,
+    candidates: Optional[Members] = None,
     batch_size: Optional[int] = None,
     backend: Optional[str] = None,
-) -> pd.DataFrame:
-    r"""The best answers to questions :math:`(h, r, ?)`, for which :obj:`heads` are given, or :math:`(?, r, t)`, for
-    which :obj:`tails` are.
+) -> Predictions:
+    r"""Ranks the answers to queries. Two of :obj:`heads`, :obj:`relations` and :obj:`tails` are given; the third is
+    predicted.
 
     .. code-block:: python
 
-        predict(model, data, heads='virus', relations='causes', k=3)
-        predict(model, data, relations='causes', tails=['disease', 'injury'], exclude_known=True)
+        predict(model, data, heads='virus', relations='causes', k=3)                                # tails
+        predict(model, data, relations='causes', tails=['disease', 'injury'], exclude_known=True)   # heads
+        predict(model, data, heads='virus', tails='disease')                                        # relations
+        predict(model, data, heads='virus', relations='causes', candidates=['disease', 'injury'])
+
+    A relation is scored by predicting the tail, as in :meth:`forward`. Blocks of scores that do not fit into memory are
+    split into smaller ones.
 
     Args:
         model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluate`.
-        data (KGData): The labels and the known facts, on the model's device.
-        heads (str or int or sequence, optional): The known heads, labels or ids. Where labels are integers, integers
-            are labels, and ids come as a tensor. (default: :obj:`None`)
-        relations (str or int or sequence): The relations, labels or ids. One relation goes with all entities, and one
-            entity with all relations; otherwise there are as many of both.
+        data (KGData): The labels and the known facts, on the device of the model.
+        heads (str or int or sequence, optional): The known heads, labels or ids. If the labels are integers, integers
+            are labels, and ids are given as a tensor. (default: :obj:`None`)
+        relations (str or int or sequence, optional): The known relations, labels or ids. (default: :obj:`None`)
         tails (str or int or sequence, optional): The known tails, labels or ids. (default: :obj:`None`)
-        k (int): Number of answers to each question. (default: :obj:`10`)
-        exclude_known (bool): Whether answers that are facts of any split are left out. (default: :obj:`False`)
-        batch_size (int, optional): Questions whose scores are held at a time.
-            (default: :obj:`None`, as many as fit into 64 MiB)
+        k (int): Number of answers per query. (default: :obj:`10`)
+        exclude_known (bool): Whether to leave out answers that are facts of any split. (default: :obj:`False`)
+        candidates (sequence, optional): The answers that are considered: labels or ids, or a boolean mask over all
+            entities (over all relations, if relations are predicted). (default: :obj:`None`, all)
+        batch_size (int, optional): Number of queries per block of scores. (default: :obj:`None`, as many as fit into
+            64 MiB)
         backend (str, optional): The backend of :func:`~pyg_emu.ops.score_entities`. (default: :obj:`None`, by device)
 
+    The two known arguments have the same length, or one of them has length 1 and goes with every value of the other.
+
     Returns:
-        pandas.DataFrame: A row for each answer, best first: :obj:`head`, :obj:`relation`, :obj:`tail` (labels, or ids
-        where there are none), :obj:`rank` from one, :obj:`score`, and :obj:`known`, the first split that holds the
-        fact, or an empty string. Entities that score alike are in the order of their ids.
+        Predictions: A :class:`pandas.DataFrame` with one row per answer, the best first for each query: :obj:`head`,
+        :obj:`relation` and :obj:`tail` (labels, or ids if there are none), :obj:`rank` from 1, :obj:`score`, and
+        :obj:`known`, the first split that contains the fact, or an empty string. Equal scores are ordered by id.
 
     Raises:
-        ArgumentError: If an argument is out of its domain, or the model's sizes do not fit the data.
-        DataError: If there is no such label; names the nearest one.
-        DivergenceError: If a score is NaN; names the question.
+        ArgumentError: If an argument is outside its domain, or the sizes of the model do not match the data.
+        DataError: If a label does not exist; names the most similar label.
+        DivergenceError: If a score is NaN; names the query.
+        OutOfMemoryError: If a single query does not fit into memory.
     """
     check_graph(data)
-    if (heads is None) == (tails is None):
-        raise ArgumentError('heads, tails: give the one that is known, not both and not neither')
-    if relations is None:
-        raise ArgumentError('relations: give one relation, or one for each question')
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ArgumentError(f'k: expected a positive integer, got {k!r}')
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise ArgumentError(f'batch_size: expected at least one, got {batch_size!r}')
-    side: SideName = 'tail' if tails is None else 'head'
-    known = _ids('heads' if side == 'tail' else 'tails', heads if side == 'tail' else tails, data, 'entity')
-    rel_type = _ids('relations', relations, data, 'relation')
-    if len(known) != len(rel_type) and 1 not in (len(known), len(rel_type)):
-        raise ArgumentError(f'relations: expected one, or as many as entities ({len(known)}), got {len(rel_type)}')
-    known, rel_type = (part.contiguous() for part in torch.broadcast_tensors(known, rel_type))
+    given: dict[Column, Any] = {'head': heads, 'relation': relations, 'tail': tails}
+    missing = [name for name, value in given.items() if value is None]
+    if len(missing) != 1:
+        names = [f'{name}s' for name in given if name not in missing]
+        raise ArgumentError('heads, relations, tails: expected two of the three, the third is predicted; got '
+                            f'{", ".join(names) or "none"}')
+    asked = missing[0]
+    positive_integer('k', k)
+    if batch_size is not None:
+        positive_integer('batch_size', batch_size)
+    if not isinstance(exclude_known, bool):
+        raise ArgumentError(f'exclude_known: expected True or False, got {exclude_known!r}')
+    with memory_reported('the prediction', MEMORY_REMEDY):
+        known = {name: ids_of(f'{name}s', value, data, 'relation' if name == 'relation' else 'entity')
+                 for name, value in given.items() if name != asked}
+        (first, one), (second, other) = known.items()
+        if one.numel() != other.numel() and 1 not in (one.numel(), other.numel()):
+            raise ArgumentError(f'{first}s, {second}s: expected the same number of values, or one value, got '
+                                f'{one.numel()} and {other.numel()}')
+        one, other = (part.contiguous() for part in torch.broadcast_tensors(one, other))
+        answers = None
+        if candidates is not None:
+            answers = members('candidates', candidates, data, 'relation' if asked == 'relation' else 'entity')
+        with evaluating(model), torch.no_grad():
+            job = _Job(_make_scores(model, data, asked, answers, backend), data, asked, answers, k, exclude_known)
+            size = batch_size or _block_size(data, asked)
+            columns = [job.best(*part) for part in zip(one.split(size), other.split(size))]
+        return _frame(data, *(torch.cat(parts) for parts in zip(*columns)))
 
-    columns = []
-    with evaluating(model), torch.no_grad():
-        size = batch_size or default_block_size(data.num_nodes or 0, 8)
-        scorer = scorer_of(model)
-        check_sizes(model if scorer is None else scorer, data)
-        table = None if scorer is None else table_of(scorer, data)
-        for entity, relation in zip(known.split(size), rel_type.split(size)):
+
+# Scores (Q, C) of the answers to queries, of which the two known columns (Q,) are given in the order of a fact.
+_Scores = Callable[[Tensor, Tensor], Tensor]
+
+
+def _block_size(data: KGData, asked: Column) -> int:
+    return default_block_size((data.num_relations if asked == 'relation' else data.num_nodes) or 0, 8)
+
+
+def _make_scores(model: Any, data: KGData, asked: Column, answers: Optional[Tensor], backend: Optional[str]) -> _Scores:
+    scorer = scorer_of(model)
+    check_sizes(model if scorer is None else scorer, data)
+    if asked == 'relation':
+        return _relation_scores(model, scorer, data, answers)
+    side: SideName = 'tail' if asked == 'tail' else 'head'
+    table = None if scorer is None else table_of(scorer, data)
+    if table is not None and answers is not None:
+        table = table.index_select(0, answers)
+
+    def entity_scores(one: Tensor, other: Tensor) -> Tensor:
+        known, rel_type = (one, other) if side == 'tail' else (other, one)
+        if scorer is None or table is None:
+            scores = scores_of(cast(ScoreFunction, model), known, rel_type, side, data.num_nodes or 0)
+            return scores if answers is None else scores.index_select(1, answers)
+        query = scorer.query(known, rel_type, side)
+        return scorer.offset + score_entities(query, table, interaction=scorer.interaction, backend=backend)
+
+    return entity_scores
+
+
+def _relation_scores(model: Any, scorer: Optional[Scorer], data: KGData, answers: Optional[Tensor]) -> _Scores:
+    relations = torch.arange(data.num_relations, device=data.device) if answers is None else answers
+    table = None if scorer is None else table_of(scorer, data)
+    if table is None:
+        size = default_block_size(data.num_nodes or 0, 8)
+    else:
+        size = max(1, BLOCK_BYTES // max(1, 8 * table.size(1)))
+
+    def relation_scores(head: Tensor, tail: Tensor) -> Tensor:
+        # Every pair with every relation is a query for the tail, of which one answer is read.
+        rows = (head.repeat_interleave(relations.numel()), relations.repeat(head.numel()),
+                tail.repeat_interleave(relations.numel()))
+        parts = []
+        for known, rel_type, target in zip(*(column.split(size) for column in rows)):
             if scorer is None or table is None:
-                scores = scores_of(cast(ScoreFunction, model), entity, relation, side, data.num_nodes or 0)
+                scores = scores_of(cast(ScoreFunction, model), known, rel_type, 'tail', data.num_nodes or 0)
+                parts.append(scores.gather(1, target.unsqueeze(1)).squeeze(1))
             else:
-                query = scorer.query(entity, relation, side)
-                scores = scorer.offset + score_entities(query, table, interaction=scorer.interaction, backend=backend)
-            columns.append(_best(scores, entity, relation, side, data, k, exclude_known))
-    return _frame(data, *(torch.cat(parts) for parts in zip(*columns)))
+                parts.append(scorer.score(scorer.query(known, rel_type, 'tail'), table[target]))
+        return torch.cat(parts).view(head.numel(), relations.numel())
+
+    return relation_scores
 
 
-def _best(scores: Tensor, known: Tensor, rel_type: Tensor, side: SideName, data: KGData, k: int,
-          exclude_known: bool) -> tuple[Tensor, ...]:
-    r"""Head, relation, tail, rank and score of each answer, question by question."""
-    invalid = scores.isnan().any(1)
-    if bool(invalid.any()):
-        name = question_name(data, known, rel_type, side, int(invalid.nonzero()[0, 0]))
-        raise DivergenceError(f'the scores for {name} hold NaN, which cannot be ranked')
-    allowed = torch.ones_like(scores, dtype=torch.bool)
-    if exclude_known:
-        ptr, index = data.fact_index('all').known(known, rel_type, side)
-        allowed[torch.repeat_interleave(ptr[1:] - ptr[:-1]), index] = False
-    # A stable sort, unlike topk, says which of several entities with the same score comes first.
-    order = torch.where(allowed, scores, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :k]
-    keep = allowed.gather(1, order)
-    # Questions whose answers are nearly all known have fewer than k left.
-    question, place = keep.nonzero().unbind(1)
-    answer = order[question, place]
-    entity = known[question]
-    head, tail = (entity, answer) if side == 'tail' else (answer, entity)
-    rank = keep.cumsum(1)[question, place]
-    return head, rel_type[question], tail, rank, scores[question, answer]
+@dataclass
+class _Job:
+    r"""Everything that the blocks of a prediction share."""
+    scores: _Scores
+    data: KGData
+    asked: Column
+    answers: Optional[Tensor]
+    k: int
+    exclude_known: bool
+
+    def best(self, one: Tensor, other: Tensor) -> tuple[Tensor, ...]:
+        r"""Head, relation, tail, rank and score of each answer, query by query; in parts if memory does not suffice."""
+        try:
+            return self._best(one, other)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside of the handler, since the exception keeps the tensors of the failed attempt alive.
+        release_memory()
+        half = one.numel() // 2
+        if half == 0:
+            raise OutOfMemoryError(f'answering the single query {self._name(one, other, 0)} needs more memory than is '
+                                   f'available; {MEMORY_REMEDY}')
+        parts = [self.best(one[part], other[part]) for part in (slice(half), slice(half, None))]
+        return tuple(torch.cat(columns) for columns in zip(*parts))
+
+    def _best(self, one: Tensor, other: Tensor) -> tuple[Tensor, ...]:
+        scores = self.scores(one, other)
+        invalid = scores.isnan().any(1)
+        if bool(invalid.any()):
+            raise DivergenceError(f'the scores of {self._name(one, other, int(invalid.nonzero()[0, 0]))} contain NaN '
+                                  'and cannot be ranked')
+        # A stable sort defines the order of equal scores, unlike topk.
+        order = scores.argsort(dim=1, descending=True, stable=True)
+        keep = torch.ones_like(scores, dtype=torch.bool)
+        if self.exclude_known:
+            keep = ~self._facts(one, other, scores.size(1)).gather(1, order)
+        rank = keep.cumsum(1)
+        query, place = (keep & (rank <= self.k)).nonzero().unbind(1)
+        answer = order[query, place]
+        found = answer if self.answers is None else self.answers[answer]
+        columns = [one[query], other[query]]
+        columns.insert(('head', 'relation', 'tail').index(self.asked), found)
+        return *columns, rank[query, place], scores[query, answer]
+
+    def _facts(self, one: Tensor, other: Tensor, size: int) -> Tensor:
+        r"""Whether each answer is a fact of any split. shape: :obj:`(Q, C)`."""
+        answers = torch.arange(size, device=one.device) if self.answers is None else self.answers
+        columns = [one.unsqueeze(1), other.unsqueeze(1)]
+        columns.insert(('head', 'relation', 'tail').index(self.asked), answers.unsqueeze(0))
+        return self.data.fact_index('all').contains(*columns)
+
+    def _name(self, one: Tensor, other: Tensor, row: int) -> str:
+        if self.asked != 'relation':
+            known, rel_type = (one, other) if self.asked == 'tail' else (other, one)
+            return question_name(self.data, known, rel_type, self.asked, row)
+        names = [self.data.entity_labels[int(part[row])] if self.data.entity_labels is not None else int(part[row])
+                 for part in (one, other)]
+        return f'({names[0]!r}, ?, {names[1]!r})'
 
 
-def _frame(data: KGData, head: Tensor, relation: Tensor, tail: Tensor, rank: Tensor, score: Tensor) -> pd.DataFrame:
+def _frame(data: KGData, head: Tensor, relation: Tensor, tail: Tensor, rank: Tensor, score: Tensor) -> Predictions:
     known = pd.Series('', index=range(len(head)), dtype=object)
     for split in ('test', 'valid', 'train'):
         known[data.fact_index(split).contains(head, relation, tail).cpu().numpy()] = split
-    return pd.DataFrame({
+    return Predictions({
         'head': _names(head, data.entity_labels),
         'relation': _names(relation, data.relation_labels),
         'tail': _names(tail, data.entity_labels),
@@ -143,23 +301,3 @@ def _frame(data: KGData, head: Tensor, relation: Tensor, tail: Tensor, rank: Ten
 
 def _names(ids: Tensor, labels: Optional[list[str]]) -> Any:
     return ids.cpu().numpy() if labels is None else pd.array(labels, dtype=object).take(ids.cpu().numpy())
-
-
-def _ids(argument: str, names: Any, data: KGData, kind: str) -> Tensor:
-    r"""Labels or ids to ids, of one dimension."""
-    values = names.tolist() if isinstance(names, Tensor) else names
-    values = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
-    if len(values) == 0:
-        raise ArgumentError(f'{argument}: there is nothing to ask about')
-    find, limit = (data.entity_id, data.num_nodes) if kind == 'entity' else (data.relation_id, data.num_relations)
-    # Where labels are integers, an integer is a label; ids come as a tensor.
-    labelled = not isinstance(names, Tensor) and data.has_integer_labels('entity' if kind == 'entity' else 'relation')
-    ids = []
-    for position, value in enumerate(values):
-        if isinstance(value, str) or (labelled and isinstance(value, Integral) and not isinstance(value, bool)):
-            value = find(value if isinstance(value, str) else int(value))
-        elif isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < (limit or 0):
-            raise ArgumentError(f'{argument}: expected labels or ids in [0, {limit}), got {value!r} at position '
-                                f'{position}')
-        ids.append(int(value))
-    return torch.tensor(ids, device=data.device)

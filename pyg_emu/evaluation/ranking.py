@@ -1,30 +1,36 @@
-r"""Filtered ranking of heads and tails, in blocks of bounded memory."""
+r"""Filtered ranking of heads and tails in blocks of bounded memory."""
 from __future__ import annotations
 
-from contextlib import contextmanager
-from numbers import Integral
-from typing import Any, Callable, Iterator, Literal, Optional, Sequence, Union
+import warnings
+from dataclasses import dataclass
+from typing import Any, Callable, Literal, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pyg_emu.core.arguments import positive_integer, random_seed
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.distributed import current, shared_errors, sum_
-from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError
-from pyg_emu.data.graph import KGData
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, DivergenceError, OutOfMemoryError
+from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
+from pyg_emu.core.modes import evaluating
+from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.index import FactIndex
 from pyg_emu.data.relations import relation_kinds
+from pyg_emu.evaluation.candidates import Candidates, Members
 from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, Tie, check_ks
 from pyg_emu.ops.rank_counts import NaNScoreError, RankCounts, default_block_size, rank_counts, rank_from_scores
 
 SideName = Literal['tail', 'head']
-#: Scores :obj:`(B, num_nodes)` of all entities, given the known entities :obj:`(B,)`, the relations :obj:`(B,)` and the
-#: side (:obj:`"tail"` or :obj:`"head"`) that is to be predicted.
+#: Returns the scores :obj:`(B, num_nodes)` of all entities, given the known entities :obj:`(B,)`, the relations
+#: :obj:`(B,)` and the predicted side, :obj:`"tail"` or :obj:`"head"`.
 ScoreFunction = Callable[[Tensor, Tensor, SideName], Tensor]
 
-# Queries at a time for a score function, whose own memory is unknown.
+# Queries per block for a score function, whose memory use is unknown.
 _MAX_FUNCTION_BATCH = 128
+#: What to do if a single query does not fit into memory.
+MEMORY_REMEDY = 'free memory, raise the limit of the process, or restrict candidates'
 
 
 def evaluate(
@@ -37,93 +43,135 @@ def evaluate(
     sides: Sequence[SideName] = ('tail', 'head'),
     ks: Sequence[int] = (1, 3, 10),
     filter_splits: Union[None, str, Sequence[str]] = 'all',
+    candidates: Optional[Members] = None,
     max_triples: Optional[int] = None,
     seed: int = 0,
     num_negatives: Optional[int] = None,
     progress: bool = False,
     backend: Optional[str] = None,
 ) -> Metrics:
-    r"""Ranks the true tail of each fact among all entities for :math:`(h, r, ?)`, and the true head for
-    :math:`(?, r, t)`.
+    r"""Ranks the true tail of each fact among all entities for the query :math:`(h, r, ?)`, and the true head for the
+    query :math:`(?, r, t)`.
 
-    In the filtered setting (the default) other answers that are facts do not compete. Facts that ask the same question
-    are answered with one row of scores. The model runs in evaluation mode without gradients, and gets its mode back.
+    In the filtered setting (the default), other answers that are facts do not compete. Facts that share a query are
+    ranked with one row of scores. The model runs in evaluation mode and without gradients; its mode is restored
+    afterwards. Several threads may evaluate one model at the same time, but none may train it meanwhile.
 
-    Inside of :func:`~pyg_emu.process_group`, all processes have to call this, with the same arguments:
-    each ranks its share, and gets the metrics of all.
+    If a block of scores does not fit into memory, it is split into smaller blocks.
+
+    Inside :func:`~pyg_emu.process_group`, all processes have to call this function with the same arguments.
+    Each process ranks its share and returns the metrics of all.
 
     .. code-block:: python
 
         metrics = evaluate(model, data, split='test')
         print(metrics)
         metrics['mrr'], metrics['tail.hits@10'], metrics['1-N.mrr']
+        evaluate(model, data, candidates=['aspirin', 'ibuprofen', 'insulin'])  # rank among drugs only
 
     Args:
-        model (Scorer or torch.nn.Module or callable): A :class:`~pyg_emu.Scorer`, one of PyG's own KGE
-        layers,
-            or a function :obj:`(known, rel_type, side) -> scores` that returns the scores :obj:`(B, num_nodes)` of all
+        model (Scorer or torch.nn.Module or callable): A :class:`~pyg_emu.Scorer`, one of PyG's KGE layers, or
+            a function :obj:`(known, rel_type, side) -> scores` that returns the scores :obj:`(B, num_nodes)` of all
             entities.
-        data (KGData): The facts, on the model's device.
-        split (str): The facts to be ranked: :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`. (default: :obj:`"test"`)
-        batch_size (int, optional): Questions whose scores are held at a time; the result does not depend on it.
+        data (KGData): The facts, on the device of the model.
+        split (str): The facts to rank: :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`. (default: :obj:`"test"`)
+        batch_size (int, optional): Number of queries per block of scores. The result does not depend on it.
             (default: :obj:`None`, as many as fit into 64 MiB)
-        tie (str): What rank a target has among entities of exactly its score: the :obj:`"optimistic"` or the
-            :obj:`"pessimistic"` end, or their mean (:obj:`"realistic"`). (default: :obj:`"realistic"`)
-        sides (tuple of str): The sides that are predicted. (default: :obj:`("tail", "head")`)
+        tie (str): The rank of a target among entities of exactly its score: :obj:`"optimistic"`, :obj:`"pessimistic"`,
+            or the mean of the two (:obj:`"realistic"`). (default: :obj:`"realistic"`)
+        sides (tuple of str): The predicted sides. (default: :obj:`("tail", "head")`)
         ks (tuple of int): The :math:`k` of Hits@k. (default: :obj:`(1, 3, 10)`)
         filter_splits (str or tuple of str, optional): The facts that do not compete: :obj:`"all"` (train, valid and
             test), one split or several, or :obj:`None` for the unfiltered setting. (default: :obj:`"all"`)
-        max_triples (int, optional): Rank a random subset of at most that many facts. (default: :obj:`None`, all)
+        candidates (sequence, optional): The entities that compete: labels or ids, or a boolean mask of shape
+            :obj:`(num_nodes,)`. Other entities count nowhere, neither in ranks nor in metrics that depend on the number
+            of competitors. Facts whose true answer is not a candidate are not ranked on that side; a warning and
+            :obj:`metrics.info` say how many. (default: :obj:`None`, all entities)
+        max_triples (int, optional): Rank a random subset of at most this many facts. (default: :obj:`None`, all)
         seed (int): Seed of the subset. (default: :obj:`0`)
-        num_negatives (int, optional): Adds the expected Hits@10 against that many random negatives, see
+        num_negatives (int, optional): Adds the expected Hits@10 against this many random negatives, see
             :func:`~pyg_emu.evaluation.metrics.expected_hits`. (default: :obj:`None`)
         progress (bool): Whether to show a progress bar. (default: :obj:`False`)
         backend (str, optional): The backend of :func:`~pyg_emu.ops.rank_counts`. (default: :obj:`None`, by device)
 
     Returns:
-        Metrics: Prints as a table, reads as a dictionary.
+        Metrics: Prints as a table and reads as a dictionary.
 
     Raises:
-        ArgumentError: If an argument is out of its domain, or the model's sizes do not fit the data.
-        DataError: If the split has no facts.
-        DivergenceError: If a score is NaN; names the question.
+        ArgumentError: If an argument is outside its domain, or the sizes of the model do not match the data.
+        DataError: If the split has no facts, or no fact with an answer among the candidates.
+        DivergenceError: If a score is NaN; names the query.
+        OutOfMemoryError: If a single query does not fit into memory.
     """
     check_graph(data)
-    _check_arguments(tie, sides, batch_size, max_triples)
-    check_ks(ks)
-    for name, value in (('seed', seed), ('num_negatives', num_negatives)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
-            raise ArgumentError(f'{name}: expected an integer, got {value!r}')
-    if split not in ('train', 'valid', 'test'):
-        raise ArgumentError(f"split: expected 'train', 'valid' or 'test', got {split!r}")
-    facts = data.facts(split)
+    _check_arguments(tie, sides, ks, split, progress)
+    for name, value in (('batch_size', batch_size), ('max_triples', max_triples), ('num_negatives', num_negatives)):
+        if value is not None:
+            positive_integer(name, value)
+    random_seed('seed', seed)
+    _check_filter_splits(filter_splits)
+    with memory_reported(f'ranking the {split} split', MEMORY_REMEDY):
+        facts = _subset(data.facts(split), split, max_triples, seed)
+        competing = Candidates.of(candidates, data)
+        ranked = {side: _with_answer_in(competing, facts, side) for side in sides}
+        info = {'split': split, 'triples': facts.size(0), 'filtered by': _filter_name(filter_splits)}
+        if competing is not None:
+            info.update(_candidate_info(competing, facts, ranked, split))
+        known_facts = filter_index(data, filter_splits)
+
+        turns = _Turns()
+        total = sum(part.size(0) for part in ranked.values())
+        bar = tqdm(total=total, desc='ranking', disable=not progress or turns.rank > 0)
+        with evaluating(model), torch.no_grad(), bar, shared_errors():
+            rank, block_size = _make_ranker(model, data, competing, batch_size, backend)
+            job = _Job(rank, block_size, data, known_facts, competing, bar.update, turns, block_size)
+            counts = {side: job.rank_side(part, side) for side, part in ranked.items()}
+        ranks: dict[str, Ranks] = {side: Ranks(*sum_(columns)) for side, columns in counts.items()}
+        kinds = relation_kinds(data.fact_index('train'))
+        return Metrics(ranks, tie, ks, {side: kinds[part[:, 1]] for side, part in ranked.items()}, num_negatives,
+                       info=info)
+
+
+def _subset(facts: Tensor, split: str, max_triples: Optional[int], seed: int) -> Tensor:
     if facts.size(0) == 0:
         raise DataError(f'split {split!r} has no facts to rank')
-    if max_triples is not None and max_triples < facts.size(0):
-        generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(facts.size(0), generator=generator)[:max_triples].sort().values
-        facts = facts[chosen.to(facts.device)]
-    known_facts = filter_index(data, filter_splits)
+    if max_triples is None or max_triples >= facts.size(0):
+        return facts
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(facts.size(0), generator=generator)[:max_triples].sort().values
+    return facts[chosen.to(facts.device)]
 
-    turns = _Turns()
-    bar = tqdm(total=len(sides) * facts.size(0), desc='ranking', disable=not progress or turns.rank > 0)
-    with evaluating(model), torch.no_grad(), bar, shared_errors():
-        rank, block_size = _make_ranker(model, data, batch_size, backend)
-        counts = {side: _rank_side(rank, block_size, facts, side, known_facts, data, bar.update, turns)
-                  for side in sides}
-    ranks: dict[str, Ranks] = {side: Ranks(*sum_(columns)) for side, columns in counts.items()}
-    kinds = relation_kinds(data.fact_index('train'))[facts[:, 1]]
-    filtered = filter_splits if isinstance(filter_splits, str) else ' + '.join(filter_splits or ()) or 'nothing'
-    return Metrics(ranks, tie, ks, kinds, num_negatives,
-                   info={'split': split, 'triples': facts.size(0), 'filtered by': filtered})
+
+def _with_answer_in(competing: Optional[Candidates], facts: Tensor, side: SideName) -> Tensor:
+    r"""The facts whose true answer competes."""
+    return facts if competing is None else facts[competing.contains(facts[:, 2 if side == 'tail' else 0])]
+
+
+def _candidate_info(competing: Candidates, facts: Tensor, ranked: dict[SideName, Tensor], split: str) -> dict[str, str]:
+    r"""What the title of the table says about candidates; warns of facts that are not ranked."""
+    info = {'candidates': f'{competing.index.numel()} of {competing.place.numel()} entities'}
+    missing = {side: facts.size(0) - part.size(0) for side, part in ranked.items()}
+    if not any(missing.values()):
+        return info
+    if all(part.size(0) == 0 for part in ranked.values()):
+        raise DataError(f'candidates: none of the {facts.size(0)} facts of split {split!r} has its true answer among '
+                        f'the {competing.index.numel()} candidates, so there is nothing to rank')
+    info['not ranked'] = ' and '.join(f'{number} {side}s' for side, number in missing.items() if number)
+    warnings.warn(f'candidates: {info["not ranked"]} of the {facts.size(0)} facts of split {split!r} are not among the '
+                  'candidates and are not ranked', DataWarning, stacklevel=3)
+    return info
+
+
+def _filter_name(splits: Union[None, str, Sequence[str]]) -> str:
+    return splits if isinstance(splits, str) else ' + '.join(splits or ()) or 'nothing'
 
 
 def filter_index(data: KGData, splits: Union[None, str, Sequence[str]]) -> Optional[FactIndex]:
-    r"""The index of the facts of some splits.
+    r"""Returns the index of the facts of one or more splits.
 
     Args:
         data (KGData): The facts.
-        splits (str or tuple of str, optional): :obj:`"all"`, one split, several, or :obj:`None` for none.
+        splits (str or tuple of str, optional): :obj:`"all"`, one split, several splits, or :obj:`None`.
     """
     if splits is None or isinstance(splits, str):
         return None if splits is None else data.fact_index(splits)  # type: ignore[arg-type]
@@ -132,74 +180,57 @@ def filter_index(data: KGData, splits: Union[None, str, Sequence[str]]) -> Optio
         return data.fact_index('all')
     if len(chosen) <= 1:
         return data.fact_index(chosen.pop()) if chosen else None  # type: ignore[arg-type]
-    # A mixture is asked for rarely: it is built here rather than kept beside the indices that all share.
+    # Combinations of two splits are rare, so they are built here and not cached.
     parts = [data.facts(part) for part in sorted(chosen)]  # type: ignore[arg-type]
     return FactIndex(torch.cat(parts), data.num_nodes or 0, data.num_relations)
 
 
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    r"""Puts the module behind :obj:`model` (a module, a view of one, or a bound method of one) into evaluation mode,
-    and every one of its submodules back into the mode it had.
-    """
-    holders = (model, getattr(model, 'model', None), getattr(model, '__self__', None))
-    module = next((holder for holder in holders if isinstance(holder, torch.nn.Module)), None)
-    modes = [] if module is None else [(part, part.training) for part in module.modules()]
-    try:
-        if module is not None:
-            module.eval()
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
 def check_graph(data: Any) -> None:
-    r"""Refuses what is no knowledge graph: most often, arguments in another order.
+    r"""Checks that :obj:`data` is a knowledge graph; swapped arguments are the usual mistake.
 
     Raises:
-        ArgumentError: If :obj:`data` is no :class:`~pyg_emu.KGData`.
+        ArgumentError: If :obj:`data` is not a :class:`~pyg_emu.KGData`.
     """
     if not isinstance(data, KGData):
-        raise ArgumentError(f'data: expected a KGData, after the model, got an object of type {type(data).__name__}; '
-                            'load_dataset(...) makes one of a name, a folder, a DataFrame or a graph of PyG')
+        raise ArgumentError(f'data: expected a KGData as the second argument, got an object of type '
+                            f'{type(data).__name__}; load_dataset(...) returns a KGData for a name, a folder, a '
+                            'DataFrame or a PyG graph')
 
 
 def check_sizes(model: Any, data: KGData) -> None:
-    r"""Refuses a model whose entities or relations are not those of :obj:`data`. Room for inverse relations is no
-    misfit.
+    r"""Checks that the model has the entities and relations of :obj:`data`. Twice as many relations are accepted, since
+    a model may have inverse ones.
 
     Raises:
-        ArgumentError: If they are not.
+        ArgumentError: If the numbers differ.
     """
     num_nodes, num_relations = getattr(model, 'num_nodes', None), getattr(model, 'num_relations', None)
     if isinstance(num_nodes, int) and num_nodes != data.num_nodes:
-        raise ArgumentError(f'model: it has {num_nodes} entities, the data has {data.num_nodes}; make it with '
-                            f'num_nodes={data.num_nodes}')
+        raise ArgumentError(f'model: expected {data.num_nodes} entities as in the data, got num_nodes={num_nodes}')
     if isinstance(num_relations, int) and num_relations not in (data.num_relations, 2 * data.num_relations):
-        raise ArgumentError(f'model: it has {num_relations} relations, the data has {data.num_relations}; make it with '
-                            f'num_relations={data.num_relations}')
+        raise ArgumentError(f'model: expected {data.num_relations} relations as in the data, got '
+                            f'num_relations={num_relations}')
 
 
 def scorer_of(model: Any) -> Optional[Scorer]:
-    r"""The scorer that :obj:`model` is or can be seen as; :obj:`None` for a score function.
+    r"""Returns the scorer that :obj:`model` is or can be viewed as, or :obj:`None` for a score function.
 
     Raises:
         ArgumentError: If it is neither.
     """
     from pyg_emu.models.adapters import as_scorer
 
-    # Classes and data can be called, too, but answer no question.
+    # Classes and data are callable too, but they are not score functions.
     if isinstance(model, (Scorer, torch.nn.Module, type, KGData)) or not callable(model):
         return as_scorer(model)
     return None
 
 
 def scores_of(model: ScoreFunction, known: Tensor, rel_type: Tensor, side: SideName, num_nodes: int) -> Tensor:
-    r"""What a score function returns, its shape checked.
+    r"""Calls a score function and checks the shape of its result.
 
     Raises:
-        ArgumentError: If it is not :obj:`(B, num_nodes)`.
+        ArgumentError: If the shape is not :obj:`(B, num_nodes)`.
     """
     scores = model(known, rel_type, side)
     if not isinstance(scores, Tensor) or tuple(scores.shape) != (known.numel(), num_nodes):
@@ -209,107 +240,172 @@ def scores_of(model: ScoreFunction, known: Tensor, rel_type: Tensor, side: SideN
 
 
 def table_of(scorer: Scorer, data: KGData) -> Tensor:
-    r"""The entity table of :obj:`scorer`.
+    r"""Returns the entity table of :obj:`scorer`.
 
     Raises:
-        ArgumentError: If it is not on the device of :obj:`data`.
+        ArgumentError: If it is on another device than :obj:`data`.
     """
     table = scorer.entity_table()
     if table.device != data.device:
-        raise ArgumentError(f'data: it is on {data.device}, the model on {table.device}; move it with '
+        raise ArgumentError(f'data: expected the device of the model, {table.device}, got {data.device}; call '
                             f'data.to({str(table.device)!r})')
     return table
 
 
-# A filter, as `ptr` and `index` of a `Ragged`, or none.
+# A filter as `ptr` and `index` of a `Ragged`, or none.
 _Filter = tuple[Optional[Tensor], Optional[Tensor]]
-# Ranks one block of questions: known entities and relations (U,), side, the question (B,) of each target (B,), and what
-# does not compete.
+# Ranks one block: known entities and relations (U,), side, the query (B,) of each target (B,), and the filter. Targets
+# and filter are positions among the candidates.
 _Ranker = Callable[[Tensor, Tensor, SideName, Tensor, Tensor, _Filter], RankCounts]
 
 
-def _make_ranker(model: Any, data: KGData, batch_size: Optional[int], backend: Optional[str]) -> tuple[_Ranker, int]:
-    r"""How to rank a block of questions, and how many make a block."""
+def _make_ranker(model: Any, data: KGData, competing: Optional[Candidates], batch_size: Optional[int],
+                 backend: Optional[str]) -> tuple[_Ranker, int]:
+    r"""A function that ranks a block of queries, and the number of queries in a block."""
     num_nodes = data.num_nodes or 0
     scorer = scorer_of(model)
     check_sizes(model if scorer is None else scorer, data)
+    index = None if competing is None else competing.index
 
     if scorer is None:
         def rank_by_function(known: Tensor, rel_type: Tensor, side: SideName, row: Tensor, target: Tensor,
                              known_answers: _Filter) -> RankCounts:
             scores = scores_of(model, known, rel_type, side, num_nodes)
+            scores = scores if index is None else scores.index_select(1, index)
             return rank_from_scores(scores, target, *known_answers, row=row, backend=backend)
 
         return rank_by_function, batch_size or min(_MAX_FUNCTION_BATCH, default_block_size(num_nodes, 4))
 
-    # Once for all questions: an encoder's entity table is not free.
+    # Computed once for all queries, because an encoder's entity table is expensive.
     table, interaction, query = table_of(scorer, data), scorer.interaction, scorer.query
+    table = table if index is None else table.index_select(0, index)
 
     def rank_by_query(known: Tensor, rel_type: Tensor, side: SideName, row: Tensor, target: Tensor,
                       known_answers: _Filter) -> RankCounts:
         return rank_counts(query(known, rel_type, side), table, target, *known_answers, interaction=interaction,
                            row=row, block_size=known.numel(), backend=backend)
 
-    return rank_by_query, batch_size or default_block_size(num_nodes, table.element_size())
+    return rank_by_query, batch_size or default_block_size(table.size(0), table.element_size())
 
 
 class _Turns:
-    r"""Deals the blocks out among the processes. Whole blocks, for the scores of a question may depend, in their last
-    digits, on those asked beside it.
+    r"""Deals blocks out among the processes. Whole blocks, because the last digits of a score may depend on the other
+    queries of its block.
     """
     def __init__(self) -> None:
         self.rank, self.world = current()
         self._dealt = 0
 
     def mine(self) -> bool:
-        r"""Whether the next block is this process's."""
+        r"""Whether this process ranks the next block."""
         self._dealt += 1
         return (self._dealt - 1) % self.world == self.rank
 
 
-def _rank_side(rank: _Ranker, block_size: int, facts: Tensor, side: SideName, index: Optional[FactIndex], data: KGData,
-               advance: Callable[[int], Any], turns: _Turns) -> Tensor:
-    r"""The columns of :class:`Ranks`, zero where another process counts. shape: :obj:`(3, F)`."""
-    head, relation, tail = facts.unbind(1)
-    known, target = (head, tail) if side == 'tail' else (tail, head)
-    # Facts with the same known entity and relation ask the same question: they stand together, and it is asked once.
-    questions, which = torch.unique(known * data.num_relations + relation, return_inverse=True)
-    row, order = which.sort(stable=True)
-    target = target[order]
-    starts = torch.arange(0, questions.numel() + block_size, block_size, device=row.device).clamp(max=questions.numel())
-    bounds = torch.searchsorted(row, starts).tolist()
+@dataclass
+class _Job:
+    r"""Everything that the blocks of an evaluation share."""
+    rank: _Ranker
+    block_size: int
+    data: KGData
+    known_facts: Optional[FactIndex]
+    competing: Optional[Candidates]
+    advance: Callable[[int], Any]
+    turns: _Turns
+    #: Queries that fitted into memory so far. Blocks are dealt out by :attr:`block_size`, which all processes share.
+    limit: int
 
-    counts = torch.zeros(3, target.numel(), dtype=torch.int64, device=target.device)
-    for number, block in enumerate(questions.split(block_size)):
-        own = slice(bounds[number], bounds[number + 1])
-        advance(own.stop - own.start)
-        if not turns.mine():
-            continue
-        entity, rel_type = torch.div(block, data.num_relations, rounding_mode='floor'), block % data.num_relations
-        answers = (None, None) if index is None else index.known(entity, rel_type, side)
+    def rank_side(self, facts: Tensor, side: SideName) -> Tensor:
+        r"""The columns of :class:`Ranks`, zero where another process counts. shape: :obj:`(3, F)`."""
+        if facts.size(0) == 0:
+            return facts.new_zeros(3, 0)
+        head, relation, tail = facts.unbind(1)
+        known, target = (head, tail) if side == 'tail' else (tail, head)
+        target = target if self.competing is None else self.competing.place[target]
+        # Facts with the same known entity and relation share a query, which is scored once.
+        queries, which = torch.unique(known * self.data.num_relations + relation, return_inverse=True)
+        row, order = which.sort(stable=True)
+        target = target[order]
+        starts = torch.arange(0, queries.numel() + self.block_size, self.block_size, device=row.device)
+        bounds = torch.searchsorted(row, starts.clamp(max=queries.numel())).tolist()
+
+        counts = torch.zeros(3, target.numel(), dtype=torch.int64, device=target.device)
+        for number, block in enumerate(queries.split(self.block_size)):
+            own = slice(bounds[number], bounds[number + 1])
+            self.advance(own.stop - own.start)
+            if self.turns.mine():
+                counts[:, own] = self._rank_in_parts(block, side, row[own] - number * self.block_size, target[own])
+        return torch.empty_like(counts).index_copy_(1, order, counts)
+
+    def _rank_in_parts(self, queries: Tensor, side: SideName, row: Tensor, target: Tensor) -> Tensor:
+        r"""Ranks one block, in smaller parts if memory does not suffice. shape: :obj:`(3, B)`."""
+        if queries.numel() == 0:
+            return target.new_empty(3, 0)
+        if queries.numel() <= self.limit:
+            try:
+                return self._rank_block(queries, side, row, target)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside of the handler, since the exception keeps the tensors of the failed attempt alive.
+            release_memory()
+            if queries.numel() == 1 and target.numel() == 1:
+                name = question_name(self.data, *self._known(queries), side, 0)
+                raise OutOfMemoryError(f'ranking the single query {name} needs more memory than is available; '
+                                       f'{MEMORY_REMEDY}')
+            # Later blocks start at this size.
+            self.limit = max(1, queries.numel() // 2)
+        half = queries.numel() // 2
+        if half == 0:  # one query with several targets
+            middle = target.numel() // 2
+            parts = [self._rank_in_parts(queries, side, row[part], target[part])
+                     for part in (slice(middle), slice(middle, None))]
+            return torch.cat(parts, dim=1)
+        cut = int((row < half).sum())
+        return torch.cat([self._rank_in_parts(queries[:half], side, row[:cut], target[:cut]),
+                          self._rank_in_parts(queries[half:], side, row[cut:] - half, target[cut:])], dim=1)
+
+    def _rank_block(self, queries: Tensor, side: SideName, row: Tensor, target: Tensor) -> Tensor:
+        known, rel_type = self._known(queries)
+        answers: _Filter = (None, None)
+        if self.known_facts is not None:
+            answers = self.known_facts.known(known, rel_type, side)
+            answers = answers if self.competing is None else self.competing.filter(*answers)
         try:
-            counts[:, own] = torch.stack(rank(entity, rel_type, side, row[own] - number * block_size, target[own],
-                                              answers))
+            return torch.stack(self.rank(known, rel_type, side, row, target, answers))
         except NaNScoreError as error:
-            question = question_name(data, entity, rel_type, side, error.query)
-            raise DivergenceError(f'the scores for {question} hold NaN, which cannot be ranked') from error
-    return torch.empty_like(counts).index_copy_(1, order, counts)
+            question = question_name(self.data, known, rel_type, side, error.query)
+            raise DivergenceError(f'the scores of {question} contain NaN and cannot be ranked') from error
+
+    def _known(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Known entities and relations of some queries."""
+        num_relations = self.data.num_relations
+        return torch.div(queries, num_relations, rounding_mode='floor'), queries % num_relations
 
 
 def question_name(data: KGData, known: Tensor, rel_type: Tensor, side: SideName, row: int) -> str:
-    r"""The question in :obj:`row` in words, by labels where there are some."""
+    r"""Writes out the query in :obj:`row`, with labels if the data has them."""
     entity, relation = int(known[row]), int(rel_type[row])
     name = repr(data.entity_labels[entity]) if data.entity_labels is not None else f'entity {entity}'
     verb = repr(data.relation_labels[relation]) if data.relation_labels is not None else f'relation {relation}'
     return f'({name}, {verb}, ?)' if side == 'tail' else f'(?, {verb}, {name})'
 
 
-def _check_arguments(tie: str, sides: Sequence[SideName], batch_size: Optional[int],
-                     max_triples: Optional[int]) -> None:
+def _check_arguments(tie: Any, sides: Any, ks: Any, split: Any, progress: Any) -> None:
     if tie not in TIES:
         raise ArgumentError(f'tie: expected one of {", ".join(map(repr, TIES))}, got {tie!r}')
-    if isinstance(sides, str) or len(sides) == 0 or not set(sides) <= {'tail', 'head'} or len(set(sides)) != len(sides):
+    if (isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) == 0
+            or any(side not in ('tail', 'head') for side in sides) or len(set(sides)) != len(sides)):
         raise ArgumentError(f"sides: expected 'tail', 'head' or both in a tuple, got {sides!r}")
-    for name, value in (('batch_size', batch_size), ('max_triples', max_triples)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
-            raise ArgumentError(f'{name}: expected at least one, got {value!r}')
+    check_ks(ks)
+    if split not in SPLITS:
+        raise ArgumentError(f"split: expected 'train', 'valid' or 'test', got {split!r}")
+    if not isinstance(progress, bool):
+        raise ArgumentError(f'progress: expected True or False, got {progress!r}')
+
+
+def _check_filter_splits(splits: Any) -> None:
+    chosen = () if splits is None else (splits,) if isinstance(splits, str) else splits
+    if not isinstance(chosen, (Sequence, set, frozenset)) or any(part not in (*SPLITS, 'all') for part in chosen):
+        raise ArgumentError("filter_splits: expected 'all', 'train', 'valid', 'test', several of these in a tuple, or "
+                            f'None, got {splits!r}')

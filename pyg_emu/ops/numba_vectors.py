@@ -155,6 +155,22 @@ def anywhere(typing_context, condition):
 
 
 @_instruction
+def convert(typing_context, vector, like):
+    r"""The lanes of a vector of floating-point numbers in the type of the elements of an array."""
+    if not isinstance(vector, Vector) or not isinstance(like, types.Array):
+        return None
+    kind = Vector(like.dtype, vector.lanes)
+
+    def generate(context, builder, signature, arguments):
+        if kind == vector:
+            return arguments[0]
+        cast = builder.fpext if kind.dtype.bitwidth > vector.dtype.bitwidth else builder.fptrunc
+        return cast(arguments[0], context.get_value_type(kind))
+
+    return kind(vector, like), generate
+
+
+@_instruction
 def choose(typing_context, condition, one, other):
     r"""Selects :obj:`one if condition else other` lane by lane."""
     if not isinstance(one, Vector) or one != other or condition != Vector(types.boolean, one.lanes):

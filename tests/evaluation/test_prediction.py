@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 from torch import Tensor
-from torch_geometric.nn import DistMult, RotatE
+from torch_geometric.nn import DistMult, RotatE, TransE
 
-from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError
+import pyg_emu.models as models
+from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError, OutOfMemoryError
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.prediction import predict
 
@@ -90,25 +93,149 @@ def test_scores_are_those_of_forward(layer: Any, side: str) -> None:
     assert scorer.training
 
 
-@pytest.mark.parametrize('kwargs, error, message', [
-    ({'heads': 'anne'}, DataError, "no entity 'anne'.*did you mean 'ann'"),
-    ({'relations': 'know'}, DataError, "no relation 'know'.*did you mean 'knows'"),
-    ({'heads': 4}, ArgumentError, r'heads: expected labels or ids in \[0, 4\), got 4 at position 0'),
-    ({'relations': [0, -1], 'heads': [0, 1]}, ArgumentError, r'relations: .* got -1 at position 1'),
-    ({'heads': 1.5}, ArgumentError, 'heads: expected labels or ids'),
-    ({'heads': []}, ArgumentError, 'heads: there is nothing to ask about'),
-    ({'tails': 'bob'}, ArgumentError, 'heads, tails: give the one that is known'),
-    ({'heads': None}, ArgumentError, 'heads, tails: give the one that is known'),
-    ({'relations': None}, ArgumentError, 'relations: give one relation'),
-    ({'heads': [0, 1, 2], 'relations': [0, 1]}, ArgumentError, r'expected one, or as many as entities \(3\), got 2'),
-    ({'k': 0}, ArgumentError, 'k: expected a positive integer, got 0'),
-    ({'data': model}, ArgumentError, 'data: expected a KGData, after the model, got an object of type function'),
-    ({'batch_size': 0}, ArgumentError, 'batch_size: expected at least one, got 0'),
-    ({'model': lambda *_: SCORES}, ArgumentError, r'expected scores of shape \(1, 4\), got \(4,\)'),
-    ({'model': DistMult(5, 2, 4)}, ArgumentError, 'it has 5 entities, the data has 4'),
-    ({'model': lambda *_: torch.full((1, 4), torch.nan)}, DivergenceError, r"\('ann', 'knows', \?\)"),
+@pytest.mark.parametrize('kwargs, error, facts', [
+    ({'heads': 'anne'}, DataError, ["'anne'", "'ann'"]),
+    ({'relations': 'know'}, DataError, ["'know'", "'knows'"]),
+    ({'heads': 4}, ArgumentError, ['heads', '[0, 4)', 'got 4', 'position 0']),
+    ({'relations': [0, -1], 'heads': [0, 1]}, ArgumentError, ['relations', '-1', 'position 1']),
+    ({'heads': 1.5}, ArgumentError, ['heads', '1.5']),
+    ({'heads': True}, ArgumentError, ['heads', 'True']),
+    ({'heads': []}, ArgumentError, ['heads']),
+    ({'heads': torch.zeros(1, 1, dtype=torch.int64)}, ArgumentError, ['heads', '(1, 1)']),
+    ({'tails': 'bob'}, ArgumentError, ['heads, relations, tails']),
+    ({'heads': None}, ArgumentError, ['heads', 'tails', 'relations']),
+    ({'relations': None}, ArgumentError, ['relations', 'heads']),
+    ({'heads': [0, 1, 2], 'relations': [0, 1]}, ArgumentError, ['heads', 'relations', '3', '2']),
+    ({'k': 0}, ArgumentError, ['k:', '0']),
+    ({'exclude_known': 'yes'}, ArgumentError, ['exclude_known', "'yes'"]),
+    ({'data': model}, ArgumentError, ['data', 'KGData', 'function']),
+    ({'batch_size': 0}, ArgumentError, ['batch_size', '0']),
+    ({'candidates': []}, ArgumentError, ['candidates']),
+    ({'candidates': ['eve']}, DataError, ["'eve'"]),
+    ({'candidates': [True, False]}, ArgumentError, ['candidates', '(4,)', '(2,)']),
+    ({'model': lambda *_: SCORES}, ArgumentError, ['(1, 4)', '(4,)']),
+    ({'model': DistMult(5, 2, 4)}, ArgumentError, ['5', '4']),
+    ({'model': lambda *_: torch.full((1, 4), torch.nan)}, DivergenceError, ["('ann', 'knows', ?)"]),
 ])
-def test_bad_arguments(kwargs: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_bad_arguments(kwargs: dict[str, Any], error: type[Exception], facts: list[str]) -> None:
     arguments = {'model': model, 'data': make_data(), 'heads': 'ann', 'relations': 'knows', **kwargs}
-    with pytest.raises(error, match=message):
+    with pytest.raises(error) as caught:
         predict(**arguments)
+    assert all(fact in str(caught.value) for fact in facts), caught.value
+
+
+def test_columns_named_like_methods() -> None:
+    r"""Attribute access reads the column, and a call does what the method of a DataFrame does."""
+    frame = predict(model, make_data(), heads='ann', relations='knows', k=3)
+    assert frame.tail.tolist() == ['cat', 'ann', 'bob'] and frame.head.tolist() == ['ann'] * 3
+    assert frame.rank.tolist() == [1, 2, 3] and (frame.tail == 'cat').tolist() == [True, False, False]
+    plain = pd.DataFrame(frame)
+    for name in ('head', 'tail', 'rank'):
+        pd.testing.assert_series_equal(frame[name], plain[name])
+        arguments = () if name == 'rank' else (2,)
+        pd.testing.assert_frame_equal(pd.DataFrame(getattr(frame, name)(*arguments)), getattr(plain, name)(*arguments))
+    part = frame[frame.tail != 'cat']
+    assert part.tail.tolist() == ['ann', 'bob'] and frame.drop(columns='tail').tail(1).shape == (1, 5)
+    for copied in (pickle.loads(pickle.dumps(frame)), copy.deepcopy(frame)):
+        pd.testing.assert_frame_equal(copied, frame)
+        assert copied.tail.tolist() == frame.tail.tolist()
+    assert str(pickle.loads(pickle.dumps(frame.tail))) == str(copy.deepcopy(frame.tail)) == str(frame['tail'])
+    assert 'cat' in str(frame) and '<table' in frame._repr_html_()
+
+
+@pytest.mark.parametrize('batch_size', [None, 1])
+def test_known_answers_are_left_out_whatever_they_score(batch_size: Any) -> None:
+    r"""-inf is a score like others: it does not make an answer a known one, nor the reverse."""
+    data = KGData(torch.tensor([[0, 0], [0, 1]]), torch.zeros(2, dtype=torch.int64), 4, 1)
+    scores = torch.tensor([5.0, -torch.inf, 3.0, -torch.inf])
+
+    def infinite(known: Tensor, *_: Any) -> Tensor:
+        return scores.expand(len(known), -1)
+
+    arguments = {'heads': [0, 1], 'relations': 0, 'batch_size': batch_size}
+    frame = predict(infinite, data, k=2, exclude_known=True, **arguments)  # type: ignore[arg-type]
+    assert rows(frame, 'head', 'tail', 'rank', 'score') == [(0, 2, 1, 3.0), (0, 3, 2, -torch.inf), (1, 0, 1, 5.0),
+                                                            (1, 2, 2, 3.0)]
+    frame = predict(infinite, data, k=9, exclude_known=True, **arguments)  # type: ignore[arg-type]
+    assert frame['tail'].tolist() == [2, 3, 0, 2, 1, 3]
+
+
+def test_candidates() -> None:
+    data = make_data()
+
+    def strict(known: Tensor, rel_type: Tensor, side: str) -> Tensor:
+        return torch.where(torch.arange(4) == 3, torch.nan, model(known, rel_type, side))
+
+    for chosen in (['bob', 'cat'], [2, 1], torch.tensor([False, True, True, False]), {'cat', 'bob'}):
+        frame = predict(strict, data, heads=['ann', 'dan'], relations='knows', candidates=chosen)
+        assert rows(frame, 'head', 'tail', 'rank', 'known') == [
+            ('ann', 'cat', 1, 'valid'), ('ann', 'bob', 2, 'train'), ('dan', 'cat', 1, 'test'), ('dan', 'bob', 2, '')]
+    frame = predict(strict, data, heads='ann', relations='knows', candidates=['bob', 'cat'], exclude_known=True)
+    assert len(frame) == 0 and list(frame.columns)[:3] == ['head', 'relation', 'tail']
+    scorer = DistMult(4, 2, 6)
+    whole = predict(scorer, data, tails='cat', relations='knows')
+    part = predict(scorer, data, tails='cat', relations='knows', candidates=['ann', 'dan'])
+    expected = whole[whole['head'].isin(['ann', 'dan'])]
+    assert rows(part, 'head', 'score', 'known') == rows(expected, 'head', 'score', 'known')
+
+
+# Relations ###################################################################
+
+
+def triple_scores(scorer: Any, heads: list[int], tails: list[int], num_relations: int) -> list[list[float]]:
+    return [[scorer(*torch.tensor([[h], [r], [t]])).item() for r in range(num_relations)] for h, t in zip(heads, tails)]
+
+
+@pytest.mark.parametrize('layer', [DistMult, RotatE, TransE, models.HAKE])
+def test_relations_are_ranked(layer: Any) -> None:
+    torch.manual_seed(0)
+    data, scorer = make_data(), layer(4, 2, 6)
+    expected = triple_scores(scorer, [0, 3, 1], [2, 2, 1], 2)
+    frame = predict(scorer, data, heads=['ann', 'dan', 'bob'], tails=['cat', 'cat', 'bob'])
+    assert frame['rank'].tolist() == [1, 2] * 3 and list(frame['head']) == ['ann'] * 2 + ['dan'] * 2 + ['bob'] * 2
+    names = {'knows': 0, 'likes': 1}
+    for row, scores in enumerate(expected):
+        found = frame.iloc[2 * row:2 * row + 2]
+        assert found['score'].tolist() == pytest.approx([scores[names[name]] for name in found['relation']], abs=1e-6)
+        assert found['score'].is_monotonic_decreasing
+    known = {(row.head, row.relation): row.known for row in frame.itertuples()}
+    assert known[('ann', 'likes')] == 'train' and known[('ann', 'knows')] == 'valid' and known[('bob', 'likes')] == ''
+    for size in (1, 2):
+        again = predict(scorer, data, heads=['ann', 'dan', 'bob'], tails=['cat', 'cat', 'bob'], batch_size=size)
+        pd.testing.assert_frame_equal(again, frame)
+    left = predict(scorer, data, heads=['ann', 'dan'], tails='cat', exclude_known=True)
+    assert rows(left, 'head', 'relation', 'rank') == [('dan', 'likes', 1)]
+    only = predict(scorer, data, heads='ann', tails='cat', candidates='knows')
+    assert rows(only, 'relation', 'rank') == [('knows', 1)]
+
+
+def test_relations_are_ranked_by_functions_and_nbfnet() -> None:
+    data = make_data()
+    table = torch.rand(4, 2, 4, generator=torch.Generator().manual_seed(0))
+    frame = predict(lambda known, rel_type, side: table[known, rel_type], data, heads=['ann', 'bob'], tails='dan', k=1)
+    assert frame['relation'].tolist() == [data.relation_labels[int(table[h, :, 3].argmax())] for h in (0, 1)]
+    graph = data.with_inverse_relations()
+    torch.manual_seed(0)
+    nbfnet = models.NBFNet(2, 8, 2)
+    frame = predict(nbfnet.as_ranker(graph), graph, heads='ann', tails=['cat', 'dan'])
+    scores = nbfnet.score(graph, torch.tensor([0, 0]), torch.tensor([0, 1])).detach()
+    for row in frame.itertuples():
+        assert row.score == pytest.approx(float(scores[graph.relation_id(row.relation), graph.entity_id(row.tail)]))
+    with pytest.raises(DivergenceError) as caught:
+        predict(lambda known, *_: torch.full((len(known), 4), torch.nan), data, heads='ann', tails='cat')
+    assert "('ann', ?, 'cat')" in str(caught.value)
+
+
+@pytest.mark.parametrize('limit', [1, 3])
+def test_smaller_blocks_where_memory_does_not_suffice(limit: int) -> None:
+    def small(known: Tensor, rel_type: Tensor, side: str) -> Tensor:
+        if known.numel() > limit:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+        return model(known, rel_type, side)
+
+    data = make_data()
+    pd.testing.assert_frame_equal(predict(small, data, heads=PEOPLE, relations='likes'),
+                                  predict(model, data, heads=PEOPLE, relations='likes'))
+    with pytest.raises(OutOfMemoryError) as caught:
+        predict(lambda *_: torch.empty(2**60), data, heads='ann', relations='likes')
+    assert "('ann', 'likes', ?)" in str(caught.value)

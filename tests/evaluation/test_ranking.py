@@ -1,7 +1,15 @@
 from __future__ import annotations
 
+import math
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +19,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import ComplEx, DistMult, RotatE, TransE
 
 import pyg_emu.models as models
-from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, DivergenceError, OutOfMemoryError
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import TIES
 from pyg_emu.evaluation.ranking import evaluate
@@ -290,39 +298,285 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
     assert '30/30' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('kwargs, message', [
-    ({'split': 'dev'}, "split: expected 'train', 'valid' or 'test', got 'dev'"),
-    ({'tie': 'random'}, 'tie: expected one of'),
-    ({'sides': 'tail'}, "sides: expected 'tail', 'head' or both in a tuple, got 'tail'"),
-    ({'sides': ('tail', 'relation')}, 'sides: expected'),
-    ({'sides': ()}, 'sides: expected'),
-    ({'ks': (0,)}, 'ks: expected'),
-    ({'ks': 10}, r'ks: expected one or more positive integers, such as \(1, 3, 10\), got 10'),
-    ({'seed': 'a'}, "seed: expected an integer, got 'a'"),
-    ({'num_negatives': 50.0}, 'num_negatives: expected an integer, got 50.0'),
-    ({'batch_size': 0}, 'batch_size: expected at least one, got 0'),
-    ({'max_triples': 0}, 'max_triples: expected at least one, got 0'),
-    ({'max_triples': 0.5}, 'max_triples: expected at least one, got 0.5'),
-    ({'data': 'UMLS'}, r'data: expected a KGData, after the model, got .* str; load_dataset\(...\) makes one'),
-    ({'data': Data(edge_index=torch.zeros(2, 1))}, 'data: expected a KGData, after the model, got .* Data;'),
-    ({'model': DistMult}, r'model: expected an object, got the class DistMult itself; make one with DistMult\(...\)'),
-    ({'model': make_data()}, 'model: expected a model first, and then the data, got a KGData'),
-    ({'model': models.NBFNet(NUM_RELATIONS, 4, 1)}, r'NBFNet scores by a graph .* model.as_ranker\(data\)'),
-    ({'filter_splits': 'dev'}, "got 'dev'"),
-    ({'backend': 'cuda'}, "backend: .*'cuda'"),
-    ({'model': DistMult(NUM_NODES + 1, NUM_RELATIONS, 4)}, 'model: it has 13 entities, the data has 12'),
-    ({'model': DistMult(NUM_NODES, NUM_RELATIONS - 1, 4)}, 'model: it has 2 relations, the data has 3'),
-    ({'model': torch.nn.Linear(2, 2)}, 'Linear cannot be scored'),
-    ({'model': 'DistMult'}, 'str cannot be scored'),
-    ({'model': lambda known, *_: torch.zeros(len(known), 5)}, r'expected scores of shape \(\d+, 12\), got \(\d+, 5\)'),
+@pytest.mark.parametrize('kwargs, facts', [
+    ({'split': 'dev'}, ['split', "'dev'", "'valid'"]),
+    ({'split': ['test']}, ['split', "['test']"]),
+    ({'tie': 'random'}, ['tie', "'random'", "'realistic'"]),
+    ({'sides': 'tail'}, ['sides', "'tail'"]),
+    ({'sides': ('tail', 'relation')}, ['sides', 'relation']),
+    ({'sides': ()}, ['sides', '()']),
+    ({'sides': 5}, ['sides', '5']),
+    ({'ks': (0,)}, ['ks', '(0,)']),
+    ({'ks': 10}, ['ks', '10']),
+    ({'seed': 'a'}, ['seed', "'a'"]),
+    ({'seed': -1}, ['seed', '-1']),
+    ({'num_negatives': 50.0}, ['num_negatives', '50.0']),
+    ({'num_negatives': 0}, ['num_negatives', '0']),
+    ({'batch_size': 0}, ['batch_size', '0']),
+    ({'max_triples': 0}, ['max_triples', '0']),
+    ({'max_triples': 0.5}, ['max_triples', '0.5']),
+    ({'progress': 'yes'}, ['progress', "'yes'"]),
+    ({'data': 'UMLS'}, ['data', 'KGData', 'str', 'load_dataset']),
+    ({'data': Data(edge_index=torch.zeros(2, 1))}, ['data', 'KGData', 'Data']),
+    ({'model': DistMult}, ['model', 'DistMult(...)']),
+    ({'model': make_data()}, ['model', 'KGData']),
+    ({'model': models.NBFNet(NUM_RELATIONS, 4, 1)}, ['NBFNet', 'model.as_ranker(data)']),
+    ({'filter_splits': 'dev'}, ['filter_splits', "'dev'"]),
+    ({'filter_splits': 5}, ['filter_splits', '5']),
+    ({'filter_splits': [['train']]}, ['filter_splits', "['train']"]),
+    ({'backend': 'cuda'}, ["'cuda'"]),
+    ({'model': DistMult(NUM_NODES + 1, NUM_RELATIONS, 4)}, ['model', '13', '12']),
+    ({'model': DistMult(NUM_NODES, NUM_RELATIONS - 1, 4)}, ['model', 'num_relations=2', '3']),
+    ({'model': torch.nn.Linear(2, 2)}, ['Linear']),
+    ({'model': 'DistMult'}, ['str']),
+    ({'model': lambda known, *_: torch.zeros(len(known), 5)}, ['12)', '5)']),
+    ({'candidates': []}, ['candidates']),
+    ({'candidates': torch.zeros(NUM_NODES, dtype=torch.bool)}, ['candidates']),
+    ({'candidates': torch.ones(NUM_NODES + 1, dtype=torch.bool)}, ['candidates', '(12,)', '(13,)']),
+    ({'candidates': torch.ones(1, NUM_NODES, dtype=torch.bool)}, ['candidates', '(1, 12)']),
+    ({'candidates': [0, NUM_NODES]}, ['candidates', '12', 'position 1']),
+    ({'candidates': [0, -1]}, ['candidates', '-1', 'position 1']),
+    ({'candidates': [0.5]}, ['candidates', '0.5']),
+    ({'candidates': {0: True}}, ['candidates', 'dictionary']),
 ])
-def test_bad_arguments(kwargs: dict[str, Any], message: str) -> None:
+def test_bad_arguments(kwargs: dict[str, Any], facts: list[str]) -> None:
     arguments = {'model': make_layer(DistMult), 'data': make_data(), **kwargs}
-    with pytest.raises(ArgumentError, match=message):
+    with pytest.raises(ArgumentError) as caught:
         evaluate(**arguments)
+    assert all(fact in str(caught.value) for fact in facts), caught.value
 
 
 def test_empty_split() -> None:
     data = KGData(torch.tensor([[0], [1]]), torch.tensor([0]), NUM_NODES, NUM_RELATIONS)
-    with pytest.raises(DataError, match="split 'test' has no facts"):
+    with pytest.raises(DataError, match="'test'"):
         evaluate(make_layer(DistMult), data)
+
+
+# Sets of candidates ##########################################################
+
+
+def brute_metrics(counts: list[tuple[int, int, int]], num_negatives: int) -> dict[str, float]:
+    r"""Metrics of counts by their definitions."""
+    rank = [greater + equal / 2 + 1 for greater, equal, _ in counts]
+    missed = [(value - 1) / max(others, 1) for value, (_, _, others) in zip(rank, counts)]
+    draws = num_negatives - 1
+    hits = [sum(math.comb(draws, i) * p**i * (1 - p)**(draws - i) for i in range(min(10, draws + 1))) for p in missed]
+    return {'mrr': sum(1 / value for value in rank) / len(rank), 'mr': sum(rank) / len(rank),
+            'amri': 1 - sum(value - 1 for value in rank) / sum(others / 2 for _, _, others in counts),
+            f'hits@10 ({num_negatives} negatives)': sum(hits) / len(hits), 'count': len(rank)}
+
+
+@pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
+@pytest.mark.parametrize('seed', range(6))
+@pytest.mark.parametrize('by_function', [True, False])
+def test_candidates_equal_brute_force(by_function: bool, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    data, tables, layer = make_data(seed), integer_scores(seed), make_layer(DistMult, seed)
+    chosen = torch.randperm(NUM_NODES, generator=generator)[:4 + seed].tolist()
+    filtered = [[], ['train'], ['train', 'valid', 'test']][seed % 3]
+    metrics = evaluate(lookup(tables) if by_function else layer, data, candidates=chosen, filter_splits=filtered,
+                       num_negatives=20, batch_size=1 + seed)
+    everything = []
+    for side, known, column in (('tail', 0, 2), ('head', 2, 0)):
+        facts = {tuple(fact) for split in filtered for fact in data.facts(split).tolist()}  # type: ignore[arg-type]
+        expected = []
+        for fact in data.facts('test').tolist():
+            if fact[column] not in chosen:
+                continue
+
+            def score(entity: int, fact: list[int] = fact, known: int = known, column: int = column,
+                      side: str = side) -> float:
+                if by_function:
+                    return float(tables[side][fact[known], fact[1], entity])
+                triple = [*fact[:column], entity, *fact[column + 1:]]
+                return layer(*(torch.tensor([part]) for part in triple)).item()
+
+            others = [entity for entity in chosen if entity != fact[column]
+                      and (*fact[:column], entity, *fact[column + 1:]) not in facts]
+            own = score(fact[column])
+            expected.append((sum(score(v) > own for v in others), sum(score(v) == own for v in others), len(others)))
+        assert counts_of(metrics, side) == expected
+        everything += expected
+        if expected:
+            assert metrics[f'{side}.count'] == len(expected)
+    for name, value in brute_metrics(everything, 20).items():
+        assert metrics[name] == pytest.approx(value), name
+    assert metrics.info['candidates'].split()[0] == str(len(chosen))
+
+
+def test_excluded_entities_count_nowhere() -> None:
+    r"""Metrics among candidates are those of a graph that has no other entities."""
+    data = make_data(3)
+    scores = {side: torch.rand(NUM_NODES, NUM_RELATIONS, NUM_NODES, generator=torch.Generator().manual_seed(5))
+              for side in ('tail', 'head')}
+    inside = torch.zeros(NUM_NODES, dtype=torch.bool)
+    inside[:7] = True
+    for split in ('', 'valid_', 'test_'):
+        kept = inside[data[f'{split}edge_index']].all(0)
+        data[f'{split}edge_index'], data[f'{split}edge_type'] = (data[f'{split}edge_index'][:, kept],
+                                                                 data[f'{split}edge_type'][kept])
+    small = KGData(**{**{key: data[key] for key in data.keys()}, 'num_nodes': 7})
+    shrunk = {side: table[:7, :, :7] for side, table in scores.items()}
+    expected = evaluate(lookup(shrunk), small, num_negatives=5)
+    # Entities outside would win everywhere, and NaN is no score of a candidate.
+    for table in scores.values():
+        table[..., 7:] = float('nan')
+    found = evaluate(lookup(scores), data, num_negatives=5, candidates=inside)
+    assert found.groups == expected.groups
+    assert found['amri'] == expected['amri'] and found['hits@10 (5 negatives)'] == expected['hits@10 (5 negatives)']
+
+
+def test_candidates_in_every_form() -> None:
+    data = make_data(entity_labels=[f'e{i}' for i in range(NUM_NODES)], relation_labels=['likes', 'knows', 'sees'])
+    model, chosen = make_layer(DistMult), [1, 2, 3, 5, 8, 10, 11]
+    mask = torch.zeros(NUM_NODES, dtype=torch.bool)
+    mask[chosen] = True
+    with pytest.warns(DataWarning):
+        expected = evaluate(model, data, candidates=chosen)
+    labels = [f'e{i}' for i in chosen]
+    forms: list[Any] = [mask, mask.numpy(), mask.tolist(), torch.tensor(chosen[::-1]), np.array(chosen * 2),
+                        set(chosen), labels, set(labels), tuple(chosen), pd.Series(chosen), [*labels[:1], *chosen[1:]]]
+    for form in forms:
+        with pytest.warns(DataWarning):
+            assert evaluate(model, data, candidates=form).to_dict() == expected.to_dict(), form
+    everything = evaluate(model, data, candidates=range(NUM_NODES))
+    assert everything.groups == evaluate(model, data).groups
+    with pytest.raises(DataError, match="'virus'"):
+        evaluate(model, data, candidates=['virus'])
+
+
+def test_facts_without_a_candidate_are_counted() -> None:
+    data, model = make_data(), lookup(integer_scores())
+    facts = data.facts('test')
+    chosen = [entity for entity in range(NUM_NODES) if entity != int(facts[0, 2])]
+    left = {'tail': int((facts[:, 2] == facts[0, 2]).sum()), 'head': int((facts[:, 0] == facts[0, 2]).sum())}
+    with pytest.warns(DataWarning, match=f"{left['tail']} tails"):
+        metrics = evaluate(model, data, candidates=chosen)
+    assert metrics['tail.count'] == len(facts) - left['tail'] and metrics['head.count'] == len(facts) - left['head']
+    assert f"{left['tail']} tails" in metrics.info['not ranked']
+    single = KGData(torch.tensor([[0], [1]]), torch.tensor([0]), 4, 1, test_edge_index=torch.tensor([[0], [2]]),
+                    test_edge_type=torch.tensor([0]))
+    with pytest.warns(DataWarning):
+        heads = evaluate(lambda known, *_: torch.rand(len(known), 4), single, candidates=[0, 1])
+    assert set(heads.groups) >= {'both', 'head'} and 'tail' not in heads.groups
+    with pytest.raises(DataError, match='candidates'):
+        evaluate(lambda known, *_: torch.rand(len(known), 4), single, candidates=[3])
+
+
+# Limits: memory, threads, inference mode #####################################
+
+
+OUT_OF_MEMORY = [
+    MemoryError(),
+    torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB'),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried "
+                 'to allocate 8589934592 bytes. Error code 12 (Cannot allocate memory)'),
+]
+
+
+@pytest.mark.parametrize('error', OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize('limit', [1, 2, 5])
+def test_smaller_blocks_where_memory_does_not_suffice(error: Exception, limit: int) -> None:
+    data, tables, asked = make_data(), integer_scores(), []
+
+    def model(known: Tensor, rel_type: Tensor, side: str) -> Tensor:
+        asked.append(known.numel())
+        if known.numel() > limit:
+            raise error
+        return tables[side][known, rel_type]
+
+    assert evaluate(model, data).to_dict() == evaluate(lookup(tables), data).to_dict()
+    # After the first failures, blocks are small from the start.
+    assert sum(size > limit for size in asked) <= 6
+
+
+@pytest.mark.parametrize('error', OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+def test_one_sentence_where_no_block_is_small_enough(error: Exception) -> None:
+    def model(*_: Any) -> Tensor:
+        raise error
+
+    with pytest.raises(OutOfMemoryError) as caught:
+        evaluate(model, make_data())
+    assert isinstance(caught.value, MemoryError) and 'relation' in str(caught.value) and '\n' not in str(caught.value)
+    table = make_layer(models.DistMult)
+    table.entity_table = model
+    with pytest.raises(OutOfMemoryError, match='test'):
+        evaluate(table, make_data())
+
+
+def test_other_errors_are_not_retried() -> None:
+    asked = []
+
+    def model(known: Tensor, *_: Any) -> Tensor:
+        asked.append(known.numel())
+        raise RuntimeError('mat1 and mat2 shapes cannot be multiplied')
+
+    with pytest.raises(RuntimeError, match='mat1'):
+        evaluate(model, make_data())
+    assert len(asked) == 1
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='RLIMIT_AS bounds memory on Linux')
+def test_address_space_of_a_process() -> None:
+    r"""Under a limit that the usual block of scores exceeds, the ranks are those without one."""
+    script = """
+import resource, torch
+from pyg_emu import KGData, evaluate
+torch.set_num_threads(1)
+V, F = 200_000, 60
+g = torch.Generator().manual_seed(0)
+test = torch.randint(V, (2, F), generator=g)
+data = KGData(torch.tensor([[0], [1]]), torch.tensor([0]), V, 1, test_edge_index=test,
+              test_edge_type=torch.zeros(F, dtype=torch.int64))
+row = torch.rand(V, generator=g)
+def model(known, rel_type, side):
+    return (known.unsqueeze(1) * 7 + torch.arange(V)) % 1013 + row.expand(len(known), -1)
+expected = evaluate(model, data, batch_size=1)['mr']
+used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), resource.RLIM_INFINITY))
+assert evaluate(model, data, batch_size=60)['mr'] == expected
+"""
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path), 'PYG_EMU_BACKEND': 'torch'}
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', script], env=environment, text=True,
+                          capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_threads_share_a_model_in_training_mode() -> None:
+    data = make_data()
+
+    class Noisy(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dropout, self.frozen = torch.nn.Dropout(0.5), torch.nn.Dropout(0.5)
+            self.table = torch.rand(NUM_NODES, NUM_NODES, generator=torch.Generator().manual_seed(0))
+
+        def rank_all(self, known: Tensor, *_: Any) -> Tensor:
+            scores = self.dropout(self.table[known])
+            time.sleep(0.0005)  # lets other threads enter and leave
+            return scores
+
+    model = Noisy().train()
+    model.frozen.eval()
+    expected = evaluate(model.rank_all, data).to_dict()
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(6):
+            results = pool.map(lambda size: evaluate(model.rank_all, data, batch_size=size).to_dict(), [3, 5, 7, 9])
+            assert all(result == expected for result in results)
+            assert model.training and model.dropout.training and not model.frozen.training
+
+
+def test_what_inference_mode_caches_can_be_trained_on() -> None:
+    data = make_data()
+    graph = data.with_inverse_relations()
+    with torch.inference_mode():
+        assert evaluate(make_layer(DistMult), data)['count'] == 30
+        model = models.NBFNet(NUM_RELATIONS, 4, 1)
+        evaluate(model.as_ranker(graph), graph)
+    model = models.NBFNet(NUM_RELATIONS, 4, 1)
+    model.score(graph, torch.tensor([0]), torch.tensor([0])).sum().backward()
+    layer = make_layer(DistMult)
+    for loader in (layer.loader(*data.facts('train').t(), batch_size=16),):
+        for head, relation, tail in loader:
+            layer.loss(head, relation, tail).backward()
+    assert not data.facts('train').is_inference()

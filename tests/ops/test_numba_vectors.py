@@ -8,7 +8,18 @@ import pytest
 from numba import njit
 from numba.core.errors import TypingError
 
-from pyg_emu.ops.numba_vectors import anywhere, choose, fill, first_half, join, load, prefetch, second_half, store
+from pyg_emu.ops.numba_vectors import (
+    anywhere,
+    choose,
+    convert,
+    fill,
+    first_half,
+    join,
+    load,
+    prefetch,
+    second_half,
+    store,
+)
 
 LANES = 6  # Neither a power of two nor a multiple of a register width.
 
@@ -74,3 +85,15 @@ def test_what_is_refused(function: Callable[..., Any]) -> None:
     compiled = njit(function)
     with pytest.raises(TypingError):
         compiled(np.zeros((2, 8)), 2)
+
+
+@pytest.mark.parametrize('source', [np.float32, np.float64])
+@pytest.mark.parametrize('target', [np.float32, np.float64])
+def test_lanes_are_converted(source: Any, target: Any) -> None:
+    @njit
+    def copy(x, out):  # type: ignore[no-untyped-def]
+        store(out, 0, 0, convert(load(x, 0, 0, LANES), out))
+
+    x, out = np.random.default_rng(0).normal(size=(1, LANES)).astype(source), np.zeros((1, LANES), target)
+    copy(x, out)
+    np.testing.assert_array_equal(out, x.astype(target))

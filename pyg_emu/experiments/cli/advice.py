@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 #: Python arguments that have a flag of their own, and the flag.
-_FLAGS = {'require_splits': '--require-splits', 'resume': '--fresh', 'overwrite': '--overwrite', 'device': '--device', 'num_steps': '--steps',
-          'batch_size': '--batch-size', 'patience': '--patience'}
+_FLAGS = {'require_splits': '--require-splits', 'resume': '--fresh', 'overwrite': '--overwrite', 'device': '--device',
+          'num_steps': '--steps', 'batch_size': '--batch-size', 'patience': '--patience'}
 #: Options of the readers of data, which are settings of a recipe.
 _READER = ('delimiter', 'header', 'comment', 'extra_files', 'fractions', 'seed', 'head', 'relation', 'tail')
 _VALUE = r'(\((?:[^()]*)\)|\[[^\]]*\]|\'[^\']*\'|"[^"]*"|[\w.+-]*\w)'

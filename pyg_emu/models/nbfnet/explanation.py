@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyg_emu.core.arguments import positive_integer
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.modes import evaluating
 
 
 def explain(
@@ -75,7 +76,7 @@ def explain(
     source, target = graph.edge_index.cpu().numpy()
     usable = np.flatnonzero(mask.cpu().numpy() & (source != goal) & (target != start))
     search = _Beam(source, target, usable, gradients.cpu().numpy(), graph.num_nodes, beam_width)
-    found = search.paths(start, goal, any_layer=model.shortcut)
+    found = search.paths(start, goal, any_layer=model.shortcut or model.concat_hidden)
     rows = [(weight, len(edges), [_step(graph, edge) for edge in edges]) for edges, weight in found[:num_paths]]
     frame = pd.DataFrame({
         'weight': [weight for weight, _, _ in rows],
@@ -135,17 +136,11 @@ def _edge_gradients(model: Any, graph: Any, ends: list[int], rel_type: int, star
     mask = ~(fact | inverse)
     dtype, device = model.query.weight.dtype, source.device
     weights = [torch.ones(source.numel(), dtype=dtype, device=device, requires_grad=True) for _ in model.layers]
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.enable_grad():
-            known, asked = torch.tensor([start], device=device), torch.tensor([rel_type], device=device)
-            score = model.score(graph, known, asked, torch.tensor([[goal]], device=device), side, edge_mask=mask,
-                                edge_weights=weights)
-            gradients = torch.autograd.grad(score.sum(), weights)
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluating(model), torch.enable_grad():
+        known, asked = torch.tensor([start], device=device), torch.tensor([rel_type], device=device)
+        score = model.score(graph, known, asked, torch.tensor([[goal]], device=device), side, edge_mask=mask,
+                            edge_weights=weights)
+        gradients = torch.autograd.grad(score.sum(), weights)
     return float(score.detach()), torch.stack(gradients), mask
 
 
@@ -173,8 +168,9 @@ class _Beam:
     def paths(self, start: int, goal: int, any_layer: bool) -> list[tuple[tuple[int, ...], float]]:
         r"""Paths as edge ids, each with its weight, the heaviest first.
 
-        A path may set out at any layer, for each of them adds the boundary condition. It may arrive at any layer if
-        what has arrived stays (:obj:`any_layer`), and else has to arrive at the last.
+        A path may start at any layer, because each layer adds the boundary condition. With :obj:`any_layer` it may
+        arrive at any layer, because shortcuts carry earlier outputs to the last layer or because the scoring network
+        reads the outputs of all layers. Otherwise it has to arrive at the last layer.
         """
         best: dict[tuple[int, ...], float] = {}
         states: list[_State] = []

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch_geometric.nn.resolver import activation_resolver
 
-from pyg_emu.ops.pna_linear import pna_linear
 from pyg_emu.ops.relational import Aggregate, BoundaryRows, EdgeOrders, Message, message_count, relational_conv
+from pyg_emu.ops.row_linear import pna_linear, row_linear
 
 # What principal neighbourhood aggregation multiplies each statistic with: 1, s and 1 / s.
 _NUM_SCALERS = 3
@@ -24,7 +24,13 @@ def degree_scale(edges: EdgeOrders, edge_mask: Optional[Tensor] = None, dtype: t
         edge_mask (torch.Tensor, optional): True where an edge takes part. (default: :obj:`None`) shape: :obj:`(E,)`.
         dtype (torch.dtype): Of the result; narrower types than float32 are widened. (default: :obj:`torch.float32`)
     """
-    logarithm = (message_count(edges.by_target, edge_mask) + 1).to(torch.promote_types(dtype, torch.float32)).log()
+    dtype = torch.promote_types(dtype, torch.float32)
+    degree = message_count(edges.by_target, edge_mask) + 1
+    if degree.is_cuda or degree.numel() == 0:
+        logarithm = degree.to(dtype).log()
+    else:
+        # One logarithm for all nodes of a degree: on the CPU, its last bit may depend on the place in a vector.
+        logarithm = torch.arange(int(degree.max()) + 1).to(dtype).log()[degree]
     mean = logarithm.mean()
     # Without any edge every logarithm is zero, and so is every scale.
     return logarithm / torch.where(mean > 0, mean, torch.ones_like(mean))
@@ -39,7 +45,7 @@ class NBFNetLayer(torch.nn.Module):
 
     :math:`\mathbf{m}` being what :func:`~pyg_emu.ops.relational.relational_conv` returns of :math:`\mathbf{h}`, the
     relation vectors and the boundary condition. With :obj:`"pna"` it holds twelve numbers per component, four
-    statistics times three scalers; they are never written out: see :func:`~pyg_emu.ops.pna_linear.pna_linear`.
+    statistics times three scalers; they are never written out: see :func:`~pyg_emu.ops.row_linear.pna_linear`.
 
     Args:
         in_channels (int): Width of the input.
@@ -85,7 +91,8 @@ class NBFNetLayer(torch.nn.Module):
             query (torch.Tensor): shape: :obj:`(B, query_channels)`.
         """
         if self.dependent:
-            return self.relation_linear(query).view(query.size(0), self.num_edge_types, self.in_channels)
+            vectors = row_linear(query, self.relation_linear.weight, self.relation_linear.bias)
+            return vectors.view(query.size(0), self.num_edge_types, self.in_channels)
         return self.relation.weight
 
     def propagate(self, x: Tensor, query: Tensor, boundary: BoundaryRows, edges: EdgeOrders,
@@ -122,7 +129,7 @@ class NBFNetLayer(torch.nn.Module):
             assert scale is not None
             out = self._combine(x, update, scale)
         else:
-            out = self.linear(torch.cat([x, update.to(x.dtype)], dim=-1))
+            out = row_linear(torch.cat([x, update.to(x.dtype)], dim=-1), self.linear.weight, self.linear.bias)
         if self.layer_norm is not None:
             out = self.layer_norm(out)
         return out if self.act is None else self.act(out)
@@ -133,7 +140,7 @@ class NBFNetLayer(torch.nn.Module):
         blocks = weight[:, width:].view(out_width, width, _NUM_STATISTICS, _NUM_SCALERS)
         blocks = blocks.permute(3, 2, 1, 0).reshape(_NUM_SCALERS, _NUM_STATISTICS * width, out_width)
         scalers = torch.stack([torch.ones_like(scale), scale, 1.0 / scale.clamp(min=0.01)], dim=1)
-        out = torch.nn.functional.linear(x, weight[:, :width], self.linear.bias)
+        out = row_linear(x, weight[:, :width], self.linear.bias)
         return out + pna_linear(statistics.flatten(2).to(x.dtype), scalers, blocks)
 
     def extra_repr(self) -> str:

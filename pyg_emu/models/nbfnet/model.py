@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from pyg_emu.core.arguments import ids_below
+from pyg_emu.core.arguments import ids_below, kind_of
 from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.models.nbfnet.layer import NBFNetLayer, degree_scale
 from pyg_emu.ops.relational import AGGREGATES, MESSAGES, Aggregate, BoundaryRows, EdgeOrders, Message
+from pyg_emu.ops.row_linear import row_linear
 
 # Node features of one layer that ranking holds at a time; a few layers' worth exist at once.
 _RANKER_FEATURES = 2**23
@@ -196,8 +197,8 @@ class NBFNet(torch.nn.Module):
         _check_ids('known', known, (None, ), graph.num_nodes, 'entities')
         _check_ids('rel_type', rel_type, tuple(known.shape), self.num_relations, 'relations')
         num_edges = edges.by_target.edge_id.numel()
-        if edge_mask is not None and tuple(edge_mask.shape) != (num_edges, ):
-            raise ArgumentError(f'edge_mask: expected shape {(num_edges, )}, got {tuple(edge_mask.shape)}')
+        if edge_mask is not None and (tuple(edge_mask.shape) != (num_edges, ) or edge_mask.dtype != torch.bool):
+            raise ArgumentError(f'edge_mask: expected torch.bool of shape {(num_edges, )}, got {kind_of(edge_mask)}')
         if edge_weights is not None and len(edge_weights) != len(self.layers):
             raise ArgumentError(f'edge_weights: expected a tensor for each of {len(self.layers)} layers, got '
                                 f'{len(edge_weights)}')
@@ -237,9 +238,10 @@ class NBFNet(torch.nn.Module):
             assert isinstance(first, torch.nn.Linear)
             # The first layer's two blocks apart: the query's is the same for all candidates.
             own, shared = first.weight.split([self.hidden_width, self.hidden_channels], dim=1)
-            out = torch.nn.functional.linear(hidden, own)
-            out = out + torch.nn.functional.linear(query, shared, first.bias).unsqueeze(1)
-            out = self.mlp[1:](out).squeeze(-1)
+            out = row_linear(hidden, own) + row_linear(query, shared, first.bias).unsqueeze(1)
+            for layer in list(self.mlp)[1:]:
+                out = row_linear(out, layer.weight, layer.bias) if isinstance(layer, torch.nn.Linear) else layer(out)
+            out = out.squeeze(-1)
         return out.float() if self.bf16 and out.dtype == torch.bfloat16 else out
 
     def score(self, graph: Any, known: Tensor, rel_type: Tensor, candidates: Optional[Tensor] = None,

@@ -1,6 +1,7 @@
-r"""Checkpoints of the public PyTorch Geometric implementation of NBFNet."""
+r"""Checkpoints of the public NBFNet implementations: NBFNet-PyG, and the original one on TorchDrug."""
 from __future__ import annotations
 
+import re
 from typing import Any, Mapping
 
 import torch
@@ -9,16 +10,24 @@ from torch import Tensor
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.models.nbfnet.model import NBFNet
 
-# The graph that the public implementation puts beside its parameters.
-_NOT_PARAMETERS = ('graph.', 'fact_graph.', 'undirected_fact_graph.')
+# Keys under which checkpoints hold the state of the model, beside that of the optimiser.
+_CONTAINERS = ('model', 'state_dict', 'model_state_dict')
+# Buffers of the training task: graphs (`graph`, `fact_graph`, `undirected_fact_graph`, ...) and node degrees.
+_BUFFER = re.compile(r'(^|\.)(\w*graph|degree_hr|degree_tr)(\.|$)')
+# The scoring network of TorchDrug numbers linear layers 0, 1, 2; activations count in a `torch.nn.Sequential`.
+_TORCHDRUG_MLP = re.compile(r'^mlp\.layers\.(\d+)\.(weight|bias)$')
 
 
 def load_nbfnet_pyg_state_dict(model: NBFNet, state: Mapping[str, Any]) -> NBFNet:
-    r"""Loads the parameters of a public NBFNet-PyG checkpoint.
+    r"""Loads the parameters of a public NBFNet checkpoint: of NBFNet-PyG, or of the original implementation on
+    TorchDrug.
 
-    The layouts agree: a relation's inverse is :math:`r + R`, query-dependent relation vectors have a row for each
-    :obj:`relation * width + component`, and the columns of a linear layer on principal neighbourhood aggregation are
-    :obj:`(component * 4 + statistic) * 3 + scaler` after those of the layer's input.
+    Both use the layout of this package: relation :math:`r + R` is the inverse of :math:`r`, query-dependent relation
+    vectors have one row for each :obj:`relation * width + component`, and the columns of a linear layer on principal
+    neighborhood aggregation are :obj:`(component * 4 + statistic) * 3 + scaler`, after those of the layer's input.
+
+    A prefix that all parameters share, such as :obj:`"model."` or :obj:`"module."`, is removed. Graphs and node degrees
+    that the training task saves beside the parameters are skipped.
 
     .. code-block:: python
 
@@ -26,44 +35,90 @@ def load_nbfnet_pyg_state_dict(model: NBFNet, state: Mapping[str, Any]) -> NBFNe
         model = load_nbfnet_pyg_state_dict(NBFNet(237), state)
 
     Args:
-        model (NBFNet): A model of the checkpoint's sizes; its parameters are overwritten.
-        state (dict): The state of the model, or a checkpoint that holds it as :obj:`"model"`.
+        model (NBFNet): A model of the checkpoint's sizes. Its parameters are overwritten.
+        state (dict): The state of the model, or a checkpoint that holds it as :obj:`"model"`, :obj:`"state_dict"` or
+            :obj:`"model_state_dict"`.
 
-    :rtype: :class:`NBFNet`, the model itself.
+    :rtype: :class:`NBFNet`, the given model.
 
     Raises:
-        CheckpointError: If parameters are missing, unknown or of another shape; names them. The model is then as it
-            was.
+        CheckpointError: If parameters are missing, unknown or of another shape. Names the arguments that build a model
+            of the checkpoint's architecture. The model is not changed in this case.
     """
-    if not isinstance(state, Mapping):
-        raise CheckpointError('state: expected parameters by name, such as torch.load(path, weights_only=True), got an '
-                              f'object of type {type(state).__name__}')
-    inner = state.get('model')
-    if isinstance(inner, Mapping):
-        state = inner
-    given = {key.removeprefix('module.'): value for key, value in state.items()}
-    given = {key: value for key, value in given.items() if not key.startswith(_NOT_PARAMETERS)}
+    given = _parameters(state)
     wanted: dict[str, Tensor] = model.state_dict()
     missing = sorted(wanted.keys() - given.keys())
     unknown = sorted(given.keys() - wanted.keys())
-    if missing or unknown:
-        hint = _hint(missing, unknown)
-        raise CheckpointError(f'state: missing {missing or "nothing"}, unknown {unknown or "nothing"}{hint}')
-    for key, value in wanted.items():
-        if not isinstance(given[key], Tensor) or given[key].shape != value.shape:
-            shape = tuple(getattr(given[key], 'shape', ()))
-            raise CheckpointError(f'state[{key!r}]: expected shape {tuple(value.shape)}, got {shape}; look for another '
-                                  f'number of relations (inverse ones not counted), width or aggregate')
+    shapes = {key: tuple(getattr(given[key], 'shape', ())) for key in wanted.keys() & given.keys()}
+    other = sorted(key for key, shape in shapes.items() if shape != tuple(wanted[key].shape))
+    if missing or unknown or other:
+        theirs, ours = _architecture(given), _architecture(wanted)
+        options = [f'{name}={value!r} (the model has {ours[name]!r})' for name, value in theirs.items()
+                   if name in ours and ours[name] != value]
+        remedy = f'; build the model with {", ".join(options)}' if options else ''
+        problems = [f'{what} {_shortened(keys)}' for what, keys in (('missing', missing), ('unknown', unknown)) if keys]
+        problems += [f'{key!r} has shape {shapes[key]} instead of {tuple(wanted[key].shape)}' for key in other[:1]]
+        raise CheckpointError(f'state: the parameters do not match the model: {", ".join(problems)}{remedy}')
     with torch.no_grad():
-        model.load_state_dict(given)
+        model.load_state_dict({key: given[key] for key in wanted})
     return model
 
 
-def _hint(missing: list[str], unknown: list[str]) -> str:
-    for option, present, absent in (('dependent=False', '.relation.', '.relation_linear.'),
-                                    ('dependent=True', '.relation_linear.', '.relation.')):
-        if any(present in key for key in unknown) and any(absent in key for key in missing):
-            return f'; build the model with {option}'
-    if any('.layer_norm.' in key for key in missing + unknown):
-        return f'; build the model with layer_norm={any(".layer_norm." in key for key in unknown)}'
-    return '; build the model with as many layers as the checkpoint has'
+def _parameters(state: Any) -> dict[str, Any]:
+    r"""The parameters of a checkpoint by the names that :class:`NBFNet` gives them."""
+    if not isinstance(state, Mapping):
+        raise CheckpointError('state: expected a dictionary of parameters, such as torch.load(path, weights_only=True),'
+                              f' got an object of type {type(state).__name__}')
+    for key in _CONTAINERS:
+        inner = state.get(key)
+        if isinstance(inner, Mapping):
+            return _parameters(inner)
+    if not all(isinstance(key, str) for key in state):
+        raise CheckpointError('state: expected the names of parameters as keys, got '
+                              f'{next(key for key in state if not isinstance(key, str))!r}')
+    names = {key: value for key, value in state.items() if not _BUFFER.search(key)}
+    prefixes = {key.removesuffix('query.weight') for key in names if re.search(r'(^|\.)query\.weight$', key)}
+    prefixes = {prefix for prefix in prefixes if any(key.startswith(f'{prefix}layers.0.') for key in names)}
+    if len(prefixes) > 1:
+        raise CheckpointError(f'state: expected the parameters of one NBFNet, got several, under the prefixes '
+                              f'{", ".join(map(repr, sorted(prefixes)))}; pass the parameters of one of them')
+    prefix = prefixes.pop() if prefixes else ''
+    return {_sequential(key.removeprefix(prefix)): value for key, value in names.items()}
+
+
+def _sequential(key: str) -> str:
+    found = _TORCHDRUG_MLP.match(key)
+    return f'mlp.{2 * int(found[1])}.{found[2]}' if found else key
+
+
+def _architecture(state: Mapping[str, Any]) -> dict[str, Any]:
+    r"""The arguments of :class:`NBFNet` that can be read from names and shapes of its parameters."""
+    found: dict[str, Any] = {}
+    shape = {key: tuple(value.shape) for key, value in state.items() if isinstance(value, Tensor)}
+    layers = {int(match[1]) for match in (re.match(r'layers\.(\d+)\.', key) for key in state) if match}
+    linear = {int(match[1]) for match in (re.match(r'mlp\.(\d+)\.', key) for key in state) if match}
+    if len(shape.get('query.weight', ())) == 2:
+        num_types, width = shape['query.weight']
+        found.update(num_relations=num_types // 2, hidden_channels=width)
+    if layers:
+        found['num_layers'] = max(layers) + 1
+        found['layer_norm'] = any('.layer_norm.' in key for key in state)
+        found['dependent'] = any('.relation_linear.' in key for key in state)
+        last = shape.get(f'layers.{max(layers)}.linear.weight', ())
+        if 'hidden_channels' in found and len(last) == 2:
+            found['out_channels'] = last[0]
+            factor, rest = divmod(last[1], found['hidden_channels'])
+            # Sums, means and extrema have parameters of the same shapes.
+            if rest == 0 and factor in (2, 13):
+                found['aggregate'] = 'pna' if factor == 13 else 'sum, mean, max or min'
+    if linear:
+        found['num_mlp_layers'] = max(linear) // 2 + 1
+        first = shape.get('mlp.0.weight', ())
+        if {'num_layers', 'out_channels'} <= found.keys() and len(first) == 2 and found['num_layers'] > 1:
+            found['concat_hidden'] = first[1] > found['out_channels'] + found['hidden_channels']
+    return found
+
+
+def _shortened(keys: list[str]) -> str:
+    shown = ', '.join(keys[:3])
+    return shown if len(keys) <= 3 else f'{shown} and {len(keys) - 3} more'

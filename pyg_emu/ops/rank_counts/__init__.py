@@ -1,5 +1,6 @@
 r"""How many entities score better than, and equal to, a target."""
 from pyg_emu.ops.rank_counts.operator import (
+    BLOCK_BYTES,
     NaNScoreError,
     RankCounts,
     default_block_size,
@@ -9,6 +10,7 @@ from pyg_emu.ops.rank_counts.operator import (
 )
 
 __all__ = [
+    'BLOCK_BYTES',
     'NaNScoreError',
     'RankCounts',
     'default_block_size',

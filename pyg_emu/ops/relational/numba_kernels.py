@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit, prange
 
 from pyg_emu.ops.numba_runtime import FASTMATH, jit
-from pyg_emu.ops.numba_vectors import choose, fill, first_half, join, load, prefetch, second_half, store
+from pyg_emu.ops.numba_vectors import choose, convert, fill, first_half, join, load, prefetch, second_half, store
 
 #: The options of all kernels.
 OPTIONS: dict[str, Any] = {'fastmath': FASTMATH, 'error_model': 'numpy', 'nogil': True}
@@ -103,7 +103,7 @@ def _write(value, row, i, b, offset, column, out):
     r"""Reverses :func:`read`."""
     for c in range(0, LANES, CHUNK):
         if is_run(column, b * LANES + c):
-            store(out, i, column[b * LANES + c] + offset, load(value, row, c, CHUNK))
+            store(out, i, column[b * LANES + c] + offset, convert(load(value, row, c, CHUNK), out))
         else:
             for k in range(c, c + CHUNK):
                 place = column[b * LANES + k]
@@ -124,8 +124,9 @@ def _clear(acc, arg):
 def _begin(m, acc, arg):
     r"""Initializes the accumulators with a first message that does not belong to an edge."""
     for k in range(LANES):
-        acc[_SUM, k] = m[k]
-        acc[_SQUARE, k] = m[k] * m[k]
+        wide = np.float64(m[k])
+        acc[_SUM, k] = wide
+        acc[_SQUARE, k] = wide * wide
         acc[_HIGH, k] = m[k]
         acc[_LOW, k] = m[k]
     arg[:] = -1
@@ -163,7 +164,7 @@ def _walk(first, start, end, source, rel_type, weight, mask, x, r, message, stat
     count = 0
     last = np.uint64(source.shape[0] - 1)
     total, square = load(acc, _SUM, 0, LANES), load(acc, _SQUARE, 0, LANES)
-    high, low = load(acc, _HIGH, 0, LANES), load(acc, _LOW, 0, LANES)
+    high, low = convert(load(acc, _HIGH, 0, LANES), x), convert(load(acc, _LOW, 0, LANES), x)
     arg_high, arg_low = load(arg, 0, 0, LANES), load(arg, 1, 0, LANES)
     for index in range(start, end):
         # With unsigned indices, Numba generates no code for negative indices.
@@ -175,10 +176,11 @@ def _walk(first, start, end, source, rel_type, weight, mask, x, r, message, stat
             m = compose(load(x, source[p], 0, LANES), load(r, rel_type[p], 0, LANES), message)
             if weight.shape[0] > 0:
                 m = m * fill(weight[p], LANES)
+            wide = convert(m, acc)
             if statistic != _EXTREMA:
-                total = total + m
+                total = total + wide
             if statistic != _ONLY_SUM:
-                square = square + m * m
+                square = square + wide * wide
                 # Of equal values, the first is kept. Positions ascend.
                 above, below = m > high, m < low
                 high, low = choose(above, m, high), choose(below, m, low)
@@ -189,8 +191,8 @@ def _walk(first, start, end, source, rel_type, weight, mask, x, r, message, stat
         store(acc, _SUM, 0, total)
     if statistic != _ONLY_SUM:
         store(acc, _SQUARE, 0, square)
-        store(acc, _HIGH, 0, high)
-        store(acc, _LOW, 0, low)
+        store(acc, _HIGH, 0, convert(high, acc))
+        store(acc, _LOW, 0, convert(low, acc))
         if positions:
             store(arg, 0, 0, arg_high)
             store(arg, 1, 0, arg_low)
@@ -272,14 +274,15 @@ def gather_kernel(message: str, statistic: str, positions: bool) -> Callable[...
         # it.
         num_blocks, num_edges, pieces = x.shape[0], source.shape[0], owner.shape[0] - 1
         # Partial results of each piece: of a node begun in an earlier piece (0) and of the piece's last node (1).
-        part = np.empty((num_blocks, pieces, 2, 4, LANES), x.dtype)
+        # In double precision: the order of messages would otherwise tell equal nodes apart.
+        part = np.empty((num_blocks, pieces, 2, 4, LANES), np.float64)
         part_arg = np.empty((num_blocks, pieces, 2, 2, LANES), np.int32)
         part_count = np.zeros((num_blocks, pieces, 2), np.int64)
         for task in prange(num_blocks * pieces):
             b, s = task // pieces, task % pieces
             low, high = num_edges * s // pieces, num_edges * (s + 1) // pieces
             first, last = owner[s], owner[s + 1]
-            acc, arg = np.empty((4, LANES), x.dtype), np.empty((2, LANES), np.int32)
+            acc, arg = np.empty((4, LANES), np.float64), np.empty((2, LANES), np.int32)
             start_row = np.empty(LANES, x.dtype)
             block, table = x[b], r[b]
             # The first iteration processes the rest of a node begun in an earlier piece.

@@ -22,10 +22,11 @@ def family() -> KGData:
 
 @pytest.mark.parametrize('side', ['tail', 'head'])
 @pytest.mark.parametrize('shortcut', [True, False])
-def test_finds_the_heaviest_of_all_paths(shortcut: bool, side: str) -> None:
+@pytest.mark.parametrize('concat_hidden', [True, False])
+def test_finds_the_heaviest_of_all_paths(concat_hidden: bool, shortcut: bool, side: str) -> None:
     data = family()
     torch.manual_seed(3)
-    model = NBFNet(3, 8, 3, shortcut=shortcut).double()
+    model = NBFNet(3, 8, 3, shortcut=shortcut, concat_hidden=concat_hidden).double()
     start, goal = (0, 2) if side == 'tail' else (2, 0)
     source, target = data.edge_index
     mask = (data.edge_type != 2) & (data.edge_type != 5)  # the only grandparents are those in question
@@ -42,7 +43,7 @@ def test_finds_the_heaviest_of_all_paths(shortcut: bool, side: str) -> None:
                      if mask[edge] and source[edge] == (target[walk[-1]] if walk else start)
                      and source[edge] != goal and target[edge] != start]
             for walk in walks:
-                if target[walk[-1]] == goal and (shortcut or layer == 2):
+                if target[walk[-1]] == goal and (shortcut or concat_hidden or layer == 2):
                     weight = float(sum(gradients[first + i, edge] for i, edge in enumerate(walk)))
                     expected[tuple(walk)] = max(expected.get(tuple(walk), float('-inf')), weight)
     paths = explain(model, data, 'ann', 'grandparent', 'cleo', 100, beam_width=100, side=side)  # type: ignore[arg-type]

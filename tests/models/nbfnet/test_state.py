@@ -1,6 +1,9 @@
 r"""Public checkpoints score as in the architecture they were made with, written out here edge by edge."""
 from __future__ import annotations
 
+import re
+from typing import Any, Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -100,19 +103,91 @@ def test_scores_of_public_checkpoint(aggregate: str, dependent: bool) -> None:
         torch.testing.assert_close(scores.detach(), expected, rtol=1e-5, atol=1e-5)
 
 
+def torchdrug_state(state: dict[str, Tensor], prefix: str = 'model.') -> dict[str, Any]:
+    r"""The state of TorchDrug's training task: its scoring network lies in a list of linear layers, and graphs and
+    degrees lie beside the model."""
+    names = {key: re.sub(r'^mlp\.(\d+)', lambda found: f'mlp.layers.{int(found[1]) // 2}', key) for key in state}
+    return {**{f'{prefix}{names[key]}': value for key, value in state.items()},
+            'graph': object(), 'fact_graph': torch.zeros(2, 2).to_sparse(), 'model.graph.edge_list': torch.zeros(3),
+            'undirected_fact_graph.num_node': torch.tensor(8), 'degree_hr': torch.zeros(3), 'degree_tr': torch.zeros(3)}
+
+
+LAYOUTS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    'plain': dict,
+    'checkpoint': lambda state: {'model': state, 'optimizer': {}, 'epoch': 3},
+    'module': lambda state: {f'module.{key}': value for key, value in state.items()},
+    'model': lambda state: {f'model.{key}': value for key, value in state.items()},
+    'module.model': lambda state: {'model': {f'module.model.{key}': value for key, value in state.items()}},
+    'compiled': lambda state: {f'_orig_mod.{key}': value for key, value in state.items()},
+    'lightning': lambda state: {'state_dict': {f'net.{key}': value for key, value in state.items()}, 'epoch': 3},
+    'graphs': lambda state: {'model': {**state, 'graph.edge_index': torch.zeros(2, 1), 'fact_graph': None,
+                                       'module.inductive_fact_graph.edge_type': torch.zeros(1)}},
+    'torchdrug': lambda state: {'model': torchdrug_state(state), 'optimizer': {}},
+    'torchdrug, distributed': lambda state: {'model': torchdrug_state(state, 'module.model.')},
+}
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_layouts_of_checkpoints(layout: str) -> None:
+    state = public_state('pna', True)
+    model = NBFNet(RELATIONS, WIDTH, LAYERS)
+    assert load_nbfnet_pyg_state_dict(model, LAYOUTS[layout](state)) is model
+    assert model.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('options, wanted', [
+    ({'num_layers': LAYERS + 2}, 'num_layers=3'),
+    ({'num_layers': LAYERS - 2}, 'num_layers=3'),
+    ({'aggregate': 'sum'}, "aggregate='pna'"),
+    ({'dependent': False}, 'dependent=True'),
+    ({'layer_norm': False}, 'layer_norm=True'),
+    ({'num_mlp_layers': 3}, 'num_mlp_layers=2'),
+    ({'num_relations': RELATIONS + 1}, f'num_relations={RELATIONS}'),
+    ({'hidden_channels': WIDTH + 2}, f'hidden_channels={WIDTH}'),
+    ({'out_channels': WIDTH + 2}, f'out_channels={WIDTH}'),
+    ({'concat_hidden': True}, 'concat_hidden=False'),
+])
+def test_other_architectures_are_named(options: dict[str, Any], wanted: str, layout: str) -> None:
+    r"""Following the advice of the message leads to a model that loads the checkpoint."""
+    state = LAYOUTS[layout](public_state('pna', True))
+    built = {'num_relations': RELATIONS, 'hidden_channels': WIDTH, 'num_layers': LAYERS}
+    model = NBFNet(**{**built, **options})
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(CheckpointError) as caught:
+        load_nbfnet_pyg_state_dict(model, state)
+    message = str(caught.value)
+    assert wanted in message and '\n' not in message
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    advice = {name: eval(value) for name, value in re.findall(r"(\w+)=(\d+|True|False|'\w+') \(the model", message)}
+    load_nbfnet_pyg_state_dict(NBFNet(**{**built, **options, **advice}), state)
+
+
+def test_several_differences_are_named_together() -> None:
+    model = NBFNet(RELATIONS + 1, WIDTH, LAYERS + 3, aggregate='sum', layer_norm=False, dependent=False)
+    with pytest.raises(CheckpointError) as caught:
+        load_nbfnet_pyg_state_dict(model, public_state('pna', True))
+    for wanted in ('num_layers=3', 'num_relations=3', "aggregate='pna'", 'layer_norm=True', 'dependent=True'):
+        assert wanted in str(caught.value)
+
+
 def test_what_does_not_fit_is_named_and_changes_nothing() -> None:
     state = public_state('sum', True)
-    model = NBFNet(RELATIONS, WIDTH, LAYERS, aggregate='sum', dependent=False)
+    model = NBFNet(RELATIONS, WIDTH, LAYERS, aggregate='sum')
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    with pytest.raises(CheckpointError, match='dependent=True'):
-        load_nbfnet_pyg_state_dict(model, state)
-    fitting = NBFNet(RELATIONS, WIDTH, LAYERS, aggregate='sum')
-    with pytest.raises(CheckpointError, match=r"missing \['mlp.2.bias'\]"):
-        load_nbfnet_pyg_state_dict(fitting, {key: value for key, value in state.items() if key != 'mlp.2.bias'})
-    with pytest.raises(CheckpointError, match=r"layers.0.linear.weight'\]: expected shape \(6, 78\), got \(6, 12\)"):
-        load_nbfnet_pyg_state_dict(NBFNet(RELATIONS, WIDTH, LAYERS), state)
-    with pytest.raises(CheckpointError, match='layer_norm=True'):
-        load_nbfnet_pyg_state_dict(NBFNet(RELATIONS, WIDTH, LAYERS, aggregate='sum', layer_norm=False), state)
-    with pytest.raises(CheckpointError, match=r'state: expected .* torch\.load\(.* got an object of type str'):
-        load_nbfnet_pyg_state_dict(fitting, 'model_epoch_20.pth')  # type: ignore[arg-type]
+    wrong: list[tuple[Any, list[str]]] = [
+        ({key: value for key, value in state.items() if key != 'mlp.2.bias'}, ['missing mlp.2.bias']),
+        ({**state, 'extra.weight': torch.zeros(1)}, ['unknown extra.weight']),
+        ({**state, 'layers.0.linear.bias': torch.zeros(WIDTH + 1)}, ['layers.0.linear.bias', '(7,)', '(6,)']),
+        ({**state, 'query.weight': 3.0}, ['query.weight']),
+        ({**state, 5: torch.zeros(1)}, ['5']),
+        ({**state, **{f'teacher.{key}': value for key, value in state.items()}}, ["''", "'teacher.'"]),
+        ('model_epoch_20.pth', ['str', 'torch.load']),
+        ({}, ['missing']),
+    ]
+    for given, facts in wrong:
+        with pytest.raises(CheckpointError) as caught:
+            load_nbfnet_pyg_state_dict(model, given)
+        assert all(fact in str(caught.value) for fact in facts), caught.value
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())

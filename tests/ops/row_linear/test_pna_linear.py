@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_emu.ops import pna_linear as module
-from pyg_emu.ops.pna_linear import pna_linear
+from pyg_emu.ops.row_linear import pna_linear
+from pyg_emu.ops.row_linear import torch as module
 
 
 def expected(x: Tensor, scalers: Tensor, weight: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def operands(num_nodes: int, size: int, dtype: torch.dtype = torch.float64) -> t
 @pytest.mark.parametrize('nodes_at_a_time', [1, 3, 100])
 @pytest.mark.parametrize(('num_nodes', 'size'), [(7, 4), (1, 1), (6, 1), (0, 3), (5, 0)])
 def test_values_and_gradients(monkeypatch: pytest.MonkeyPatch, num_nodes: int, size: int, nodes_at_a_time: int) -> None:
-    monkeypatch.setitem(module._CHUNK_BYTES, 'cpu', nodes_at_a_time * 8 * 5 * 8)
+    monkeypatch.setitem(module.CHUNK_BYTES, 'cpu', nodes_at_a_time * 8 * 5 * 8)
     x, scalers, weight = operands(num_nodes, size)
     out, reference = pna_linear(x, scalers, weight), expected(x, scalers, weight)
     torch.testing.assert_close(out, reference)
