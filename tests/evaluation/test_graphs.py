@@ -99,11 +99,11 @@ def test_open_over_either_graph(one: Path, other: Path, tmp_path: Path) -> None:
     (one / 'train.txt').unlink()
     assert open_run(run, data=str(other))[1].num_nodes == 30
     # Data that was numbered on its own would give wrong scores without a word.
-    with pytest.raises(ArgumentError, match=r"relation 0 is 'next', and the model was trained with 'back'; load"):
+    with pytest.raises(ArgumentError, match="relation 0 .*'next'.*'back'"):
         open_run(run, data=load_dataset(other))
     labels = ['back', 'next', 'skip', 'more']
     more = KGData(inferred.edge_index, inferred.edge_type, relation_labels=labels)
-    with pytest.raises(ArgumentError, match='it has 4 relations, and the model was trained with 3'):
+    with pytest.raises(ArgumentError, match='4 relations.* 3'):
         open_run(run, data=more)
 
 
@@ -148,7 +148,7 @@ def test_entity_vectors_are_not_used_for_other_entities(one: Path, tmp_path: Pat
     # As many entities, of other names: every answer would be about somebody else.
     strangers = write_chain(tmp_path / 'strangers', 20, 'x{:02}'.format, names)
     for other in (str(strangers), load_dataset(strangers)):
-        with pytest.raises(ArgumentError, match='20 entities are not those that the model has vectors for'):
+        with pytest.raises(ArgumentError, match='data: .*20.*entities'):
             open_run(tmp_path / 'run', data=other)
     data = load_dataset(one)
     bare = KGData(data.edge_index, data.edge_type, data.num_nodes, data.num_relations)
