@@ -245,7 +245,7 @@ def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     (['--data', 'graph', '--inference', 'graph'], 'inference: DistMult has a vector for each entity of dataset'),
     (['--data', 'graph', '--model', 'NBFNet', '--inference', 'gone'], "unknown dataset 'gone'"),
     (['--data', 'graph', '--set', 'seed'], 'expected KEY=VALUE'),
-    (['--data', 'graph', '--run-dir', 'graph/train.txt/run'], 'cannot make the run folder graph/train.txt/run'),
+    (['--data', 'graph', '--run-dir', 'graph/train.txt/run'], 'graph/train.txt/run'),
     (['--data', 'graph', '--device', 'no-such'], "device: 'no-such' cannot be used here"),
     (['--data', 'graph/train.txt', '--set', 'dataset={source: graph, oops: 1}'], 'oops'),
 ])
@@ -582,3 +582,55 @@ def test_unforeseen_error_is_one_line_and_a_file(work: Path, capsys: pytest.Capt
 ])
 def test_advice_in_flags(message: str, expected: str) -> None:
     assert in_flags(message) == expected
+
+
+# Files of others #############################################################
+
+
+def test_recipe_in_the_run_folder_is_kept(work: Path, train: Callable[..., int],
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    (work / 'run').mkdir()
+    text = '# mine\ndataset: graph\nnum_steps: 3\n'
+    (work / 'run' / 'recipe.yaml').write_text(text)
+    command = ['train', '--recipe', 'run/recipe.yaml', '--run-dir', 'run', *SMALL]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert 'recipe.yaml' in error and '--overwrite' in error
+    assert (work / 'run' / 'recipe.yaml').read_text() == text and os.listdir('run') == ['recipe.yaml']
+    assert main([*command, '--overwrite']) == 0
+
+
+def test_comments_in_the_recipe_of_a_run_are_kept(work: Path, train: Callable[..., int]) -> None:
+    assert train() == 0
+    path = work / 'run' / 'recipe.yaml'
+    path.write_text('# worked well\n' + path.read_text())
+    assert main(['train', '--run-dir', 'run', '--quiet', '--device', 'cpu']) == 0
+    assert path.read_text().startswith('# worked well\n')
+
+
+def test_run_whose_checkpoint_is_gone_is_kept(work: Path, train: Callable[..., int],
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    assert train() == 0
+    Path('run/last.pt').unlink()
+    before = {path.name: path.read_bytes() for path in Path('run').iterdir()}
+    assert main(['train', '--run-dir', 'run', '--steps', '1', '--quiet', '--device', 'cpu']) == 2
+    error = capsys.readouterr().err
+    assert 'last.pt' in error and 'best.pt' in error and 'history.csv' in error and '--fresh' in error
+    assert {path.name: path.read_bytes() for path in Path('run').iterdir()} == before
+    assert train('--fresh') == 0
+
+
+@pytest.mark.parametrize('command', [['train', '--data', 'graph', *SMALL], ['evaluate', '--quiet']])
+def test_empty_run_folder(work: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, '--run-dir' if command[0] == 'train' else '--run', '']) == 2
+    assert "run_dir: expected the path of a folder, got ''" in capsys.readouterr().err
+    assert os.listdir() == ['graph']
+
+
+def test_missing_best_weights_are_named(work: Path, train: Callable[..., int],
+                                        capsys: pytest.CaptureFixture[str]) -> None:
+    assert train() == 0
+    Path('run/best.pt').unlink()
+    assert main(['evaluate', '--run', 'run', '--quiet', '--json']) == 0
+    error = capsys.readouterr().err
+    assert 'best.pt' in error and 'last.pt' in error and 'step 6' in error
