@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_geometric.transforms import BaseTransform
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 
@@ -26,16 +27,16 @@ def make_data(num_facts: int = 10) -> KGData:
 class DrawNumbers(BaseTransform):
     r"""Stands for a transform that draws negatives."""
 
-    def forward(self, batch: KGData) -> KGData:
+    def forward(self, batch: Batch) -> Batch:
         batch.neg_index = torch.randint(batch.num_nodes, (batch.head_index.numel(), 2), generator=batch.generator)
         return batch
 
 
-def rows(batch: KGData) -> list[tuple[int, int, int]]:
+def rows(batch: Batch) -> list[tuple[int, int, int]]:
     return list(zip(batch.head_index.tolist(), batch.rel_type.tolist(), batch.tail_index.tolist()))
 
 
-def trace(batch: KGData) -> tuple[Any, ...]:
+def trace(batch: Batch) -> tuple[Any, ...]:
     side = batch.side.tolist() if isinstance(batch.side, Tensor) else batch.side
     return rows(batch), side, batch.step, None if batch.neg_index is None else batch.neg_index.tolist()
 
@@ -54,7 +55,7 @@ def test_batches_in_order() -> None:
 
 def test_batches_are_pyg_data() -> None:
     batch = next(iter(TripletLoader(make_data(5), batch_size=2)))
-    assert isinstance(batch, KGData) and 'source' not in batch.keys() and 'generator' not in batch.keys()
+    assert isinstance(batch, Batch) and 'source' not in batch.keys() and 'generator' not in batch.keys()
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.booleans(), st.booleans(), st.integers(0, 5))
