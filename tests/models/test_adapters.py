@@ -1,7 +1,7 @@
 r"""What :func:`as_scorer` takes and refuses; scores are tested in models/test_contract.py."""
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch

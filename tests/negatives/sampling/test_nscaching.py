@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -266,7 +267,7 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 def test_batch_without_a_graph() -> None:
     batch = make_batch(make_data())
     batch.source = None
-    with pytest.raises(ArgumentError, match='NSCachingSampler needs batch.source'):
+    with pytest.raises(ArgumentError, match='batch.source: NSCachingSampler'):
         NSCachingSampler().sample(batch, 1)
 
 

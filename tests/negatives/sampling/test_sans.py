@@ -133,7 +133,7 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 def test_batch_without_a_graph(filtered: bool) -> None:
     batch = make_batch([(0, 0, 1)])
     batch.source = None
-    with pytest.raises(ArgumentError, match='SANSSampler needs batch.source'):
+    with pytest.raises(ArgumentError, match='batch.source: SANSSampler'):
         SANSSampler(filtered=filtered).sample(batch, 1)
 
 

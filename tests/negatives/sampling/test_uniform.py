@@ -103,7 +103,7 @@ def test_clear_errors() -> None:
         UniformSampler(split='dev')
     batch = make_batch([(0, 0, 1)])
     batch.source = None
-    with pytest.raises(ArgumentError, match='needs batch.source'):
+    with pytest.raises(ArgumentError, match='batch.source: UniformSampler'):
         UniformSampler(filtered=True).sample(batch, 1)
     batch = make_batch([(0, 0, 1)])
     assert isinstance(batch.source, KGData)
