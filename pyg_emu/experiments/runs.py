@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Literal, Mapping, Optional, Union
 
 import torch
+from torch import Tensor
 
 from pyg_emu.core.distributed import first_alone, local_device, on_first
 from pyg_emu.core.errors import ArgumentError, RecipeError
@@ -104,7 +105,7 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
     model = make_model(recipe, data).to(device)
     loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=transform, corrupt=recipe.corrupt,
                            seed=recipe.seed)
-    parameters = [*model.parameters()]
+    parameters: list[Tensor] = [*model.parameters()]
     for part in parts_of(loader).values():
         if isinstance(part, torch.nn.Module):
             part.to(device)

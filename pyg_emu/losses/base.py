@@ -58,7 +58,8 @@ class ScoredBatch(NamedTuple):
 
     def detach(self) -> ScoredBatch:
         r"""The same scores without their gradients."""
-        return ScoredBatch(*(value if value is None else value.detach() for value in self))
+        vanilla, mutated, mask, label = (value if value is None else value.detach() for value in self[1:])
+        return ScoredBatch(self.positive.detach(), vanilla, mutated, mask, label)
 
 
 class LinkPredictionLoss(torch.nn.Module):

@@ -62,7 +62,7 @@ def test_optional_fields_are_none() -> None:
             batch.mutation, batch.scored, batch.whole, batch.rows) == (None, ) * 10
     assert batch.num_negatives == 0 and batch.device == torch.device('cpu')
     with pytest.raises(AttributeError, match='nothing'):
-        batch.nothing
+        batch.nothing  # noqa: B018
 
 
 @pytest.mark.parametrize('duplicate', [copy.copy, copy.deepcopy, lambda batch: batch.clone(),

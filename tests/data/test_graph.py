@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 
 # alice likes bob; alice likes carol; bob knows carol | carol likes bob | dave knows alice
@@ -116,9 +117,8 @@ def test_one_storage_serves_all_consumers() -> None:
     first, second = caches(data), caches(data)
     assert first[0].data_ptr() == second[0].data_ptr()
     assert all(a is b for a, b in zip(first[1:], second[1:]))
-    batch = make_batch()
-    batch.source = data
-    source = copy.copy(batch).source
+    ids = torch.tensor([0])
+    source = copy.copy(Batch(ids, ids, ids, source=data)).source
     assert source is not None and source.fact_index('train').keys.data_ptr() == first[1].keys.data_ptr()
 
 

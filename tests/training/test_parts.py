@@ -60,7 +60,8 @@ class Generator(torch.nn.Module, BaseSampler):
         self.observed += scored.hardest[:, -1].mean()
 
 
-def make_trainer(transform: Any, num_steps: int = 6, criterion: Any = None, learned: Any = (), **kwargs: Any) -> Trainer:
+def make_trainer(transform: Any, num_steps: int = 6, criterion: Any = None, learned: Any = (),
+                 **kwargs: Any) -> Trainer:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(3)
     data = KGData(torch.randint(12, (2, 60), generator=generator), torch.randint(3, (60, ), generator=generator), 12, 3)

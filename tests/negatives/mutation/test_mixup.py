@@ -20,7 +20,8 @@ def test_weight_of_the_negative_is_beta_distributed(alpha: float, beta: float) -
 @pytest.mark.parametrize('beta', [1.0, 2.0])
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.half])
 def test_half_precision(beta: float, dtype: torch.dtype) -> None:
-    weight = Mixup(2.0, beta).plan(context(torch.zeros(9, 4, dtype=dtype), 5, 4, torch.Generator().manual_seed(0))).weight
+    generator = torch.Generator().manual_seed(0)
+    weight = Mixup(2.0, beta).plan(context(torch.zeros(9, 4, dtype=dtype), 5, 4, generator)).weight
     assert weight.dtype == dtype and ((weight >= 0) & (weight <= 1)).all() and weight.unique().numel() > 9
 
 
