@@ -157,6 +157,9 @@ class GraphedStep(PlainStep):
 
     def _captured(self, batch: Batch) -> _Graph:
         check_rate(batch.mutation)
+        if batch.neg_vectors is not None and batch.neg_vectors.requires_grad:
+            raise ArgumentError('batch.neg_vectors: a graph copies the batch, which would cut off their gradient; '
+                                'detach them, or give capture=False')
         static = copy.copy(batch)
         for name, value in _tensors(batch).items():
             setattr(static, name, value.clone())

@@ -240,7 +240,7 @@ def break_generator(state: dict[str, Any]) -> None:
     (lambda state: state.update(num_facts=11), 'num_facts=11'),
     (lambda state: state.update(seed=1), 'seed=1'),
     (lambda state: state.update(generator=None), 'random state'),
-    (break_generator, 'random state does not fit a generator on cpu'),
+    (break_generator, 'random state .*cpu'),
 ])
 def test_foreign_state(change: Callable[[dict[str, Any]], Any], message: str) -> None:
     loader = TripletLoader(make_data(), 4)
@@ -255,12 +255,12 @@ def test_foreign_state(change: Callable[[dict[str, Any]], Any], message: str) ->
     ({'batch_size': -3}, 'batch_size'),
     ({'batch_size': 2.5}, 'batch_size'),
     ({'batch_size': True}, 'batch_size'),
-    ({'corrupt': 'tails'}, "corrupt must be .*, got 'tails'"),
+    ({'corrupt': 'tails'}, "corrupt: .*, got 'tails'"),
     ({'split': 'dev'}, "split must be .*, got 'dev'"),
     ({'seed': -1}, 'seed'),
     ({'seed': 'x'}, 'seed'),
-    ({'transform': 3}, 'transform has to be callable, got int'),
-    ({'batch_size': 11, 'drop_last': True}, 'drop_last leaves no batch'),
+    ({'transform': 3}, 'transform: .*got int'),
+    ({'batch_size': 11, 'drop_last': True}, 'drop_last: .*batch_size=11 .* has 10'),
 ])
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
@@ -278,7 +278,7 @@ def test_integers_of_numpy_reach_no_checkpoint() -> None:
 def test_bad_data() -> None:
     with pytest.raises(DataError, match='tail id 7'):
         TripletLoader(KGData(torch.tensor([[0], [7]]), torch.tensor([0]), num_nodes=3))
-    with pytest.raises(ArgumentError, match='data has to be a KGData, got Tensor'):
+    with pytest.raises(ArgumentError, match='data: .*KGData, got Tensor'):
         TripletLoader(torch.zeros(3, 3))  # type: ignore[arg-type]
 
 

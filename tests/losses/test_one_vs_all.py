@@ -280,7 +280,7 @@ def test_regularizer_is_added(cls: Any) -> None:
 
 @pytest.mark.parametrize('mutation', [BernoulliMask(0.5, shared=False), Mixup()], ids=str)
 def test_refuses_masks_of_single_negatives(mutation: Any) -> None:
-    with pytest.raises(ArgumentError, match=r'^mutation: against all entities.* share one mask, but (Bern|Mixup)'):
+    with pytest.raises(ArgumentError, match=r'^mutation: .* (Bern|Mixup)'):
         OneVsAllEMULoss(mutation=mutation)(make_model(models.DistMult), make_batch())
 
 
@@ -299,7 +299,7 @@ def test_refuses_masks_of_single_negatives(mutation: Any) -> None:
      '^batch: it is on cpu, the model on meta'),
     (lambda: OneVsAllEMULoss(mutation=BernoulliMask(0.5))(make_model(models.DistMult).to('meta'), make_batch()),
      '^batch: it is on cpu, the model on meta'),
-    (lambda: OneVsAllEMULoss()(make_model(models.DistMult), make_batch()), '^mutation: there is none'),
+    (lambda: OneVsAllEMULoss()(make_model(models.DistMult), make_batch()), '^mutation: .*BernoulliMask'),
     (lambda: OneVsAllLoss()(models.DistMult(NUM_NODES + 1, NUM_RELATIONS, 4), make_batch()),
      '^model: num_nodes=13, but the data has 12 entities'),
 ])
@@ -309,7 +309,7 @@ def test_refuses(make: Any, message: str) -> None:
 
 
 def test_other_losses_still_ask_for_negatives() -> None:
-    with pytest.raises(ArgumentError, match='neg_index is missing'):
+    with pytest.raises(ArgumentError, match='neg_index'):
         CrossEntropyLoss()(make_model(models.DistMult), make_batch())
 
 

@@ -99,7 +99,7 @@ def test_update_learns_nothing() -> None:
 
 
 def test_clear_errors() -> None:
-    with pytest.raises(ArgumentError, match="split must be .* got 'dev'"):
+    with pytest.raises(ArgumentError, match="split: .* got 'dev'"):
         UniformSampler(split='dev')
     batch = make_batch([(0, 0, 1)])
     batch.source = None
