@@ -103,6 +103,8 @@ TABLES = {
         'time to first negatives, s': 'prepare_s', 'per batch, ms': 'sans_ms', 'uniform, ms': 'uniform_ms',
         'uniform, filtered, ms': 'uniform_filtered_ms', 'stored, MiB': 'kept_mib', 'peak, MiB': 'peak_mib',
         'mean neighbourhood': 'mean_neighbors'}, 'SANS'),
+    'pyg-loop': Table('pyg_loop/*', {'heads, MRR': 'test.heads', 'tails': 'test.tails', 'both': 'test.both',
+                                     'seconds': 'seconds'}, "UMLS, PyG's layers, 60 epochs"),
     'data': Table('data', {'FB15k-237, s': 'fb15k237.total_s', '5 million facts, s': 'generated.total_s'}, 'from text'),
 }
 

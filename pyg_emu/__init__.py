@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyg_emu.core.contract import Negatives, Sampler, Scorer
+    from pyg_emu.core.contract import LearningPart, Negatives, Sampler, Scorer
     from pyg_emu.core.distributed import process_group
+    from pyg_emu.data.batch import Batch
     from pyg_emu.data.graph import KGData
     from pyg_emu.data.io.datasets import load_dataset
     from pyg_emu.data.loader import TripletLoader
@@ -32,10 +33,12 @@ __version__ = '0.1.0'
 
 # Which module defines each public name.
 _MODULES = {
+    'LearningPart': 'core.contract',
     'Negatives': 'core.contract',
     'Sampler': 'core.contract',
     'Scorer': 'core.contract',
     'process_group': 'core.distributed',
+    'Batch': 'data.batch',
     'KGData': 'data.graph',
     'load_dataset': 'data.io.datasets',
     'TripletLoader': 'data.loader',

@@ -28,6 +28,7 @@ from torch import Tensor
 from pyg_emu.evaluation.analysis import MaskedCosines, deviation_angles, masked_cosines, principal_axes
 from pyg_emu.negatives.mutation import BernoulliMask, BlockMask, ExactMask, ImportanceMask, Mixup
 from pyg_emu.ops import mutate
+from tests.negatives.mutation.contexts import context
 
 # Proposition B.1 #############################################################
 
@@ -56,7 +57,7 @@ def test_every_mutation_brings_negatives_closer(mutation: Any, order: float) -> 
     generator = torch.Generator().manual_seed(0)
     positive, negative = (torch.randn(shape, generator=generator, dtype=torch.double)
                           for shape in ((20, 16), (20, 30, 16)))
-    mutated = mutate(positive, negative, mutation.plan(positive, 30, 16, generator))
+    mutated = mutate(positive, negative, mutation.plan(context(positive, 30, 16, generator)))
     before, after = (torch.linalg.vector_norm(value - positive.unsqueeze(1), ord=order, dim=-1)
                      for value in (negative, mutated))
     assert bool((after <= before).all()) and float((after < before).double().mean()) > (0.3 if order > 2 else 0.99)
@@ -170,7 +171,7 @@ def test_masks_of_their_own_turn_deviations_apart(rate: float) -> None:
     generator = torch.Generator().manual_seed(2)
     found = {}
     for shared in (False, True):
-        plan = ExactMask(rate, shared=shared).plan(positive, negative.size(1), positive.size(1), generator)
+        plan = ExactMask(rate, shared=shared).plan(context(positive, negative.size(1), positive.size(1), generator))
         assert plan is not None
         found[shared] = float(deviation_angles(positive, mutate(positive, negative, plan)).cos().mean())
     # Each deviation keeps n_r of N components; of those, another keeps n_r / N.
@@ -184,7 +185,7 @@ def test_masks_of_their_own_make_negatives_more_isotropic() -> None:
     generator = torch.Generator().manual_seed(2)
     found = {}
     for shared in (False, True):
-        plan = ExactMask(0.9, shared=shared).plan(positive, negative.size(1), positive.size(1), generator)
+        plan = ExactMask(0.9, shared=shared).plan(context(positive, negative.size(1), positive.size(1), generator))
         assert plan is not None
         mutated = mutate(positive, negative, plan)
         found[shared] = float(principal_axes(mutated, center=positive).isotropy.mean())

@@ -15,6 +15,7 @@ from pyg_emu.core.contract import ScorerMixin
 from pyg_emu.core.errors import ArgumentError, BackendError
 from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
 from pyg_emu.losses.functional import uls_cross_entropy
+from pyg_emu.negatives.mutation import MutationContext
 from pyg_emu.ops import MaskPlan, MixPlan, Plan, emu_score, last_backend, rank_counts, score_entities, use_backend
 from pyg_emu.ops import backend as backends
 
@@ -151,7 +152,7 @@ def test_loss_of_a_batch(model: Model, setting: str, shared: bool) -> None:
     batch.generator.set_state(state)
     query = model.query(batch.known_index, batch.rel_type, batch.side)
     positive, negative = model.entities[batch.target_index], model.entities[batch.neg_index]
-    plan = batch.mutation.plan(query, 5, WIDTH, batch.generator, batch.step)
+    plan = batch.mutation.plan(MutationContext(batch, model, query, 5, WIDTH))
     own = model.interaction(query, positive)
     mutated = model.interaction(query.unsqueeze(1), mixed(positive, negative, None, plan))
     expected = uls_cross_entropy(own, mutated, 0.4, batch.neg_mask) / 5
@@ -164,9 +165,9 @@ def test_loss_of_a_batch(model: Model, setting: str, shared: bool) -> None:
 
 class Halves:
     r"""One mask for all triples, whatever the width of queries: half of the components from the positive."""
-    def plan(self, query: Tensor, num_negatives: int, width: int, generator: Any = None, step: int = 0) -> MaskPlan:
-        bank = (torch.arange(width) % 2 == 0).unsqueeze(0)
-        return MaskPlan(bank, torch.zeros(query.size(0), dtype=torch.int64))
+    def plan(self, context: MutationContext) -> MaskPlan:
+        bank = (torch.arange(context.width) % 2 == 0).unsqueeze(0)
+        return MaskPlan(bank, torch.zeros(context.query.size(0), dtype=torch.int64))
 
 
 @pytest.mark.parametrize('block_size', [None, 4])
@@ -178,7 +179,8 @@ def test_loss_against_all_entities(model: Model, setting: str, block_size: Optio
     every = torch.arange(NUM_NODES).expand(size, -1)
     negative = model.entities[every[every != batch.target_index.unsqueeze(1)].view(size, -1)]
     own = model.interaction(query, positive)
-    mutated = model.interaction(query.unsqueeze(1), mixed(positive, negative, None, Halves().plan(query, 1, WIDTH)))
+    plan = Halves().plan(MutationContext(batch, model, query, 1, WIDTH))
+    mutated = model.interaction(query.unsqueeze(1), mixed(positive, negative, None, plan))
     expected = uls_cross_entropy(own, mutated, 0.4) / (NUM_NODES - 1)
     expected = expected + 0.2 * uls_cross_entropy(own, model.interaction(query.unsqueeze(1), negative))
     torch.testing.assert_close(loss, expected)

@@ -12,7 +12,6 @@ from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
 from torch_geometric.data.storage import GlobalStorage
 from typing_extensions import Self
 
-from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.checks import FACT_KEYS, check_data, refuse_edge_attributes
 from pyg_emu.data.index import EdgeOrder, FactIndex, Stamp, ordinary_tensors
@@ -29,14 +28,11 @@ SPLITS: tuple[Split, ...] = ('train', 'valid', 'test')
 
 _SIZE_KEYS = ('num_nodes', 'num_relations', 'has_inverse_relations')
 _LABEL_KEYS = ('entity_labels', 'relation_labels')
-_DEFAULTS: dict[str, Any] = dict.fromkeys((*FACT_KEYS, *_LABEL_KEYS, 'neg_index', 'neg_mask', 'step'))
-_DEFAULTS.update(has_inverse_relations=False, side='tail')
-# Held beside the store: `Data` copies and moves whatever its store has, and none of these may be copied or moved.
-_HELD_KEYS = ('_source', '_generator', '_mutation')
+_DEFAULTS: dict[str, Any] = {**dict.fromkeys((*FACT_KEYS, *_LABEL_KEYS)), 'has_inverse_relations': False}
 
 
 class KGData(Data):
-    r"""A knowledge graph with its splits, or a batch of its facts.
+    r"""A knowledge graph with its splits.
 
     What is trained on are :obj:`edge_index` and :obj:`edge_type`. The object copies, moves, saves and loads like any
     :class:`~torch_geometric.data.Data`. Its indices (:meth:`facts`, :meth:`fact_index`, :meth:`edges_by`) are built
@@ -49,10 +45,7 @@ class KGData(Data):
         data = KGData(edge_index=torch.tensor([[0, 1], [1, 2]]), edge_type=torch.tensor([0, 0]), num_nodes=3)
         data.fact_index('train').contains(torch.tensor(0), torch.tensor(0), torch.tensor(1))  # tensor(True)
 
-    A batch of :class:`~pyg_emu.TripletLoader` is a :class:`KGData` too. It holds :obj:`head_index`,
-    :obj:`rel_type` and :obj:`tail_index`, each of shape :obj:`(B,)`, :obj:`side`, :obj:`step`, :attr:`source` and
-    :attr:`generator`, and, once a transform has drawn negatives, :obj:`neg_index`, :obj:`neg_mask` and
-    :attr:`mutation`.
+    :class:`~pyg_emu.TripletLoader` makes batches of its facts, see :class:`~pyg_emu.Batch`.
 
     Args:
         edge_index (torch.Tensor, optional): Heads and tails of the training facts. shape: :obj:`(2, E)`, int64.
@@ -84,13 +77,6 @@ class KGData(Data):
     relation_labels: Optional[list[str]]
     num_relations: int
     has_inverse_relations: bool
-    head_index: Tensor
-    rel_type: Tensor
-    tail_index: Tensor
-    side: Side
-    step: Optional[int]
-    neg_index: Optional[Tensor]
-    neg_mask: Optional[Tensor]
 
     def __init__(
         self,
@@ -108,7 +94,7 @@ class KGData(Data):
         has_inverse_relations: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.__dict__.update({'_cache': {}, '_stamp': None, '_label_ids': {}}, **dict.fromkeys(_HELD_KEYS))
+        self.__dict__.update({'_cache': {}, '_stamp': None, '_label_ids': {}})
         refuse_edge_attributes(kwargs, edge_index, num_nodes)
         super().__init__(edge_index=edge_index, edge_type=edge_type, valid_edge_index=valid_edge_index,
                          valid_edge_type=valid_edge_type, test_edge_index=test_edge_index,
@@ -150,60 +136,23 @@ class KGData(Data):
         return super().__getattr__(key)
 
     def __repr__(self) -> str:
-        if 'head_index' in self._store:
-            side = self.side if isinstance(self.side, str) else 'both'
-            negatives = '' if self.neg_index is None else f', num_negatives={self.neg_index.size(-1)}'
-            return f'{self.__class__.__name__}(batch_size={self.head_index.numel()}, side={side}{negatives})'
         parts = [f'{key}={self._store.get(key)}' for key in ('num_nodes', 'num_relations')]
         parts += [f'{split}={self.num_facts(split)}' for split in SPLITS if self._edges(split)[1] is not None]
         parts += ['inverse relations'] if self.has_inverse_relations else []
         parts += ['labels'] if self.entity_labels is not None else []
         return f'{self.__class__.__name__}({", ".join(parts)})'
 
-    # What is held without being copied or moved ##############################
-
-    @property
-    def source(self) -> Optional[KGData]:
-        r"""The graph that a batch came from; never copied, moved or saved with it."""
-        return self.__dict__['_source']
-
-    @source.setter
-    def source(self, source: Optional[KGData]) -> None:
-        self.__dict__['_source'] = source
-
-    @property
-    def generator(self) -> Optional[torch.Generator]:
-        r"""The run's one random stream; never copied, moved or saved with a batch."""
-        return self.__dict__['_generator']
-
-    @generator.setter
-    def generator(self, generator: Optional[torch.Generator]) -> None:
-        self.__dict__['_generator'] = generator
-
-    @property
-    def mutation(self) -> Any:
-        r"""How the negatives of a batch are to be mutated, or :obj:`None`: the same object in copies of the batch, and
-        left where it is when they move.
-        """
-        return self.__dict__['_mutation']
-
-    @mutation.setter
-    def mutation(self, mutation: Any) -> None:
-        self.__dict__['_mutation'] = mutation
-
     # Copies and moves ########################################################
 
     def __deepcopy__(self, memo: Optional[dict[int, Any]]) -> Self:
         out = self.__class__.__new__(self.__class__)
         for key, value in self.__getstate__().items():
-            out.__dict__[key] = self.__dict__[key] if key in _HELD_KEYS else copy.deepcopy(value, memo)
+            out.__dict__[key] = copy.deepcopy(value, memo)
         out._store._parent = out
         return out
 
     def __getstate__(self) -> dict[str, Any]:
-        # A batch that comes from another process would train without its mutation.
-        gone = {key: None for key in _HELD_KEYS if key != '_mutation'}
-        return {**self.__dict__, '_cache': {}, '_stamp': None, '_label_ids': {}, **gone}
+        return {**self.__dict__, '_cache': {}, '_stamp': None, '_label_ids': {}}
 
     def apply(self, func: Callable, *args: str) -> Self:
         # Left to itself, `Data` calls `func` on each of the millions of labels.
@@ -234,8 +183,8 @@ class KGData(Data):
 
     @property
     def device(self) -> torch.device:
-        r"""The device of the facts, or of the batch."""
-        for key in ('edge_index', 'head_index', 'valid_edge_index', 'test_edge_index'):
+        r"""The device of the facts."""
+        for key in ('edge_index', 'valid_edge_index', 'test_edge_index'):
             if key in self._store:
                 return self._store[key].device
         return torch.device('cpu')
@@ -470,29 +419,6 @@ class KGData(Data):
         if isinstance(label, str) and label in ids:
             return ids[label]
         raise unknown_label(kind, label, labels)
-
-    # Batches #################################################################
-
-    @property
-    def corrupts_tail(self) -> Tensor:
-        r""":obj:`side` row by row: true where the tail is predicted. shape: :obj:`(B,)`."""
-        if isinstance(self.side, Tensor):
-            return self.side
-        return torch.full_like(self.head_index, self.side == 'tail', dtype=torch.bool)
-
-    @property
-    def known_index(self) -> Tensor:
-        r"""The entity that stays: the head where the tail is predicted, and the reverse. shape: :obj:`(B,)`."""
-        if isinstance(self.side, Tensor):
-            return torch.where(self.side, self.head_index, self.tail_index)
-        return self.head_index if self.side == 'tail' else self.tail_index
-
-    @property
-    def target_index(self) -> Tensor:
-        r"""The entity that is to be predicted. shape: :obj:`(B,)`."""
-        if isinstance(self.side, Tensor):
-            return torch.where(self.side, self.tail_index, self.head_index)
-        return self.tail_index if self.side == 'tail' else self.head_index
 
 
 # So that `torch.load(..., weights_only=True)` reads what `torch.save` wrote of a KGData.

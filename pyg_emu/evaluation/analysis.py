@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from pyg_emu.core.arguments import positive_integer
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
 from pyg_emu.models.adapters import as_scorer
-from pyg_emu.negatives.mutation import BernoulliMask, ExactMask
+from pyg_emu.negatives.mutation import BernoulliMask, ExactMask, draw_plan
 from pyg_emu.ops import MixPlan, mutate
 
 # Components of masks that are drawn at a time.
@@ -36,18 +37,19 @@ class CandidateVectors(NamedTuple):
 
 
 @torch.no_grad()
-def candidate_vectors(model: Any, batch: Any) -> CandidateVectors:
+def candidate_vectors(model: Any, batch: Batch) -> CandidateVectors:
     r"""The vectors that a loss would score, mutated as it would.
 
     Args:
         model (torch.nn.Module): Any model that :func:`~pyg_emu.as_scorer` takes.
-        batch (KGData): A batch that went through :class:`~pyg_emu.EMUNegatives`; choose it small, as all
+        batch (Batch): A batch that went through :class:`~pyg_emu.EMUNegatives`; choose it small, as all
             :obj:`B * N` vectors are returned.
 
     Raises:
         ArgumentError: If the batch has no negatives.
     """
-    if getattr(batch, 'neg_index', None) is None:
+    batch = Batch.of(batch)
+    if batch.neg_index is None:
         raise ArgumentError('batch: neg_index is missing; give the loader transform=EMUNegatives(...), which draws '
                             'negatives')
     scorer = as_scorer(model)
@@ -55,7 +57,7 @@ def candidate_vectors(model: Any, batch: Any) -> CandidateVectors:
     plan, mutated = None, None
     if batch.mutation is not None:
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
-        plan = batch.mutation.plan(query, batch.neg_index.size(1), vanilla.size(2), batch.generator, batch.step)
+        plan = draw_plan(batch.mutation, batch, scorer, query, batch.neg_index.size(1), vanilla.size(2))
     if plan is not None:
         partner = scorer.candidates(plan.partner) if isinstance(plan, MixPlan) and plan.partner is not None else None
         mutated = mutate(positive, vanilla, plan, partner)

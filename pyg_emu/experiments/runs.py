@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Literal, Mapping, Optional, Union
 
 import torch
+from torch import Tensor
 
 from pyg_emu.core.distributed import first_alone, local_device, on_first
 from pyg_emu.core.errors import ArgumentError, RecipeError
@@ -20,8 +21,10 @@ from pyg_emu.experiments.build import build, fused_by_default
 from pyg_emu.experiments.provenance import TrainedOn, load_source, merged_source, source_name
 from pyg_emu.experiments.recipe import Recipe, differences, load_recipe
 from pyg_emu.experiments.sections import reads_graph
+from pyg_emu.negatives.transform import parts_of
 from pyg_emu.training.checkpoint import load_weights
 from pyg_emu.training.loggers import Logger
+from pyg_emu.training.parts import does, parameters_of
 from pyg_emu.training.run_folder import RunFolder
 from pyg_emu.training.trainer import Trainer, TrainResult
 
@@ -100,13 +103,16 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
     graph = data if other is None else _prepared(recipe, other, device)
     torch.manual_seed(recipe.seed)
     model = make_model(recipe, data).to(device)
-    parameters = [*model.parameters()]
-    if isinstance(transform.mutation, torch.nn.Module):  # a learned mask
-        parameters += transform.mutation.to(device).parameters()
-    fastest = fused_by_default(recipe.model, recipe.optimizer, recipe.graph, device)
-    optimizer = build('optimizer', {**fastest, **recipe.optimizer}, params=parameters)
     loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=transform, corrupt=recipe.corrupt,
                            seed=recipe.seed)
+    parameters: list[Tensor] = [*model.parameters()]
+    for part in parts_of(loader).values():
+        if isinstance(part, torch.nn.Module):
+            part.to(device)
+        if not does(part, 'make_optimizer'):
+            parameters += parameters_of(part)
+    fastest = fused_by_default(recipe.model, recipe.optimizer, recipe.graph, device)
+    optimizer = build('optimizer', {**fastest, **recipe.optimizer}, params=parameters)
     if recipe.patience is not None and data.num_facts('valid') == 0:
         raise RecipeError(f'patience: {recipe.patience} needs validation facts, and the data has none; leave it out')
 

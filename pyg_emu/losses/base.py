@@ -1,34 +1,44 @@
-r"""What losses of a model and a batch, :obj:`criterion(model, batch)`, share: the scores of a batch and its checks."""
+r"""The base class of losses of a model and a batch, :obj:`criterion(model, batch)`: scores, labels and checks."""
 from __future__ import annotations
 
-from typing import Any, Callable, ClassVar, NamedTuple, Optional
+from typing import Any, Callable, ClassVar, NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pyg_emu.core.arguments import is_number, penalty
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
 from pyg_emu.models.adapters import as_scorer
+from pyg_emu.negatives.mutation.base import draw_plan
 from pyg_emu.ops import emu_score
+from pyg_emu.ops.plan import Plan
 
 #: A penalty on a model, such as :class:`~pyg_emu.LpRegularizer`.
-Regularizer = Callable[[Scorer, Any], Tensor]
+Regularizer = Callable[[Scorer, Batch], Tensor]
 
 
 class ScoredBatch(NamedTuple):
-    r"""The scores that every loss is made of.
+    r"""The scores that a loss is computed from. Negatives are the :math:`N` ids of a batch, followed by its :math:`M`
+    vectors.
 
     Args:
-        positive (torch.Tensor): shape: :obj:`(B,)`.
-        vanilla (torch.Tensor, optional): Of the negatives as they are, if wanted. shape: :obj:`(B, N)`.
-        mutated (torch.Tensor, optional): Of the mutated negatives, if there is a mutation. shape: :obj:`(B, N)`.
-        mask (torch.Tensor, optional): True where a negative counts, or :obj:`None` where all do. shape: :obj:`(B, N)`.
+        positive (torch.Tensor): Scores of the positives. shape: :obj:`(B,)`.
+        vanilla (torch.Tensor, optional): Scores of the negatives as they are, if wanted. shape: :obj:`(B, N + M)`.
+        mutated (torch.Tensor, optional): Scores of the mutated negatives, if there is a mutation. Vectors are not
+            mutated: their scores are the vanilla ones. shape: :obj:`(B, N + M)`.
+        mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N + M)`. (default: :obj:`None`,
+            all count)
+        label (torch.Tensor, optional): The labels of the mutated ids, if the plan of the mutation holds labels.
+            shape: :obj:`(B, N)`. (default: :obj:`None`)
     """
     positive: Tensor
     vanilla: Optional[Tensor]
     mutated: Optional[Tensor]
     mask: Optional[Tensor]
+    label: Optional[Tensor] = None
 
     @property
     def hardest(self) -> Tensor:
@@ -37,12 +47,26 @@ class ScoredBatch(NamedTuple):
         assert scores is not None
         return scores
 
+    def labels(self, default: float) -> Union[float, Tensor]:
+        r"""The labels of :attr:`hardest`: those of the plan, :obj:`default` for vectors; or :obj:`default` for all if
+        the plan has none.
+        """
+        if self.label is None:
+            return default
+        missing = self.hardest.size(1) - self.label.size(1)
+        return self.label if missing == 0 else F.pad(self.label, (0, missing), value=default)
+
+    def detach(self) -> ScoredBatch:
+        r"""The same scores without their gradients."""
+        vanilla, mutated, mask, label = (value if value is None else value.detach() for value in self[1:])
+        return ScoredBatch(self.positive.detach(), vanilla, mutated, mask, label)
+
 
 class LinkPredictionLoss(torch.nn.Module):
-    r"""Base class: scores a batch once, leaves the rest to :meth:`loss`, adds a penalty on the model.
+    r"""Base class of losses. Scores a batch once, computes the loss with :meth:`loss` and adds a penalty on the model.
 
-    Called as :obj:`criterion(model, batch)` with a batch that went through :class:`~pyg_emu.EMUNegatives`
-    and any model that :func:`~pyg_emu.as_scorer` takes.
+    Called as :obj:`criterion(model, batch)` with a batch from :class:`~pyg_emu.EMUNegatives` and any model that
+    :func:`~pyg_emu.as_scorer` takes. The scores are left, detached, as :obj:`batch.scored`.
 
     Args:
         mutate (bool, optional): Whether negatives are mutated as the batch says. (default: :obj:`False`)
@@ -57,8 +81,10 @@ class LinkPredictionLoss(torch.nn.Module):
     dense_gradient: ClassVar[bool] = False
     #: The packaged search space of :obj:`pyg-emu tune`. (default: the one named after the loss)
     search_space: ClassVar[Optional[str]] = None
-    #: Whether the scores of the unmutated negatives are needed even where there are mutated ones.
+    #: Whether the scores of unmutated negatives are needed even if there are mutated ones.
     needs_vanilla: bool = False
+    #: Whether :meth:`loss` uses :meth:`ScoredBatch.labels`. If it does not, a plan with labels raises an error.
+    uses_labels: bool = False
 
     def __init__(self, *, mutate: bool = False, regularizer: Optional[Regularizer] = None) -> None:
         super().__init__()
@@ -71,8 +97,10 @@ class LinkPredictionLoss(torch.nn.Module):
         r"""The loss of given scores, a scalar."""
         raise NotImplementedError
 
-    def forward(self, model: Any, batch: Any) -> Tensor:
+    def forward(self, model: Any, batch: Batch) -> Tensor:
+        batch = with_negatives(batch)
         scored = self.score(model, batch)
+        batch.scored = scored.detach()
         self.terms = {'positive_score': scored.positive.detach().mean()}
         loss = self.loss(scored)
         if self.regularizer is None:
@@ -84,40 +112,94 @@ class LinkPredictionLoss(torch.nn.Module):
         self.terms[name] = value.detach()
         return value
 
-    def score(self, model: Any, batch: Any) -> ScoredBatch:
+    def score(self, model: Any, batch: Batch) -> ScoredBatch:
         r"""Scores the positives and the negatives of a batch.
+
+        Args:
+            model (torch.nn.Module): Any model that :func:`~pyg_emu.as_scorer` takes.
+            batch (Batch): The batch, with negatives.
 
         Raises:
             ArgumentError: If the batch has no negatives or is on another device than the model, or the model has fewer
                 entities or relations than the data.
         """
+        batch = with_negatives(batch)
         scorer = as_scorer(model)
-        if getattr(batch, 'neg_index', None) is None:
-            raise ArgumentError('batch: neg_index is missing; give the loader transform=EMUNegatives(...), which draws '
-                                'negatives')
-        if getattr(batch, 'known_index', None) is None:
-            raise ArgumentError(f'batch: expected one of a TripletLoader, or what EMUNegatives returns, got {batch}')
         check_sizes(scorer, batch)
         check_device(model, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
         positive = scorer.candidates(batch.target_index)
-        table = scorer.entity_table()
-        plan = None
-        if self.mutate and batch.mutation is not None:
-            plan = batch.mutation.plan(query, batch.neg_index.size(1), table.size(1), batch.generator, batch.step)
-        scores = emu_score(query, positive, table, batch.neg_index, plan, interaction=scorer.interaction,
-                           vanilla=self.needs_vanilla or plan is None, sparse_grad=scorer.sparse)
-        vanilla, mutated = (value if value is None or scorer.offset == 0.0 else value + scorer.offset
-                            for value in scores)
-        return ScoredBatch(scorer.score(query, positive), vanilla, mutated, batch.neg_mask)
+        index, vectors = batch.neg_index, batch.neg_vectors
+        vanilla = mutated = plan = None
+        if index is not None and index.size(1) > 0:
+            table = scorer.entity_table()
+            plan = self.plan(batch, scorer, query, index.size(1), table.size(1))
+            scores = emu_score(query, positive, table, index, plan, interaction=scorer.interaction,
+                               vanilla=self.needs_vanilla or plan is None, sparse_grad=scorer.sparse)
+            vanilla, mutated = (value if value is None or scorer.offset == 0.0 else value + scorer.offset
+                                for value in scores)
+        if vectors is not None and vectors.size(1) > 0:
+            vanilla, mutated = _beside(vanilla, mutated, scorer.score(query, _as_candidates(vectors, positive)))
+        return ScoredBatch(scorer.score(query, positive), vanilla, mutated, batch.neg_mask,
+                           None if plan is None else plan.label)
+
+    def plan(self, batch: Batch, model: Any, query: Tensor, num_negatives: int, width: int) -> Optional[Plan]:
+        r"""Draws the plan of the batch's mutation, if negatives are mutated.
+
+        Args:
+            batch (Batch): The batch.
+            model (Any): The scorer, or another model.
+            query (torch.Tensor): The queries. shape: :obj:`(B, d_q)`.
+            num_negatives (int): :math:`N`.
+            width (int): The width of a candidate row.
+
+        Raises:
+            ArgumentError: If the plan has labels and the loss does not use them.
+        """
+        plan = draw_plan(batch.mutation, batch, model, query, num_negatives, width) if self.mutate else None
+        if plan is not None and plan.label is not None and not self.uses_labels:
+            raise ArgumentError(f'mutation: {batch.mutation!r} gives each negative a label, and {type(self).__name__} '
+                                'has no use for labels; train with EMULoss, EMUBCELoss, BCELoss or SelfAdversarialLoss')
+        return plan
 
     def extra_repr(self) -> str:
         return f'mutate={self.mutate}'
 
 
+def with_negatives(batch: Batch) -> Batch:
+    r"""Returns a batch as :meth:`Batch.of() <pyg_emu.Batch.of>` does.
+
+    Raises:
+        ArgumentError: If it is unusable or has no negatives.
+    """
+    batch = Batch.of(batch)
+    if batch.num_negatives == 0:
+        raise ArgumentError('batch.neg_index: the batch has no negatives; give the loader transform=EMUNegatives(...), '
+                            'which draws them')
+    return batch
+
+
+def _as_candidates(vectors: Tensor, positive: Tensor) -> Tensor:
+    if vectors.size(2) != positive.size(1) or vectors.device != positive.device:
+        raise ArgumentError(f'batch.neg_vectors: expected vectors of width {positive.size(1)}, as in the entity table, '
+                            f'on {positive.device}, got width {vectors.size(2)} on {vectors.device}')
+    return vectors.to(positive.dtype)
+
+
+def _beside(vanilla: Optional[Tensor], mutated: Optional[Tensor],
+            scores: Tensor) -> tuple[Optional[Tensor], Optional[Tensor]]:
+    r"""Adds scores of vectors to those of ids, of which at least one is there unless there are no ids."""
+    if vanilla is None and mutated is None:
+        return scores, None
+    joined = (value if value is None else torch.cat([value, scores], dim=1) for value in (vanilla, mutated))
+    return next(joined), next(joined)
+
+
 def positive_temperature(value: Any) -> Optional[float]:
-    r"""Returns a temperature of self-adversarial weights, or raises :class:`~pyg_emu.core.errors.ArgumentError` if it
-    is neither a positive number nor :obj:`None`.
+    r"""Returns a temperature of self-adversarial weights.
+
+    Raises:
+        ArgumentError: If it is neither a positive number nor :obj:`None`.
     """
     if value is not None and (not is_number(value) or not 0.0 < value < float('inf')):
         raise ArgumentError('adversarial_temperature: expected a positive number, or None for equal weights, '
@@ -125,42 +207,41 @@ def positive_temperature(value: Any) -> Optional[float]:
     return value
 
 
-def check_sizes(scorer: Scorer, batch: Any, exact: bool = False) -> None:
-    r"""Refuses a model that is too small for the data of a batch.
+def check_sizes(scorer: Scorer, batch: Batch, exact: bool = False) -> None:
+    r"""Checks that a model has enough entities and relations for the data of a batch.
 
     Args:
         scorer (Scorer): The model.
-        batch (KGData): The batch; its source knows the sizes.
-        exact (bool, optional): Whether room for more entities is a misfit, too. (default: :obj:`False`)
+        batch (Batch): The batch; its source knows the sizes.
+        exact (bool, optional): Whether more entities than the data has are an error, too. (default: :obj:`False`)
 
     Raises:
-        ArgumentError: If it is.
+        ArgumentError: If it has not.
     """
     # Sizes and not ids: looking at ids on a GPU would make the host wait for it.
-    source = getattr(batch, 'source', None)
-    source = batch if source is None else source
+    source = batch if batch.source is None else batch.source
     for name, what in (('num_nodes', 'entities'), ('num_relations', 'relations')):
         needed, held = getattr(source, name, None), getattr(scorer, name)
         if needed is not None and (held < needed or (exact and name == 'num_nodes' and held > needed)):
             raise ArgumentError(f'model: {name}={held}, but the data has {needed} {what}; make the model with '
                                 f'{name}={needed}')
         if needed is None and name == 'num_relations' and not batch.rel_type.is_cuda and batch.rel_type.numel() > 0:
-            # A batch made by hand, which nothing has checked; an embedding would not say which of its ids is wrong.
+            # Nothing has checked the relations of this batch; an embedding would not say which id is wrong.
             largest = int(batch.rel_type.max())
             if largest >= held:
                 raise ArgumentError(f'batch.rel_type: expected ids in [0, {held - 1}] (the model has '
                                     f'num_relations={held}), got {largest}')
 
 
-def check_device(model: Any, batch: Any) -> None:
-    r"""Refuses a batch on another device than the model.
+def check_device(model: Any, batch: Batch) -> None:
+    r"""Checks that a batch is on the device of the model.
 
     Args:
-        model (torch.nn.Module): The model. What is no module is let through.
-        batch (KGData): The batch.
+        model (torch.nn.Module): The model. Anything but a module passes.
+        batch (Batch): The batch.
 
     Raises:
-        ArgumentError: If the two are apart.
+        ArgumentError: If it is on another one.
     """
     weight = next(model.parameters(), None) if isinstance(model, torch.nn.Module) else None
     if weight is not None and weight.device != batch.rel_type.device:

@@ -13,6 +13,7 @@ from pyg_emu.losses.functional import margin_ranking, smoothed_cross_entropy, so
 
 class CrossEntropyLoss(LinkPredictionLoss):
     r"""Cross-entropy of the positive among its negatives, the baseline of the EMU paper (there with an L3 penalty).
+    It has no labels of negatives: a mutation whose plan holds labels raises an error.
 
     .. code-block:: python
 
@@ -22,9 +23,8 @@ class CrossEntropyLoss(LinkPredictionLoss):
         regularizer (callable, optional): See :class:`~pyg_emu.losses.LinkPredictionLoss`. (default: :obj:`None`)
         label_smoothing (float, optional): Ordinary label smoothing, equation 20. (default: :obj:`0.0`)
         confidence_penalty (float, optional): Weight of :func:`~pyg_emu.losses.functional.softmax_entropy`, which is
-        subtracted. Like label
-            smoothing it holds confident scores back, and so is a fair rival of :class:`~pyg_emu.EMULoss`.
-            (default: :obj:`0.0`)
+            subtracted. Like label smoothing it penalises confident scores, and so is a fair rival of
+            :class:`~pyg_emu.EMULoss`. (default: :obj:`0.0`)
         mutate (bool, optional): See :class:`~pyg_emu.losses.LinkPredictionLoss`. (default: :obj:`False`)
 
     Raises:
@@ -53,17 +53,20 @@ class CrossEntropyLoss(LinkPredictionLoss):
 
 
 class BCELoss(LinkPredictionLoss):
-    r"""Binary cross-entropy, :func:`~pyg_emu.losses.functional.uls_binary_cross_entropy` with label 0 for negatives.
+    r"""Binary cross-entropy, :func:`~pyg_emu.losses.functional.uls_binary_cross_entropy` with label 0 for negatives, or
+    with the labels that the plan of a mutation holds.
 
     Args:
         adversarial_temperature (float, optional): See :func:`~pyg_emu.losses.functional.uls_binary_cross_entropy`.
-        (default: :obj:`None`)
+            (default: :obj:`None`)
         regularizer (callable, optional): See :class:`~pyg_emu.losses.LinkPredictionLoss`. (default: :obj:`None`)
         mutate (bool, optional): See :class:`~pyg_emu.losses.LinkPredictionLoss`. (default: :obj:`False`)
 
     Raises:
         ArgumentError: If the temperature is not positive.
     """
+    uses_labels = True
+
     def __init__(
         self,
         adversarial_temperature: Optional[float] = None,
@@ -75,16 +78,17 @@ class BCELoss(LinkPredictionLoss):
         self.adversarial_temperature = positive_temperature(adversarial_temperature)
 
     def loss(self, scored: ScoredBatch) -> Tensor:
-        return uls_binary_cross_entropy(scored.positive, scored.hardest, 0.0, scored.mask, self.adversarial_temperature)
+        return uls_binary_cross_entropy(scored.positive, scored.hardest, scored.labels(0.0), scored.mask,
+                                        self.adversarial_temperature)
 
 
 class SelfAdversarialLoss(LinkPredictionLoss):
     r"""The self-adversarial loss of the `"RotatE" <https://arxiv.org/abs/1902.10197>`_ paper (equations 4 and 5, the
     mean of the positive and the negative term as in its experiments):
     :func:`~pyg_emu.losses.functional.uls_binary_cross_entropy` whose negatives weigh :math:`\mathrm{softmax}(\tau
-    s^-)`. EMU on it, which section 7 of the EMU paper leaves open, takes :obj:`mutate=True` and an :obj:`alpha`; where
-    mutated negatives are to have a label above zero, take :class:`~pyg_emu.EMUBCELoss` with
-    :obj:`adversarial_temperature` :math:`1 / \tau`.
+    s^-)`. EMU on it, which section 7 of the EMU paper leaves open, takes :obj:`mutate=True` and an :obj:`alpha`. For
+    mutated negatives with a label above zero, take :class:`~pyg_emu.EMUBCELoss` with :obj:`adversarial_temperature`
+    :math:`1 / \tau`, or a mutation whose plan holds labels, which replace label 0 of the mutated negatives.
 
     Args:
         temperature (float, optional): :math:`\tau`, which MULTIPLIES scores; zero weighs all negatives alike.
@@ -100,6 +104,8 @@ class SelfAdversarialLoss(LinkPredictionLoss):
         ArgumentError: If :obj:`temperature` or :obj:`alpha` is negative, infinite or NaN, :obj:`margin` is infinite or
             NaN, or there is an :obj:`alpha` without :obj:`mutate`.
     """
+    uses_labels = True
+
     def __init__(
         self,
         temperature: float = 1.0,
@@ -121,7 +127,8 @@ class SelfAdversarialLoss(LinkPredictionLoss):
         divisor = None if self.temperature == 0.0 else 1.0 / self.temperature
 
         def one(negative: Tensor) -> Tensor:
-            return uls_binary_cross_entropy(scored.positive + self.margin, negative + self.margin, 0.0, scored.mask,
+            labels = scored.labels(0.0) if negative is scored.hardest else 0.0
+            return uls_binary_cross_entropy(scored.positive + self.margin, negative + self.margin, labels, scored.mask,
                                             divisor)
 
         return _with_vanilla(self, one, scored, self.alpha)
@@ -131,7 +138,7 @@ class MarginLoss(LinkPredictionLoss):
     r"""The margin ranking loss of the `"TransE"
     <https://proceedings.neurips.cc/paper/2013/file/1cecc7a77928ca8133fa24680a88d2f9-Paper.pdf>`_ paper (equation 1),
     :func:`~pyg_emu.losses.functional.margin_ranking`. EMU on it, which section 7 of the EMU paper leaves open, takes
-    :obj:`mutate=True` and an :obj:`alpha`.
+    :obj:`mutate=True` and an :obj:`alpha`. It has no labels: a mutation whose plan holds labels raises an error.
 
     Args:
         margin (float, optional): :math:`\gamma`. (default: :obj:`1.0`)
@@ -166,8 +173,8 @@ class MarginLoss(LinkPredictionLoss):
 
 def _vanilla_weight(alpha: Any, mutate: bool) -> float:
     if non_negative('alpha', alpha) > 0 and not mutate:
-        raise ArgumentError(f'alpha: {alpha} weighs vanilla negatives beside mutated ones; give mutate=True, or leave '
-                            'alpha out')
+        raise ArgumentError(f'alpha: expected 0 without mutate=True, got {alpha}; it weighs vanilla negatives beside '
+                            'mutated ones')
     return alpha
 
 

@@ -17,11 +17,10 @@ class EMULoss(LinkPredictionLoss):
     .. math::
         \frac{1}{N} \mathcal{L}(s^+, \tilde{s}^-; y_{\mathrm{ULS}}) + \alpha\, \mathcal{L}(s^+, s^-; \hat{y})
 
-    Without a mutation (rate 0) the vanilla scores take the place of the mutated ones, which leaves unbounded label
-    smoothing alone.
+    Without a mutation (rate 0) the vanilla scores replace the mutated ones, and unbounded label smoothing remains.
 
     The division by :math:`N` is not in the paper, and the experiments behind it need it: the labels sum to
-    :math:`1 + \beta N`, so undivided the first term swamps the second for every customary :math:`\alpha`.
+    :math:`1 + \beta N`, so without it the first term dominates the second for every customary :math:`\alpha`.
 
     .. code-block:: python
 
@@ -32,7 +31,8 @@ class EMULoss(LinkPredictionLoss):
 
     Args:
         alpha (float, optional): :math:`\alpha`, the weight of the VANILLA term. (default: :obj:`0.11`)
-        beta (float, optional): :math:`\beta`, the label of mutated negatives. (default: :obj:`0.53`)
+        beta (float, optional): :math:`\beta`, the label of mutated negatives. Labels in the plan of a mutation
+            (:attr:`MixPlan.label <pyg_emu.ops.MixPlan>`) replace it. (default: :obj:`0.53`)
         divide_by_negatives (bool, optional): Whether the first term is divided by :math:`N`, the number of slots per
             triple, masked ones included. (default: :obj:`True`)
         regularizer (callable, optional): See :class:`~pyg_emu.losses.LinkPredictionLoss`. (default: :obj:`None`)
@@ -40,6 +40,8 @@ class EMULoss(LinkPredictionLoss):
     Raises:
         ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN.
     """
+    uses_labels = True
+
     def __init__(
         self,
         alpha: float = 0.11,
@@ -54,7 +56,7 @@ class EMULoss(LinkPredictionLoss):
         self.needs_vanilla = alpha > 0
 
     def loss(self, scored: ScoredBatch) -> Tensor:
-        loss = uls_cross_entropy(scored.positive, scored.hardest, self.beta, scored.mask)
+        loss = uls_cross_entropy(scored.positive, scored.hardest, scored.labels(self.beta), scored.mask)
         if self.divide_by_negatives:
             loss = loss / scored.hardest.size(1)
         loss = self.term('loss_mutated', loss)
@@ -75,15 +77,17 @@ class EMUBCELoss(LinkPredictionLoss):
 
     Args:
         alpha (float, optional): :math:`\alpha`, the weight of the VANILLA term. (default: :obj:`1.0`)
-        beta (float, optional): :math:`\beta`, the label of mutated negatives. (default: :obj:`0.25`)
+        beta (float, optional): :math:`\beta`, the label of mutated negatives, unless the plan of the mutation holds
+            labels. (default: :obj:`0.25`)
         adversarial_temperature (float, optional): See :func:`~pyg_emu.losses.functional.uls_binary_cross_entropy`.
-        (default: :obj:`None`)
+            (default: :obj:`None`)
         regularizer (callable, optional): See :class:`~pyg_emu.losses.LinkPredictionLoss`. (default: :obj:`None`)
 
     Raises:
         ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN, or the temperature is not positive.
     """
     recipe_name: ClassVar[str] = 'emu_bce'
+    uses_labels = True
 
     def __init__(
         self,
@@ -100,7 +104,8 @@ class EMUBCELoss(LinkPredictionLoss):
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         temperature = self.adversarial_temperature
-        loss = uls_binary_cross_entropy(scored.positive, scored.hardest, self.beta, scored.mask, temperature)
+        labels = scored.labels(self.beta)
+        loss = uls_binary_cross_entropy(scored.positive, scored.hardest, labels, scored.mask, temperature)
         loss = self.term('loss_mutated', loss)
         if scored.vanilla is not None and self.alpha > 0:
             vanilla = uls_binary_cross_entropy(scored.positive, scored.vanilla, 0.0, scored.mask, temperature)

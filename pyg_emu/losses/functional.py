@@ -7,27 +7,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pyg_emu.core.arguments import kind_of
+from pyg_emu.core.errors import ArgumentError
 
-def uls_cross_entropy(positive: Tensor, negative: Tensor, beta: float = 0.0, mask: Optional[Tensor] = None) -> Tensor:
+#: The label of negatives: one for all, or one for each slot, shape: :obj:`(B, N)`.
+Labels = Union[float, Tensor]
+
+
+def uls_cross_entropy(positive: Tensor, negative: Tensor, beta: Labels = 0.0, mask: Optional[Tensor] = None) -> Tensor:
     r"""Cross-entropy with unbounded label smoothing, equation 21 of the
     `"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_ paper, averaged over
     the batch:
 
     .. math::
         -\sum_{k=0}^{N} y_k \log \mathrm{softmax}([s^+, s^-_1, \ldots, s^-_N])_k, \qquad
-        y_0 = 1,\; y_k = \beta
+        y_0 = 1,\; y_k = \beta_k
 
     The labels do not sum to one; :math:`\beta = 0` is the plain cross-entropy.
 
     Args:
         positive (torch.Tensor): Scores of the positives. shape: :obj:`(B,)`.
         negative (torch.Tensor): Scores of the negatives. shape: :obj:`(B, N)`.
-        beta (float, optional): The label of every negative. (default: :obj:`0.0`)
+        beta (float or torch.Tensor, optional): The label of every negative, or a label for each, shape :obj:`(B, N)`.
+            Labels are constants: they receive no gradient. (default: :obj:`0.0`)
         mask (torch.Tensor, optional): True where a negative counts; the others leave both softmax and labels.
             shape: :obj:`(B, N)`. (default: :obj:`None`, all count)
 
     :rtype: :class:`torch.Tensor`, a scalar.
+
+    Raises:
+        ArgumentError: If :obj:`beta` is a tensor of another shape than :obj:`negative`.
     """
+    beta = _checked_labels(beta, negative)
     return _SoftLabelCrossEntropy.apply(positive, negative, 1.0, beta, mask).mean()
 
 
@@ -79,15 +90,15 @@ def softmax_entropy(positive: Tensor, negative: Tensor, mask: Optional[Tensor] =
 def uls_binary_cross_entropy(
     positive: Tensor,
     negative: Tensor,
-    beta: float = 0.0,
+    beta: Labels = 0.0,
     mask: Optional[Tensor] = None,
     adversarial_temperature: Optional[float] = None,
 ) -> Tensor:
-    r"""Binary cross-entropy of the positive (label 1) and of the negatives (label :math:`\beta`), averaged over the
+    r"""Binary cross-entropy of the positive (label 1) and of the negatives (labels :math:`\beta_k`), averaged over the
     batch:
 
     .. math::
-        \frac{\mathrm{bce}(s^+, 1) + \sum_k w_k\, \mathrm{bce}(s^-_k, \beta)}{1 + \sum_k w_k}, \qquad
+        \frac{\mathrm{bce}(s^+, 1) + \sum_k w_k\, \mathrm{bce}(s^-_k, \beta_k)}{1 + \sum_k w_k}, \qquad
         \mathrm{bce}(s, y) = \log(1 + \mathrm{e}^s) - y s
 
     The weights of the negatives sum to one: equal ones, or, with a temperature :math:`T`,
@@ -97,18 +108,23 @@ def uls_binary_cross_entropy(
     Args:
         positive (torch.Tensor): Scores of the positives. shape: :obj:`(B,)`.
         negative (torch.Tensor): Scores of the negatives. shape: :obj:`(B, N)`.
-        beta (float, optional): The label of every negative. (default: :obj:`0.0`)
+        beta (float or torch.Tensor, optional): The label of every negative, or a label for each, shape :obj:`(B, N)`.
+            Labels are constants: they receive no gradient. (default: :obj:`0.0`)
         mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N)`. (default: :obj:`None`, all
             count)
         adversarial_temperature (float, optional): :math:`T`. (default: :obj:`None`, equal weights)
 
     :rtype: :class:`torch.Tensor`, a scalar.
+
+    Raises:
+        ArgumentError: If :obj:`beta` is a tensor of another shape than :obj:`negative`.
     """
+    beta = _checked_labels(beta, negative)
     if mask is not None:
         negative = negative.masked_fill(~mask, 0.0)
     weight = _negative_weights(negative.detach(), mask, adversarial_temperature)
     terms = -F.logsigmoid(-negative)
-    if beta != 0.0:
+    if isinstance(beta, Tensor) or beta != 0.0:
         terms = terms - beta * negative
     rows = -F.logsigmoid(positive) + (weight * terms).sum(1)
     return (rows / (1.0 + weight.sum(1))).mean()
@@ -132,9 +148,18 @@ def margin_ranking(positive: Tensor, negative: Tensor, margin: float, mask: Opti
     return (terms.masked_fill(~mask, 0.0).sum(1) / _count(mask, negative).clamp(min=1)).mean()
 
 
+def _checked_labels(labels: Labels, negative: Tensor) -> Labels:
+    if not isinstance(labels, Tensor):
+        return labels
+    if labels.shape != negative.shape:
+        raise ArgumentError(f'beta: expected a number or labels of shape {tuple(negative.shape)}, got '
+                            f'{kind_of(labels)}')
+    return labels.detach().to(negative.dtype)
+
+
 def _count(mask: Tensor, scores: Tensor) -> Tensor:
-    r"""How many negatives of each row count, in the precision of the scores: an integer would take what is computed
-    with it to single precision. At least that: half precision does not hold every count.
+    r"""The number of negatives of each row that count, in the precision of the scores: an integer would reduce what is
+    computed with it to single precision. At least single precision: half precision does not hold every count.
     """
     return mask.sum(1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
@@ -149,10 +174,11 @@ def _negative_weights(negative: Tensor, mask: Optional[Tensor], temperature: Opt
 
 class _SoftLabelCrossEntropy(torch.autograd.Function):
     r"""Rows :obj:`(B,)` of :math:`-\sum_k y_k \log \mathrm{softmax}(s)_k` with label :math:`y_0` for the positive
-    and one label :math:`y` for all negatives of a row (each a float, or a tensor of shape :obj:`(B,)`).
+    and one label :math:`y` for all negatives of a row (each a float, or a tensor of shape :obj:`(B,)`), or a label for
+    each negative (a tensor of shape :obj:`(B, N)`).
 
     With :math:`S^\pm` the logarithmic sums of exponentials of all scores, and :math:`S^-` of the negatives alone,
-    this is :math:`y_0 (S^\pm - s^+) + y \sum_k (S^\pm - s^-_k)`: non-negative terms in which nothing large cancels.
+    this is :math:`y_0 (S^\pm - s^+) + \sum_k y_k (S^\pm - s^-_k)`: non-negative terms in which nothing large cancels.
     Negatives are never copied next to their positive, and one tensor of their size, their softmax, is kept for the
     gradient.
     """
@@ -166,6 +192,9 @@ class _SoftLabelCrossEntropy(torch.autograd.Function):
         mask: Optional[Tensor],
     ) -> Tensor:
         smooth = isinstance(negative_label, Tensor) or negative_label != 0.0
+        each = isinstance(negative_label, Tensor) and negative_label.dim() == 2
+        if each and mask is not None:
+            negative_label = negative_label.masked_fill(~mask, 0.0)  # type: ignore[union-attr]
         # Half the smallest number, so that differences stay finite: a row without negatives must not yield NaN.
         lowest = torch.finfo(negative.dtype).min / 2
         scores = negative if mask is None else negative.masked_fill(~mask, lowest)
@@ -178,13 +207,20 @@ class _SoftLabelCrossEntropy(torch.autograd.Function):
         total_sum = torch.logaddexp(positive_lead, negative_sum)
         rows = positive_label * (total_sum - positive_lead)
         count: Union[int, Tensor] = negative.size(1)
-        if smooth:
+        if each:
+            label_sum = negative_label.sum(1)  # type: ignore[union-attr]
+            distance = (top.unsqueeze(1) - scores) * negative_label
+            if mask is not None:
+                distance = distance.masked_fill_(~mask, 0.0)
+            rows = rows + label_sum * (total_sum - top_lead) + distance.sum(1)
+        elif smooth:
             distance = top.unsqueeze(1) - scores
             if mask is not None:
                 distance, count = distance.masked_fill_(~mask, 0.0), _count(mask, negative)
             rows = rows + negative_label * (count * (total_sum - top_lead) + distance.sum(1))
         ctx.save_for_backward(softmax, (negative_sum - total_sum).exp(), (positive_lead - total_sum).exp(), mask)
-        ctx.labels = positive_label, negative_label, positive_label + negative_label * count, smooth
+        negatives_label = label_sum if each else negative_label * count
+        ctx.labels = positive_label, negative_label, positive_label + negatives_label, smooth
         return rows
 
     @staticmethod
@@ -195,7 +231,8 @@ class _SoftLabelCrossEntropy(torch.autograd.Function):
         grad_positive = grad * (total_label * positive_share - positive_label)
         grad_negative = softmax * (grad * total_label * negative_share).unsqueeze(1)
         if smooth:
-            grad_negative.sub_((grad * negative_label).unsqueeze(1))
+            each = isinstance(negative_label, Tensor) and negative_label.dim() == 2
+            grad_negative.sub_(grad.unsqueeze(1) * negative_label if each else (grad * negative_label).unsqueeze(1))
             if mask is not None:
                 grad_negative.masked_fill_(~mask, 0.0)
         return grad_positive, grad_negative, None, None, None

@@ -1,4 +1,4 @@
-r"""Losses of NBFNet on a batch: its own facts leave the graph, and mutation acts on final node features."""
+r"""Losses of NBFNet on a batch. Facts of the batch leave the graph, and mutation acts on final node features."""
 from __future__ import annotations
 
 from typing import Any, ClassVar, Optional
@@ -8,46 +8,46 @@ from torch import Tensor
 
 from pyg_emu.core.arguments import ids_below
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.losses.base import ScoredBatch
+from pyg_emu.data.batch import Batch
+from pyg_emu.losses.base import LinkPredictionLoss, ScoredBatch, with_negatives
 from pyg_emu.losses.baselines import BCELoss
 from pyg_emu.losses.emu import EMUBCELoss
+from pyg_emu.models.adapters import unwrap
 from pyg_emu.ops import MixPlan, mutate
 
 
-class _NBFNetScores:
+class _NBFNetScores(LinkPredictionLoss):
     r"""Scores a batch of :class:`~pyg_emu.TripletLoader` with an :class:`~pyg_emu.NBFNet`."""
     #: Only models that read a graph can be trained so.
     reads_graph: ClassVar[bool] = True
-    mutate: bool
-    needs_vanilla: bool
 
-    def score(self, model: Any, batch: Any) -> ScoredBatch:
+    def score(self, model: Any, batch: Batch) -> ScoredBatch:
         r"""Scores the positives and the negatives of a batch over the graph that the batch came from, less the edges of
         :meth:`~pyg_emu.NBFNet.training_mask`.
 
         Raises:
-            ArgumentError: If the model reads no graph, or the batch has no negatives or no graph.
+            ArgumentError: If the model reads no graph, or the batch has no graph, no negatives, or negatives that are
+                vectors.
         """
+        batch, model = with_negatives(batch), unwrap(model)
         if not getattr(model, 'reads_graph', False):
             name = type(self).__name__
             raise ArgumentError(f'model: {type(model).__name__} reads no graph; {name} trains NBFNet, and '
                                 f'{name.removeprefix("NBFNet")} such models')
-        if batch.neg_index is None:
-            raise ArgumentError('batch: there are no negatives; give the loader transform=EMUNegatives(...)')
+        if batch.neg_vectors is not None or batch.neg_index is None:
+            raise ArgumentError('batch.neg_vectors: NBFNet has no entity vectors, so its negatives are ids; expected '
+                                'neg_index alone')
         if batch.source is None:
-            raise ArgumentError('batch: there is no graph to pass messages on; expected batch.source, as TripletLoader '
-                                'sets it')
+            raise ArgumentError('batch.source: NBFNet passes messages on the graph of the batch, and it is None; set '
+                                'batch.source = data, or take batches from TripletLoader')
         known, rel_type, side = batch.known_index, batch.rel_type, batch.side
         candidates = _candidates(batch)
-        # One of several processes that divide a batch hides what all of them hide.
-        whole = getattr(batch, 'whole', batch)
+        # Processes that share a batch hide the same edges.
+        whole = batch if batch.whole is None else batch.whole
         mask = model.training_mask(batch.source, whole.known_index, whole.rel_type, _candidates(whole), whole.side)
         encoding = model.encode(batch.source, known, rel_type, side, edge_mask=mask)
         hidden = encoding.at(candidates)
-        mutation = batch.mutation if self.mutate else None
-        plan = None
-        if mutation is not None:
-            plan = mutation.plan(encoding.query, batch.neg_index.size(1), hidden.size(-1), batch.generator, batch.step)
+        plan = self.plan(batch, model, encoding.query, batch.neg_index.size(1), hidden.size(-1))
         scores = model.score_features(hidden, encoding.query)
         mutated = None
         if plan is not None:
@@ -57,7 +57,7 @@ class _NBFNetScores:
             features = mutate(hidden[:, 0], hidden[:, 1:], plan, None if partners is None else encoding.at(partners))
             mutated = model.score_features(features, encoding.query)
         vanilla = scores[:, 1:] if plan is None or self.needs_vanilla else None
-        return ScoredBatch(scores[:, 0], vanilla, mutated, batch.neg_mask)
+        return ScoredBatch(scores[:, 0], vanilla, mutated, batch.neg_mask, None if plan is None else plan.label)
 
 
 class NBFNetEMULoss(_NBFNetScores, EMUBCELoss):
@@ -80,9 +80,8 @@ class NBFNetEMULoss(_NBFNetScores, EMUBCELoss):
     Args:
         alpha (float, optional): :math:`\alpha`, the weight of the VANILLA term. (default: :obj:`1.0`)
         beta (float, optional): :math:`\beta`, the label of mutated negatives. (default: :obj:`0.25`)
-        adversarial_temperature (float, optional): See :func:`~pyg_emu.losses.functional.uls_binary_cross_entropy`;
-        NBFNet
-            trains with 0.5 on FB15k-237 and with 1 on WN18RR. (default: :obj:`0.5`)
+        adversarial_temperature (float, optional): See :func:`~pyg_emu.losses.functional.uls_binary_cross_entropy`.
+            NBFNet trains with 0.5 on FB15k-237 and with 1 on WN18RR. (default: :obj:`0.5`)
 
     Raises:
         ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN, or the temperature is not positive;
@@ -105,6 +104,7 @@ class NBFNetBCELoss(_NBFNetScores, BCELoss):
         super().__init__(adversarial_temperature=adversarial_temperature)
 
 
-def _candidates(batch: Any) -> Tensor:
+def _candidates(batch: Batch) -> Tensor:
     r"""The positives and the negatives. shape: :obj:`(B, 1 + N)`."""
+    assert batch.neg_index is not None
     return torch.cat([batch.target_index.unsqueeze(1), batch.neg_index], dim=1)

@@ -9,9 +9,10 @@ from torch import Tensor
 from pyg_emu.core.arguments import non_negative, penalty, share
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
 from pyg_emu.losses.base import Regularizer, check_device, check_sizes
 from pyg_emu.models.adapters import as_scorer
-from pyg_emu.negatives.mutation.part import mutation_for
+from pyg_emu.negatives.mutation.base import Mutation, draw_plan
 from pyg_emu.ops import MaskPlan, all_entities_cross_entropy
 
 
@@ -48,8 +49,8 @@ class OneVsAllLoss(torch.nn.Module):
         self.regularizer = penalty('regularizer', regularizer)
         self.block_size = _checked_block_size(block_size)
 
-    def forward(self, model: Any, batch: Any) -> Tensor:
-        scorer = as_scorer(model)
+    def forward(self, model: Any, batch: Batch) -> Tensor:
+        scorer, batch = as_scorer(model), Batch.of(batch)
         check_sizes(scorer, batch, exact=True)
         check_device(model, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
@@ -75,9 +76,9 @@ class OneVsAllEMULoss(torch.nn.Module):
     :mod:`pyg_emu.ops.all_entities`). Interactions other than dot products go block by block through
     :func:`~pyg_emu.ops.emu_score`, which takes much longer.
 
-    Called as :obj:`criterion(model, batch)` with a batch of :class:`~pyg_emu.TripletLoader`. Negatives that
-    a transform has drawn are ignored; other known answers count as negatives. The gradient of the entity table is
-    dense, also where the model is :obj:`sparse`.
+    Called as :obj:`criterion(model, batch)` with a :class:`~pyg_emu.Batch`. All entities are negatives, so those that a
+    transform has drawn are not used; other known answers count as negatives. The gradient of the entity table is dense,
+    also if the model is :obj:`sparse`.
 
     .. code-block:: python
 
@@ -87,10 +88,9 @@ class OneVsAllEMULoss(torch.nn.Module):
     Args:
         alpha (float, optional): :math:`\alpha`, the weight of the VANILLA term. (default: :obj:`0.11`)
         beta (float, optional): :math:`\beta`, the label of mutated negatives. (default: :obj:`0.53`)
-        mutation (Mutation, optional): One of :mod:`pyg_emu.negatives.mutation` that shares a mask among the negatives
-        of a
-            triple; with rate 0, unbounded label smoothing alone is left. (default: :obj:`None`, what
-            :class:`~pyg_emu.EMUNegatives` has put on the batch)
+        mutation (Mutation, optional): One of :mod:`pyg_emu.negatives.mutation` with one mask for all negatives of a
+            triple and no labels; with rate 0, only unbounded label smoothing remains. (default: :obj:`None`, the one
+            that :class:`~pyg_emu.EMUNegatives` has put on the batch)
         divide_by_negatives (bool, optional): See :class:`~pyg_emu.EMULoss`. (default: :obj:`True`)
         regularizer (callable, optional): See :class:`OneVsAllLoss`. (default: :obj:`None`)
         block_size (int, optional): See :class:`OneVsAllLoss`. (default: :obj:`None`)
@@ -107,16 +107,15 @@ class OneVsAllEMULoss(torch.nn.Module):
         self,
         alpha: float = 0.11,
         beta: float = 0.53,
-        mutation: Optional[Any] = None,
+        mutation: Optional[Mutation] = None,
         divide_by_negatives: bool = True,
         regularizer: Optional[Regularizer] = None,
         block_size: Optional[int] = None,
     ) -> None:
         super().__init__()
         if mutation is not None and (isinstance(mutation, type) or not callable(getattr(mutation, 'plan', None))):
-            raise ArgumentError('mutation: expected an object with the method '
-                                'plan of pyg_emu.negatives.mutation.Mutation, such '
-                                f'as BernoulliMask(0.5), got {mutation!r}')
+            raise ArgumentError('mutation: expected an object with the method plan(context) of '
+                                f'pyg_emu.negatives.mutation.Mutation, such as BernoulliMask(0.5), got {mutation!r}')
         self.alpha = non_negative('alpha', alpha)
         self.beta = non_negative('beta', beta)
         self.mutation = mutation
@@ -124,8 +123,8 @@ class OneVsAllEMULoss(torch.nn.Module):
         self.regularizer = penalty('regularizer', regularizer)
         self.block_size = _checked_block_size(block_size)
 
-    def forward(self, model: Any, batch: Any) -> Tensor:
-        scorer = as_scorer(model)
+    def forward(self, model: Any, batch: Batch) -> Tensor:
+        scorer, batch = as_scorer(model), Batch.of(batch)
         check_sizes(scorer, batch, exact=True)
         check_device(model, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
@@ -138,22 +137,21 @@ class OneVsAllEMULoss(torch.nn.Module):
         loss = _loss(scorer, query, batch.target_index, plan, labels, self.block_size)
         return loss if self.regularizer is None else loss + self.regularizer(scorer, batch)
 
-    def _plan(self, scorer: Scorer, query: Tensor, batch: Any) -> Optional[MaskPlan]:
+    def _plan(self, scorer: Scorer, query: Tensor, batch: Batch) -> Optional[MaskPlan]:
         mutation = self.mutation
         if mutation is None:
-            mutation = getattr(batch, 'mutation', None)
-            if mutation is None and getattr(batch, 'neg_index', None) is None:
-                raise ArgumentError('mutation: there is none, neither of the loss nor on the batch; give '
-                                    'mutation=BernoulliMask(0.5), of rate 0 for none')
-        if mutation is None:
+            mutation = batch.mutation
+            if mutation is None and batch.num_negatives == 0:
+                raise ArgumentError('mutation: neither the loss nor the batch has one; give '
+                                    'mutation=BernoulliMask(0.5), or rate 0 for none')
+        # Shared masks do not depend on the number of negatives. One negative shows whether they are shared.
+        plan = draw_plan(mutation, batch, scorer, query, 1, scorer.entity_table().size(1))
+        if plan is None:
             return None
-        mutation = mutation_for(mutation, batch)
-        # Shared masks do not depend on the number of negatives; those that do are told apart without drawing them all.
-        plan = mutation.plan(query, 1, scorer.entity_table().size(1), batch.generator, batch.step)
-        if plan is not None and not (isinstance(plan, MaskPlan) and plan.index.dim() == 1):
-            raise ArgumentError('mutation: against all entities, the negatives of a triple have to share one mask, but '
-                                f'{mutation!r} mixes each of them in its own way; give shared=True, or '
-                                'mutation=BernoulliMask(0.5)')
+        if plan.label is not None or not (isinstance(plan, MaskPlan) and plan.index.dim() == 1):
+            raise ArgumentError('mutation: against all entities, the negatives of a triple share one mask and have no '
+                                f'labels of their own; expected such a plan, got another one from {mutation!r}; give '
+                                'shared=True, or mutation=BernoulliMask(0.5)')
         return plan
 
     def extra_repr(self) -> str:

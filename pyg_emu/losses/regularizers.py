@@ -9,6 +9,7 @@ from torch import Tensor
 from pyg_emu.core.arguments import non_negative
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
 
 
 class LpRegularizer(torch.nn.Module):
@@ -37,13 +38,12 @@ class LpRegularizer(torch.nn.Module):
         self.p = p
         self.weight = non_negative('weight', weight)
 
-    def forward(self, scorer: Scorer, batch: Optional[Any] = None) -> Tensor:
+    def forward(self, scorer: Scorer, batch: Optional[Batch] = None) -> Tensor:
         r"""The penalty.
 
         Args:
             scorer (Scorer): The model, see :func:`~pyg_emu.as_scorer`.
-            batch (KGData, optional): The batch of this step; not needed here, as the penalty is on whole tables.
-                (default: :obj:`None`)
+            batch (Batch, optional): The batch; not used, as the penalty is on whole tables. (default: :obj:`None`)
 
         :rtype: :class:`torch.Tensor`, a scalar.
         """
@@ -93,19 +93,17 @@ class N3Regularizer(torch.nn.Module):
         super().__init__()
         self.weight = non_negative('weight', weight)
 
-    def forward(self, scorer: Any, batch: Any) -> Tensor:
+    def forward(self, scorer: Any, batch: Batch) -> Tensor:
         r"""The penalty.
 
         Args:
             scorer (Scorer): A model with :obj:`relation_rows(rel_type, side)`, such as those of :mod:`pyg_emu.models`
                 and :func:`~pyg_emu.as_scorer` of PyG's.
-            batch (KGData): The batch of this step.
+            batch (Batch): The batch.
 
         :rtype: :class:`torch.Tensor`, a scalar.
         """
-        if batch is None or getattr(batch, 'head_index', None) is None:
-            raise ArgumentError('batch: N3Regularizer is a penalty on the facts of a batch; expected one with '
-                                f'head_index, rel_type and tail_index, got {batch!r}')
+        batch = Batch.of(batch)
         if not hasattr(scorer, 'relation_rows'):
             raise ArgumentError(f'model: N3Regularizer needs the relation vectors of {type(scorer).__name__}; '
                                 'implement relation_rows(rel_type, side), and set complex_rows where rows are [re, im]')

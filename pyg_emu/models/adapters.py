@@ -1,6 +1,6 @@
-r"""PyG's own KGE layers, unmodified, as scorers.
+r"""Adapters that turn PyG's own KGE layers, unmodified, into scorers.
 
-Each adapter says how one layer factors into queries and candidates. The scores are those of the layer's own
+Each adapter factors the scores of one layer into queries and candidates. The scores are those of the layer's own
 :meth:`forward`, and gradients reach the layer's own parameters: an adapter holds nothing but the layer.
 """
 from __future__ import annotations
@@ -20,8 +20,7 @@ from pyg_emu.core.interaction import L1, L2, Dot
 
 
 class LayerScorer(ScorerMixin):
-    r"""Base class of the adapters. A subclass sets :attr:`interaction` and says how rows are made of the layer's
-    tables.
+    r"""Base class of the adapters. A subclass sets :attr:`interaction` and computes rows from the layer's tables.
 
     Args:
         model (torch_geometric.nn.kge.KGEModel): The layer.
@@ -130,6 +129,34 @@ _ADAPTERS: tuple[tuple[type, type[LayerScorer]], ...] = (
 )
 
 
+#: Wrappers by module and name, and the attribute that holds the model: their modules may be slow to import, or absent.
+_WRAPPERS = {
+    ('torch.optim.swa_utils', 'AveragedModel'): 'module',
+    ('torch.nn.parallel.data_parallel', 'DataParallel'): 'module',
+    ('torch._dynamo.eval_frame', 'OptimizedModule'): '_orig_mod',
+    ('lightning.fabric.wrappers', '_FabricModule'): '_forward_module',
+    ('lightning_fabric.wrappers', '_FabricModule'): '_forward_module',
+}
+
+
+def unwrap(model: Any) -> Any:
+    r"""Returns the model inside wrappers that leave scores and gradients as they are:
+    :class:`torch.optim.swa_utils.AveragedModel`, :class:`torch.nn.DataParallel`, the module that :func:`torch.compile`
+    returns, and Lightning Fabric's on a single device. Any other object is returned as it is, also
+    :class:`torch.nn.parallel.DistributedDataParallel`, which averages gradients only in its own forward pass.
+
+    Args:
+        model (Any): The model.
+    """
+    while isinstance(model, torch.nn.Module):
+        names = (_WRAPPERS.get((kind.__module__, kind.__qualname__)) for kind in type(model).__mro__)
+        name = next((name for name in names if name is not None), None)
+        if name is None:
+            return model
+        model = getattr(model, name)
+    return model
+
+
 def as_scorer(model: Any) -> Scorer:
     r"""Returns :obj:`model` as a :class:`~pyg_emu.Scorer`: itself if it is one, else, for PyG's
     :class:`~torch_geometric.nn.TransE`, :class:`~torch_geometric.nn.DistMult`, :class:`~torch_geometric.nn.ComplEx` and
@@ -141,7 +168,10 @@ def as_scorer(model: Any) -> Scorer:
         scorer = as_scorer(model)
         scores = scorer.score_all(scorer.query(head_index, rel_type, 'tail'))  # (B, num_nodes)
 
-    The view is stateless and costs microseconds, so call this wherever a model arrives rather than keep its result.
+    The view is stateless and costs microseconds: call this function wherever a model arrives instead of keeping its
+    result. Wrappers such as :class:`torch.optim.swa_utils.AveragedModel` are removed first, see :func:`unwrap`: the
+    model inside is scored by the operators of this package, with the wrapper's own weights (an average, for example)
+    and without its forward pass (compiled code, replicas).
 
     .. note::
 
@@ -157,26 +187,27 @@ def as_scorer(model: Any) -> Scorer:
         ArgumentError: If :obj:`model` is neither a scorer nor one of those layers, or is a subclass of one of them that
             overrides :meth:`forward` and so may score differently.
     """
+    model = unwrap(model)
     if isinstance(model, Scorer) and not isinstance(model, type):
         return model
     for layer, adapter in _ADAPTERS:
         if isinstance(model, layer):
             if type(model).forward is not layer.forward:  # type: ignore[attr-defined]
-                raise ArgumentError(f"model: {type(model).__name__} overrides PyG's {layer.__name__}.forward, so "
-                                    f'its scores are unknown here; {_CONTRACT}')
+                raise ArgumentError(f"model: {type(model).__name__} overrides PyG's {layer.__name__}.forward and may "
+                                    f'score differently; {_CONTRACT}')
             return adapter(model)
     if isinstance(model, type):
         raise ArgumentError(f'model: expected an object, got the class {model.__name__} itself; make one with '
                             f'{model.__name__}(...)')
     if isinstance(model, BaseData):
-        raise ArgumentError(f'model: expected a model first, and then the data, got a {type(model).__name__}')
+        raise ArgumentError(f'model: expected the model before the data, got a {type(model).__name__}')
     if hasattr(model, 'as_ranker'):
-        raise ArgumentError(f'model: {type(model).__name__} scores by a graph that it reads; rank and predict with '
+        raise ArgumentError(f'model: {type(model).__name__} reads a graph; rank and predict with '
                             'model.as_ranker(data), and train with NBFNetEMULoss()')
-    for name in ('_orig_mod', 'module'):  # torch.compile; DataParallel, AveragedModel
-        if isinstance(getattr(model, name, None), torch.nn.Module):
-            raise ArgumentError(f'model: {type(model).__name__} is wrapped around the model that can be scored; give '
-                                f'that one, model.{name}')
+    if isinstance(getattr(model, 'module', None), torch.nn.Module):
+        raise ArgumentError(f'model: {type(model).__name__} wraps another model and may score differently or average '
+                            'gradients; rank and predict with model.module, and train on several devices with Trainer '
+                            'inside of pyg_emu.process_group()')
     raise ArgumentError(f'model: {type(model).__name__} cannot be scored; {_CONTRACT}')
 
 

@@ -1,7 +1,7 @@
-r"""Negatives: the transform that adds them to a batch, where their ids come from, and what is done to their vectors."""
-from pyg_emu.negatives.transform import EMUNegatives, negatives_of
+r"""Negatives: the transform that adds them to a batch, the samplers they come from, and mutations of their vectors."""
+from pyg_emu.negatives.transform import EMUNegatives, parts_of
 
 __all__ = [
     'EMUNegatives',
-    'negatives_of',
+    'parts_of',
 ]

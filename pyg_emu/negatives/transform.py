@@ -1,17 +1,15 @@
-r"""The transform that turns a batch of positives into one with negatives to be mutated."""
+r"""The transform that adds negatives, and how to mutate them, to a batch of positives."""
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Iterator, Optional
 
-import torch
-from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from pyg_emu.core.arguments import ids_below, positive_integer
-from pyg_emu.core.contract import Sampler
+from pyg_emu.core.arguments import positive_integer
+from pyg_emu.core.contract import Negatives, Sampler
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.data.graph import KGData
+from pyg_emu.data.batch import Batch
 from pyg_emu.negatives.mutation.base import Mutation, Rate, check_rate
 from pyg_emu.negatives.mutation.masks import BernoulliMask, BlockMask, ExactMask, ImportanceMask
 from pyg_emu.negatives.sampling import UniformSampler
@@ -20,15 +18,17 @@ _MASKS = ('bernoulli', 'exact', 'block', 'importance')
 
 
 class EMUNegatives(BaseTransform):
-    r"""Draws negatives for each triple and says how they are to be mutated, as in the
+    r"""Draws negatives for each triple and says how they are mutated, as in the
     `"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_ paper (section 3.2).
     The mutation itself happens in the loss, within the operator that scores.
 
-    Takes a batch of :class:`~pyg_emu.TripletLoader`, or any :class:`~torch_geometric.data.Data` with
-    :obj:`head_index`, :obj:`rel_type`, :obj:`tail_index` and :obj:`num_nodes`, and, if wanted, :obj:`side` (by default
-    :obj:`"tail"`) and :obj:`step` (by default 0), at which a rate that changes is read. Returns, as a
-    :class:`~pyg_emu.KGData`, a shallow copy with :obj:`neg_index`, :obj:`neg_mask` and :obj:`mutation`; the
-    input stays as it is.
+    Takes a :class:`~pyg_emu.Batch`, as :class:`~pyg_emu.TripletLoader` yields it, or any
+    :class:`~torch_geometric.data.Data` that :meth:`Batch.of() <pyg_emu.Batch.of>` takes: one with :obj:`head_index`,
+    :obj:`rel_type`, :obj:`tail_index` and :obj:`num_nodes`. Without :obj:`side`, half of its rows predict the tail and
+    half the head, in random places, as PyG's own layers corrupt both ends; :obj:`side='tail'` or :obj:`side='head'`
+    predicts one of them. Without :obj:`step`, the transform counts its own calls, so that a rate that follows the step
+    changes (each worker process of a :class:`~torch.utils.data.DataLoader` counts for itself). Returns a shallow copy
+    with :obj:`neg_index`, :obj:`neg_mask`, :obj:`neg_vectors` and :obj:`mutation`; the input is not modified.
 
     .. code-block:: python
 
@@ -50,17 +50,16 @@ class EMUNegatives(BaseTransform):
             (default: :obj:`True`)
         tied (bool, optional): If :obj:`True`, the real and the imaginary part of a complex component are taken
             together. (default: :obj:`False`)
-        sampler (Sampler, optional): Where candidate ids come from.
-            (default: :obj:`None`, :class:`~pyg_emu.UniformSampler`)
-        mutation (Mutation, optional): Any other mutation, such as :class:`~pyg_emu.negatives.mutation.Mixup`, in place
-        of the
-            one that :obj:`mutation_rate`, :obj:`mask`, :obj:`shared` and :obj:`tied` describe.
+        sampler (Sampler, optional): The source of candidates. (default: :obj:`None`,
+            :class:`~pyg_emu.UniformSampler`)
+        mutation (Mutation, optional): Another mutation, such as :class:`~pyg_emu.negatives.mutation.Mixup`, instead of
+            the one that :obj:`mutation_rate`, :obj:`mask`, :obj:`shared` and :obj:`tied` describe.
             (default: :obj:`None`)
 
     Raises:
         ArgumentError: If :obj:`num_negatives` is no positive integer, :obj:`mutation_rate` is not in :obj:`[0, 1]`,
-            :obj:`mask` is unknown, or :obj:`sampler` or :obj:`mutation` lacks its methods; when called, if the batch
-            lacks an attribute.
+            :obj:`mask` is unknown, or :obj:`sampler` or :obj:`mutation` lacks its method; when called, if the batch is
+            unusable or the sampler returns negatives that do not fit it.
     """
     def __init__(
         self,
@@ -76,40 +75,70 @@ class EMUNegatives(BaseTransform):
         if not callable(mutation_rate):
             check_rate(mutation_rate, 'mutation_rate')
         if sampler is not None and (isinstance(sampler, type) or not isinstance(sampler, Sampler)):
-            raise ArgumentError('sampler: expected an object with the methods sample and update of '
-                                f'pyg_emu.core.contract.Sampler, got {sampler!r}')
+            raise ArgumentError('sampler: expected an object with the method sample(batch, num_negatives, generator) '
+                                f'of pyg_emu.Sampler, got {sampler!r}')
         if mutation is not None and (isinstance(mutation, type) or not isinstance(mutation, Mutation)):
-            raise ArgumentError('mutation: expected an object with the method '
-                                'plan of pyg_emu.negatives.mutation.Mutation, '
-                                f'got {mutation!r}')
+            raise ArgumentError('mutation: expected an object with the method plan(context) of '
+                                f'pyg_emu.negatives.mutation.Mutation, got {mutation!r}')
         self.num_negatives = num_negatives
         self.sampler = UniformSampler() if sampler is None else sampler
         self.mutation = _mutation(mutation_rate, mask, shared, tied) if mutation is None else mutation
+        #: Batches without a step of their own that the transform has seen.
+        self.num_calls = 0
 
-    def forward(self, data: Data) -> KGData:
-        batch = _as_batch(data)
+    def forward(self, data: Data) -> Batch:
+        batch = Batch.of(data)
+        if batch.step is None:
+            batch.step = self.num_calls
+            self.num_calls += 1
         negatives = self.sampler.sample(batch, self.num_negatives, batch.generator)
-        batch.neg_index = negatives.index
-        batch.neg_mask = negatives.mask
+        if not isinstance(negatives, Negatives):
+            raise ArgumentError(f'sampler: {self.sampler} returned an object of type {type(negatives).__name__}; '
+                                'expected pyg_emu.Negatives(index, mask, vectors)')
+        for name, value in zip(('neg_index', 'neg_mask', 'neg_vectors'), negatives):
+            if value is not None:
+                batch[name] = value
+            elif name in batch:
+                del batch[name]
+        batch.check_negatives()
         batch.mutation = self.mutation
         return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        r"""The number of batches that were counted here."""
+        return {'num_calls': self.num_calls}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        r"""Continues from what :meth:`state_dict` returned."""
+        self.num_calls = state['num_calls']
 
     def __repr__(self) -> str:
         return (f'{self.__class__.__name__}(num_negatives={self.num_negatives}, sampler={self.sampler}, '
                 f'mutation={self.mutation})')
 
 
-def negatives_of(loader: Any) -> Any:
-    r"""What of a loader's transform draws negatives, :class:`EMUNegatives` or the like: the transform
-    itself, or one inside of a :class:`torch_geometric.transforms.Compose`. :obj:`None` if there is none.
+def parts_of(loader: Any) -> dict[str, Any]:
+    r"""The parts of a loader's transform by name: the transform itself (:obj:`"transform"`), its sampler and its
+    mutation, also those inside a :class:`torch_geometric.transforms.Compose` (:obj:`"transform.0.sampler"`) or of a
+    sampler that wraps another one (:obj:`"transform.sampler.sampler"`). Each object occurs once.
     """
-    pending = [getattr(loader, 'transform', None)]
-    while pending:
-        transform = pending.pop(0)
-        if hasattr(transform, 'sampler') or hasattr(transform, 'mutation'):
-            return transform
-        pending += getattr(transform, 'transforms', None) or ()
-    return None
+    found: dict[str, Any] = {}
+    for name, part in _walk('transform', getattr(loader, 'transform', None)):
+        if all(part is not other for other in found.values()):
+            found[name] = part
+    return found
+
+
+def _walk(name: str, part: Any) -> Iterator[tuple[str, Any]]:
+    if part is None:
+        return
+    yield name, part
+    inner = getattr(part, 'transforms', None)
+    if isinstance(inner, (list, tuple)):
+        for place, transform in enumerate(inner):
+            yield from _walk(f'{name}.{place}', transform)
+    for attribute in ('sampler', 'mutation'):
+        yield from _walk(f'{name}.{attribute}', getattr(part, attribute, None))
 
 
 def _mutation(rate: Rate, mask: str, shared: bool, tied: bool) -> Optional[Mutation]:
@@ -121,51 +150,9 @@ def _mutation(rate: Rate, mask: str, shared: bool, tied: bool) -> Optional[Mutat
         mutation = BlockMask(rate, shared=shared, tied=tied)
     elif mask == 'importance':
         if not shared:
-            raise ArgumentError("shared: mask='importance' follows the query, so negatives of a triple share it; "
+            raise ArgumentError("shared: mask='importance' depends on the query, which negatives of a triple share; "
                                 'expected True, got False')
         mutation = ImportanceMask(rate, tied=tied)
     else:
         raise ArgumentError(f'mask: expected one of {", ".join(map(repr, _MASKS))}, got {mask!r}')
     return None if rate == 0 else mutation
-
-
-def _as_batch(data: Data) -> KGData:
-    r"""A plain :class:`~torch_geometric.data.Data` as what the loader makes."""
-    for name in ('head_index', 'rel_type', 'tail_index'):
-        if getattr(data, name, None) is None:
-            raise ArgumentError('data: expected a batch of triples with head_index, rel_type and tail_index, as '
-                                f'TripletLoader makes them, but {name} is missing')
-    if isinstance(data, KGData):
-        return data
-    if 'num_nodes' not in data:
-        raise ArgumentError('data: num_nodes is missing; set it to the number of entities to draw negatives from')
-    _check_ids(data)
-    _check_side(data.side if 'side' in data else 'tail', data.head_index)
-    return KGData.from_dict({'step': 0, **data.to_dict()})
-
-
-def _check_side(side: Any, head_index: Tensor) -> None:
-    expected = f"data.side: expected 'tail', 'head' or a boolean tensor of shape {tuple(head_index.shape)}"
-    if isinstance(side, Tensor):
-        if side.dtype != torch.bool or side.shape != head_index.shape:
-            raise ArgumentError(f'{expected}, got one of {side.dtype} and shape {tuple(side.shape)}')
-    elif side not in ('tail', 'head'):
-        raise ArgumentError(f'{expected}, got {side!r}')
-
-
-def _check_ids(data: Data) -> None:
-    r"""What the loader checks once for all its batches, for a batch made by hand."""
-    limits = {'head_index': 'num_nodes', 'tail_index': 'num_nodes', 'rel_type': 'num_relations'}
-    for name in limits:
-        if not isinstance(data[name], Tensor):
-            raise ArgumentError(f'data.{name}: expected a tensor of int64, got {type(data[name]).__name__}; use '
-                                f'torch.tensor({name})')
-    size = tuple(data.head_index.shape)
-    for name, bound in limits.items():
-        ids, limit = data[name], data[bound] if bound in data else None
-        if ids.dtype != torch.int64:
-            raise ArgumentError(f'data.{name}: expected int64, got {ids.dtype}; use {name}.long()')
-        if ids.dim() != 1 or tuple(ids.shape) != size:
-            raise ArgumentError(f'data.{name}: expected shape (B,), the same for head_index, rel_type and tail_index, '
-                                f'got {tuple(ids.shape)}')
-        ids_below(f'data.{name}', ids, limit, f'range that {bound} gives')

@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 
 from pyg_emu.core.distributed import current
 from pyg_emu.core.errors import ArgumentError, BackendError
-from pyg_emu.negatives.transform import negatives_of
+from pyg_emu.data.batch import Batch
+from pyg_emu.training.parts import LearningParts, does
 from pyg_emu.training.step import PlainStep
 
 _NORM = 'grad_norm'  # among the results of a step
@@ -94,11 +95,11 @@ class GraphedStep(PlainStep):
         r"""Returns the current number of graphs."""
         return len(self._graphs)
 
-    def __call__(self, batch: Any) -> Tensor:
+    def __call__(self, batch: Batch) -> Tensor:
         r"""Performs one training step.
 
         Args:
-            batch (KGData): A batch of :class:`~pyg_emu.TripletLoader`.
+            batch (Batch): The batch.
 
         Returns:
             torch.Tensor: The detached loss, overwritten by the next step. Returned without synchronization.
@@ -143,7 +144,7 @@ class GraphedStep(PlainStep):
                 self._results[name] = torch.zeros_like(value)
             self._results[name].copy_(value)
 
-    def _step(self, batch: Any) -> Tensor:
+    def _step(self, batch: Batch) -> Tensor:
         return super().__call__(batch if self.transform is None else self.transform(batch))
 
     def _aside(self, function: Callable[[], Any]) -> None:
@@ -154,15 +155,17 @@ class GraphedStep(PlainStep):
             function()
         current.wait_stream(self._stream)
 
-    def _captured(self, batch: Any) -> _Graph:
-        check_rate(getattr(batch, 'mutation', None))
+    def _captured(self, batch: Batch) -> _Graph:
+        check_rate(batch.mutation)
+        if batch.neg_vectors is not None and batch.neg_vectors.requires_grad:
+            raise ArgumentError('batch.neg_vectors: a graph copies the batch, which would cut off their gradient; '
+                                'detach them, or give capture=False')
         static = copy.copy(batch)
         for name, value in _tensors(batch).items():
             setattr(static, name, value.clone())
         graph = torch.cuda.CUDAGraph()
-        generator = getattr(batch, 'generator', None)
-        if generator is not None:
-            graph.register_generator_state(generator)
+        if batch.generator is not None:
+            graph.register_generator_state(batch.generator)
         # Without old gradients, the backward pass allocates new ones in the memory of the graph.
         self.optimizer.zero_grad(set_to_none=True)
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
@@ -217,7 +220,7 @@ class _Graph:
         self.static = static
         self.counters = counters
 
-    def replay(self, batch: Any) -> None:
+    def replay(self, batch: Batch) -> None:
         for name, value in _tensors(batch).items():
             getattr(self.static, name).copy_(value)
         if self.counters:
@@ -236,16 +239,17 @@ def check_rate(mutation: Any) -> None:
                             f'{mutation}; use a number, or capture=False')
 
 
-def check_run(loader: Any, schedule: Any, optimizer: Optimizer) -> None:
+def check_run(learning: LearningParts, schedule: Any, optimizer: Optimizer) -> None:
     r"""Checks that the steps of a run can be captured.
 
     Args:
-        loader (TripletLoader): The loader, which may also sample the negatives.
+        learning (LearningParts): The parts that learn beside the model.
         schedule (Schedule): The schedule of the learning rate.
         optimizer (torch.optim.Optimizer): The optimizer.
 
     Raises:
-        ArgumentError: If there are several processes, or a rate depends on the step.
+        ArgumentError: If there are several processes, a rate depends on the step, or a part learns from scores or has an
+            optimizer of its own.
     """
     if current()[1] > 1:
         raise ArgumentError('graph: expected False with several processes, because their communication cannot be '
@@ -253,16 +257,20 @@ def check_run(loader: Any, schedule: Any, optimizer: Optimizer) -> None:
     if schedule.every_step and not isinstance(optimizer.param_groups[0]['lr'], Tensor):
         raise ArgumentError(f'graph: {schedule} changes the learning rate in each step, so all graphs would be '
                             'captured again; use Adam with a tensor on the GPU as lr, or graph=False')
-    check_rate(getattr(negatives_of(loader), 'mutation', None))
+    for name, part in learning.named.items():
+        check_rate(part)
+        if does(part, 'observe') or does(part, 'make_optimizer'):
+            raise ArgumentError(f'graph: {type(part).__name__} ({name}) learns from scores or has an optimizer of its '
+                                'own, which no graph captures; expected False, got True')
 
 
-def _tensors(batch: Any) -> dict[str, Tensor]:
+def _tensors(batch: Batch) -> dict[str, Tensor]:
     r"""Returns the tensors of a batch by name."""
     return {name: value for name, value in batch.to_dict().items() if isinstance(value, Tensor)}
 
 
-def _kind(batch: Any) -> Hashable:
+def _kind(batch: Batch) -> Hashable:
     r"""Returns the key of a graph: the shapes, the side and the random generator of a batch."""
     shapes = tuple((name, tuple(value.shape)) for name, value in _tensors(batch).items())
     side = batch.side if isinstance(batch.side, str) else None
-    return shapes, side, id(getattr(batch, 'generator', None))
+    return shapes, side, id(batch.generator)

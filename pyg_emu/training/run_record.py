@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyg_emu.negatives.transform import negatives_of
+from pyg_emu.negatives.transform import parts_of
 from pyg_emu.ops.backend import last_backend
 
 #: The operators whose backend is recorded.
@@ -30,11 +30,12 @@ def describe_run(model: torch.nn.Module, criterion: Any, loader: Any, optimizer:
     data = getattr(loader, 'data', None)
     sizes = {name: getattr(data, name, None) for name in ('num_nodes', 'num_relations')}
     weights = list(model.parameters())
+    negatives = [part for part in parts_of(loader).values() if hasattr(part, 'sampler') or hasattr(part, 'mutation')]
     return {
         'model': {'class': _class(model), 'parameters': sum(value.numel() for value in weights),
                   'dtype': str(weights[0].dtype).removeprefix('torch.')},
         'criterion': _described(criterion),
-        'negatives': _described(negatives_of(loader)),
+        'negatives': _described(negatives[0] if negatives else None),
         'optimizer': describe_optimizer(optimizer),
         'schedule': _described(schedule),
         'data': {name: size for name, size in sizes.items() if size is not None},

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyg_emu.core.errors import CheckpointError
-from pyg_emu.negatives.transform import negatives_of
 from pyg_emu.training.history import History
+from pyg_emu.training.parts import LearningParts
 from pyg_emu.training.schedules import Schedule
 from pyg_emu.training.stability import LossMeter
 
@@ -94,24 +94,22 @@ class RunState:
     Args:
         model (torch.nn.Module): The model.
         schedule (Schedule): The schedule, which knows the optimiser in charge.
-        loader (TripletLoader): The loader; its transform, and that one's sampler and mutation, may have states, too.
-        criterion (callable): The criterion, which may have one.
+        loader (TripletLoader): The loader.
         meter (LossMeter): The running mean of the loss.
         history (History): The rows.
+        learning (LearningParts): The criterion and the parts that learn beside the model.
     """
-    def __init__(self, model: torch.nn.Module, schedule: Schedule, loader: Any, criterion: Any,
-                 meter: LossMeter, history: History) -> None:
+    def __init__(self, model: torch.nn.Module, schedule: Schedule, loader: Any, meter: LossMeter, history: History,
+                 learning: LearningParts) -> None:
         self.model = model
         self.schedule = schedule
         self.history = history
         self.progress = Progress()
         self._device = next(model.parameters()).device
-        negatives = negatives_of(loader)
-        parts = {'loader': loader, 'schedule': schedule, 'criterion': criterion, 'meter': meter,
-                 'transform': getattr(loader, 'transform', None), 'sampler': getattr(negatives, 'sampler', None),
-                 'mutation': getattr(negatives, 'mutation', None)}
+        parts = {'loader': loader, 'schedule': schedule, 'meter': meter}
         self._parts: dict[str, Any] = {name: part for name, part in parts.items()
                                        if hasattr(part, 'state_dict') and hasattr(part, 'load_state_dict')}
+        self._parts |= learning.states()
 
     def state_dict(self) -> dict[str, Any]:
         r"""Tensors, numbers, and dictionaries of them."""

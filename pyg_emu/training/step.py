@@ -1,16 +1,14 @@
-r"""One training step: from a batch to moved weights."""
+r"""One training step: from a batch to updated weights."""
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Iterable, Mapping, Optional
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.models.adapters import as_scorer
-from pyg_emu.negatives.sampling import BaseSampler
-from pyg_emu.negatives.transform import negatives_of
+from pyg_emu.data.batch import Batch
 from pyg_emu.training.stability import clip_gradients, gradient_norm
 
 
@@ -21,23 +19,27 @@ class PlainStep:
         model (torch.nn.Module): The model.
         criterion (callable): The loss, :obj:`criterion(model, batch) -> scalar`.
         optimizer (torch.optim.Optimizer): The optimiser.
-        max_grad_norm (float, optional): The norm that gradients are clipped to. (default: :obj:`None`)
+        max_grad_norm (float, optional): The norm that gradients are clipped to: those of each optimiser to a common
+            norm. (default: :obj:`None`)
+        others (iterable of torch.optim.Optimizer, optional): Optimisers of parts that learn beside the model, stepped
+            after :obj:`optimizer`. (default: none)
     """
     def __init__(self, model: torch.nn.Module, criterion: Callable[..., Tensor], optimizer: Optimizer, *,
-                 max_grad_norm: Optional[float] = None) -> None:
+                 max_grad_norm: Optional[float] = None, others: Iterable[Optimizer] = ()) -> None:
         self.model = model
         self.criterion = criterion
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm
+        self.others = tuple(others)
         #: The terms of the last loss, if the criterion has :obj:`terms`.
         self.terms: Mapping[str, Tensor] = {}
         self._norm: Optional[Tensor] = None
 
-    def __call__(self, batch: Any) -> Tensor:
+    def __call__(self, batch: Batch) -> Tensor:
         r"""Takes one step.
 
         Args:
-            batch (KGData): The batch.
+            batch (Batch): The batch.
 
         Returns:
             torch.Tensor: The loss, detached.
@@ -45,14 +47,18 @@ class PlainStep:
         Raises:
             ArgumentError: If the criterion returns no scalar, or one without a gradient.
         """
-        self.optimizer.zero_grad(set_to_none=True)
+        optimizers = (self.optimizer, *self.others)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss = self.criterion(self.model, batch)
         check_loss(loss)
         loss.backward()
-        if self.max_grad_norm is not None:
-            groups = self.optimizer.param_groups  # those of the model, and what else learns
-            self._norm = clip_gradients((value for group in groups for value in group['params']), self.max_grad_norm)
-        self.optimizer.step()
+        for optimizer in optimizers:
+            if self.max_grad_norm is not None:
+                values = (value for group in optimizer.param_groups for value in group['params'])
+                norm = clip_gradients(values, self.max_grad_norm)
+                self._norm = norm if optimizer is self.optimizer else self._norm
+            optimizer.step()
         self.terms = getattr(self.criterion, 'terms', None) or {}
         return loss.detach()
 
@@ -65,10 +71,10 @@ class PlainStep:
 
 
 def check_loss(loss: Any) -> None:
-    r"""Refuses what a criterion returned if nothing can be learned from it.
+    r"""Checks that something can be learned from what a criterion returned.
 
     Raises:
-        ArgumentError: If it is no scalar tensor, or does not depend on any parameter.
+        ArgumentError: If it is not a scalar tensor, or depends on no parameter.
     """
     if not isinstance(loss, Tensor):
         raise ArgumentError(f'criterion must return a scalar loss, got {_kind(loss)}; expected a tensor')
@@ -80,7 +86,7 @@ def check_loss(loss: Any) -> None:
 
 
 def check_parts(model: Any, criterion: Any, loader: Any, optimizer: Any) -> None:
-    r"""Refuses what no training can be made of.
+    r"""Checks the arguments of a training.
 
     Raises:
         ArgumentError: If :obj:`model` is no module or has no parameters, :obj:`criterion` no function, :obj:`loader`
@@ -106,17 +112,6 @@ def check_parts(model: Any, criterion: Any, loader: Any, optimizer: Any) -> None
     if not any(id(value) in own for group in optimizer.param_groups for value in group['params']):
         raise ArgumentError(f'optimizer: it holds none of the parameters of {type(model).__name__}, so that nothing '
                             'would be learned; make it of model.parameters(), after the model has its device and type')
-
-
-def sampler_hook(loader: Any, model: torch.nn.Module) -> Optional[Callable[[Any], None]]:
-    r"""The :obj:`update` of the loader's sampler, bound to the model, or :obj:`None` if the sampler does not learn:
-    most inherit one that does nothing.
-    """
-    sampler: Any = getattr(negatives_of(loader), 'sampler', None)
-    if not hasattr(sampler, 'update') or getattr(type(sampler), 'update', None) is BaseSampler.update:
-        return None
-    scorer = as_scorer(model)
-    return lambda batch: sampler.update(batch, scorer)
 
 
 def _kind(value: Any) -> str:

@@ -17,28 +17,28 @@ from pyg_emu.core.arguments import is_number
 from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError
 from pyg_emu.evaluation.metrics import metric_mode, plain_numbers
-from pyg_emu.negatives.transform import negatives_of
 from pyg_emu.training.checkpoint import load_checkpoint, load_weights, model_fingerprint, save_checkpoint
 from pyg_emu.training.data_parallel import DataParallelLoss
 from pyg_emu.training.graphed_step import GraphedStep, check_run
 from pyg_emu.training.history import History, read_csv
 from pyg_emu.training.interrupt import StopRequest, TrainingInterrupted
 from pyg_emu.training.loggers import CSVLogger, Logger, RunInfo, TensorBoardLogger, check_loggers
+from pyg_emu.training.parts import LearningParts
 from pyg_emu.training.run_folder import RunFolder, versions
 from pyg_emu.training.run_record import describe_run, used_backends
 from pyg_emu.training.run_state import Progress, RunState, TrainResult
 from pyg_emu.training.schedules import Constant, Schedule
 from pyg_emu.training.stability import LossMeter, nonfinite_weights
-from pyg_emu.training.step import PlainStep, check_parts, sampler_hook
+from pyg_emu.training.step import PlainStep, check_parts
 
 
 class Trainer:
     r"""Trains a model, step by step.
 
-    A step reads one batch, lets the sampler learn from the model (:meth:`~pyg_emu.Sampler.update`), and minimises
-    :obj:`criterion(model, batch)`. No step waits for the device: the loss and its terms (:obj:`criterion.terms`, a
-    dictionary of detached scalars, if the criterion has it) are summed on the device and read at every
-    :obj:`log_every`-th step.
+    A step reads one batch, minimises :obj:`criterion(model, batch)`, and trains the parts that learn beside the model
+    (:class:`~pyg_emu.LearningPart`), such as a cache of negatives or a learned mask. No step waits for the device: the
+    loss and its terms (:obj:`criterion.terms`, a dictionary of detached scalars, if the criterion has it) are summed on
+    the device and read at every :obj:`log_every`-th step.
 
     A run folder receives :obj:`last.pt`, from which a run continues (bit for bit on a CPU), :obj:`best.pt`,
     :obj:`history.csv`, :obj:`metrics.json`, :obj:`versions.json` and :obj:`run.json`. The folder is locked while the
@@ -84,8 +84,8 @@ class Trainer:
             of the user, and those of a run that cannot be continued. (default: :obj:`False`)
         checkpoint_every (int, optional): Steps between checkpoints; a new best is kept as well.
             (default: as :obj:`evaluate_every`)
-        max_grad_norm (float, optional): Clip the norm of all gradients to this, those of a learned mutation included.
-            (default: :obj:`None`)
+        max_grad_norm (float, optional): Clip the norm of all gradients that :obj:`optimizer` uses to this, and that of
+            each part with an optimizer of its own. (default: :obj:`None`)
         log_every (int, optional): Steps between readings of the loss, for the progress bar and to detect NaN, and
             between measurements of the gradient norm. (default: :obj:`50`)
         graph (bool, optional): Whether steps are captured as CUDA graphs, see
@@ -184,7 +184,7 @@ class Trainer:
             raise ArgumentError(f"resume: expected True, False or 'auto', got {resume!r}")
         check_joined()
         if self.graph:
-            check_run(self.loader, self.schedule, self.optimizer)
+            check_run(LearningParts(self.loader, self.model, self.criterion), self.schedule, self.optimizer)
         if self.folder is None:
             return self._fit(resume)
         with self.folder.held():
@@ -210,18 +210,19 @@ class Trainer:
         self._best_weights: Optional[dict[str, Tensor]] = None
         self._device = next(self.model.parameters()).device
         self._meter = LossMeter(self._device)
-        self._update_sampler = sampler_hook(self.loader, self.model)
         self._record = self._describe()
         self.schedule.start(self.optimizer, self.num_steps)
         self.history = History()
-        self._state = RunState(self.model, self.schedule, self.loader, self.criterion, self._meter, self.history)
+        self._learning = LearningParts(self.loader, self.model, self.criterion)
+        self._learning.start(self.optimizer)
+        self._state = RunState(self.model, self.schedule, self.loader, self._meter, self.history, self._learning)
         self._run = self._state.progress
         self._run.metric = self.metric
         self._started: list[Logger] = []
         self._loss = self.criterion
         if current()[1] > 1:
-            mutation = getattr(negatives_of(self.loader), 'mutation', None)
-            self._loss = DataParallelLoss(self.model, self.criterion, [mutation])
+            self._learning.check_processes()
+            self._loss = DataParallelLoss(self.model, self.criterion, self._learning.parameters())
         self._take = self._make_step()
         if self.folder is None:
             if resume is True:
@@ -326,17 +327,19 @@ class Trainer:
             self._show(bar, means['loss'])
 
     def _step(self, batch: Any) -> None:
-        if self._update_sampler is not None:
-            self._update_sampler(batch)
+        self._learning.update(batch)
         if self._take.optimizer is not self.schedule.optimizer:
             self._take = self._make_step()
         loss = self._take(batch)
         self._meter.add(loss, self._take.terms)
+        self._learning.observe(batch)
         self.schedule.step()
 
     def _make_step(self) -> PlainStep:
-        kind = GraphedStep if self.graph else PlainStep
-        return kind(self.model, self._loss, self.schedule.optimizer, max_grad_norm=self.max_grad_norm)
+        if self.graph:
+            return GraphedStep(self.model, self._loss, self.schedule.optimizer, max_grad_norm=self.max_grad_norm)
+        return PlainStep(self.model, self._loss, self.schedule.optimizer, max_grad_norm=self.max_grad_norm,
+                         others=self._learning.optimizers.values())
 
     def _validation_due(self) -> bool:
         r"""Whether the run stopped because its last validation failed."""

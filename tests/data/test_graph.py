@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 
 # alice likes bob; alice likes carol; bob knows carol | carol likes bob | dave knows alice
@@ -26,15 +27,6 @@ def make_data(**overrides: Any) -> KGData:
         'test_edge_index': torch.tensor([[3], [0]]), 'test_edge_type': torch.tensor([1]),
         'entity_labels': list(LABELS), 'relation_labels': list(RELATIONS)}
     return KGData(**{**arguments, **overrides})
-
-
-def make_batch(side: Any = 'tail') -> KGData:
-    data = make_data()
-    batch = KGData(num_nodes=4, num_relations=2, head_index=torch.tensor([0, 1]), rel_type=torch.tensor([0, 1]),
-                   tail_index=torch.tensor([2, 3]), side=side, step=7)
-    batch.source = data
-    batch.generator = torch.Generator()
-    return batch
 
 
 def through_file(data: Any, weights_only: bool = False) -> Any:
@@ -69,15 +61,13 @@ def test_sizes_are_inferred_from_all_splits() -> None:
 
 def test_what_is_missing_reads_as_none() -> None:
     data = KGData(torch.tensor([[0], [1]]), torch.tensor([0]))
-    assert data.entity_labels is None and data.valid_edge_index is None and data.neg_mask is None
-    assert data.mutation is None and data.source is None and data.generator is None
+    assert data.entity_labels is None and data.valid_edge_index is None
     assert data.has_inverse_relations is False
     assert data.facts('test').shape == (0, 3)
     with pytest.raises(AttributeError, match='no attribute'):
         data.no_such_attribute  # noqa: B018
-    data.neg_mask = torch.ones(1, 2, dtype=torch.bool)
-    data.neg_mask = None
-    assert data.neg_mask is None
+    for name in ('head_index', 'neg_index', 'side', 'step', 'source', 'generator', 'mutation'):
+        assert not hasattr(data, name)  # a graph is no batch
 
 
 def test_unknown_split_and_order() -> None:
@@ -127,9 +117,8 @@ def test_one_storage_serves_all_consumers() -> None:
     first, second = caches(data), caches(data)
     assert first[0].data_ptr() == second[0].data_ptr()
     assert all(a is b for a, b in zip(first[1:], second[1:]))
-    batch = make_batch()
-    batch.source = data
-    source = copy.copy(batch).source
+    ids = torch.tensor([0])
+    source = copy.copy(Batch(ids, ids, ids, source=data)).source
     assert source is not None and source.fact_index('train').keys.data_ptr() == first[1].keys.data_ptr()
 
 
@@ -430,50 +419,6 @@ def test_validation_warns_of_what_the_report_finds() -> None:
     assert [str(warning.message) for warning in caught] == data.report().warnings
     with pytest.raises(DataError, match='edge_type'):
         KGData(torch.tensor([[0], [1]]), torch.tensor([3]), num_relations=1).report()
-
-
-# Batches #####################################################################
-
-
-@pytest.mark.parametrize('side, known, target, tails', [
-    ('tail', [0, 1], [2, 3], [True, True]),
-    ('head', [2, 3], [0, 1], [False, False]),
-    (torch.tensor([False, True]), [2, 1], [0, 3], [False, True]),
-])
-def test_ends_follow_from_side(side: Any, known: list[int], target: list[int], tails: list[bool]) -> None:
-    batch = make_batch(side)
-    assert batch.known_index.tolist() == known and batch.target_index.tolist() == target
-    assert batch.corrupts_tail.tolist() == tails
-
-
-@pytest.mark.parametrize('duplicate', [copy.copy, copy.deepcopy, lambda batch: batch.clone(),
-                                       lambda batch: batch.to('cpu')], ids=['copy', 'deepcopy', 'clone', 'to'])
-def test_batch_holds_its_source(duplicate: Callable[[KGData], KGData]) -> None:
-    batch = make_batch()
-    batch.mutation = torch.nn.Linear(1, 1)
-    out = duplicate(batch)
-    assert out.source is batch.source and out.generator is batch.generator and out.mutation is batch.mutation
-    assert not {'source', 'generator', 'mutation', '_source'} & set(out.keys())
-    assert out.step == 7 and out.side == 'tail'
-
-
-def test_moving_a_batch_moves_neither_source_nor_mutation() -> None:
-    batch = make_batch()
-    batch.mutation = torch.nn.Linear(1, 1)
-    batch.to('meta')
-    assert batch.head_index.is_meta and batch.source is not None and not batch.source.edge_index.is_meta
-    assert not batch.mutation.weight.is_meta
-
-
-def test_saved_batch_leaves_its_source_behind() -> None:
-    out = through_file(make_batch(), weights_only=True)
-    assert out.source is None and out.generator is None and out.head_index.tolist() == [0, 1]
-
-
-def test_batch_repr() -> None:
-    batch = make_batch(torch.tensor([True, False]))
-    batch.neg_index = torch.zeros(2, 5, dtype=torch.int64)
-    assert repr(batch) == 'KGData(batch_size=2, side=both, num_negatives=5)'
 
 
 def test_labels_are_not_walked_over() -> None:

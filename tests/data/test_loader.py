@@ -13,6 +13,7 @@ from torch import Tensor
 from torch_geometric.transforms import BaseTransform
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 
@@ -26,16 +27,16 @@ def make_data(num_facts: int = 10) -> KGData:
 class DrawNumbers(BaseTransform):
     r"""Stands for a transform that draws negatives."""
 
-    def forward(self, batch: KGData) -> KGData:
+    def forward(self, batch: Batch) -> Batch:
         batch.neg_index = torch.randint(batch.num_nodes, (batch.head_index.numel(), 2), generator=batch.generator)
         return batch
 
 
-def rows(batch: KGData) -> list[tuple[int, int, int]]:
+def rows(batch: Batch) -> list[tuple[int, int, int]]:
     return list(zip(batch.head_index.tolist(), batch.rel_type.tolist(), batch.tail_index.tolist()))
 
 
-def trace(batch: KGData) -> tuple[Any, ...]:
+def trace(batch: Batch) -> tuple[Any, ...]:
     side = batch.side.tolist() if isinstance(batch.side, Tensor) else batch.side
     return rows(batch), side, batch.step, None if batch.neg_index is None else batch.neg_index.tolist()
 
@@ -54,7 +55,7 @@ def test_batches_in_order() -> None:
 
 def test_batches_are_pyg_data() -> None:
     batch = next(iter(TripletLoader(make_data(5), batch_size=2)))
-    assert isinstance(batch, KGData) and 'source' not in batch.keys() and 'generator' not in batch.keys()
+    assert isinstance(batch, Batch) and 'source' not in batch.keys() and 'generator' not in batch.keys()
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.booleans(), st.booleans(), st.integers(0, 5))
@@ -239,7 +240,7 @@ def break_generator(state: dict[str, Any]) -> None:
     (lambda state: state.update(num_facts=11), 'num_facts=11'),
     (lambda state: state.update(seed=1), 'seed=1'),
     (lambda state: state.update(generator=None), 'random state'),
-    (break_generator, 'random state does not fit a generator on cpu'),
+    (break_generator, 'random state .*cpu'),
 ])
 def test_foreign_state(change: Callable[[dict[str, Any]], Any], message: str) -> None:
     loader = TripletLoader(make_data(), 4)
@@ -254,12 +255,12 @@ def test_foreign_state(change: Callable[[dict[str, Any]], Any], message: str) ->
     ({'batch_size': -3}, 'batch_size'),
     ({'batch_size': 2.5}, 'batch_size'),
     ({'batch_size': True}, 'batch_size'),
-    ({'corrupt': 'tails'}, "corrupt must be .*, got 'tails'"),
+    ({'corrupt': 'tails'}, "corrupt: .*, got 'tails'"),
     ({'split': 'dev'}, "split must be .*, got 'dev'"),
     ({'seed': -1}, 'seed'),
     ({'seed': 'x'}, 'seed'),
-    ({'transform': 3}, 'transform has to be callable, got int'),
-    ({'batch_size': 11, 'drop_last': True}, 'drop_last leaves no batch'),
+    ({'transform': 3}, 'transform: .*got int'),
+    ({'batch_size': 11, 'drop_last': True}, 'drop_last: .*batch_size=11 .* has 10'),
 ])
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
@@ -277,7 +278,7 @@ def test_integers_of_numpy_reach_no_checkpoint() -> None:
 def test_bad_data() -> None:
     with pytest.raises(DataError, match='tail id 7'):
         TripletLoader(KGData(torch.tensor([[0], [7]]), torch.tensor([0]), num_nodes=3))
-    with pytest.raises(ArgumentError, match='data has to be a KGData, got Tensor'):
+    with pytest.raises(ArgumentError, match='data: .*KGData, got Tensor'):
         TripletLoader(torch.zeros(3, 3))  # type: ignore[arg-type]
 
 

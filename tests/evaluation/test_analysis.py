@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.evaluation import analysis
@@ -46,7 +47,7 @@ def test_vectors_are_those_that_a_loss_scores(cls: Any, transform: EMUNegatives)
         assert not vectors.mutated.requires_grad
 
 
-def _seeded(batch: KGData) -> KGData:
+def _seeded(batch: Batch) -> Batch:
     assert batch.generator is not None
     batch.generator.manual_seed(7)
     return batch
@@ -62,8 +63,8 @@ def test_vectors_are_those_of_the_batchs_step() -> None:
 
 
 def test_batch_without_negatives() -> None:
-    batch = KGData(head_index=torch.tensor([0]), rel_type=torch.tensor([0]), tail_index=torch.tensor([1]), num_nodes=2)
-    with pytest.raises(ArgumentError, match='batch: neg_index is missing'):
+    batch = Batch(head_index=torch.tensor([0]), rel_type=torch.tensor([0]), tail_index=torch.tensor([1]), num_nodes=2)
+    with pytest.raises(ArgumentError, match='neg_index'):
         candidate_vectors(DistMult(2, 1, 2), batch)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from torch_geometric.nn import kge
 
 from pyg_emu import models
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import (
@@ -24,7 +26,7 @@ from pyg_emu.losses import (
 )
 from pyg_emu.losses.regularizers import L3Regularizer
 from pyg_emu.negatives import EMUNegatives
-from pyg_emu.negatives.mutation import LinearSchedule, Mixup
+from pyg_emu.negatives.mutation import LinearSchedule, Mixup, MutationContext
 from pyg_emu.ops import MaskPlan, use_backend
 
 LOSSES: dict[str, Any] = {
@@ -47,23 +49,23 @@ def reference_backend() -> Iterator[None]:
 
 class SecondComponent:
     r"""Takes the second of two components from the positive."""
-    def plan(self, query: Tensor, num_negatives: int, width: int, generator: Any = None, step: int = 0) -> MaskPlan:
-        return MaskPlan(torch.tensor([[False, True]]), torch.zeros(query.size(0), dtype=torch.int64))
+    def plan(self, context: MutationContext) -> MaskPlan:
+        return MaskPlan(torch.tensor([[False, True]]), torch.zeros(context.query.size(0), dtype=torch.int64))
 
 
-def three_entities() -> tuple[models.DistMult, KGData]:
+def three_entities() -> tuple[models.DistMult, Batch]:
     r"""e0 = (1, 2), e1 = (1/2, -1), e2 = (1, 1), one relation (2, 1), the triple (0, 0, 2) with negatives 0 and 1."""
     model = models.DistMult(3, 1, 2).double()
     with torch.no_grad():
         model.node_emb.weight.copy_(torch.tensor([[1.0, 2.0], [0.5, -1.0], [1.0, 1.0]]))
         model.rel_emb.weight.copy_(torch.tensor([[2.0, 1.0]]))
-    batch = KGData(head_index=torch.tensor([0]), rel_type=torch.tensor([0]), tail_index=torch.tensor([2]), num_nodes=3,
+    batch = Batch(head_index=torch.tensor([0]), rel_type=torch.tensor([0]), tail_index=torch.tensor([2]), num_nodes=3,
                    side='tail', step=0, neg_index=torch.tensor([[0, 1]]))
     batch.mutation = SecondComponent()
     return model, batch
 
 
-def make_batch(side: str = 'both', seed: int = 0, **arguments: Any) -> KGData:
+def make_batch(side: str = 'both', seed: int = 0, **arguments: Any) -> Batch:
     generator = torch.Generator().manual_seed(9)
     data = KGData(torch.randint(NUM_NODES, (2, 50), generator=generator),
                   torch.randint(NUM_RELATIONS, (50, ), generator=generator), NUM_NODES, NUM_RELATIONS)
@@ -345,10 +347,15 @@ def test_refuses_a_batch_on_another_device() -> None:
 def test_refuses_batches_without_negatives() -> None:
     batch = next(iter(TripletLoader(make_batch().source, 5)))
     model = models.DistMult(NUM_NODES, NUM_RELATIONS, 4)
-    with pytest.raises(ArgumentError, match=r'neg_index is missing; give the loader transform=EMUNegatives'):
+    with pytest.raises(ArgumentError, match='neg_index'):
         EMULoss()(model, batch)
-    with pytest.raises(ArgumentError, match=r'one of a TripletLoader, or what EMUNegatives returns, got Data\('):
-        EMULoss()(model, Data.from_dict(make_batch().to_dict()))
+    with pytest.raises(ArgumentError, match='SimpleNamespace'):
+        EMULoss()(model, SimpleNamespace(neg_index=batch.head_index))  # type: ignore[arg-type]
+
+
+def test_takes_plain_data_with_negatives() -> None:
+    batch, model = make_batch(mutation_rate=0.0), models.DistMult(NUM_NODES, NUM_RELATIONS, 4)
+    torch.testing.assert_close(EMULoss()(model, Data.from_dict(batch.to_dict())), EMULoss()(model, batch))
 
 
 def test_repr() -> None:
@@ -375,7 +382,7 @@ def test_confidence_penalty_out_of_range(value: float) -> None:
 
 @pytest.mark.parametrize('cls', [MarginLoss, SelfAdversarialLoss])
 def test_vanilla_weight_goes_with_mutation(cls: Any) -> None:
-    with pytest.raises(ArgumentError, match='alpha: 0.1 weighs vanilla negatives beside mutated ones; give mutate=Tru'):
+    with pytest.raises(ArgumentError, match='alpha: .*mutate=True, got 0.1'):
         cls(alpha=0.1)
     with pytest.raises(ArgumentError, match='alpha: expected a finite number >= 0'):
         cls(mutate=True, alpha=-1.0)

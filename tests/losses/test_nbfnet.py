@@ -18,6 +18,7 @@ from pyg_emu.models import DistMult
 from pyg_emu.models.nbfnet import layer as nbfnet_layer
 from pyg_emu.models.nbfnet.model import NBFNet
 from pyg_emu.negatives import EMUNegatives
+from pyg_emu.negatives.mutation import MutationContext
 from pyg_emu.negatives.sampling import UniformSampler
 from pyg_emu.ops import mutate
 from pyg_emu.ops.relational import BoundaryRows, EdgeOrders
@@ -54,7 +55,7 @@ def test_loss_is_the_formula(rate: float) -> None:
     mutated = features[:, 1:]
     if rate > 0:
         batch.generator.set_state(state)
-        plan = batch.mutation.plan(encoding.query, 4, model.hidden_width, batch.generator, batch.step)
+        plan = batch.mutation.plan(MutationContext(batch, model, encoding.query, 4, model.hidden_width))
         mutated = mutate(features[:, 0], mutated, plan)
     expected = (uls_binary_cross_entropy(scores[:, 0], model.score_features(mutated, encoding.query), 0.3,
                                          adversarial_temperature=0.5)

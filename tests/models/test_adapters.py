@@ -1,7 +1,7 @@
 r"""What :func:`as_scorer` takes and refuses; scores are tested in models/test_contract.py."""
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from pyg_emu.core.contract import ScorerMixin
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Dot
 from pyg_emu.models import DistMult
-from pyg_emu.models.adapters import as_scorer
+from pyg_emu.models.adapters import as_scorer, unwrap
 
 
 class Tied(ScorerMixin, torch.nn.Module):
@@ -83,12 +83,50 @@ def test_subclasses() -> None:
         as_scorer(Twice(3, 1, 2))
 
 
-def test_refuses_what_it_cannot_score() -> None:
+class Wrapper(torch.nn.Module):
+    r"""May score in its own way, as far as anyone can tell."""
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+# As Lightning Fabric defines it, which need not be installed.
+FabricModule = type('_FabricModule', (torch.nn.Module, ), {'__module__': 'lightning.fabric.wrappers'})
+
+
+def in_fabric(layer: torch.nn.Module) -> torch.nn.Module:
+    wrapped = FabricModule()
+    wrapped._forward_module = layer
+    return wrapped
+
+
+@pytest.mark.parametrize('wrap', [torch.compile, torch.optim.swa_utils.AveragedModel, torch.nn.DataParallel, in_fabric,
+                                  lambda layer: torch.compile(torch.optim.swa_utils.AveragedModel(layer))],
+                         ids=['compile', 'average', 'data parallel', 'fabric', 'compiled average'])
+@pytest.mark.parametrize('make', [kge.DistMult, DistMult])
+def test_wrapped_models(wrap: Any, make: Any) -> None:
+    layer = make(3, 2, 4)
+    wrapped = wrap(layer)
+    scorer, facts = as_scorer(wrapped), (torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([2, 2]))
+    own = as_scorer(layer)
+    torch.testing.assert_close(scorer.triple_score(*facts), own.triple_score(*facts))  # type: ignore[attr-defined]
+    scorer.triple_score(*facts).sum().backward()  # type: ignore[attr-defined]
+    assert unwrap(wrapped).node_emb.weight.grad is not None
+    assert isinstance(unwrap(wrapped), make) and unwrap(layer) is layer
+
+
+def test_an_average_is_scored_by_its_own_weights() -> None:
     layer = kge.DistMult(3, 2, 4)
-    for wrapped, name in ((torch.compile(layer), '_orig_mod'), (torch.optim.swa_utils.AveragedModel(layer), 'module')):
-        with pytest.raises(ArgumentError, match=rf'is wrapped around the model .* give that one, model\.{name}$'):
-            as_scorer(wrapped)
-        assert as_scorer(getattr(wrapped, name)).num_nodes == 3
+    average = torch.optim.swa_utils.AveragedModel(layer)
+    average.update_parameters(layer)
+    with torch.no_grad():
+        layer.node_emb.weight.zero_()
+    assert as_scorer(average).entity_table().abs().sum() > 0
+
+
+def test_refuses_what_it_cannot_score() -> None:
+    with pytest.raises(ArgumentError, match='Wrapper .*model.module'):
+        as_scorer(Wrapper(kge.DistMult(3, 2, 4)))
     with pytest.raises(ArgumentError, match=r'Linear cannot be scored; .*query.*entity_table.*interaction'):
         as_scorer(torch.nn.Linear(2, 2))
     with pytest.raises(ArgumentError, match='p_norm 1 or 2, got p_norm=3'):

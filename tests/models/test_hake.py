@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import EMULoss
@@ -66,7 +67,7 @@ def test_mutation_of_modulus_and_of_phase(side: str) -> None:
         torch.testing.assert_close(scores.vanilla + model.offset, model.score(query, model.candidates(index)))
 
 
-def gradients(model: HAKE, batch: KGData, backend: str) -> list[Tensor]:
+def gradients(model: HAKE, batch: Batch, backend: str) -> list[Tensor]:
     query = model.query(batch.known_index, batch.rel_type, batch.side)
     plan = MaskPlan(torch.arange(2 * 6).view(2, 6) % 5 < 2, batch.known_index % 2)
     assert batch.neg_index is not None

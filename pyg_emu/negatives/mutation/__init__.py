@@ -1,10 +1,9 @@
-r"""What is done to candidate vectors before they are scored: masks (EMU), Mixup, and the transform that asks for
-them."""
+r"""What is done to candidate vectors before they are scored: masks (EMU) and Mixup."""
 from __future__ import annotations
 
 import torch
 
-from pyg_emu.negatives.mutation.base import LinearSchedule, Mutation, Rate
+from pyg_emu.negatives.mutation.base import LinearSchedule, Mutation, MutationContext, Rate, draw_plan
 from pyg_emu.negatives.mutation.masks import (
     BernoulliMask,
     BlockMask,
@@ -25,7 +24,9 @@ __all__ = [
     'MaskMutation',
     'Mixup',
     'Mutation',
+    'MutationContext',
     'Rate',
+    'draw_plan',
 ]
 
 # What a saved batch may hold.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyg_emu.core.arguments import positive_integer
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.negatives.mutation.base import Rate, check_rate, rate_at
+from pyg_emu.negatives.mutation.base import MutationContext, Rate, check_rate, rate_at
 from pyg_emu.ops.plan import MaskPlan
 
 
@@ -24,22 +24,22 @@ class MaskMutation(ABC):
 
     A subclass implements :meth:`bank`.
 
-    A step draws at most :obj:`num_masks` fresh masks and lets slots share them at random: drawing
+    A step draws at most :obj:`num_masks` new masks, which slots share at random: drawing
     :math:`B \times N \times d` bits would cost more than the scoring itself.
 
     Args:
         rate (float or callable): The share of components taken FROM THE POSITIVE, :math:`n_P / d`, or a function
             from the step to it, such as :class:`~pyg_emu.negatives.mutation.LinearSchedule`. Zero turns mutation off.
-        shared (bool, optional): If :obj:`True`, one mask per triple serves all of its negatives; if :obj:`False`, every
-            negative has a mask of its own, as in the paper. (default: :obj:`True`: it trains at least as well on
+        shared (bool, optional): If :obj:`True`, all negatives of a triple share one mask. If :obj:`False`, every
+            negative has its own mask, as in the paper. (default: :obj:`True`, which trains at least as well on
             FB15k-237 and costs less)
-        tied (bool, optional): If :obj:`True`, rows are taken as :math:`[\mathrm{re}, \mathrm{im}]` and the two parts
-            of a complex component share a bit. (default: :obj:`False`)
-        num_masks (int, optional): The number of fresh masks per step. (default: :obj:`2048`)
+        tied (bool, optional): If :obj:`True`, rows are :math:`[\mathrm{re}, \mathrm{im}]`, and the two parts of a
+            complex component share a bit. (default: :obj:`False`)
+        num_masks (int, optional): The number of new masks per step. (default: :obj:`2048`)
 
     Raises:
-        ArgumentError: If :obj:`rate` is not in :obj:`[0, 1]` or :obj:`num_masks` no positive integer; when planning, if
-            :obj:`tied` meets rows of odd width.
+        ArgumentError: If :obj:`rate` is not in :obj:`[0, 1]` or :obj:`num_masks` is no positive integer; when planning,
+            if :obj:`tied` is set and rows have an odd width.
     """
     def __init__(self, rate: Rate, *, shared: bool = True, tied: bool = False, num_masks: int = 2048) -> None:
         super().__init__()
@@ -63,21 +63,15 @@ class MaskMutation(ABC):
         :rtype: :class:`torch.Tensor` of shape :obj:`(M, d)`, true where the positive's component is taken.
         """
 
-    def plan(
-        self,
-        query: Tensor,
-        num_negatives: int,
-        width: int,
-        generator: Optional[torch.Generator] = None,
-        step: int = 0,
-    ) -> Optional[MaskPlan]:
+    def plan(self, context: MutationContext) -> Optional[MaskPlan]:
         r"""See :meth:`Mutation.plan() <pyg_emu.negatives.mutation.Mutation.plan>`."""
-        rate = rate_at(self.rate, step)
+        query, generator = context.query, context.generator
+        rate = rate_at(self.rate, context.step)
         if rate == 0.0:
             return None
-        slots = (query.size(0), ) if self.shared else (query.size(0), num_negatives)
+        slots = (query.size(0), ) if self.shared else (query.size(0), context.num_negatives)
         size = min(math.prod(slots), self.num_masks)
-        bank = self.bank(rate, size, self._bits(width), query, generator)
+        bank = self.bank(rate, size, self._bits(context.width), query, generator)
         if self.tied:
             bank = torch.cat([bank, bank], dim=1)
         return MaskPlan(bank, self._index(slots, size, query, generator))
@@ -101,12 +95,12 @@ class MaskMutation(ABC):
 
 
 class BernoulliMask(MaskMutation):
-    r"""Every component is taken from the positive independently, with probability :obj:`rate` (section 3.2).
+    r"""Takes each component from the positive independently, with probability :obj:`rate` (section 3.2).
 
     Probabilities are resolved to :math:`2^{-16}`. For the arguments see :class:`MaskMutation`.
     """
     def bank(self, rate: float, size: int, width: int, query: Tensor, generator: Optional[torch.Generator]) -> Tensor:
-        # Four 16-bit numbers out of every 64-bit draw: three times as fast on a CPU as torch.rand, and here that shows.
+        # Four 16-bit numbers from every 64-bit draw: three times as fast on a CPU as torch.rand.
         words = torch.empty(-(-size * width // 4), dtype=torch.int64, device=query.device)
         words.random_(-2**63, None, generator=generator)
         chances = words.view(torch.int16)[:size * width].view(size, width)
@@ -114,7 +108,7 @@ class BernoulliMask(MaskMutation):
 
 
 class ExactMask(MaskMutation):
-    r"""Exactly :math:`n_P = \mathrm{round}(\mathrm{rate} \cdot d)` components, in random places, are taken from the
+    r"""Takes exactly :math:`n_P = \mathrm{round}(\mathrm{rate} \cdot d)` components, in random places, from the
     positive (footnote 2). For the arguments see :class:`MaskMutation`.
     """
     def bank(self, rate: float, size: int, width: int, query: Tensor, generator: Optional[torch.Generator]) -> Tensor:
@@ -128,8 +122,8 @@ class ExactMask(MaskMutation):
 
 
 class BlockMask(MaskMutation):
-    r"""One contiguous block of :math:`n_P = \mathrm{round}(\mathrm{rate} \cdot d)` components, beginning anywhere
-    and wrapping around at the end, is taken from the positive. For the arguments see :class:`MaskMutation`.
+    r"""Takes one contiguous block of :math:`n_P = \mathrm{round}(\mathrm{rate} \cdot d)` components from the
+    positive. It starts at a random component and wraps around at the end. For the arguments see :class:`MaskMutation`.
     """
     def bank(self, rate: float, size: int, width: int, query: Tensor, generator: Optional[torch.Generator]) -> Tensor:
         start = torch.randint(width, (size, 1), generator=generator, device=query.device)
@@ -137,12 +131,12 @@ class BlockMask(MaskMutation):
 
 
 class ImportanceMask(MaskMutation):
-    r"""The :math:`n_P = \mathrm{round}(\mathrm{rate} \cdot d)` components that weigh most, or least, in the query
-    are taken from the positive: those with the largest, or smallest, :math:`|q_k|` (with :obj:`tied`, the largest or
+    r"""Takes the :math:`n_P = \mathrm{round}(\mathrm{rate} \cdot d)` components that weigh most, or least, in the
+    query from the positive: those with the largest, or smallest, :math:`|q_k|` (with :obj:`tied`, the largest or
     smallest complex modulus).
 
-    One mask per triple, by its nature. What remains from the negative decides the score where :obj:`first` is
-    :obj:`"smallest"` and hardly matters where it is :obj:`"largest"`.
+    There is one mask per triple. The components that remain from the negative decide the score if :obj:`first` is
+    :obj:`"smallest"`, and hardly matter if it is :obj:`"largest"`.
 
     Args:
         rate (float or callable): The share of components taken FROM THE POSITIVE, :math:`n_P / d`, or a function
@@ -157,22 +151,15 @@ class ImportanceMask(MaskMutation):
     def __init__(self, rate: Rate, first: str = 'largest', *, tied: bool = False) -> None:
         if first not in ('largest', 'smallest'):
             raise ArgumentError(f"first: expected 'largest' or 'smallest', got {first!r}")
-        # Every triple has the mask of its own query, so no bank is too large.
+        # Every triple has its own mask, so the bank is never too large.
         super().__init__(rate, shared=True, tied=tied, num_masks=sys.maxsize)
         self.first = first
 
-    def plan(
-        self,
-        query: Tensor,
-        num_negatives: int,
-        width: int,
-        generator: Optional[torch.Generator] = None,
-        step: int = 0,
-    ) -> Optional[MaskPlan]:
-        if query.size(1) != width:
-            raise ArgumentError(f'mutation: ImportanceMask expects queries as wide as candidates ({width}), '
-                                f'got queries of width {query.size(1)}')
-        return super().plan(query, num_negatives, width, generator, step)
+    def plan(self, context: MutationContext) -> Optional[MaskPlan]:
+        if context.query.size(1) != context.width:
+            raise ArgumentError(f'mutation: ImportanceMask expects queries as wide as candidates ({context.width}), '
+                                f'got queries of width {context.query.size(1)}')
+        return super().plan(context)
 
     def bank(self, rate: float, size: int, width: int, query: Tensor, generator: Optional[torch.Generator]) -> Tensor:
         query = query.detach()
@@ -184,15 +171,14 @@ class ImportanceMask(MaskMutation):
 class LearnedMask(MaskMutation, torch.nn.Module):
     r"""Masks drawn from learned probabilities, one logit per component, with straight-through gradients.
 
-    The forward value of a mask is binary; its gradient is that of the probability. Give :meth:`parameters` to an
-    optimiser beside the model's.
+    The forward value of a mask is binary; its gradient is that of the probability. Pass :meth:`parameters` to the
+    optimiser of the model, too.
 
     Args:
         width (int): :obj:`d`, the width of a candidate row.
         rate (float, optional): The probability that all components start from, in :obj:`(0, 1)`. (default: :obj:`0.3`)
-        adversarial (bool, optional): If :obj:`True`, logits ascend the loss that the model descends: masks are
-            looked for that make hard negatives. If :obj:`False`, masks are learned that make the loss small.
-            (default: :obj:`False`)
+        adversarial (bool, optional): If :obj:`True`, the logits ascend the loss that the model descends, and learn
+            masks that make hard negatives. If :obj:`False`, they descend it, too. (default: :obj:`False`)
         shared (bool, optional): See :class:`MaskMutation`. (default: :obj:`True`)
         tied (bool, optional): See :class:`MaskMutation`. (default: :obj:`False`)
         num_masks (int, optional): See :class:`MaskMutation`. (default: :obj:`2048`)
@@ -227,7 +213,7 @@ class LearnedMask(MaskMutation, torch.nn.Module):
                                 f'{2 * width if self.tied else width}')
         chance = self.logits.sigmoid().to(query.dtype)
         hard = torch.rand(size, width, generator=generator, device=query.device, dtype=query.dtype) < chance
-        # An exact zero in value; in the gradient, the probability's.
+        # The value is exactly zero, and the gradient is that of the probability.
         soft = chance.detach() - chance if self.adversarial else chance - chance.detach()
         return hard.to(query.dtype) + soft
 

@@ -1,13 +1,11 @@
 r"""Mixup of negatives with their positive."""
 from __future__ import annotations
 
-from typing import Optional
-
 import torch
-from torch import Tensor
 
 from pyg_emu.core.arguments import is_number
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.negatives.mutation.base import MutationContext
 from pyg_emu.ops.plan import MixPlan
 
 
@@ -35,22 +33,16 @@ class Mixup:
         self.alpha = alpha
         self.beta = beta
 
-    def plan(
-        self,
-        query: Tensor,
-        num_negatives: int,
-        width: int,
-        generator: Optional[torch.Generator] = None,
-        step: int = 0,
-    ) -> MixPlan:
+    def plan(self, context: MutationContext) -> MixPlan:
         r"""See :meth:`Mutation.plan() <pyg_emu.negatives.mutation.Mutation.plan>`."""
-        shape = (query.size(0), num_negatives)
+        query, generator = context.query, context.generator
+        shape = (query.size(0), context.num_negatives)
         if self.beta == 1.0:
-            # The distribution function is w^alpha, so its inverse draws: much cheaper than two gamma variates.
+            # The distribution function is w^alpha. Drawing by its inverse is much cheaper than two gamma variates.
             uniform = torch.rand(shape, generator=generator, device=query.device, dtype=query.dtype)
             return MixPlan(uniform.pow_(1.0 / self.alpha))
-        # torch.distributions.Beta takes no generator; a beta variate is a ratio of gamma variates.
-        # On a CPU they are not drawn in half precision.
+        # torch.distributions.Beta takes no generator; a beta variate is a ratio of gamma variates, which PyTorch does
+        # not draw in half precision on a CPU.
         dtype = torch.promote_types(query.dtype, torch.float32)
         left = torch._standard_gamma(query.new_full(shape, self.alpha, dtype=dtype), generator)
         right = torch._standard_gamma(query.new_full(shape, self.beta, dtype=dtype), generator)

@@ -1,4 +1,4 @@
-r"""What samplers share that can leave the known facts out."""
+r"""The base class of samplers that can leave out known facts."""
 from __future__ import annotations
 
 from typing import Any, Callable, Optional
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyg_emu.core.contract import Negatives
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.sampling.base import BaseSampler
 
@@ -16,12 +17,12 @@ Draw = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
 class FilteredSampler(BaseSampler):
-    r"""Base class of samplers that can leave the known facts out.
+    r"""Base class of samplers that can leave out known facts.
 
     Args:
-        filtered (bool): If set to :obj:`True`, a candidate that would make a known fact is never drawn. A triple whose
-            pattern has every entity as a known answer has no negative: its slots are masked out and it is counted in
-            :attr:`num_exhausted`. (default: :obj:`False`)
+        filtered (bool): If set to :obj:`True`, no candidate that would make a known fact is drawn. A triple for which
+            every entity is a known answer has no negative: its slots are masked out, and :attr:`num_exhausted` counts
+            it. (default: :obj:`False`)
         split (str): Which facts are known: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`.
             (default: :obj:`"train"`)
 
@@ -30,7 +31,7 @@ class FilteredSampler(BaseSampler):
     """
     def __init__(self, filtered: bool = False, split: str = 'train') -> None:
         if split not in ('train', 'valid', 'test', 'all'):
-            raise ArgumentError(f"split must be 'train', 'valid', 'test' or 'all', got {split!r}")
+            raise ArgumentError(f"split: expected 'train', 'valid', 'test' or 'all', got {split!r}")
         self.filtered = filtered
         self.split = split
         # On the batch's device, so that counting costs no step a copy to the host.
@@ -38,26 +39,26 @@ class FilteredSampler(BaseSampler):
 
     @property
     def num_exhausted(self) -> int:
-        r"""How many triples were met so far that had no negative left."""
+        r"""Number of triples so far that had no negative left."""
         return 0 if self._exhausted is None else int(self._exhausted)
 
-    def _known_facts(self, batch: Any) -> FactIndex:
-        r"""The index of the facts that are known, on the batch's device."""
-        return self._facts(batch, self.split, 'filtered sampling needs batch.source, the KGData whose facts are known')
+    def _known_facts(self, batch: Batch) -> FactIndex:
+        r"""The index of the known facts, on the device of the batch."""
+        return self._facts(batch, self.split)
 
-    @staticmethod
-    def _facts(batch: Any, split: Any, missing: str) -> FactIndex:
+    def _facts(self, batch: Batch, split: Any) -> FactIndex:
         if batch.source is None:
-            raise ArgumentError(missing)
+            raise ArgumentError(f'batch.source: {self} needs the KGData that the triples come from, and it is None; '
+                                'set batch.source = data, or take batches from TripletLoader')
         index: FactIndex = batch.source.fact_index(split)
         if index.device != batch.head_index.device:
             device = str(batch.head_index.device)
-            raise ArgumentError(f'the batch is on {device} and its facts are on {index.device}: move the data before '
-                                f'the loader is made, data.to({device!r})')
+            raise ArgumentError(f'batch: it is on {device}, its source on {index.device}; call data.to({device!r}) '
+                                'before the loader is made')
         return index
 
-    def _negatives(self, index: FactIndex, batch: Any, entity: Tensor) -> Negatives:
-        r"""Masks out and counts the triples that have no negative left; their entities do not matter."""
+    def _negatives(self, index: FactIndex, batch: Batch, entity: Tensor) -> Negatives:
+        r"""Masks out and counts the triples that have no negative left."""
         if index.max_known < index.num_nodes:
             return Negatives(entity)
         left = index.count(batch.known_index, batch.rel_type, batch.side) < index.num_nodes
@@ -71,11 +72,11 @@ class FilteredSampler(BaseSampler):
 
 def draw_unknown(index: FactIndex, known: Tensor, rel_type: Tensor, tails: Tensor, num_negatives: int,
                  generator: Optional[torch.Generator]) -> Tensor:
-    r"""Entities that are no known answers, uniformly: a rank among those that are left, mapped to its entity, so that
-    nothing depends on the host and nothing is drawn again.
+    r"""Draws entities that are no known answers, uniformly. It draws a rank among those entities and maps it to its
+    entity, so that the host does not wait and nothing is drawn again.
 
     Args:
-        index (FactIndex): What is known.
+        index (FactIndex): The known facts.
         known (torch.Tensor): The known entities. shape: :obj:`(B,)`.
         rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`.
         tails (torch.Tensor): True where the tail is predicted. shape: :obj:`(B,)`.
@@ -89,18 +90,18 @@ def draw_unknown(index: FactIndex, known: Tensor, rel_type: Tensor, tails: Tenso
     return index.unknown(rank, known, rel_type, tails)
 
 
-def replace(entity: Tensor, wrong: Tensor, batch: Any, draw: Draw) -> Tensor:
-    r"""Puts another draw in the place of each wrong candidate.
+def replace(entity: Tensor, wrong: Tensor, batch: Batch, draw: Draw) -> Tensor:
+    r"""Replaces each wrong candidate by another draw.
 
     Args:
         entity (torch.Tensor): Candidates; overwritten on a CPU. shape: :obj:`(B, N)`.
-        wrong (torch.Tensor): Which to replace. shape: :obj:`(B, N)`, boolean.
-        batch (KGData): The batch.
-        draw (callable): Called with some known entities, relations, sides (true: tail) and a number of candidates, such
-            as a partial :func:`draw_unknown`.
+        wrong (torch.Tensor): True where a candidate is replaced. shape: :obj:`(B, N)`.
+        batch (Batch): The batch.
+        draw (callable): Takes known entities, relations, sides (true: tail) and a number of candidates, like a partial
+            :func:`draw_unknown`.
     """
     known, relation, tails = batch.known_index, batch.rel_type, batch.corrupts_tail
-    if entity.is_cuda:  # picking the few that are wrong would need a copy to the host
+    if entity.is_cuda:  # Selecting the wrong ones alone would need a copy to the host.
         return torch.where(wrong, draw(known, relation, tails, entity.size(1)), entity)
     slot = wrong.view(-1).nonzero().squeeze(1)
     row = torch.div(slot, entity.size(1), rounding_mode='floor')

@@ -1,6 +1,7 @@
 r"""Negatives from caches of high-scoring candidates."""
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, Optional
@@ -11,9 +12,13 @@ from torch import Tensor
 from pyg_emu.core.arguments import positive_integer, random_seed
 from pyg_emu.core.contract import Negatives, Scorer
 from pyg_emu.core.errors import ArgumentError, CheckpointError
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.sampling.filtered import FilteredSampler, draw_unknown, replace
 from pyg_emu.ops import emu_score
+
+#: Batches that may be drawn before the first call of update().
+_PATIENCE = 10
 
 
 class NSCachingSampler(FilteredSampler):
@@ -21,11 +26,11 @@ class NSCachingSampler(FilteredSampler):
     <https://arxiv.org/abs/1812.06410>`_.
 
     Each pattern of the training facts, :math:`(h, r)` for tails and :math:`(r, t)` for heads, has a cache of entities,
-    at first random ones. Negatives are drawn from it uniformly, with replacement. :meth:`update`, which
-    :class:`~pyg_emu.Trainer` calls in each step after the draw and before the loss, refreshes the caches of the
-    batch: of the distinct entities among the cache and :obj:`num_candidates` random ones, :obj:`cache_size` are kept,
-    without replacement and with probability proportional to :math:`\exp(s)` (Gumbel's trick makes that a
-    top-k of perturbed scores). Call it in a loop of your own likewise:
+    which starts with random ones. Negatives are drawn from the cache uniformly, with replacement. :meth:`update`
+    refreshes the caches of the batch: of the distinct entities among the cache and :obj:`num_candidates` random ones,
+    it keeps :obj:`cache_size`, without replacement and with probability proportional to :math:`\exp(s)` (the top-k
+    scores after Gumbel noise). :class:`~pyg_emu.Trainer` calls it in each step, after the draw and before the loss. In
+    a loop of your own, call it yourself. The sampler warns once if ten batches were drawn without a call:
 
     .. code-block:: python
 
@@ -35,22 +40,22 @@ class NSCachingSampler(FilteredSampler):
             sampler.update(batch, as_scorer(model))
             criterion(model, batch).backward()
 
-    A pattern that no training fact has is given uniform draws. The caches are part of :meth:`state_dict`, so that a
-    run can be continued.
+    Patterns without a training fact receive uniform draws. The caches are part of :meth:`state_dict`, so that a run can
+    be continued.
 
-    Memory: four bytes for each cached entity, so at most :obj:`8 * num_facts * cache_size` for all, and in checkpoints
-    too (30 MB for FB15k-237's 150,000 patterns); in a refresh, ids and scores of :obj:`B * (cache_size +
-    num_candidates)` candidates, but none of their vectors where :func:`~pyg_emu.ops.emu_score` is fused.
+    Memory: four bytes for each cached entity, thus at most :obj:`8 * num_facts * cache_size` bytes, also in checkpoints
+    (30 MB for the 150,000 patterns of FB15k-237). A refresh holds ids and scores of :obj:`B * (cache_size +
+    num_candidates)` candidates, and none of their vectors if :func:`~pyg_emu.ops.emu_score` is fused.
 
     Args:
         cache_size (int): Entities in a cache, :math:`N_1`. (default: :obj:`50`)
-        num_candidates (int): Random entities that each refresh looks at besides, :math:`N_2`. (default: :obj:`50`)
-        lazy_update (int): Epochs without a refresh between two epochs with one, :math:`n`. They are counted by the
-            training facts that went by. (default: :obj:`0`, every epoch)
-        filtered (bool): See :class:`FilteredSampler`; then known facts are also kept out of the caches at each refresh,
-            and one that is still drawn from a cache is replaced by a uniform draw. (default: :obj:`False`)
-        split (str): Which facts are known. (default: :obj:`"train"`)
-        seed (int): Seed of the first caches; all else is drawn from the batch's stream. (default: :obj:`0`)
+        num_candidates (int): Random entities that each refresh adds, :math:`N_2`. (default: :obj:`50`)
+        lazy_update (int): Epochs without a refresh between two epochs with one, :math:`n`. An epoch has passed when
+            :meth:`update` has seen as many triples as there are training facts. (default: :obj:`0`, every epoch)
+        filtered (bool): See :class:`FilteredSampler`. Each refresh then keeps known facts out of the caches, and one
+            that is drawn from a cache nonetheless is replaced by a uniform draw. (default: :obj:`False`)
+        split (str): The split whose facts are known. (default: :obj:`"train"`)
+        seed (int): Seed of the first caches. Everything else is drawn from the stream of the batch. (default: :obj:`0`)
 
     Raises:
         ArgumentError: If an argument is outside of its domain; when sampling, if the batch has no :obj:`source`.
@@ -80,13 +85,16 @@ class NSCachingSampler(FilteredSampler):
         self._loaded: Optional[Tensor] = None
         # Training facts that went through update().
         self._seen = 0
+        # Batches drawn before the first update(), or None after it.
+        self._unlearned: Optional[int] = 0
 
-    def cached(self, batch: Any) -> Tensor:
-        r"""The caches of a batch's patterns. shape: :obj:`(B, cache_size)`."""
+    def cached(self, batch: Batch) -> Tensor:
+        r"""The caches of the patterns of a batch. shape: :obj:`(B, cache_size)`."""
         caches = self._prepare(batch)
         return caches.entity[caches.row(batch)].long()
 
-    def _sample(self, batch: Any, num_negatives: int, generator: Optional[torch.Generator]) -> Negatives:
+    def _sample(self, batch: Batch, num_negatives: int, generator: Optional[torch.Generator]) -> Negatives:
+        self._warn_if_never_updated()
         caches = self._prepare(batch)
         row = caches.row(batch)
         place = torch.randint(self.cache_size, (row.numel(), num_negatives), generator=generator, device=row.device)
@@ -102,14 +110,16 @@ class NSCachingSampler(FilteredSampler):
         return self._negatives(index, batch, entity)
 
     @torch.no_grad()
-    def update(self, batch: Any, scorer: Scorer) -> None:
-        r"""Refreshes the caches of the batch's patterns.
+    def update(self, batch: Batch, scorer: Scorer) -> None:
+        r"""Refreshes the caches of the patterns of a batch.
 
         Args:
-            batch (KGData): The batch.
+            batch (Batch): The batch.
             scorer (Scorer): The model, see :func:`~pyg_emu.as_scorer`.
         """
+        self._unlearned = None
         caches = self._prepare(batch)
+        assert batch.source is not None
         epoch = self._seen // batch.source.num_facts('train')
         self._seen += batch.head_index.numel()
         if epoch % (self.lazy_update + 1) != 0 or batch.head_index.numel() == 0:
@@ -127,14 +137,23 @@ class NSCachingSampler(FilteredSampler):
         if self.filtered:
             index = self._known_facts(batch)
             excluded |= index.is_known(candidates, batch.known_index, batch.rel_type, batch.corrupts_tail)
-        # Chosen last, and kept only where nothing else is left.
+        # Kept only if nothing else is left.
         score = score.masked_fill(excluded, -torch.inf)
         caches.write(row, candidates.gather(1, _gumbel_top_k(score, self.cache_size, batch.generator)))
 
-    def _prepare(self, batch: Any) -> _Caches:
-        train = self._facts(batch, 'train', 'NSCachingSampler needs batch.source, the KGData whose patterns it caches')
+    def _warn_if_never_updated(self) -> None:
+        if self._unlearned is None:
+            return
+        self._unlearned += 1
+        if self._unlearned == _PATIENCE:
+            warnings.warn(f'NSCachingSampler: {_PATIENCE} batches were drawn without a call of update(), so its caches '
+                          'still hold random entities; call sampler.update(batch, as_scorer(model)) before each loss, '
+                          'or train with Trainer, which does so', stacklevel=4)
+
+    def _prepare(self, batch: Batch) -> _Caches:
+        train = self._facts(batch, 'train')
         held = self._caches
-        # An index is made anew whenever its facts change or move.
+        # A new index is built whenever its facts change or move.
         if held is not None and held.train is train:
             return held
         pattern = torch.unique_consecutive(torch.div(train.keys, train.num_nodes, rounding_mode='floor'))
@@ -155,11 +174,11 @@ class NSCachingSampler(FilteredSampler):
         return self._caches
 
     def state_dict(self) -> dict[str, Any]:
-        r"""The caches, as a tensor, and how many training facts went by."""
+        r"""The caches, as a tensor, and the number of triples that :meth:`update` has seen."""
         return {'caches': self._loaded if self._caches is None else self._caches.entity, 'seen': self._seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        r"""Goes on with the caches of another sampler.
+        r"""Continues with the caches of another sampler.
 
         Args:
             state (dict): What :meth:`state_dict` returned.
@@ -192,7 +211,7 @@ class _Caches(NamedTuple):
     pattern: Tensor
     entity: Tensor
 
-    def row(self, batch: Any) -> Tensor:
+    def row(self, batch: Batch) -> Tensor:
         r"""The rows of the batch's patterns. shape: :obj:`(B,)`."""
         pattern = self.train.pattern(batch.known_index, batch.rel_type, batch.side)
         row = torch.searchsorted(self.pattern, pattern)

@@ -2,7 +2,7 @@ r"""Negatives from the neighbourhood of the known entity."""
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal, NamedTuple, Optional
+from typing import Literal, NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from pyg_emu.core.arguments import positive_integer, random_seed
 from pyg_emu.core.contract import Negatives
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.sampling.filtered import FilteredSampler, draw_unknown, random_below, replace
 from pyg_emu.negatives.sampling.neighborhoods import Neighborhoods, k_hop_neighborhoods, walk_neighborhoods
@@ -21,10 +22,10 @@ class SANSSampler(FilteredSampler):
     those of a head from the neighbourhood of the tail, in the undirected graph of the training facts and without the
     entity itself.
 
-    Neighbourhoods are either exact or found by random walks. They are searched when the first batch of a graph is
-    sampled, and kept until its facts change. Draws are uniform over the neighbourhood, or, filtered, over what the
-    known facts leave of it; where that is nothing, they are uniform over all entities (or over all that are no known
-    answers). Both are exact: nothing is drawn again until it fits.
+    Neighbourhoods are exact or found by random walks. They are computed when the first batch of a graph is sampled, and
+    kept until its facts change. Draws are uniform over the neighbourhood, with :obj:`filtered` over its unknown
+    entities. If there are none, draws are uniform over all entities (with :obj:`filtered`, over all unknown ones). Both
+    are exact, without rejection rounds.
 
     .. code-block:: python
 
@@ -39,9 +40,9 @@ class SANSSampler(FilteredSampler):
         mode (str): :obj:`"walk"` (the paper's RW-SANS, with equal weights) or :obj:`"khop"`. (default: :obj:`"walk"`)
         walks (int): Random walks from each entity. (default: :obj:`1000`)
         filtered (bool): See :class:`FilteredSampler`. (default: :obj:`True`)
-        split (str): Which facts are known; the neighbourhoods are those of the training facts in any case.
+        split (str): The split whose facts are known. Neighbourhoods are always those of the training facts.
             (default: :obj:`"train"`)
-        max_size (int): For :obj:`"khop"`, the largest number of pairs to go on with. (default: :obj:`2**28`, 1 GiB)
+        max_size (int): For :obj:`"khop"`, the largest number of pairs. (default: :obj:`2**28`, 1 GiB)
         seed (int): Seed of the walks. (default: :obj:`0`)
 
     Raises:
@@ -62,7 +63,7 @@ class SANSSampler(FilteredSampler):
         for name, value in (('num_hops', num_hops), ('walks', walks), ('max_size', max_size)):
             positive_integer(name, value)
         if mode not in ('walk', 'khop'):
-            raise ArgumentError(f"mode must be 'walk' or 'khop', got {mode!r}")
+            raise ArgumentError(f"mode: expected 'walk' or 'khop', got {mode!r}")
         self.num_hops = num_hops
         self.mode = mode
         self.walks = walks
@@ -70,11 +71,11 @@ class SANSSampler(FilteredSampler):
         self.seed = random_seed('seed', seed)
         self._state: Optional[_State] = None
 
-    def neighborhoods(self, batch: Any) -> Neighborhoods:
+    def neighborhoods(self, batch: Batch) -> Neighborhoods:
         r"""The neighbourhoods in the graph that a batch came from."""
         return self._prepare(batch).near
 
-    def _sample(self, batch: Any, num_negatives: int, generator: Optional[torch.Generator]) -> Negatives:
+    def _sample(self, batch: Batch, num_negatives: int, generator: Optional[torch.Generator]) -> Negatives:
         state = self._prepare(batch)
         row = batch.known_index
         size = state.near.size(row).unsqueeze(1)
@@ -87,12 +88,12 @@ class SANSSampler(FilteredSampler):
         entity = replace(entity, wrong, batch, partial(state.draw, generator=generator))
         return self._negatives(state.known, batch, entity)
 
-    def _prepare(self, batch: Any) -> _State:
-        train = self._facts(batch, 'train', 'SANSSampler needs batch.source, the KGData whose neighbourhoods it draws '
-                                            'from')
-        # All indices are made anew whenever any facts change or move, so one tells whether the state is still good.
+    def _prepare(self, batch: Batch) -> _State:
+        train = self._facts(batch, 'train')
+        # New indices are built whenever facts change or move, so this one tells whether the state is still valid.
         if self._state is None or self._state.train is not train:
             known = self._known_facts(batch) if self.filtered else train
+            assert batch.source is not None
             near = self._search(batch.source.facts('train'), train.num_nodes)
             self._state = _State(train, known, near, _Places(known, near))
         return self._state
@@ -100,7 +101,7 @@ class SANSSampler(FilteredSampler):
     def _search(self, facts: Tensor, num_nodes: int) -> Neighborhoods:
         if self.mode == 'khop':
             return k_hop_neighborhoods(facts, num_nodes, self.num_hops, self.max_size)
-        # A stream of its own: neighbourhoods must not depend on when in a run they are searched.
+        # A separate stream: neighbourhoods must not depend on when in a run they are computed.
         generator = torch.Generator(facts.device).manual_seed(self.seed)
         return walk_neighborhoods(facts, num_nodes, self.num_hops, self.walks, generator)
 

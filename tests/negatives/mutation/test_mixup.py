@@ -6,11 +6,12 @@ from scipy import stats
 
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.negatives.mutation import Mixup, Mutation
+from tests.negatives.mutation.contexts import context
 
 
 @pytest.mark.parametrize('alpha, beta', [(2.0, 1.0), (0.5, 1.0), (2.0, 3.0)])
 def test_weight_of_the_negative_is_beta_distributed(alpha: float, beta: float) -> None:
-    plan = Mixup(alpha, beta).plan(torch.zeros(100, 4), 50, 4, torch.Generator().manual_seed(0))
+    plan = Mixup(alpha, beta).plan(context(torch.zeros(100, 4), 50, 4, torch.Generator().manual_seed(0)))
     assert plan.weight.shape == (100, 50) and plan.weight.dtype == torch.float
     assert ((plan.weight >= 0) & (plan.weight <= 1)).all()
     assert stats.kstest(plan.weight.flatten().numpy(), 'beta', (alpha, beta)).pvalue > 0.01
@@ -19,14 +20,15 @@ def test_weight_of_the_negative_is_beta_distributed(alpha: float, beta: float) -
 @pytest.mark.parametrize('beta', [1.0, 2.0])
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.half])
 def test_half_precision(beta: float, dtype: torch.dtype) -> None:
-    weight = Mixup(2.0, beta).plan(torch.zeros(9, 4, dtype=dtype), 5, 4, torch.Generator().manual_seed(0)).weight
+    generator = torch.Generator().manual_seed(0)
+    weight = Mixup(2.0, beta).plan(context(torch.zeros(9, 4, dtype=dtype), 5, 4, generator)).weight
     assert weight.dtype == dtype and ((weight >= 0) & (weight <= 1)).all() and weight.unique().numel() > 9
 
 
 @pytest.mark.parametrize('beta', [1.0, 2.0])
 def test_deterministic(beta: float) -> None:
     query = torch.zeros(3, 4, dtype=torch.double)
-    first, again, other = (Mixup(2.0, beta).plan(query, 5, 4, torch.Generator().manual_seed(seed)).weight
+    first, again, other = (Mixup(2.0, beta).plan(context(query, 5, 4, torch.Generator().manual_seed(seed))).weight
                            for seed in (1, 1, 2))
     assert first.dtype == torch.double
     assert torch.equal(first, again) and not torch.equal(first, other)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyg_emu.core.contract import Negatives, Sampler
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.negatives import sampling
@@ -32,7 +33,7 @@ def make_data() -> KGData:
                   torch.cat([edge_type, torch.zeros_like(every), torch.ones_like(every[1:])]), NUM_NODES, NUM_RELATIONS)
 
 
-def make_batch(data: KGData, side: str, seed: int = 0) -> KGData:
+def make_batch(data: KGData, side: str, seed: int = 0) -> Batch:
     return next(iter(TripletLoader(data, 100, shuffle=True, corrupt=side, seed=seed)))  # type: ignore[arg-type]
 
 
@@ -44,7 +45,7 @@ def make_sampler(cls: type, data: KGData, **arguments: Any) -> Any:
     return cls(**({'data': data} if 'data' in parameters else {}), **arguments)
 
 
-def known_facts(data: KGData, batch: KGData, index: Tensor) -> Tensor:
+def known_facts(data: KGData, batch: Batch, index: Tensor) -> Tensor:
     r"""Which candidates make a fact, by comparison with every one of them. shape: :obj:`(B, N)`."""
     tails = batch.corrupts_tail.unsqueeze(1)
     head = torch.where(tails, batch.head_index.unsqueeze(1), index)

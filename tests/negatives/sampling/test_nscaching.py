@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from pyg_emu.core.contract import ScorerMixin
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.core.interaction import Dot
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import EMULoss
@@ -29,7 +31,7 @@ def make_data(num_facts: int = 30) -> KGData:
                   torch.randint(3, (num_facts, ), generator=generator), NUM_NODES, 3)
 
 
-def make_batch(data: KGData, side: Any = 'both', size: int = 100) -> KGData:
+def make_batch(data: KGData, side: Any = 'both', size: int = 100) -> Batch:
     return next(iter(TripletLoader(data, size, corrupt=side)))
 
 
@@ -265,7 +267,7 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 def test_batch_without_a_graph() -> None:
     batch = make_batch(make_data())
     batch.source = None
-    with pytest.raises(ArgumentError, match='NSCachingSampler needs batch.source'):
+    with pytest.raises(ArgumentError, match='batch.source: NSCachingSampler'):
         NSCachingSampler().sample(batch, 1)
 
 
@@ -278,3 +280,22 @@ def test_on_the_gpu() -> None:
     index = sampler.sample(batch, 50).index
     assert index.is_cuda and index.shape == (30, 50)
     assert not data.fact_index().is_known(index, batch.known_index, batch.rel_type, batch.side).any()
+
+
+def test_warns_once_where_nobody_calls_update() -> None:
+    batch, sampler = make_batch(make_data()), NSCachingSampler(cache_size=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for _ in range(9):
+            sampler.sample(batch, 3)
+    with pytest.warns(UserWarning, match=r'10 batches .*update'):
+        sampler.sample(batch, 3)
+    learning = NSCachingSampler(cache_size=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for _ in range(20):
+            sampler.sample(batch, 3)
+        for step in range(20):
+            learning.sample(batch, 3)
+            if step == 0:
+                learning.update(batch, DistMult(NUM_NODES, 3, 4))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.negatives.sampling import SANSSampler
 
@@ -15,16 +16,14 @@ FACTS = [(0, 0, 1), (0, 0, 2), (2, 0, 3), (3, 1, 4), (5, 0, 6)]
 NUM_NODES = 8
 
 
-def make_batch(rows: list[tuple[int, int, int]], side: Any = 'tail') -> KGData:
+def make_batch(rows: list[tuple[int, int, int]], side: Any = 'tail') -> Batch:
     head, relation, tail = torch.tensor(FACTS).unbind(1)
     source = KGData(torch.stack([head, tail]), relation, NUM_NODES, 2)
     head, relation, tail = torch.tensor(rows).unbind(1)
-    batch = KGData(num_nodes=NUM_NODES, num_relations=2, head_index=head, rel_type=relation, tail_index=tail, side=side)
-    batch.source = source
-    return batch
+    return Batch(head, relation, tail, side, num_nodes=NUM_NODES, num_relations=2, source=source)
 
 
-def drawn(sampler: SANSSampler, batch: KGData, count: int = 300, seed: int = 0) -> list[set[int]]:
+def drawn(sampler: SANSSampler, batch: Batch, count: int = 300, seed: int = 0) -> list[set[int]]:
     return [set(row) for row in sampler.sample(batch, count, torch.Generator().manual_seed(seed)).index.tolist()]
 
 
@@ -121,8 +120,8 @@ def test_walks_depend_on_the_seed_alone() -> None:
     ({'num_hops': 0}, 'num_hops: expected an integer of at least 1, got 0'),
     ({'walks': 1.5}, 'walks: expected an integer of at least 1, got 1.5'),
     ({'max_size': True}, 'max_size: expected an integer of at least 1, got True'),
-    ({'mode': 'hops'}, "mode must be 'walk' or 'khop', got 'hops'"),
-    ({'split': 'dev'}, "split must be .* got 'dev'"),
+    ({'mode': 'hops'}, "mode: .*'walk' or 'khop', got 'hops'"),
+    ({'split': 'dev'}, "split: .* got 'dev'"),
     ({'seed': -1}, r'seed: expected an integer in \[0, 2\^63\), got -1'),
 ])
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
@@ -134,7 +133,7 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 def test_batch_without_a_graph(filtered: bool) -> None:
     batch = make_batch([(0, 0, 1)])
     batch.source = None
-    with pytest.raises(ArgumentError, match='SANSSampler needs batch.source'):
+    with pytest.raises(ArgumentError, match='batch.source: SANSSampler'):
         SANSSampler(filtered=filtered).sample(batch, 1)
 
 

@@ -8,18 +8,17 @@ from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data import index as index_module
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.negatives.sampling import UniformSampler
 
 NUM_NODES = 6
 
 
-def make_batch(facts: list[tuple[int, int, int]], side: object = 'tail') -> KGData:
+def make_batch(facts: list[tuple[int, int, int]], side: object = 'tail') -> Batch:
     head, relation, tail = torch.tensor(facts).unbind(1)
     source = KGData(torch.stack([head, tail]), relation, NUM_NODES, 2)
-    batch = KGData(num_nodes=NUM_NODES, num_relations=2, head_index=head, rel_type=relation, tail_index=tail, side=side)
-    batch.source = source
-    return batch
+    return Batch(head, relation, tail, side, num_nodes=NUM_NODES, num_relations=2, source=source)  # type: ignore[arg-type]
 
 
 facts_strategy = st.lists(st.tuples(st.integers(0, NUM_NODES - 1), st.integers(0, 1), st.integers(0, NUM_NODES - 1)),
@@ -100,11 +99,11 @@ def test_update_learns_nothing() -> None:
 
 
 def test_clear_errors() -> None:
-    with pytest.raises(ArgumentError, match="split must be .* got 'dev'"):
+    with pytest.raises(ArgumentError, match="split: .* got 'dev'"):
         UniformSampler(split='dev')
     batch = make_batch([(0, 0, 1)])
     batch.source = None
-    with pytest.raises(ArgumentError, match='needs batch.source'):
+    with pytest.raises(ArgumentError, match='batch.source: UniformSampler'):
         UniformSampler(filtered=True).sample(batch, 1)
     batch = make_batch([(0, 0, 1)])
     assert isinstance(batch.source, KGData)

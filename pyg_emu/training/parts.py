@@ -1,0 +1,115 @@
+r"""The parts of a run that learn beside the model: found once, and treated alike in each step and checkpoint."""
+from __future__ import annotations
+
+from typing import Any, Iterator
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pyg_emu.core.contract import LearningPart
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
+from pyg_emu.models.adapters import as_scorer
+from pyg_emu.negatives.transform import parts_of
+
+
+class LearningParts:
+    r"""The criterion and the parts of a loader's transform, see :class:`~pyg_emu.LearningPart`.
+
+    Args:
+        loader (Any): The loader.
+        model (torch.nn.Module): The model.
+        criterion (Any): The criterion.
+    """
+    def __init__(self, loader: Any, model: torch.nn.Module, criterion: Any) -> None:
+        #: The parts by name.
+        self.named: dict[str, Any] = {'criterion': criterion, **parts_of(loader)}
+        self.model = model
+        self._updated = [part for part in self.named.values() if does(part, 'update')]
+        self._observed = [part for part in self.named.values() if does(part, 'observe')]
+        #: The optimisers of the parts' own, by the names of the parts.
+        self.optimizers: dict[str, Optimizer] = {}
+
+    def start(self, optimizer: Optimizer) -> None:
+        r"""Makes the optimisers of the parts, and checks that each trainable parameter has one.
+
+        Args:
+            optimizer (torch.optim.Optimizer): The optimiser of the model.
+
+        Raises:
+            ArgumentError: If :obj:`make_optimizer` returns something else, or a parameter has no optimiser.
+        """
+        self.optimizers = {}
+        for name, part in self.named.items():
+            if not does(part, 'make_optimizer'):
+                continue
+            made = part.make_optimizer()
+            if made is not None and not isinstance(made, Optimizer):
+                raise ArgumentError(f'{name}: make_optimizer() of {type(part).__name__} returned an object of type '
+                                    f'{type(made).__name__}; expected a torch.optim.Optimizer or None')
+            if made is not None:
+                self.optimizers[name] = made
+        moved = {id(value) for one in (optimizer, *self.optimizers.values()) for group in one.param_groups
+                 for value in group['params']}
+        for name, part in self.named.items():
+            idle = [value for value in parameters_of(part) if value.requires_grad and id(value) not in moved]
+            if idle:
+                raise ArgumentError(f'optimizer: {len(idle)} parameters of {type(part).__name__} ({name}) belong to no '
+                                    'optimiser and would not be learned; pass its parameters() to the optimiser beside '
+                                    'those of the model, give it make_optimizer(), or set requires_grad=False')
+
+    def check_processes(self) -> None:
+        r"""Checks that the parts can learn in several processes.
+
+        Raises:
+            ArgumentError: If a part observes scores, of which each process has those of its own rows alone.
+        """
+        if self._observed:
+            names = ', '.join(type(part).__name__ for part in self._observed)
+            raise ArgumentError(f'loader: {names} observes scores, and each of several processes scores its own rows '
+                                'alone; expected one process')
+
+    def parameters(self) -> Iterator[Tensor]:
+        r"""The parameters of all parts."""
+        for part in self.named.values():
+            yield from parameters_of(part)
+
+    def update(self, batch: Batch) -> None:
+        r"""Lets the parts learn from the model, before the loss."""
+        if self._updated:
+            scorer = as_scorer(self.model)
+            for part in self._updated:
+                part.update(batch, scorer)
+
+    def observe(self, batch: Batch) -> None:
+        r"""Lets the parts learn from the scores of a batch, after the step.
+
+        Raises:
+            ArgumentError: If the criterion left no scores.
+        """
+        if not self._observed:
+            return
+        scored = getattr(batch, 'scored', None)
+        if scored is None:
+            names = ', '.join(type(part).__name__ for part in self._observed)
+            raise ArgumentError(f'criterion: {names} observes the scores of a batch, and the criterion left none in '
+                                'batch.scored; use a LinkPredictionLoss, or set batch.scored in your own')
+        for part in self._observed:
+            part.observe(batch, scored)
+
+    def states(self) -> dict[str, Any]:
+        r"""The parts that have a state, by name, their optimisers among them."""
+        states = {name: part for name, part in self.named.items()
+                  if does(part, 'state_dict') and does(part, 'load_state_dict')}
+        return {**states, **{f'{name}.optimizer': one for name, one in self.optimizers.items()}}
+
+
+def does(part: Any, name: str) -> bool:
+    r"""Whether a part has a method of its own, other than one of :class:`~pyg_emu.LearningPart` that does nothing."""
+    return callable(getattr(part, name, None)) and getattr(type(part), name, None) is not getattr(LearningPart, name)
+
+
+def parameters_of(part: Any) -> list[Tensor]:
+    r"""The parameters of a part, or none."""
+    return [*part.parameters()] if does(part, 'parameters') else []

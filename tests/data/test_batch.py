@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from typing import Any, Callable
+
+import pytest
+import torch
+from torch_geometric.data import Data
+from torch_geometric.transforms import RandomLinkSplit
+
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
+from pyg_emu.data.graph import KGData
+
+
+def make_batch(side: Any = 'tail') -> Batch:
+    data = KGData(torch.tensor([[0, 0, 1], [1, 2, 2]]), torch.tensor([0, 0, 1]), 4, 2)
+    return Batch(torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([2, 3]), side, num_nodes=4, num_relations=2,
+                 step=7, source=data, generator=torch.Generator())
+
+
+def make_plain(**extra: Any) -> Data:
+    head_index, rel_type, tail_index = torch.tensor([[0, 1], [0, 1], [2, 3]])
+    return Data(**{'head_index': head_index, 'rel_type': rel_type, 'tail_index': tail_index, 'num_nodes': 4, **extra})
+
+
+def through_file(data: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(data, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize('side, known, target, tails', [
+    ('tail', [0, 1], [2, 3], [True, True]),
+    ('head', [2, 3], [0, 1], [False, False]),
+    (torch.tensor([False, True]), [2, 1], [0, 3], [False, True]),
+])
+def test_ends_follow_from_side(side: Any, known: list[int], target: list[int], tails: list[bool]) -> None:
+    batch = make_batch(side)
+    assert batch.known_index.tolist() == known and batch.target_index.tolist() == target
+    assert batch.corrupts_tail.tolist() == tails
+
+
+@pytest.mark.parametrize('size', [0, 1, 2, 7, 100])
+def test_without_a_side_half_of_the_rows_predict_each_end(size: int) -> None:
+    ids = torch.arange(size)
+    counts = set()
+    for seed in range(30):
+        drawn = [Batch(ids, ids, ids, num_nodes=100, generator=torch.Generator().manual_seed(seed)).corrupts_tail
+                 for _ in range(2)]
+        assert drawn[0].dtype == torch.bool and torch.equal(*drawn)
+        counts.add(int(drawn[0].sum()))
+    assert counts == {size // 2, (size + 1) // 2}
+
+
+def test_optional_fields_are_none() -> None:
+    batch = Batch(torch.tensor([0]), torch.tensor([0]), torch.tensor([1]), 'head', num_nodes=2)
+    assert (batch.neg_index, batch.neg_mask, batch.neg_vectors, batch.step, batch.source, batch.generator,
+            batch.mutation, batch.scored, batch.whole, batch.rows) == (None, ) * 10
+    assert batch.num_negatives == 0 and batch.device == torch.device('cpu')
+    with pytest.raises(AttributeError, match='nothing'):
+        batch.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize('duplicate', [copy.copy, copy.deepcopy, lambda batch: batch.clone(),
+                                       lambda batch: batch.to('cpu')], ids=['copy', 'deepcopy', 'clone', 'to'])
+def test_holds_its_source(duplicate: Callable[[Batch], Batch]) -> None:
+    batch = make_batch()
+    batch.mutation = torch.nn.Linear(1, 1)  # type: ignore[assignment]
+    out = duplicate(batch)
+    assert out.source is batch.source and out.generator is batch.generator and out.mutation is batch.mutation
+    assert not {'source', 'generator', 'mutation', '_source'} & set(out.keys())
+    assert out.step == 7 and out.side == 'tail'
+
+
+def test_moving_a_batch_moves_neither_source_nor_mutation() -> None:
+    batch = make_batch()
+    batch.mutation = torch.nn.Linear(1, 1)  # type: ignore[assignment]
+    batch.to('meta')
+    assert batch.head_index.is_meta and batch.source is not None and not batch.source.edge_index.is_meta
+    assert not batch.mutation.weight.is_meta  # type: ignore[attr-defined]
+
+
+def test_saved_batch_leaves_its_source_behind() -> None:
+    for out in (through_file(make_batch()), pickle.loads(pickle.dumps(make_batch()))):
+        assert out.source is None and out.generator is None and out.head_index.tolist() == [0, 1] and out.step == 7
+
+
+def test_repr() -> None:
+    batch = make_batch(torch.tensor([True, False]))
+    batch.neg_index = torch.zeros(2, 5, dtype=torch.int64)
+    batch.neg_vectors = torch.zeros(2, 3, 8)
+    assert repr(batch) == 'Batch(batch_size=2, side=both, num_negatives=8)'
+    assert repr(Batch()) == 'Batch()'
+
+
+def test_part() -> None:
+    batch = make_batch(torch.tensor([True, False]))
+    part = batch.part(slice(1, 2))
+    assert part.head_index.tolist() == [1] and part.corrupts_tail.tolist() == [False] and part.num_nodes == 4
+    assert part.whole is batch and part.rows == slice(1, 2) and batch.whole is None
+    assert copy.copy(part).whole is batch and part.source is batch.source
+    assert batch.head_index.tolist() == [0, 1]
+
+
+# Plain data ##################################################################
+
+
+def test_of_takes_plain_data() -> None:
+    data = make_plain(weight=torch.ones(2), side='head', step=3, num_relations=2)
+    keys = set(data.keys())
+    batch = Batch.of(data)
+    assert isinstance(batch, Batch) and batch.head_index is data.head_index and batch.weight is data.weight
+    assert (batch.side, batch.step, batch.num_nodes, batch.num_relations) == ('head', 3, 4, 2)
+    assert set(data.keys()) == keys and Batch.of(batch) is batch
+
+
+def test_of_draws_a_side() -> None:
+    assert int(Batch.of(make_plain()).corrupts_tail.sum()) == 1
+
+
+def test_data_without_relations_has_one() -> None:
+    data = make_plain()
+    del data.rel_type
+    assert Batch.of(data).rel_type.tolist() == [0, 0]
+    data.num_relations = 1
+    assert Batch.of(data).rel_type.tolist() == [0, 0]
+    data.num_relations = 2
+    with pytest.raises(ArgumentError, match='rel_type.*num_relations=2'):
+        Batch.of(data)
+    del data.num_relations
+    data.edge_type = torch.tensor([0, 1])
+    with pytest.raises(ArgumentError, match='rel_type.*edge_type'):
+        Batch.of(data)
+
+
+def test_parts_of_a_random_link_split() -> None:
+    torch.manual_seed(0)
+    graph = Data(x=torch.ones(9, 2), edge_index=torch.randint(9, (2, 40)))
+    train, _, test = RandomLinkSplit(add_negative_train_samples=False)(graph)
+    batch = Batch.of(train)
+    assert torch.equal(torch.stack([batch.head_index, batch.tail_index]), train.edge_label_index)
+    assert batch.num_nodes == 9 and batch.rel_type.sum() == 0
+    first = int((test.edge_label == 0).nonzero()[0])
+    with pytest.raises(ArgumentError, match=f'edge_label: 0.0 at position {first} .*add_negative_train_samples'):
+        Batch.of(test)
+    with pytest.raises(ArgumentError, match='n_id'):
+        Batch.of(Data(edge_label_index=torch.zeros(2, 3, dtype=torch.int64), n_id=torch.arange(5), num_nodes=5))
+    with pytest.raises(ArgumentError, match=r'edge_label_index: .*\(2, B\), got .*\(3,\)'):
+        Batch.of(Data(edge_label_index=torch.arange(3), num_nodes=5))
+
+
+@pytest.mark.parametrize('extra, message', [
+    ({'head_index': None}, 'head_index'),
+    ({'num_nodes': None}, 'num_nodes'),
+    ({'head_index': torch.tensor([0, 4])}, r'head_index: 4 at position 1 .*\[0, 4\).*num_nodes'),
+    ({'tail_index': torch.tensor([-1, 2])}, r'tail_index: -1 at position 0 .*\[0, 4\)'),
+    ({'rel_type': torch.tensor([0, -2])}, r'rel_type: -2 at position 1'),
+    ({'num_relations': 1}, r'rel_type: 1 at position 1 .*\[0, 1\).*num_relations'),
+    ({'rel_type': torch.tensor([0.0, 1.0])}, r'rel_type: .*int64, got torch\.float32'),
+    ({'tail_index': torch.tensor([1, 2, 3])}, r'tail_index: .*\(B,\).*got \(3,\)'),
+    ({'head_index': torch.tensor([[0, 1]])}, r'head_index'),
+    ({'tail_index': [2, 3]}, r'tail_index: .*got list'),
+    ({'side': 'both'}, "side: .*'tail', 'head' .*got 'both'"),
+    ({'side': torch.tensor([0, 1])}, r'side: .*\(2,\), got torch.int64'),
+    ({'side': torch.tensor([True])}, r'side: .*\(2,\), got torch.bool of shape \(1,\)'),
+    ({'neg_index': torch.zeros(3, 2, dtype=torch.int64)}, r'neg_index: .*B = 2, got .*\(3, 2\)'),
+    ({'neg_index': [[0], [1]]}, r'neg_index: .*list'),
+    ({'neg_vectors': torch.zeros(2, 2)}, r'neg_vectors: .*\(B, M, d\)'),
+    ({'neg_index': torch.zeros(2, 2, dtype=torch.int64), 'neg_mask': torch.ones(2, 2)}, r'neg_mask: .*\(2, 2\)'),
+])
+def test_of_names_the_attribute_that_is_unusable(extra: dict[str, Any], message: str) -> None:
+    data = make_plain(**extra)
+    for key, value in extra.items():
+        if value is None:
+            del data[key]
+    with pytest.raises(ArgumentError, match=message):
+        Batch.of(data)
+
+
+def test_of_checks_batches_made_by_hand() -> None:
+    ids = torch.tensor([0, 9])
+    with pytest.raises(ArgumentError, match=r'head_index: 9 at position 1'):
+        Batch.of(Batch(ids, ids, ids, num_nodes=4))
+    with pytest.raises(ArgumentError, match='dict'):
+        Batch.of({'head_index': ids})  # type: ignore[arg-type]
