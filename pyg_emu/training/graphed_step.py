@@ -133,14 +133,14 @@ class GraphedStep(PlainStep):
         held = not self.capture or self._norm is not None or self._owner is self._ran
         return super().gradient_norm() if held else None
 
-    def _keep(self, loss: Tensor) -> None:
+    def _keep(self, loss: Tensor, capturing: bool = False) -> None:
         r"""Copies the results of a step to where they stay, within the graph."""
         self._loss.copy_(loss)
         found = dict(self.terms) if self._norm is None else {**self.terms, _NORM: self._norm}
         for name, value in found.items():
             if name not in self._results:
-                if torch.cuda.is_current_stream_capturing():
-                    continue  # memory of this graph alone
+                if capturing:
+                    continue  # it would be in the memory of this graph alone
                 self._results[name] = torch.zeros_like(value)
             self._results[name].copy_(value)
 
@@ -169,7 +169,7 @@ class GraphedStep(PlainStep):
         # Without old gradients, the backward pass allocates new ones in the memory of the graph.
         self.optimizer.zero_grad(set_to_none=True)
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            self._keep(self._step(static))
+            self._keep(self._step(static), capturing=True)
         return _Graph(graph, static, self._host_counters())
 
     def _host_counters(self) -> list[Tensor]:

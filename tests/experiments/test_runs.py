@@ -55,7 +55,7 @@ def test_run_and_open(folder: Path, tmp_path: Path) -> None:
 
 
 def test_graph_is_asked_for_by_the_recipe(folder: Path) -> None:
-    with pytest.raises(BackendError, match='CUDA graphs need a CUDA device'):
+    with pytest.raises(BackendError, match='GraphedStep: .* CUDA .* cpu'):
         run_recipe(recipe(folder, 'graph=true'), device='cpu', progress=False)
 
 
@@ -191,5 +191,5 @@ def test_open_with_data_of_another_size(folder: Path, tmp_path: Path) -> None:
 
 
 def test_device_that_is_not_there(folder: Path) -> None:
-    with pytest.raises(ArgumentError, match="device: 'no-such' cannot be used here"):
+    with pytest.raises(ArgumentError, match="device: 'no-such' "):
         run_recipe(recipe(folder), device='no-such')

@@ -382,7 +382,7 @@ def test_resume_with_another_schedule(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r'last.pt was begun with the schedule LinearDecay\(end_factor=0.0\), but '
                                               r'this run has SwitchOptimizer\('):
         make_trainer(run_dir=tmp_path, num_steps=10, schedule=SwitchOptimizer()).fit()
-    with pytest.raises(CheckpointError, match='num_steps: .* begun with 10, got 20'):
+    with pytest.raises(CheckpointError, match='num_steps: .* 10, .* got 20'):
         make_trainer(run_dir=tmp_path, num_steps=20, schedule=LinearDecay()).fit()
     make_trainer(run_dir=tmp_path / 'constant', num_steps=10).fit()
     assert make_trainer(run_dir=tmp_path / 'constant', num_steps=20).fit().steps == 20
@@ -643,7 +643,7 @@ def test_what_negatives_have_learned_is_resumed(tmp_path: Path, composed: bool) 
 
 
 def test_what_cannot_be_graphed(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match='CUDA graphs need a CUDA device, and the model is on cpu'):
+    with pytest.raises(BackendError, match='GraphedStep: .* CUDA .* cpu'):
         make_trainer(graph=True, run_dir=tmp_path / 'run').fit()
     assert not (tmp_path / 'run').exists()
     with pytest.raises(ArgumentError, match='graph: LinearDecay.* changes the learning rate in each step'):
@@ -771,8 +771,8 @@ def test_truncated_checkpoint(tmp_path: Path) -> None:
     ({'num_steps': True}, 'num_steps: .* got True'),
     ({'run_dir': 3}, 'run_dir: expected a path, got 3'),
     ({'max_grad_norm': '1'}, "max_grad_norm: .* got '1'"),
-    ({'evaluate_every': 2.5}, 'evaluate_every .* got 2.5'),
-    ({'evaluate_every': '5'}, "evaluate_every .* got '5'"),
+    ({'evaluate_every': 2.5}, 'evaluate_every: .* got 2.5'),
+    ({'evaluate_every': '5'}, "evaluate_every: .* got '5'"),
     ({'evaluate_every': []}, 'evaluate_every: .* empty'),
     ({'evaluate_every': [1, 0]}, r'evaluate_every\[1\]: .* got 0'),
     ({'evaluate_every': [1, 3, 2]}, 'evaluate_every: .* got 3 before 2'),

@@ -107,8 +107,8 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     (['--trials', '0'], 'trials: expected an integer of at least 1, got 0'),
     (['--metric', 'mr'], 'metric: '),
     (['--run-dir', 'run'], '--recipe, --run-dir: give one of the two'),
-    (['--study', 'base.yaml/study'], 'cannot make the run folder base.yaml/study'),
-    (['--device', 'no-such'], "device: 'no-such' cannot be used here"),
+    (['--study', 'base.yaml/study'], 'base.yaml/study'),
+    (['--device', 'no-such'], "device: 'no-such' "),
 ])
 def test_refused(tune: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: list[str],
                  message: str) -> None:
