@@ -248,8 +248,8 @@ def check_run(learning: LearningParts, schedule: Any, optimizer: Optimizer) -> N
         optimizer (torch.optim.Optimizer): The optimizer.
 
     Raises:
-        ArgumentError: If there are several processes, a rate depends on the step, or a part learns from scores or has an
-            optimizer of its own.
+        ArgumentError: If there are several processes, a rate depends on the step, or a part learns from scores or has
+            an optimizer of its own.
     """
     if current()[1] > 1:
         raise ArgumentError('graph: expected False with several processes, because their communication cannot be '
