@@ -191,9 +191,6 @@ def test_nbfnet_uses_the_labels_of_a_plan() -> None:
     batch.source = data
     scored = NBFNetEMULoss().score(NBFNet(2, 4, 1), batch)
     assert scored.label is not None and scored.label[0].tolist() == pytest.approx([0.0, 0.1, 0.2, 0.3])
-    batch.mutation = Partners()
-    with pytest.raises(ArgumentError, match='Partners'):
-        NBFNetEMULoss()(NBFNet(2, 4, 1), batch)
     batch.neg_vectors = torch.zeros(SIZE, 1, 4)
     with pytest.raises(ArgumentError, match='neg_vectors'):
         NBFNetEMULoss()(NBFNet(2, 4, 1), batch)
