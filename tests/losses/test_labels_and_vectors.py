@@ -140,6 +140,9 @@ class Labelled:
             return MaskPlan(torch.arange(context.width).unsqueeze(0) == 0, torch.zeros(size, dtype=torch.int64), label)
         return MixPlan(torch.full_like(label, 0.5), None, label)
 
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}(masks={self.masks})'
+
 
 def make_batch(mutation: Any = None, vectors: int = 0, ids: int = NUM, masked: bool = False) -> Batch:
     generator = torch.Generator().manual_seed(4)
