@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyg_emu.core.contract import LearningPart, Negatives, Sampler, Scorer
+    from pyg_emu.core.contract import Scorer
     from pyg_emu.core.distributed import process_group
     from pyg_emu.data.batch import Batch
     from pyg_emu.data.graph import KGData
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyg_emu.models.adapters import as_scorer
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
     from pyg_emu.negatives import EMUNegatives
+    from pyg_emu.negatives.contract import LearningPart, Negatives, Sampler
     from pyg_emu.negatives.sampling import NSCachingSampler, SANSSampler, UniformSampler
     from pyg_emu.training.optimizers import RowAdagrad, RowAdam
     from pyg_emu.training.trainer import Trainer
@@ -33,10 +34,10 @@ __version__ = '0.1.0'
 
 # Which module defines each public name.
 _MODULES = {
-    'LearningPart': 'core.contract',
-    'Negatives': 'core.contract',
-    'Sampler': 'core.contract',
     'Scorer': 'core.contract',
+    'LearningPart': 'negatives.contract',
+    'Negatives': 'negatives.contract',
+    'Sampler': 'negatives.contract',
     'process_group': 'core.distributed',
     'Batch': 'data.batch',
     'KGData': 'data.graph',

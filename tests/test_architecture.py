@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'pyg_emu'
 FILES = sorted(PACKAGE.rglob('*.py'))
+MODULES = {'.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__'): path for path in FILES}
 
 # Loaded only by those who use them: slow to import, or not installed everywhere.
 HEAVY = ('numba', 'triton', 'pykeen', 'matplotlib', 'tensorboard', 'optuna')
@@ -34,13 +35,15 @@ def is_type_checking(node: ast.AST) -> bool:
     return name == 'TYPE_CHECKING'
 
 
-def imports_of(tree: ast.AST, package: tuple[str, ...]) -> set[str]:
-    r"""Dotted names of all modules imported at run time, inside of functions too; relative ones are resolved."""
+def imports_of(tree: ast.AST, package: tuple[str, ...], types: bool = False) -> set[str]:
+    r"""Dotted names of all modules that are imported at run time, inside functions too, and, with :obj:`types`, those
+    for type checkers. Relative names are resolved.
+    """
     found: set[str] = set()
     pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()
-        if is_type_checking(node):
+        if is_type_checking(node) and not types:
             pending.extend(node.orelse)
             continue
         if isinstance(node, ast.Import):
@@ -49,14 +52,15 @@ def imports_of(tree: ast.AST, package: tuple[str, ...]) -> set[str]:
             base = package[:len(package) - node.level + 1] if node.level else ()
             module = '.'.join([*base, *([node.module] if node.module else [])])
             # `from pyg_emu import data` names a module; `from pyg_emu.data.graph import KGData` does not.
-            found.update(f'{module}.{alias.name}' if module == 'pyg_emu' else module for alias in node.names)
+            names = [f'{module}.{alias.name}' for alias in node.names]
+            found.update(name if module == 'pyg_emu' or name in MODULES else module for name in names)
         pending.extend(ast.iter_child_nodes(node))
     return found
 
 
 def rooms_imported_by(path: Path) -> set[str]:
     package = ('pyg_emu', *path.relative_to(PACKAGE).parent.parts)
-    names = imports_of(tree_of(path), package) - {'pyg_emu.__version__'}
+    names = imports_of(tree_of(path), package, types=True) - {'pyg_emu.__version__'}
     return {name.split('.')[1] for name in names if name.startswith('pyg_emu.')}
 
 
@@ -75,11 +79,22 @@ def test_imports(path: Path) -> None:
     assert not forbidden, f'{relative(path)} may not import {sorted(forbidden)}'
 
 
+def test_no_cycles() -> None:
+    pending = {}
+    for name, path in MODULES.items():
+        package = ('pyg_emu', *path.relative_to(PACKAGE).parent.parts)
+        pending[name] = imports_of(tree_of(path), package) & (MODULES.keys() - {name, 'pyg_emu'})
+    while free := [name for name, imported in pending.items() if not imported & pending.keys()]:
+        for name in free:
+            del pending[name]
+    assert not pending, f'modules in or above a cycle of imports: {sorted(pending)}'
+
+
 def test_import_reader_sees_every_form() -> None:
     source = """
 import torch
-from pyg_emu.data.graph import graph as data
-from pyg_emu.ops import emu_score
+from pyg_emu import data
+from pyg_emu.ops import last_backend
 from . import sibling
 from ..losses import EMULoss
 if TYPE_CHECKING:
@@ -87,9 +102,10 @@ if TYPE_CHECKING:
 def late():
     import pyg_emu.training.trainer
 """
-    assert imports_of(ast.parse(source), ('pyg_emu', 'models')) == {
-        'torch', 'pyg_emu.data.graph', 'pyg_emu.ops', 'pyg_emu.models', 'pyg_emu.losses', 'pyg_emu.training.trainer',
-    }
+    found = {'torch', 'pyg_emu.data', 'pyg_emu.ops', 'pyg_emu.models', 'pyg_emu.losses', 'pyg_emu.training.trainer'}
+    assert imports_of(ast.parse(source), ('pyg_emu', 'models')) == found
+    every = imports_of(ast.parse(source), ('pyg_emu', 'models'), types=True)
+    assert every == {*found, 'pyg_emu.experiments.cli.main'}
 
 
 @pytest.mark.parametrize('path', FILES, ids=relative)

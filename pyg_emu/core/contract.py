@@ -1,32 +1,18 @@
-r"""The protocols that models, samplers and parts that learn implement.
+r"""What models offer to samplers, losses and rankings: queries, candidates and scores.
 
-Everything that scores, samples, mutates or ranks in this package uses these protocols and nothing more concrete.
-:func:`~pyg_emu.as_scorer` turns a model that a user already has into a :class:`Scorer`.
+Everything that samples, mutates, trains or ranks uses :class:`Scorer` and nothing more concrete.
+:func:`~pyg_emu.as_scorer` turns a model that a user already has into one.
 """
 from __future__ import annotations
 
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Iterable,
-    Iterator,
-    Literal,
-    NamedTuple,
-    Optional,
-    Protocol,
-    Union,
-    runtime_checkable,
-)
+from typing import Iterator, Literal, NamedTuple, Optional, Protocol, Union, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Interaction
-
-if TYPE_CHECKING:
-    from pyg_emu.data.batch import Batch
-    from pyg_emu.losses.base import ScoredBatch
 
 #: The end of each triple that is predicted: :obj:`"tail"`, :obj:`"head"`, or a boolean tensor of shape :obj:`(B,)` that
 #: is true where the tail is predicted.
@@ -64,96 +50,46 @@ class Scorer(Protocol):
         r"""The tables that norm regularisers act on, entities first."""
 
 
-class Negatives(NamedTuple):
-    r"""Negative candidates of a batch: entity ids, vectors, or both.
-
-    A sampler that generates vectors returns them as :obj:`vectors`, attached to its parameters if the loss is to train
-    them (see :class:`LearningPart`) and detached if not:
-
-    .. code-block:: python
-
-        def sample(self, batch, num_negatives, generator=None):
-            index = torch.empty(batch.head_index.numel(), 0, dtype=torch.int64, device=batch.device)  # no ids
-            return Negatives(index, vectors=self.network(self.noise(batch, num_negatives)))
+class ScoredBatch(NamedTuple):
+    r"""The scores that a loss is computed from. Negatives are the :math:`N` ids of a batch, followed by its :math:`M`
+    vectors.
 
     Args:
-        index (torch.Tensor): Entity ids. shape: :obj:`(B, N)`, int64.
-        mask (torch.Tensor, optional): True where the candidate counts; ids first, then vectors. shape:
-            :obj:`(B, N + M)`. (default: :obj:`None`, all count)
-        vectors (torch.Tensor, optional): Candidate vectors, as wide as a row of the model's entity table. shape:
-            :obj:`(B, M, d)`. (default: :obj:`None`)
+        positive (torch.Tensor): Scores of the positives. shape: :obj:`(B,)`.
+        vanilla (torch.Tensor, optional): Scores of the negatives as they are, if wanted. shape: :obj:`(B, N + M)`.
+        mutated (torch.Tensor, optional): Scores of the mutated negatives, if there is a mutation. Vectors are not
+            mutated: their scores are the vanilla ones. shape: :obj:`(B, N + M)`.
+        mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N + M)`. (default: :obj:`None`,
+            all count)
+        label (torch.Tensor, optional): The labels of the mutated ids, if the plan of the mutation holds labels.
+            shape: :obj:`(B, N)`. (default: :obj:`None`)
     """
-    index: Tensor  # type: ignore[assignment]  # shadows tuple.index
-    mask: Optional[Tensor] = None
-    vectors: Optional[Tensor] = None
+    positive: Tensor
+    vanilla: Optional[Tensor]
+    mutated: Optional[Tensor]
+    mask: Optional[Tensor]
+    label: Optional[Tensor] = None
 
+    @property
+    def hardest(self) -> Tensor:
+        r"""The mutated scores, or the vanilla ones where nothing is mutated."""
+        scores = self.vanilla if self.mutated is None else self.mutated
+        assert scores is not None
+        return scores
 
-@runtime_checkable
-class Sampler(Protocol):
-    r"""A source of negative candidates. One that learns is a :class:`LearningPart`, too."""
-
-    def sample(self, batch: Batch, num_negatives: int, generator: Optional[torch.Generator] = None) -> Negatives:
-        r"""Draws candidates for the unknown end of each triple of :obj:`batch`."""
-
-
-class LearningPart:
-    r"""A part of training, beside the model, that learns: a learned mask, a cache of hard negatives, a generator.
-
-    :class:`~pyg_emu.Trainer` finds the parts in the loader's transform (the transform itself, its :obj:`sampler` and
-    its :obj:`mutation`, also inside a :class:`torch_geometric.transforms.Compose`) and treats all of them alike. Each
-    method is optional, and a part need not derive from this class: a :class:`torch.nn.Module`, for example, already has
-    :meth:`parameters` and its state.
-
-    In each step, the trainer
-
-    1. calls :meth:`update`, after the negatives were drawn and before the loss;
-    2. computes the loss and its gradients, which reach the part's :meth:`parameters`;
-    3. clips gradients, where :obj:`max_grad_norm` is set, and steps the model's optimiser and the part's own;
-    4. calls :meth:`observe` with the scores of the batch.
-
-    State is saved in checkpoints and restored on resumption, that of the part's own optimiser included.
-    """
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        bases = cls.__mro__
-        if torch.nn.Module in bases and bases.index(torch.nn.Module) > bases.index(LearningPart):
-            raise ArgumentError(f'{cls.__name__}: expected torch.nn.Module before LearningPart among the base classes, '
-                                'whose parameters() and state_dict() would hide those of the module')
-
-    def parameters(self) -> Iterable[Tensor]:
-        r"""The parameters that gradients of the loss train. Without :meth:`make_optimizer`, they belong into the
-        optimiser that the trainer is given.
+    def labels(self, default: float) -> Union[float, Tensor]:
+        r"""The labels of :attr:`hardest`: those of the plan, :obj:`default` for vectors; or :obj:`default` for all if
+        the plan has none.
         """
-        return ()
+        if self.label is None:
+            return default
+        missing = self.hardest.size(1) - self.label.size(1)
+        return self.label if missing == 0 else F.pad(self.label, (0, missing), value=default)
 
-    def make_optimizer(self) -> Optional[torch.optim.Optimizer]:
-        r"""Returns an optimiser of the part's own for its :meth:`parameters`, called when training starts, or
-        :obj:`None`. An adversary ascends the loss with an optimiser made with :obj:`maximize=True`.
-        """
-        return None
-
-    def update(self, batch: Batch, scorer: Scorer) -> None:
-        r"""Learns from the current model, before the loss.
-
-        Args:
-            batch (Batch): The batch, with negatives.
-            scorer (Scorer): The model.
-        """
-
-    def observe(self, batch: Batch, scored: ScoredBatch) -> None:
-        r"""Learns from the scores of the batch, after the step, such as from a reward.
-
-        Args:
-            batch (Batch): The batch, with negatives.
-            scored (ScoredBatch): The scores that the loss was made of, detached.
-        """
-
-    def state_dict(self) -> dict[str, Any]:
-        r"""Tensors and numbers from which :meth:`load_state_dict` continues."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> Any:
-        r"""Continues from what :meth:`state_dict` returned."""
+    def detach(self) -> ScoredBatch:
+        r"""The same scores without their gradients."""
+        vanilla, mutated, mask, label = (value if value is None else value.detach() for value in self[1:])
+        return ScoredBatch(self.positive.detach(), vanilla, mutated, mask, label)
 
 
 class ScorerMixin:

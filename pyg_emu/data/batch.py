@@ -10,13 +10,11 @@ from torch_geometric.data import Data
 from typing_extensions import Self
 
 from pyg_emu.core.arguments import ids_below, kind_of
-from pyg_emu.core.contract import Side
+from pyg_emu.core.contract import ScoredBatch, Side
 from pyg_emu.core.errors import ArgumentError
 
 if TYPE_CHECKING:
     from pyg_emu.data.graph import KGData
-    from pyg_emu.losses.base import ScoredBatch
-    from pyg_emu.negatives.mutation.base import Mutation
 
 _OPTIONAL = ('neg_index', 'neg_mask', 'neg_vectors', 'step')
 # These are held beside the store: `Data` copies and moves whatever its store holds, and none of these may be.
@@ -83,7 +81,7 @@ class Batch(Data):
         step: Optional[int] = None,
         source: Optional[KGData] = None,
         generator: Optional[torch.Generator] = None,
-        mutation: Optional[Mutation] = None,
+        mutation: Any = None,
         **kwargs: Any,
     ) -> None:
         self.__dict__.update(_HELD)
@@ -247,14 +245,14 @@ class Batch(Data):
         self.__dict__['_generator'] = generator
 
     @property
-    def mutation(self) -> Optional[Mutation]:
+    def mutation(self) -> Any:
         r"""How losses mutate the negatives, or :obj:`None`. Copies of the batch share it; it is saved with the batch
         but does not move with it.
         """
         return self.__dict__['_mutation']
 
     @mutation.setter
-    def mutation(self, mutation: Optional[Mutation]) -> None:
+    def mutation(self, mutation: Any) -> None:
         self.__dict__['_mutation'] = mutation
 
     @property

@@ -61,7 +61,8 @@ SECTIONS: dict[str, Section] = {
     'negatives': Section(
         ('pyg_emu.negatives', ), 'emu', 'a transform', 'Negatives', base='pyg_emu.negatives:EMUNegatives', named=False),
     'sampler': Section(
-        ('pyg_emu.negatives.sampling', ), 'uniform', 'a sampler', 'Sampler', protocol='pyg_emu.core.contract:Sampler'),
+        ('pyg_emu.negatives.sampling', ), 'uniform', 'a sampler', 'Sampler',
+        protocol='pyg_emu.negatives.contract:Sampler'),
     'mutation': Section(
         ('pyg_emu.negatives.mutation', ), 'mixup', 'a mutation', '(Mask|Mutation)?',
         protocol='pyg_emu.negatives.mutation:Mutation'),

@@ -1,14 +1,13 @@
 r"""The base class of losses of a model and a batch, :obj:`criterion(model, batch)`: scores, labels and checks."""
 from __future__ import annotations
 
-from typing import Any, Callable, ClassVar, NamedTuple, Optional, Union
+from typing import Any, Callable, ClassVar, Optional
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from pyg_emu.core.arguments import is_number, penalty
-from pyg_emu.core.contract import Scorer
+from pyg_emu.core.contract import ScoredBatch, Scorer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.models.adapters import as_scorer
@@ -18,48 +17,6 @@ from pyg_emu.ops.plan import Plan
 
 #: A penalty on a model, such as :class:`~pyg_emu.LpRegularizer`.
 Regularizer = Callable[[Scorer, Batch], Tensor]
-
-
-class ScoredBatch(NamedTuple):
-    r"""The scores that a loss is computed from. Negatives are the :math:`N` ids of a batch, followed by its :math:`M`
-    vectors.
-
-    Args:
-        positive (torch.Tensor): Scores of the positives. shape: :obj:`(B,)`.
-        vanilla (torch.Tensor, optional): Scores of the negatives as they are, if wanted. shape: :obj:`(B, N + M)`.
-        mutated (torch.Tensor, optional): Scores of the mutated negatives, if there is a mutation. Vectors are not
-            mutated: their scores are the vanilla ones. shape: :obj:`(B, N + M)`.
-        mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N + M)`. (default: :obj:`None`,
-            all count)
-        label (torch.Tensor, optional): The labels of the mutated ids, if the plan of the mutation holds labels.
-            shape: :obj:`(B, N)`. (default: :obj:`None`)
-    """
-    positive: Tensor
-    vanilla: Optional[Tensor]
-    mutated: Optional[Tensor]
-    mask: Optional[Tensor]
-    label: Optional[Tensor] = None
-
-    @property
-    def hardest(self) -> Tensor:
-        r"""The mutated scores, or the vanilla ones where nothing is mutated."""
-        scores = self.vanilla if self.mutated is None else self.mutated
-        assert scores is not None
-        return scores
-
-    def labels(self, default: float) -> Union[float, Tensor]:
-        r"""The labels of :attr:`hardest`: those of the plan, :obj:`default` for vectors; or :obj:`default` for all if
-        the plan has none.
-        """
-        if self.label is None:
-            return default
-        missing = self.hardest.size(1) - self.label.size(1)
-        return self.label if missing == 0 else F.pad(self.label, (0, missing), value=default)
-
-    def detach(self) -> ScoredBatch:
-        r"""The same scores without their gradients."""
-        vanilla, mutated, mask, label = (value if value is None else value.detach() for value in self[1:])
-        return ScoredBatch(self.positive.detach(), vanilla, mutated, mask, label)
 
 
 class LinkPredictionLoss(torch.nn.Module):

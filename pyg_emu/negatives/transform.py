@@ -7,9 +7,9 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
 from pyg_emu.core.arguments import positive_integer
-from pyg_emu.core.contract import Negatives, Sampler
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
+from pyg_emu.negatives.contract import Negatives, Sampler
 from pyg_emu.negatives.mutation.base import Mutation, Rate, check_rate
 from pyg_emu.negatives.mutation.masks import BernoulliMask, BlockMask, ExactMask, ImportanceMask
 from pyg_emu.negatives.sampling import UniformSampler

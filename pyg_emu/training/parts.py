@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyg_emu.core.contract import LearningPart
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.models.adapters import as_scorer
+from pyg_emu.negatives.contract import LearningPart
 from pyg_emu.negatives.transform import parts_of
 
 

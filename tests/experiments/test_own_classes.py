@@ -21,7 +21,8 @@ from pyg_emu.experiments.runs import open_run, run_recipe
 MODULE = """
 import torch
 
-from pyg_emu.core.contract import Negatives, ScorerMixin
+from pyg_emu.core.contract import ScorerMixin
+from pyg_emu.negatives.contract import Negatives
 from pyg_emu.core.interaction import Dot
 from pyg_emu.losses import LinkPredictionLoss
 from pyg_emu.models import DistMult

@@ -12,12 +12,12 @@ from torch_geometric.data import Data
 from torch_geometric.nn import kge
 from torch_geometric.transforms import Compose
 
-from pyg_emu.core.contract import Negatives
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.negatives import EMUNegatives, parts_of
+from pyg_emu.negatives.contract import Negatives
 from pyg_emu.negatives.mutation import (
     BernoulliMask,
     BlockMask,

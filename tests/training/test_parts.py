@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch_geometric.transforms import Compose
 
-from pyg_emu.core.contract import LearningPart, Negatives
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
@@ -16,6 +15,7 @@ from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import CrossEntropyLoss, EMULoss, OneVsAllEMULoss, ScoredBatch
 from pyg_emu.models import DistMult
 from pyg_emu.negatives import EMUNegatives
+from pyg_emu.negatives.contract import LearningPart, Negatives
 from pyg_emu.negatives.mutation import LearnedMask
 from pyg_emu.negatives.sampling import BaseSampler, NSCachingSampler
 from pyg_emu.ops import use_backend

@@ -1,4 +1,4 @@
-r"""Labelled facts, split by split, to a checked :class:`~pyg_emu.data.graph.KGData`."""
+r"""Labelled facts, split by split, to a checked :class:`~pyg_emu.KGData`."""
 from __future__ import annotations
 
 import warnings
@@ -44,7 +44,7 @@ class Collector:
             (default: :obj:`None`)
 
     Raises:
-        ArgumentError: If one of the graphs is not a :class:`~pyg_emu.data.graph.KGData` with labels.
+        ArgumentError: If one of the graphs is not a :class:`~pyg_emu.KGData` with labels.
     """
     def __init__(self, vocabulary: Optional[KGData] = None, entities: Optional[KGData] = None) -> None:
         self._known = _labels_of('entities', entities, 'entity')

@@ -1,4 +1,4 @@
-r"""Text files of facts, in a folder or one file, to a :class:`~pyg_emu.data.graph.KGData` and back."""
+r"""Text files of facts, in a folder or one file, to a :class:`~pyg_emu.KGData` and back."""
 from __future__ import annotations
 
 import csv

@@ -1,4 +1,4 @@
-r"""A :class:`pandas.DataFrame` of labelled facts to a :class:`~pyg_emu.data.graph.KGData` and back."""
+r"""A :class:`pandas.DataFrame` of labelled facts to a :class:`~pyg_emu.KGData` and back."""
 from __future__ import annotations
 
 import warnings

@@ -6,14 +6,14 @@ from typing import ClassVar, Optional
 import torch
 
 from pyg_emu.core.arguments import positive_integer
-from pyg_emu.core.contract import LearningPart, Negatives
 from pyg_emu.data.batch import Batch
+from pyg_emu.negatives.contract import LearningPart, Negatives
 
 
 class BaseSampler:
     r"""Base class of samplers. Checks the arguments of :meth:`sample`; a subclass implements :meth:`_sample`.
 
-    A subclass that learns overrides methods of :class:`~pyg_emu.core.contract.LearningPart`.
+    A subclass that learns overrides methods of :class:`~pyg_emu.LearningPart`.
     """
     #: Recipes cannot name this class itself.
     recipe_name: ClassVar[Optional[str]] = None

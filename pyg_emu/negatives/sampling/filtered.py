@@ -6,10 +6,10 @@ from typing import Any, Callable, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.core.contract import Negatives
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
+from pyg_emu.negatives.contract import Negatives
 from pyg_emu.negatives.sampling.base import BaseSampler
 
 #: Draws candidates for some patterns: (known entities, relations, sides, number) -> ids of shape :obj:`(B, number)`.

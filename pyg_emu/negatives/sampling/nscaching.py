@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import positive_integer, random_seed
-from pyg_emu.core.contract import Negatives, Scorer
+from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
+from pyg_emu.negatives.contract import Negatives
 from pyg_emu.negatives.sampling.filtered import FilteredSampler, draw_unknown, replace
 from pyg_emu.ops import emu_score
 

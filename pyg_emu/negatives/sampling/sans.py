@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import positive_integer, random_seed
-from pyg_emu.core.contract import Negatives
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
+from pyg_emu.negatives.contract import Negatives
 from pyg_emu.negatives.sampling.filtered import FilteredSampler, draw_unknown, random_below, replace
 from pyg_emu.negatives.sampling.neighborhoods import Neighborhoods, k_hop_neighborhoods, walk_neighborhoods
 

@@ -7,9 +7,9 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.core.contract import Negatives
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
+from pyg_emu.negatives.contract import Negatives
 from pyg_emu.negatives.sampling.filtered import FilteredSampler, draw_unknown, replace
 
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_emu.core.contract import Negatives, Sampler
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.negatives import sampling
+from pyg_emu.negatives.contract import Negatives, Sampler
 
 SAMPLERS = [getattr(sampling, name) for name in sampling.__all__]
 SAMPLERS = [sampler for sampler in SAMPLERS if inspect.isclass(sampler) and sampler is not sampling.BaseSampler]
