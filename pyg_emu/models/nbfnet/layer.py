@@ -26,7 +26,7 @@ def degree_scale(edges: EdgeOrders, edge_mask: Optional[Tensor] = None, dtype: t
     """
     dtype = torch.promote_types(dtype, torch.float32)
     degree = message_count(edges.by_target, edge_mask) + 1
-    if degree.is_cuda or degree.numel() == 0:
+    if degree.device.type != 'cpu' or degree.numel() == 0:  # the size of a table would be read from the device
         logarithm = degree.to(dtype).log()
     else:
         # One logarithm for all nodes of a degree: on the CPU, its last bit may depend on the place in a vector.
