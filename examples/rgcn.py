@@ -18,8 +18,7 @@ from torch import Tensor
 from torch_geometric.nn import RGCNConv
 from tqdm import trange
 
-from pyg_emu import EMULoss, EMUNegatives, TripletLoader, evaluate, load_dataset
-from pyg_emu.core.contract import ScorerMixin
+from pyg_emu import EMULoss, EMUNegatives, ScorerMixin, TripletLoader, evaluate, load_dataset
 from pyg_emu.core.interaction import Dot
 
 

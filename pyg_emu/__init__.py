@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyg_emu.core.contract import Scorer
+    from pyg_emu.core.contract import Scorer, ScorerMixin
     from pyg_emu.core.distributed import process_group
+    from pyg_emu.core.interaction import Interaction
     from pyg_emu.data.batch import Batch
     from pyg_emu.data.graph import KGData
     from pyg_emu.data.io.datasets import load_dataset
@@ -35,10 +36,9 @@ __version__ = '0.1.0'
 # Which module defines each public name.
 _MODULES = {
     'Scorer': 'core.contract',
-    'LearningPart': 'negatives.contract',
-    'Negatives': 'negatives.contract',
-    'Sampler': 'negatives.contract',
+    'ScorerMixin': 'core.contract',
     'process_group': 'core.distributed',
+    'Interaction': 'core.interaction',
     'Batch': 'data.batch',
     'KGData': 'data.graph',
     'load_dataset': 'data.io.datasets',
@@ -66,6 +66,9 @@ _MODULES = {
     'draw_paths': 'models.nbfnet.explanation',
     'explain': 'models.nbfnet.explanation',
     'EMUNegatives': 'negatives',
+    'LearningPart': 'negatives.contract',
+    'Negatives': 'negatives.contract',
+    'Sampler': 'negatives.contract',
     'NSCachingSampler': 'negatives.sampling',
     'SANSSampler': 'negatives.sampling',
     'UniformSampler': 'negatives.sampling',
