@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -82,16 +83,17 @@ def test_one_writes(results: list[dict[str, Any]]) -> None:
     assert results[1]['writes'] == 0
 
 
-@pytest.mark.parametrize('number, message', [*enumerate([
-    'DivergenceError: the loss became NaN or infinite at step 4;',
-    'ArgumentError: the processes have drawn different random numbers by step 4,',
-    'DivergenceError: the scores for (entity 0, relation 0, ?) hold NaN',
-    'CheckpointError: cannot create the run folder',
-    'ArgumentError: batch: there are no triples',
-    'ArgumentError: graph: ',
+@pytest.mark.parametrize('number, facts', [*enumerate([
+    r'DivergenceError: .*loss.* NaN .*step 4\b',
+    r'ArgumentError: .*random numbers .*step 4\b',
+    r'DivergenceError: .*\(entity 0, relation 0, \?\) .*NaN',
+    r'CheckpointError: .*run folder',
+    r'ArgumentError: batch: ',
+    r'ArgumentError: graph: ',
 ])])
-def test_what_one_raises_all_raise(results: list[dict[str, Any]], number: int, message: str) -> None:
-    assert [result['errors'][number][:len(message)] for result in results] == [message] * 2
+def test_what_one_raises_all_raise(results: list[dict[str, Any]], number: int, facts: str) -> None:
+    for result in results:
+        assert re.match(facts, result['errors'][number]), result['errors'][number]
 
 
 # The command line ############################################################
@@ -152,13 +154,15 @@ def test_environment_of_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch, 'empty', lambda *args, **kwargs: None)  # each of the two could hold values
     assert local_device('cuda:1') == torch.device('cuda:1')  # alone
     monkeypatch.setenv('WORLD_SIZE', '8')
     monkeypatch.setenv('LOCAL_RANK', '1')
     assert local_device() == local_device('cuda') == torch.device('cuda:1')
     assert local_device('cpu') == torch.device('cpu')
-    with pytest.raises(ArgumentError, match="device: each of 8 processes .* got 'cuda:1'"):
-        local_device('cuda:1')
+    assert local_device('cuda:1') == torch.device('cuda:1')  # its own
+    with pytest.raises(ArgumentError, match="device: .*8 processes.* got 'cuda:0'"):
+        local_device('cuda:0')
     monkeypatch.setenv('LOCAL_RANK', '2')
-    with pytest.raises(ArgumentError, match="device: process 2 .* there are 2; .* --nproc_per_node, or give 'cpu'"):
+    with pytest.raises(ArgumentError, match="device: .*rank 2, .*2 GPUs.*--nproc_per_node"):
         local_device()
