@@ -21,6 +21,15 @@ def usable_cores() -> int:
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
 
 
+def limit_threads() -> None:
+    r"""Sets :obj:`OMP_NUM_THREADS` where a quota leaves less than the cores in sight, for a program of our own that has
+    not loaded PyTorch yet. What the user has set stays.
+    """
+    quota = cgroup_quota()
+    if quota is not None and usable_cores() < (os.cpu_count() or 1):
+        os.environ.setdefault('OMP_NUM_THREADS', str(usable_cores()))
+
+
 @functools.cache
 def cgroup_quota() -> float | None:
     r"""The quota in cores, the smallest along the path to the root; :obj:`None` where there is none. Read once."""

@@ -59,3 +59,17 @@ def test_without_control_groups(machine: Path, monkeypatch: pytest.MonkeyPatch) 
     assert cores.usable_cores() == 8
     monkeypatch.delattr(os, 'sched_getaffinity')
     assert cores.usable_cores() == (os.cpu_count() or 1)
+
+
+def test_programs_of_our_own_keep_to_a_quota(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    monkeypatch.setattr(os, 'cpu_count', lambda: 8)
+    cores.limit_threads()
+    assert 'OMP_NUM_THREADS' not in os.environ
+    (machine / 'cpu.max').write_text('200000 100000')
+    cores.cgroup_quota.cache_clear()
+    cores.limit_threads()
+    assert os.environ['OMP_NUM_THREADS'] == '2'
+    monkeypatch.setenv('OMP_NUM_THREADS', '5')
+    cores.limit_threads()
+    assert os.environ['OMP_NUM_THREADS'] == '5'
