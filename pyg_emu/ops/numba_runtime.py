@@ -66,7 +66,7 @@ def cache_folder() -> Path | None:
     return base / 'pyg_emu' / 'numba'
 
 
-class _Announcer(event.Listener):  # type: ignore[misc]
+class _Announcer(event.Listener):
     r"""Says once for each operator that its kernels are being compiled, which takes long enough to look like a hang.
 
     Numba triggers the event only for what the cache does not hold. The level is that of a warning because Python shows
