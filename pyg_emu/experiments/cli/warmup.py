@@ -14,8 +14,8 @@ facts; nothing but compiled kernels is kept. Kernels that are there already cost
 
 examples:
   pyg-emu warmup                                   # the common models, with and without EMU, and NBFNet
-  pyg-emu warmup --recipe rotate-fb15k237-emu
-  pyg-emu warmup --recipe my-recipe.yaml --set model.sparse=true
+  pyg-emu warmup rotate-fb15k237-emu
+  pyg-emu warmup my-recipe.yaml --set model.sparse=true
 """
 #: What is compiled when no recipe is named.
 COMMON = ('distmult-umls-uniform', 'distmult-umls-emu', 'complex-fb15k237-emu', 'transe-fb15k237-emu',
@@ -27,14 +27,14 @@ def add_warmup(commands: Any) -> None:
     r"""Adds the command to the parser."""
     warmup = commands.add_parser('warmup', help='compile kernels ahead', description=_WARMUP, formatter_class=Formatter)
     warmup.set_defaults(command=_warmup)
-    warmup.add_argument('--recipe', metavar='NAME|PATH', nargs='+', help=f'recipes (default: {", ".join(COMMON)})')
+    warmup.add_argument('recipes', metavar='NAME|PATH', nargs='*', help=f'recipes (default: {", ".join(COMMON)})')
     warmup.add_argument('--set', metavar='KEY=VALUE', action='append', default=[],
                         help='any setting of a recipe; may be repeated')
     warmup.add_argument('--quiet', action='store_true', help='show no progress bar')
 
 
 def _warmup(options: argparse.Namespace) -> None:
-    names = options.recipe or COMMON
+    names = options.recipes or COMMON
     recipes = {name: _short(load_recipe(name, [assignment_layer(options.set), _STEPS])) for name in names}
     import time
 

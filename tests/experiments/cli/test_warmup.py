@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_a_recipe_is_run_in_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                   capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(['warmup', '--recipe', 'distmult-umls-emu', '--set', 'model.hidden_channels=8', '--quiet']) == 0
+    assert main(['warmup', 'distmult-umls-emu', '--set', 'model.hidden_channels=8', '--quiet']) == 0
     assert '1 recipe ' in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
@@ -26,7 +26,7 @@ def test_a_recipe_is_run_in_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_unknown_recipe_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch,
                                                         capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(warmup, '_facts', lambda: pytest.fail('runs'))
-    assert main(['warmup', '--recipe', 'distmult-umls-emu', 'no-such-recipe']) == 2
+    assert main(['warmup', 'distmult-umls-emu', 'no-such-recipe']) == 2
     assert 'no-such-recipe' in capsys.readouterr().err
 
 
@@ -49,5 +49,5 @@ def test_training_compiles_nothing_after_it(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stderr
 
-    run('warmup', '--recipe', 'distmult-umls-emu', '--quiet')
+    run('warmup', 'distmult-umls-emu', '--quiet')
     assert 'compiling' not in run(*TRAIN)
