@@ -84,6 +84,11 @@ TABLES = {
         f'{name}, {unit}': f'{case}.{key}' for name, case in (
             ('gather', 'gather_sum'), ('sum', 'sum'), ('PNA', 'pna'), ('sum with gradients', 'sum_backward'),
             ('PNA with gradients', 'pna_backward')) for unit, key in (('s', 'seconds'), ('MiB', 'peak_mib'))}, 'cost'),
+    'busy': Table('busy/*', {
+        'quiet, ms a step': 'ms.quiet', 'beside 1 busy process': 'ms.busy_1', '2': 'ms.busy_2', '4': 'ms.busy_4',
+        'one core': 'ms.one_core', 'quota of one core': 'ms.quota',
+        '1 / quiet (target: at most 3)': 'ratios.busy_1', '2 / quiet (target: at most 5)': 'ratios.busy_2',
+    }, 'busy machine'),
     'evaluation': Table('evaluation*', {'seconds': 'seconds', 'speedup over PyKEEN': 'speedup'}, 'ranking'),
     'tuned': Table('tuned/*', {**_RANKING, 'validation MRR': 'valid_mrr'}, 'tuned'),
     'beyond': Table('beyond/*', {**_RANKING, 'validation MRR': 'valid_mrr'}, 'beyond the paper'),

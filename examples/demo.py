@@ -41,10 +41,6 @@ MUTATION_RATE = 0.6
 ALPHA, BETA = 0.11, 0.53
 L3_STRENGTHS = (3e-4, 1e-3, 3e-3)
 
-# With fewer entities than this, a step is over before a second thread has begun, and on a busy machine waiting for one
-# costs many times the work.
-SMALL = 1000
-
 HITS = ('mrr', 'hits@1', 'hits@3', 'hits@10')
 
 
@@ -91,8 +87,6 @@ def main(argv: Optional[list[str]] = None) -> None:
           f'{len(data.facts("train")):,} / {len(data.facts("valid")):,} / {len(data.facts("test")):,} facts '
           f'(train / valid / test); {arguments.steps:,} steps of {arguments.batch_size} facts', flush=True)
 
-    if data.num_nodes < SMALL:
-        torch.set_num_threads(1)
     for setting in (UNIFORM, EMU):  # compiles the kernels where that has not been done yet, so that it is not timed
         train(data, setting, 0, 2, arguments.batch_size, progress=False)
 

@@ -14,6 +14,8 @@ from numba import prange
 
 from pyg_emu.ops.numba_runtime import jit
 
+#: Up to this many slots, one thread is done before the four or more parallel regions of the others have begun.
+_SMALL = 1 << 16
 _DIGIT_BITS = 11  # The counters of one pass fit into the L1 cache.
 
 
@@ -49,14 +51,17 @@ def group(ids: np.ndarray, num_ids: int) -> Groups:
     num_passes = -(-num_bits // _DIGIT_BITS)
     digit_bits = -(-num_bits // num_passes)
     order, spare = _workspace(ids.size)
-    num_threads = numba.get_num_threads()
-    _pack(ids, order)
-    for i in range(num_passes):
-        _radix_pass(order, spare, 32 + i * digit_bits, digit_bits, num_threads)
-        order, spare = spare, order
     piece = max(128, -(-ids.size // 512))
     first = np.zeros(-(-ids.size // piece) + 1, np.int64)
-    _count_groups(order, piece, first)
+    if ids.size <= _SMALL:
+        order = _group_serially(ids, order, spare, num_passes, digit_bits, piece, first)
+    else:
+        num_threads = numba.get_num_threads()
+        _pack(ids, order)
+        for i in range(num_passes):
+            _radix_pass(order, spare, 32 + i * digit_bits, digit_bits, num_threads)
+            order, spare = spare, order
+        _count_groups(order, piece, first)
     np.cumsum(first, out=first)
     return Groups(order, piece, first)
 
@@ -119,3 +124,24 @@ def _count_groups(order, piece, first):  # type: ignore[no-untyped-def]
             if i == 0 or (order[i] >> np.uint64(32)) != (order[i - 1] >> np.uint64(32)):
                 count += 1
         first[c + 1] = count
+
+
+@jit()
+def _group_serially(ids, order, spare, num_passes, digit_bits, piece, first):  # type: ignore[no-untyped-def]
+    for i in range(ids.size):
+        order[i] = (np.uint64(ids[i]) << np.uint64(32)) | np.uint64(i)
+    for k in range(num_passes):
+        shift = 32 + k * digit_bits
+        position = np.zeros(1 << digit_bits, np.int64)
+        _count_digits(order, shift, position)
+        total = 0
+        for digit in range(position.size):
+            count = position[digit]
+            position[digit] = total
+            total += count
+        _scatter(order, shift, position, spare)
+        order, spare = spare, order
+    for i in range(order.size):
+        if i == 0 or (order[i] >> np.uint64(32)) != (order[i - 1] >> np.uint64(32)):
+            first[i // piece + 1] += 1
+    return order

@@ -1,55 +1,160 @@
-r"""Shared settings of Numba kernels: the disk cache, the number of threads and the parallel section."""
+r"""Shared settings of Numba kernels: the disk cache, the threads, and the parallel section."""
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numba
 import torch
+from numba.core import event
+
+from pyg_emu.core.cores import usable_cores
+from pyg_emu.core.errors import BackendError
+from pyg_emu.ops.openmp import shorten_waits
 
 _logger = logging.getLogger(__name__)
 _lock = threading.RLock()
-_announced: set[str] = set()
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 #: Fast-math flags: sums may be reassociated for vectorization, but NaN and infinity are preserved.
 FASTMATH = {'reassoc', 'contract', 'arcp', 'nsz'}
 
 
 def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    r""":func:`numba.njit` with a disk cache. The cache is next to the module, or in the user's cache directory if the
-    installation is read-only. If neither is writable, kernels are not cached.
+    r""":func:`numba.njit` with a disk cache in :func:`cache_folder`. If that is not writable, Numba chooses a
+    directory; if none is writable, kernels are not cached.
     """
     def decorate(function: Callable[..., Any]) -> Any:
+        # Numba chooses the directory when it decorates. The setting of the surrounding program is restored.
+        config: Any = numba.config
+        before, folder = config.CACHE_DIR, cache_folder()
         try:
+            config.CACHE_DIR = before or (str(folder) if folder is not None else '')
             return numba.njit(cache=True, **options)(function)
-        except RuntimeError:
-            return numba.njit(**options)(function)
+        except (RuntimeError, OSError):
+            config.CACHE_DIR = before
+            try:
+                return numba.njit(cache=True, **options)(function)
+            except RuntimeError:
+                return numba.njit(**options)(function)
+        finally:
+            config.CACHE_DIR = before
 
     return decorate
 
 
-def announce(operator: str, kernel: Any) -> None:
-    r"""Logs once per process that the kernels of :obj:`operator` may be compiled, and the location of the cache."""
-    if operator not in _announced:
-        _announced.add(operator)
-        _logger.info('%s: compiling Numba kernels that are not cached yet (takes seconds); cache: %s',
-                     operator, kernel.stats.cache_path or 'none, because no cache directory is writable')
+def cache_folder() -> Path | None:
+    r"""The directory of compiled kernels: :obj:`pyg_emu/numba` in the user's cache directory, so that reinstalling the
+    package keeps them and uninstalling it leaves nothing among the packages. :obj:`None` in a source checkout, where
+    Numba's :obj:`__pycache__` next to each module serves, and where :obj:`NUMBA_CACHE_DIR` names a directory.
+    """
+    if os.environ.get('NUMBA_CACHE_DIR') or (_PACKAGE.parent / 'pyproject.toml').is_file():
+        return None
+    home = Path.home()
+    if sys.platform == 'win32':
+        base = Path(os.environ.get('LOCALAPPDATA') or home / 'AppData' / 'Local')
+    elif sys.platform == 'darwin':
+        base = home / 'Library' / 'Caches'
+    else:
+        base = Path(os.environ.get('XDG_CACHE_HOME') or home / '.cache')
+    return base / 'pyg_emu' / 'numba'
+
+
+class _Announcer(event.Listener):
+    r"""Says once for each operator that its kernels are being compiled, which takes long enough to look like a hang.
+
+    Numba triggers the event only for what the cache does not hold. The level is that of a warning because Python shows
+    it without any configuration; the logger :obj:`pyg_emu` silences it.
+    """
+    def __init__(self) -> None:
+        self.announced: set[str] = set()
+
+    def on_start(self, event: Any) -> None:
+        module = event.data['dispatcher'].py_func.__module__.split('.')
+        if module[:2] != ['pyg_emu', 'ops']:
+            return
+        operator = module[2].removeprefix('numba_')
+        if operator not in self.announced:
+            self.announced.add(operator)
+            _logger.warning('pyg_emu: compiling kernels (%s), once for this machine; this takes seconds to a minute. '
+                            '"pyg-emu warmup" does it ahead.', operator)
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+announcer = _Announcer()
+event.register('numba:compile', announcer)
 
 
 @contextmanager
 def parallel_section() -> Iterator[None]:
-    r"""Context manager that runs kernels with PyTorch's number of threads.
+    r"""Context manager that runs kernels with PyTorch's number of threads, but no more than there are usable cores.
 
-    Only one section runs at a time. Numba's fallback threading layer does not support concurrent calls, and concurrent
+    Only one section runs at a time. Numba's own threading layer does not support concurrent calls, and concurrent
     sections would compete for the same cores. The previous number of threads is restored on exit.
+
+    Raises:
+        BackendError: If the process was forked from one whose kernels ran on a threading layer that does not survive
+            a fork.
     """
     with _lock:
+        shorten_waits()
+        _launch()
         before = numba.get_num_threads()
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+        numba.set_num_threads(min(torch.get_num_threads(), limit, usable_cores()))
         try:
             yield
         finally:
             numba.set_num_threads(before)
+
+
+_launched_in: int | None = None
+
+
+def _launch() -> None:
+    r"""Starts Numba's threads on the layer :obj:`workqueue`. Its threads sleep while they wait, where those of OpenMP
+    spin, and a forked child can start them anew. A layer that the user has chosen or Numba has started stays.
+    """
+    global _launched_in
+    if _launched_in == os.getpid():
+        return
+    try:
+        layer = numba.threading_layer()
+    except ValueError:  # not started yet
+        config: Any = numba.config
+        before = config.THREADING_LAYER
+        try:
+            if before == 'default' and 'NUMBA_THREADING_LAYER_PRIORITY' not in os.environ:
+                config.THREADING_LAYER = 'workqueue'
+            numba.get_num_threads()
+        finally:
+            config.THREADING_LAYER = before
+        layer = numba.threading_layer()
+    if _forked and layer == 'omp' and sys.platform == 'linux':
+        raise BackendError("Numba's threading layer 'omp' was started before this process was forked, and would end "
+                           "it. Set NUMBA_THREADING_LAYER=workqueue, or start processes by 'spawn' instead of 'fork'")
+    _launched_in = os.getpid()
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    global _lock, _forked
+    _lock = threading.RLock()  # a thread that does not exist here may have held the old one
+    try:
+        _forked = bool(numba.threading_layer())
+    except ValueError:  # not started yet
+        pass
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import importlib
-import logging
 import subprocess
 import sys
 import threading
@@ -90,32 +88,6 @@ def test_numba_is_not_imported_before_it_is_needed() -> None:
     subprocess.run([sys.executable, '-c', code], check=True, cwd=Path(__file__).parents[2])
 
 
-def test_announced_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    runtime = importlib.import_module('pyg_emu.ops.numba_runtime')
-    monkeypatch.setattr(runtime, '_announced', set())
-    with caplog.at_level(logging.INFO, logger=runtime.__name__):
-        score(backend='numba')
-        score(backend='numba')
-    (record, ) = caplog.records
-    assert record.getMessage().startswith('emu_score: ')
-    assert record.levelno == logging.INFO
-
-
-def test_threads_follow_torch_and_are_restored() -> None:
-    numba = importlib.import_module('numba')
-    runtime = importlib.import_module('pyg_emu.ops.numba_runtime')
-    before, limit = torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS
-    outside = numba.get_num_threads()
-    try:
-        for num_threads in (1, limit, limit + 5):
-            torch.set_num_threads(num_threads)
-            with runtime.parallel_section():
-                assert numba.get_num_threads() == min(num_threads, limit)
-            assert numba.get_num_threads() == outside
-    finally:
-        torch.set_num_threads(before)
-
-
 def test_concurrent_calls() -> None:
     query, table = torch.randn(20, 8), torch.randn(30, 8)
     index = torch.randint(30, (20, 10))
@@ -134,26 +106,3 @@ def test_concurrent_calls() -> None:
     for thread in threads:
         thread.join()
     assert found == [True] * 80
-
-
-def test_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    numba = importlib.import_module('numba')
-    runtime = importlib.import_module('pyg_emu.ops.numba_runtime')
-    njit = numba.njit
-
-    def refuse(*args: object, cache: bool = False, **kwargs: object) -> object:
-        if not cache:
-            return njit(*args, **kwargs)
-
-        def decorate(function: object) -> None:
-            raise RuntimeError('cannot cache function: no locator available')
-
-        return decorate
-
-    monkeypatch.setattr(numba, 'njit', refuse)
-
-    @runtime.jit()
-    def twice(value: float) -> float:
-        return value + value
-
-    assert twice(2.0) == 4.0

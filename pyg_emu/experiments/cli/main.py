@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Iterator, NamedTuple, Optional, Sequence, TextIO, Union
 
 from pyg_emu import __version__
+from pyg_emu.core.cores import limit_threads
 from pyg_emu.core.errors import ArgumentError, DataError, PygEmuError, RecipeError
 from pyg_emu.core.files import reason
 from pyg_emu.experiments.cli.advice import in_flags
@@ -32,6 +33,7 @@ from pyg_emu.experiments.cli.options import (
     split_names,
 )
 from pyg_emu.experiments.cli.tune import add_tune
+from pyg_emu.experiments.cli.warmup import add_warmup
 from pyg_emu.experiments.layers import KeyPath, Layer, assignment_layer, parse_value, put
 from pyg_emu.experiments.recipe import Recipe, load_recipe, packaged_recipes, packaged_text
 
@@ -49,6 +51,7 @@ examples:
   pyg-emu data path/to/folder
   pyg-emu diff runs/umls runs/umls-seed1
   pyg-emu recipes list
+  pyg-emu warmup
 """
 
 _TRAIN = """\
@@ -147,6 +150,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # labels that an ASCII terminal cannot show do not end the command
             stream.reconfigure(errors='backslashreplace')
     options = _parser().parse_args(arguments)
+    limit_threads()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
@@ -437,6 +441,7 @@ def _parser() -> argparse.ArgumentParser:
     add_tune(commands)
     add_data(commands)
     add_diff(commands)
+    add_warmup(commands)
 
     recipes = commands.add_parser('recipes', help='list and show the packaged recipes')
     recipes.set_defaults(command=_recipes)

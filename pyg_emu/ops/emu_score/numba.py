@@ -18,7 +18,7 @@ from pyg_emu.ops.emu_score import numba_kernels as kernels
 from pyg_emu.ops.emu_score.autograd import Options, differentiated
 from pyg_emu.ops.emu_score.numba_terms import TERMS, Hard, Mask, Pair, Plain, Shared, Soft, terms_of
 from pyg_emu.ops.numba_grouping import group
-from pyg_emu.ops.numba_runtime import announce, parallel_section
+from pyg_emu.ops.numba_runtime import parallel_section
 
 _DTYPES: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -49,7 +49,6 @@ class _EMUScore(torch.autograd.Function):
         if index.numel() > 0:
             operands = _operands(query, positive, table, index, bank, mask_index, weight, partner,
                                  options.interaction)
-            announce('emu_score', kernels.forward)
             with parallel_section():
                 kernels.forward(*operands, scores[0].numpy(), norms[0].numpy(), scores[1].numpy(), norms[1].numpy(),
                                 options.vanilla)

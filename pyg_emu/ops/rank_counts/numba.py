@@ -16,7 +16,7 @@ from numba import prange
 from torch import Tensor
 
 from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
-from pyg_emu.ops.numba_runtime import announce, jit, parallel_section
+from pyg_emu.ops.numba_runtime import jit, parallel_section
 
 _LANES = 64  # Entities in a panel: four AVX-512 or eight AVX2 registers of float32.
 # Components that are added to the accumulators before these are written back; half as many where each has two parts.
@@ -50,7 +50,6 @@ def score_block(query: Tensor, table: Tensor, interaction: Interaction) -> Tenso
     query = query.reshape(query.size(0), -1, width) if width > 0 else query.reshape(query.size(0), 1, 0)
     query = torch.nn.functional.pad(query, (0, padded - width)).flatten(1).contiguous()
     scores = query.new_empty(query.size(0), table.size(0))
-    announce('rank_counts', _score)
     with parallel_section():
         _score(kind, query.numpy(), table.contiguous().numpy(), parts, padded, modulus_weight, phase_weight,
                phase_scale, scores.numpy())
@@ -63,7 +62,6 @@ def count(scores: Tensor, row: Tensor, target: Tensor, ptr: Tensor,
     counts = target.new_empty(3, target.size(0))
     invalid = torch.empty(target.size(0), dtype=torch.bool)
     arrays = [tensor.contiguous().numpy() for tensor in (scores, row, target, ptr, index)]
-    announce('rank_counts', _count)
     with parallel_section():
         _count(*arrays, counts.numpy(), invalid.numpy())
     greater, equal, candidates = counts.unbind(0)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.ops.numba_runtime import announce, parallel_section
+from pyg_emu.ops.numba_runtime import parallel_section
 from pyg_emu.ops.relational import numba_backward as backward_kernels
 from pyg_emu.ops.relational import numba_kernels as kernels
 from pyg_emu.ops.relational.numba_kernels import LANES
@@ -33,7 +33,6 @@ def run(x: Tensor, relation: Tensor, edges: EdgeOrders, message: str, aggregate:
     num_edges = edges.by_target.edge_id.numel()
     if num_edges >= 2**31:
         raise ArgumentError(f"edges: backend 'numba' supports fewer than 2^31 edges, got {num_edges}")
-    announce('relational', kernels.pack)
     node, fill = None, 0.0
     if isinstance(boundary, BoundaryRows):
         node, boundary, fill = boundary

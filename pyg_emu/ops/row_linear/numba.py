@@ -14,7 +14,7 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from pyg_emu.ops.numba_runtime import announce, jit, parallel_section
+from pyg_emu.ops.numba_runtime import jit, parallel_section
 from pyg_emu.ops.numba_vectors import fill, load, store
 
 #: Columns of the result that are computed together: vector registers of float32 for four rows.
@@ -31,7 +31,6 @@ def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
         return out
     first = x.new_zeros(weight.size(0)) if bias is None else bias.detach()
     columns = _blocks(weight.detach().t().unsqueeze(0))[0]
-    announce('row_linear', _linear)
     with parallel_section():
         _linear(x.detach().contiguous().numpy(), columns.numpy(), _blocks(first.view(1, 1, -1))[0, :, 0].numpy(),
                 out.numpy())
@@ -43,7 +42,6 @@ def folded(x: Tensor, scalers: Tensor, weight: Tensor) -> Tensor:
     out = x.new_empty(x.size(0), x.size(1), weight.size(2))
     if out.numel() == 0:
         return out
-    announce('row_linear', _folded)
     with parallel_section():
         _folded(x.detach().contiguous().numpy(), scalers.contiguous().numpy(), _blocks(weight.detach()).numpy(),
                 out.numpy())

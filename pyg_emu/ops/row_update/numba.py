@@ -11,12 +11,11 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from pyg_emu.ops.numba_runtime import announce, jit, parallel_section
+from pyg_emu.ops.numba_runtime import jit, parallel_section
 
 
 def adagrad(parameter: Tensor, total: Tensor, rows: Tensor, values: Tensor, rate: float, eps: float) -> None:
     r"""See :func:`~pyg_emu.ops.row_update.row_adagrad_`."""
-    announce('row_update', _adagrad)
     with parallel_section():
         _adagrad(*_arrays(parameter, total, rows, values), *_scalars(parameter, rate, eps))
 
@@ -32,7 +31,6 @@ def adam(
     eps: float,
 ) -> None:
     r"""See :func:`~pyg_emu.ops.row_update.row_adam_`."""
-    announce('row_update', _adam)
     with parallel_section():
         _adam(*_arrays(parameter, mean, square, rows, values),
               *_scalars(parameter, rate, 1.0 - betas[0], 1.0 - betas[1], eps))

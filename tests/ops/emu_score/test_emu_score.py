@@ -10,7 +10,6 @@ from torch import Tensor
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
 from pyg_emu.ops import MaskPlan, MixPlan, Plan, emu_score, last_backend, mutate
-from pyg_emu.ops.emu_score import numba as emu_score_numba
 from pyg_emu.ops.emu_score import numba_kernels as kernels
 from pyg_emu.ops.emu_score.numba_terms import Hard, Shared, Soft
 
@@ -163,7 +162,6 @@ def test_one_mask_per_triple(interaction: Interaction, plan_name: str, kind: typ
 
     for name in ('forward', 'backward_batch', 'backward_rows'):
         monkeypatch.setattr(kernels, name, spy(getattr(kernels, name)))
-    monkeypatch.setattr(emu_score_numba, 'announce', lambda *args: None)
     odd = 1 if interaction.name in ('dot', 'l1') else 2
     for size, num, width in ((1, 1, odd), (4, 1, 4 + odd), (3, 6, 20 + odd), (0, 3, 4 + odd), (2, 0, 4 + odd)):
         args = operands(interaction, size, 3, width)
