@@ -164,5 +164,5 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ArgumentError, match="device: .*8 processes.* got 'cuda:0'"):
         local_device('cuda:0')
     monkeypatch.setenv('LOCAL_RANK', '2')
-    with pytest.raises(ArgumentError, match="device: .*rank 2, .*2 GPUs.*--nproc_per_node"):
+    with pytest.raises(ArgumentError, match='device: .*rank 2, .*2 GPUs.*--nproc_per_node'):
         local_device()
