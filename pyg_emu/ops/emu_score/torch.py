@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pyg_emu.core.arguments import shown, tensors
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Interaction
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 
