@@ -2,8 +2,10 @@ r"""Argument checks shared by many classes. Each check returns a valid value unc
 from __future__ import annotations
 
 import math
+import os
+import reprlib
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Collection, Optional
 
 from pyg_emu.core.errors import ArgumentError
 
@@ -13,8 +15,11 @@ if TYPE_CHECKING:  # Reading a recipe and printing help do not need PyTorch.
 
 
 def is_number(value: Any) -> bool:
-    r"""Returns :obj:`True` if :obj:`value` is a real Python or NumPy number. Booleans are not numbers here."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    r"""Returns :obj:`True` if :obj:`value` is a real Python or NumPy number. Booleans are not numbers here, and neither
+    are integers that no operator takes, of 64 bits and more.
+    """
+    return (isinstance(value, Real) and not isinstance(value, bool)
+            and not (isinstance(value, Integral) and abs(int(value)) >= 2**63))
 
 
 def positive_integer(name: str, value: Any) -> Any:
@@ -25,11 +30,59 @@ def positive_integer(name: str, value: Any) -> Any:
         value (int): The value to check.
 
     Raises:
-        ArgumentError: If :obj:`value` is not an integer of at least 1.
+        ArgumentError: If :obj:`value` is not an integer in :obj:`[1, 2^63)`.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ArgumentError(f'{name}: expected an integer of at least 1, got {value!r}')
+    if value >= 2**63:
+        raise ArgumentError(f'{name}: expected an integer below 2^63, got one of {int(value).bit_length()} bits')
     return value
+
+
+def boolean(name: str, value: Any) -> bool:
+    r"""Checks that a flag is a Python or NumPy boolean. Text such as :obj:`"no"` would count as true.
+
+    Args:
+        name (str): The name of the argument, for the message.
+        value (bool): The value to check.
+
+    Raises:
+        ArgumentError: If :obj:`value` is not a boolean.
+    """
+    if isinstance(value, bool):
+        return value
+    if type(value).__module__ == 'numpy' and type(value).__name__ in ('bool', 'bool_'):
+        return bool(value)
+    raise ArgumentError(f'{name}: expected True or False, got {shown(value)}')
+
+
+def one_of(name: str, value: Any, choices: Collection[str]) -> Any:
+    r"""Checks that a value is one of some names.
+
+    Args:
+        name (str): The name of the argument, for the message.
+        value (str): The value to check.
+        choices (collection of str): The valid names.
+
+    Raises:
+        ArgumentError: If :obj:`value` is none of them.
+    """
+    # Not `in` alone: an array is compared component by component, and a list has no hash.
+    if not isinstance(value, str) or value not in choices:
+        raise ArgumentError(f'{name}: expected one of {", ".join(map(repr, choices))}, got {shown(value)}')
+    return value
+
+
+def shown(value: Any) -> str:
+    r"""A value in a message: its type if it is long to print, such as a tensor."""
+    if isinstance(value, (str, bytes, int, float, type(None))):
+        text = repr(value) if not isinstance(value, int) or abs(value) < 2**100 else 'a huge integer'
+        return text if len(text) <= 80 else f'{text[:77]}...'
+    if getattr(value, 'ndim', None) == 0:  # a tensor or an array of one number
+        return repr(value)
+    if isinstance(value, (complex, list, tuple, dict, set)) or type(value).__module__ in ('decimal', 'fractions'):
+        return reprlib.repr(value)
+    return f'the class {value.__name__}' if isinstance(value, type) else f'an object of type {type(value).__name__}'
 
 
 def random_seed(name: str, value: Any) -> int:
@@ -58,7 +111,7 @@ def non_negative(name: str, value: Any) -> float:
         ArgumentError: If :obj:`value` is not a number, or is negative, infinite or NaN.
     """
     if not is_number(value) or not math.isfinite(value) or value < 0:
-        raise ArgumentError(f'{name}: expected a finite number >= 0, got {value!r}')
+        raise ArgumentError(f'{name}: expected a finite number >= 0, got {shown(value)}')
     return value
 
 
@@ -140,3 +193,82 @@ def ids_below(name: str, ids: Tensor, limit: Optional[int], what: str = '', wait
     shown = place[0] if len(place) == 1 else place
     allowed = 'an id: ids begin at 0' if limit is None else f'in [0, {limit})' + (f', the {what}' if what else '')
     raise ArgumentError(f'{name}: {int(ids[place])} at position {shown} is not {allowed}')
+
+
+def same_length_ids(**given: tuple[Any, int]) -> None:
+    r"""Checks ids that are given together, such as the three columns of triples. Ids on other devices than the CPU are
+    not compared with their number, which would make the host wait for the device.
+
+    Args:
+        **given (tuple): For each argument by name, the ids and the number of valid ids.
+
+    Raises:
+        ArgumentError: If one is not an integer tensor, they differ in shape or device, or an id is out of range.
+    """
+    import torch
+
+    first: Any = None
+    for name, (ids, limit) in given.items():
+        if not isinstance(ids, torch.Tensor):
+            raise ArgumentError(f'{name}: expected a tensor of int64, got {shown(ids)}; use torch.tensor({name})')
+        if ids.dtype not in (torch.int64, torch.int32):
+            raise ArgumentError(f'{name}: expected ids of int64, got {kind_of(ids)}')
+        if first is None:
+            first = name, ids
+        elif ids.shape != first[1].shape:
+            raise ArgumentError(f'{name}: expected the shape of {first[0]}, {tuple(first[1].shape)}, got '
+                                f'{tuple(ids.shape)} ({first[0]} and {name} differ)')
+        else:
+            on_device(name, ids, first[1].device, like=first[0])
+        ids_below(name, ids, limit)
+
+
+def tensors(*, optional: Collection[str] = (), **given: Any) -> None:
+    r"""Checks that operands are tensors, dense ones.
+
+    Args:
+        optional (collection of str): The names of those that may be :obj:`None`. (default: none)
+        **given (torch.Tensor): The operands by name.
+
+    Raises:
+        ArgumentError: If one is not a tensor, or is sparse.
+    """
+    import torch
+
+    for name, value in given.items():
+        if (value is None and name in optional) or isinstance(value, torch.Tensor) and value.layout is torch.strided:
+            continue
+        found = f'a tensor of layout {value.layout}' if isinstance(value, torch.Tensor) else shown(value)
+        raise ArgumentError(f'{name}: expected a dense tensor, got {found}')
+
+
+def instance(name: str, value: Any, kind: type, what: str = '') -> Any:
+    r"""Checks that a value is an object of a class.
+
+    Args:
+        name (str): The name of the argument, for the message.
+        value (Any): The value to check.
+        kind (type): The class.
+        what (str): How such an object is made, for the message. (default: nothing)
+
+    Raises:
+        ArgumentError: If it is not.
+    """
+    if not isinstance(value, kind):
+        raise ArgumentError(f'{name}: expected a {kind.__name__}{what and ", " + what}, got {shown(value)}')
+    return value
+
+
+def file_path(name: str, value: Any) -> Any:
+    r"""Checks that a value is a path: text or an object such as :class:`pathlib.Path`.
+
+    Args:
+        name (str): The name of the argument, for the message.
+        value (str or os.PathLike): The value to check.
+
+    Raises:
+        ArgumentError: If it is not, or is empty.
+    """
+    if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes) or not str(value):
+        raise ArgumentError(f'{name}: expected a path, got {shown(value)}')
+    return value

@@ -9,7 +9,8 @@ import torch
 from pyg_emu.core.errors import OutOfMemoryError
 
 # What PyTorch's allocators say in a RuntimeError of no class of its own.
-_PHRASES = ("can't allocate memory", 'not enough memory', 'out of memory', 'bad_alloc', 'cannot allocate memory')
+_PHRASES = ("can't allocate memory", 'not enough memory', 'out of memory', 'bad_alloc', 'cannot allocate memory',
+            'storage size calculation overflowed', 'invalid buffer size', 'numel: integer multiplication overflow')
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,6 +2,7 @@ r"""A mini-batch of positive triples and, after a transform, their negatives."""
 from __future__ import annotations
 
 import copy
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from typing_extensions import Self
 
-from pyg_emu.core.arguments import ids_below, kind_of
+from pyg_emu.core.arguments import ids_below, kind_of, positive_integer, shown
 from pyg_emu.core.contract import ScoredBatch, Side
 from pyg_emu.core.errors import ArgumentError
 
@@ -139,6 +140,10 @@ class Batch(Data):
                                     f'torch.tensor({name})')
         if 'num_nodes' not in self._store:
             raise ArgumentError('batch: num_nodes is missing; set it to the number of entities to draw negatives from')
+        for name in ('num_nodes', 'num_relations'):
+            if self._store.get(name) is not None:
+                positive_integer(f'batch.{name}', self._store[name])
+        self._check_held()
         size = tuple(self.head_index.shape)
         for name, bound in limits.items():
             ids = self._store[name]
@@ -150,6 +155,20 @@ class Batch(Data):
             ids_below(f'batch.{name}', ids, self._store.get(bound), f'range that {bound} gives')
         _check_side(self._store.get('side'), self.head_index)
         self.check_negatives()
+
+    def _check_held(self) -> None:
+        for name, kind in (('source', Data), ('generator', torch.Generator)):
+            held = self.__dict__[f'_{name}']
+            if held is not None and not isinstance(held, kind):
+                wanted = 'KGData' if name == 'source' else 'torch.Generator'
+                raise ArgumentError(f'batch.{name}: expected a {wanted} or None, got {shown(held)}')
+        mutation, step = self.mutation, self._store.get('step')
+        if mutation is not None and (isinstance(mutation, type) or not callable(getattr(mutation, 'plan', None))):
+            raise ArgumentError('batch.mutation: expected an object with the method plan(context) of '
+                                f'pyg_emu.negatives.mutation.Mutation, got {shown(mutation)}')
+        if step is not None and not isinstance(step, Tensor) and (
+                isinstance(step, bool) or not isinstance(step, Integral) or step < 0):
+            raise ArgumentError(f'batch.step: expected an integer of at least 0, got {shown(step)}')
 
     def check_negatives(self) -> None:
         r"""Checks the types and shapes of :obj:`neg_index`, :obj:`neg_mask` and :obj:`neg_vectors`.
@@ -169,6 +188,8 @@ class Batch(Data):
             if value.dim() != dims or value.size(0) != rows or not kind:
                 raise ArgumentError(f'batch.{name}: expected {what} {expected} with B = {rows}, got {kind_of(value)}')
             columns += value.size(1)
+            if dims == 2 and not self.__dict__['_checked']:
+                ids_below(f'batch.{name}', value, self._store.get('num_nodes'), 'range that num_nodes gives')
         mask = self._store.get('neg_mask')
         if mask is not None and not (isinstance(mask, Tensor) and mask.dtype == torch.bool
                                      and tuple(mask.shape) == (rows, columns)):
@@ -317,7 +338,7 @@ def _check_side(side: Any, head_index: Tensor) -> None:
         if side.dtype != torch.bool or side.shape != head_index.shape:
             raise ArgumentError(f'{expected}, got {kind_of(side)}')
     elif not isinstance(side, str) or side not in ('tail', 'head'):
-        raise ArgumentError(f'{expected}, got {side!r}')
+        raise ArgumentError(f'{expected}, got {shown(side)}')
 
 
 def _fields_of(data: Data) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
 from torch_geometric.data.storage import GlobalStorage
 from typing_extensions import Self
 
-from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.arguments import boolean, one_of
+from pyg_emu.core.errors import DataError, DataWarning
 from pyg_emu.data.checks import FACT_KEYS, check_data, refuse_edge_attributes
 from pyg_emu.data.index import EdgeOrder, FactIndex, Stamp, ordinary_tensors
 from pyg_emu.data.labels import is_integer, label_of, unknown_label
@@ -100,9 +101,10 @@ class KGData(Data):
                          valid_edge_type=valid_edge_type, test_edge_index=test_edge_index,
                          test_edge_type=test_edge_type, entity_labels=entity_labels, relation_labels=relation_labels,
                          **kwargs)
-        if has_inverse_relations:
+        if boolean('has_inverse_relations', has_inverse_relations):
             self.has_inverse_relations = True
-        elif num_relations in (None, 1) and (relation_labels is None or len(relation_labels) == 1):
+        elif ((num_relations is None or (isinstance(num_relations, int) and num_relations == 1))
+                and (relation_labels is None or len(relation_labels) == 1)):
             self._fill_single_relation()
         if num_nodes is None:
             num_nodes = self._largest('edge_index') if entity_labels is None else len(entity_labels)
@@ -195,13 +197,13 @@ class KGData(Data):
         return 2 * self.num_relations if self.has_inverse_relations else self.num_relations
 
     def _edges(self, split: str) -> tuple[Optional[Tensor], Optional[Tensor]]:
-        if split not in SPLITS:
-            raise ArgumentError(f"split must be 'train', 'valid', 'test' or 'all', got {split!r}")
+        one_of('split', split, (*SPLITS, 'all'))
         prefix = '' if split == 'train' else f'{split}_'
         return self._store.get(f'{prefix}edge_index'), self._store.get(f'{prefix}edge_type')
 
     def num_facts(self, split: Split = 'train') -> int:
         r"""Number of facts of a split, without inverse edges."""
+        one_of('split', split, (*SPLITS, 'all'))
         if split == 'all':
             return sum(self.num_facts(part) for part in SPLITS)
         edge_type = self._edges(split)[1]
@@ -223,6 +225,7 @@ class KGData(Data):
         Raises:
             ArgumentError: If there is no such split.
         """
+        one_of('split', split, (*SPLITS, 'all'))
         return self._cached(f'facts/{split}', lambda: self._build_facts(split)).t()
 
     def _build_facts(self, split: Split) -> Tensor:
@@ -242,6 +245,7 @@ class KGData(Data):
         Args:
             split (str): As in :meth:`facts`. (default: :obj:`"train"`)
         """
+        one_of('split', split, (*SPLITS, 'all'))
         return self._cached(f'fact_index/{split}',
                             lambda: FactIndex(self.facts(split), self.num_nodes or 0, self.num_relations))
 
@@ -258,6 +262,7 @@ class KGData(Data):
         edge_index, edge_type = self._edges('train')
         if edge_index is None or edge_type is None:
             raise DataError('edge_index or edge_type is missing: there are no edges to sort')
+        one_of('key', key, ('target', 'source', 'relation'))
         return self._cached(f'edges_by/{key}', lambda: EdgeOrder.build(edge_index, edge_type, key, self.num_nodes or 0,
                                                                        self.num_edge_types))
 
@@ -324,7 +329,7 @@ class KGData(Data):
 
     def sort(self, sort_by_row: bool = True) -> Self:
         r"""Returns a copy whose training edges are sorted by source, or by target if :obj:`sort_by_row` is false."""
-        return edge_subgraph(self, sorted_edges(self, sort_by_row))
+        return edge_subgraph(self, sorted_edges(self, boolean('sort_by_row', sort_by_row)))
 
     def coalesce(self) -> Self:
         r"""Returns a copy whose training edges are sorted by source and without duplicates. Edges of different
@@ -347,6 +352,7 @@ class KGData(Data):
             DataError: If ids are out of range, of the wrong dtype or of the wrong shape, if labels do not fit, if an
                 attribute of edges would be ignored, or if there is no training fact.
         """
+        boolean('raise_on_error', raise_on_error)
         try:
             check_data(self)
         except DataError as error:
@@ -400,6 +406,7 @@ class KGData(Data):
         Args:
             kind (str): :obj:`"entity"` or :obj:`"relation"`.
         """
+        one_of('kind', kind, ('entity', 'relation'))
         labels = self.entity_labels if kind == 'entity' else self.relation_labels
         return labels is not None and self._ids_by_label(kind, labels)[1]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.index import Index
 
+from pyg_emu.core.arguments import positive_integer, tensors
 from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError, DataError
 
@@ -134,6 +135,10 @@ class FactIndex:
     """
     @ordinary_tensors()
     def __init__(self, facts: Tensor, num_nodes: int, num_relations: int) -> None:
+        tensors(facts=facts)
+        for name, size in (('num_nodes', num_nodes), ('num_relations', num_relations)):
+            if not isinstance(size, int) or size != 0:  # no facts, no entities
+                positive_integer(name, size)
         _check_facts(facts, num_nodes, num_relations)
         self.num_nodes = num_nodes
         self.num_relations = num_relations

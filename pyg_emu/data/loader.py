@@ -6,12 +6,12 @@ from typing import Any, Callable, Iterator, Literal, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import positive_integer, random_seed
+from pyg_emu.core.arguments import boolean, one_of, positive_integer, random_seed
 from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.checks import check_data
-from pyg_emu.data.graph import KGData
+from pyg_emu.data.graph import SPLITS, KGData
 
 _CORRUPT = ('alternate', 'both', 'tail', 'head', 'bernoulli')
 
@@ -66,10 +66,11 @@ class TripletLoader:
             raise ArgumentError(f'data: expected a KGData, got {type(data).__name__}; load_dataset(...) makes one '
                                 'from a name, a folder, a DataFrame or a graph of PyG')
         batch_size = int(positive_integer('batch_size', batch_size))
-        if corrupt not in _CORRUPT:
-            raise ArgumentError(f'corrupt: expected one of {", ".join(map(repr, _CORRUPT))}, got {corrupt!r}')
+        one_of('corrupt', corrupt, _CORRUPT)
+        one_of('split', split, (*SPLITS, 'all'))
+        shuffle, drop_last = boolean('shuffle', shuffle), boolean('drop_last', drop_last)
         seed = random_seed('seed', seed)
-        if transform is not None and not callable(transform):
+        if transform is not None and (isinstance(transform, type) or not callable(transform)):
             raise ArgumentError(f'transform: expected a function of a batch, got {type(transform).__name__}')
         check_data(data)
         if data.num_facts(split) == 0:

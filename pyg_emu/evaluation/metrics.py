@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import one_of, positive_integer, shown
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.relations import RELATION_KINDS
 
@@ -121,6 +122,16 @@ class Metrics(Mapping[str, Any]):
                  kinds: Union[None, Tensor, Mapping[str, Tensor]] = None, num_negatives: Optional[int] = None,
                  info: Optional[Mapping[str, Any]] = None) -> None:
         check_ks(ks)
+        one_of('tie', tie, TIES)
+        if not isinstance(ranks, Mapping) or not all(isinstance(part, Ranks) for part in ranks.values()):
+            raise ArgumentError('ranks: expected the Ranks of each side, such as those that evaluate() returns as '
+                                f'metrics.ranks, got {shown(ranks)}')
+        for name, value in (('kinds', kinds), ('info', info)):
+            fits = isinstance(value, Mapping) or (name == 'kinds' and isinstance(value, Tensor))
+            if value is not None and not fits:
+                raise ArgumentError(f'{name}: expected a dictionary, got {shown(value)}')
+        if num_negatives is not None:
+            positive_integer('num_negatives', num_negatives)
         if not any(len(part) for part in ranks.values()):
             raise DataError('ranks: there is nothing to average over')
         #: The ranks of all triples, by side.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pyg_emu.core.arguments import positive_integer, random_seed
+from pyg_emu.core.arguments import boolean, one_of, positive_integer, random_seed
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.distributed import current, shared_errors, sum_
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, DivergenceError, OutOfMemoryError
@@ -392,16 +392,13 @@ def question_name(data: KGData, known: Tensor, rel_type: Tensor, side: SideName,
 
 
 def _check_arguments(tie: Any, sides: Any, ks: Any, split: Any, progress: Any) -> None:
-    if tie not in TIES:
-        raise ArgumentError(f'tie: expected one of {", ".join(map(repr, TIES))}, got {tie!r}')
+    one_of('tie', tie, TIES)
     if (isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) == 0
             or any(side not in ('tail', 'head') for side in sides) or len(set(sides)) != len(sides)):
         raise ArgumentError(f"sides: expected 'tail', 'head' or both in a tuple, got {sides!r}")
     check_ks(ks)
-    if split not in SPLITS:
-        raise ArgumentError(f"split: expected 'train', 'valid' or 'test', got {split!r}")
-    if not isinstance(progress, bool):
-        raise ArgumentError(f'progress: expected True or False, got {progress!r}')
+    one_of('split', split, SPLITS)
+    boolean('progress', progress)
 
 
 def _check_filter_splits(splits: Any) -> None:

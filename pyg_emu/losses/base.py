@@ -6,7 +6,7 @@ from typing import Any, Callable, ClassVar, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import is_number, penalty
+from pyg_emu.core.arguments import boolean, is_number, penalty
 from pyg_emu.core.contract import ScoredBatch, Scorer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
@@ -45,7 +45,7 @@ class LinkPredictionLoss(torch.nn.Module):
 
     def __init__(self, *, mutate: bool = False, regularizer: Optional[Regularizer] = None) -> None:
         super().__init__()
-        self.mutate = mutate
+        self.mutate = boolean('mutate', mutate)
         self.regularizer = penalty('regularizer', regularizer)
         #: The terms of the last loss by name, detached scalars on the device, for loggers.
         self.terms: dict[str, Tensor] = {}

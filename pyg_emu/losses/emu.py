@@ -5,7 +5,7 @@ from typing import ClassVar, Optional
 
 from torch import Tensor
 
-from pyg_emu.core.arguments import non_negative
+from pyg_emu.core.arguments import boolean, non_negative
 from pyg_emu.losses.base import LinkPredictionLoss, Regularizer, ScoredBatch, positive_temperature
 from pyg_emu.losses.functional import uls_binary_cross_entropy, uls_cross_entropy
 
@@ -52,7 +52,7 @@ class EMULoss(LinkPredictionLoss):
         super().__init__(mutate=True, regularizer=regularizer)
         self.alpha = non_negative('alpha', alpha)
         self.beta = non_negative('beta', beta)
-        self.divide_by_negatives = divide_by_negatives
+        self.divide_by_negatives = boolean('divide_by_negatives', divide_by_negatives)
         self.needs_vanilla = alpha > 0
 
     def loss(self, scored: ScoredBatch) -> Tensor:

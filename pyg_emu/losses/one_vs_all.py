@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import non_negative, penalty, share
+from pyg_emu.core.arguments import boolean, non_negative, penalty, share
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
@@ -119,7 +119,7 @@ class OneVsAllEMULoss(torch.nn.Module):
         self.alpha = non_negative('alpha', alpha)
         self.beta = non_negative('beta', beta)
         self.mutation = mutation
-        self.divide_by_negatives = divide_by_negatives
+        self.divide_by_negatives = boolean('divide_by_negatives', divide_by_negatives)
         self.regularizer = penalty('regularizer', regularizer)
         self.block_size = _checked_block_size(block_size)
 

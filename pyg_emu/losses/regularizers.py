@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Optional, cast
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import non_negative
+from pyg_emu.core.arguments import non_negative, shown
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
@@ -47,6 +47,9 @@ class LpRegularizer(torch.nn.Module):
 
         :rtype: :class:`torch.Tensor`, a scalar.
         """
+        if isinstance(scorer, type) or not callable(getattr(scorer, 'embedding_weights', None)):
+            raise ArgumentError('scorer: expected a model with embedding_weights(), such as one of pyg_emu.models or '
+                                f'as_scorer(model), got {shown(scorer)}')
         powers = [_PowerSum.apply(weight, self.p) for weight in scorer.embedding_weights()]
         return self.weight * torch.stack(powers).sum()
 
@@ -104,7 +107,7 @@ class N3Regularizer(torch.nn.Module):
         :rtype: :class:`torch.Tensor`, a scalar.
         """
         batch = Batch.of(batch)
-        if not hasattr(scorer, 'relation_rows'):
+        if isinstance(scorer, type) or not hasattr(scorer, 'relation_rows'):
             raise ArgumentError(f'model: N3Regularizer needs the relation vectors of {type(scorer).__name__}; '
                                 'implement relation_rows(rel_type, side), and set complex_rows where rows are [re, im]')
         # One lookup, for each brings a gradient of the whole table where gradients are dense.

@@ -9,8 +9,9 @@ from torch.nn import Embedding
 from torch.nn import functional as F
 from torch_geometric.nn.kge import KGEModel
 
-from pyg_emu.core.arguments import non_negative, positive_integer
+from pyg_emu.core.arguments import boolean, non_negative, positive_integer, same_length_ids
 from pyg_emu.core.contract import ScorerMixin, Side
+from pyg_emu.core.memory import memory_reported
 
 
 class KGEScorer(ScorerMixin, KGEModel):
@@ -54,15 +55,23 @@ class KGEScorer(ScorerMixin, KGEModel):
         sizes = {'num_nodes': num_nodes, 'num_relations': num_relations, 'hidden_channels': hidden_channels}
         for name, value in sizes.items():
             positive_integer(name, value)
+        for name, width in (('node_width', node_width), ('rel_width', rel_width)):
+            if width is not None:
+                positive_integer(name, width)
         non_negative('margin', margin)
+        sparse = boolean('sparse', sparse)
         # The tables of KGEModel have the wrong width for complex models and a normal initialization. The meta device
         # avoids their memory and does not advance the random generator.
         with torch.device('meta'):
             super().__init__(num_nodes, num_relations, hidden_channels, sparse)
         self.margin = float(margin)
         self.sparse = sparse
-        self.node_emb = _empty_table(num_nodes, node_width or hidden_channels, sparse)
-        self.rel_emb = _empty_table(num_relations, rel_width or hidden_channels, sparse)
+        node_width, rel_width = node_width or hidden_channels, rel_width or hidden_channels
+        sizes.update(node_width=node_width, rel_width=rel_width)
+        with memory_reported(f'a model of {", ".join(f"{name}={value}" for name, value in sizes.items())}',
+                             'choose fewer hidden_channels'):
+            self.node_emb = _empty_table(num_nodes, node_width, sparse)
+            self.rel_emb = _empty_table(num_relations, rel_width, sparse)
         self.reset_parameters()
 
     @property
@@ -96,7 +105,12 @@ class KGEScorer(ScorerMixin, KGEModel):
         yield self.rel_emb.weight
 
     def forward(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
+        self._check_triples(head_index, rel_type, tail_index)
         return self.triple_score(head_index, rel_type, tail_index)
+
+    def _check_triples(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> None:
+        same_length_ids(head_index=(head_index, self.num_nodes), rel_type=(rel_type, self.num_relations),
+                        tail_index=(tail_index, self.num_nodes))
 
     def loss(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
         r"""Returns the binary cross-entropy with one random negative for each triplet, as PyG's own training loops
@@ -104,6 +118,7 @@ class KGEScorer(ScorerMixin, KGEModel):
 
         The losses in :mod:`pyg_emu.losses` use many negatives and support mutation, so prefer them.
         """
+        self._check_triples(head_index, rel_type, tail_index)
         positive = self(head_index, rel_type, tail_index)
         negative = self(*self.random_sample(head_index, rel_type, tail_index))
         scores = torch.cat([positive, negative])

@@ -6,6 +6,7 @@ from typing import ClassVar, Iterator, Literal, Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import same_length_ids
 from pyg_emu.core.contract import Scorer, ScorerMixin, Side
 from pyg_emu.core.errors import ArgumentError
 
@@ -32,7 +33,7 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
-        if not isinstance(model, Scorer):
+        if not isinstance(model, Scorer) or not isinstance(model, torch.nn.Module):
             raise ArgumentError(f'model: expected a pyg_emu.core.contract.Scorer, got {type(model).__name__}')
         if model.num_relations % 2 != 0:
             raise ArgumentError('model: expected an even number of relations, twice that of the data, got '
@@ -65,6 +66,8 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
         return self.model.embedding_weights()
 
     def forward(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
+        same_length_ids(head_index=(head_index, self.num_nodes), rel_type=(rel_type, self.num_relations),
+                        tail_index=(tail_index, self.num_nodes))
         return self.triple_score(head_index, rel_type, tail_index)
 
     def reset_parameters(self) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from pyg_emu.core.arguments import is_number, shown
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import L1, L2
 from pyg_emu.models.base import KGEScorer
@@ -42,8 +43,8 @@ class TransE(KGEScorer):
         p_norm: int = 1,
         sparse: bool = False,
     ) -> None:
-        if p_norm not in (1, 2):
-            raise ArgumentError(f'p_norm: expected 1 or 2, got {p_norm}')
+        if not is_number(p_norm) or p_norm not in (1, 2):
+            raise ArgumentError(f'p_norm: expected 1 or 2, got {shown(p_norm)}')
         super().__init__(num_nodes, num_relations, hidden_channels, margin=margin, sparse=sparse)
         self.p_norm = p_norm
         self.interaction = L1() if p_norm == 1 else L2()

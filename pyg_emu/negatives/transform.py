@@ -1,12 +1,13 @@
 r"""The transform that adds negatives, and how to mutate them, to a batch of positives."""
 from __future__ import annotations
 
+import inspect
 from typing import Any, Iterator, Optional
 
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from pyg_emu.core.arguments import positive_integer
+from pyg_emu.core.arguments import boolean, one_of, positive_integer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.negatives.contract import Negatives, Sampler
@@ -72,7 +73,7 @@ class EMUNegatives(BaseTransform):
         mutation: Optional[Mutation] = None,
     ) -> None:
         positive_integer('num_negatives', num_negatives)
-        if not callable(mutation_rate):
+        if isinstance(mutation_rate, type) or not callable(mutation_rate):
             check_rate(mutation_rate, 'mutation_rate')
         if sampler is not None and (isinstance(sampler, type) or not isinstance(sampler, Sampler)):
             raise ArgumentError('sampler: expected an object with the method sample(batch, num_negatives, generator) '
@@ -80,6 +81,8 @@ class EMUNegatives(BaseTransform):
         if mutation is not None and (isinstance(mutation, type) or not isinstance(mutation, Mutation)):
             raise ArgumentError('mutation: expected an object with the method plan(context) of '
                                 f'pyg_emu.negatives.mutation.Mutation, got {mutation!r}')
+        if mutation is not None:
+            _refuse_unused(mutation_rate=mutation_rate, mask=mask, shared=shared, tied=tied)
         self.num_negatives = num_negatives
         self.sampler = UniformSampler() if sampler is None else sampler
         self.mutation = _mutation(mutation_rate, mask, shared, tied) if mutation is None else mutation
@@ -141,18 +144,31 @@ def _walk(name: str, part: Any) -> Iterator[tuple[str, Any]]:
         yield from _walk(f'{name}.{attribute}', getattr(part, attribute, None))
 
 
+def _refuse_unused(**given: Any) -> None:
+    r"""Refuses what describes a mask where another mutation is given. A value that equals its default may come from a
+    recipe, which writes defaults down: it asks for nothing.
+    """
+    for name, value in given.items():
+        default = inspect.signature(EMUNegatives).parameters[name].default
+        if value is not default and (callable(value) or value != default):
+            raise ArgumentError(f'{name}: it describes a mask and has no effect where mutation is given; expected '
+                                f'{default!r} (its default), got {value!r}; set it in the mutation, or leave one of '
+                                'the two out')
+
+
 def _mutation(rate: Rate, mask: str, shared: bool, tied: bool) -> Optional[Mutation]:
+    one_of('mask', mask, _MASKS)
+    boolean('shared', shared)
+    boolean('tied', tied)
     if mask == 'bernoulli':
         mutation: Mutation = BernoulliMask(rate, shared=shared, tied=tied)
     elif mask == 'exact':
         mutation = ExactMask(rate, shared=shared, tied=tied)
     elif mask == 'block':
         mutation = BlockMask(rate, shared=shared, tied=tied)
-    elif mask == 'importance':
+    else:
         if not shared:
             raise ArgumentError("shared: mask='importance' depends on the query, which negatives of a triple share; "
                                 'expected True, got False')
         mutation = ImportanceMask(rate, tied=tied)
-    else:
-        raise ArgumentError(f'mask: expected one of {", ".join(map(repr, _MASKS))}, got {mask!r}')
     return None if rate == 0 else mutation

@@ -20,6 +20,7 @@ from typing import Any, Callable, Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import ids_below, instance, is_number, kind_of, on_device, positive_integer, tensors
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Dot, Interaction
 from pyg_emu.ops.emu_score import emu_score
@@ -72,6 +73,11 @@ def all_entities_cross_entropy(
         ArgumentError: If the plan has a label for each slot, or the interaction has trainable parameters, which blocks
             that are scored anew in the backward pass cannot reach.
     """
+    _check(query, table, target, labels, positive, interaction)
+    if block_size is not None:
+        positive_integer('block_size', block_size)
+    if plan is not None:
+        instance('plan', plan, MaskPlan)
     if plan is not None and plan.label is not None:
         raise ArgumentError('plan.label: expected None, as labels against all entities are those of the loss, got '
                             f'labels of shape {tuple(plan.label.shape)}')
@@ -111,6 +117,35 @@ def _cross_entropy(query: Tensor, table: Tensor, target: Tensor, labels: list[tu
     rows: Tensor = _AllEntities.apply(score_block, block_size, target.repeat(terms), columns, table,
                                       *operands)
     return rows.view(terms, size).sum(0).mean()
+
+
+def _check(query: Tensor, table: Tensor, target: Tensor, labels: Any, positive: Optional[Tensor],
+           interaction: Interaction) -> None:
+    tensors(query=query, table=table, target=target, optional=('positive',),
+            positive=positive)
+    instance('interaction', interaction, Interaction)
+    if table.dim() != 2 or not table.is_floating_point():
+        raise ArgumentError(f'table: expected floating-point numbers of shape (V, d), got {kind_of(table)}')
+    if target.dim() != 1 or target.dtype != torch.int64:
+        raise ArgumentError(f'target: expected int64 entity ids of shape (B,), got {kind_of(target)}')
+    if positive is None and not interaction.matrix_product:
+        raise ArgumentError(f'positive: {interaction.name} needs the rows of the positives, got None')
+    widths = {'query': (query, interaction.query_width(table.size(1))), 'positive': (positive, table.size(1))}
+    for name, (value, width) in widths.items():
+        if value is not None and (tuple(value.shape) != (target.numel(), width) or not value.is_floating_point()):
+            raise ArgumentError(f'{name}: expected floating-point numbers of shape {(target.numel(), width)}, to go '
+                                f'with target and table, got {kind_of(value)}')
+    for name, ids in (('query', query), ('target', target), ('positive', positive)):
+        if ids is not None:
+            on_device(name, ids, table.device, 'table')
+    ids_below('target', target, table.size(0), 'rows of table')
+    if not isinstance(labels, (list, tuple)) or not 1 <= len(labels) <= 2 or not all(
+            isinstance(pair, (list, tuple)) and len(pair) == 2 and all(map(_is_label, pair)) for pair in labels):
+        raise ArgumentError(f'labels: expected one or two pairs of numbers, got {labels!r:.100}')
+
+
+def _is_label(value: Any) -> bool:
+    return is_number(value) or (isinstance(value, Tensor) and value.dim() == 0)
 
 
 def _check_parameters(interaction: Interaction, query: Tensor, table: Tensor) -> None:

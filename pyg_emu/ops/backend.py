@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import shown
 from pyg_emu.core.errors import ArgumentError, BackendError
 
 #: The names of all backends.
@@ -102,9 +103,9 @@ def _module(operator: str, name: str) -> ModuleType:
 
 
 def _known(name: str, argument: str) -> str:
-    if name not in BACKENDS:
+    if not isinstance(name, str) or name not in BACKENDS:
         names = ', '.join(map(repr, BACKENDS))
-        raise ArgumentError(f'{argument}: expected one of {names}, got {name!r}')
+        raise ArgumentError(f'{argument}: expected one of {names}, got {shown(name)}')
     return name
 
 

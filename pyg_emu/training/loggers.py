@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Mapping, Optional, Protocol, Union, runtime_checkable
 
+from pyg_emu.core.arguments import file_path
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.core.files import append, atomic_write
 from pyg_emu.training.history import csv_lines
@@ -90,7 +91,7 @@ class CSVLogger:
         path (str or Path): The file.
     """
     def __init__(self, path: Union[str, Path]) -> None:
-        self.path = Path(path)
+        self.path = Path(file_path('path', path))
         self._columns: list[str] = []
         self._rows: list[dict[str, float]] = []
         self._size = 0
@@ -158,7 +159,7 @@ class TensorBoardLogger:
     def __init__(self, path: Union[str, Path]) -> None:
         if importlib.util.find_spec('tensorboard') is None:
             raise ArgumentError('tensorboard: the package tensorboard is not installed; run pip install tensorboard')
-        self.path = Path(path)
+        self.path = Path(file_path('path', path))
         self._writer: Any = None
 
     def start(self, run: RunInfo) -> None:

@@ -6,14 +6,46 @@ of a step then does not depend on the number of entities.
 """
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from typing import Any, Callable, ClassVar, Mapping, Optional
 
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import boolean, is_number, non_negative
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.ops.row_update import row_adagrad_, row_adam_
+
+
+def _checked(function: Callable[..., None]) -> Callable[..., None]:
+    r"""Makes :meth:`__init__` of an optimizer name its argument where PyTorch's own checks do not."""
+    names = list(inspect.signature(function).parameters)[1:]
+
+    @functools.wraps(function)
+    def checked(self: Any, *args: Any, **options: Any) -> None:
+        given = {**dict(zip(names, args)), **options}
+        for name, value in given.items():
+            if name in ('lr', 'eps', 'lr_decay', 'weight_decay', 'initial_accumulator_value'):
+                if not (name == 'lr' and isinstance(value, Tensor) and value.numel() == 1):
+                    non_negative(name, value)
+            elif name == 'betas':
+                if (not isinstance(value, (tuple, list)) or len(value) != 2
+                        or not all(is_number(beta) and 0.0 <= beta < 1.0 for beta in value)):
+                    raise ArgumentError(f'betas: expected two numbers in [0, 1), got {value!r:.100}')
+            elif name in ('maximize', 'differentiable') or (name in ('foreach', 'fused') and value is not None):
+                boolean(name, value)
+        if given.get('foreach') and given.get('fused'):
+            raise ArgumentError('foreach, fused: expected at most one of the two to be True, got both')
+        try:
+            function(self, *args, **options)
+        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+            if given.keys() - set(names) or not given.keys() & {'params'}:  # a wrong or missing argument
+                raise
+            raise ArgumentError(f'params: {str(error).partition(chr(10))[0]:.200}; expected model.parameters(), or '
+                                'groups of such') from error
+    return checked
 
 
 class RowAdagrad(torch.optim.Adagrad):
@@ -32,6 +64,8 @@ class RowAdagrad(torch.optim.Adagrad):
     recipe_name: ClassVar[str] = 'adagrad'
     #: Whether row-sparse gradients are taken.
     takes_row_sparse: ClassVar[bool] = True
+
+    __init__ = _checked(torch.optim.Adagrad.__init__)  # type: ignore[assignment]
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
@@ -85,6 +119,8 @@ class RowAdam(torch.optim.SparseAdam):
     takes_row_sparse: ClassVar[bool] = True
     #: Whether dense gradients are refused.
     row_sparse_only: ClassVar[bool] = True
+
+    __init__ = _checked(torch.optim.SparseAdam.__init__)  # type: ignore[assignment]
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler
 
+from pyg_emu.core.arguments import boolean, is_number, shown
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.training.optimizers import RowAdam
 
@@ -150,10 +151,13 @@ class SwitchOptimizer(Schedule):
 
     def __init__(self, at: float = 0.5, factor: float = 0.1,
                  make: Optional[Callable[[Iterable[dict[str, Any]]], Optimizer]] = None, sparse: bool = False):
-        if not 0.0 < at < 1.0:
-            raise ArgumentError(f'at: expected a fraction of the steps in (0, 1), got {at}')
-        if not (factor > 0.0 and math.isfinite(factor)):
-            raise ArgumentError(f'factor: expected a positive, finite factor of the learning rate, got {factor}')
+        if not (is_number(at) and 0.0 < at < 1.0):
+            raise ArgumentError(f'at: expected a fraction of the steps in (0, 1), got {shown(at)}')
+        if not (is_number(factor) and 0.0 < factor < math.inf):
+            raise ArgumentError(f'factor: expected a positive, finite factor of the learning rate, got {shown(factor)}')
+        if make is not None and not callable(make):
+            raise ArgumentError(f'make: expected a function of parameter groups, got {shown(make)}')
+        boolean('sparse', sparse)
         self.at = at
         self.factor = factor
         self.make = make if make is not None else (RowAdam if sparse else _adam)

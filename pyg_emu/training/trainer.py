@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from pyg_emu.core.arguments import is_number
+from pyg_emu.core.arguments import boolean, is_number, positive_integer
 from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError
 from pyg_emu.evaluation.metrics import metric_mode, plain_numbers
@@ -118,9 +118,13 @@ class Trainer:
             raise ArgumentError(f'schedule: expected one of pyg_emu.training.schedules, such as LinearDecay(), '
                                 f'got {schedule!r}')
         mode = metric_mode(metric, mode)
-        if validate is not None and not callable(validate):
+        if validate is not None and (isinstance(validate, type) or not callable(validate)):
             raise ArgumentError(f'validate: expected a function of the model that returns metrics, got {validate!r}')
-        for argument, value in (('num_steps', num_steps), ('patience', patience),
+        for argument, flag in (('restore_best', restore_best), ('overwrite', overwrite), ('graph', graph),
+                               ('tensorboard', tensorboard), ('progress', progress)):
+            boolean(argument, flag)
+        positive_integer('num_steps', num_steps)
+        for argument, value in (('patience', patience),
                                 ('checkpoint_every', checkpoint_every), ('log_every', log_every)):
             if value is not None and not _is_count(value):
                 raise ArgumentError(f'{argument}: expected a positive integer, got {value!r}')
@@ -180,7 +184,7 @@ class Trainer:
                 different random numbers.
             BackendError: If steps cannot be captured on this device.
         """
-        if resume not in (True, False, 'auto'):
+        if not isinstance(resume, bool) and not (isinstance(resume, str) and resume == 'auto'):
             raise ArgumentError(f"resume: expected True, False or 'auto', got {resume!r}")
         check_joined()
         if self.graph:

@@ -9,6 +9,7 @@ from typing import Collection, Optional, Sequence, Union
 
 import pandas as pd
 
+from pyg_emu.core.arguments import file_path, instance
 from pyg_emu.core.errors import DataError
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.io.collector import Collector
@@ -67,6 +68,7 @@ def from_folder(
         ArgumentError: If an argument is outside of its domain.
         DataError: If a file is missing, empty or unreadable, or a line is not a fact; names file and line.
     """
+    file_path('folder', folder)
     text = TextFormat(delimiter, header, comment, head, relation, tail)
     folder = Path(folder)
     collector = Collector(vocabulary, entities)
@@ -107,6 +109,7 @@ def from_file(
         ArgumentError: If an argument is outside of its domain.
         DataError: If the file is empty or unreadable, or a line is not a fact; names file and line.
     """
+    file_path('path', path)
     path = Path(path)
     collector = Collector(vocabulary, entities)
     _add_file(collector, 'all', path, TextFormat(delimiter, header, comment, head, relation, tail))
@@ -137,6 +140,8 @@ def to_folder(data: KGData, folder: Union[str, os.PathLike]) -> Path:
         DataError: If a label cannot be written (it is empty, holds a tab, a line break or a null byte, or is no valid
             Unicode), or two entities have the same label, or the folder cannot be written.
     """
+    instance('data', data, KGData)
+    file_path('folder', folder)
     folder = Path(folder)
     table = to_dataframe(data)
     for column in COLUMNS:

@@ -4,7 +4,8 @@ from __future__ import annotations
 import warnings
 from itertools import islice
 from pathlib import Path
-from typing import Any, Collection
+from typing import AbstractSet as Set
+from typing import Any, Collection, Sequence
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.io.formats import EXTENSIONS, TextFormat
@@ -22,7 +23,7 @@ def find_splits(folder: Path, required: Collection[str]) -> dict[str, Path]:
         ArgumentError: If :obj:`required` is not a collection of splits.
         DataError: If the folder cannot be read, or a required split has no file, or a split has more than one.
     """
-    if (isinstance(required, str) or not isinstance(required, Collection)
+    if (isinstance(required, str) or not isinstance(required, (Sequence, Set))
             or any(split not in tuple(SPLIT_NAMES) for split in required)):
         raise ArgumentError(f'require_splits: expected some of {tuple(SPLIT_NAMES)}, got {required!r}')
     names = _file_names(folder)
@@ -55,7 +56,8 @@ def named_files(folder: Path, names: Any) -> list[Path]:
         ArgumentError: If :obj:`names` is not a collection of file names.
         DataError: If there is no such file.
     """
-    if isinstance(names, str) or not isinstance(names, Collection) or not all(isinstance(name, str) for name in names):
+    if isinstance(names, str) or not isinstance(names, (Sequence, Set)) or not all(
+            isinstance(name, str) for name in names):
         raise ArgumentError(f'extra_files: expected a list of names such as ["facts.txt"], got {names!r}')
     there = _file_names(folder)
     for name in names:

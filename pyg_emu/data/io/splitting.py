@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Iterable, Sequence
+from typing import Sequence
 
 import numpy as np
 import pandas as pd
@@ -114,7 +114,7 @@ def _apportion(rest: int, shares: tuple[float, float, float], total: int) -> tup
 
 
 def _validated(fractions: Sequence[float]) -> tuple[float, float, float]:
-    given = list(fractions) if isinstance(fractions, Iterable) and not isinstance(fractions, str) else []
+    given = list(fractions) if isinstance(fractions, (Sequence, np.ndarray)) and not isinstance(fractions, str) else []
     shares = tuple(float(share) for share in given if is_number(share))
     if len(given) != 3 or len(shares) != 3 or not all(0.0 <= share <= 1.0 for share in shares) or (
             abs(sum(shares) - 1.0) > 1e-6):

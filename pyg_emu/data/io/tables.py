@@ -7,6 +7,7 @@ from typing import Any, Optional, Sequence
 import numpy as np
 import pandas as pd
 
+from pyg_emu.core.arguments import instance
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.io.collector import Collector
@@ -52,6 +53,7 @@ def from_dataframe(
         DataError: If a column is missing, or a label is missing, empty, or neither a string nor an integer; names the
             row.
     """
+    instance('df', df, pd.DataFrame)
     if split is not None and fractions is not None:
         raise ArgumentError('fractions, split: give one of the two; the column says where each fact belongs')
     names = list(df.columns)
@@ -86,6 +88,7 @@ def to_dataframe(data: KGData) -> pd.DataFrame:
     Raises:
         DataError: If two entities or two relations have the same label, and so would become one.
     """
+    instance('data', data, KGData)
     entities = _distinct(data.entity_labels, data.num_nodes, 'entities')
     relations = _distinct(data.relation_labels, data.num_relations, 'relations')
     tables = []

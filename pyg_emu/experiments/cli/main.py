@@ -35,6 +35,7 @@ from pyg_emu.experiments.cli.options import (
 from pyg_emu.experiments.cli.tune import add_tune
 from pyg_emu.experiments.cli.warmup import add_warmup
 from pyg_emu.experiments.layers import KeyPath, Layer, assignment_layer, parse_value, put
+from pyg_emu.experiments.names import SECTIONS
 from pyg_emu.experiments.recipe import Recipe, load_recipe, packaged_recipes, packaged_text
 
 #: Where errors of the package itself are reported.
@@ -107,7 +108,9 @@ class _Flag(NamedTuple):
 
 
 def _names(kind: str) -> str:
-    return f'{{names of {kind}}}; or package.module:Class'  # filled in by the formatter
+    # The names are those of classes, whose import takes seconds: only the error for an unknown name lists them.
+    example = SECTIONS[kind].default
+    return f'a name such as {example}, or package.module:Class; the name "list" shows all'
 
 
 _FLAGS = (

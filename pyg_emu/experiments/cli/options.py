@@ -19,13 +19,6 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str, **options: Any):
         super().__init__(prog, **{'max_help_position': 32, **options})
 
-    def _get_help_string(self, action: argparse.Action) -> Optional[str]:
-        # The names are those of classes, which are imported only where the help shows them.
-        from pyg_emu.experiments.names import class_names
-
-        found = super()._get_help_string(action)
-        return found and re.sub(r'\{names of (\w+)\}', lambda match: ', '.join(class_names(match[1])), found)
-
 
 class Parser(argparse.ArgumentParser):
     r"""Reports a usage error in one line and suggests the nearest flag for an unknown one. The parsers of the commands

@@ -11,8 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import positive_integer
+from pyg_emu.core.arguments import file_path, instance, one_of, positive_integer
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.memory import memory_reported
 from pyg_emu.core.modes import evaluating
 
 
@@ -66,8 +67,7 @@ def explain(
                             f'{type(model).__name__} and {type(graph).__name__}')
     for name, value in (('num_paths', num_paths), ('beam_width', beam_width)):
         positive_integer(name, value)
-    if side not in ('tail', 'head'):
-        raise ArgumentError(f"side: expected 'tail' or 'head', got {side!r}")
+    one_of('side', side, ('tail', 'head'))
     ends = [_id(name, value, graph, 'entity') for name, value in (('head', head), ('tail', tail))]
     rel_type = _id('relation', relation, graph, 'relation')
     start, goal = ends if side == 'tail' else ends[::-1]
@@ -76,7 +76,8 @@ def explain(
     source, target = graph.edge_index.cpu().numpy()
     usable = np.flatnonzero(mask.cpu().numpy() & (source != goal) & (target != start))
     search = _Beam(source, target, usable, gradients.cpu().numpy(), graph.num_nodes, beam_width)
-    found = search.paths(start, goal, any_layer=model.shortcut or model.concat_hidden)
+    with memory_reported(f'a search of beam_width={beam_width}', 'choose a smaller beam_width'):
+        found = search.paths(start, goal, any_layer=model.shortcut or model.concat_hidden)
     rows = [(weight, len(edges), [_step(graph, edge) for edge in edges]) for edges, weight in found[:num_paths]]
     frame = pd.DataFrame({
         'weight': [weight for weight, _, _ in rows],
@@ -101,6 +102,11 @@ def draw_paths(paths: pd.DataFrame, file: Optional[Union[str, Path]] = None) -> 
 
     :rtype: :class:`matplotlib.figure.Figure`
     """
+    missing = [name for name in ('weight', 'length', 'edges') if name not in instance('paths', paths, pd.DataFrame)]
+    if missing:
+        raise ArgumentError(f'paths: expected what explain() returned, got a DataFrame without the column {missing[0]}')
+    if file is not None:
+        file_path('file', file)
     from matplotlib.figure import Figure
 
     longest = max(paths['length'], default=1)
@@ -123,7 +129,11 @@ def draw_paths(paths: pd.DataFrame, file: Optional[Union[str, Path]] = None) -> 
                       bbox={'boxstyle': 'round', 'facecolor': 'white', 'edgecolor': color})
         axes.text(-0.45, -row + 0.25, f'{weight:.3g}', fontsize=7, color=color)
     if file is not None:
-        figure.savefig(file)
+        try:
+            figure.savefig(file)
+        except (OSError, ValueError) as error:
+            raise ArgumentError(f'file: {file} cannot be written ({error}); expected a path such as paths.png or '
+                                'paths.pdf') from error
     return figure
 
 

@@ -6,16 +6,20 @@ from typing import Any, Callable, ClassVar, Literal, Mapping, NamedTuple, Option
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from torch_geometric.nn.resolver import activation_resolver
 
-from pyg_emu.core.arguments import ids_below, kind_of
+from pyg_emu.core.arguments import boolean, ids_below, kind_of, one_of, positive_integer, shown, tensors
 from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.memory import memory_reported
 from pyg_emu.models.nbfnet.layer import NBFNetLayer, degree_scale
 from pyg_emu.ops.relational import AGGREGATES, MESSAGES, Aggregate, BoundaryRows, EdgeOrders, Message
 from pyg_emu.ops.row_linear import row_linear
 
 # Node features of one layer that ranking holds at a time; a few layers' worth exist at once.
 _RANKER_FEATURES = 2**23
+# Far more than messages can use, and few enough to be made at once.
+_MAX_LAYERS = 1000
 
 
 class Encoding(NamedTuple):
@@ -118,12 +122,22 @@ class NBFNet(torch.nn.Module):
         for name, value in (('num_relations', num_relations), ('hidden_channels', hidden_channels),
                             ('num_layers', num_layers), ('out_channels', out_channels),
                             ('num_mlp_layers', num_mlp_layers)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ArgumentError(f'{name}: expected an integer of at least 1, got {value!r}')
-        if message not in MESSAGES:
-            raise ArgumentError(f'message: expected one of {", ".join(map(repr, MESSAGES))}, got {message!r}')
-        if aggregate not in AGGREGATES:
-            raise ArgumentError(f'aggregate: expected one of {", ".join(map(repr, AGGREGATES))}, got {aggregate!r}')
+            positive_integer(name, value)
+            if 'layers' in name and value > _MAX_LAYERS:
+                raise ArgumentError(f'{name}: expected at most {_MAX_LAYERS}, got {value}')
+        one_of('message', message, MESSAGES)
+        one_of('aggregate', aggregate, AGGREGATES)
+        for name, flag in (('shortcut', shortcut), ('layer_norm', layer_norm), ('dependent', dependent),
+                           ('concat_hidden', concat_hidden), ('remove_one_hop', remove_one_hop), ('bf16', bf16),
+                           ('checkpointing', checkpointing)):
+            boolean(name, flag)
+        if act is not None and not isinstance(act, str) and (isinstance(act, type) or not callable(act)):
+            raise ArgumentError(f"act: expected a name such as 'relu', a function or None, got {shown(act)}")
+        if isinstance(act, str):
+            try:
+                activation_resolver(act)
+            except (ValueError, TypeError) as error:
+                raise ArgumentError(f"act: expected the name of an activation, such as 'relu', got {act!r}") from error
         if message == 'rotate' and hidden_channels % 2 != 0:
             raise ArgumentError(f"hidden_channels: message 'rotate' needs an even width, got {hidden_channels}")
         self.num_relations = num_relations
@@ -136,15 +150,18 @@ class NBFNet(torch.nn.Module):
         #: Width of the hidden part of a final feature, which is what mutation acts on.
         self.hidden_width = out_channels + (hidden_channels * (num_layers - 1) if concat_hidden else 0)
 
-        self.query = torch.nn.Embedding(2 * num_relations, hidden_channels)
-        self.layers = torch.nn.ModuleList(
-            NBFNetLayer(hidden_channels, width, 2 * num_relations, hidden_channels, message, aggregate, layer_norm,
-                        dependent, act) for width in [hidden_channels] * (num_layers - 1) + [out_channels])
-        width = self.hidden_width + hidden_channels
-        mlp: list[torch.nn.Module] = []
-        for _ in range(num_mlp_layers - 1):
-            mlp += [torch.nn.Linear(width, width), torch.nn.ReLU()]
-        self.mlp = torch.nn.Sequential(*mlp, torch.nn.Linear(width, 1))
+        with memory_reported(f'a model of num_relations={num_relations}, hidden_channels={hidden_channels}, '
+                             f'num_layers={num_layers}, out_channels={out_channels}, num_mlp_layers={num_mlp_layers}',
+                             'choose fewer hidden_channels'):
+            self.query = torch.nn.Embedding(2 * num_relations, hidden_channels)
+            self.layers = torch.nn.ModuleList(
+                NBFNetLayer(hidden_channels, width, 2 * num_relations, hidden_channels, message, aggregate, layer_norm,
+                            dependent, act) for width in [hidden_channels] * (num_layers - 1) + [out_channels])
+            width = self.hidden_width + hidden_channels
+            mlp: list[torch.nn.Module] = []
+            for _ in range(num_mlp_layers - 1):
+                mlp += [torch.nn.Linear(width, width), torch.nn.ReLU()]
+            self.mlp = torch.nn.Sequential(*mlp, torch.nn.Linear(width, 1))
 
     def reset_parameters(self) -> None:
         r"""Draws all parameters anew."""
@@ -171,8 +188,8 @@ class NBFNet(torch.nn.Module):
                 raise ArgumentError(f'side: expected torch.bool of shape {tuple(rel_type.shape)}, true for tails, got '
                                     f'{side.dtype} of shape {tuple(side.shape)}')
             return torch.where(side, rel_type, rel_type + self.num_relations)
-        if side not in ('tail', 'head'):
-            raise ArgumentError(f"side: expected 'tail', 'head' or a boolean tensor, got {side!r}")
+        if not isinstance(side, str) or side not in ('tail', 'head'):
+            raise ArgumentError(f"side: expected 'tail', 'head' or a boolean tensor, got {shown(side)}")
         return rel_type if side == 'tail' else rel_type + self.num_relations
 
     def encode(self, graph: Any, known: Tensor, rel_type: Tensor, side: Side = 'tail', *,
@@ -264,6 +281,8 @@ class NBFNet(torch.nn.Module):
         Raises:
             ArgumentError: As in :meth:`encode`, and of candidates likewise.
         """
+        self._edges(graph)
+        tensors(known=known, rel_type=rel_type)
         if candidates is not None:
             _check_ids('candidates', candidates, (known.numel(), None), graph.num_nodes, 'entities')
         encoding = self.encode(graph, known, rel_type, side, edge_mask=edge_mask, edge_weights=edge_weights)

@@ -7,7 +7,8 @@ from typing import Any, Mapping
 import torch
 from torch import Tensor
 
-from pyg_emu.core.errors import CheckpointError
+from pyg_emu.core.arguments import shown
+from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.models.nbfnet.model import NBFNet
 
 # Keys under which checkpoints hold the state of the model, beside that of the optimiser.
@@ -45,6 +46,8 @@ def load_nbfnet_pyg_state_dict(model: NBFNet, state: Mapping[str, Any]) -> NBFNe
         CheckpointError: If parameters are missing, unknown or of another shape. Names the arguments that build a model
             of the checkpoint's architecture. The model is not changed in this case.
     """
+    if not isinstance(model, NBFNet):
+        raise ArgumentError(f'model: expected an NBFNet, got {shown(model)}')
     given = _parameters(state)
     wanted: dict[str, Tensor] = model.state_dict()
     missing = sorted(wanted.keys() - given.keys())

@@ -165,4 +165,11 @@ def check_rate(rate: Any, name: str = 'rate') -> float:
 
 def rate_at(rate: Rate, step: int) -> float:
     r"""The rate at a step."""
-    return check_rate(rate(step), f'rate at step {step}') if callable(rate) else float(rate)
+    if not callable(rate):
+        return float(rate)
+    try:
+        value = rate(step)
+    except TypeError as error:
+        raise ArgumentError(f'rate: expected a function from the step to a share, such as LinearSchedule; {rate!r:.99} '
+                            f'cannot be called with a step ({error})') from error
+    return check_rate(value, f'rate at step {step}')

@@ -9,8 +9,9 @@ from typing import ClassVar, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import positive_integer
+from pyg_emu.core.arguments import boolean, one_of, positive_integer
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.memory import memory_reported
 from pyg_emu.negatives.mutation.base import MutationContext, Rate, check_rate, rate_at
 from pyg_emu.ops.plan import MaskPlan
 
@@ -44,9 +45,9 @@ class MaskMutation(ABC):
     def __init__(self, rate: Rate, *, shared: bool = True, tied: bool = False, num_masks: int = 2048) -> None:
         super().__init__()
         positive_integer('num_masks', num_masks)
-        self.rate = rate if callable(rate) else check_rate(rate)
-        self.shared = shared
-        self.tied = tied
+        self.rate = rate if callable(rate) and not isinstance(rate, type) else check_rate(rate)
+        self.shared = boolean('shared', shared)
+        self.tied = boolean('tied', tied)
         self.num_masks = num_masks
 
     @abstractmethod
@@ -149,8 +150,7 @@ class ImportanceMask(MaskMutation):
             width, so that :math:`q_k` is not the weight of component :math:`k`.
     """
     def __init__(self, rate: Rate, first: str = 'largest', *, tied: bool = False) -> None:
-        if first not in ('largest', 'smallest'):
-            raise ArgumentError(f"first: expected 'largest' or 'smallest', got {first!r}")
+        one_of('first', first, ('largest', 'smallest'))
         # Every triple has its own mask, so the bank is never too large.
         super().__init__(rate, shared=True, tied=tied, num_masks=sys.maxsize)
         self.first = first
@@ -204,8 +204,9 @@ class LearnedMask(MaskMutation, torch.nn.Module):
         if not 0.0 < check_rate(rate) < 1.0:
             raise ArgumentError(f'rate: expected a probability inside (0, 1) to start from, got {rate}')
         self.width = positive_integer('width', width)
-        self.adversarial = adversarial
-        self.logits = torch.nn.Parameter(torch.full((self._bits(width), ), math.log(rate / (1 - rate))))
+        self.adversarial = boolean('adversarial', adversarial)
+        with memory_reported(f'a mask of width={width}', 'expected the width of a row of the entity table'):
+            self.logits = torch.nn.Parameter(torch.full((self._bits(width), ), math.log(rate / (1 - rate))))
 
     def bank(self, rate: float, size: int, width: int, query: Tensor, generator: Optional[torch.Generator]) -> Tensor:
         if width != self.logits.numel():

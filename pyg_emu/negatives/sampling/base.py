@@ -5,7 +5,9 @@ from typing import ClassVar, Optional
 
 import torch
 
-from pyg_emu.core.arguments import positive_integer
+from pyg_emu.core.arguments import positive_integer, shown
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.memory import memory_reported
 from pyg_emu.data.batch import Batch
 from pyg_emu.negatives.contract import LearningPart, Negatives
 
@@ -36,7 +38,11 @@ class BaseSampler:
         """
         positive_integer('num_negatives', num_negatives)
         batch = Batch.of(batch)
-        return self._sample(batch, num_negatives, batch.generator if generator is None else generator)
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise ArgumentError(f'generator: expected a torch.Generator, got {shown(generator)}')
+        with memory_reported(f'a sample of num_negatives={num_negatives} for {batch.head_index.numel()} triples',
+                             f'choose smaller numbers in {self!r}, num_negatives or batch_size'):
+            return self._sample(batch, num_negatives, batch.generator if generator is None else generator)
 
     def _sample(self, batch: Batch, num_negatives: int, generator: Optional[torch.Generator]) -> Negatives:
         raise NotImplementedError

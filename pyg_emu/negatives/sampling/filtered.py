@@ -6,6 +6,7 @@ from typing import Any, Callable, Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import boolean, one_of
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
@@ -30,9 +31,8 @@ class FilteredSampler(BaseSampler):
         ArgumentError: If :obj:`split` is unknown.
     """
     def __init__(self, filtered: bool = False, split: str = 'train') -> None:
-        if split not in ('train', 'valid', 'test', 'all'):
-            raise ArgumentError(f"split: expected 'train', 'valid', 'test' or 'all', got {split!r}")
-        self.filtered = filtered
+        one_of('split', split, ('train', 'valid', 'test', 'all'))
+        self.filtered = boolean('filtered', filtered)
         self.split = split
         # On the batch's device, so that counting costs no step a copy to the host.
         self._exhausted: Optional[Tensor] = None

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import positive_integer, random_seed
+from pyg_emu.core.arguments import positive_integer, random_seed, shown
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.data.batch import Batch
@@ -118,6 +118,9 @@ class NSCachingSampler(FilteredSampler):
             batch (Batch): The batch.
             scorer (Scorer): The model, see :func:`~pyg_emu.as_scorer`.
         """
+        batch = Batch.of(batch)
+        if isinstance(scorer, type) or not isinstance(scorer, Scorer):
+            raise ArgumentError(f'scorer: expected a pyg_emu.Scorer, such as as_scorer(model), got {shown(scorer)}')
         self._unlearned = None
         caches = self._prepare(batch)
         assert batch.source is not None

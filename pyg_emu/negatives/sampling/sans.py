@@ -7,13 +7,16 @@ from typing import Literal, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import positive_integer, random_seed
+from pyg_emu.core.arguments import one_of, positive_integer, random_seed
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.contract import Negatives
 from pyg_emu.negatives.sampling.filtered import FilteredSampler, draw_unknown, random_below, replace
 from pyg_emu.negatives.sampling.neighborhoods import Neighborhoods, k_hop_neighborhoods, walk_neighborhoods
+
+#: More hops than the diameter of any knowledge graph.
+_MAX_HOPS = 1000
 
 
 class SANSSampler(FilteredSampler):
@@ -62,8 +65,9 @@ class SANSSampler(FilteredSampler):
         super().__init__(filtered, split)
         for name, value in (('num_hops', num_hops), ('walks', walks), ('max_size', max_size)):
             positive_integer(name, value)
-        if mode not in ('walk', 'khop'):
-            raise ArgumentError(f"mode: expected 'walk' or 'khop', got {mode!r}")
+        one_of('mode', mode, ('walk', 'khop'))
+        if num_hops > _MAX_HOPS:
+            raise ArgumentError(f'num_hops: expected at most {_MAX_HOPS}, got {num_hops}')
         self.num_hops = num_hops
         self.mode = mode
         self.walks = walks

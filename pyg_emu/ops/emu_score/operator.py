@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import ids_below, kind_of, on_device
+from pyg_emu.core.arguments import boolean, ids_below, kind_of, on_device, tensors
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Dot, Interaction, check_interaction
 from pyg_emu.ops.backend import load_backend
@@ -86,6 +86,8 @@ def emu_score(
         ArgumentError: If an argument has the wrong shape, dtype, device or range.
         BackendError: If the backend asked for cannot run here.
     """
+    tensors(query=query, positive=positive, table=table, index=index)
+    vanilla, sparse_grad = boolean('vanilla', vanilla), boolean('sparse_grad', sparse_grad)
     _check_operands(query, positive, table, index, interaction)
     query, positive, table = promoted(query, positive, table)
     if plan is not None:
@@ -120,6 +122,8 @@ def _checked_plan(plan: Plan, table: Tensor, index: Tensor) -> Plan:
     shape = tuple(index.shape)
     if not isinstance(plan, (MaskPlan, MixPlan)):
         raise ArgumentError(f'plan: expected a MaskPlan, a MixPlan or None, got {type(plan).__name__}')
+    tensors(optional=('plan.label', 'plan.partner'),
+            **{f'plan.{name}': value for name, value in plan._asdict().items()})
     if plan.label is not None:
         if tuple(plan.label.shape) != shape or not plan.label.is_floating_point():
             raise ArgumentError(f'plan.label: expected floating-point numbers of shape {shape}, '

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import shown, tensors
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Interaction
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
@@ -74,6 +75,9 @@ def mutate(positive: Tensor, negative: Tensor, plan: Plan, partner: Tensor | Non
     Raises:
         ArgumentError: If the plan has partners and :obj:`partner` is missing.
     """
+    tensors(positive=positive, negative=negative, optional=('partner', ), partner=partner)
+    if not isinstance(plan, (MaskPlan, MixPlan)):
+        raise ArgumentError(f'plan: expected a MaskPlan or a MixPlan, got {shown(plan)}')
     other = positive.unsqueeze(1)
     if isinstance(plan, MixPlan):
         if plan.partner is not None:

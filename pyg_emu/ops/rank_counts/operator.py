@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional, cast
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import ids_below, kind_of, on_device
+from pyg_emu.core.arguments import ids_below, kind_of, on_device, positive_integer, tensors
 from pyg_emu.core.errors import ArgumentError, DivergenceError
 from pyg_emu.core.interaction import Interaction, check_interaction
 from pyg_emu.ops.backend import load_backend
@@ -96,6 +96,10 @@ def rank_counts(
         BackendError: If the backend asked for cannot run here.
         NaNScoreError: If a score is NaN; a :class:`~pyg_emu.core.errors.DivergenceError` that names the query.
     """
+    tensors(query=query, table=table, target=target, optional=('row', 'filter_ptr', 'filter_index'),
+            row=row, filter_ptr=filter_ptr, filter_index=filter_index)
+    if block_size is not None:
+        positive_integer('block_size', block_size)
     query, table = _checked_operands(query, table, interaction)
     num_queries = query.size(0)
     row = _check_targets(target, row, num_queries, table.size(0), table.device)
@@ -147,6 +151,8 @@ def rank_from_scores(
         BackendError: If the backend asked for cannot run here.
         NaNScoreError: If a score is NaN.
     """
+    tensors(scores=scores, target=target, optional=('row', 'filter_ptr', 'filter_index'),
+            row=row, filter_ptr=filter_ptr, filter_index=filter_index)
     if scores.dim() != 2 or not scores.is_floating_point():
         raise ArgumentError(f'scores: expected floating-point numbers of shape (Q, V), got {kind_of(scores)}')
     num_queries, num_nodes = scores.shape
@@ -174,6 +180,7 @@ def score_entities(query: Tensor, table: Tensor, *, interaction: Interaction, ba
         ArgumentError: If an argument has the wrong shape, dtype or device.
         BackendError: If the backend asked for cannot run here.
     """
+    tensors(query=query, table=table)
     query, table = _checked_operands(query, table, interaction)
     with torch.no_grad():
         module = load_backend('rank_counts', table, backend, interaction=interaction)

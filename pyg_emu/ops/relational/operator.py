@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_emu.core.arguments import ids_below, kind_of, on_device
+from pyg_emu.core.arguments import ids_below, instance, kind_of, on_device, one_of, tensors
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.ops.backend import load_backend
 from pyg_emu.ops.interop import uncompiled
@@ -154,6 +154,12 @@ def relational_conv(
             unknown.
         BackendError: If the requested backend is not available.
     """
+    tensors(x=x, relation=relation, optional=('edge_weight', 'edge_mask'),
+            edge_weight=edge_weight, edge_mask=edge_mask)
+    instance('edges', edges, EdgeOrders)
+    if not isinstance(boundary, BoundaryRows):
+        tensors(optional=('boundary',),
+                boundary=boundary)
     _check(x, relation, edges, message, aggregate)
     _check_optional(x, edges.by_target.edge_id.numel(), boundary, edge_weight, edge_mask)
     module = load_backend('relational', x, backend)
@@ -176,10 +182,8 @@ def message_count(edges: Edges, edge_mask: Optional[Tensor] = None) -> Tensor:
 
 
 def _check(x: Tensor, relation: Tensor, edges: EdgeOrders, message: str, aggregate: str) -> None:
-    if message not in MESSAGES:
-        raise ArgumentError(f'message: expected one of {", ".join(map(repr, MESSAGES))}, got {message!r}')
-    if aggregate not in AGGREGATES:
-        raise ArgumentError(f'aggregate: expected one of {", ".join(map(repr, AGGREGATES))}, got {aggregate!r}')
+    one_of('message', message, MESSAGES)
+    one_of('aggregate', aggregate, AGGREGATES)
     if x.dim() != 3 or not x.is_floating_point():
         raise ArgumentError(f'x: expected a floating-point tensor of shape (V, B, D), got {kind_of(x)}')
     num_nodes, size, width = x.shape

@@ -370,9 +370,12 @@ def test_help_of_each_command(command: str, capsys: pytest.CaptureFixture[str]) 
     assert stopped.value.code == 0 and f'usage: pyg-emu {command}' in capsys.readouterr().out
 
 
-def test_help_loads_nothing_heavy() -> None:
+@pytest.mark.parametrize('arguments', [['--help'], ['train', '--help'], ['evaluate', '--help'], ['predict', '--help'],
+                                       ['explain', '--help'], ['tune', '--help'], ['data', '--help'],
+                                       ['diff', '--help']])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     script = ('import sys\nfrom pyg_emu.experiments.cli.main import main\n'
-              'try: main(["--help"])\nexcept SystemExit: pass\n'
+              f'try: main({arguments})\nexcept SystemExit: pass\n'
               'print({"torch", "pandas", "numba"} & set(sys.modules))')
     result = subprocess.run([sys.executable, '-c', script], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.endswith('set()\n'), result.stderr
