@@ -32,9 +32,9 @@ def positive_integer(name: str, value: Any) -> Any:
     Raises:
         ArgumentError: If :obj:`value` is not an integer in :obj:`[1, 2^63)`.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
         raise ArgumentError(f'{name}: expected an integer of at least 1, got {value!r}')
-    if value >= 2**63:
+    if int(value) >= 2**63:
         raise ArgumentError(f'{name}: expected an integer below 2^63, got one of {int(value).bit_length()} bits')
     return value
 

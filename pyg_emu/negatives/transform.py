@@ -1,7 +1,6 @@
 r"""The transform that adds negatives, and how to mutate them, to a batch of positives."""
 from __future__ import annotations
 
-import inspect
 from typing import Any, Iterator, Optional
 
 from torch_geometric.data import Data
@@ -81,8 +80,6 @@ class EMUNegatives(BaseTransform):
         if mutation is not None and (isinstance(mutation, type) or not isinstance(mutation, Mutation)):
             raise ArgumentError('mutation: expected an object with the method plan(context) of '
                                 f'pyg_emu.negatives.mutation.Mutation, got {mutation!r}')
-        if mutation is not None:
-            _refuse_unused(mutation_rate=mutation_rate, mask=mask, shared=shared, tied=tied)
         self.num_negatives = num_negatives
         self.sampler = UniformSampler() if sampler is None else sampler
         self.mutation = _mutation(mutation_rate, mask, shared, tied) if mutation is None else mutation
@@ -142,18 +139,6 @@ def _walk(name: str, part: Any) -> Iterator[tuple[str, Any]]:
             yield from _walk(f'{name}.{place}', transform)
     for attribute in ('sampler', 'mutation'):
         yield from _walk(f'{name}.{attribute}', getattr(part, attribute, None))
-
-
-def _refuse_unused(**given: Any) -> None:
-    r"""Refuses what describes a mask where another mutation is given. A value that equals its default may come from a
-    recipe, which writes defaults down: it asks for nothing.
-    """
-    for name, value in given.items():
-        default = inspect.signature(EMUNegatives).parameters[name].default
-        if value is not default and (callable(value) or value != default):
-            raise ArgumentError(f'{name}: it describes a mask and has no effect where mutation is given; expected '
-                                f'{default!r} (its default), got {value!r}; set it in the mutation, or leave one of '
-                                'the two out')
 
 
 def _mutation(rate: Rate, mask: str, shared: bool, tied: bool) -> Optional[Mutation]:

@@ -65,7 +65,7 @@ class RowAdagrad(torch.optim.Adagrad):
     #: Whether row-sparse gradients are taken.
     takes_row_sparse: ClassVar[bool] = True
 
-    __init__ = _checked(torch.optim.Adagrad.__init__)  # type: ignore[assignment]
+    __init__ = _checked(torch.optim.Adagrad.__init__)
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
@@ -120,7 +120,7 @@ class RowAdam(torch.optim.SparseAdam):
     #: Whether dense gradients are refused.
     row_sparse_only: ClassVar[bool] = True
 
-    __init__ = _checked(torch.optim.SparseAdam.__init__)  # type: ignore[assignment]
+    __init__ = _checked(torch.optim.SparseAdam.__init__)
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
