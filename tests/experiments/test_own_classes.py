@@ -80,8 +80,8 @@ class HalfMixup:
     def __init__(self, weight: float = 0.5, rate=1.0):
         self.weight, self.rate = weight, rate
 
-    def plan(self, query, num_negatives, width, generator=None, step=0):
-        return MixPlan(query.new_full((query.size(0), num_negatives), self.weight))
+    def plan(self, context):
+        return MixPlan(context.query.new_full((context.query.size(0), context.num_negatives), self.weight))
 
 
 class Steps:

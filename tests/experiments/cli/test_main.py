@@ -321,7 +321,7 @@ def test_spoilt_run(train: Callable[..., int], capsys: pytest.CaptureFixture[str
     (['--head', 'e1', '--relation', 'r9'], "graph: there is no relation 'r9'"),
     (['--head', 'e1', '--tail', 'e2', '--relation', 'r0'], '--head, --tail: '),
     (['--relation', 'r0'], '--head, --tail: '),
-    (['--head', 'e1', '--relation', 'r0', '-k', '0'], 'k: expected a positive integer'),
+    (['--head', 'e1', '--relation', 'r0', '-k', '0'], 'k: expected an integer of at least 1, got 0'),
 ])
 def test_predict_refuses(train: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: list[str],
                          message: str) -> None:
