@@ -17,7 +17,7 @@ from typing import Any, Iterator, Optional, Sequence, TypeVar
 T = TypeVar('T')
 
 #: Seconds after which a case counts as a hang.
-LIMIT = 4.0
+LIMIT = 30.0
 #: Number of failures that a message quotes.
 _QUOTED = 5
 
