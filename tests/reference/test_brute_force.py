@@ -23,9 +23,9 @@ pytestmark = pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning
 MODELS = ('DistMult', 'ComplEx', 'TransE', 'RotatE')
 
 
-# From this share of the cases on, every backend is compared. Its kernels are compiled for double precision, which takes minutes;
-# tests of the operators compare backends with one another anyway.
-ALL_BACKENDS_FROM = 0.2
+# From this share of the cases on, every backend is compared. Its kernels are compiled for double precision, which takes
+# minutes; tests of the operators compare backends with one another anyway.
+ALL_BACKENDS_FROM = 0.5
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -43,9 +43,9 @@ FLAG_NAMES = ('--dataset', '--data', '--inference', '--model', '--dim', '--negat
               '--patience', '--seed', '--set', '--recipe', '--run-dir', '--device', '--require-splits', '--nope')
 TEXTS = ('0', '1', '-1', '2', '1.5', '1e-3', 'nan', 'inf', '1e400', '99999999999999999999', '', ' ', 'x', 'none',
          'null', 'true', 'DistMult', 'HAKE', 'NBFNet', 'emu', 'adam', 'cosine', '[]', '{}', '{', '[1, 2', '!!int x',
-         '!!python/object/apply:os.getcwd []', '&a [*a]', '2024-13-45', 'a: b: c', "'", '\u2028', 'x' * 5000, '9' * 5000,
-         'model=3', 'model.hidden_channels=0', 'negatives.mask=exact', 'negatives.sampler.filtered=true', 'a.b.c=1',
-         'loss=', '=1', '.=1', 'model.name', 'dataset.header=maybe', 'dataset.delimiter=5', 'graph=true',
+         '!!python/object/apply:os.getcwd []', '&a [*a]', '2024-13-45', 'a: b: c', "'", '\u2028', 'x' * 5000,
+         '9' * 5000, 'model=3', 'model.hidden_channels=0', 'negatives.mask=exact', 'negatives.sampler.filtered=true',
+         'a.b.c=1', 'loss=', '=1', '.=1', 'model.name', 'dataset.header=maybe', 'dataset.delimiter=5', 'graph=true',
          'optimizer.betas=[0.9]', 'optimizer={foreach: true, fused: true, name: adam, lr: 1}', 'meta', 'cuda:99', 'cpu',
          'train', 'train,test', 'nowhere', '/', '.', '/dev/null', 'distmult-umls-emu', 'nbfnet-umls')
 
@@ -142,8 +142,9 @@ def scrambled(rng: random.Random, text: str) -> bytes:
         elif kind == 1:
             del content[at:at + rng.randrange(1, 6)]
         elif kind == 2:
-            content[at:at] = rng.choice([b'\n', b'  ', b'\t', b': ', b'- ', b'{', b'}', b'[', b'&a ', b'*a', b'!!x ', b'"',
-                                         b'\0', b'\xff', b'#', b'|', b'>', b'%', b'---\n', b'...\n', b'? ', b'9', b'-'])
+            content[at:at] = rng.choice([b'\n', b'  ', b'\t', b': ', b'- ', b'{', b'}', b'[', b'&a ', b'*a', b'!!x ',
+                                         b'"', b'\0', b'\xff', b'#', b'|', b'>', b'%', b'---\n', b'...\n', b'? ',
+                                         b'9', b'-'])
         else:
             content[at:at] = content[rng.randrange(len(content)):][:rng.randrange(20)]
     return bytes(content)
@@ -168,7 +169,8 @@ def test_mutated_recipes(graph_folder: Path, tmp_path: Path, cases: Cases) -> No
 
 def test_flags(graph_folder: Path, tmp_path: Path, cases: Cases) -> None:
     rng = cases.random()
-    known = {'train': FLAG_NAMES, 'evaluate': ('--run', '--split', '--tie', '--max-triples', '--data', '--set', '--json'),
+    known = {'train': FLAG_NAMES,
+             'evaluate': ('--run', '--split', '--tie', '--max-triples', '--data', '--set', '--json'),
              'predict': ('--run', '--head', '--relation', '--tail', '-k', '--csv', '--data', '--set'),
              'explain': ('--run', '--head', '--relation', '--tail', '-k', '--out'), 'data': ('--json', '--set'),
              'diff': ('--json', ), 'recipes': ('list', 'show'), '': ('--version', '--help')}

@@ -89,18 +89,17 @@ class Run:
             assert name in evaluated.errors or name not in CHECKPOINTS, evaluated
         elif strict and name != EDITED:
             assert evaluated.output == self.ranking, 'another ranking'
-        weights = load_checkpoint(self.whole / 'last.pt')['model'] if name == EDITED else {}
         resumed = self.resume(self.damaged)
         if resumed.refused:
             assert name in resumed.errors or name not in CHECKPOINTS, resumed
         elif name != EDITED:
             found = {name: (self.damaged / name).read_bytes() for name in RESULTS}
-            assert not strict or found == self.expected, [name for name in RESULTS if found[name] != self.expected[name]]
+            others = [name for name in RESULTS if found[name] != self.expected[name]]
+            assert not strict or not others, others
         else:  # its settings of observation may have changed; the weights may not
             state = load_checkpoint(self.damaged / 'last.pt')
             for key, value in load_checkpoint_bytes(self.expected['last.pt'], self.damaged)['model'].items():
                 assert torch.equal(state['model'][key], value), 'other weights'
-        assert weights == {} or not resumed.refused or (self.damaged / 'last.pt').exists()
 
 
 def load_checkpoint_bytes(content: bytes, folder: Path) -> dict[str, Any]:
@@ -229,8 +228,8 @@ def test_crafted_archives(run: Run, cases: Cases) -> None:
 
 def changed(rng: random.Random, value: Any, depth: int = 0) -> Any:
     r"""A copy of nested values with one of them replaced, removed or added."""
-    others = [None, True, -1, 2**70, 1.5, float('nan'), '', 'x', [], {}, torch.zeros(0), torch.full((3, ), float('nan')),
-              torch.zeros(12, 4), [1], {'x': 1}]
+    others = [None, True, -1, 2**70, 1.5, float('nan'), '', 'x', [], {}, [1], {'x': 1}, torch.zeros(0),
+              torch.full((3, ), float('nan')), torch.zeros(12, 4)]
     if isinstance(value, dict) and value and rng.random() < 0.85:
         key = rng.choice(list(value))
         kind = rng.random()
