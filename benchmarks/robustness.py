@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Mapping
 
-from benchmarks._record import ROOT, write_result
+from benchmarks._record import RESULTS, ROOT, write_result
 
 #: The files of tests, and what their cases are.
 PARTS = {
@@ -61,11 +61,11 @@ def main() -> int:
     return code
 
 
-def record(parts: Mapping[str, Mapping[str, Any]], share: float, seed: int) -> list[Path]:
+def record(parts: Mapping[str, Mapping[str, Any]], share: float, seed: int, folder: Path = RESULTS) -> list[Path]:
     r"""Writes one result for each part."""
     return [write_result(f'robustness/{name}', {
         'label': PARTS[name][1], 'share': share, 'cases': part['cases'], 'seconds': part['seconds'],
-        'failed': sum(part['failures'].values()), 'failures': part['failures']}, seed=seed)
+        'failed': sum(part['failures'].values()), 'failures': part['failures']}, seed=seed, folder=folder)
         for name, part in parts.items() if name in PARTS]
 
 
