@@ -19,7 +19,7 @@ endif
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu-suite lint types clean
+.PHONY: help setup demo test robustness test-gpu-suite lint types clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,10 @@ demo: ## Train DistMult with and without EMU, print a table and draw a curve (ab
 test: ## Run the tests, on all cores
 	@tools/setup.sh dev scatter
 	@$(PY) -m pytest -n auto --dist loadgroup $(ARGS)
+
+robustness: ## Try all cases of the robustness tests, with a new seed, and record the result (up to 40 minutes)
+	@tools/setup.sh dev scatter
+	@$(PY) -m benchmarks.robustness $(ARGS)
 
 test-gpu-suite: ## Run every piece of the GPU suite, tiny, on the CPU
 	@tools/setup.sh dev scatter

@@ -22,7 +22,8 @@ from benchmarks._record import RESULTS, ROOT, read_results, spread
 from benchmarks._texts import TEXTS
 
 #: The files with tables.
-FILES = (ROOT / 'README.md', ROOT / 'benchmarks' / 'README.md', ROOT / 'docs' / 'reproduction.md')
+FILES = (ROOT / 'README.md', ROOT / 'benchmarks' / 'README.md', ROOT / 'docs' / 'reproduction.md',
+         ROOT / 'docs' / 'reliability.md')
 #: The text in place of a table without recorded results.
 EMPTY = '_Not recorded yet._'
 #: The maximum number of commands of one program to list.
@@ -110,6 +111,8 @@ TABLES = {
         'mean neighbourhood': 'mean_neighbors'}, 'SANS'),
     'pyg-loop': Table('pyg_loop/*', {'heads, MRR': 'test.heads', 'tails': 'test.tails', 'both': 'test.both',
                                      'seconds': 'seconds'}, "UMLS, PyG's layers, 60 epochs"),
+    'robustness': Table('robustness/*', {
+        'cases': 'cases', 'share of a full run': 'share', 'failures': 'failed', 'seconds': 'seconds'}, 'robustness'),
     'data': Table('data', {'FB15k-237, s': 'fb15k237.total_s', '5 million facts, s': 'generated.total_s'}, 'from text'),
 }
 

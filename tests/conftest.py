@@ -13,6 +13,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.robustness.cases import case_count
+from tests.robustness.report import Report
+
 if not torch.cuda.is_available():
     # Triton's kernels then run on the CPU, slowly. Read when Triton is imported, by whomever.
     os.environ.setdefault('TRITON_INTERPRET', '1')
@@ -28,6 +31,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     return 0 if cores == 1 or len(set(paths)) == 1 and paths[0].is_file() else cores
 
+
+#: Random cases of each kind that are compared with independent references, of :obj:`--robustness-cases 1`.
+REFERENCE_CASES = 600
 
 #: The rooms whose tests compile kernels, and by what the kernels of an operator differ most.
 _COMPILING = ('ops', 'models', 'negatives', 'losses', 'evaluation', 'training')
@@ -46,16 +52,30 @@ def _compiling_group(item: pytest.Item) -> Optional[str]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption('--robustness-cases', type=int, default=int(os.environ.get('PYG_EMU_ROBUSTNESS_CASES', 6)),
-                     help='random cases of each kind that are compared with independent references')
-    parser.addoption('--robustness-seed', type=int, default=int(os.environ.get('PYG_EMU_ROBUSTNESS_SEED', 0)),
-                     help='the seed of the first of them')
+    parser.addoption('--robustness-cases', type=float, default=0.01, metavar='SHARE',
+                     help='the share of the cases of "make robustness" that are tried: above 0, 1 for all of them')
+    parser.addoption('--robustness-seed', type=int, default=0, metavar='SEED', help='the seed that draws them')
+    parser.addoption('--robustness-report', type=Path, metavar='FILE',
+                     help='write the number of cases, seconds and failures to a JSON file')
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption('--robustness-report')
+    if path is not None and not hasattr(config, 'workerinput'):  # workers report to the process that started them
+        config.pluginmanager.register(Report(path))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return (f'robustness: a share of {config.getoption("--robustness-cases"):g} of the cases, '
+            f'seed {config.getoption("--robustness-seed")}')
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if 'robustness_seed' in metafunc.fixturenames:
-        first, number = (metafunc.config.getoption(f'--robustness-{name}') for name in ('seed', 'cases'))
-        metafunc.parametrize('robustness_seed', range(first, first + number))
+        first, share = (metafunc.config.getoption(f'--robustness-{name}') for name in ('seed', 'cases'))
+        # Neighbouring seeds of a session draw other cases.
+        number = case_count(REFERENCE_CASES, share)
+        metafunc.parametrize('robustness_seed', range(REFERENCE_CASES * first, REFERENCE_CASES * first + number))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

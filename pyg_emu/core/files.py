@@ -5,11 +5,13 @@ Every write, rename and removal of a run goes through the functions of this modu
 """
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import secrets
 import socket
+import stat
 import sys
 import time
 from pathlib import Path
@@ -66,6 +68,27 @@ def atomic_write(path: Union[str, Path], write: Callable[[IO[bytes]], Any]) -> N
                               'that can be written to') from error
 
 
+def open_regular(path: Union[str, Path]) -> IO[bytes]:
+    r"""Opens a regular file for reading. Opening a pipe would wait for a writer, and a device may never end.
+
+    Raises:
+        OSError: If it cannot be opened, or is not a regular file.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, 'not a regular file', str(path))
+    return open(path, 'rb')
+
+
+def read_bytes(path: Union[str, Path]) -> bytes:
+    r"""The content of a regular file.
+
+    Raises:
+        OSError: If it cannot be read, or is not a regular file.
+    """
+    with open_regular(path) as file:
+        return file.read()
+
+
 def append(path: Union[str, Path], content: bytes, size: int) -> bool:
     r"""Appends to a file, in full or not at all, unless a kill comes in between.
 
@@ -81,7 +104,9 @@ def append(path: Union[str, Path], content: bytes, size: int) -> bool:
         CheckpointError: If the file cannot be written to or the disk is full.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, 'O_BINARY', 0), 0o666)
+        # Without O_NONBLOCK, a pipe in the place of the file would be waited for.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_NONBLOCK', 0)
+        descriptor = os.open(path, flags, 0o666)
         try:
             if os.fstat(descriptor).st_size != size:
                 return False

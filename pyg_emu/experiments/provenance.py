@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError, DataWarning
+from pyg_emu.core.files import read_bytes
 from pyg_emu.data.graph import SPLITS, KGData, Split
 from pyg_emu.data.io.datasets import from_file, from_folder, load_dataset
 
@@ -51,10 +52,33 @@ class TrainedOn:
         if not path.exists():
             return None
         try:
-            return cls(**json.loads(path.read_text(encoding='utf-8')))
-        except (OSError, ValueError, TypeError) as error:
+            found = cls(**json.loads(read_bytes(path).decode()))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise CheckpointError(f'{path} cannot be read ({error}); expected the relations of a run, as pyg-emu train '
                                   'writes them') from error
+        fault = found._fault()
+        if fault is not None:
+            raise CheckpointError(f'{path}: {fault}; expected what pyg-emu train writes')
+        return found
+
+    def _fault(self) -> Optional[str]:
+        r"""What a file says that no run has written."""
+        if not (self.relations is None or (isinstance(self.relations, list)
+                                           and all(isinstance(label, str) for label in self.relations)
+                                           and len(set(self.relations)) == len(self.relations))):
+            return 'relations is not a list of distinct labels'
+        if not isinstance(self.entities, str):
+            return f'entities is not a fingerprint, but {self.entities!r:.50}'
+        if self.facts is None:
+            return None
+        if not isinstance(self.facts, dict):
+            return f'facts is not an object with an entry for each split, but {self.facts!r:.50}'
+        for split in (*SPLITS, 'all'):
+            entry = self.facts.get(split)
+            if not (isinstance(entry, dict) and type(entry.get('number')) is int
+                    and isinstance(entry.get('fingerprint'), str)):
+                return f'facts.{split} does not hold the number of facts and their fingerprint, but {entry!r:.50}'
+        return None
 
     def to_dict(self) -> dict[str, Any]:
         r"""As plain values."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyg_emu.core.distributed import first_alone, local_device, on_first
 from pyg_emu.core.errors import ArgumentError, RecipeError
+from pyg_emu.core.files import read_bytes
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.evaluation.graphs import rank, ranker_of
@@ -146,7 +147,7 @@ def _description(folder: RunFolder, recipe: Recipe, data: KGData) -> dict[str, b
     written = recipe.to_yaml().encode()
     try:
         if recorded_recipe(folder) == recipe:  # perhaps with comments
-            written = folder.recipe.read_bytes()
+            written = read_bytes(folder.recipe)
     except (RecipeError, OSError):
         pass  # RunFolder tells whose file it is
     trained_on = json.dumps(TrainedOn.of(data).to_dict(), indent=2, allow_nan=True) + '\n'

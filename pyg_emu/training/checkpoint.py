@@ -17,7 +17,7 @@ from typing import IO, Any, Mapping, Optional, Union
 import torch
 
 from pyg_emu.core.errors import CheckpointError
-from pyg_emu.core.files import atomic_write, reason
+from pyg_emu.core.files import atomic_write, open_regular, reason
 
 FORMAT = 'pyg_emu.training.checkpoint'
 #: Raised by one whenever an older version of this package could not make sense of the file.
@@ -116,7 +116,7 @@ def verified_digest(path: Path) -> Optional[str]:
     """
     try:
         size = path.stat().st_size
-        with open(path, 'rb') as file:
+        with open_regular(path) as file:
             file.seek(max(size - _TAIL, 0))
             tail = file.read()
             length, comment = tail[:2], tail[2:]
@@ -166,7 +166,7 @@ def load_weights(path: Union[str, Path], model: torch.nn.Module) -> int:
 def _read(path: Path, map_location: Any) -> tuple[Any, Optional[str]]:
     r"""The content of a file and its digest, if there is one."""
     try:
-        with open(path, 'rb') as file:
+        with open_regular(path) as file:
             start = file.read(4)
         size = path.stat().st_size
     except OSError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence
 import torch
 
 from pyg_emu.core.errors import CheckpointError
-from pyg_emu.core.files import reason
+from pyg_emu.core.files import read_bytes, reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,7 @@ def read_csv(path: Path) -> list[Row]:
         CheckpointError: If the file cannot be read or a field is no number; names the line.
     """
     try:
-        lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
+        lines = read_bytes(path).decode().splitlines(keepends=True)
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f'cannot read {path} ({reason(error)}); restore the file or remove it') from error
     if lines and not lines[-1].endswith('\n'):

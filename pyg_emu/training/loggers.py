@@ -8,7 +8,7 @@ from typing import Any, Mapping, Optional, Protocol, Union, runtime_checkable
 
 from pyg_emu.core.arguments import file_path
 from pyg_emu.core.errors import ArgumentError, CheckpointError
-from pyg_emu.core.files import append, atomic_write
+from pyg_emu.core.files import append, atomic_write, read_bytes, reason
 from pyg_emu.training.history import csv_lines
 
 #: Ends the names of our event files, so that others in the same folder can be told from them.
@@ -106,7 +106,11 @@ class CSVLogger:
         self._columns = []
         for row in self._rows:
             self._add_columns(row)
-        found = self.path.read_bytes() if self.path.exists() else b''
+        try:
+            found = read_bytes(self.path) if self.path.exists() else b''
+        except OSError as error:
+            raise CheckpointError(f'cannot read {self.path} ({reason(error)}); choose another file or remove this '
+                                  'one') from error
         if not self._rows:
             if found:
                 raise CheckpointError(f'{self.path} exists already, and the run has no rows yet; choose another file '

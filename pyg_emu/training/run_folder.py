@@ -29,7 +29,7 @@ from typing import IO, Any, Iterator, Literal, Mapping, Optional, Sequence, Unio
 
 from pyg_emu.core.distributed import current, on_first
 from pyg_emu.core.errors import ArgumentError, CheckpointError
-from pyg_emu.core.files import FolderLock, atomic_write, reason, remove, rename
+from pyg_emu.core.files import FolderLock, atomic_write, read_bytes, reason, remove, rename
 from pyg_emu.training.checkpoint import load_checkpoint, verified_digest
 from pyg_emu.training.loggers import EVENTS_SUFFIX
 
@@ -186,7 +186,7 @@ class RunFolder:
         self.write_record({'files': files, **record, **kept})
         for name, content in self.files.items():
             path = self.path / name
-            if not path.exists() or path.read_bytes() != content:
+            if _content(path) != content:
                 atomic_write(path, partial(_write_bytes, content))
         return going_on
 
@@ -327,10 +327,18 @@ def _write_bytes(content: bytes, file: IO[bytes]) -> None:
     file.write(content)
 
 
+def _content(path: Path) -> Optional[bytes]:
+    r"""The content of a file, or :obj:`None` if it cannot be read."""
+    try:
+        return read_bytes(path)
+    except OSError:
+        return None
+
+
 def read_json(path: Path) -> Any:
     r"""The content of a JSON file; :obj:`None` if it cannot be read."""
     try:
-        return json.loads(path.read_text(encoding='utf-8'))
+        return json.loads(read_bytes(path).decode())
     except (OSError, ValueError, RecursionError):
         return None
 

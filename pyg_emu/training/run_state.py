@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyg_emu.core.errors import CheckpointError
+from pyg_emu.core.errors import CheckpointError, PygEmuError
+from pyg_emu.core.files import reason
 from pyg_emu.training.history import History
 from pyg_emu.training.parts import LearningParts
 from pyg_emu.training.schedules import Schedule
@@ -149,6 +150,15 @@ class RunState:
             self.progress = Progress(**state['run'])
         except TypeError as error:
             raise CheckpointError(f'{path} is not the last.pt of a run ({error})') from error
+        try:
+            self._load_parts(state, path)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, PygEmuError):
+                raise
+            raise CheckpointError(f'{path} holds a state that this run cannot continue from ({reason(error)}); '
+                                  'continue with the objects that it was started with, or start over') from error
+
+    def _load_parts(self, state: Mapping[str, Any], path: Path) -> None:
         if 'history' in state:
             self.history.load_state_dict(state['history'])
         self.model.load_state_dict(state['model'])

@@ -118,3 +118,13 @@ def test_lock_of_the_same_process(tmp_path: Path) -> None:
     second.release()
 
 
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / 'pipe'
+    os.mkfifo(path)
+    for read in (files.read_bytes, files.open_regular):
+        with pytest.raises(OSError, match='pipe'):
+            read(path)
+    with pytest.raises(CheckpointError, match='pipe'):
+        files.append(path, b'row', 0)

@@ -193,3 +193,16 @@ def test_open_with_data_of_another_size(folder: Path, tmp_path: Path) -> None:
 def test_device_that_is_not_there(folder: Path) -> None:
     with pytest.raises(ArgumentError, match="device: 'no-such' "):
         run_recipe(recipe(folder), device='no-such')
+
+
+@pytest.mark.parametrize(('key', 'value'), [
+    ('facts', []), ('facts', {'train': {'number': 3}}), ('facts', {'valid': None}), ('relations', 'r'),
+    ('relations', ['r', 'r']), ('relations', [1]), ('entities', 5), ('more', 1)])
+def test_malformed_description_of_the_data_is_refused(folder: Path, tmp_path: Path, key: str, value: Any) -> None:
+    run = tmp_path / 'run'
+    run_recipe(recipe(folder), run, progress=False, test=False)
+    path = run / 'trained_on.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    for use in (lambda: open_run(run), lambda: run_recipe(recipe(folder, 'num_steps=7'), run, progress=False)):
+        with pytest.raises(CheckpointError, match=rf'trained_on\.json.*{key}'):
+            use()

@@ -1,7 +1,7 @@
 r"""The package against :mod:`tests.reference.brute_force` on random cases.
 
-A few cases run by default. The option :obj:`--robustness-cases N` runs N of each kind, and
-:obj:`--robustness-seed S` draws others. The name of a test ends in its seed.
+A few cases run by default. The options :obj:`--robustness-cases` and :obj:`--robustness-seed` run more and others
+(:mod:`tests.robustness.cases`). The name of a test ends in its seed.
 """
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning
 MODELS = ('DistMult', 'ComplEx', 'TransE', 'RotatE')
 
 
-# From so many cases on, every backend is compared. Its kernels are compiled for double precision, which takes minutes;
-# tests of the operators compare backends with one another anyway.
-ALL_BACKENDS_FROM = 100
+# From this share of the cases on, every backend is compared. Its kernels are compiled for double precision, which takes
+# minutes; tests of the operators compare backends with one another anyway.
+ALL_BACKENDS_FROM = 0.5
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

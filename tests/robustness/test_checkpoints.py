@@ -1,7 +1,6 @@
 r"""Damage to checkpoints: each changed bit and each cut is noticed."""
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from pyg_emu import DistMult
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.training.checkpoint import FORMAT, load_checkpoint, load_weights, model_fingerprint, save_checkpoint
-from tests.robustness.cases import case_count
+from tests.robustness.cases import Cases
 
 
 @pytest.fixture
@@ -22,31 +21,31 @@ def content(tmp_path: Path) -> bytes:
     return (tmp_path / 'good.pt').read_bytes()
 
 
-def test_each_flipped_bit_is_noticed(tmp_path: Path, content: bytes) -> None:
+def test_each_flipped_bit_is_noticed(tmp_path: Path, content: bytes, cases: Cases) -> None:
     path = tmp_path / 'last.pt'
     bits = 8 * len(content)
     tail = range(bits - 8 * 120, bits)  # the digest and what leads to it
-    tried = [*tail, *random.Random(0).sample(range(bits), case_count(300))]
+    tried = [*tail, *cases.random().sample(range(bits), min(bits, cases.count(20_000, least=200)))]
     for bit in tried:
         damaged = bytearray(content)
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r'last\.pt'):
+        with cases.attempt(bit), pytest.raises(CheckpointError, match=r'last\.pt'):
             load_checkpoint(path)
 
 
-def test_each_cut_is_noticed(tmp_path: Path, content: bytes) -> None:
+def test_each_cut_is_noticed(tmp_path: Path, content: bytes, cases: Cases) -> None:
     path = tmp_path / 'last.pt'
-    for size in random.Random(1).sample(range(len(content)), min(case_count(50), len(content))):
+    for size in cases.chosen(range(len(content)), least=50):
         path.write_bytes(content[:size])
-        with pytest.raises(CheckpointError, match=r'last\.pt'):
+        with cases.attempt(size), pytest.raises(CheckpointError, match=r'last\.pt'):
             load_checkpoint(path)
     path.write_bytes(content + b'x')
     with pytest.raises(CheckpointError, match=r'last\.pt'):
         load_checkpoint(path)
 
 
-def test_checksums_of_older_checkpoints_are_verified(tmp_path: Path) -> None:
+def test_checksums_of_older_checkpoints_are_verified(tmp_path: Path, cases: Cases) -> None:
     r"""Format 1 had no digest, but a zip archive has a checksum for each member."""
     model = DistMult(20, 3, 8)
     path = tmp_path / 'last.pt'
@@ -56,11 +55,11 @@ def test_checksums_of_older_checkpoints_are_verified(tmp_path: Path) -> None:
     content = path.read_bytes()
     weights = model.node_emb.weight.detach().numpy().tobytes()
     place = content.index(weights)
-    for offset in random.Random(2).sample(range(len(weights)), min(case_count(20), len(weights))):
+    for offset in cases.chosen(range(len(weights)), least=20):
         damaged = bytearray(content)
         damaged[place + offset] ^= 4
         path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match='checksum'):
+        with cases.attempt(offset), pytest.raises(CheckpointError, match='checksum'):
             load_checkpoint(path)
 
 

@@ -18,7 +18,7 @@ from pyg_emu.experiments.runs import run_recipe
 from pyg_emu.ops import use_backend
 from pyg_emu.training.checkpoint import load_checkpoint
 from pyg_emu.training.run_folder import RunFolder
-from tests.robustness.cases import chosen
+from tests.robustness.cases import Cases
 from tests.robustness.faults import KINDS, FaultyOs, Killed
 
 #: The validation at each step: a new best comes with and without a checkpoint, and so do the others.
@@ -77,7 +77,7 @@ def check_agreement(folder: Path, expected: dict[str, bytes]) -> None:
         assert expected['history.csv'].startswith(b''.join(line for line in lines if line.endswith(b'\n')))
 
 
-def test_every_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cases: Cases) -> None:
     counting = FaultyOs()
     assert run_with(monkeypatch, counting, lambda: train(tmp_path / 'whole')) is None
     expected = contents(tmp_path / 'whole')
@@ -86,18 +86,19 @@ def test_every_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(counting.calls) > 100 and {'open', 'write', 'fsync', 'replace', 'unlink'} <= set(counting.calls)
     everything = [(at, kind) for at in range(len(counting.calls)) for kind in KINDS]
     folder = tmp_path / 'cut'
-    for at, kind in chosen(everything, 40):
-        faulty = FaultyOs(at, kind)
-        error = run_with(monkeypatch, faulty, lambda: train(folder))
-        # Cleaning up may fail without a word, and what is written in part is written on.
-        assert error is not None or faulty.calls[at] == 'unlink', (at, kind)
-        check_agreement(folder, expected)
-        train(folder)
-        assert contents(folder) == expected, (at, kind, faulty.calls[at])
-        shutil.rmtree(folder)
+    for at, kind in cases.chosen(everything, least=40):
+        shutil.rmtree(folder, ignore_errors=True)
+        with cases.attempt((at, kind, counting.calls[at])):
+            faulty = FaultyOs(at, kind)
+            error = run_with(monkeypatch, faulty, lambda: train(folder))
+            # Cleaning up may fail without a word, and what is written in part is written on.
+            assert error is not None or faulty.calls[at] == 'unlink'
+            check_agreement(folder, expected)
+            train(folder)
+            assert contents(folder) == expected
 
 
-def test_every_write_of_a_run_that_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_write_of_a_run_that_starts_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cases: Cases) -> None:
     train(tmp_path / 'whole')
     train(tmp_path / 'old', evaluate_every=3)
     expected = contents(tmp_path / 'whole')
@@ -114,17 +115,19 @@ def test_every_write_of_a_run_that_starts_over(tmp_path: Path, monkeypatch: pyte
     assert contents(folder) == expected
     # Up to the first step: what follows is the same as above.
     until = counting.calls.index('open', 60)
-    for at, kind in chosen([(at, kind) for at in range(until) for kind in ('raise', 'kill')], 15):
+    for at, kind in cases.chosen([(at, kind) for at in range(until) for kind in ('raise', 'kill')], least=15):
         prepared()
-        run_with(monkeypatch, FaultyOs(at, kind), lambda: train(folder, resume=False))
-        if contents(folder)['run.json'] != contents(tmp_path / 'old')['run.json']:
-            train(folder)  # the old run is being removed, or is gone: the new one is all there is to continue
-        else:
-            train(folder, resume=False)
-        assert contents(folder) == expected, (at, kind)
+        with cases.attempt((at, kind, counting.calls[at])):
+            run_with(monkeypatch, FaultyOs(at, kind), lambda: train(folder, resume=False))
+            if contents(folder)['run.json'] != contents(tmp_path / 'old')['run.json']:
+                train(folder)  # the old run is being removed, or is gone: the new one is all there is to continue
+            else:
+                train(folder, resume=False)
+            assert contents(folder) == expected
 
 
-def test_every_write_of_a_recipe(tmp_path: Path, graph_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_write_of_a_recipe(tmp_path: Path, graph_folder: Path, monkeypatch: pytest.MonkeyPatch,
+                                 cases: Cases) -> None:
     recipe = load_recipe({'dataset': str(graph_folder), 'model': {'hidden_channels': 4},
                           'negatives': {'num_negatives': 3}, 'batch_size': 40, 'num_steps': 4, 'evaluate_every': 2},
                          [assignment_layer(())])
@@ -139,11 +142,12 @@ def test_every_write_of_a_recipe(tmp_path: Path, graph_folder: Path, monkeypatch
     expected = contents(tmp_path / 'whole')
     assert {'recipe.yaml', 'trained_on.json'} <= set(expected) and b'"test"' in expected['metrics.json']
     folder = tmp_path / 'cut'
-    for at, kind in chosen([(at, kind) for at in range(len(counting.calls)) for kind in KINDS], 8):
-        run_with(monkeypatch, FaultyOs(at, kind), lambda: train_recipe(folder))
-        train_recipe(folder)
-        assert contents(folder) == expected, (at, kind)
-        shutil.rmtree(folder)
+    for at, kind in cases.chosen([(at, kind) for at in range(len(counting.calls)) for kind in KINDS], least=8):
+        shutil.rmtree(folder, ignore_errors=True)
+        with cases.attempt((at, kind, counting.calls[at])):
+            run_with(monkeypatch, FaultyOs(at, kind), lambda: train_recipe(folder))
+            train_recipe(folder)
+            assert contents(folder) == expected
 
 
 @pytest.mark.parametrize('at', range(8))

@@ -254,15 +254,22 @@ def records(path: Path, syntax: Syntax) -> Iterator[tuple[int, list[str]]]:
                     number += len(_LINE_END.findall(raw))
                     offset += len(raw)
         except _Unreadable as error:
-            # The fault may be one of encoding. (The rest ends where reading ended, perhaps inside of a character.)
-            whole = error.rest[:error.rest.rfind(b'\n') + 1] or error.rest[:-4]
-            _decoded(whole if b'\0' not in error.rest else error.rest, path, number, offset)
+            # The fault may be one of encoding.
+            _decoded(_whole_characters(error.rest), path, number, offset)
             if len(error.rest) > MAX_RECORD_BYTES:
                 raise DataError(f'{path}:{number}: more than {MAX_RECORD_BYTES >> 20} MiB without the end of a line; '
                                 'expected a fact in each line') from None
             raise DataError(f'{path}:{number}: not CSV: a quotation mark that begins in this line does not enclose a '
                             'whole label; expected quotation marks in pairs around whole labels, and "" for one inside '
                             'of a label') from None
+
+
+def _whole_characters(raw: bytes) -> bytes:
+    r""":obj:`raw` without the beginning of a character at its end, where reading has ended inside of one."""
+    try:
+        return raw[:codecs.utf_8_decode(raw, 'strict', False)[1]]
+    except UnicodeDecodeError:
+        return raw
 
 
 def _decoded(raw: bytes, path: Path, number: int, offset: int) -> str:

@@ -205,6 +205,7 @@ def test_broken_csv(tmp_path: Path) -> None:
     (b'a,r,b\na,"in" ,b\n', 2),
     (b'a,r,b\r\na,r,b\r\n"""Paris"",in,France\r\n', 3),
     (b'# "x\n\na,r,b\na,r,"b\n', 4),
+    (b'a,r,""x\r"b",\xef\xbb\xbf,-', 1),  # a character of several bytes at the end, and no line feed
 ])
 def test_quotation_marks_are_strict(tmp_path: Path, content: bytes, line: int) -> None:
     for size in (0, 6_000):  # more than one block
