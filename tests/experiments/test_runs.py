@@ -98,7 +98,7 @@ def test_every_choice_trains(folder: Path, tmp_path: Path, assignments: tuple[st
 def test_learned_masks_are_learned_and_saved(folder: Path, tmp_path: Path) -> None:
     learned = 'negatives.mutation={name: learned, width: 4}'
     run_recipe(recipe(folder, learned), tmp_path / 'run', progress=False)
-    logits = load_checkpoint(tmp_path / 'run' / 'last.pt')['parts']['mutation']['logits']
+    logits = load_checkpoint(tmp_path / 'run' / 'last.pt')['parts']['transform.mutation']['logits']
     assert logits.unique().numel() > 1
 
 

@@ -38,7 +38,7 @@ from pyg_emu.training import (
     TensorBoardLogger,
     Trainer,
 )
-from tests.robustness.cases import chosen
+from tests.robustness.cases import Cases
 
 #: Modules whose public names the walk has to cover.
 MODULES = ('pyg_emu', 'pyg_emu.losses', 'pyg_emu.negatives', 'pyg_emu.negatives.sampling', 'pyg_emu.negatives.mutation',
@@ -440,20 +440,18 @@ def test_walk_covers_all_public_names(tmp_path: Path) -> None:
     assert NOT_CALLED <= public
 
 
-def test_wrong_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_calls(cases: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = targets(tmp_path)
     values = _values()
-    cases = [(name, argument, kind) for name, target in found.items() for argument in target.arguments()
+    calls = [(name, argument, kind) for name, target in found.items() for argument in target.arguments()
              for kind in values if argument not in target.fixed and (name, argument) not in UNCHECKED
              and not (argument in CALLBACKS and kind in CALLABLE) and (argument, kind) != ('num_steps', '1e12')]
-    assert len(cases) > 3000
-    table = []
+    assert len(calls) > 3000
     with ops.use_backend('torch'):
         for target in found.values():
             target.call(**target.arguments())  # what is varied works
-        for name, argument, kind in chosen(cases, 300):
-            wrong = failure(found[name], argument, _values()[kind])
-            if wrong is not None:
-                table.append(f'{name}({argument}={kind}): {wrong:.200}')
-    assert not table, f'{len(table)} wrong answers:\n' + '\n'.join(table)
+        for name, argument, kind in cases.chosen(calls, 300):
+            with cases.attempt(f'{name}({argument}={kind})'):
+                wrong = failure(found[name], argument, _values()[kind])
+                assert wrong is None, wrong

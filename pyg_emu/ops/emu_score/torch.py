@@ -73,11 +73,19 @@ def mutate(positive: Tensor, negative: Tensor, plan: Plan, partner: Tensor | Non
     :rtype: :class:`torch.Tensor` of shape :obj:`(B, N, d)`.
 
     Raises:
-        ArgumentError: If the plan has partners and :obj:`partner` is missing.
+        ArgumentError: If a shape does not fit the others, or the plan has partners and :obj:`partner` is missing.
     """
     tensors(positive=positive, negative=negative, optional=('partner', ), partner=partner)
     if not isinstance(plan, (MaskPlan, MixPlan)):
         raise ArgumentError(f'plan: expected a MaskPlan or a MixPlan, got {shown(plan)}')
+    if negative.dim() != 3:
+        raise ArgumentError(f'negative: expected shape (B, N, d), got {tuple(negative.shape)}')
+    if positive.shape != negative.shape[::2]:
+        raise ArgumentError(f'positive: expected shape {tuple(negative.shape[::2])}, a row for each row of negative, got '
+                            f'{tuple(positive.shape)}')
+    if partner is not None and partner.shape != negative.shape:
+        raise ArgumentError(f'partner: expected shape {tuple(negative.shape)}, that of negative, got '
+                            f'{tuple(partner.shape)}')
     other = positive.unsqueeze(1)
     if isinstance(plan, MixPlan):
         if plan.partner is not None:

@@ -249,7 +249,7 @@ def test_bad_arguments_are_named() -> None:
 @pytest.mark.parametrize('change, message', [
     ({'known': torch.tensor([-1])}, r'known: -1 at position 0 is not in \[0, 5\), the entities'),
     ({'known': torch.tensor([0.0])}, 'known: expected a tensor of int64 ids, got torch.float32'),
-    ({'known': 0}, 'known: expected a tensor of int64 ids, got 0'),
+    ({'known': 0}, 'known: expected .*tensor.*, got 0'),
     ({'known': torch.tensor([[0]])}, r'known: expected shape \(\*,\), got \(1, 1\)'),
     # Past the last relation, an inverse one would answer.
     ({'rel_type': torch.tensor([2])}, r'rel_type: 2 at position 0 is not in \[0, 2\), the relations'),

@@ -120,7 +120,7 @@ def test_walks_depend_on_the_seed_alone() -> None:
     ({'num_hops': 0}, 'num_hops: expected an integer of at least 1, got 0'),
     ({'walks': 1.5}, 'walks: expected an integer of at least 1, got 1.5'),
     ({'max_size': True}, 'max_size: expected an integer of at least 1, got True'),
-    ({'mode': 'hops'}, "mode: .*'walk' or 'khop', got 'hops'"),
+    ({'mode': 'hops'}, "mode: .*'walk', 'khop', got 'hops'"),
     ({'split': 'dev'}, "split: .* got 'dev'"),
     ({'seed': -1}, r'seed: expected an integer in \[0, 2\^63\), got -1'),
 ])
