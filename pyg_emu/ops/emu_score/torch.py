@@ -81,17 +81,14 @@ def mutate(positive: Tensor, negative: Tensor, plan: Plan, partner: Tensor | Non
     if negative.dim() != 3:
         raise ArgumentError(f'negative: expected shape (B, N, d), got {tuple(negative.shape)}')
     if positive.shape != negative.shape[::2]:
-        raise ArgumentError(f'positive: expected shape {tuple(negative.shape[::2])}, a row for each row of negative, got '
+        raise ArgumentError(f'positive: expected shape {tuple(negative.shape[::2])}, as negative has rows, got '
                             f'{tuple(positive.shape)}')
-    if partner is not None and partner.shape != negative.shape:
-        raise ArgumentError(f'partner: expected shape {tuple(negative.shape)}, that of negative, got '
-                            f'{tuple(partner.shape)}')
     other = positive.unsqueeze(1)
     if isinstance(plan, MixPlan):
         if plan.partner is not None:
-            if partner is None:
+            if partner is None or partner.shape != negative.shape:
                 raise ArgumentError('partner: expected the vectors of plan.partner, of shape '
-                                    f'{tuple(negative.shape)}, got None')
+                                    f'{tuple(negative.shape)}, got {None if partner is None else tuple(partner.shape)}')
             other = partner
         weight = plan.weight.unsqueeze(-1)
         return weight * negative + (1 - weight) * other
