@@ -78,8 +78,8 @@ def run(code: str, cwd: Path = ROOT, **environment: str) -> subprocess.Completed
     return done
 
 
-def test_layer_that_sleeps_unless_the_user_chose() -> None:
-    assert run(LAYER).stdout.split() == ['workqueue', 'default']
+def test_layer_is_the_users() -> None:
+    assert run(LAYER, NUMBA_THREADING_LAYER='workqueue').stdout.split() == ['workqueue', 'workqueue']
     pytest.importorskip('numba.np.ufunc.omppool')
     assert run(LAYER, NUMBA_THREADING_LAYER='omp').stdout.split() == ['omp', 'omp']
 

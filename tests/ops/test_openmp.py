@@ -105,12 +105,12 @@ def python(code: str, **environment: str) -> str:
 
 @needs_fork
 def test_forked_child_trains() -> None:
-    assert python(FORK) == '3\n'
+    assert python(FORK, NUMBA_THREADING_LAYER='workqueue') == '3\n'
 
 
 @needs_fork
 def test_child_of_multiprocessing_trains() -> None:
-    assert python(MULTIPROCESSING) == '1 True\n'
+    assert python(MULTIPROCESSING, NUMBA_THREADING_LAYER='workqueue') == '1 True\n'
 
 
 @needs_fork
