@@ -31,6 +31,7 @@ PARTS = {
     'kills': ('tests/robustness', 'SIGKILLs, resumed to the same bytes'),
     'writes': ('tests/robustness', 'faults at writes, resumed to the same bytes'),
     'soak': ('tests/robustness', 'steps with flat memory'),
+    'calls': ('tests/robustness', 'wrong calls of the public API'),
     'brute_force': ('tests/reference', 'comparisons with NumPy references'),
 }
 #: Seconds that one test may take, many of its cases being long.

@@ -21,6 +21,7 @@ from benchmarks.render_readme import TABLES, render
 from pyg_emu.experiments.runs import run_recipe
 from pyg_emu.experiments.tuning import load_space
 from pyg_emu.losses import EMULoss
+from pyg_emu.training.run_folder import RunFolder
 
 STEPS = 4
 ROW = ['--table', '8', '--dataset', 'FB15k-237', '--model', 'DistMult']
@@ -211,6 +212,7 @@ def test_progress_is_that_of_steps(call: Call, tmp_path: Path, monkeypatch: pyte
     folder = tmp_path / 'runs' / 'tuned' / 'FB15k-237' / 'distmult-uni-emu-steps4-seed0'
     folder.mkdir()
     (folder / 'metrics.json').write_text('{"steps": 3}')
+    RunFolder(folder).write_record({'files': ['metrics.json']})
     assert run('--method', 'uni', 'uni_EMU', 'SAN') == 0
     (title, lengths, taken), = bars
     assert lengths == {emu: STEPS, emu.replace('uni-emu', 'san'): STEPS}
