@@ -212,7 +212,7 @@ def test_progress_is_that_of_steps(call: Call, tmp_path: Path, monkeypatch: pyte
     folder = tmp_path / 'runs' / 'tuned' / 'FB15k-237' / 'distmult-uni-emu-steps4-seed0'
     folder.mkdir()
     (folder / 'metrics.json').write_text('{"steps": 3}')
-    RunFolder(folder).write_record({'files': ['metrics.json']})
+    RunFolder(folder).write_record({'files': ['metrics.json', 'run.json']})
     assert run('--method', 'uni', 'uni_EMU', 'SAN') == 0
     (title, lengths, taken), = bars
     assert lengths == {emu: STEPS, emu.replace('uni-emu', 'san'): STEPS}
