@@ -27,7 +27,7 @@ help: ## Show this list
 setup: ## Make the environment with everything for development
 	@tools/setup.sh dev scatter
 
-demo: ## Train DistMult with and without EMU, print a table and draw a curve (about a minute)
+demo: ## Train DistMult with and without EMU, print a table and draw a curve
 	@tools/setup.sh pykeen,plots
 	@$(PY) -m examples.demo $(if $(DATA),--data "$(DATA)") $(ARGS)
 

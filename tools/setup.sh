@@ -106,7 +106,7 @@ if [ "$scatter" != scatter ] || [ "${SCATTER:-1}" = 0 ] || installed torch_scatt
     || { [ -e "$failed" ] && [ "${SCATTER:-}" != retry ]; }; then
     exit
 fi
-say "compiling torch-scatter, once (about 3 minutes on two cores; SCATTER=0 leaves it out; log: $log)"
+say "compiling torch-scatter, once (several minutes; SCATTER=0 leaves it out; log: $log)"
 if install_scatter >"$log" 2>&1 </dev/null; then
     say 'torch-scatter is ready'
     rm -rf "$failed" "$state/torch-scatter"

@@ -123,7 +123,7 @@ def _launch() -> None:
     r"""Starts the threads of Numba's threading layer, and refuses one that a fork has left without threads.
 
     The layer is Numba's choice or the user's. Threads of :obj:`workqueue` sleep while they wait and survive a fork, but
-    make a quiet step of DistMult a third slower than those of OpenMP.
+    make steps on a quiet machine slower than those of OpenMP.
     """
     global _launched_in
     if _launched_in == os.getpid():
