@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 import torch
 from numba.core import event
 
 from pyg_emu.core.cores import usable_cores
 from pyg_emu.core.errors import BackendError
-from pyg_emu.ops.openmp import shorten_waits
+from pyg_emu.ops.openmp import adapt_waits
 
 _logger = logging.getLogger(__name__)
 _lock = threading.RLock()
@@ -76,8 +77,9 @@ class _Announcer(event.Listener):
         self.announced: set[str] = set()
 
     def on_start(self, event: Any) -> None:
-        module = event.data['dispatcher'].py_func.__module__.split('.')
-        if module[:2] != ['pyg_emu', 'ops']:
+        name = event.data['dispatcher'].py_func.__module__
+        module = name.split('.')
+        if module[:2] != ['pyg_emu', 'ops'] or name == __name__:  # the kernel of this module takes a second
             return
         operator = module[2].removeprefix('numba_')
         if operator not in self.announced:
@@ -105,8 +107,7 @@ def parallel_section() -> Iterator[None]:
             a fork.
     """
     with _lock:
-        shorten_waits()
-        _launch()
+        adapt_waits(_launch())
         before = numba.get_num_threads()
         limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
         numba.set_num_threads(min(torch.get_num_threads(), limit, usable_cores()))
@@ -117,17 +118,21 @@ def parallel_section() -> Iterator[None]:
 
 
 _launched_in: int | None = None
+_openmp_regions: tuple[Callable[[], None], ...] = ()
 
 
-def _launch() -> None:
+def _launch() -> tuple[Callable[[], None], ...]:
     r"""Starts the threads of Numba's threading layer, and refuses one that a fork has left without threads.
 
-    The layer is Numba's choice or the user's. Threads of :obj:`workqueue` sleep while they wait and survive a fork, but
-    make steps on a quiet machine slower than those of OpenMP.
+    The layer is Numba's choice or the user's. Threads of :obj:`workqueue` always sleep while they wait, and survive a
+    fork, but make steps on a quiet machine slower than those of OpenMP.
+
+    Returns:
+        A parallel region for :func:`~pyg_emu.ops.openmp.adapt_waits` where the layer is OpenMP on more than one thread.
     """
-    global _launched_in
+    global _launched_in, _openmp_regions
     if _launched_in == os.getpid():
-        return
+        return _openmp_regions
     try:
         layer = numba.threading_layer()
     except ValueError:  # not started yet
@@ -137,6 +142,21 @@ def _launch() -> None:
         raise BackendError("Numba's threading layer 'omp' was started before this process was forked, and would end "
                            "it. Set NUMBA_THREADING_LAYER=workqueue, or start processes by 'spawn' instead of 'fork'")
     _launched_in = os.getpid()
+    if layer == 'omp' and numba.config.NUMBA_NUM_THREADS > 1:  # type: ignore[attr-defined]
+        _add_one(np.zeros(1))  # compiled now, with the other kernels
+        _openmp_regions = _region,
+    return _openmp_regions
+
+
+def _region() -> None:
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    _add_one(np.zeros(64))
+
+
+@jit(parallel=True)
+def _add_one(values: Any) -> None:
+    for i in numba.prange(len(values)):
+        values[i] += 1.0
 
 
 _forked = False

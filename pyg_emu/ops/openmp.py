@@ -1,10 +1,11 @@
-r"""PyTorch's OpenMP threads beside other processes, under a quota, and after a fork.
+r"""OpenMP threads beside other processes, under a quota, and after a fork.
 
-Threads of GNU OpenMP, which PyTorch's Linux builds use, wait for one another by spinning, milliseconds at a time. Where
-another process has the core that one of them needs, all wait until the scheduler takes it away again: a step takes 20
-to 50 times as long. Waits are short, at most 100 turns before a thread sleeps, once a process has more OpenMP threads
-than cores (GOMP_SPINCOUNT in GNU's manual). :func:`shorten_waits` brings that about by a second team of threads, which
-sleeps. No thread count changes, so neither do results.
+Threads of GNU OpenMP, which PyTorch's Linux builds and Numba's layer :obj:`omp` use, wait for one another by spinning,
+milliseconds at a time. On a quiet machine this is fastest. Where another process has the core that one of them needs,
+all wait until the scheduler takes it away again, and a step takes 5 to 50 times as long. Waits are short, at most 100
+turns before a thread sleeps, while a process has more OpenMP threads than cores (GOMP_SPINCOUNT in GNU's manual).
+:func:`adapt_waits` brings that about, while other processes need the cores, by teams of threads that sleep. No thread
+count changes, so neither do results.
 """
 from __future__ import annotations
 
@@ -12,65 +13,146 @@ import logging
 import os
 import sys
 import threading
+import time
 import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
 from pyg_emu.core.cores import usable_cores
 
 _logger = logging.getLogger(__name__)
-_lock = threading.Lock()
-_teams: dict[int, threading.Thread] = {}
 _hinted = False
 #: Elements beyond which PyTorch divides an elementwise operation among threads, several times over.
 _ENOUGH = 1 << 18
+_TASKS = Path('/proc/self/task')
 
 
-def shorten_waits() -> None:
-    r"""Makes PyTorch's OpenMP threads sleep instead of spin, once for each number of threads.
+class _Waits:
+    r"""Whether threads sleep while they wait for one another.
 
-    Nothing happens where they number one, where :obj:`OMP_WAIT_POLICY` or :obj:`GOMP_SPINCOUNT` states what the user
-    wants, and on systems whose builds of PyTorch do without GNU OpenMP.
+    The measure is the time that threads of this process are ready to run and wait for a core, which Linux counts. It is
+    a few per mille of the elapsed time on a quiet machine and about 40 % beside one process that is always busy.
     """
-    num_threads = torch.get_num_threads()
-    if num_threads in _teams or num_threads == 1:
-        return
-    with _lock:
-        if num_threads in _teams:
+    #: Seconds between two looks at the counters.
+    INTERVAL = 0.05
+    #: Share of the elapsed time spent waiting for a core above which threads sleep, and below which they spin again.
+    CROWDED, QUIET = 0.10, 0.03
+    #: Seconds that the machine has to be quiet before threads spin again.
+    PATIENCE = 2.0
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.teams: list[threading.Event] = []
+        self.num_threads = 0
+        self.looked_at = self.crowded_at = time.monotonic()
+        self.waited = waited_for_a_core()
+
+    def adapt(self, regions: Sequence[Callable[[], None]]) -> None:
+        now = time.monotonic()
+        if now - self.looked_at < self.INTERVAL or not self.lock.acquire(blocking=False):
             return
-        _teams[num_threads] = threading.current_thread()
-        _hint(num_threads)
-        if sys.platform != 'linux' or {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'} & os.environ.keys():
-            return
-        ready = threading.Event()
+        try:
+            waited = waited_for_a_core()
+            if waited is None or self.waited is None:
+                share = 1.0  # not counted on this system: always prepared for other processes
+            else:
+                share = max(0.0, waited - self.waited) / (now - self.looked_at)
+            self.looked_at, self.waited = now, waited
+            if share > self.QUIET:
+                self.crowded_at = now
+            num_threads = torch.get_num_threads()
+            if self.teams and (now - self.crowded_at > self.PATIENCE or num_threads != self.num_threads):
+                self.spin()
+            if share > self.CROWDED and not self.teams:
+                self.num_threads = num_threads
+                self.sleep([_region] * _teams_beyond_the_cores(num_threads) + list(regions))
+        finally:
+            self.lock.release()
 
-        def keep() -> None:
-            torch.zeros(_ENOUGH).add_(1.0)
-            ready.set()
-            threading.Event().wait()
+    def sleep(self, regions: Sequence[Callable[[], None]]) -> None:
+        for region in regions:
+            end = threading.Event()
+            threading.Thread(target=_keep, args=(region, end), name='pyg_emu-openmp', daemon=True).start()
+            self.teams.append(end)
 
-        # A thread that starts a parallel region owns a team for as long as it lives.
-        _teams[num_threads] = threading.Thread(target=keep, name='pyg_emu-openmp', daemon=True)
-        _teams[num_threads].start()
-        ready.wait()
+    def spin(self) -> None:
+        for end in self.teams:
+            end.set()
+        self.teams = []
 
 
-def _hint(num_threads: int) -> None:
+def adapt_waits(regions: Sequence[Callable[[], None]] = ()) -> None:
+    r"""Lets OpenMP threads sleep while they wait for one another if other processes need the cores, and spin if none
+    does. Takes a microsecond, and 0.1 milliseconds every 50 milliseconds.
+
+    Nothing happens where :obj:`OMP_WAIT_POLICY` or :obj:`GOMP_SPINCOUNT` states what the user wants, and on systems
+    whose builds of PyTorch do without GNU OpenMP.
+
+    Args:
+        regions (sequence of callable, optional): Functions that run a parallel region of another OpenMP library than
+            PyTorch's, on more threads than one. (default: :obj:`()`)
+    """
+    _hint()
+    if sys.platform == 'linux' and not {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'} & os.environ.keys():
+        _waits.adapt(regions)
+
+
+def waited_for_a_core() -> float | None:
+    r"""Seconds that the threads of this process were ready to run and waited for a core; :obj:`None` where the system
+    does not count them.
+    """
+    total = 0
+    try:
+        for task in os.listdir(_TASKS):
+            try:
+                total += int((_TASKS / task / 'schedstat').read_bytes().split()[1])
+            except ProcessLookupError:  # the thread has ended meanwhile
+                continue
+    except (OSError, ValueError, IndexError):
+        return None
+    return total * 1e-9
+
+
+def _keep(region: Callable[[], None], end: threading.Event) -> None:
+    # A thread that starts a parallel region owns a team of OpenMP threads for as long as it lives.
+    region()
+    end.wait()
+
+
+def _region() -> None:
+    torch.zeros(_ENOUGH).add_(1.0)
+
+
+def _teams_beyond_the_cores(num_threads: int) -> int:
+    r"""How many teams make more threads than cores: the first brings all its threads, each further one shares one."""
+    if num_threads == 1:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if sys.platform == 'linux' else os.cpu_count() or 1
+    return max(1, (cores - num_threads) // (num_threads - 1) + 1)
+
+
+def _hint() -> None:
     global _hinted
-    cores = usable_cores()
-    if num_threads > cores and not _hinted:
+    if _hinted:
+        return
+    num_threads, cores = torch.get_num_threads(), usable_cores()
+    if num_threads > cores:
         _hinted = True
         warnings.warn(f'PyTorch runs {num_threads} threads where this process may use {cores} '
                       f'core{"s" if cores > 1 else ""}; call torch.set_num_threads({cores}), or set '
-                      f'OMP_NUM_THREADS={cores} before Python starts', stacklevel=3)
+                      f'OMP_NUM_THREADS={cores} before Python starts', stacklevel=4)
+
+
+_waits = _Waits()
 
 
 def _after_fork() -> None:
     # The threads of the parent's teams do not exist in the child, which would wait for them without end. PyTorch's
     # DataLoader does the same in its workers.
-    global _lock
-    _lock = threading.Lock()
-    _teams.clear()
+    global _waits
+    _waits = _Waits()
     if torch.get_num_threads() > 1:
         torch.set_num_threads(1)
         _logger.info('PyTorch runs on one thread in this process, as OpenMP does not survive a fork')

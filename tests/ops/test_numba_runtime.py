@@ -54,7 +54,7 @@ def test_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_more_threads_than_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     monkeypatch.setattr(runtime, 'usable_cores', lambda: 1)
-    monkeypatch.setattr(runtime, 'shorten_waits', lambda: None)
+    monkeypatch.setattr(runtime, 'adapt_waits', lambda regions: None)
     try:
         torch.set_num_threads(2)
         with runtime.parallel_section():

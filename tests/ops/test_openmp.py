@@ -1,10 +1,11 @@
-r"""PyTorch's threads: short waits, a hint where there are too many, forked children."""
+r"""OpenMP threads: short waits beside other processes, a hint where there are too many, forked children."""
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,49 +14,138 @@ import torch
 from pyg_emu.ops import openmp
 
 ROOT = Path(__file__).resolve().parents[2]
+linux = pytest.mark.skipif(sys.platform != 'linux', reason='GNU OpenMP')
 needs_fork = pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
 
 
+class Machine:
+    r"""A clock and the time that threads wait for a core, as a test sets them."""
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.waited: float | None = 0.0
+
+    def pass_time(self, seconds: float, share: float) -> None:
+        self.now += seconds
+        if self.waited is not None:
+            self.waited += share * seconds
+        openmp.adapt_waits()
+
+
 @pytest.fixture
-def two_threads(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    monkeypatch.setattr(openmp, '_teams', {})
+    machine = Machine()
+    monkeypatch.setattr(openmp.time, 'monotonic', lambda: machine.now)
+    monkeypatch.setattr(openmp, 'waited_for_a_core', lambda: machine.waited)
+    monkeypatch.setattr(openmp, '_teams_beyond_the_cores', lambda num_threads: num_threads - 1)
     monkeypatch.setattr(openmp, '_hinted', False)
-    monkeypatch.setattr(openmp, 'usable_cores', lambda: 2)
+    monkeypatch.setattr(openmp, 'usable_cores', lambda: 4)
     for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'):
         monkeypatch.delenv(name, raising=False)
-    yield
+    waits = openmp._Waits()
+    monkeypatch.setattr(openmp, '_waits', waits)
+    yield machine
+    waits.spin()
     torch.set_num_threads(before)
 
 
-def sleeping() -> int:
-    return sum(thread.name == 'pyg_emu-openmp' for thread in threading.enumerate())
+def teams() -> int:
+    return len(openmp._waits.teams)
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='GNU OpenMP')
-def test_one_team_sleeps(two_threads: None) -> None:
-    before = sleeping()
-    for _ in range(3):
-        openmp.shorten_waits()
-    assert sleeping() == before + 1
-    assert torch.get_num_threads() == 2
+@linux
+def test_threads_sleep_while_other_processes_need_the_cores(machine: Machine) -> None:
+    machine.pass_time(1.0, share=0.0)
+    assert teams() == 0
+    machine.pass_time(0.01, share=1.0)  # too soon to look
+    assert teams() == 0
+    machine.pass_time(0.1, share=0.4)
+    assert teams() == 1 and torch.get_num_threads() == 2
+    machine.pass_time(0.1, share=0.4)
+    assert teams() == 1
+    machine.pass_time(1.0, share=0.0)
+    assert teams() == 1  # not quiet for long enough
+    machine.pass_time(1.0, share=0.05)
+    machine.pass_time(1.5, share=0.0)
+    assert teams() == 1
+    machine.pass_time(1.0, share=0.0)
+    assert teams() == 0
+
+
+@linux
+def test_teams_follow_the_number_of_threads(machine: Machine) -> None:
+    machine.pass_time(0.1, share=1.0)
     torch.set_num_threads(1)
-    openmp.shorten_waits()
-    assert sleeping() == before + 1
+    machine.pass_time(0.1, share=1.0)
+    assert teams() == 0
+    torch.set_num_threads(3)
+    machine.pass_time(0.1, share=1.0)
+    assert teams() == 2
 
 
-def test_the_user_decides_by_environment(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv('OMP_WAIT_POLICY', 'active')
-    before = sleeping()
-    openmp.shorten_waits()
-    assert sleeping() == before
+@linux
+def test_regions_of_other_libraries_run_in_threads_of_their_own(machine: Machine) -> None:
+    ran_in = []
+    done = threading.Event()
+
+    def region() -> None:
+        ran_in.append(threading.current_thread())
+        done.set()
+
+    machine.now += 1.0
+    machine.waited = 1.0
+    openmp.adapt_waits([region])
+    assert done.wait(10) and ran_in[0] is not threading.current_thread() and ran_in[0].is_alive()
+    assert teams() == 2
+    openmp._waits.spin()
+    ran_in[0].join(10)
+    assert not ran_in[0].is_alive()  # its team ends with it
 
 
-def test_hint_where_there_are_more_threads_than_cores(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@linux
+def test_threads_sleep_where_waiting_is_not_counted(machine: Machine) -> None:
+    machine.waited = None
+    machine.pass_time(0.1, share=0.0)
+    machine.pass_time(9.0, share=0.0)
+    assert teams() == 1
+
+
+@linux
+def test_time_spent_waiting_is_read_from_the_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for task, waited in (('1', 2_000_000_000), ('2', 500_000_000)):
+        (tmp_path / task).mkdir()
+        (tmp_path / task / 'schedstat').write_text(f'7 {waited} 3\n')
+    monkeypatch.setattr(openmp, '_TASKS', tmp_path)
+    assert openmp.waited_for_a_core() == pytest.approx(2.5)
+    (tmp_path / '2' / 'schedstat').unlink()
+    assert openmp.waited_for_a_core() is None
+    monkeypatch.setattr(openmp, '_TASKS', tmp_path / 'nowhere')
+    assert openmp.waited_for_a_core() is None
+
+
+@pytest.mark.parametrize('num_threads, cores, expected', [(1, 2, 0), (2, 2, 1), (4, 4, 1), (4, 8, 2), (2, 8, 7),
+                                                          (8, 2, 1)])
+def test_teams_number_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch, num_threads: int, cores: int,
+                                              expected: int) -> None:
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: range(cores), raising=False)
+    monkeypatch.setattr(os, 'cpu_count', lambda: cores)
+    found = openmp._teams_beyond_the_cores(num_threads)
+    assert found == expected
+    assert found == 0 or num_threads + found * (num_threads - 1) > cores
+
+
+@pytest.mark.parametrize('name', ['OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'])
+def test_the_user_decides_by_environment(machine: Machine, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, 'active')
+    machine.pass_time(1.0, share=1.0)
+    assert teams() == 0
+
+
+def test_hint_where_there_are_more_threads_than_cores(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openmp, 'usable_cores', lambda: 1)
     with pytest.warns(UserWarning, match=r'2 threads .* 1 core.*torch\.set_num_threads\(1\)'):
-        openmp.shorten_waits()
+        openmp.adapt_waits()
 
 
 STEP = """
