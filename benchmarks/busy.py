@@ -9,7 +9,7 @@ r"""Training steps beside busy processes, on one core, and under a quota of one 
 Every contender is a process of its own, which waits while others have their turn. A busy process is a loop that never
 sleeps. "One core" is an affinity, "quota" a control group with two or more cores in sight and the time of one
 (as in a container; left out where none can be made). Writes ``benchmarks/results/busy/{case}-{contender}.json`` with
-milliseconds a step, the mean of all turns, and the ratios to the quiet step. Beside other work, the figures of
+milliseconds a step, the mean of all turns after a second to settle, and the ratios to the quiet step. Beside other work, the figures of
 ``quiet`` mean nothing: run it on a machine that has nothing else to do.
 """
 from __future__ import annotations
@@ -32,6 +32,8 @@ CONTENDERS = {'ours': 'emu_triple', 'eager': 'eager_emu_triple'}
 #: Busy processes beside a step, and the slowdown that each number may cost at most.
 BUSY = (0, 1, 2, 4)
 AT_MOST = {'busy_1': 3.0, 'busy_2': 5.0}
+#: Seconds before a turn is timed: threads adapt to other processes within 0.1, and to their absence within 0.6.
+SETTLE = 1.0
 _CGROUPS = (Path('/sys/fs/cgroup/cpu'), Path('/sys/fs/cgroup'))
 _PERIOD = 100_000
 
@@ -146,6 +148,7 @@ def measure(case: tuple[int, ...], trees: dict[str, tuple[str, Path]], rounds: i
 
     def turns(workers: dict[str, Worker], condition: str) -> None:
         for name, worker in workers.items():
+            worker.run(min(seconds, SETTLE))
             spent[name].setdefault(condition, []).append(worker.run(seconds))
 
     def together(conditions: dict[str, int], **options: Any) -> None:

@@ -40,7 +40,7 @@ class _Waits:
     #: Share of the elapsed time spent waiting for a core above which threads sleep, and below which they spin again.
     CROWDED, QUIET = 0.10, 0.03
     #: Seconds that the machine has to be quiet before threads spin again.
-    PATIENCE = 2.0
+    PATIENCE = 0.5
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

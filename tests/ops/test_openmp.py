@@ -64,12 +64,12 @@ def test_threads_sleep_while_other_processes_need_the_cores(machine: Machine) ->
     assert teams() == 1 and torch.get_num_threads() == 2
     machine.pass_time(0.1, share=0.4)
     assert teams() == 1
-    machine.pass_time(1.0, share=0.0)
+    machine.pass_time(0.3, share=0.0)
     assert teams() == 1  # not quiet for long enough
-    machine.pass_time(1.0, share=0.05)
-    machine.pass_time(1.5, share=0.0)
+    machine.pass_time(0.3, share=0.05)
+    machine.pass_time(0.4, share=0.0)
     assert teams() == 1
-    machine.pass_time(1.0, share=0.0)
+    machine.pass_time(0.2, share=0.0)
     assert teams() == 0
 
 
