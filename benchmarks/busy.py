@@ -9,8 +9,8 @@ r"""Training steps beside busy processes, on one core, and under a quota of one 
 Every contender is a process of its own, which waits while others have their turn. A busy process is a loop that never
 sleeps. "One core" is an affinity, "quota" a control group with two or more cores in sight and the time of one
 (as in a container; left out where none can be made). Writes ``benchmarks/results/busy/{case}-{contender}.json`` with
-milliseconds a step, the mean of all turns after a second to settle, and the ratios to the quiet step. Beside other work, the figures of
-``quiet`` mean nothing: run it on a machine that has nothing else to do.
+milliseconds a step, the mean of all turns after a second to settle, and the ratios to the quiet step. Beside other
+work, the figures of ``quiet`` mean nothing: run it on a machine that has nothing else to do.
 """
 from __future__ import annotations
 

@@ -56,17 +56,17 @@ def teams() -> int:
 
 @linux
 def test_threads_sleep_while_other_processes_need_the_cores(machine: Machine) -> None:
-    machine.pass_time(1.0, share=0.0)
+    machine.pass_time(1.0, share=0.1)
     assert teams() == 0
     machine.pass_time(0.01, share=1.0)  # too soon to look
     assert teams() == 0
-    machine.pass_time(0.1, share=0.4)
+    machine.pass_time(0.15, share=0.4)
     assert teams() == 1 and torch.get_num_threads() == 2
-    machine.pass_time(0.1, share=0.4)
+    machine.pass_time(0.15, share=0.4)
     assert teams() == 1
     machine.pass_time(0.3, share=0.0)
     assert teams() == 1  # not quiet for long enough
-    machine.pass_time(0.3, share=0.05)
+    machine.pass_time(0.3, share=0.2)
     machine.pass_time(0.4, share=0.0)
     assert teams() == 1
     machine.pass_time(0.2, share=0.0)
@@ -75,12 +75,12 @@ def test_threads_sleep_while_other_processes_need_the_cores(machine: Machine) ->
 
 @linux
 def test_teams_follow_the_number_of_threads(machine: Machine) -> None:
-    machine.pass_time(0.1, share=1.0)
+    machine.pass_time(0.15, share=1.0)
     torch.set_num_threads(1)
-    machine.pass_time(0.1, share=1.0)
+    machine.pass_time(0.15, share=1.0)
     assert teams() == 0
     torch.set_num_threads(3)
-    machine.pass_time(0.1, share=1.0)
+    machine.pass_time(0.15, share=1.0)
     assert teams() == 2
 
 
@@ -93,6 +93,7 @@ def test_regions_of_other_libraries_run_in_threads_of_their_own(machine: Machine
         ran_in.append(threading.current_thread())
         done.set()
 
+    machine.pass_time(1.0, share=0.0)
     machine.now += 1.0
     machine.waited = 1.0
     openmp.adapt_waits([region])
@@ -106,7 +107,7 @@ def test_regions_of_other_libraries_run_in_threads_of_their_own(machine: Machine
 @linux
 def test_threads_sleep_where_waiting_is_not_counted(machine: Machine) -> None:
     machine.waited = None
-    machine.pass_time(0.1, share=0.0)
+    machine.pass_time(0.15, share=0.0)
     machine.pass_time(9.0, share=0.0)
     assert teams() == 1
 
