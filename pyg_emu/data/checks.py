@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Collection, Mapping, Optional, Sequence
 
 import torch
 from torch import Tensor
 
-from pyg_emu.core.errors import DataError
+from pyg_emu.core.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from pyg_emu.data.graph import KGData
@@ -16,6 +16,32 @@ if TYPE_CHECKING:
 _PREFIX = {'train': '', 'valid': 'valid_', 'test': 'test_'}
 #: The attributes that hold facts.
 FACT_KEYS = ('edge_index', 'edge_type', 'valid_edge_index', 'valid_edge_type', 'test_edge_index', 'test_edge_type')
+#: The sizes of a graph, and what they count.
+SIZES = {'num_nodes': 'entities', 'num_relations': 'relations'}
+
+
+def check_sizes(model: Any, data: Any, equal: Collection[str] = ()) -> None:
+    r"""Checks that a model has the entities and relations of the data.
+
+    Sizes are compared, not ids: reading ids on a GPU would make the host wait for it.
+
+    Args:
+        model (object): The model. A size that it does not state is not checked.
+        data (object): The graph or batch. A size that it does not state is not checked.
+        equal (collection of str, optional): Sizes (:obj:`"num_nodes"`, :obj:`"num_relations"`) that have to be equal
+            and not only large enough. A model may have twice the relations, for inverse ones. (default: :obj:`()`)
+
+    Raises:
+        ArgumentError: If a size of the model is too small, or differs from one that has to be equal.
+    """
+    for name, what in SIZES.items():
+        needed, held = getattr(data, name, None), getattr(model, name, None)
+        if not isinstance(needed, int) or not isinstance(held, int):
+            continue
+        allowed = (needed, 2 * needed) if name == 'num_relations' else (needed, )
+        if held < needed or (name in equal and held not in allowed):
+            raise ArgumentError(f'model: {name}={held}, but the data has {needed} {what}; make the model with '
+                                f'{name}={needed}')
 
 
 def check_data(data: KGData) -> None:
