@@ -14,6 +14,7 @@ from benchmarks.paper import Printed, Row
 DATASETS = ('FB15k-237', 'WN18RR', 'UMLS')
 #: The numbers of the result tables.
 TABLES = (2, 3, 4, 5, 6)
+FIGURES = (1, )
 
 # MRR and Hits@10 on WN18RR, then on FB15k-237.
 _TABLE_2 = """
@@ -71,7 +72,8 @@ _METRICS = ('mrr', 'hits@10', 'hits@3', 'hits@1')
 @functools.cache
 def rows() -> tuple[Row, ...]:
     r"""Returns all rows of all tables, FB15k-237 first. UMLS is not in the paper: the rows of Tables 2 to 4 have no
-    values there.
+    values there. Figure 1 (b) prints curves only: with leakage, no fact of the validation and test splits is a
+    negative, which raises MRR by 21.3 % on FB15k-237 and 1.2 % on WN18RR.
     """
     found: list[Row] = []
     for table, text in ((2, _TABLE_2), (3, _TABLE_3), (4, _TABLE_4)):
@@ -84,7 +86,8 @@ def rows() -> tuple[Row, ...]:
         found += [_row(table, 'UMLS', model, method, metrics, ['-'] * len(metrics)) for model, method, _ in lines]
     for table, text in ((5, _TABLE_5), (6, _TABLE_6)):
         found += [_row(table, 'FB15k-237', model, method, _METRICS, values) for model, method, values in _lines(text)]
-    return tuple(found)
+    return tuple(found + [Row('DeMix Figure 1', dataset, 'RotatE', method, {})
+                          for dataset in DATASETS for method in ('Normal', 'Leakage')])
 
 
 def _row(table: int, dataset: str, model: str, method: str, metrics: tuple[str, ...], values: list[str]) -> Row:

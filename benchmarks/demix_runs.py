@@ -52,6 +52,9 @@ def _sampler(name: str, **settings: Any) -> dict[str, Any]:
 # The run of each method, the run that it changes, what it is, and the changes.
 _METHODS: dict[str, tuple[str, Optional[str], str, dict[str, Any]]] = {
     'Self-Adv': ('self-adv', None, 'uniform negatives with self-adversarial weights', {}),
+    'Normal': ('self-adv', None, 'uniform negatives with self-adversarial weights', {}),
+    'Leakage': ('leakage', 'self-adv', 'no known fact of any split as a negative, Figure 1',
+                _sampler('uniform', filtered=True, split='all')),
     'Uniform': ('uniform', 'self-adv', 'uniform negatives', _UNIFORM),
     'Bernoulli': ('bernoulli', 'uniform', 'Bernoulli sampling', _sampler('bernoulli')),
     'NSCaching': ('nscaching', 'uniform', 'NSCaching', _sampler('nscaching')),

@@ -40,7 +40,7 @@ PAPERS = {
     'EMU': Paper(_emu_rows, paper_runs.recipe_path, paper_runs.READINGS, paper.DATASETS, paper.TABLES, 'reproduction',
                  figures=range(2, 7)),
     'DeMix': Paper(demix_paper.rows, demix_runs.recipe_path, demix_runs.READINGS, demix_paper.DATASETS,
-                   demix_paper.TABLES, 'demix'),
+                   demix_paper.TABLES, 'demix', demix_paper.FIGURES),
 }
 
 

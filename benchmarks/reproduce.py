@@ -193,7 +193,7 @@ def show(arguments: argparse.Namespace, found: Sequence[Entry]) -> None:
     r"""Writes the complete table or figure, and prints the selected rows."""
     paths = write_table(arguments.source, arguments.reading, arguments.out, arguments.steps)
     print(markdown(frame(found, arguments.out, arguments.steps), arguments.source, arguments.reading))
-    if arguments.figure is not None:
+    if arguments.figure is not None and arguments.paper == 'EMU':
         from benchmarks._paper_figures import draw_figure_2, draw_figure_5
         draw = draw_figure_2 if arguments.figure == 2 else draw_figure_5
         table = frame(entries(arguments.source, arguments.reading), arguments.out, arguments.steps)
@@ -241,8 +241,9 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         value = getattr(arguments, key)
         if value is not None and value < 1:
             parser.error(f'--{key}: expected at least 1, got {value}')
-    if (arguments.figure in (3, 4, 6)) != (arguments.run is not None):
-        parser.error('--run: expected together with --figure 3, 4 or 6, and only with these')
+    shown = arguments.paper == 'EMU' and arguments.figure in (3, 4, 6)
+    if shown != (arguments.run is not None):
+        parser.error('--run: expected together with --figure 3, 4 or 6 of the EMU paper, and only with these')
     # Figure 2 of the EMU paper shows its Table 8.
     arguments.source = ('Table 8' if arguments.figure == 2 else f'Figure {arguments.figure}'
                         if arguments.figure is not None else f'Table {arguments.table}')
