@@ -115,10 +115,17 @@ class LinkPredictionLoss(torch.nn.Module):
         Raises:
             ArgumentError: If the plan has labels and the loss does not use them.
         """
-        plan = draw_plan(batch.mutation, batch, model, query, num_negatives, width) if self.mutate else None
-        if plan is not None and plan.label is not None and not self.uses_labels:
+        mutation = batch.mutation if self.mutate else None
+        # A mutation may begin with steps that mix nothing, and says before them that its plans will hold labels.
+        labelled = getattr(mutation, 'gives_labels', False)
+        plan = None
+        if self.uses_labels or not labelled:
+            plan = draw_plan(mutation, batch, model, query, num_negatives, width)
+            labelled = plan is not None and plan.label is not None
+        if labelled and not self.uses_labels:
             raise ArgumentError(f'mutation: {batch.mutation!r} gives each negative a label, and {type(self).__name__} '
-                                'has no use for labels; train with EMULoss, EMUBCELoss, BCELoss or SelfAdversarialLoss')
+                                'has no use for labels; train with DeMixLoss, EMULoss, EMUBCELoss, BCELoss or '
+                                'SelfAdversarialLoss')
         return plan
 
     def extra_repr(self) -> str:

@@ -229,14 +229,18 @@ class _Graph:
 
 
 def check_rate(mutation: Any) -> None:
-    r"""Checks that the rate of a mutation does not depend on the step. A graph would keep the rate of its capture.
+    r"""Checks that what a mutation plans depends neither on the step nor on what it has learned. A graph would keep the
+    rate, and what was learned, of its capture.
 
     Raises:
-        ArgumentError: If the rate depends on the step.
+        ArgumentError: If the rate depends on the step, or the mutation learns from the model.
     """
     if callable(getattr(mutation, 'rate', None)):
         raise ArgumentError(f'mutation: expected a constant rate, because a graph keeps the rate of its capture, got '
                             f'{mutation}; use a number, or capture=False')
+    if callable(getattr(mutation, 'plan', None)) and does(mutation, 'update'):
+        raise ArgumentError(f'mutation: {type(mutation).__name__} learns from the model in update(), and a graph keeps '
+                            'what it had learned at its capture; give graph=False, or capture=False')
 
 
 def check_run(learning: LearningParts, schedule: Any, optimizer: Optimizer) -> None:

@@ -44,7 +44,8 @@ def test_packaged_recipe(name: str) -> None:
         assert recipe.inference == (f'{DATASETS[dataset]}_ind' if dataset.endswith('-v1') else None)
     else:
         dataset, _, kind = rest.partition('-')
-        assert recipe.loss['name'] == {'uniform': 'cross_entropy', 'emu': 'emu'}[kind]
+        assert recipe.loss['name'] == {'uniform': 'cross_entropy', 'emu': 'emu', 'demix': 'demix'}[kind]
+        assert (recipe.negatives['mutation'] or {}).get('name') == ('demix' if kind == 'demix' else None)
     assert recipe.dataset == DATASETS[dataset]
     assert (recipe.negatives['mutation_rate'] > 0.0) == (kind == 'emu')
     if kind == 'emu':
