@@ -34,7 +34,8 @@ def test_counts_agree_with_a_loop() -> None:
                 continue
             marginal, fact = bool(low <= scores[tail] <= mean), (head, relation, tail) in known
             held_out, hits, alarms = held_out + fact, hits + (marginal and fact), alarms + (marginal and not fact)
-    assert (found['tail']['held_out'], found['tail']['found'], found['tail']['false_alarms']) == (held_out, hits, alarms)
+    counts = [found['tail'][key] for key in ('held_out', 'found', 'false_alarms')]
+    assert counts == [held_out, hits, alarms]
     assert held_out > 0 and alarms > 0
     assert found['tail']['recall'] == pytest.approx(hits / held_out)
     assert found['both']['held_out'] == found['tail']['held_out'] + found['head']['held_out']
