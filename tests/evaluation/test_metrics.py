@@ -105,7 +105,7 @@ def test_bad_ks(ks: tuple) -> None:
 
 
 def test_no_ranks() -> None:
-    with pytest.raises(DataError, match='nothing to average'):
+    with pytest.raises(DataError, match='ranks: '):
         Metrics({'tail': make_ranks([], [], [])})
 
 
