@@ -244,13 +244,13 @@ def check_run(learning: LearningParts, schedule: Any, optimizer: Optimizer) -> N
     r"""Checks that the steps of a run can be captured.
 
     Args:
-        learning (LearningParts): The parts that learn beside the model.
+        learning (LearningParts): The other learned parts.
         schedule (Schedule): The schedule of the learning rate.
         optimizer (torch.optim.Optimizer): The optimizer.
 
     Raises:
         ArgumentError: If there are several processes, a rate depends on the step, or a part learns from scores or has
-            an optimizer of its own.
+            its own optimizer.
     """
     if current()[1] > 1:
         raise ArgumentError('graph: expected False with several processes, because their communication cannot be '

@@ -49,7 +49,9 @@ def test_truncated(tmp_path: Path, share: float) -> None:
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize('content, message', [(b'', r'last\.pt is empty'), (b'head\trel\ttail\n', r"last\.pt .*b'head'")])
+@pytest.mark.parametrize('content, message', [
+    (b'', r'last\.pt .*empty'), (b'head\trel\ttail\n', r"last\.pt .*b'head'"),
+])
 def test_no_torch_file(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / 'last.pt'
     path.write_bytes(content)
