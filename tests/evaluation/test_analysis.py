@@ -129,7 +129,7 @@ def test_masked_cosines_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_masked_cosines_refuses() -> None:
-    with pytest.raises(ArgumentError, match=r'b: .*\(3,\).*\(2,\)'):
+    with pytest.raises(ArgumentError, match=r'b: .*\(2,\).*\(3,\)'):
         masked_cosines(torch.ones(2), torch.ones(3), 1)
     with pytest.raises(ArgumentError, match='num_kept: .*1 to 2.* 3$'):
         masked_cosines(torch.ones(2), torch.ones(2), 3)

@@ -187,7 +187,7 @@ def test_differences() -> None:
     ('corrupt: tails\n', r"a\.yaml:2: corrupt: .*'alternate', .*'bernoulli'.* 'tails'$"),
     ('model: DistMul\n', r"a\.yaml:2: .*'DistMul'.*'DistMult'"),
     ('loss:\n  name: emu\n  alpha: [1]\n', r'a\.yaml:4: loss\.alpha: .*number.* \[1\]$'),
-    ('loss:\n  name: emu\n  alpha: -1\n', r'a\.yaml:4: loss: alpha: .* 0.* -1$'),
+    ('loss:\n  name: emu\n  alpha: -1\n', r'a\.yaml:4: loss: alpha: .* 0.* -1'),
     ('negatives:\n  num_negatives: 4\n  mutation_rate: 1.5\n', r'a\.yaml:4: negatives: mutation_rate: .* 1\.5$'),
     ('model:\n  hidden_channels: 0\n', r'a\.yaml:3: model: hidden_channels: .* 1.* 0$'),
     ('loss:\n  regularizer:\n    weight: -1.0\n', r'a\.yaml:4: regularizer: weight: .* 0.* -1\.0$'),

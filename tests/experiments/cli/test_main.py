@@ -244,7 +244,7 @@ def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     (['--data', 'graph', '--loss', 'nbfnet_bce'], '--loss nbfnet_bce: loss.name: nbfnet_bce .*DistMult'),
     (['--data', 'graph', '--inference', 'graph'], 'inference: DistMult '),
     (['--data', 'graph', '--model', 'NBFNet', '--inference', 'gone'], "dataset 'gone'"),
-    (['--data', 'graph', '--set', 'seed'], 'KEY=VALUE.*seed'),
+    (['--data', 'graph', '--set', 'seed'], 'KEY=VALUE'),
     (['--data', 'graph', '--run-dir', 'graph/train.txt/run'], 'graph/train.txt/run'),
     (['--data', 'graph', '--device', 'no-such'], "device: 'no-such' "),
     (['--data', 'graph/train.txt', '--set', 'dataset={source: graph, oops: 1}'], 'oops'),
