@@ -133,7 +133,7 @@ class Trainer:
             raise ArgumentError(f'max_grad_norm: expected a positive number, got {max_grad_norm!r}')
         folder = run_dir if run_dir is None or isinstance(run_dir, RunFolder) else RunFolder(run_dir, overwrite)
         if patience is not None and validate is None:
-            raise ArgumentError('patience: expected validate, too, whose results without a new best it counts; got '
+            raise ArgumentError('patience: expected validate, too, whose results it counts; got '
                                 'validate=None')
         if tensorboard and folder is None:
             raise ArgumentError('tensorboard=True: expected run_dir, the folder of its events, got None')
