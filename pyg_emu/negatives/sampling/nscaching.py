@@ -224,13 +224,18 @@ class _Caches(NamedTuple):
 
     def write(self, row: Tensor, kept: Tensor) -> None:
         r"""Stores what was kept :obj:`(B, cache_size)` for each row; the first of those that share one decides."""
-        order, perm = row.sort(stable=True)
-        place = torch.arange(order.numel(), device=order.device)
-        begins = torch.ones_like(order, dtype=torch.bool)
-        begins[1:] = order[1:] != order[:-1]
-        first = perm[torch.where(begins, place, 0).cummax(0).values]
+        order, first = first_of_equals(row)
         # All writes to a row are of the same values, so that their order does not matter.
         self.entity.index_copy_(0, order, kept[first].int())
+
+
+def first_of_equals(row: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Sorted rows, and for each of them the first place at which :obj:`row` :obj:`(B,)` holds the same number."""
+    order, perm = row.sort(stable=True)
+    place = torch.arange(order.numel(), device=order.device)
+    begins = torch.ones_like(order, dtype=torch.bool)
+    begins[1:] = order[1:] != order[:-1]
+    return order, perm[torch.where(begins, place, 0).cummax(0).values]
 
 
 def _gumbel_top_k(score: Tensor, k: int, generator: Optional[torch.Generator]) -> Tensor:
