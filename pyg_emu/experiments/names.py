@@ -91,8 +91,8 @@ NESTED = {'sampler': 'sampler', 'mutation': 'mutation', 'mutation_rate': 'rate',
 
 
 #: What goes by a name in the literature and is no class of its section here, and what a recipe says instead.
-ELSEWHERE = {('sampler', 'bernoulli'): 'Bernoulli sampling decides which end of a fact is replaced, which goes with any '
-                                       'sampler: set corrupt: bernoulli'}
+ELSEWHERE = {('sampler', 'bernoulli'): 'Bernoulli sampling decides which end of a fact is replaced and goes with any '
+                                       'sampler; expected corrupt: bernoulli'}
 
 
 def class_names(kind: str) -> list[str]:

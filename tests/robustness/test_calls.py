@@ -242,7 +242,8 @@ def targets(folder: Path) -> dict[str, Target]:
     add('BCELoss', _loss(losses.BCELoss), lambda: {'adversarial_temperature': 1.0, 'regularizer': None,
                                                    'mutate': False}, flags=('mutate', ))
     add('MarginLoss', _loss(losses.MarginLoss), lambda: {
-        'margin': 1.0, 'regularizer': None, 'mutate': False, 'alpha': 0.0, 'adversarial_temperature': 1.0}, flags=('mutate', ))
+        'margin': 1.0, 'regularizer': None, 'mutate': False, 'alpha': 0.0, 'adversarial_temperature': 1.0},
+        flags=('mutate', ))
     add('SelfAdversarialLoss', _loss(losses.SelfAdversarialLoss), lambda: {
         'temperature': 1.0, 'margin': 0.0, 'regularizer': None, 'mutate': False, 'alpha': 0.0}, flags=('mutate', ))
     add('DeMixLoss', _loss(losses.DeMixLoss), lambda: {'temperature': 1.0, 'divide_by_negatives': False,

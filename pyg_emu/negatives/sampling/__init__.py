@@ -1,9 +1,9 @@
 r"""Where candidate ids come from.
 
 Which end of a fact is replaced is decided where a batch is made, before a sampler sees it. Bernoulli sampling, as in
-TransH, is a way to decide that, and so no sampler but an option of the loader, :obj:`TripletLoader(corrupt='bernoulli')`
-(in recipes :obj:`corrupt: bernoulli`), or of a batch of your own, :obj:`Batch(..., side='bernoulli', source=data)`.
-It goes with any of these samplers.
+TransH, is a way to decide that. It is therefore no sampler, but an option of the loader,
+:obj:`TripletLoader(corrupt='bernoulli')` (in recipes :obj:`corrupt: bernoulli`), or of a batch of your own,
+:obj:`Batch(..., side='bernoulli', source=data)`, and goes with any of these samplers.
 """
 from pyg_emu.negatives.sampling.base import BaseSampler
 from pyg_emu.negatives.sampling.cans import CANSLikeSampler

@@ -42,7 +42,7 @@ class ESNSLikeSampler(FilteredSampler):
 
         transform = EMUNegatives(num_negatives=64, sampler=ESNSLikeSampler(filtered=True))
 
-    Memory: 40 bytes for each training fact and end.
+    Memory: 32 bytes for each training fact and end.
 
     Args:
         context (str): What a context is: :obj:`"fact"` (a relation, the end, and the entity at the other end) or
@@ -107,14 +107,14 @@ class _State(NamedTuple):
         place (torch.Tensor): The places of entities in :obj:`entity`, by entity, of shared contexts alone.
         entity (torch.Tensor): The entities of all contexts, one context after the other. shape: :obj:`(M,)`.
         begin (torch.Tensor): Where the context of a place begins. shape: :obj:`(M,)`.
-        count (torch.Tensor): How many entities the context of a place has. shape: :obj:`(M,)`.
+        length (torch.Tensor): How many entities the context of a place has. shape: :obj:`(M,)`.
     """
     train: FactIndex
     ptr: Tensor
     place: Tensor
     entity: Tensor
     begin: Tensor
-    count: Tensor
+    length: Tensor
 
     @classmethod
     def of(cls, train: FactIndex, context: str) -> _State:
@@ -125,15 +125,15 @@ class _State(NamedTuple):
         else:
             which, entity, _ = ends_of_relations(train)
         begin = torch.searchsorted(which, which)
-        count = torch.searchsorted(which, which, right=True) - begin
-        shared = (count > 1).nonzero().squeeze(1)
+        length = torch.searchsorted(which, which, right=True) - begin
+        shared = (length > 1).nonzero().squeeze(1)
         owner, order = entity[shared].sort(stable=True)
         ptr = torch.searchsorted(owner, torch.arange(train.num_nodes + 1, device=owner.device))
         # Never empty, so that they can be read from.
         if entity.numel() == 0:
-            entity, begin, count = (value.new_zeros(1) for value in (entity, begin, count))
+            entity, begin, length = (value.new_zeros(1) for value in (entity, begin, length))
         place = shared[order] if shared.numel() > 0 else shared.new_zeros(1)
-        return cls(train, ptr, place, entity, begin, count)
+        return cls(train, ptr, place, entity, begin, length)
 
     def size(self, target: Tensor) -> Tensor:
         r"""The numbers of contexts that entities share with others. shape: :obj:`(B,)`."""
@@ -146,6 +146,6 @@ class _State(NamedTuple):
         target = target[row].clamp(max=self.ptr.numel() - 2)
         rank = random_below(self.size(target).unsqueeze(1).expand(-1, num_negatives), generator)
         own = self.place[(self.ptr[target].unsqueeze(1) + rank).clamp(max=self.place.numel() - 1)]
-        other = self.begin[own] + random_below(self.count[own] - 1, generator)
+        other = self.begin[own] + random_below(self.length[own] - 1, generator)
         # The others of the context, without the target itself.
         return self.entity[(other + (other >= own)).clamp(max=self.entity.numel() - 1)]

@@ -45,8 +45,8 @@ class MCNSSampler(FilteredSampler):
     negatives of :class:`SANSSampler`, and as they do not depend on the state, all proposals of a batch are scored
     in one pass. An entity without neighbours has uniform proposals alone.
 
-    There is one chain for each entity and side. It begins anywhere, goes on from batch to batch, also where the relation
-    changes, and is part of :meth:`state_dict`. The negatives of a triple are the states of its chain after
+    There is one chain for each entity and side. It begins anywhere, goes on from batch to batch, also where the
+    relation changes, and is part of :meth:`state_dict`. The negatives of a triple are the states of its chain after
     :obj:`burn_in` moves and each of the :obj:`num_negatives` moves that follow. A state occurs once more whenever a
     proposal is rejected, so negatives repeat more often than independent draws. Where several triples of a batch have
     the same known entity and side, their chains begin alike, and the first triple decides where the chain goes on.

@@ -75,7 +75,8 @@ def test_negatives_are_of_the_type_of_the_positive() -> None:
 
 def test_clustering_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
-    train = FactIndex(torch.stack([torch.randint(high, (400, ), generator=generator) for high in (90, 6, 90)], 1), 100, 6)
+    facts = torch.stack([torch.randint(high, (400, ), generator=generator) for high in (90, 6, 90)], 1)
+    train = FactIndex(facts, 100, 6)
     whole = infer_types(train, 8, 20, 0)
     assert whole[90:].tolist() == [-1] * 10 and len(groups(whole)) > 5
     monkeypatch.setattr(cans, '_BLOCK', 40)

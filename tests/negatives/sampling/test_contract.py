@@ -183,10 +183,11 @@ def test_awkward_graphs(cls: type, name: str, filtered: bool) -> None:
     batch = Batch(*rows.unbind(1), side, num_nodes=num_nodes, num_relations=3, source=data)
     sampler = make_sampler(cls, data, filtered=filtered)
     for _ in range(2):
-        negatives = sampler.sample(batch, 40, torch.Generator().manual_seed(0))
+        with use_backend('torch'):
+            negatives = sampler.sample(batch, 40, torch.Generator().manual_seed(0))
+            sampler.update(batch, DistMult(num_nodes, 3, 2))
         assert negatives.index.shape == (len(rows), 40)
         assert 0 <= int(negatives.index.min()) and int(negatives.index.max()) < num_nodes
-        sampler.update(batch, DistMult(num_nodes, 3, 2))
     if filtered:
         known = known_facts(data, batch, negatives.index)
         mask = torch.ones_like(known) if negatives.mask is None else negatives.mask
@@ -200,22 +201,22 @@ def test_awkward_graphs(cls: type, name: str, filtered: bool) -> None:
 @pytest.mark.parametrize('filtered', [False, True])
 @pytest.mark.parametrize('cls', SAMPLERS)
 def test_ends_of_mixed_batches_are_those_of_the_rows(cls: type, filtered: bool) -> None:
-    # What is drawn for one end is the same in distribution, whether the batch is of one end or of both: who can be
-    # drawn for a row is told by many draws.
+    # What is drawn for one end is the same in distribution, whether the batch is of one end or of both.
     data = make_data()
     rows = data.facts('train')[:8]
     tails = torch.arange(8) % 2 == 0
 
-    def support(side: Any) -> list[set[int]]:
+    def shares(side: Any) -> Tensor:
         batch = Batch(*rows.unbind(1), side, num_nodes=NUM_NODES, num_relations=NUM_RELATIONS, source=data)
         arguments = {'cache_size': 2, 'seed': 3} if cls is sampling.NSCachingSampler else {}
         sampler = make_sampler(cls, data, filtered=filtered, **arguments)
         index = torch.cat([sampler.sample(batch, 1000, torch.Generator().manual_seed(seed)).index
                            for seed in range(3)], dim=1)
-        return [set(row) for row in index.tolist()]
+        return torch.nn.functional.one_hot(index, NUM_NODES).double().mean(1)
 
-    mixed, tail, head = support(tails), support('tail'), support('head')
-    assert mixed == [one if is_tail else other for one, other, is_tail in zip(tail, head, tails.tolist())]
+    # 3,000 draws: a standard deviation of at most 0.009 each.
+    expected = torch.where(tails.unsqueeze(1), shares('tail'), shares('head'))
+    assert float((shares(tails) - expected).abs().max()) < 0.06
 
 
 @pytest.mark.parametrize('cls', SAMPLERS)
