@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import non_negative, positive_integer, random_seed, shown
+from pyg_emu.core.arguments import non_negative, non_negative_integer, random_seed, shown
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.data.batch import Batch
@@ -89,9 +89,7 @@ class MCNSSampler(FilteredSampler):
     ) -> None:
         super().__init__(filtered, split)
         self.alpha = float(non_negative('alpha', alpha))
-        if burn_in != 0 or isinstance(burn_in, bool):
-            positive_integer('burn_in', burn_in)
-        self.burn_in = int(burn_in)
+        self.burn_in = non_negative_integer('burn_in', burn_in)
         self.seed = random_seed('seed', seed)
         self._chains: Optional[_Chains] = None
         self._loaded: Optional[Tensor] = None
