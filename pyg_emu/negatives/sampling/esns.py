@@ -1,7 +1,6 @@
 r"""Negatives that resemble the positive: entities that share facts with it."""
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, Optional
 
 import torch
@@ -69,22 +68,14 @@ class ESNSLikeSampler(FilteredSampler):
 
     def _sample(self, batch: Batch, num_negatives: int, generator: Optional[torch.Generator]) -> Negatives:
         state, target = self._prepare(batch), batch.target_index
-        none = (state.size(target) == 0).unsqueeze(1)
-        entity = state.draw(target, generator, slice(None), num_negatives)
         if not self.filtered:
+            entity = state.draw(target, num_negatives, generator)
             anywhere = torch.randint(batch.num_nodes, entity.shape, generator=generator, device=entity.device)
-            return Negatives(torch.where(none, anywhere, entity))
+            return Negatives(torch.where((state.size(target) > 0).unsqueeze(1), entity, anywhere))
         index = self._known_facts(batch)
-        known, relation, tails = batch.known_index, batch.rel_type, batch.corrupts_tail
-        wrong = none | index.is_known(entity, known, relation, tails)
-        for _ in range(_REDRAWS):
-            entity = redraw(entity, wrong, partial(state.draw, target, generator))
-            wrong = none | index.is_known(entity, known, relation, tails)
-
-        def anyone(row: Any, number: int) -> Tensor:
-            return draw_unknown(index, known[row], relation[row], tails[row], number, generator)
-
-        return self._negatives(index, batch, redraw(entity, wrong, anyone))
+        pattern = (batch.known_index, batch.rel_type, batch.corrupts_tail)
+        return self._negatives(index, batch, state.draw_unknown(index, target, pattern, num_negatives, generator,
+                                                                _REDRAWS))
 
     def _prepare(self, batch: Batch) -> _State:
         train = self._facts(batch, 'train')
@@ -141,11 +132,28 @@ class _State(NamedTuple):
         target = torch.where(valid, target, 0)
         return torch.where(valid, self.ptr[target + 1] - self.ptr[target], 0)
 
-    def draw(self, target: Tensor, generator: Optional[torch.Generator], row: Any, num_negatives: int) -> Tensor:
-        r"""Draws entities similar to some targets; some entity where there are none. shape: :obj:`(B, N)`."""
-        target = target[row].clamp(max=self.ptr.numel() - 2)
+    def draw(self, target: Tensor, num_negatives: int, generator: Optional[torch.Generator]) -> Tensor:
+        r"""Draws entities similar to :obj:`target` :obj:`(B,)`; some entity where there are none. shape: :obj:`(B, N)`.
+        """
+        target = target.clamp(max=self.ptr.numel() - 2)
         rank = random_below(self.size(target).unsqueeze(1).expand(-1, num_negatives), generator)
-        own = self.place[(self.ptr[target].unsqueeze(1) + rank).clamp(max=self.place.numel() - 1)]
+        own = self.place[(self.ptr[target].unsqueeze(1) + rank).clamp_(max=self.place.numel() - 1)]
         other = self.begin[own] + random_below(self.length[own] - 1, generator)
         # The others of the context, without the target itself.
-        return self.entity[(other + (other >= own)).clamp(max=self.entity.numel() - 1)]
+        return self.entity[(other + (other >= own)).clamp_(max=self.entity.numel() - 1)]
+
+    def draw_unknown(self, index: FactIndex, target: Tensor, pattern: tuple[Tensor, Tensor, Tensor], num_negatives: int,
+                     generator: Optional[torch.Generator], redraws: int) -> Tensor:
+        r"""Draws similar entities that are no known answers of :obj:`pattern` (known entities, relations and sides,
+        :obj:`(B,)` each). Known ones are drawn again :obj:`redraws` times, and then from all unknown entities.
+        """
+        entity = self.draw(target, num_negatives, generator)
+        wrong = (self.size(target) == 0).unsqueeze(1) | index.is_known(entity, *pattern)
+
+        def again(row: Any, number: int) -> Tensor:
+            known, relation, tails = (value[row] for value in pattern)
+            if redraws == 0:
+                return draw_unknown(index, known, relation, tails, number, generator)
+            return self.draw_unknown(index, target[row], (known, relation, tails), number, generator, redraws - 1)
+
+        return redraw(entity, wrong, again)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple, Optional
 
 import torch
 from torch import Tensor
+from torch_geometric.utils import remove_self_loops, to_undirected
 
 from pyg_emu.core.arguments import non_negative, non_negative_integer, random_seed, shown
 from pyg_emu.core.contract import Scorer
@@ -14,7 +15,6 @@ from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.contract import Negatives
 from pyg_emu.negatives.sampling.filtered import FilteredSampler, draw_unknown, random_below, redraw
-from pyg_emu.negatives.sampling.neighborhoods import Neighborhoods, direct_neighbors
 from pyg_emu.negatives.sampling.nscaching import first_of_equals
 from pyg_emu.ops import emu_score
 
@@ -191,7 +191,7 @@ class MCNSSampler(FilteredSampler):
             generator = torch.Generator(train.device).manual_seed(self.seed)
             state = torch.randint(train.num_nodes, shape, generator=generator, device=train.device, dtype=torch.int32)
         assert batch.source is not None
-        near = direct_neighbors(batch.source.facts('train'), train.num_nodes)
+        near = _neighbors(batch.source.facts('train'), train.num_nodes)
         self._loaded = None
         self._chains = _Chains(train, near, state)
         return self._chains
@@ -224,12 +224,12 @@ class _Chains(NamedTuple):
 
     Args:
         train (FactIndex): The training facts.
-        near (Neighborhoods): The neighbours of each entity.
+        near (FactIndex): The undirected graph, as facts of relation 0: the tails of an entity are its neighbours.
         state (torch.Tensor): The current states, those for tails of each entity and then those for heads. shape:
             :obj:`(2V,)`, int32.
     """
     train: FactIndex
-    near: Neighborhoods
+    near: FactIndex
     state: Tensor
 
     def row(self, batch: Batch) -> Tensor:
@@ -247,19 +247,26 @@ class _Chains(NamedTuple):
     def propose(self, known: Tensor, number: int, generator: Optional[torch.Generator]) -> tuple[Tensor, Tensor]:
         r"""Proposals and their probabilities :math:`q`, each of shape :obj:`(B, number)`."""
         shape = (known.numel(), number)
-        size = self.near.size(known).unsqueeze(1)
-        near = self.near.at(known, random_below(size.expand(shape), generator))
+        base, start, end = (value.unsqueeze(1) for value in self.near.bounds(known, torch.zeros_like(known), 'tail'))
+        place = start + random_below((end - start).expand(shape), generator)
+        near = self.near.keys[place.clamp_(max=self.near.keys.numel() - 1)] - base if self.near.num_facts else place
         far = torch.randint(self.train.num_nodes, shape, generator=generator, device=known.device)
         half = torch.rand(shape, generator=generator, device=known.device) < 0.5
-        proposal = torch.where(half & (size > 0), near, far)
+        proposal = torch.where(half & (end > start), near, far)
         return proposal, self.density(known, proposal)
 
     def density(self, known: Tensor, entity: Tensor) -> Tensor:
         r"""The probability :math:`q` of each :obj:`entity` :obj:`(B, K)`, in double precision."""
-        size = self.near.size(known).unsqueeze(1)
-        found, _ = self.near.find(known.unsqueeze(1).expand_as(entity).reshape(-1), entity.reshape(-1))
-        near = found.view(entity.shape).double() / size.clamp(min=1)
-        return torch.where(size > 0, 0.5 / self.train.num_nodes + 0.5 * near, 1.0 / self.train.num_nodes)
+        relation = torch.zeros_like(known)
+        size = self.near.count(known, relation, 'tail').unsqueeze(1)
+        far, near = 1.0 / self.train.num_nodes, 1.0 / size.clamp(min=1).double()
+        found = self.near.is_known(entity, known, relation, 'tail')
+        return torch.where(size > 0, 0.5 * (far + found * near), far)
+
+
+def _neighbors(facts: Tensor, num_nodes: int) -> FactIndex:
+    edges = to_undirected(remove_self_loops(facts[:, [0, 2]].t())[0], num_nodes=num_nodes)
+    return FactIndex(torch.stack([edges[0], torch.zeros_like(edges[0]), edges[1]], dim=1), num_nodes, 1)
 
 
 def _walk(weight: Tensor, noise: Tensor) -> Tensor:

@@ -97,21 +97,6 @@ def k_hop_neighborhoods(facts: Tensor, num_nodes: int, num_hops: int, max_size: 
     return Neighborhoods(near.ptr.to(facts.device), near.entity.to(facts.device))
 
 
-def direct_neighbors(facts: Tensor, num_nodes: int) -> Neighborhoods:
-    r"""The distinct entities that each entity shares a fact with. Unlike :func:`k_hop_neighborhoods`, it takes memory
-    for the facts alone.
-
-    Args:
-        facts (torch.Tensor): Facts with columns head, relation, tail; taken as undirected. shape: :obj:`(F, 3)`.
-        num_nodes (int): Number of entities :math:`V`.
-    """
-    edge_index, _ = remove_self_loops(facts[:, [0, 2]].t())
-    row, neighbor = to_undirected(edge_index, num_nodes=num_nodes)
-    if neighbor.numel() == 0:
-        return Neighborhoods(index2ptr(row, num_nodes), torch.zeros(1, dtype=torch.int32, device=facts.device))
-    return Neighborhoods(index2ptr(row, num_nodes), neighbor.int())
-
-
 def walk_neighborhoods(facts: Tensor, num_nodes: int, length: int, num_walks: int,
                        generator: Optional[torch.Generator] = None) -> Neighborhoods:
     r"""The distinct entities that random walks from each entity visit. A step goes to each distinct neighbour with the
