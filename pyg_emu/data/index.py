@@ -174,7 +174,8 @@ class FactIndex:
         out.keys = self.keys.to(device, non_blocking=non_blocking)
         if self._complement is not None:
             out._complement = self._complement.to(device, non_blocking=non_blocking)
-        out._head_share = None
+        if self._head_share is not None:
+            out._head_share = self._head_share.to(device, non_blocking=non_blocking)
         out._filter = None  # quickly built again, and of use on a CPU only
         return out
 

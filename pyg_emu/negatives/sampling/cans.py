@@ -114,12 +114,11 @@ def infer_types(train: FactIndex, num_types: int, num_rounds: int, seed: int) ->
     first = first[torch.randperm(first.numel(), generator=generator)[:num_types]]
     length = size.double().rsqrt()[row]
 
-    def centers(group: Tensor, num_groups: int, keep: Optional[Tensor] = None) -> Tensor:
+    def centers(group: Tensor, num_groups: int) -> Tensor:
         counted = group[row] >= 0
         place = group[row][counted] * num_ends + end[counted]
         sums = torch.bincount(place, length[counted], minlength=num_groups * num_ends).view(num_groups, num_ends)
-        sums = F.normalize(sums, dim=1)
-        return sums if keep is None else torch.where(sums.sum(1, keepdim=True) > 0, sums, keep)
+        return F.normalize(sums, dim=1)
 
     start = torch.cat([size.new_zeros(1), size.cumsum(0)])
     group = torch.full_like(found, -1)
@@ -135,6 +134,6 @@ def infer_types(train: FactIndex, num_types: int, num_rounds: int, seed: int) ->
         if torch.equal(nearest, group):
             break
         group = nearest
-        center = centers(group, first.numel(), center)
+        center = centers(group, first.numel())
     types[found] = group
     return types.to(train.device)

@@ -62,6 +62,13 @@ def test_all_of_one_type_is_uniform() -> None:
     assert_shares(drawn(TypedSampler(torch.arange(NUM_NODES)), batch), EVERYONE)  # nobody but the positive
 
 
+def test_no_type_is_no_type_of_its_own() -> None:
+    batch = make_batch([(0, 0, 1), (1, 0, 3)])
+    index = drawn(TypedSampler(torch.tensor([-1, -1, 0, 0, 0, -1])), batch)
+    assert_shares(index[0], EVERYONE)
+    assert_shares(index[1], {2: 1, 3: 1, 4: 1})
+
+
 def test_number_of_types() -> None:
     with pytest.raises(ArgumentError) as error:
         TypedSampler(torch.zeros(5, dtype=torch.int64)).sample(make_batch([(0, 0, 1)]), 1)
