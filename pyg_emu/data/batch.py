@@ -3,19 +3,21 @@ from __future__ import annotations
 
 import copy
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Literal, Optional, Union
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 from typing_extensions import Self
 
-from pyg_emu.core.arguments import ids_below, kind_of, positive_integer, shown
+from pyg_emu.core.arguments import ids_below, kind_of, on_device, positive_integer, shown
 from pyg_emu.core.contract import ScoredBatch, Side
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.relations import bernoulli_sides
 
 if TYPE_CHECKING:
     from pyg_emu.data.graph import KGData
+    from pyg_emu.data.index import FactIndex
 
 _OPTIONAL = ('neg_index', 'neg_mask', 'neg_vectors', 'step')
 # These are held beside the store: `Data` copies and moves whatever its store holds, and none of these may be.
@@ -40,9 +42,11 @@ class Batch(Data):
         rel_type (torch.Tensor, optional): Relations. shape: :obj:`(B,)`, int64.
             (default: relation 0, the only one of a graph without relation types)
         tail_index (torch.Tensor, optional): Tail entities. shape: :obj:`(B,)`, int64.
-        side (str or torch.Tensor, optional): The end of each triple that is predicted: :obj:`"tail"`, :obj:`"head"`, or
-            a boolean tensor of shape :obj:`(B,)` that is true where the tail is predicted. (default: half of the rows
-            each, drawn from :obj:`generator`; for an odd number of rows, the odd one is drawn too)
+        side (str or torch.Tensor, optional): The end of each triple that is predicted: :obj:`"tail"`, :obj:`"head"`, a
+            boolean tensor of shape :obj:`(B,)` that is true where the tail is predicted, or :obj:`"bernoulli"`, which
+            draws it by the relation as :obj:`TripletLoader(corrupt="bernoulli")` does and needs :obj:`source`.
+            (default: half of the rows each, drawn from :obj:`generator`; for an odd number of rows, the odd one is
+            drawn too)
         num_nodes (int, optional): Number of entities, from which negatives are drawn.
         num_relations (int, optional): Number of relations.
         neg_index (torch.Tensor, optional): Ids of negative entities. shape: :obj:`(B, N)`, int64.
@@ -72,7 +76,7 @@ class Batch(Data):
         head_index: Optional[Tensor] = None,
         rel_type: Optional[Tensor] = None,
         tail_index: Optional[Tensor] = None,
-        side: Optional[Side] = None,
+        side: Optional[Union[Side, Literal['bernoulli']]] = None,
         *,
         num_nodes: Optional[int] = None,
         num_relations: Optional[int] = None,
@@ -97,6 +101,8 @@ class Batch(Data):
                 self.rel_type = torch.zeros_like(head_index)
             if side is None:
                 self.side = _both_ends(head_index, generator)
+            elif isinstance(side, str) and side == 'bernoulli':
+                self.side = self._bernoulli_ends()
 
     @classmethod
     def of(cls, data: Data) -> Batch:
@@ -122,6 +128,18 @@ class Batch(Data):
             data.check()
             data.__dict__['_checked'] = True
         return data
+
+    def _bernoulli_ends(self) -> Tensor:
+        self._check_held()
+        if not hasattr(self.source, 'fact_index'):
+            raise ArgumentError("batch.source: side='bernoulli' needs the KGData whose facts say how many heads and "
+                                f'tails go together, got {shown(self.source)}; expected source=data')
+        index: FactIndex = self.source.fact_index('train')  # type: ignore[union-attr]
+        if not isinstance(self.rel_type, Tensor) or self.rel_type.dtype != torch.int64:
+            return torch.ones_like(self.head_index, dtype=torch.bool)  # check() names what is wrong
+        ids_below('batch.rel_type', self.rel_type, index.num_relations, 'range that source gives')
+        on_device('batch.rel_type', self.rel_type, index.device, like='source')
+        return bernoulli_sides(index, self.rel_type, self.generator)
 
     def check(self) -> None:
         r"""Checks that all attributes fit together. Ids on a GPU are not compared with the number of entities, since

@@ -51,7 +51,7 @@ class LearningPart:
     method is optional, and a part need not derive from this class: a :class:`torch.nn.Module`, for example, already has
     :meth:`parameters` and its state.
 
-    In each step, the trainer
+    When training starts or is resumed, the trainer calls :meth:`begin`. In each step, it
 
     1. calls :meth:`update`, after the negatives were drawn and before the loss;
     2. computes the loss and its gradients, which reach the part's :meth:`parameters`;
@@ -78,6 +78,14 @@ class LearningPart:
         :obj:`None`. An adversary ascends the loss with an optimiser made with :obj:`maximize=True`.
         """
         return None
+
+    def begin(self, scorer: Scorer) -> None:
+        r"""Learns which model is trained, before the first batch is drawn. A part that reads the model as negatives are
+        drawn keeps it; its weights are always the current ones.
+
+        Args:
+            scorer (Scorer): The model.
+        """
 
     def update(self, batch: Batch, scorer: Scorer) -> None:
         r"""Learns from the current model, before the loss.

@@ -26,9 +26,10 @@ class EMUNegatives(BaseTransform):
     :class:`~torch_geometric.data.Data` that :meth:`Batch.of() <pyg_emu.Batch.of>` takes: one with :obj:`head_index`,
     :obj:`rel_type`, :obj:`tail_index` and :obj:`num_nodes`. Without :obj:`side`, half of its rows predict the tail and
     half the head, in random places, as PyG's own layers corrupt both ends; :obj:`side='tail'` or :obj:`side='head'`
-    predicts one of them. Without :obj:`step`, the transform counts its own calls, so that a rate that follows the step
-    changes (each worker process of a :class:`~torch.utils.data.DataLoader` counts for itself). Returns a shallow copy
-    with :obj:`neg_index`, :obj:`neg_mask`, :obj:`neg_vectors` and :obj:`mutation`; the input is not modified.
+    predicts one of them, and :obj:`side='bernoulli'`, with the graph as :obj:`source`, draws it by the relation.
+    Without :obj:`step`, the transform counts its own calls, so that a rate that follows the step changes (each worker
+    process of a :class:`~torch.utils.data.DataLoader` counts for itself). Returns a shallow copy with :obj:`neg_index`,
+    :obj:`neg_mask`, :obj:`neg_vectors` and :obj:`mutation`; the input is not modified.
 
     .. code-block:: python
 

@@ -56,6 +56,49 @@ def test_without_a_side_half_of_the_rows_predict_each_end(size: int) -> None:
     assert counts == {size // 2, (size + 1) // 2}
 
 
+def bernoulli_graph() -> KGData:
+    r"""Relation 0 has one head and three tails, so that heads are replaced in 3/4 of the cases; relation 1 has four
+    heads and one tail, 1/5; relation 2 has no facts, 1/2.
+    """
+    head, relation, tail = torch.tensor([[0, 0, 1], [0, 0, 2], [0, 0, 3], [1, 1, 0], [2, 1, 0], [3, 1, 0],
+                                         [4, 1, 0]]).unbind(1)
+    return KGData(torch.stack([head, tail]), relation, 5, 3)
+
+
+def test_bernoulli_sides() -> None:
+    data, relation = bernoulli_graph(), torch.arange(6000) % 3
+    ids = torch.zeros(6000, dtype=torch.int64)
+    batches = [Batch(ids, relation, ids, 'bernoulli', num_nodes=5, num_relations=3, source=data,
+                     generator=torch.Generator().manual_seed(0)) for _ in range(2)]
+    assert batches[0].corrupts_tail.equal(batches[1].corrupts_tail)
+    plain = Batch.of(Data(head_index=ids, rel_type=relation, tail_index=ids, num_nodes=5, side='bernoulli',
+                          source=data))
+    for batch in (batches[0], plain):
+        heads = ~Batch.of(batch).corrupts_tail
+        for relation_id, share in enumerate((0.75, 0.2, 0.5)):
+            deviation = (share * (1 - share) / 2000)**0.5
+            assert abs(float(heads[relation == relation_id].double().mean()) - share) < 3.5 * deviation
+
+
+@pytest.mark.parametrize('changes, facts', [
+    ({'source': None}, ['batch.source', 'KGData', 'None']),
+    ({'source': Data()}, ['batch.source', 'KGData', 'Data']),
+    ({'source': 'UMLS'}, ['batch.source', 'KGData', "'UMLS'"]),
+    ({'generator': 3}, ['batch.generator', '3']),
+    ({'rel_type': torch.tensor([0, 3])}, ['batch.rel_type', '3', 'position 1']),
+    ({'rel_type': torch.tensor([0.0, 1.0])}, ['batch.rel_type', 'float32']),
+    ({'rel_type': torch.tensor([0])}, ['batch.rel_type', '(1,)']),
+    ({'rel_type': [0, 1]}, ['batch.rel_type', 'list']),
+    ({'rel_type': torch.zeros(2, dtype=torch.int64, device='meta')}, ['batch.rel_type', 'meta']),
+])
+def test_bernoulli_sides_of_what_is_unusable(changes: dict[str, Any], facts: list[str]) -> None:
+    ids = torch.tensor([0, 1])
+    with pytest.raises(ArgumentError) as error:
+        Batch.of(Batch(**{'head_index': ids, 'rel_type': ids, 'tail_index': ids, 'side': 'bernoulli', 'num_nodes': 5,
+                          'source': bernoulli_graph(), **changes}))
+    assert all(fact in str(error.value) for fact in facts)
+
+
 def test_optional_fields_are_none() -> None:
     batch = Batch(torch.tensor([0]), torch.tensor([0]), torch.tensor([1]), 'head', num_nodes=2)
     assert (batch.neg_index, batch.neg_mask, batch.neg_vectors, batch.step, batch.source, batch.generator,

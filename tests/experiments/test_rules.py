@@ -25,6 +25,8 @@ def says(obstacle: Optional[str], facts: Optional[list[str]]) -> bool:
     ('NBFNet', 'one_vs_all', None, ['loss.name: one_vs_all', 'NBFNet']),
     ('TransE', 'nbfnet_emu', None, ['loss.name: nbfnet_emu', 'TransE', 'vector', 'cross_entropy']),
     ('NBFNet', 'nbfnet_emu', 'nscaching', ['negatives.sampler: nscaching', 'NBFNet']),
+    ('NBFNet', 'nbfnet_emu', 'mcns', ['negatives.sampler: mcns', 'NBFNet']),
+    ('NBFNet', 'nbfnet_emu', 'typed', None),
 ])
 def test_losses_and_samplers_that_suit_a_model(model: str, loss: str, sampler: Optional[str],
                                                facts: Optional[list[str]]) -> None:

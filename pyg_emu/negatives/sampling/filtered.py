@@ -115,11 +115,22 @@ def replace(entity: Tensor, wrong: Tensor, batch: Batch, draw: Draw) -> Tensor:
             :func:`draw_unknown`.
     """
     known, relation, tails = batch.known_index, batch.rel_type, batch.corrupts_tail
+    return redraw(entity, wrong, lambda row, number: draw(known[row], relation[row], tails[row], number))
+
+
+def redraw(entity: Tensor, wrong: Tensor, draw: Callable[[Any, int], Tensor]) -> Tensor:
+    r"""Replaces each wrong candidate by another draw for its row.
+
+    Args:
+        entity (torch.Tensor): Candidates; overwritten on a CPU. shape: :obj:`(B, N)`.
+        wrong (torch.Tensor): True where a candidate is replaced. shape: :obj:`(B, N)`.
+        draw (callable): Takes rows of the batch, as an index :obj:`(K,)` or as a slice, and a number of candidates.
+    """
     if entity.is_cuda:  # Selecting the wrong ones alone would need a copy to the host.
-        return torch.where(wrong, draw(known, relation, tails, entity.size(1)), entity)
+        return torch.where(wrong, draw(slice(None), entity.size(1)), entity)
     slot = wrong.view(-1).nonzero().squeeze(1)
     row = torch.div(slot, entity.size(1), rounding_mode='floor')
-    entity.view(-1).index_copy_(0, slot, draw(known[row], relation[row], tails[row], 1).squeeze(1))
+    entity.view(-1).index_copy_(0, slot, draw(row, 1).squeeze(1))
     return entity
 
 
