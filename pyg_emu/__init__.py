@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
     from pyg_emu.negatives import DeMixNegatives, EMUNegatives
     from pyg_emu.negatives.contract import LearningPart, Negatives, Sampler
-    from pyg_emu.negatives.sampling import NSCachingSampler, SANSSampler, UniformSampler
+    from pyg_emu.negatives.sampling import NSCachingSampler, SANSSampler, SharedNegativesSampler, UniformSampler
     from pyg_emu.training.optimizers import RowAdagrad, RowAdam
     from pyg_emu.training.trainer import Trainer
 
@@ -74,6 +74,7 @@ _MODULES = {
     'Sampler': 'negatives.contract',
     'NSCachingSampler': 'negatives.sampling',
     'SANSSampler': 'negatives.sampling',
+    'SharedNegativesSampler': 'negatives.sampling',
     'UniformSampler': 'negatives.sampling',
     'RowAdagrad': 'training.optimizers',
     'RowAdam': 'training.optimizers',

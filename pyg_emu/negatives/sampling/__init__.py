@@ -6,11 +6,13 @@ Which end of a fact is replaced is the loader's choice: Bernoulli sampling, as i
 from pyg_emu.negatives.sampling.base import BaseSampler
 from pyg_emu.negatives.sampling.nscaching import NSCachingSampler
 from pyg_emu.negatives.sampling.sans import SANSSampler
+from pyg_emu.negatives.sampling.shared import SharedNegativesSampler
 from pyg_emu.negatives.sampling.uniform import UniformSampler
 
 __all__ = [
     'BaseSampler',
     'NSCachingSampler',
     'SANSSampler',
+    'SharedNegativesSampler',
     'UniformSampler',
 ]
