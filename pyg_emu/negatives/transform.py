@@ -78,7 +78,8 @@ class EMUNegatives(BaseTransform):
             raise ArgumentError('mutation: expected an object with the method plan(context) of '
                                 f'pyg_emu.negatives.mutation.Mutation, got {mutation!r}')
         self.num_negatives = num_negatives
-        self.sampler = UniformSampler() if check_sampler('sampler', sampler) is None else sampler
+        check_sampler('sampler', sampler)
+        self.sampler = UniformSampler() if sampler is None else sampler
         self.mutation = _mutation(mutation_rate, mask, shared, tied) if mutation is None else mutation
         #: Batches without a step of their own that the transform has seen.
         self.num_calls = 0

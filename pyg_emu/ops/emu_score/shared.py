@@ -8,10 +8,12 @@ For a dot product, the negatives of a chunk are gathered once, and all of its sc
     + (\mathbf{q}_b \odot \mathbf{m}_b) \cdot \mathbf{z}^+_b.
 
 Mixing with the positive is linear in the vanilla score, :math:`w_{bn} s_{bn} + (1 - w_{bn})\,
-\mathbf{q}_b \cdot \mathbf{z}^+_b`. Everything runs in PyTorch's matrix products, on every device. Other interactions and
-other plans are left to the backends, which read the same ids row by row. So is :math:`\|\mathbf{q} - \mathbf{x}\|_2`:
-expanded to :math:`\|\mathbf{q}\|^2 + \|\mathbf{x}\|^2 - 2\, \mathbf{q} \cdot \mathbf{x}`, it cancels where query and
-candidate are close, which is where the gradient of the square root is steep.
+\mathbf{q}_b \cdot \mathbf{z}^+_b`. PyTorch's matrix products run on every device and have all gradients.
+
+Other interactions and other plans are left to the backends, which read the same ids row by row. The distance
+:math:`\|\mathbf{q} - \mathbf{x}\|_2` is among them: as :math:`\|\mathbf{q}\|^2 + \|\mathbf{x}\|^2 - 2\, \mathbf{q}
+\cdot \mathbf{x}` under a square root, it loses its digits where query and candidate are close, and its gradient is
+steepest there.
 """
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from torch.nn import functional as F
 from pyg_emu.core.interaction import Interaction
 from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.ops.emu_score.torch import sparse_rows
-from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
+from pyg_emu.ops.plan import MaskPlan, Plan
 
 
 def are_products(interaction: Interaction, plan: Plan | None) -> bool:

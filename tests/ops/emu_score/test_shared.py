@@ -18,10 +18,11 @@ from pyg_emu.ops.emu_score import shared
 SHAPES = [(1, 4, 0, 3, 5, 2), (5, 2, 0, 1, 5, 4), (3, 250, 0, 7, 6, 10), (13, 5, 0, 6, 4, 6), (12, 4, 0, 5, 9, 4),
           (11, 4, 3, 5, 7, 4), (4, 1, 0, 2, 5, 2), (2, 9, 5, 4, 3, 2)]
 PLANS = ['none', 'hard', 'soft', 'mix']
+DOT = Dot()
 
 
 def operands(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, plan: str = 'none',
-             interaction: Interaction = Dot()) -> tuple[list[Tensor], SharedIndex, Plan | None]:
+             interaction: Interaction = DOT) -> tuple[list[Tensor], SharedIndex, Plan | None]:
     r"""Query, positive and table; ids; and a plan. The same numbers, rounded, in every type."""
     size, chunk_size, skipped, num, num_nodes, width = shape
     generator = torch.Generator().manual_seed(sum(shape))
