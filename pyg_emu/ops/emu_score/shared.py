@@ -54,8 +54,9 @@ def run(
     # Of the two ways to look rows up, this one has a dense gradient that is the same in each run, on a GPU too.
     rows = sparse_rows(table, index.index) if sparse_grad else F.embedding(index.index, table)
     if isinstance(plan, MaskPlan):
-        kept, taken = _divided(query, positive, plan)
-        mutated = _products(kept, rows, index).add_(taken.unsqueeze(1))
+        mask = plan.bank[plan.index].to(query.dtype)
+        taken = (query * mask * positive).sum(1)
+        mutated = _products(query * (1 - mask), rows, index, taken)
         return _products(query, rows, index) if vanilla else None, mutated
     scores = _products(query, rows, index)
     if plan is None:
@@ -64,20 +65,18 @@ def run(
     return scores if vanilla else None, plan.weight * scores + (1 - plan.weight) * own
 
 
-def _divided(query: Tensor, positive: Tensor, plan: MaskPlan) -> tuple[Tensor, Tensor]:
-    r"""What of each query meets the negatives :obj:`(B, d)`, and the score of the rest with the positive :obj:`(B,)`.
+def _products(query: Tensor, rows: Tensor, index: SharedIndex, added: Tensor | None = None) -> Tensor:
+    r"""The dot products of each query :obj:`(B, d)` with the rows :obj:`(C, N, d)` of its set, plus :obj:`added`
+    :obj:`(B,)`. shape: :obj:`(B, N)`.
     """
-    mask = plan.bank[plan.index]
-    if mask.dtype == torch.bool:
-        return query.masked_fill(mask, 0.0), (query * positive).masked_fill(~mask, 0.0).sum(1)
-    return query * (1 - mask), (query * mask * positive).sum(1)
-
-
-def _products(query: Tensor, rows: Tensor, index: SharedIndex) -> Tensor:
-    r"""The dot products of each query :obj:`(B, d)` with the rows :obj:`(C, N, d)` of its set. shape: :obj:`(B, N)`."""
     candidates = rows.transpose(1, 2)
-    parts = [torch.bmm(query[own].reshape(sets.stop - sets.start, size, query.size(1)), candidates[sets]).flatten(0, 1)
-             for own, sets, size in _runs(index)]
+    parts = []
+    for own, sets, size in _runs(index):
+        chunks = (sets.stop - sets.start, size)
+        scores = torch.bmm(query[own].reshape(*chunks, query.size(1)), candidates[sets])
+        if added is not None:  # before the chunks are joined: adding in place to a view costs two more passes back
+            scores.add_(added[own].view(*chunks, 1))
+        parts.append(scores.flatten(0, 1))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
