@@ -208,18 +208,18 @@ def test_shared_negatives_are_copied_into_a_graph(stand_in: list[Replayed], monk
     captured: list[Any] = []
     monkeypatch.setattr(torch.cuda, 'graph', lambda graph, pool, stream: nullcontext())
     monkeypatch.setattr(step, '_step', record)
-    loader = make_loader(transform=EMUNegatives(5, sampler=SharedNegativesSampler(3)), corrupt='tail')
+    loader = make_loader(transform=EMUNegatives(5, sampler=SharedNegativesSampler(6)), corrupt='tail')
     batches = [batch for _, batch in zip(range(6), loader.batches()) if batch.head_index.numel() == 16]
     for batch in batches:
         step(batch)
     assert [total for total, _ in seen] == [int(batch.neg_index.sum()) for batch in batches] and step.num_graphs == 1
-    assert all(shared.shape == (16, 5) and shared.chunk_size == 3 for _, shared in seen)
+    assert all(shared.shape == (16, 5) and shared.chunk_size == 6 for _, shared in seen)
     # The ids of the first batch that was captured stay its own.
     assert captured[0].shared_index.index is not batches[1].shared_index.index
-    # Other chunks are another graph.
-    step.transform = None
-    for batch in [batch for batch in make_loader(transform=EMUNegatives(5, sampler=SharedNegativesSampler(4)),
+    # Other chunks are another graph, even if there are as many.
+    for batch in [batch for batch in make_loader(transform=EMUNegatives(5, sampler=SharedNegativesSampler(7)),
                                                  corrupt='tail') if batch.head_index.numel() == 16][:2]:
+        batch.generator = loader.generator
         step(batch)
     assert step.num_graphs == 2
 

@@ -101,8 +101,14 @@ def test_ids_of_another_sampler_are_drawn_for_triples_of_the_chunk(corrupt: Any)
 
 
 def test_mask_of_another_sampler_counts_for_the_chunk() -> None:
-    found = SharedNegativesSampler(4, OwnTarget(mask=True)).sample(make_batch(), 20)
-    assert found.mask is not None and found.mask.equal(found.index.expand() % 2 == 0)  # type: ignore[union-attr]
+    batch = make_batch()
+    for filtered in (False, True):
+        found = SharedNegativesSampler(4, OwnTarget(mask=True), filtered).sample(batch, 20)
+        index = found.index.expand()  # type: ignore[union-attr]
+        known = batch.source.fact_index('train').is_known(  # type: ignore[union-attr]
+            index, batch.known_index, batch.rel_type, batch.side)
+        assert known.any() and not known.all()
+        assert found.mask is not None and found.mask.equal((index % 2 == 0) & ~(known & filtered))
 
 
 def test_filtered_hides_facts_row_by_row_and_counts_rows_without_a_negative() -> None:
