@@ -28,9 +28,10 @@ class SharedNegativesSampler(FilteredSampler):
 
         transform = EMUNegatives(num_negatives=1024, sampler=SharedNegativesSampler(chunk_size=250))
 
-    Chunks are neighbouring rows of the batch, whose triples the loader has shuffled. A chunk may predict heads in some
-    rows and tails in others, since candidates for both are entities. :obj:`batch.neg_index` reads as ids :obj:`(B, N)`
-    nonetheless, so that every loss, mutation and regulariser works.
+    Chunks are neighbouring rows of the batch, which :obj:`shuffle=True` puts in random order. A chunk may predict heads
+    in some rows and tails in others, since candidates for both are entities. :obj:`batch.neg_index` reads as ids
+    :obj:`(B, N)` as always, for mutations and losses that look at ids; :attr:`Batch.shared_index
+    <pyg_emu.Batch.shared_index>` holds each set once.
 
     Args:
         chunk_size (int): Triples of a chunk; the last one of a batch may be smaller. (default: :obj:`250`)

@@ -16,11 +16,11 @@ from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.evaluation.analysis import candidate_vectors
 from pyg_emu.experiments.build import build
-from pyg_emu.losses import EMULoss, LinkPredictionLoss, NBFNetEMULoss
+from pyg_emu.losses import DeMixLoss, EMULoss, LinkPredictionLoss, NBFNetEMULoss
 from pyg_emu.models import ComplEx, DistMult, NBFNet, TransE
-from pyg_emu.negatives import EMUNegatives
+from pyg_emu.negatives import DeMixNegatives, EMUNegatives
 from pyg_emu.negatives.contract import Negatives
-from pyg_emu.negatives.mutation import BernoulliMask, LearnedMask, Mixup
+from pyg_emu.negatives.mutation import BernoulliMask, DeMixMutation, LearnedMask, Mixup
 from pyg_emu.negatives.sampling import (
     BaseSampler,
     NSCachingSampler,
@@ -176,6 +176,21 @@ def test_losses_are_those_of_each_rows_own_negatives(kind: type, mutation: Any) 
                 assert one.scored is not None and one.scored.hardest.shape == (10, 7)
             for value, other in zip(*found):
                 torch.testing.assert_close(value, other, rtol=1e-10, atol=1e-12)
+
+
+def test_demix_partners_come_from_the_set_of_the_row() -> None:
+    mutation = DeMixMutation(warmup=0, mu=1)
+    batch = make_batch(DeMixNegatives(7, SharedNegativesSampler(4, filtered=True)))
+    torch.manual_seed(0)
+    model, found = DistMult(NUM_NODES, NUM_RELATIONS, WIDTH).double(), []
+    batch.mutation = mutation
+    for one in (batch, alone(batch)):
+        one.generator = torch.Generator().manual_seed(1)
+        mutation.update(one, model)
+        loss = DeMixLoss()(model, one)
+        found.append([loss, *torch.autograd.grad(loss, [*model.parameters()])])
+    for value, other in zip(*found):
+        torch.testing.assert_close(value, other, rtol=1e-10, atol=1e-12)
 
 
 def test_row_sparse_gradients() -> None:
