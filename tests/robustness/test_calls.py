@@ -324,7 +324,7 @@ def targets(folder: Path) -> dict[str, Target]:
              'include_target': False, 'mix': True}
     add('DeMixNegatives', lambda **rest: DeMixNegatives(**rest)(triples()), lambda: {
         'num_negatives': 3, 'sampler': None, **demix}, flags=('include_target', 'mix'))
-    add('DeMixMutation', _mixed, lambda: demix, flags=('include_target', 'mix'))
+    add('DeMixMutation', _mixed, lambda: dict(demix), flags=('include_target', 'mix'))
     add('DeMixMutation.update', lambda **rest: mutations.DeMixMutation().update(**rest),
         lambda: {'batch': triples(), 'scorer': model()}, words=('model', ))
     add('DeMixMutation.refresh', lambda **rest: mutations.DeMixMutation().refresh(**rest),
