@@ -74,6 +74,9 @@ TABLES = {
     'eager': Table('speed/steps', _ratios('eager emu over emu, mask per triple'), 'eager EMU step / our EMU step'),
     'peer': Table('speed/steps', _ratios('pykeen vanilla over emu, mask per triple', ['DistMult']),
                   "PyKEEN's vanilla step / our EMU step"),
+    'shared': Table('speed/shared', {
+        f'{name}, {count:,} negatives': f'ratios.{key}.own over shared, {count} negatives.value'
+        for name, key in list(_MODELS.items())[:2] for count in (256, 1024)}, 'own negatives / shared negatives'),
     'relational': Table('relational/*', {
         'sum: speedup over a gather (target: 8)': 'ratios.seconds.sum_speedup',
         'PNA: speedup over four gathers (target: 3)': 'ratios.seconds.pna_speedup',

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         NSCachingSampler,
         PopularitySampler,
         SANSSampler,
+        SharedNegativesSampler,
         TypedSampler,
         UniformSampler,
     )
@@ -87,6 +88,7 @@ _MODULES = {
     'NSCachingSampler': 'negatives.sampling',
     'PopularitySampler': 'negatives.sampling',
     'SANSSampler': 'negatives.sampling',
+    'SharedNegativesSampler': 'negatives.sampling',
     'TypedSampler': 'negatives.sampling',
     'UniformSampler': 'negatives.sampling',
     'RowAdagrad': 'training.optimizers',

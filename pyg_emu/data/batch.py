@@ -13,6 +13,7 @@ from typing_extensions import Self
 from pyg_emu.core.arguments import ids_below, kind_of, on_device, positive_integer, shown
 from pyg_emu.core.contract import ScoredBatch, Side
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.data.relations import bernoulli_sides
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ class Batch(Data):
             drawn too)
         num_nodes (int, optional): Number of entities, from which negatives are drawn.
         num_relations (int, optional): Number of relations.
-        neg_index (torch.Tensor, optional): Ids of negative entities. shape: :obj:`(B, N)`, int64.
+        neg_index (torch.Tensor or SharedIndex, optional): Ids of negative entities. shape: :obj:`(B, N)`, int64. Where
+            chunks of rows share them, the attribute still reads as such a tensor, and :attr:`shared_index` tells who
+            shares what.
         neg_mask (torch.Tensor, optional): True where a negative counts; columns of :obj:`neg_index` first, then those
             of :obj:`neg_vectors`. shape: :obj:`(B, N + M)`. (default: :obj:`None`, all count)
         neg_vectors (torch.Tensor, optional): Further negatives, given as candidate vectors. Losses score them beside
@@ -80,7 +83,7 @@ class Batch(Data):
         *,
         num_nodes: Optional[int] = None,
         num_relations: Optional[int] = None,
-        neg_index: Optional[Tensor] = None,
+        neg_index: Optional[Union[Tensor, SharedIndex]] = None,
         neg_mask: Optional[Tensor] = None,
         neg_vectors: Optional[Tensor] = None,
         step: Optional[int] = None,
@@ -200,14 +203,22 @@ class Batch(Data):
             if value is None:
                 continue
             expected = '(B, N)' if dims == 2 else '(B, M, d)'
-            if not isinstance(value, Tensor):
+            if dims == 2 and isinstance(value, SharedIndex):
+                value.check(f'batch.{name}')
+                if value.size != rows:
+                    raise ArgumentError(f'batch.{name}: expected a SharedIndex of {rows} rows, got size={value.size}')
+                ids = value.index
+            elif not isinstance(value, Tensor):
                 raise ArgumentError(f'batch.{name}: expected {what} {expected}, got {type(value).__name__}')
-            kind = value.dtype == torch.int64 if dims == 2 else value.is_floating_point()
-            if value.dim() != dims or value.size(0) != rows or not kind:
-                raise ArgumentError(f'batch.{name}: expected {what} {expected} with B = {rows}, got {kind_of(value)}')
-            columns += value.size(1)
+            else:
+                kind = value.dtype == torch.int64 if dims == 2 else value.is_floating_point()
+                if value.dim() != dims or value.size(0) != rows or not kind:
+                    raise ArgumentError(f'batch.{name}: expected {what} {expected} with B = {rows}, '
+                                        f'got {kind_of(value)}')
+                ids = value
+            columns += ids.size(1)
             if dims == 2 and not self.__dict__['_checked']:
-                ids_below(f'batch.{name}', value, self._store.get('num_nodes'), 'range that num_nodes gives')
+                ids_below(f'batch.{name}', ids, self._store.get('num_nodes'), 'range that num_nodes gives')
         mask = self._store.get('neg_mask')
         if mask is not None and not (isinstance(mask, Tensor) and mask.dtype == torch.bool
                                      and tuple(mask.shape) == (rows, columns)):
@@ -218,7 +229,8 @@ class Batch(Data):
     def __getattr__(self, key: str) -> Any:
         if key in _OPTIONAL and key not in self.__dict__['_store']:
             return None
-        return super().__getattr__(key)
+        value = super().__getattr__(key)
+        return value.expand() if key == 'neg_index' and isinstance(value, SharedIndex) else value
 
     def __repr__(self) -> str:
         if 'head_index' not in self._store:
@@ -256,7 +268,16 @@ class Batch(Data):
     @property
     def num_negatives(self) -> int:
         r"""Negatives per triple, :math:`N + M`."""
-        return sum(value.size(1) for value in (self.neg_index, self.neg_vectors) if value is not None)
+        given = (self._store.get(name) for name in ('neg_index', 'neg_vectors'))
+        return sum(value.shape[1] for value in given if value is not None)
+
+    @property
+    def shared_index(self) -> Optional[SharedIndex]:
+        r"""The ids of :obj:`neg_index` once for each chunk of rows that shares them, or :obj:`None` where each row has
+        its own.
+        """
+        value = self._store.get('neg_index')
+        return value if isinstance(value, SharedIndex) else None
 
     @property
     def device(self) -> torch.device:
@@ -319,12 +340,30 @@ class Batch(Data):
         Args:
             rows (slice): The rows.
         """
+        out = self._cut(rows)
+        if self.shared_index is not None:
+            out._store['neg_index'] = self.shared_index.rows(rows)
+        out.__dict__.update(_whole=self, _rows=rows)
+        return out
+
+    def take(self, index: Tensor) -> Batch:
+        r"""Returns the triples at :obj:`index`, in this order and without negatives.
+
+        Args:
+            index (torch.Tensor): Rows of the batch, which may repeat; int64. shape: :obj:`(K,)`.
+        """
+        out = self._cut(index)
+        for name in ('neg_index', 'neg_mask', 'neg_vectors'):
+            out._store.pop(name, None)
+        out.__dict__.update(_whole=None, _rows=None, _scored=None)
+        return out
+
+    def _cut(self, rows: Union[slice, Tensor]) -> Batch:
         size = self.head_index.numel()
         out = copy.copy(self)
         for key, value in self._store.items():
             if isinstance(value, Tensor) and value.dim() > 0 and value.size(0) == size:
                 out._store[key] = value[rows]
-        out.__dict__.update(_whole=self, _rows=rows)
         return out
 
     def __deepcopy__(self, memo: Optional[dict[int, Any]]) -> Self:

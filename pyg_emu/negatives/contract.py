@@ -1,13 +1,14 @@
 r"""What samplers and parts that learn offer to the transform and the trainer."""
 from __future__ import annotations
 
-from typing import Any, Iterable, NamedTuple, Optional, Protocol, runtime_checkable
+from typing import Any, Iterable, NamedTuple, Optional, Protocol, Union, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from pyg_emu.core.contract import ScoredBatch, Scorer
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.data.batch import Batch
 
 
@@ -24,13 +25,14 @@ class Negatives(NamedTuple):
             return Negatives(index, vectors=self.network(self.noise(batch, num_negatives)))
 
     Args:
-        index (torch.Tensor): Entity ids. shape: :obj:`(B, N)`, int64.
+        index (torch.Tensor or SharedIndex): Entity ids. shape: :obj:`(B, N)`, int64. A
+            :class:`~pyg_emu.ops.SharedIndex` where chunks of rows share them.
         mask (torch.Tensor, optional): True where the candidate counts; ids first, then vectors. shape:
             :obj:`(B, N + M)`. (default: :obj:`None`, all count)
         vectors (torch.Tensor, optional): Candidate vectors, as wide as a row of the model's entity table. shape:
             :obj:`(B, M, d)`. (default: :obj:`None`)
     """
-    index: Tensor  # type: ignore[assignment]  # shadows tuple.index
+    index: Union[Tensor, SharedIndex]  # type: ignore[assignment]  # shadows tuple.index
     mask: Optional[Tensor] = None
     vectors: Optional[Tensor] = None
 
@@ -41,6 +43,22 @@ class Sampler(Protocol):
 
     def sample(self, batch: Batch, num_negatives: int, generator: Optional[torch.Generator] = None) -> Negatives:
         r"""Draws candidates for the unknown end of each triple of :obj:`batch`."""
+
+
+def check_sampler(name: str, value: Any) -> Optional[Sampler]:
+    r"""Checks that a value is a sampler or :obj:`None`.
+
+    Args:
+        name (str): The name of the argument, for the message.
+        value (Sampler, optional): The value to check.
+
+    Raises:
+        ArgumentError: If it is neither, or a class instead of an instance.
+    """
+    if value is not None and (isinstance(value, type) or not isinstance(value, Sampler)):
+        raise ArgumentError(f'{name}: expected an object with the method sample(batch, num_negatives, generator) of '
+                            f'pyg_emu.Sampler, got {value!r}')
+    return value
 
 
 class LearningPart:

@@ -9,7 +9,7 @@ from torch_geometric.transforms import BaseTransform
 from pyg_emu.core.arguments import boolean, one_of, positive_integer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
-from pyg_emu.negatives.contract import Negatives, Sampler
+from pyg_emu.negatives.contract import Negatives, Sampler, check_sampler
 from pyg_emu.negatives.mutation.base import Mutation, Rate, check_rate
 from pyg_emu.negatives.mutation.masks import BernoulliMask, BlockMask, ExactMask, ImportanceMask
 from pyg_emu.negatives.sampling import UniformSampler
@@ -75,13 +75,11 @@ class EMUNegatives(BaseTransform):
         positive_integer('num_negatives', num_negatives)
         if isinstance(mutation_rate, type) or not callable(mutation_rate):
             check_rate(mutation_rate, 'mutation_rate')
-        if sampler is not None and (isinstance(sampler, type) or not isinstance(sampler, Sampler)):
-            raise ArgumentError('sampler: expected an object with the method sample(batch, num_negatives, generator) '
-                                f'of pyg_emu.Sampler, got {sampler!r}')
         if mutation is not None and (isinstance(mutation, type) or not isinstance(mutation, Mutation)):
             raise ArgumentError('mutation: expected an object with the method plan(context) of '
                                 f'pyg_emu.negatives.mutation.Mutation, got {mutation!r}')
         self.num_negatives = num_negatives
+        check_sampler('sampler', sampler)
         self.sampler = UniformSampler() if sampler is None else sampler
         self.mutation = _mutation(mutation_rate, mask, shared, tied) if mutation is None else mutation
         #: Batches without a step of their own that the transform has seen.

@@ -20,7 +20,8 @@ from pyg_emu.training import RowAdagrad
 #: The names that recipes have used so far. Recipes and run folders keep them.
 NAMES = {
     'model': {'DistMult', 'ComplEx', 'TransE', 'RotatE', 'HAKE', 'NBFNet'},
-    'sampler': {'uniform', 'sans', 'nscaching', 'popularity', 'typed', 'mcns', 'esns_like', 'cans_like'},
+    'sampler': {'uniform', 'sans', 'nscaching', 'popularity', 'typed', 'mcns', 'esns_like', 'cans_like',
+                'shared_negatives'},
     'mutation': {'mixup', 'learned'},
     'rate': {'linear'},
     'loss': {'emu', 'cross_entropy', 'emu_bce', 'bce', 'self_adversarial', 'margin', 'one_vs_all_emu', 'one_vs_all',

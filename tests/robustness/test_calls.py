@@ -48,8 +48,8 @@ MODULES = ('pyg_emu', 'pyg_emu.losses', 'pyg_emu.negatives', 'pyg_emu.negatives.
 NOT_CALLED = {'LearningPart', 'Negatives', 'Sampler', 'Scorer', '__version__', 'process_group', 'LinkPredictionLoss',
               'Regularizer', 'ScoredBatch', 'BaseSampler', 'MaskMutation', 'Mutation', 'MutationContext', 'Rate',
               'Logger', 'RunInfo', 'Schedule', 'TrainResult', 'TrainingInterrupted', 'EMUScores', 'BoundaryRows',
-              'EdgeOrders', 'MaskPlan', 'MixPlan', 'Plan', 'RankCounts', 'dataset_names', 'draw_plan', 'parts_of',
-              'from_pykeen', 'Interaction', 'ScorerMixin'}
+              'EdgeOrders', 'MaskPlan', 'MixPlan', 'Plan', 'RankCounts', 'SharedIndex', 'dataset_names', 'draw_plan',
+              'parts_of', 'from_pykeen', 'Interaction', 'ScorerMixin'}
 
 V, R, D, B, N = 12, 3, 4, 6, 5
 
@@ -61,7 +61,8 @@ CALLABLE = {'function', 'module', 'graph', 'triples', 'plain data'}
 UNCHECKED = {('TripletLoader.load_state_dict', 'state'), ('Metrics', 'kinds'), ('Metrics', 'num_negatives'),
              ('evaluate', 'candidates'), ('evaluate', 'batch_size'), ('predict', 'candidates'), ('predict', 'heads'),
              ('predict', 'relations'), ('predict', 'batch_size'), ('Trainer', 'mode'), ('Trainer', 'loggers'),
-             ('EMUNegatives', 'sampler'), ('DeMixNegatives', 'sampler'), ('mutate', 'negative'), ('mutate', 'partner'), ('KGData', 'edge_index'),
+             ('EMUNegatives', 'sampler'), ('DeMixNegatives', 'sampler'), ('SharedNegativesSampler', 'sampler'),
+             ('mutate', 'negative'), ('mutate', 'partner'), ('KGData', 'edge_index'),
              ('SANSSampler', 'walks'),
              ('NSCachingSampler', 'cache_size'), ('LinearDecay', 'end_factor'), ('CosineDecay', 'end_factor')}
 
@@ -324,7 +325,7 @@ def targets(folder: Path) -> dict[str, Target]:
              'include_target': False, 'mix': True}
     add('DeMixNegatives', lambda **rest: DeMixNegatives(**rest)(triples()), lambda: {
         'num_negatives': 3, 'sampler': None, **demix}, flags=('include_target', 'mix'))
-    add('DeMixMutation', _mixed, lambda: demix, flags=('include_target', 'mix'))
+    add('DeMixMutation', _mixed, lambda: dict(demix), flags=('include_target', 'mix'))
     add('DeMixMutation.update', lambda **rest: mutations.DeMixMutation().update(**rest),
         lambda: {'batch': triples(), 'scorer': model()}, words=('model', ))
     add('DeMixMutation.refresh', lambda **rest: mutations.DeMixMutation().refresh(**rest),
@@ -332,6 +333,7 @@ def targets(folder: Path) -> dict[str, Target]:
     add('EMUNegatives.forward', lambda **rest: EMUNegatives(3)(**rest), lambda: {'data': triples()}, words=('batch', ))
     for name, extra in (('UniformSampler', {}), ('SANSSampler', {'num_hops': 1, 'mode': 'walk', 'walks': 3,
                                                                  'max_size': 2**20, 'seed': 0}),
+                        ('SharedNegativesSampler', {'chunk_size': 2, 'sampler': None}),
                         ('NSCachingSampler', {'cache_size': 3, 'num_candidates': 3, 'lazy_update': 0, 'seed': 0}),
                         ('PopularitySampler', {'power': 0.75, 'per_relation': True}),
                         ('TypedSampler', {'types': torch.arange(V) % 3}), ('ESNSLikeSampler', {'context': 'fact'}),
@@ -342,7 +344,7 @@ def targets(folder: Path) -> dict[str, Target]:
             lambda extra=extra: {**extra, 'filtered': True, 'split': 'train'}, flags=('filtered', 'per_relation'))
         add(f'{name}.sample', lambda kind=kind, **rest: kind(filtered=True).sample(**rest),
             lambda: {'batch': triples(), 'num_negatives': 2, 'generator': None})
-        if name != 'UniformSampler':
+        if name not in ('UniformSampler', 'SharedNegativesSampler'):
             add(f'{name}.update', lambda kind=kind, **rest: kind().update(**rest),
                 lambda: {'batch': triples(), 'scorer': model()}, words=('model', ))
     add('MCNSSampler.begin', lambda **rest: samplers.MCNSSampler().begin(**rest), lambda: {'scorer': model()},
@@ -403,6 +405,9 @@ def targets(folder: Path) -> dict[str, Target]:
         'query': torch.rand(B, D), 'positive': torch.rand(B, D), 'table': torch.rand(V, D),
         'index': torch.randint(V, (B, N)), 'plan': None, 'interaction': Dot(), 'vanilla': True, 'sparse_grad': False,
         'backend': None}, flags=('vanilla', 'sparse_grad'))
+    add('SharedIndex in emu_score', lambda **rest: ops.emu_score(torch.rand(B, D), torch.rand(B, D), torch.rand(V, D),
+                                                                 ops.SharedIndex(**rest)),
+        lambda: {'index': torch.randint(V, (3, N)), 'chunk_size': 2, 'size': B, 'skipped': 0})
     plan = ops.MixPlan(torch.rand(B, N))
     add('mutate', ops.mutate, lambda: {'positive': torch.rand(B, D), 'negative': torch.rand(B, N, D), 'plan': plan,
                                        'partner': None})

@@ -12,6 +12,7 @@ from pyg_emu.negatives.sampling.mcns import MCNSSampler
 from pyg_emu.negatives.sampling.nscaching import NSCachingSampler
 from pyg_emu.negatives.sampling.popularity import PopularitySampler
 from pyg_emu.negatives.sampling.sans import SANSSampler
+from pyg_emu.negatives.sampling.shared import SharedNegativesSampler
 from pyg_emu.negatives.sampling.typed import TypedSampler
 from pyg_emu.negatives.sampling.uniform import UniformSampler
 
@@ -23,6 +24,7 @@ __all__ = [
     'NSCachingSampler',
     'PopularitySampler',
     'SANSSampler',
+    'SharedNegativesSampler',
     'TypedSampler',
     'UniformSampler',
 ]

@@ -54,9 +54,13 @@ class FilteredSampler(BaseSampler):
         if index.max_known < index.num_nodes:
             return Negatives(entity)
         left = index.count(batch.known_index, batch.rel_type, batch.side) < index.num_nodes
+        self._count_exhausted(left)
+        return Negatives(entity, left.unsqueeze(1).expand_as(entity).contiguous())
+
+    def _count_exhausted(self, left: Tensor) -> None:
+        r"""Adds to :attr:`num_exhausted`. :obj:`left` :obj:`(B,)` is true for triples that have a negative."""
         exhausted = left.numel() - left.sum()
         self._exhausted = exhausted if self._exhausted is None else self._exhausted + exhausted
-        return Negatives(entity, left.unsqueeze(1).expand_as(entity).contiguous())
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(filtered={self.filtered}, split={self.split!r})'
