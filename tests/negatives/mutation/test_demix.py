@@ -15,7 +15,7 @@ from pyg_emu.core.contract import ScorerMixin
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.core.interaction import Dot
 from pyg_emu.data import Batch, KGData, TripletLoader
-from pyg_emu.models import ComplEx, DistMult, HAKE, Reciprocal, RotatE, TransE
+from pyg_emu.models import HAKE, ComplEx, DistMult, Reciprocal, RotatE, TransE
 from pyg_emu.negatives import DeMixNegatives
 from pyg_emu.negatives.mutation import DeMixMutation, Mutation, MutationContext, draw_plan
 from pyg_emu.negatives.mutation.patterns import Patterns, PatternScores, score_facts
