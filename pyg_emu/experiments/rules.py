@@ -23,7 +23,8 @@ from pyg_emu.experiments.sections import class_of, reads_graph
 
 
 def graph_obstacle(model: Mapping[str, Any], loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> Optional[str]:
-    r"""Why a loss, a sampler or a mutation does not go with a model, one of them reading a graph, or :obj:`None` if all do.
+    r"""Why a loss, a sampler or a mutation does not go with a model, one of them reading a graph, or :obj:`None` if all
+    do.
 
     Args:
         model (dict): The checked section.

@@ -122,7 +122,8 @@ class DeMixMutation(LearningPart):
                 raise ArgumentError(f'{name}: expected a positive number, got {shown(value)}')
         self.ramp_epochs = ramp_epochs
         self.alpha = alpha
-        if isinstance(warmup, bool) or not isinstance(warmup, Integral) or warmup < 0:
+        epochs: Any = warmup
+        if isinstance(epochs, bool) or not isinstance(epochs, Integral) or epochs < 0:
             raise ArgumentError(f'warmup: expected a number of epochs, an integer of at least 0, got {shown(warmup)}')
         self.warmup = warmup
         if refresh_every is not None:

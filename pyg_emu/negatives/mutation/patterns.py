@@ -112,7 +112,8 @@ class PatternScores(NamedTuple):
         Raises:
             CheckpointError: If they are those of other facts.
         """
-        expected = {'low': patterns.number.numel(), 'mean': patterns.number.numel(), 'near': patterns.index.keys.numel()}
+        size = patterns.number.numel()
+        expected = {'low': size, 'mean': size, 'near': patterns.index.keys.numel()}
         device = patterns.number.device
         for name, value in (('low', low), ('mean', mean), ('near', near)):
             if not isinstance(value, Tensor) or tuple(value.shape) != (expected[name], ):
