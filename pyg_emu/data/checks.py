@@ -110,6 +110,10 @@ def _check_split(data: KGData, index_name: str, type_name: str, num_nodes: int, 
 def _check_tensor(name: str, value: Any) -> None:
     if not isinstance(value, Tensor):
         raise DataError(f'{name}: expected a tensor, got {type(value).__name__}; use torch.as_tensor({name})')
+    if value.layout is not torch.strided:
+        raise DataError(f'{name}: expected a dense tensor, got one of layout {value.layout}; use {name}.to_dense()')
+    if value.is_meta:
+        raise DataError(f'{name}: expected a tensor with data, got one on the device meta')
 
 
 def _check_range(ids: Tensor, name: str, what: str, limit: int, limit_name: str) -> None:

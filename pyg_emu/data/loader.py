@@ -1,12 +1,12 @@
 r"""Mini-batches of triples, cut on the device that holds the facts."""
 from __future__ import annotations
 
-from typing import Any, Callable, Iterator, Literal, Optional
+from typing import Any, Callable, Iterator, Literal, Mapping, Optional
 
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import boolean, one_of, positive_integer, random_seed
+from pyg_emu.core.arguments import boolean, one_of, positive_integer, random_seed, shown
 from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError
 from pyg_emu.data.batch import Batch
@@ -183,16 +183,23 @@ class TripletLoader:
             state (dict): What :meth:`state_dict` returned.
 
         Raises:
-            CheckpointError: If the state is incomplete, or belongs to a loader with other arguments, another number of
-                facts or another kind of device.
+            ArgumentError: If the state is not a dictionary.
+            CheckpointError: If the state is incomplete or damaged, or belongs to a loader with other arguments, another
+                number of facts or another kind of device.
         """
+        if not isinstance(state, Mapping):
+            raise ArgumentError(f'state: expected the dictionary that state_dict() returned, got {shown(state)}')
         missing = [key for key in self.state_dict() if key not in state]
         if missing:
             raise CheckpointError(f"the loader's state lacks {', '.join(missing)}; give the result of state_dict()")
         for key, value in self._identity().items():
-            if state[key] != value:
-                raise CheckpointError(f"the loader's state was saved with {key}={state[key]!r}, this loader has "
+            if not isinstance(state[key], (str, int)) or state[key] != value:
+                raise CheckpointError(f"the loader's state was saved with {key}={shown(state[key])}, this loader has "
                                       f'{key}={value!r}; continue with a loader made with the same arguments')
+        for key in ('step', 'epoch', 'position'):
+            if isinstance(state[key], bool) or not isinstance(state[key], int) or state[key] < 0:
+                raise CheckpointError(f"the loader's state is damaged: expected an integer of at least 0 as {key}, got "
+                                      f'{shown(state[key])}')
         try:
             self.generator.set_state(state['generator'].cpu())
         except (RuntimeError, TypeError, AttributeError) as error:

@@ -93,9 +93,12 @@ class KGEScorer(ScorerMixin, KGEModel):
     def entity_table(self) -> Tensor:
         return self.node_emb.weight
 
-    def candidates(self, index: Tensor) -> Tensor:
+    def _candidates(self, index: Tensor) -> Tensor:
         # Only a lookup through the embedding layer, not indexing, gives row-sparse gradients with sparse=True.
         return self.node_emb(index)
+
+    def _device(self) -> Optional[torch.device]:
+        return self.node_emb.weight.device
 
     def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
         return self.rel_emb(rel_type)

@@ -83,11 +83,13 @@ examples:
 """
 
 _PREDICT = """\
-Name the best tails for a head and a relation, or the best heads for a relation and a tail.
+Name the best tails for a head and a relation, the best heads for a relation and a tail, or the best relations for a
+head and a tail.
 
 examples:
   pyg-emu predict --run runs/umls --head virus --relation causes
   pyg-emu predict --run runs/umls --tail disease_or_syndrome --relation causes -k 5 --exclude-known
+  pyg-emu predict --run runs/umls --head virus --tail disease_or_syndrome
 """
 
 _EXPLAIN = """\
@@ -286,8 +288,10 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     run_dir = _run_dir(options)
-    if (options.head is None) == (options.tail is None):
-        raise RecipeError('--head, --tail: expected exactly one of them, the known end')
+    known = [name for name in ('head', 'relation', 'tail') if getattr(options, name) is not None]
+    if len(known) != 2:
+        raise RecipeError('--head, --relation, --tail: expected two of the three, the third is predicted; got '
+                          f'{", ".join(f"--{name}" for name in known) or "none"}')
     from pyg_emu.evaluation.graphs import ranker_of
     from pyg_emu.evaluation.prediction import predict
     model, data, _, name = _open(options, run_dir, whole=True)
@@ -330,7 +334,8 @@ def _labels_of(name: str) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(f'{name}: {error}') from error
+        told = re.sub(r'^(head|relation|tail)s: ', r'--\1: ', str(error))
+        raise DataError(f'{name}: {told}') from error
 
 
 def _save_drawing(figure: Any, path: Path) -> None:
@@ -422,7 +427,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(predict)
     predict.add_argument('--head', nargs='+', metavar='LABEL', help='the known head')
     predict.add_argument('--tail', nargs='+', metavar='LABEL', help='the known tail')
-    predict.add_argument('--relation', nargs='+', metavar='LABEL', required=True, help='the relation')
+    predict.add_argument('--relation', nargs='+', metavar='LABEL', help='the known relation')
     predict.add_argument('-k', type=int, default=10, metavar='K', help='answers to a question (default: 10)')
     predict.add_argument('--exclude-known', action='store_true', help='leave out answers that are facts already')
     predict.add_argument('--csv', action='store_true', help='print CSV')

@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
 def add_common(parser: Any) -> None:
     r"""Adds the flags of all commands that work with a model."""
     parser.add_argument('--device', metavar='DEVICE', help='cpu, cuda, cuda:1 (default: a GPU if there is one)')
-    parser.add_argument('--quiet', action='store_true', help='no progress bars')
+    parser.add_argument('--quiet', action='store_true', help='no progress bars, and no report of the data')
 
 
 def add_dataset(parser: Any, help: str) -> None:
