@@ -154,22 +154,31 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # labels that an ASCII terminal cannot show do not end the command
             stream.reconfigure(errors='backslashreplace')
-    options = _parser().parse_args(arguments)
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit as leaving:
+        code = _flush()
+        raise leaving if code is None else SystemExit(code) from None
     limit_threads()
+    code = _run(options)
+    unwritten = _flush()
+    return code if code != 0 or unwritten is None else unwritten
+
+
+def _run(options: argparse.Namespace) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
             options.command(options)
-            sys.stdout.flush()
         except PygEmuError as error:
             return _fail(in_flags(str(error)))
         except KeyboardInterrupt as error:
             print(f'{_speaker()}: {str(error) or "interrupted"}', file=sys.stderr)
             return 130
-        except BrokenPipeError:  # the reader, such as head, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         except OSError as error:  # a name that is too long, a folder that may not be read, a full disk
+            unwritten = _flush()
+            if unwritten is not None or isinstance(error, BrokenPipeError):
+                return unwritten or 0
             name = '' if error.filename is None else f'{str(error.filename):.100}: '
             return _fail(f'{name}{error.strerror or error}')
         except Exception as error:
@@ -178,6 +187,20 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
                              'negatives or fewer channels')
             return _unforeseen(error)
     return 0
+
+
+def _flush() -> Optional[int]:
+    r"""Writes what is left of the output. The exit code if it cannot be written, or :obj:`None`."""
+    try:
+        if sys.stdout is not None:  # as after `>&-`
+            sys.stdout.flush()
+        return None
+    except OSError as error:
+        # Python would try once more when it ends, and fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader, such as head, has seen enough
+            return 0
+        return _fail(f'the output cannot be written completely ({error.strerror or error})')
 
 
 def _fail(message: str) -> int:
