@@ -264,6 +264,6 @@ def _check_query(query: Any, candidates: Tensor, interaction: Interaction) -> No
     tensors(query=query)
     width = interaction.query_width(candidates.size(-1))
     if not query.is_floating_point() or query.dim() == 0 or query.size(-1) != width:
-        raise ArgumentError(f'query: expected floating-point numbers of shape (B, {width}), as query() returns them, '
-                            f'got {kind_of(query)}')
+        raise ArgumentError(f'query: expected floating-point numbers of shape (B, {width}), to go with candidates of '
+                            f'shape {tuple(candidates.shape)}, got {kind_of(query)}')
     on_device('query', query, candidates.device, 'the candidates')

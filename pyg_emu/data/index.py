@@ -376,4 +376,5 @@ def _check_facts(facts: Tensor, num_nodes: int, num_relations: int) -> None:
             wrong = (facts[:, column] < 0) | (facts[:, column] >= int(bounds[column]))
             row = int(wrong.nonzero()[0])
             raise DataError(f'{name} {int(facts[row, column])} of fact {row} is outside of '
-                            f'[0, {int(bounds[column]) - 1}]')
+                            f'[0, {int(bounds[column]) - 1}] ({"num_relations" if column == 1 else "num_nodes"} is '
+                            f'{int(bounds[column])})')

@@ -152,7 +152,7 @@ class SwitchOptimizer(Schedule):
             raise ArgumentError(f'at: expected a fraction of the steps in (0, 1), got {shown(at)}')
         if not (is_number(factor) and 0.0 < factor < math.inf):
             raise ArgumentError(f'factor: expected a positive, finite factor of the learning rate, got {shown(factor)}')
-        if make is not None and not callable(make):
+        if make is not None and (not callable(make) or isinstance(make, type) and not issubclass(make, Optimizer)):
             raise ArgumentError(f'make: expected a function of parameter groups, got {shown(make)}')
         boolean('sparse', sparse)
         self.at = at

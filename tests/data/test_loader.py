@@ -295,12 +295,12 @@ def test_batches_stay_on_the_gpu() -> None:
 @pytest.mark.parametrize('state', [None, 5, 'x', [1], torch.zeros(2)], ids=str)
 def test_state_that_is_none(state: Any) -> None:
     with pytest.raises(ArgumentError, match='^state: .*dictionary'):
-        TripletLoader(graph(), 4).load_state_dict(state)
+        TripletLoader(make_data(), 4).load_state_dict(state)
 
 
 @pytest.mark.parametrize('key', ['step', 'epoch', 'position', 'batch_size', 'seed', 'split'])
 @pytest.mark.parametrize('value', [None, -1, 'x', 1.5, True, torch.tensor([1, 2]), np.arange(3)], ids=str)
 def test_damaged_state(key: str, value: Any) -> None:
-    loader = TripletLoader(graph(), 4)
+    loader = TripletLoader(make_data(), 4)
     with pytest.raises(CheckpointError, match=f"^the loader's state .*{key}"):
         loader.load_state_dict({**loader.state_dict(), key: value})

@@ -232,12 +232,12 @@ def test_plain_data_follows_the_global_seed() -> None:
     ({'num_negatives': '4'}, "num_negatives: .*got '4'"),
     ({'mutation_rate': 1.2}, '^mutation_rate: .*got 1.2'),
     ({'mutation_rate': float('nan')}, '^mutation_rate: .*got nan'),
-    ({'sampler': UniformSampler}, '^sampler: .* got <class'),
+    ({'sampler': UniformSampler}, '^sampler: .* got the class UniformSampler'),
     ({'sampler': 5}, '^sampler: .*got 5'),
     ({'mask': 'random'}, "mask: .* 'bernoulli', 'exact', 'block', 'importance', got 'random'"),
     ({'mask': 'importance', 'shared': False}, 'shared'),
     ({'mutation': 0.3}, 'mutation: .*got 0.3'),
-    ({'mutation': Mixup}, '^mutation: .* got <class'),
+    ({'mutation': Mixup}, '^mutation: .* got the class Mixup'),
 ])
 def test_refuses_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
