@@ -34,7 +34,7 @@ from pyg_emu.experiments.cli.options import (
 )
 from pyg_emu.experiments.cli.tune import add_tune
 from pyg_emu.experiments.cli.warmup import add_warmup
-from pyg_emu.experiments.layers import KeyPath, Layer, assignment_layer, parse_value, put
+from pyg_emu.experiments.layers import KeyPath, Layer, assignment_layer, flag_place, parse_value, put
 from pyg_emu.experiments.names import SECTIONS
 from pyg_emu.experiments.recipe import Recipe, load_recipe, packaged_recipes, packaged_text
 
@@ -156,9 +156,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             stream.reconfigure(errors='backslashreplace')
     try:
         options = _parser().parse_args(arguments)
-    except SystemExit as leaving:
+    except SystemExit as leaving:  # after --help, or a usage error
         code = _flush()
         raise leaving if code is None else SystemExit(code) from None
+    except OSError as error:  # of --help
+        return _unwritten(error)
     limit_threads()
     code = _run(options)
     unwritten = _flush()
@@ -198,9 +200,13 @@ def _flush() -> Optional[int]:
     except OSError as error:
         # Python would try once more when it ends, and fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # the reader, such as head, has seen enough
-            return 0
-        return _fail(f'the output cannot be written completely ({error.strerror or error})')
+        return _unwritten(error)
+
+
+def _unwritten(error: OSError) -> int:
+    if isinstance(error, BrokenPipeError):  # the reader, such as head, has seen enough
+        return 0
+    return _fail(f'the output cannot be written completely ({error.strerror or error})')
 
 
 def _fail(message: str) -> int:
@@ -260,7 +266,7 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
         text = getattr(options, flag.flags[0])
         if text is None:
             continue
-        place = f'{flag.flags[0]} {text}'
+        place = flag_place(flag.flags[0], text)
         if flag.path in (('dataset', ), ('inference', )):
             value: Any = dataset_value(text)
         else:

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, NoReturn, Optional
+from typing import IO, Any, NoReturn, Optional
 
 from pyg_emu.core.errors import RecipeError
 
@@ -32,6 +32,12 @@ class Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(first, [*self._option_string_actions], n=1)
             self.error(f'unknown argument {first}' + (f', did you mean {near[0]}?' if near else ''))
         return options, unknown
+
+    def _print_message(self, message: str, file: Optional[IO[str]] = None) -> None:
+        # Unlike the method of the base class, this one reports that the message cannot be written.
+        stream = sys.stderr if file is None else file
+        if message and stream is not None:
+            stream.write(message)
 
     def error(self, message: str) -> NoReturn:
         print(f'{self.prog}: error: {message} (see {self.prog} --help)', file=sys.stderr)
