@@ -10,8 +10,8 @@ from torch import Tensor
 
 from benchmarks._plots import save
 from benchmarks._record import write_result
-from benchmarks._reproduction import GROUP
 from benchmarks.accuracy import label
+from benchmarks.papers import PAPERS
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
@@ -93,7 +93,7 @@ def draw_model(number: int, run_dir: Path, folder: Path) -> list[Path]:
                             'trained without; give the run folder of a row with EMU')
     draw: Callable[..., tuple[Any, dict[str, Any]]] = {3: _figure_3, 4: _figure_4, 6: _figure_6}[number]
     figure, measured = draw(model, data, mutating)
-    stem = f'{GROUP}/figure-{number}-{_dataset(recipe)}-{run_dir.resolve().name}'
+    stem = f'{PAPERS["EMU"].group}/figure-{number}-{_dataset(recipe)}-{run_dir.resolve().name}'
     metrics = {**measured, 'label': f'{_dataset(recipe)}: {label(recipe)}', 'recipe': recipe.to_dict(),
                'facts': min(_FACTS, data.num_facts('train'))}
     written = write_result(stem, metrics, seed=recipe.seed, folder=folder)

@@ -10,13 +10,11 @@ from typing import Any, Optional, Sequence
 import pandas as pd
 
 from benchmarks._record import read_results, spread
-from benchmarks.paper import Printed, Row, rows
-from benchmarks.paper_runs import figure_5_rows, recipe_path
+from benchmarks.paper import Printed, Row
+from benchmarks.papers import file_stem, paper_of
 from pyg_emu.experiments.recipe import Recipe, load_recipe
 from pyg_emu.experiments.sections import replaced_settings
 
-#: The subfolder of the results.
-GROUP = 'reproduction'
 _CAPTIONS = {'mrr': 'MRR', 'hits@1': 'Hits@1', 'hits@3': 'Hits@3', 'hits@10': 'Hits@10'}
 #: Figure 5 prints no values, so its rows use these metrics.
 _METRICS = ('mrr', 'hits@10')
@@ -36,6 +34,12 @@ class Entry:
     path: Optional[Path]
 
     @property
+    def folder(self) -> str:
+        r"""The folder of the results below that of all results."""
+        reading = '' if len(paper_of(self.row.source).readings) == 1 else f'{self.reading}/'
+        return f'{paper_of(self.row.source).group}/{reading}{self.row.dataset}'
+
+    @property
     def title(self) -> str:
         r"""The title in progress bars."""
         return f'{self.row.dataset}, {self.row.model}, {method_name(self.row)}'
@@ -44,13 +48,13 @@ class Entry:
         r"""Returns the name of the result of one run. The default of :obj:`steps` is that of the recipe."""
         assert self.path is not None
         length = '' if steps is None else f'-steps{steps}'
-        return f'{GROUP}/{self.reading}/{self.row.dataset}/{self.path.stem}{length}-seed{seed}'
+        return f'{self.folder}/{self.path.stem}{length}-seed{seed}'
 
 
 def entries(source: str, reading: str) -> list[Entry]:
     r"""Returns the rows of a table, such as :obj:`"Table 8"`, or of :obj:`"Figure 5"`."""
-    return [Entry(row, reading, recipe_path(reading, row))
-            for row in (*rows(), *figure_5_rows()) if row.source == source]
+    paper = paper_of(source)
+    return [Entry(row, reading, paper.recipe_path(reading, row)) for row in paper.rows() if row.source == source]
 
 
 @functools.cache
@@ -71,7 +75,7 @@ def recorded(entry: Entry, folder: Path, steps: Optional[int] = None) -> list[di
         return []
     found = []
     name = re.compile(rf'{re.escape(entry.path.stem)}(-steps\d+)?-seed\d+')
-    for result in read_results(f'{GROUP}/{entry.reading}/{entry.row.dataset}/{entry.path.stem}*-seed*', folder):
+    for result in read_results(f'{entry.folder}/{entry.path.stem}*-seed*', folder):
         if name.fullmatch(Path(result['name']).name) and is_of(recipe_of(entry.path), result):
             found.append(result)
     lengths = [result['metrics']['recipe']['num_steps'] for result in found]
@@ -130,14 +134,16 @@ def markdown(table: pd.DataFrame, source: str, reading: str) -> str:
         ran = line['state'] == 'run'
         lines.append([*cells, f'{line["steps"]:,}' if ran else '-', str(line['seeds']) if ran else '-'])
     text = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
-    return (f'# {source}, reading: {reading}\n\n{text}\n\nTest split, filtered, both sides; mean ± standard deviation '
+    title = f'{source}, reading: {reading}' if len(paper_of(source).readings) > 1 else source
+    return (f'# {title}\n\n{text}\n\nTest split, filtered, both sides; mean ± standard deviation '
             'over seeds. A dash: the paper prints none, or its text has lost it.\n')
 
 
 def write_table(source: str, reading: str, folder: Path, steps: Optional[int] = None) -> list[Path]:
     r"""Writes a complete table as CSV and as Markdown below :obj:`folder`."""
     table = frame(entries(source, reading), folder, steps)
-    stem = folder / GROUP / f'{source.lower().replace(" ", "-")}-{reading}'
+    paper = paper_of(source)
+    stem = folder / paper.group / (file_stem(source) + (f'-{reading}' if len(paper.readings) > 1 else ''))
     stem.parent.mkdir(parents=True, exist_ok=True)
     texts = {'.csv': table.to_csv(index=False, float_format='%.6g'), '.md': markdown(table, source, reading)}
     paths = []

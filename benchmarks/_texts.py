@@ -13,6 +13,7 @@ from benchmarks._record import read_results, spread
 from benchmarks._reproduction import entries, frame, markdown, recorded
 from benchmarks.paper import MODELS, Row
 from benchmarks.paper_runs import READINGS
+from benchmarks.papers import paper_of
 
 Results = list[dict[str, Any]]
 Part = tuple[str, Results]
@@ -161,10 +162,29 @@ def split(folder: Path) -> Part:
             f'test on average ({min(gaps):+.4f} to {max(gaps):+.4f}), at the weights that are best on validation.'), []
 
 
-def paper_table(source: str, folder: Path) -> Part:
-    r"""Returns the rows of a table of the paper on FB15k-237 in the reading ``tuned``, including missing ones."""
-    found = [entry for entry in entries(source, 'tuned') if entry.row.dataset == 'FB15k-237']
-    text = markdown(frame(found, folder), source, 'tuned').partition('\n\n')[2].strip()
+def paper_table(source: str, folder: Path, dataset: str = 'FB15k-237') -> Part:
+    r"""Returns the rows of a table of a paper on one dataset, in the last reading of the paper, including missing
+    ones.
+    """
+    reading = paper_of(source).readings[-1]
+    found = [entry for entry in entries(source, reading) if entry.row.dataset == dataset]
+    text = markdown(frame(found, folder), source, reading).partition('\n\n')[2].strip()
+    return text, [result for entry in found for result in recorded(entry, folder)]
+
+
+def paper_rows(source: str, folder: Path) -> Part:
+    r"""Returns the rows of a figure of a paper on all datasets, in the last reading of the paper."""
+    reading = paper_of(source).readings[-1]
+    found = entries(source, reading)
+    text = markdown(frame(found, folder), source, reading).partition('\n\n')[2].strip()
+    return text, [result for entry in found for result in recorded(entry, folder)]
+
+
+def demix_on(dataset: str, folder: Path) -> Part:
+    r"""Returns the rows of Tables 2 to 4 of the DeMix paper on one dataset."""
+    found = [entry for table in (2, 3, 4) for entry in entries(f'DeMix Table {table}', 'demix')
+             if entry.row.dataset == dataset]
+    text = markdown(frame(found, folder), 'DeMix', 'demix').partition('\n\n')[2].strip()
     return text, [result for entry in found for result in recorded(entry, folder)]
 
 
@@ -173,6 +193,9 @@ TEXTS: dict[str, Callable[[Path], Part]] = {
     'headline': headline, 'memory': memory, 'reproduction-shares': shares, 'reproduction-readings': readings,
     'reproduction-first-row': first_row, 'reproduction-curves': curves, 'reproduction-split': split,
     **{f'reproduction-table-{number}': partial(paper_table, f'Table {number}') for number in (2, 8, 10, 12, 13, 14)},
+    **{f'demix-table-{number}': partial(paper_table, f'DeMix Table {number}') for number in (2, 3, 4, 5, 6)},
+    'demix-figure-1': partial(paper_rows, 'DeMix Figure 1'),
+    'demix-umls': partial(demix_on, 'UMLS'), 'demix-wn18rr': partial(demix_on, 'WN18RR'),
 }
 
 

@@ -1,16 +1,16 @@
-r"""Training steps beside busy processes, on one core, and under a quota of one core: ours and eager PyTorch.
+r"""Training steps with other busy processes, on one core, and with a CPU quota: this package and eager PyTorch.
 
 .. code-block:: bash
 
-    python -m benchmarks.busy                               # UMLS's and FB15k-237's step
-    python -m benchmarks.busy --before path/to/old/tree     # the code of another checkout, too, in turns
+    python -m benchmarks.busy                               # steps on UMLS and FB15k-237
+    python -m benchmarks.busy --before path/to/old/tree     # also the code of another checkout, alternately
     python -m benchmarks.busy --smoke --out <folder>        # everything, tiny
 
-Every contender is a process of its own, which waits while others have their turn. A busy process is a loop that never
-sleeps. "One core" is an affinity, "quota" a control group with two or more cores in sight and the time of one
-(as in a container; left out where none can be made). Writes ``benchmarks/results/busy/{case}-{contender}.json`` with
-milliseconds a step, the mean of all turns after a second to settle, and the ratios to the quiet step. Beside other
-work, the figures of ``quiet`` mean nothing: run it on a machine that has nothing else to do.
+Each contender runs in a separate process, which waits while others are measured. A busy process is a loop that never
+sleeps. "One core" is a CPU affinity. "Quota" is a control group with two or more visible cores and the CPU time of one,
+as in a container; it is omitted if no group can be created. Writes ``benchmarks/results/busy/{case}-{contender}.json``
+with milliseconds per step, averaged over all turns without the first second, and the ratios to the quiet step. Run it
+on an otherwise idle machine, because other load invalidates the results of ``quiet``.
 """
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from typing import Any
 CASES = {'umls': (135, 46, 5216, 500, 64, 100), 'fb15k237': (14541, 237, 272115, 1000, 256, 100)}
 SMOKE_CASES = {'umls': (20, 3, 200, 8, 4, 4)}
 CONTENDERS = {'ours': 'emu_triple', 'eager': 'eager_emu_triple'}
-#: Busy processes beside a step, and the slowdown that each number may cost at most.
+#: The number of busy processes, and the maximum slowdown of a step for each number.
 BUSY = (0, 1, 2, 4)
 AT_MOST = {'busy_1': 3.0, 'busy_2': 5.0}
 #: Seconds before a turn is timed: threads adapt to other processes within 0.1, and to their absence within 0.6.
@@ -39,7 +39,7 @@ _PERIOD = 100_000
 
 
 class Worker:
-    r"""A contender in a process of its own.
+    r"""A contender in a separate process.
 
     Args:
         case (tuple of int): The sizes.

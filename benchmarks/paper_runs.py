@@ -14,7 +14,8 @@ r"""The training run of each row of the paper, and its recipe in each reading of
     13 vary these settings as the paper varies its own.
 
 All readings alternate between tails and heads by batch. NBFNet, whose rows are the packaged recipes, alternates within
-each batch. This module generates the recipes under ``benchmarks/recipes``:
+each batch. This module generates the recipes under ``benchmarks/recipes``, also those of
+:mod:`benchmarks.demix_runs`:
 
 .. code-block:: console
 
@@ -26,16 +27,15 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Optional
 
+from benchmarks import demix_runs
+from benchmarks._recipes import RECIPES, Recipe
 from benchmarks.paper import DATASETS, MODELS, VANILLA_SMOOTHING, Hyperparameters, Row, hyperparameters, rows
 from pyg_emu.experiments.layers import dump
 
 READINGS = ('paper', 'reference-code', 'tuned')
-#: The folder of the recipes.
-RECIPES = Path(__file__).resolve().parent / 'recipes'
 #: The numbers of negatives in Figure 5. All other runs use 256.
 FIGURE_5_NEGATIVES = (16, 64, 256, 1024)
 
@@ -63,18 +63,6 @@ _RUNS = {'uni': 'uni', 'SAN': 'san', 'SAN_EMU': 'san-emu', 'uni_EMU': 'uni-emu',
          'our_experiments': 'uni'}
 # The packaged recipes of the rows of Table 3. The EMU settings are those of Table 15.
 _NBFNET = {'uni': ('nbfnet-fb15k237-bce', 'its own loss'), 'uni-emu': ('nbfnet-fb15k237', 'EMU, Table 15')}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    r"""A recipe to be written: its description, the file it is based on, and its changes."""
-    description: str
-    base: str
-    settings: dict[str, Any]
-
-    def text(self) -> str:
-        r"""Returns the content of the file."""
-        return dump({'description': self.description, 'base': self.base, **self.settings})
 
 
 def run_of(row: Row) -> Optional[str]:
@@ -134,7 +122,8 @@ def texts() -> dict[Path, str]:
                   'batch_size': 1000, 'corrupt': 'alternate',
                   'negatives': {'num_negatives': 256, 'mutation_rate': 0.0, **settings['negatives']}}
         found[Path(reading, 'base.yaml')] = dump(shared)
-    return {**found, **{path: recipe.text() for path, recipe in recipes().items()}}
+    found |= {path: dump(settings) for path, settings in demix_runs.texts().items()}
+    return {**found, **{path: recipe.text() for path, recipe in {**recipes(), **demix_runs.recipes()}.items()}}
 
 
 def _recipes(reading: str, dataset: str, model: str) -> Iterator[tuple[str, Recipe]]:

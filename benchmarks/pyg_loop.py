@@ -6,8 +6,8 @@ r"""The README's loop over PyG's own ``model.loader``, with the loss of this pac
     python -m benchmarks.pyg_loop --smoke --out <folder>     # everything, tiny
 
 Writes ``benchmarks/results/pyg_loop/{layer}-{loss}_seed{seed}.json``: the filtered MRR of the test facts, for heads,
-for tails and for both. Each loss trains each layer for as many epochs of the same batches, with the one of
-:data:`OPTIMIZERS` that does better on the validation facts.
+for tails and for both. All losses train each layer for the same number of epochs on the same batches, with the
+optimizer of :data:`OPTIMIZERS` that has the better result on the validation facts.
 """
 from __future__ import annotations
 

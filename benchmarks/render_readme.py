@@ -22,8 +22,8 @@ from benchmarks._record import RESULTS, ROOT, read_results, spread
 from benchmarks._texts import TEXTS
 
 #: The files with tables.
-FILES = (ROOT / 'README.md', ROOT / 'benchmarks' / 'README.md', ROOT / 'docs' / 'reproduction.md',
-         ROOT / 'docs' / 'reliability.md')
+FILES = tuple(ROOT / name for name in ('README.md', 'benchmarks/README.md', 'docs/reproduction.md',
+                                       'docs/reproduction-demix.md', 'docs/reliability.md'))
 #: The text in place of a table without recorded results.
 EMPTY = '_Not recorded yet._'
 #: The maximum number of commands of one program to list.
@@ -113,6 +113,9 @@ TABLES = {
                                      'seconds': 'seconds'}, "UMLS, PyG's layers, 60 epochs"),
     'robustness': Table('robustness/*', {
         'cases': 'cases', 'share of a full run': 'share', 'failures': 'failed', 'seconds': 'seconds'}, 'robustness'),
+    'demix-estimation': Table('demix/estimation-*', {
+        'held-out facts': 'held_out', 'recall': 'recall', 'false alarms': 'false_alarms', 'precision': 'precision',
+        '(h, r): recall': 'tail.recall', '(r, t): recall': 'head.recall'}, 'marginal pseudo-negatives'),
     'data': Table('data', {'FB15k-237, s': 'fb15k237.total_s', '5 million facts, s': 'generated.total_s'}, 'from text'),
 }
 

@@ -7,12 +7,13 @@ r"""Runs the rows of the paper that are not recorded yet, and compares them with
     python -m benchmarks.reproduce --table 8 --render          # write the table and run nothing
     python -m benchmarks.reproduce --figure 5 --model DistMult
     python -m benchmarks.reproduce --figure 4 --run <run folder of a model trained with EMU>
+    python -m benchmarks.reproduce --paper DeMix --table 2 --dataset FB15k-237
 
 Each row is a recipe under ``benchmarks/recipes``, in the reading of the paper that ``--reading`` selects
-(:mod:`benchmarks.paper_runs`). Runs that were interrupted or stopped by ``--budget`` continue from their folder under
-``runs/reproduction``. Runs recorded under ``benchmarks/results/reproduction`` are skipped, and rows with the same
-training share one run. After each run, all tables are written there as CSV and Markdown. Rows of a dataset that cannot
-be loaded are skipped.
+(:mod:`benchmarks.paper_runs`; :mod:`benchmarks.demix_runs` for the DeMix paper, which has one). Runs that were
+interrupted or stopped by ``--budget`` continue from their folder under ``runs/reproduction``. Runs recorded under
+``benchmarks/results`` are skipped, and rows with the same training share one run. After each run, all tables are
+written there as CSV and Markdown. Rows of a dataset that cannot be loaded are skipped.
 """
 from __future__ import annotations
 
@@ -28,8 +29,7 @@ from benchmarks._progress import RunsBar
 from benchmarks._record import RESULTS, ROOT
 from benchmarks._reproduction import Entry, entries, frame, markdown, recipe_of, recorded, write_table
 from benchmarks.accuracy import record
-from benchmarks.paper import DATASETS, TABLES
-from benchmarks.paper_runs import READINGS, recipe_path
+from benchmarks.papers import PAPERS, paper_of
 from pyg_emu.core.errors import DataError, PygEmuError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.datasets import load_dataset
@@ -110,7 +110,7 @@ def steps_taken(run: Run, arguments: argparse.Namespace) -> int:
 
 def run_folder(run: Run, arguments: argparse.Namespace) -> Path:
     r"""Returns the run folder."""
-    folder: Path = arguments.runs / run.result.partition('/')[2]
+    folder: Path = arguments.runs / run.result.removeprefix(f'{PAPERS["EMU"].group}/')
     return folder
 
 
@@ -169,7 +169,8 @@ def _load(name: str, bar: RunsBar) -> Optional[KGData]:
 
 
 def _without_recipe(found: Sequence[Entry], arguments: argparse.Namespace) -> str:
-    others = [reading for reading in READINGS if any(recipe_path(reading, entry.row) for entry in found)]
+    paper = paper_of(arguments.source)
+    others = [reading for reading in paper.readings if any(paper.recipe_path(reading, entry.row) for entry in found)]
     hint = f'use --reading {" or ".join(others)}' if others else 'no other reading has one'
     return f'--reading: no row selected from {arguments.source} has a recipe for {arguments.reading!r}; {hint}'
 
@@ -192,7 +193,7 @@ def show(arguments: argparse.Namespace, found: Sequence[Entry]) -> None:
     r"""Writes the complete table or figure, and prints the selected rows."""
     paths = write_table(arguments.source, arguments.reading, arguments.out, arguments.steps)
     print(markdown(frame(found, arguments.out, arguments.steps), arguments.source, arguments.reading))
-    if arguments.figure is not None:
+    if arguments.figure is not None and arguments.paper == 'EMU':
         from benchmarks._paper_figures import draw_figure_2, draw_figure_5
         draw = draw_figure_2 if arguments.figure == 2 else draw_figure_5
         table = frame(entries(arguments.source, arguments.reading), arguments.out, arguments.steps)
@@ -211,13 +212,14 @@ def list_rows(arguments: argparse.Namespace) -> None:
 def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     r"""Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--paper', choices=PAPERS, default='EMU', help='(default: %(default)s)')
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument('--table', type=int, choices=TABLES, help='a table of the paper')
-    what.add_argument('--figure', type=int, choices=range(2, 7), help='a figure; 3, 4 and 6 need --run')
-    parser.add_argument('--dataset', nargs='+', help=f'(default: all of {", ".join(DATASETS)})')
+    what.add_argument('--table', type=int, help='a table of the paper')
+    what.add_argument('--figure', type=int, help='a figure; 3, 4 and 6 of the EMU paper need --run')
+    parser.add_argument('--dataset', nargs='+', help='(default: all of the paper)')
     parser.add_argument('--model', nargs='+', help='(default: all)')
     parser.add_argument('--method', nargs='+', help='as shown by --list, with underscores for spaces (default: all)')
-    parser.add_argument('--reading', choices=READINGS, default='tuned', help='(default: %(default)s)')
+    parser.add_argument('--reading', help='one of the EMU paper: paper, reference-code or tuned (default: tuned)')
     parser.add_argument('--seeds', type=int, default=1, help='number of seeds, from 0 (default: %(default)s)')
     parser.add_argument('--steps', type=int, help='number of steps (default: that of the recipe)')
     parser.add_argument('--budget', type=duration, help='time limit, such as 30m; the same command continues the runs')
@@ -228,15 +230,25 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument('--runs', type=Path, default=ROOT / 'runs' / 'reproduction', help='folder of the run folders')
     parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results (default: benchmarks/results)')
     arguments = parser.parse_args(argv)
+    paper = PAPERS[arguments.paper]
+    arguments.reading = arguments.reading or paper.readings[-1]
+    for key, values in (('table', paper.tables), ('figure', paper.figures), ('reading', paper.readings)):
+        value = getattr(arguments, key)
+        if value is not None and value not in values:
+            parser.error(f'--{key}: expected one of {", ".join(map(str, values)) or "none"} for the {arguments.paper} '
+                         f'paper, got {value}')
     for key in ('seeds', 'steps'):
         value = getattr(arguments, key)
         if value is not None and value < 1:
             parser.error(f'--{key}: expected at least 1, got {value}')
-    if (arguments.figure in (3, 4, 6)) != (arguments.run is not None):
-        parser.error('--run: expected together with --figure 3, 4 or 6, and only with these')
-    # Figure 2 shows Table 8.
+    shown = arguments.paper == 'EMU' and arguments.figure in (3, 4, 6)
+    if shown != (arguments.run is not None):
+        parser.error('--run: expected together with --figure 3, 4 or 6 of the EMU paper, and only with these')
+    # Figure 2 of the EMU paper shows its Table 8.
     arguments.source = ('Table 8' if arguments.figure == 2 else f'Figure {arguments.figure}'
                         if arguments.figure is not None else f'Table {arguments.table}')
+    if arguments.paper != 'EMU':
+        arguments.source = f'{arguments.paper} {arguments.source}'
     return arguments
 
 

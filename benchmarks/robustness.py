@@ -1,11 +1,11 @@
-r"""Runs the tests of robustness in full, and records what they have tried and found.
+r"""Runs all robustness tests and records their cases and failures.
 
 .. code-block:: console
 
     python -m benchmarks.robustness                         # a new seed, all cases: at most 40 minutes on two cores
-    python -m benchmarks.robustness --cases 0.1 --seed 3    # a tenth of the cases, those of seed 3
+    python -m benchmarks.robustness --cases 0.1 --seed 3    # a tenth of the cases, with seed 3
 
-Each part is a file of tests (:data:`PARTS`) and becomes one result under ``benchmarks/results/robustness``. A case is
+Each part is a test file (:data:`PARTS`) with one result under ``benchmarks/results/robustness``. A case is
 a damaged file, a recipe, a kill, a fault at a write, a step of the long run, or a comparison with a reference.
 """
 from __future__ import annotations

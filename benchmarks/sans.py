@@ -26,8 +26,8 @@ from torch import Tensor
 
 from benchmarks._contenders import generate
 from benchmarks._memory import peak_rise
+from benchmarks._recipes import RECIPES
 from benchmarks._record import RESULTS, write_result
-from benchmarks.paper_runs import RECIPES
 from pyg_emu import KGData, SANSSampler, TripletLoader, UniformSampler, load_dataset
 from pyg_emu.core.errors import DataWarning
 from pyg_emu.experiments.build import build

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyg_emu.evaluation.prediction import predict
     from pyg_emu.evaluation.ranking import evaluate
     from pyg_emu.losses.baselines import CrossEntropyLoss
+    from pyg_emu.losses.demix import DeMixLoss
     from pyg_emu.losses.emu import EMUBCELoss, EMULoss
     from pyg_emu.losses.nbfnet import NBFNetBCELoss, NBFNetEMULoss
     from pyg_emu.losses.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pyg_emu.models import HAKE, ComplEx, DistMult, NBFNet, RotatE, TransE, load_nbfnet_pyg_state_dict
     from pyg_emu.models.adapters import as_scorer
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
-    from pyg_emu.negatives import EMUNegatives
+    from pyg_emu.negatives import DeMixNegatives, EMUNegatives
     from pyg_emu.negatives.contract import LearningPart, Negatives, Sampler
     from pyg_emu.negatives.sampling import NSCachingSampler, SANSSampler, UniformSampler
     from pyg_emu.training.optimizers import RowAdagrad, RowAdam
@@ -46,6 +47,7 @@ _MODULES = {
     'predict': 'evaluation.prediction',
     'evaluate': 'evaluation.ranking',
     'CrossEntropyLoss': 'losses.baselines',
+    'DeMixLoss': 'losses.demix',
     'EMUBCELoss': 'losses.emu',
     'EMULoss': 'losses.emu',
     'NBFNetBCELoss': 'losses.nbfnet',
@@ -65,6 +67,7 @@ _MODULES = {
     'as_scorer': 'models.adapters',
     'draw_paths': 'models.nbfnet.explanation',
     'explain': 'models.nbfnet.explanation',
+    'DeMixNegatives': 'negatives',
     'EMUNegatives': 'negatives',
     'LearningPart': 'negatives.contract',
     'Negatives': 'negatives.contract',

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 import pyg_emu
 from pyg_emu.experiments.cli.main import _parser
@@ -53,6 +54,17 @@ def test_snippets_run(graph_folder: Path, capsys: pytest.CaptureFixture[str]) ->
 
     nbfnet, = blocks(ROOT / 'docs' / 'nbfnet.md', 'python')
     exec(shorter(nbfnet, 'NBFNet(data.num_relations)', 'NBFNet(data.num_relations, 4, 2)'), {})
+
+
+def test_snippets_of_demix_run() -> None:
+    pytest.importorskip('pykeen', reason='UMLS comes with PyKEEN')
+    names: dict[str, Any] = {}
+    loop, trainer = blocks(ROOT / 'docs' / 'demix.md', 'python')
+    exec(shorter(shorter(loop, 'range(100)', 'range(2)'), 'warmup=8', 'warmup=1'), names)
+    assert names['negatives'].mutation.active
+    exec(shorter(shorter(trainer, 'num_steps=1000', 'num_steps=12, progress=False'), 'warmup=8', 'warmup=1'), names)
+    settings, = blocks(ROOT / 'docs' / 'demix.md', 'yaml')
+    assert load_recipe(yaml.safe_load(settings)).negatives['mutation']['name'] == 'demix'
 
 
 def commands() -> list[tuple[str, str]]:

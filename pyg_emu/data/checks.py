@@ -1,32 +1,58 @@
-r"""Checks of the facts of a :class:`~pyg_emu.KGData`: one error, which names the attribute and the column."""
+r"""Validation of the facts of a :class:`~pyg_emu.KGData`. An error names the attribute and the column."""
 from __future__ import annotations
 
 import difflib
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Collection, Mapping, Optional, Sequence
 
 import torch
 from torch import Tensor
 
-from pyg_emu.core.errors import DataError
+from pyg_emu.core.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from pyg_emu.data.graph import KGData
 
 _PREFIX = {'train': '', 'valid': 'valid_', 'test': 'test_'}
-#: The attributes that hold facts.
+#: The attributes that contain facts.
 FACT_KEYS = ('edge_index', 'edge_type', 'valid_edge_index', 'valid_edge_type', 'test_edge_index', 'test_edge_type')
+#: The sizes of a graph, and what they count.
+SIZES = {'num_nodes': 'entities', 'num_relations': 'relations'}
+
+
+def check_sizes(model: Any, data: Any, equal: Collection[str] = ()) -> None:
+    r"""Checks that a model has the entities and relations of the data.
+
+    Sizes are compared, not ids: reading ids on a GPU would make the host wait for it.
+
+    Args:
+        model (object): The model. A size that it does not state is not checked.
+        data (object): The graph or batch. A size that it does not state is not checked.
+        equal (collection of str, optional): Sizes (:obj:`"num_nodes"`, :obj:`"num_relations"`) that have to be equal
+            and not only large enough. A model may have twice the relations, for inverse ones. (default: :obj:`()`)
+
+    Raises:
+        ArgumentError: If a size of the model is too small, or differs from one that has to be equal.
+    """
+    for name, what in SIZES.items():
+        needed, held = getattr(data, name, None), getattr(model, name, None)
+        if not isinstance(needed, int) or not isinstance(held, int):
+            continue
+        allowed = (needed, 2 * needed) if name == 'num_relations' else (needed, )
+        if held < needed or (name in equal and held not in allowed):
+            raise ArgumentError(f'model: {name}={held}, but the data has {needed} {what}; make the model with '
+                                f'{name}={needed}')
 
 
 def check_data(data: KGData) -> None:
-    r"""Checks everything that the rest of the package relies on.
+    r"""Checks the requirements of the rest of the package.
 
     Args:
         data (KGData): The graph.
 
     Raises:
-        DataError: If an attribute cannot be used, or describes edges and would be ignored; names the attribute and the
-            column.
+        DataError: If an attribute is invalid, or describes edges and would be ignored. The message names the attribute
+            and the column.
     """
     refuse_edge_attributes(data._store, data._store.get('edge_index'), data._store.get('num_nodes'))
     for name in ('edge_index', 'edge_type'):
@@ -36,10 +62,11 @@ def check_data(data: KGData) -> None:
         value = data._store.get(name)
         if value is None:
             if data._store.get('edge_index') is not None:
-                raise DataError(f'{name} is not set; pass edge_index and edge_type to KGData(...), which infers it, or '
-                                f'set {name}')
-            raise DataError(f'{name} is not set and cannot be inferred: the graph is empty; expected an edge_index of '
-                            'shape (2, F) and an edge_type of shape (F,) with at least one training fact')
+                raise DataError(f'{name}: expected a number, got None; pass edge_index and edge_type to KGData(...), '
+                                f'which infers it, or set {name}')
+            raise DataError(f'{name}: expected a number, got None, which cannot be inferred from an empty graph; pass '
+                            'an edge_index of shape (2, F) and an edge_type of shape (F,) with at least one training '
+                            'fact')
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise DataError(f'{name}: expected a positive integer, got {value!r}')
     for split, prefix in _PREFIX.items():
@@ -51,22 +78,22 @@ def check_data(data: KGData) -> None:
     if data.has_inverse_relations:
         num_inverse = int((edge_type >= data.num_relations).sum())
         if 2 * num_inverse != edge_type.numel():
-            raise DataError(f'has_inverse_relations is set, but {num_inverse} of the {edge_type.numel()} edges are of '
-                            f'an inverse type ({data.num_relations} and above); expected half of them')
+            raise DataError(f'has_inverse_relations: expected inverse types ({data.num_relations} and above) for half '
+                            f'of the {edge_type.numel()} edges, got {num_inverse}')
     _check_labels('entity_labels', data.entity_labels, 'num_nodes', data.num_nodes)
     _check_labels('relation_labels', data.relation_labels, 'num_relations', data.num_relations)
 
 
 def refuse_edge_attributes(given: Mapping[str, Any], edge_index: Any, num_nodes: Any) -> None:
-    r"""Refuses weights, features, and other attributes of edges: all facts count alike, so they would be ignored.
+    r"""Checks that there are no attributes of edges, such as weights, which would be ignored: all facts count equally.
 
     Args:
-        given (dict): Attributes by name. Those of nodes and of the graph pass.
-        edge_index (torch.Tensor, optional): The edges that an attribute may have a value for each of.
-        num_nodes (int, optional): Number of nodes; what has as many values is taken for an attribute of nodes.
+        given (dict): The attributes by name. Attributes of nodes and of the graph are accepted.
+        edge_index (torch.Tensor, optional): The edges that an attribute may belong to.
+        num_nodes (int, optional): The number of nodes. An attribute of this size belongs to nodes.
 
     Raises:
-        DataError: If there is such an attribute; names it.
+        DataError: If there is an attribute of edges. The message names it.
     """
     num_edges = edge_index.size(1) if isinstance(edge_index, Tensor) and edge_index.dim() == 2 else None
     for key, value in given.items():
@@ -77,8 +104,8 @@ def refuse_edge_attributes(given: Mapping[str, Any], edge_index: Any, num_nodes:
             continue
         near = difflib.get_close_matches(key, FACT_KEYS, n=1, cutoff=0.85)
         what = f'did you mean {near[0]}?' if near else (
-            'all facts count alike, and attributes of edges are not used; remove it, or keep it outside of the graph')
-        raise DataError(f'{key}: not an attribute that a KGData uses; {what}')
+            'all facts count equally and attributes of edges are not used; remove it, or keep it outside of the graph')
+        raise DataError(f'{key}: expected attributes that a KGData uses; {what}')
 
 
 def _check_split(data: KGData, index_name: str, type_name: str, num_nodes: int, num_types: int) -> None:
@@ -87,17 +114,18 @@ def _check_split(data: KGData, index_name: str, type_name: str, num_nodes: int, 
         return
     if edge_index is None or edge_type is None:
         present, missing = (type_name, index_name) if edge_index is None else (index_name, type_name)
-        raise DataError(f'{present} is set but {missing} is missing')
+        raise DataError(f'{missing}: expected a tensor because {present} is set, got None')
     for name, value in ((index_name, edge_index), (type_name, edge_type)):
         _check_tensor(name, value)
         if value.dtype != torch.int64:
             raise DataError(f'{name}: expected dtype int64, got {value.dtype}; use {name}.long()')
         if value.device != data.device:
-            raise DataError(f'{name} is on {value.device}, other facts are on {data.device}; use data.to(device)')
+            raise DataError(f'{name}: expected a tensor on {data.device} like other facts, got one on {value.device}; '
+                            'use data.to(device)')
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise DataError(f'{index_name}: expected shape (2, F), got {tuple(edge_index.shape)}')
     if edge_type.dim() != 1 or edge_type.numel() != edge_index.size(1):
-        raise DataError(f'{type_name}: expected shape ({edge_index.size(1)},), a relation for each column of '
+        raise DataError(f'{type_name}: expected shape ({edge_index.size(1)},), one relation for each column of '
                         f'{index_name}, got {tuple(edge_type.shape)}')
     if edge_type.numel() == 0:
         return
@@ -120,8 +148,8 @@ def _check_range(ids: Tensor, name: str, what: str, limit: int, limit_name: str)
     low, high = (int(value) for value in torch.aminmax(ids))
     if low < 0 or high >= limit:
         column = int(((ids < 0) | (ids >= limit)).nonzero()[0])
-        raise DataError(f'{name}, column {column}: {what} id {int(ids[column])} is outside of [0, {limit - 1}] '
-                        f'({limit_name} is {limit})')
+        raise DataError(f'{name}, column {column}: expected a {what} id in [0, {limit - 1}], as {limit_name} is '
+                        f'{limit}, got {int(ids[column])}')
 
 
 def _check_labels(name: str, labels: Optional[Sequence[str]], size_name: str, size: int) -> None:
@@ -130,6 +158,7 @@ def _check_labels(name: str, labels: Optional[Sequence[str]], size_name: str, si
     if isinstance(labels, str) or not isinstance(labels, Sequence):
         raise DataError(f'{name}: expected a list of strings, got {type(labels).__name__}')
     if len(labels) != size:
-        raise DataError(f'{name} has {len(labels)} labels, but {size_name} is {size}')
+        raise DataError(f'{name}: expected {size} labels, as {size_name} is {size}, got {len(labels)}')
     if len(set(labels)) != len(labels):
-        raise DataError(f'{name} has the label {Counter(labels).most_common(1)[0][0]!r} more than once')
+        raise DataError(f'{name}: expected distinct labels, got {Counter(labels).most_common(1)[0][0]!r} more than '
+                        'once')

@@ -1,4 +1,4 @@
-r"""A knowledge graph as a PyG :class:`~torch_geometric.data.Data`: facts, splits, labels, and cached indices."""
+r"""A knowledge graph as a PyG :class:`~torch_geometric.data.Data` with facts, splits, labels and cached indices."""
 from __future__ import annotations
 
 import copy
@@ -35,39 +35,40 @@ _DEFAULTS: dict[str, Any] = {**dict.fromkeys((*FACT_KEYS, *_LABEL_KEYS)), 'has_i
 class KGData(Data):
     r"""A knowledge graph with its splits.
 
-    What is trained on are :obj:`edge_index` and :obj:`edge_type`. The object copies, moves, saves and loads like any
-    :class:`~torch_geometric.data.Data`. Its indices (:meth:`facts`, :meth:`fact_index`, :meth:`edges_by`) are built
-    when first asked for, live on the data's device, move with :meth:`to`, serve every consumer from one storage, and
-    are dropped when facts are assigned or written to in place. They are not saved. Writes that PyTorch itself cannot
-    see, through :obj:`tensor.data` or a NumPy view, call for :meth:`drop_indices`.
+    The training facts are :obj:`edge_index` and :obj:`edge_type`. The object can be copied, moved, saved and loaded
+    like any :class:`~torch_geometric.data.Data`. Its indices (:meth:`facts`, :meth:`fact_index`, :meth:`edges_by`) are
+    built on first use on the device of the data, move with :meth:`to`, and are shared by all consumers. They are
+    dropped if facts are assigned or modified in place, and are not saved. Call :meth:`drop_indices` after modifications
+    that PyTorch does not track, such as those through :obj:`tensor.data` or a NumPy view.
 
     .. code-block:: python
 
         data = KGData(edge_index=torch.tensor([[0, 1], [1, 2]]), edge_type=torch.tensor([0, 0]), num_nodes=3)
         data.fact_index('train').contains(torch.tensor(0), torch.tensor(0), torch.tensor(1))  # tensor(True)
 
-    :class:`~pyg_emu.TripletLoader` makes batches of its facts, see :class:`~pyg_emu.Batch`.
+    Use :class:`~pyg_emu.TripletLoader` to create a :class:`~pyg_emu.Batch` of facts.
 
     Args:
-        edge_index (torch.Tensor, optional): Heads and tails of the training facts. shape: :obj:`(2, E)`, int64.
-        edge_type (torch.Tensor, optional): Relations of the training facts. shape: :obj:`(E,)`, int64.
-            (default: all facts have relation 0, if no split has relations)
-        num_nodes (int, optional): Number of entities. (default: the number of entity labels, or else one more than the
-            largest id of any split)
-        num_relations (int, optional): Number of relations, without inverse ones. (default: likewise)
-        valid_edge_index (torch.Tensor, optional): Heads and tails of the validation facts. shape: :obj:`(2, F)`.
-        valid_edge_type (torch.Tensor, optional): Their relations. shape: :obj:`(F,)`.
-        test_edge_index (torch.Tensor, optional): Heads and tails of the test facts. shape: :obj:`(2, F)`.
-        test_edge_type (torch.Tensor, optional): Their relations. shape: :obj:`(F,)`.
-        entity_labels (list of str, optional): A label for each entity.
-        relation_labels (list of str, optional): A label for each relation, without inverse ones.
-        has_inverse_relations (bool): Whether :obj:`edge_index` also holds the reverse of each fact, with type
+        edge_index (torch.Tensor, optional): The heads and tails of the training facts. shape: :obj:`(2, E)`, int64.
+        edge_type (torch.Tensor, optional): The relations of the training facts. shape: :obj:`(E,)`, int64.
+            (default: relation 0 for all facts, if no split has relations)
+        num_nodes (int, optional): The number of entities. (default: the number of entity labels, or else the largest id
+            in any split plus one)
+        num_relations (int, optional): The number of relations, without inverse ones. (default: inferred like
+            :obj:`num_nodes`)
+        valid_edge_index (torch.Tensor, optional): The heads and tails of the validation facts. shape: :obj:`(2, F)`.
+        valid_edge_type (torch.Tensor, optional): The relations of the validation facts. shape: :obj:`(F,)`.
+        test_edge_index (torch.Tensor, optional): The heads and tails of the test facts. shape: :obj:`(2, F)`.
+        test_edge_type (torch.Tensor, optional): The relations of the test facts. shape: :obj:`(F,)`.
+        entity_labels (list of str, optional): The label of each entity.
+        relation_labels (list of str, optional): The label of each relation, without inverse ones.
+        has_inverse_relations (bool): Whether :obj:`edge_index` also contains the reverse of each fact, with type
             :math:`r + R`. (default: :obj:`False`)
-        **kwargs (optional): Further attributes of entities or of the graph, as for any
+        **kwargs (optional): Additional attributes of entities or of the graph, as in
             :class:`~torch_geometric.data.Data`.
 
     Raises:
-        DataError: If an attribute describes edges, such as :obj:`edge_weight`: it would be ignored.
+        DataError: If an attribute describes edges, such as :obj:`edge_weight`, because it would be ignored.
     """
     edge_type: Optional[Tensor]
     valid_edge_index: Optional[Tensor]
@@ -112,14 +113,14 @@ class KGData(Data):
             num_relations = self._largest('edge_type') if relation_labels is None else len(relation_labels)
             if relation_labels is None and has_inverse_relations and num_relations is not None:
                 num_relations = (num_relations + 1) // 2
-        # PyG's own functions make empty objects and fill them afterwards: those have nothing to infer from.
+        # PyG's own functions create empty objects and fill them later, so there is nothing to infer from.
         if num_nodes is not None:
             self.num_nodes = num_nodes
         if num_relations is not None:
             self.num_relations = num_relations
 
     def _fill_single_relation(self) -> None:
-        r"""Gives all edges one relation if none of them has any."""
+        r"""Assigns relation 0 to all edges if no split has relations."""
         if any(self._store.get(key) is not None for key in FACT_KEYS[1::2]):
             return
         for index_key, type_key in zip(FACT_KEYS[::2], FACT_KEYS[1::2]):
@@ -157,7 +158,7 @@ class KGData(Data):
         return {**self.__dict__, '_cache': {}, '_stamp': None, '_label_ids': {}}
 
     def apply(self, func: Callable, *args: str) -> Self:
-        # Left to itself, `Data` calls `func` on each of the millions of labels.
+        # By default, `Data` calls `func` on each of possibly millions of labels.
         return super().apply(func, *(args or self._tensor_keys()))
 
     def apply_(self, func: Callable, *args: str) -> Self:
@@ -193,7 +194,7 @@ class KGData(Data):
 
     @property
     def num_edge_types(self) -> int:
-        r"""Number of edge types: :math:`R`, or :math:`2R` with inverse relations."""
+        r"""The number of edge types: :math:`R`, or :math:`2R` with inverse relations."""
         return 2 * self.num_relations if self.has_inverse_relations else self.num_relations
 
     def _edges(self, split: str) -> tuple[Optional[Tensor], Optional[Tensor]]:
@@ -202,7 +203,7 @@ class KGData(Data):
         return self._store.get(f'{prefix}edge_index'), self._store.get(f'{prefix}edge_type')
 
     def num_facts(self, split: Split = 'train') -> int:
-        r"""Number of facts of a split, without inverse edges."""
+        r"""Returns the number of facts of a split, without inverse edges."""
         one_of('split', split, (*SPLITS, 'all'))
         if split == 'all':
             return sum(self.num_facts(part) for part in SPLITS)
@@ -212,18 +213,19 @@ class KGData(Data):
         return edge_type.numel() // 2 if split == 'train' and self.has_inverse_relations else edge_type.numel()
 
     def facts(self, split: Split = 'train') -> Tensor:
-        r"""The facts of a split, with columns head, relation, tail, without inverse edges. Not to be written to.
+        r"""Returns the facts of a split with columns head, relation and tail, without inverse edges. Do not modify
+        them.
 
         Each column is contiguous in memory.
 
         Args:
-            split (str): :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`, which is the three in this
+            split (str): :obj:`"train"`, :obj:`"valid"`, :obj:`"test"`, or :obj:`"all"` for the three splits in this
                 order. (default: :obj:`"train"`)
 
-        :rtype: :class:`torch.Tensor` of shape :obj:`(F, 3)`; :obj:`F` is zero for a split that the data does not have.
+        :rtype: :class:`torch.Tensor` of shape :obj:`(F, 3)`. :obj:`F` is zero if the data does not have the split.
 
         Raises:
-            ArgumentError: If there is no such split.
+            ArgumentError: If the split is unknown.
         """
         one_of('split', split, (*SPLITS, 'all'))
         return self._cached(f'facts/{split}', lambda: self._build_facts(split)).t()
@@ -240,7 +242,7 @@ class KGData(Data):
         return facts
 
     def fact_index(self, split: Split = 'train') -> FactIndex:
-        r"""Known tails, known heads and membership over the facts of a split.
+        r"""Returns an index of the facts of a split: known tails, known heads, and membership of triples.
 
         Args:
             split (str): As in :meth:`facts`. (default: :obj:`"train"`)
@@ -250,18 +252,18 @@ class KGData(Data):
                             lambda: FactIndex(self.facts(split), self.num_nodes or 0, self.num_relations))
 
     def edges_by(self, key: Literal['target', 'source', 'relation']) -> EdgeOrder:
-        r"""The edges of :obj:`edge_index`, inverse ones included, sorted by target, source or relation.
+        r"""Returns the edges of :obj:`edge_index`, including inverse ones, sorted by target, source or relation.
 
         Args:
             key (str): :obj:`"target"`, :obj:`"source"` or :obj:`"relation"`.
 
         Raises:
-            ArgumentError: If :obj:`key` is none of the three.
+            ArgumentError: If :obj:`key` is unknown.
             DataError: If there are no edges.
         """
         edge_index, edge_type = self._edges('train')
         if edge_index is None or edge_type is None:
-            raise DataError('edge_index or edge_type is missing: there are no edges to sort')
+            raise DataError('edge_index, edge_type: expected edges to sort, got None')
         one_of('key', key, ('target', 'source', 'relation'))
         return self._cached(f'edges_by/{key}', lambda: EdgeOrder.build(edge_index, edge_type, key, self.num_nodes or 0,
                                                                        self.num_edge_types))
@@ -273,7 +275,7 @@ class KGData(Data):
         stamp = self._current_stamp()
         held = self.__dict__['_stamp']
         if held is None or not held.matches(stamp):
-            # A new dictionary, not a cleared one: unchanged shallow copies share the old one, with all that they build.
+            # A new dictionary instead of clearing the old one, which unchanged shallow copies of the data still use.
             self.__dict__.update(_cache={}, _stamp=stamp)
         return self.__dict__['_cache']
 
@@ -285,72 +287,74 @@ class KGData(Data):
         return cache[key]
 
     def drop_indices(self) -> None:
-        r"""Forgets all cached indices; they are built anew when next asked for."""
+        r"""Drops all cached indices. They are rebuilt on the next use."""
         self.__dict__.update(_cache={}, _stamp=None)
 
     @ordinary_tensors()
     def with_inverse_relations(self) -> Self:
-        r"""Returns a copy whose :obj:`edge_index` also holds the reverse of each fact, with type :math:`r + R`."""
+        r"""Returns a copy whose :obj:`edge_index` also contains the reverse of each fact, with type :math:`r + R`."""
         out = copy.copy(self)
         if not self.has_inverse_relations:
             edge_index, edge_type = self._edges('train')
             if edge_index is None or edge_type is None:
-                raise DataError('edge_index or edge_type is missing: there are no facts to reverse')
+                raise DataError('edge_index, edge_type: expected facts to reverse, got None')
             out.edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
             out.edge_type = torch.cat([edge_type, edge_type + self.num_relations])
             out.has_inverse_relations = True
-            # Facts do not include inverse edges: what was built from them alone serves both.
+            # Facts do not include inverse edges, so both objects share the indices of facts.
             shared = {key: value for key, value in self._valid_cache().items() if not key.startswith('edges_by')}
             out.__dict__.update(_cache=shared, _stamp=out._current_stamp())
         return out
 
     def subgraph(self, subset: Tensor) -> Self:
-        r"""Returns the graph of some entities, with the facts between them in each split, and with new ids throughout.
+        r"""Returns the subgraph induced by a subset of entities, with the facts between them in each split. Entities
+        get new ids.
 
         Args:
-            subset (torch.Tensor): The entities to keep: distinct ids, whose order becomes that of the new ids, or a
-                boolean mask of shape :obj:`(num_nodes,)`.
+            subset (torch.Tensor): The entities to keep, as distinct ids in the order of their new ids, or as a boolean
+                mask of shape :obj:`(num_nodes,)`.
 
         Raises:
-            ArgumentError: If :obj:`subset` is neither, or has an id twice or out of range.
+            ArgumentError: If :obj:`subset` is neither, or contains an id twice or out of range.
         """
         return induced_subgraph(self, subset)
 
     def edge_subgraph(self, subset: Tensor) -> Self:
-        r"""Returns the graph of some training edges, with all entities and all held-out facts.
+        r"""Returns a subgraph with a subset of the training edges, all entities and all held-out facts.
 
         Args:
-            subset (torch.Tensor): The columns of :obj:`edge_index` to keep, or a boolean mask of shape :obj:`(E,)`.
+            subset (torch.Tensor): The edges to keep, as columns of :obj:`edge_index` or a boolean mask of shape
+                :obj:`(E,)`.
 
         Raises:
-            ArgumentError: If :obj:`subset` is neither, or has a column twice or out of range.
+            ArgumentError: If :obj:`subset` is neither, or contains a column twice or out of range.
         """
         return edge_subgraph(self, subset)
 
     def sort(self, sort_by_row: bool = True) -> Self:
-        r"""Returns a copy whose training edges are sorted by source, or by target if :obj:`sort_by_row` is false."""
+        r"""Returns a copy with training edges sorted by source, or by target if :obj:`sort_by_row` is :obj:`False`."""
         return edge_subgraph(self, sorted_edges(self, boolean('sort_by_row', sort_by_row)))
 
     def coalesce(self) -> Self:
-        r"""Returns a copy whose training edges are sorted by source and without duplicates. Edges of different
-        relations between the same entities all stay.
+        r"""Returns a copy with training edges sorted by source and without duplicates. Edges between the same entities
+        with different relations are kept.
         """
         return edge_subgraph(self, distinct_edges(self))
 
     # Checks and labels #######################################################
 
     def validate(self, raise_on_error: bool = True) -> bool:
-        r"""Checks everything that the rest of the package relies on, and warns of what is usable but suspicious.
+        r"""Checks the requirements of the rest of the package, and warns about valid but suspicious data.
 
         Args:
-            raise_on_error (bool): If set to :obj:`False`, unusable data is a warning, too. (default: :obj:`True`)
+            raise_on_error (bool): If set to :obj:`False`, invalid data only raises a warning. (default: :obj:`True`)
 
         Returns:
-            Whether the data can be used.
+            Whether the data is valid.
 
         Raises:
-            DataError: If ids are out of range, of the wrong dtype or of the wrong shape, if labels do not fit, if an
-                attribute of edges would be ignored, or if there is no training fact.
+            DataError: If ids are out of range or have the wrong dtype or shape, if labels do not match, if an attribute
+                of edges would be ignored, or if there are no training facts.
         """
         boolean('raise_on_error', raise_on_error)
         try:
@@ -365,43 +369,42 @@ class KGData(Data):
         return True
 
     def report(self) -> DataReport:
-        r"""Counts the facts and everything suspicious about them: duplicates, reversed pairs, facts of one split in
-        another, unseen entities and relations, near-duplicate labels, isolated entities, exchanged columns, and
-        relations by kind.
+        r"""Counts facts and suspicious properties of the data: duplicates, reversed pairs, facts in several splits,
+        unseen entities and relations, near-duplicate labels, isolated entities, swapped columns, and relations by kind.
 
         :rtype: :class:`~pyg_emu.data.report.DataReport`, a dictionary that prints as a table.
 
         Raises:
-            DataError: If the data cannot be used.
+            DataError: If the data is invalid.
         """
         check_data(self)
         return make_report(self)
 
     def entity_id(self, label: Union[str, int]) -> int:
-        r"""The id of the entity with a label. An integer stands for the label that spells it, not for an id.
+        r"""Returns the id of the entity with the given label. An integer is a label, not an id.
 
         Args:
             label (str or int): The label.
 
         Raises:
-            DataError: If there is no such label; names the most similar one.
+            DataError: If the label is unknown. The message names the most similar one.
         """
         return self._label_id('entity', self.entity_labels, label)
 
     def relation_id(self, label: Union[str, int]) -> int:
-        r"""The id of the relation with a label; see :meth:`entity_id`.
+        r"""Returns the id of the relation with the given label, see :meth:`entity_id`.
 
         Args:
             label (str or int): The label.
 
         Raises:
-            DataError: If there is no such label; names the most similar one.
+            DataError: If the label is unknown. The message names the most similar one.
         """
         return self._label_id('relation', self.relation_labels, label)
 
     def has_integer_labels(self, kind: Literal['entity', 'relation']) -> bool:
-        r"""Whether some label is an integer, so that an integer given for an entity or relation is a label, not an
-        id.
+        r"""Returns whether any label is an integer. In this case, an integer given as an entity or relation is a label,
+        not an id.
 
         Args:
             kind (str): :obj:`"entity"` or :obj:`"relation"`.
@@ -411,7 +414,7 @@ class KGData(Data):
         return labels is not None and self._ids_by_label(kind, labels)[1]
 
     def _ids_by_label(self, kind: str, labels: list[str]) -> tuple[dict[str, int], bool]:
-        r"""The id of each label, and whether some label is an integer; kept until the labels change."""
+        r"""Returns the id of each label, and whether any label is an integer. Cached until the labels change."""
         held, ids, integers = self.__dict__['_label_ids'].get(kind, (None, {}, False))
         if held is not labels or len(ids) != len(labels):
             ids, integers = dict(zip(map(label_of, labels), range(len(labels)))), any(map(is_integer, labels))
@@ -420,7 +423,8 @@ class KGData(Data):
 
     def _label_id(self, kind: str, labels: Optional[list[str]], label: Any) -> int:
         if labels is None:
-            raise DataError(f'there are no {kind} labels: use ids, or set data.{kind}_labels')
+            raise DataError(f'{kind}_labels: expected labels to look up {label!r}, got None; use ids, or set '
+                            f'data.{kind}_labels')
         ids = self._ids_by_label(kind, labels)[0]
         label = label_of(label)
         if isinstance(label, str) and label in ids:
@@ -428,5 +432,5 @@ class KGData(Data):
         raise unknown_label(kind, label, labels)
 
 
-# So that `torch.load(..., weights_only=True)` reads what `torch.save` wrote of a KGData.
+# Allows `torch.load(..., weights_only=True)` to load a saved KGData.
 torch.serialization.add_safe_globals([KGData, DataEdgeAttr, DataTensorAttr, GlobalStorage])

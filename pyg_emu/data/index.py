@@ -1,7 +1,6 @@
-r"""Sparse indices over facts: known tails of :math:`(h, r)`, known heads of :math:`(r, t)`, and edges in sorted order.
+r"""Sparse indices of facts: known tails of :math:`(h, r)`, known heads of :math:`(r, t)`, and sorted edges.
 
-Everything that filters, samples neighbours, ranks or passes messages reads these two structures, so that each is built
-once.
+Filters, neighbour samplers, ranking and message passing share these two structures, so each is built only once.
 """
 from __future__ import annotations
 
@@ -19,16 +18,16 @@ from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError, DataError
 
 _INT64_MAX = 2**63 - 1
-# 2^64 divided by the golden ratio, as a signed number: Fibonacci hashing.
+# 2^64 divided by the golden ratio as a signed integer, for Fibonacci hashing.
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
-# Below this many look-ups, bisection is faster than looking into the filter first.
+# For fewer look-ups, binary search is faster than checking the filter first.
 _FILTER_FROM = 4096
 
 
 @contextmanager
 def ordinary_tensors() -> Iterator[None]:
-    r"""Makes ordinary tensors inside :func:`torch.inference_mode`. Indices are cached and outlive the block in which
-    they are first needed, and autograd refuses tensors of inference mode.
+    r"""Creates ordinary tensors inside of :func:`torch.inference_mode`. Cached indices outlive the block in which they
+    are built, and autograd does not accept inference tensors.
     """
     if not torch.is_inference_mode_enabled():
         yield
@@ -38,44 +37,45 @@ def ordinary_tensors() -> Iterator[None]:
 
 
 class Stamp(NamedTuple):
-    r"""What cached indices were built from: some tensors, how often each was written to, and some sizes."""
+    r"""The inputs that cached indices were built from: tensors, their version counters, and sizes."""
     tensors: tuple[Optional[weakref.ref[Tensor]], ...]
     versions: tuple[int, ...]
     sizes: tuple[Any, ...]
 
     @classmethod
     def of(cls, tensors: Sequence[Optional[Tensor]], sizes: Sequence[Any]) -> Stamp:
-        # Tensors made in inference mode cannot be written to outside of it, and count no versions.
+        # Inference tensors cannot be modified outside of inference mode and have no version counter.
         versions = (-1 if value is None or value.is_inference() else value._version for value in tensors)
         references = (None if value is None else weakref.ref(value) for value in tensors)
         return cls(tuple(references), tuple(versions), tuple(sizes))
 
     def matches(self, other: Stamp) -> bool:
-        r"""Whether the tensors are the very same objects and unwritten since, and the sizes are equal."""
+        r"""Returns whether the tensors are the same objects and unmodified, and the sizes are equal."""
         same = (a is b if a is None or b is None else a() is b() for a, b in zip(self.tensors, other.tensors))
         return self.versions == other.versions and self.sizes == other.sizes and all(same)
 
 
 class Ragged(NamedTuple):
-    r"""Rows of unequal length, one after the other: row :obj:`i` is :obj:`index[ptr[i]:ptr[i + 1]]`.
+    r"""Concatenated rows of different lengths. Row :obj:`i` is :obj:`index[ptr[i]:ptr[i + 1]]`.
 
     Args:
-        ptr (torch.Tensor): Where rows begin. shape: :obj:`(B + 1,)`, int64.
-        index (torch.Tensor): The rows' entity ids, ascending within a row. shape: :obj:`(ptr[-1],)`, int64.
+        ptr (torch.Tensor): The position of the first element of each row. shape: :obj:`(B + 1,)`, int64.
+        index (torch.Tensor): The entity ids, in ascending order within each row. shape: :obj:`(ptr[-1],)`, int64.
     """
     ptr: Tensor
     index: Tensor  # type: ignore[assignment]
 
 
 class EdgeOrder(NamedTuple):
-    r"""Edges sorted by a key. Edges of equal key keep the order they have in :obj:`edge_index`.
+    r"""Edges sorted by a key. Edges with equal keys keep their order in :obj:`edge_index`.
 
     Args:
-        ptr (torch.Tensor): The edges of key :obj:`k` stand at :obj:`ptr[k]:ptr[k + 1]`. shape: :obj:`(K + 1,)`, int64.
-        source (torch.Tensor): Source nodes. shape: :obj:`(E,)`, int64.
-        target (torch.Tensor): Target nodes. shape: :obj:`(E,)`, int64.
-        relation (torch.Tensor): Edge types. shape: :obj:`(E,)`, int64.
-        edge_id (torch.Tensor): Column of each edge in :obj:`edge_index`. shape: :obj:`(E,)`, int64.
+        ptr (torch.Tensor): The edges with key :obj:`k` are at the positions :obj:`ptr[k]:ptr[k + 1]`.
+            shape: :obj:`(K + 1,)`, int64.
+        source (torch.Tensor): The source nodes. shape: :obj:`(E,)`, int64.
+        target (torch.Tensor): The target nodes. shape: :obj:`(E,)`, int64.
+        relation (torch.Tensor): The edge types. shape: :obj:`(E,)`, int64.
+        edge_id (torch.Tensor): The column of each edge in :obj:`edge_index`. shape: :obj:`(E,)`, int64.
     """
     ptr: Tensor
     source: Tensor
@@ -90,21 +90,21 @@ class EdgeOrder(NamedTuple):
         r"""Sorts edges.
 
         Args:
-            edge_index (torch.Tensor): Sources and targets. shape: :obj:`(2, E)`, int64.
-            edge_type (torch.Tensor): Edge types. shape: :obj:`(E,)`, int64.
+            edge_index (torch.Tensor): The sources and targets. shape: :obj:`(2, E)`, int64.
+            edge_type (torch.Tensor): The edge types. shape: :obj:`(E,)`, int64.
             key (str): :obj:`"target"`, :obj:`"source"` or :obj:`"relation"`.
-            num_nodes (int): Number of nodes; the number of keys for targets and sources.
-            num_edge_types (int): Number of edge types; the number of keys for relations.
+            num_nodes (int): The number of nodes, which is the number of keys for targets and sources.
+            num_edge_types (int): The number of edge types, which is the number of keys for relations.
 
         Raises:
-            ArgumentError: If :obj:`key` is none of the three.
+            ArgumentError: If :obj:`key` is unknown.
         """
         if key == 'relation':
             relation, perm = Index(edge_type.contiguous(), dim_size=num_edge_types).sort(stable=True)
             source, target = edge_index[0][perm], edge_index[1][perm]
             return cls(relation.get_indptr(), source, target, relation.as_tensor(), perm)
         if key not in ('target', 'source'):
-            raise ArgumentError(f"edges can be sorted by 'target', 'source' or 'relation', not by {key!r}")
+            raise ArgumentError(f"key: expected 'target', 'source' or 'relation', got {key!r}")
         edges = EdgeIndex(edge_index.contiguous(), sparse_size=(num_nodes, num_nodes))
         ordered, perm = edges.sort_by('col' if key == 'target' else 'row', stable=True)
         (ptr, _), _ = ordered.get_csc() if key == 'target' else ordered.get_csr()
@@ -113,31 +113,33 @@ class EdgeOrder(NamedTuple):
 
     @ordinary_tensors()
     def to(self, device: Union[int, str, torch.device], non_blocking: bool = False) -> EdgeOrder:
-        r"""Returns the same order with its tensors on :obj:`device`."""
+        r"""Returns a copy with all tensors on :obj:`device`."""
         return EdgeOrder(*(value.to(device, non_blocking=non_blocking) for value in self))
 
 
 class FactIndex:
-    r"""Known tails of :math:`(h, r)`, known heads of :math:`(r, t)`, and membership of a triple, from one sorted array.
+    r"""Known tails of :math:`(h, r)`, known heads of :math:`(r, t)`, and membership of triples, based on one sorted
+    array.
 
     A *pattern* is a query for one side: :math:`p = h R + r` for tails and :math:`p = (V + t) R + r` for heads, with
-    :math:`V` entities and :math:`R` relations. The key of a fact is :math:`p V + x`, :math:`x` being its answer. All
-    keys of both sides stand in one ascending array, so that the known answers of a pattern are a contiguous range of
-    it, found by bisection. Nothing has the size of the number of possible patterns.
+    :math:`V` entities and :math:`R` relations. The key of a fact with answer :math:`x` is :math:`p V + x`. The keys of
+    both sides form one ascending array. The known answers of a pattern are a contiguous range of this array, found by
+    binary search. The memory does not depend on the number of possible patterns.
 
     Args:
-        facts (torch.Tensor): Facts with columns head, relation, tail. Duplicates collapse. shape: :obj:`(F, 3)`, int64.
-        num_nodes (int): Number of entities :math:`V`.
-        num_relations (int): Number of relations :math:`R`.
+        facts (torch.Tensor): The facts, with columns head, relation and tail. Duplicates are removed.
+            shape: :obj:`(F, 3)`, int64.
+        num_nodes (int): The number of entities :math:`V`.
+        num_relations (int): The number of relations :math:`R`.
 
     Raises:
-        DataError: If facts have the wrong shape or dtype or are out of range, or if keys would not fit into 64 bits.
+        DataError: If facts have the wrong shape or dtype or are out of range, or if keys do not fit into 64 bits.
     """
     @ordinary_tensors()
     def __init__(self, facts: Tensor, num_nodes: int, num_relations: int) -> None:
         tensors(facts=facts)
         for name, size in (('num_nodes', num_nodes), ('num_relations', num_relations)):
-            if not isinstance(size, int) or size != 0:  # no facts, no entities
+            if not isinstance(size, int) or size != 0:  # An empty graph has no entities.
                 positive_integer(name, size)
         _check_facts(facts, num_nodes, num_relations)
         self.num_nodes = num_nodes
@@ -145,7 +147,7 @@ class FactIndex:
         head, relation, tail = facts.unbind(1)
         tail_keys = (head * num_relations + relation) * num_nodes + tail
         head_keys = ((tail + num_nodes) * num_relations + relation) * num_nodes + head
-        #: Keys of both sides, ascending: first those of known tails, then those of known heads. shape: :obj:`(2F,)`.
+        #: The keys of both sides in ascending order: first known tails, then known heads. shape: :obj:`(2F,)`.
         self.keys = torch.unique_consecutive(torch.cat([tail_keys, head_keys]).sort().values)
         self._complement: Optional[Tensor] = None
         self._filter: Optional[Tensor] = None
@@ -153,7 +155,7 @@ class FactIndex:
 
     @property
     def num_facts(self) -> int:
-        r"""Number of distinct facts."""
+        r"""The number of distinct facts."""
         return self.keys.numel() // 2
 
     @property
@@ -167,44 +169,43 @@ class FactIndex:
 
     @ordinary_tensors()
     def to(self, device: Union[int, str, torch.device], non_blocking: bool = False) -> FactIndex:
-        r"""Returns the index on :obj:`device`; this one stays where it is."""
+        r"""Returns a copy of the index on :obj:`device`."""
         out = self.__class__.__new__(self.__class__)
         out.__dict__.update(self.__dict__)
         out.keys = self.keys.to(device, non_blocking=non_blocking)
         if self._complement is not None:
             out._complement = self._complement.to(device, non_blocking=non_blocking)
-        out._filter = None  # quickly built again, and of use on a CPU only
+        out._filter = None  # Used on the CPU only, and fast to build.
         return out
 
     def pattern(self, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
-        r"""Numbers :math:`p` of the patterns, :obj:`-1` where an id is out of range. shape: :obj:`(B,)`.
+        r"""Returns the numbers :math:`p` of patterns, or :obj:`-1` if an id is out of range. shape: :obj:`(B,)`.
 
         Args:
-            known (torch.Tensor): The known entities: heads where tails are asked for, and the reverse. shape:
-                :obj:`(B,)`.
+            known (torch.Tensor): The known entities: heads to query tails, tails to query heads. shape: :obj:`(B,)`.
             rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`.
-            side (str or torch.Tensor): The side that is asked for: :obj:`"tail"`, :obj:`"head"`, or a boolean tensor of
-                shape :obj:`(B,)`, true where it is the tail.
+            side (str or torch.Tensor): The queried side: :obj:`"tail"`, :obj:`"head"`, or a boolean tensor of shape
+                :obj:`(B,)` that is :obj:`True` for tails.
 
         Raises:
-            ArgumentError: If :obj:`side` is neither of the two words nor a boolean tensor.
+            ArgumentError: If :obj:`side` is invalid.
         """
         if isinstance(side, Tensor):
             if side.dtype != torch.bool:
-                raise ArgumentError(f'side has to be a boolean tensor (true: tail), got dtype {side.dtype}')
+                raise ArgumentError(f'side: expected a boolean tensor that is True for tails, got {side.dtype}')
             row = torch.where(side, known, known + self.num_nodes)
         elif side == 'tail':
             row = known
         elif side == 'head':
             row = known + self.num_nodes
         else:
-            raise ArgumentError(f"side must be 'tail', 'head' or a boolean tensor, got {side!r}")
-        # Without this, an id out of range would alias another pattern's number and return that one's facts.
+            raise ArgumentError(f"side: expected 'tail', 'head' or a boolean tensor, got {side!r}")
+        # Without this check, an id out of range would result in the number of another pattern.
         valid = (known >= 0) & (known < self.num_nodes) & (rel_type >= 0) & (rel_type < self.num_relations)
         return torch.where(valid, row * self.num_relations + rel_type, -1)
 
     def bounds(self, known: Tensor, rel_type: Tensor, side: Side) -> tuple[Tensor, Tensor, Tensor]:
-        r"""The range of :attr:`keys` that holds each pattern's facts, without a copy to the host.
+        r"""Returns the ranges of :attr:`keys` that contain the facts of each pattern, without synchronization.
 
         Args:
             known (torch.Tensor): The known entities. shape: :obj:`(B,)`.
@@ -212,57 +213,58 @@ class FactIndex:
             side (str or torch.Tensor): As in :meth:`pattern`.
 
         Returns:
-            The patterns' first possible keys :math:`p V`, and the beginnings and ends of their ranges, each of shape
-            :obj:`(B,)`. The answers are the keys minus :math:`p V`.
+            The first possible keys :math:`p V` of the patterns, and the starts and ends of their ranges.
+            shape: :obj:`(B,)` each. The answers are the keys minus :math:`p V`.
         """
         base = self.pattern(known, rel_type, side) * self.num_nodes
         edges = torch.searchsorted(self.keys, torch.stack([base, base + self.num_nodes]))
         return base, edges[0], edges[1]
 
     def count(self, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
-        r"""Number of known answers of each pattern. shape: :obj:`(B,)`. The arguments are those of :meth:`bounds`."""
+        r"""Returns the number of known answers of each pattern. See :meth:`bounds` for the arguments.
+        shape: :obj:`(B,)`.
+        """
         _, start, end = self.bounds(known, rel_type, side)
         return end - start
 
     def distinct_ends(self) -> tuple[Tensor, Tensor]:
-        r"""How many distinct heads, and how many distinct tails, the facts of each relation have.
+        r"""Returns the numbers of distinct heads and distinct tails in the facts of each relation.
 
         :rtype: two :class:`torch.Tensor` of shape :obj:`(num_relations,)`, int64.
         """
         pattern = torch.div(self.keys, max(self.num_nodes, 1), rounding_mode='floor')
-        # Patterns (h, r) come first, then (r, t), sorted: counting distinct ones needs no further sort.
+        # Patterns (h, r) precede (r, t), and both are sorted, so distinct patterns are counted without another sort.
         heads, tails = (torch.bincount(part.unique_consecutive() % max(self.num_relations, 1),
                                        minlength=self.num_relations) for part in pattern.tensor_split(2))
         return heads, tails
 
     def known(self, known: Tensor, rel_type: Tensor, side: Side) -> Ragged:
-        r"""The known tails of each :math:`(h, r)`, or the known heads of each :math:`(r, t)`, ascending.
+        r"""Returns the known tails of each :math:`(h, r)`, or the known heads of each :math:`(r, t)`, in ascending
+        order.
 
-        A pattern that no fact has, or with an id out of range, yields an empty row.
+        The row of a pattern without facts, or with an id out of range, is empty.
 
         Args:
-            known (torch.Tensor): The known entities: heads where tails are asked for, and the reverse. shape:
-                :obj:`(B,)`.
+            known (torch.Tensor): The known entities: heads to query tails, tails to query heads. shape: :obj:`(B,)`.
             rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`.
-            side (str or torch.Tensor): The side that is asked for: :obj:`"tail"`, :obj:`"head"`, or a boolean tensor of
-                shape :obj:`(B,)`, true where it is the tail.
+            side (str or torch.Tensor): The queried side: :obj:`"tail"`, :obj:`"head"`, or a boolean tensor of shape
+                :obj:`(B,)` that is :obj:`True` for tails.
         """
         base, start, end = self.bounds(known, rel_type, side)
         count = end - start
         ptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
-        # An absent pattern's offset is never read, so one shift per row turns places in the result into places in the
-        # keys.
+        # Absent patterns have no results, so one offset per row maps positions in the result to positions in the keys.
         row = torch.repeat_interleave(count)
         place = torch.arange(row.numel(), device=row.device) + (start - ptr[:-1])[row]
         return Ragged(ptr, self.keys[place] - base[row])
 
     def contains(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
-        r"""Whether each triple is a fact; false where an id is out of range. The arguments broadcast.
+        r"""Returns whether each triple is a fact, which is false if an id is out of range. The arguments broadcast.
 
         Args:
-            head_index (torch.Tensor): Heads, int64.
-            rel_type (torch.Tensor): Relations, int64.
-            tail_index (torch.Tensor): Tails, int64.
+            head_index (torch.Tensor): The heads, int64.
+            rel_type (torch.Tensor): The relations, int64.
+            tail_index (torch.Tensor): The tails, int64.
 
         :rtype: :class:`torch.Tensor`, boolean, of the broadcast shape.
         """
@@ -270,10 +272,10 @@ class FactIndex:
         return self._has(key) & (tail_index >= 0) & (tail_index < self.num_nodes)
 
     def is_known(self, candidates: Tensor, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
-        r"""Whether each candidate is a known answer of its row's pattern; false where an id is out of range.
+        r"""Returns whether each candidate is a known answer of its row's pattern, which is false for ids out of range.
 
         Args:
-            candidates (torch.Tensor): Entity ids. shape: :obj:`(B, N)`, int64.
+            candidates (torch.Tensor): The entity ids. shape: :obj:`(B, N)`, int64.
             known (torch.Tensor): The known entities. shape: :obj:`(B,)`.
             rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`.
             side (str or torch.Tensor): As in :meth:`known`.
@@ -288,8 +290,8 @@ class FactIndex:
             return torch.zeros_like(key, dtype=torch.bool)
         if key.device.type != 'cpu' or key.numel() < _FILTER_FROM:
             return self._bisect(key)
-        # Bisection misses the cache some twenty times per key, the filter once; few keys get past it. On a GPU that
-        # gains nothing, and picking those few would need a copy to the host.
+        # Binary search causes about twenty cache misses per key, and the filter only one. Few keys pass the filter. On
+        # a GPU, this is not faster, and selecting these keys would synchronize with the host.
         if self._filter is None:
             size = 1 << (8 * self.keys.numel()).bit_length()
             with ordinary_tensors():
@@ -307,14 +309,13 @@ class FactIndex:
 
     @staticmethod
     def _slot(key: Tensor, size: int) -> Tensor:
-        # The highest bits of the product depend on all bits of the key. The shift copies the sign, which the mask
-        # removes.
+        # The highest bits of the product depend on all bits of the key. The mask removes the copies of the sign bit.
         return (key * _GOLDEN).bitwise_right_shift_(64 - (size.bit_length() - 1)).bitwise_and_(size - 1)
 
     @property
     def max_known(self) -> int:
-        r"""The largest number of known answers that any pattern has. Where it is below :obj:`num_nodes`, every pattern
-        has a negative left. Read from the device once, then remembered.
+        r"""The maximum number of known answers over all patterns. If it is less than :obj:`num_nodes`, every pattern
+        has at least one negative. It is read from the device once and cached.
         """
         if self._max_known is None:
             if self.keys.numel() == 0:
@@ -325,15 +326,16 @@ class FactIndex:
         return self._max_known
 
     def unknown(self, rank: Tensor, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
-        r"""The entities that stand at :obj:`rank` among those that are NOT known answers, in ascending order.
+        r"""Returns the entities at position :obj:`rank` among those that are NOT known answers, in ascending order.
 
-        With known answers :math:`k_0 < k_1 < \ldots`, the entity of rank :math:`u` is :math:`u` plus the number of
-        :math:`i` with :math:`k_i - i \leq u`. As :math:`k_i - i` never descends, neither within a pattern nor from one
-        to the next, one bisection over all patterns' values finds it: exact, and nothing has to be drawn again.
+        With known answers :math:`k_0 < k_1 < \ldots`, the entity at position :math:`u` is :math:`u` plus the number of
+        :math:`i` with :math:`k_i - i \leq u`. The values :math:`k_i - i` do not decrease, neither within a pattern nor
+        between patterns, so one binary search over the values of all patterns finds it. The result is exact, without
+        rejection sampling.
 
         Args:
-            rank (torch.Tensor): Ranks, from 0 to the pattern's number of unknown answers (exclusive); beyond it, some
-                valid entity is returned. shape: :obj:`(B, N)`, int64.
+            rank (torch.Tensor): The positions, from 0 to the number of unknown answers of the pattern (exclusive).
+                Larger positions return an arbitrary valid entity. shape: :obj:`(B, N)`, int64.
             known (torch.Tensor): The known entities. shape: :obj:`(B,)`.
             rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`.
             side (str or torch.Tensor): As in :meth:`known`.
@@ -350,22 +352,22 @@ class FactIndex:
     def _build_complement(self) -> Tensor:
         place = torch.arange(self.keys.numel(), device=self.keys.device)
         pattern = torch.div(self.keys, self.num_nodes, rounding_mode='floor')
-        # The place at which each key's pattern begins.
+        # The position of the first key of each key's pattern.
         start = torch.searchsorted(self.keys, pattern * self.num_nodes)
         return self.keys - (place - start)
 
 
 def _check_facts(facts: Tensor, num_nodes: int, num_relations: int) -> None:
     if facts.dim() != 2 or facts.size(1) != 3:
-        raise DataError(f'facts have to be of shape (F, 3) with columns head, relation, tail, got {tuple(facts.shape)}')
+        raise DataError(f'facts: expected shape (F, 3) with columns head, relation, tail, got {tuple(facts.shape)}')
     if facts.dtype != torch.int64:
-        raise DataError(f'facts have to be int64, got {facts.dtype}; use facts.long()')
+        raise DataError(f'facts: expected int64, got {facts.dtype}; use facts.long()')
     if num_nodes < 0 or num_relations < 0:
-        raise DataError(f'num_nodes and num_relations cannot be negative, got {num_nodes} and {num_relations}')
-    # The largest number that occurs is the end of the last pattern of the head side.
+        raise DataError(f'num_nodes, num_relations: expected numbers >= 0, got {num_nodes} and {num_relations}')
+    # The largest number is the end of the last pattern for heads.
     if 2 * num_nodes * num_nodes * num_relations > _INT64_MAX:
-        raise DataError(f'{num_nodes} entities and {num_relations} relations need keys beyond 64 bits: '
-                        f'2 * num_nodes^2 * num_relations must not exceed 2^63 - 1')
+        raise DataError('num_nodes, num_relations: expected 2 * num_nodes^2 * num_relations of at most 2^63 - 1, '
+                        f'because keys have 64 bits, got {num_nodes} and {num_relations}')
     if facts.size(0) == 0:
         return
     low, high = torch.aminmax(facts, dim=0)
@@ -375,6 +377,6 @@ def _check_facts(facts: Tensor, num_nodes: int, num_relations: int) -> None:
         if low[column] < 0 or high[column] >= bounds[column]:
             wrong = (facts[:, column] < 0) | (facts[:, column] >= int(bounds[column]))
             row = int(wrong.nonzero()[0])
-            raise DataError(f'{name} {int(facts[row, column])} of fact {row} is outside of '
-                            f'[0, {int(bounds[column]) - 1}] ({"num_relations" if column == 1 else "num_nodes"} is '
-                            f'{int(bounds[column])})')
+            raise DataError(f'facts: expected a {name} in [0, {int(bounds[column]) - 1}] '
+                            f'({"num_relations" if column == 1 else "num_nodes"}={int(bounds[column])}), got '
+                            f'{int(facts[row, column])} in fact {row}')

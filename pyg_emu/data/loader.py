@@ -1,4 +1,4 @@
-r"""Mini-batches of triples, cut on the device that holds the facts."""
+r"""Mini-batches of triples, created on the device of the facts."""
 from __future__ import annotations
 
 from typing import Any, Callable, Iterator, Literal, Mapping, Optional
@@ -17,11 +17,11 @@ _CORRUPT = ('alternate', 'both', 'tail', 'head', 'bernoulli')
 
 
 class TripletLoader:
-    r"""Iterates over the facts of a :class:`~pyg_emu.KGData` and yields a :class:`~pyg_emu.Batch` at a time.
+    r"""Iterates over the facts of a :class:`~pyg_emu.KGData` and yields batches of type :class:`~pyg_emu.Batch`.
 
-    Facts never leave their device, and no worker process is started. Each :obj:`for` loop is one epoch, in a new random
-    order if :obj:`shuffle` is set. :meth:`state_dict` may be called between any two batches. A loader that loads it
-    continues with the next batch and the same random stream.
+    Facts stay on their device, and no worker processes are used. Each :obj:`for` loop is one epoch, in a new random
+    order if :obj:`shuffle` is set. :meth:`state_dict` can be called between any two batches. A loader that loads this
+    state continues with the next batch and the same random numbers.
 
     .. code-block:: python
 
@@ -31,25 +31,27 @@ class TripletLoader:
 
     Args:
         data (KGData): The knowledge graph.
-        batch_size (int): Triples per batch. (default: :obj:`1000`)
-        shuffle (bool): Whether each epoch visits the facts in a new random order. (default: :obj:`False`)
-        transform (callable, optional): Called on every batch, such as :class:`~pyg_emu.EMUNegatives`.
+        batch_size (int): The number of triples per batch. (default: :obj:`1000`)
+        shuffle (bool): Whether to reshuffle the facts in each epoch. (default: :obj:`False`)
+        transform (callable, optional): A transform applied to each batch, such as :class:`~pyg_emu.EMUNegatives`.
             (default: :obj:`None`)
-        corrupt (str): The end of each triple that is predicted: :obj:`"alternate"` (tails in one batch, heads in the
-            next; the order changes with each epoch), :obj:`"both"` (every second row of a batch), :obj:`"tail"`,
-            :obj:`"head"`, or :obj:`"bernoulli"`: the head of each triple with probability
-            :math:`\mathrm{tph} / (\mathrm{tph} + \mathrm{hpt})`, the mean numbers of tails per head and of heads per
-            tail of its relation in the training facts, as in the `"TransH"
-            <https://ojs.aaai.org/index.php/AAAI/article/view/8870>`_ paper; one half for a relation without training
-            facts. All options work with any sampler. (default: :obj:`"alternate"`)
-        split (str): The split: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`. (default:
-            :obj:`"train"`)
-        drop_last (bool): Whether to leave out a last batch that is smaller than the others. (default: :obj:`False`)
-        seed (int): Seed of the order and of :attr:`generator`. (default: :obj:`0`)
+        corrupt (str): The side of each triple to predict, for any sampler. (default: :obj:`"alternate"`)
+
+            * :obj:`"alternate"`: tails and heads in alternating batches; the first side changes with each epoch.
+            * :obj:`"both"`: tails and heads in alternating rows of a batch.
+            * :obj:`"tail"` or :obj:`"head"`: the same side in all triples.
+            * :obj:`"bernoulli"`: the head with probability :math:`\mathrm{tph} / (\mathrm{tph} + \mathrm{hpt})`, where
+              tph and hpt are the mean numbers of tails per head and of heads per tail of the relation in the training
+              facts, as in the `"TransH" <https://ojs.aaai.org/index.php/AAAI/article/view/8870>`_ paper. The
+              probability is one half for a relation without training facts.
+
+        split (str): The split: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`. (default: :obj:`"train"`)
+        drop_last (bool): Whether to drop the last batch if it is smaller than the others. (default: :obj:`False`)
+        seed (int): The seed of the order and of :attr:`generator`. (default: :obj:`0`)
 
     Raises:
-        ArgumentError: If an argument is outside of its domain.
-        DataError: If the split has no facts, or unusable ones.
+        ArgumentError: If an argument has an invalid type or value.
+        DataError: If the split has no facts, or invalid ones.
     """
     def __init__(
         self,
@@ -63,8 +65,8 @@ class TripletLoader:
         seed: int = 0,
     ) -> None:
         if not isinstance(data, KGData):
-            raise ArgumentError(f'data: expected a KGData, got {type(data).__name__}; load_dataset(...) makes one '
-                                'from a name, a folder, a DataFrame or a graph of PyG')
+            raise ArgumentError(f'data: expected a KGData, got {type(data).__name__}; create one with '
+                                'load_dataset(...) from a name, a folder, a DataFrame or a PyG graph')
         batch_size = int(positive_integer('batch_size', batch_size))
         one_of('corrupt', corrupt, _CORRUPT)
         one_of('split', split, (*SPLITS, 'all'))
@@ -74,9 +76,10 @@ class TripletLoader:
             raise ArgumentError(f'transform: expected a function of a batch, got {type(transform).__name__}')
         check_data(data)
         if data.num_facts(split) == 0:
-            raise DataError(f'split: the {split} split has no facts; choose another one or load data that has them')
+            raise DataError(f'split: expected a split with facts, got {split!r}, which has none; choose another split '
+                            'or load data that has it')
         if drop_last and data.num_facts(split) < batch_size:
-            raise ArgumentError(f'drop_last: expected at least batch_size={batch_size} facts, the {split} split has '
+            raise ArgumentError(f'drop_last: expected at least batch_size={batch_size} facts in the {split} split, got '
                                 f'{data.num_facts(split)}; lower batch_size or set drop_last=False')
         self.data = data
         self.batch_size = batch_size
@@ -86,12 +89,12 @@ class TripletLoader:
         self.split = split
         self.drop_last = drop_last
         self.seed = seed
-        #: The random stream of the run, for everything that is drawn in a step. The order of the facts is not drawn
-        #: from it; it depends on the seed and the number of the epoch.
+        #: The random generator of a run, for all random numbers of a step. The order of the facts does not use it. It
+        #: depends on the seed and the epoch only.
         self.generator = torch.Generator(data.device).manual_seed(seed)
-        #: Batches drawn so far, over all epochs.
+        #: The number of batches so far, over all epochs.
         self.step = 0
-        #: Epochs completed so far.
+        #: The number of completed epochs.
         self.epoch = 0
         self._position = 0
         self._resumed = False
@@ -106,8 +109,8 @@ class TripletLoader:
                 f'corrupt={self.corrupt!r})')
 
     def __iter__(self) -> Iterator[Batch]:
-        r"""Yields the batches of one epoch, or, directly after :meth:`load_state_dict`, the rest of the interrupted
-        one.
+        r"""Yields the batches of one epoch, or, directly after :meth:`load_state_dict`, the remaining batches of the
+        interrupted epoch.
         """
         if self._position > 0 and not self._resumed:
             self._position = 0
@@ -116,7 +119,7 @@ class TripletLoader:
         return self._rest_of_epoch()
 
     def batches(self) -> Iterator[Batch]:
-        r"""Yields batches without end, epoch after epoch, from the current position."""
+        r"""Yields an infinite sequence of batches over all epochs, from the current position."""
         self._resumed = False
         while True:
             yield from self._rest_of_epoch()
@@ -134,7 +137,7 @@ class TripletLoader:
             else:
                 rows = columns.index_select(1, order[start:start + self.batch_size])
             batch = self._batch(rows, position + epoch)
-            # The state names the next batch before this one is yielded, so that it may be saved while this one is used.
+            # The state already points to the next batch, so that it can be saved while this batch is in use.
             self.step += 1
             self.epoch, self._position = (epoch + 1, 0) if position + 1 == num_batches else (epoch, position + 1)
             yield batch if self.transform is None else self.transform(batch)
@@ -142,7 +145,7 @@ class TripletLoader:
     def _order(self, num_facts: int, epoch: int, device: torch.device) -> Optional[Tensor]:
         if not self.shuffle:
             return None
-        # Each epoch has its own stream, so that two numbers restore the order and it need not be saved.
+        # Each epoch has its own generator, so two numbers restore the order and it need not be saved.
         generator = torch.Generator(device).manual_seed(_mix(self.seed, epoch))
         return torch.randperm(num_facts, generator=generator, device=device)
 
@@ -151,11 +154,11 @@ class TripletLoader:
         batch = Batch(head, relation, tail, self._side(relation, parity), num_nodes=self.data.num_nodes,
                       num_relations=self.data.num_relations, step=self.step, source=self.data,
                       generator=self.generator)
-        batch.__dict__['_checked'] = True  # All facts were checked when the loader was made.
+        batch.__dict__['_checked'] = True  # All facts were checked when the loader was created.
         return batch
 
     def _side(self, relation: Tensor, parity: int) -> Side:
-        # The parity changes with each epoch, so that both ends of unshuffled facts are corrupted, also if an epoch has
+        # The parity changes with each epoch, so that both ends of unshuffled facts are corrupted even if an epoch has
         # an even number of batches.
         if self.corrupt == 'both':
             return (torch.arange(relation.numel(), device=relation.device) + parity) % 2 == 0
@@ -168,7 +171,7 @@ class TripletLoader:
         return self.corrupt
 
     def state_dict(self) -> dict[str, Any]:
-        r"""The position in the epoch and the state of :attr:`generator`, as numbers and a tensor."""
+        r"""Returns the position in the epoch and the state of :attr:`generator`, as numbers and a tensor."""
         return {**self._identity(), 'step': self.step, 'epoch': self.epoch, 'position': self._position,
                 'generator': self.generator.get_state()}
 
@@ -180,44 +183,46 @@ class TripletLoader:
         r"""Continues from the position of another loader.
 
         Args:
-            state (dict): What :meth:`state_dict` returned.
+            state (dict): The result of :meth:`state_dict`.
 
         Raises:
             ArgumentError: If the state is not a dictionary.
             CheckpointError: If the state is incomplete or damaged, or belongs to a loader with other arguments, another
-                number of facts or another kind of device.
+                number of facts or another type of device.
         """
         if not isinstance(state, Mapping):
             raise ArgumentError(f'state: expected the dictionary that state_dict() returned, got {shown(state)}')
         missing = [key for key in self.state_dict() if key not in state]
         if missing:
-            raise CheckpointError(f"the loader's state lacks {', '.join(missing)}; give the result of state_dict()")
+            raise CheckpointError("state: expected the result of state_dict() of a loader, got one without "
+                                  f"{', '.join(missing)}")
         for key, value in self._identity().items():
             if not isinstance(state[key], (str, int)) or state[key] != value:
-                raise CheckpointError(f"the loader's state was saved with {key}={shown(state[key])}, this loader has "
-                                      f'{key}={value!r}; continue with a loader made with the same arguments')
+                raise CheckpointError(f'state: expected the state of a loader with {key}={value!r}, got '
+                                      f'{key}={shown(state[key])}; continue with a loader with the same arguments')
         for key in ('step', 'epoch', 'position'):
             if isinstance(state[key], bool) or not isinstance(state[key], int) or state[key] < 0:
-                raise CheckpointError(f"the loader's state is damaged: expected an integer of at least 0 as {key}, got "
-                                      f'{shown(state[key])}')
+                raise CheckpointError(f'state: expected an integer of at least 0 as {key}, got {shown(state[key])}; the '
+                                      'state is damaged')
         try:
             self.generator.set_state(state['generator'].cpu())
         except (RuntimeError, TypeError, AttributeError) as error:
-            raise CheckpointError("the loader's random state was saved on another kind of device than "
-                                  f'{self.generator.device} ({error}); continue on that kind') from error
+            raise CheckpointError(f'state: expected the random state of a generator on {self.generator.device}, got '
+                                  f'one that it cannot load ({error}); continue on the same type of device') from error
         self.step, self.epoch, self._position = state['step'], state['epoch'], state['position']
         self._resumed = True
 
 
 def _bernoulli_shares(data: KGData) -> Tensor:
-    r"""The probability that the head is corrupted, tph / (tph + hpt), for each relation. shape: :obj:`(R,)`."""
-    # With H distinct heads, T distinct tails and F facts, tph is F / H and hpt is F / T: the share is T / (H + T).
+    r"""Returns the probability tph / (tph + hpt) to corrupt the head, for each relation. shape: :obj:`(R,)`."""
+    # With H distinct heads, T distinct tails and F facts, tph is F / H and hpt is F / T, so the share is T / (H + T).
     heads, tails = data.fact_index('train').distinct_ends()
     return torch.where(heads > 0, tails / (heads + tails), 0.5)
 
 
 def _mix(seed: int, epoch: int) -> int:
-    r"""A seed in [0, 2^63) for each (seed, epoch): the finaliser of SplitMix64, which keeps neighbours apart."""
+    r"""Returns a seed in [0, 2^63) for each (seed, epoch) by the finaliser of SplitMix64, which separates similar
+    seeds."""
     value = (seed * 0x9E3779B97F4A7C15 + (epoch + 1) * 0xBF58476D1CE4E5B9) % 2**64
     value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
     value = (value ^ (value >> 27)) * 0x94D049BB133111EB % 2**64

@@ -1,4 +1,4 @@
-r"""Parts of a graph: some of its entities, or some of its edges, with all splits and labels in agreement."""
+r"""Subgraphs by entities or edges, with consistent splits and labels."""
 from __future__ import annotations
 
 import copy
@@ -19,16 +19,17 @@ Graph = TypeVar('Graph', bound='KGData')
 
 
 def induced_subgraph(data: Graph, subset: Any) -> Graph:
-    r"""A copy of :obj:`data` with some of its entities and, in each split, the facts between them.
+    r"""Returns the subgraph of :obj:`data` induced by a subset of its entities, with the facts between them in each
+    split.
 
     Args:
         data (KGData): The graph.
-        subset (torch.Tensor): The entities to keep: distinct ids, whose order becomes that of the new ids, or a boolean
-            mask of shape :obj:`(num_nodes,)`.
+        subset (torch.Tensor): The entities to keep, as distinct ids in the order of their new ids, or as a boolean mask
+            of shape :obj:`(num_nodes,)`.
 
     Raises:
-        ArgumentError: If :obj:`subset` is neither, or has an id twice or out of range.
-        DataError: If the graph cannot be used.
+        ArgumentError: If :obj:`subset` is neither, or contains an id twice or out of range.
+        DataError: If the graph is invalid.
     """
     check_data(data)
     size = data.num_nodes or 0
@@ -46,7 +47,7 @@ def induced_subgraph(data: Graph, subset: Any) -> Graph:
     if labels is not None:
         out.entity_labels = [labels[number] for number in kept.tolist()]
     for key, value in data._store.items():
-        # PyG goes by sizes alone, which facts and labels of relations may happen to have.
+        # PyG decides by sizes alone, which may coincide with those of facts and labels of relations.
         if key not in (*FACT_KEYS, 'entity_labels', 'relation_labels', 'num_nodes') and data.is_node_attr(key):
             out[key] = select(value, kept, dim=data.__cat_dim__(key, value))
     out.num_nodes = kept.numel()
@@ -54,15 +55,16 @@ def induced_subgraph(data: Graph, subset: Any) -> Graph:
 
 
 def edge_subgraph(data: Graph, subset: Any) -> Graph:
-    r"""A copy of :obj:`data` with some columns of :obj:`edge_index`, and with all entities and held-out facts.
+    r"""Returns a subgraph of :obj:`data` with a subset of the columns of :obj:`edge_index`, all entities and all
+    held-out facts.
 
     Args:
         data (KGData): The graph.
-        subset (torch.Tensor): The edges to keep: columns, or a boolean mask of shape :obj:`(E,)`.
+        subset (torch.Tensor): The edges to keep, as columns or a boolean mask of shape :obj:`(E,)`.
 
     Raises:
-        ArgumentError: If :obj:`subset` is neither, or has a column twice or out of range.
-        DataError: If the graph cannot be used.
+        ArgumentError: If :obj:`subset` is neither, or contains a column twice or out of range.
+        DataError: If the graph is invalid.
     """
     check_data(data)
     assert data.edge_type is not None
@@ -73,7 +75,7 @@ def edge_subgraph(data: Graph, subset: Any) -> Graph:
 
 
 def sorted_edges(data: Graph, by_source: bool) -> Tensor:
-    r"""The columns of :obj:`edge_index` in the order of one end, then of the other, then of the relation."""
+    r"""Returns the columns of :obj:`edge_index` sorted by one end, then by the other, then by relation."""
     check_data(data)
     assert data.edge_type is not None
     order = torch.argsort(data.edge_type, stable=True)
@@ -83,7 +85,7 @@ def sorted_edges(data: Graph, by_source: bool) -> Tensor:
 
 
 def distinct_edges(data: Graph) -> Tensor:
-    r"""The columns of :obj:`edge_index` without repeated edges of the same relation, sorted by source."""
+    r"""Returns the columns of :obj:`edge_index` without duplicate edges, sorted by source."""
     order = sorted_edges(data, by_source=True)
     assert data.edge_type is not None
     edges = torch.cat([data.edge_index, data.edge_type.unsqueeze(0)])[:, order]

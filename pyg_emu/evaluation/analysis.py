@@ -1,7 +1,8 @@
-r"""Where negatives lie around their positive: similarities, angles, principal axes, and the theorem behind them.
+r"""The geometry of negatives around their positive: similarities, angles, principal axes and a simulated theorem.
 
-These are the measurements of section 4.4 and of Figures 3, 4 and 6 of the `"Optimal Embedding Guided Negative Sample
-Generation" <https://arxiv.org/abs/2504.03327>`_ paper, and the simulation of its Theorem 3.2.
+The module computes the measurements of section 4.4 and of Figures 3, 4 and 6 of the
+`"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_ paper, and simulates its
+Theorem 3.2.
 """
 from __future__ import annotations
 
@@ -19,17 +20,18 @@ from pyg_emu.models.adapters import as_scorer
 from pyg_emu.negatives.mutation import BernoulliMask, ExactMask, draw_plan
 from pyg_emu.ops import MixPlan, mutate
 
-# Components of masks that are drawn at a time.
+# The number of mask components that are drawn at a time.
 _BLOCK = 2**24
 
 
 class CandidateVectors(NamedTuple):
-    r"""The vectors behind the scores of a batch.
+    r"""The candidate vectors of a batch.
 
     Args:
-        positive (torch.Tensor): shape: :obj:`(B, d)`.
-        vanilla (torch.Tensor): The negatives as they are. shape: :obj:`(B, N, d)`.
-        mutated (torch.Tensor, optional): The mutated negatives, if the batch has a mutation. shape: :obj:`(B, N, d)`.
+        positive (torch.Tensor): The positives. shape: :obj:`(B, d)`.
+        vanilla (torch.Tensor): The negatives without mutation. shape: :obj:`(B, N, d)`.
+        mutated (torch.Tensor, optional): The mutated negatives, or :obj:`None` if the batch has no mutation. shape:
+            :obj:`(B, N, d)`.
     """
     positive: Tensor
     vanilla: Tensor
@@ -38,12 +40,12 @@ class CandidateVectors(NamedTuple):
 
 @torch.no_grad()
 def candidate_vectors(model: Any, batch: Batch) -> CandidateVectors:
-    r"""The vectors that a loss would score, mutated as it would.
+    r"""Returns the vectors that a loss would score for a batch, with the mutation of the batch.
 
     Args:
-        model (torch.nn.Module): Any model that :func:`~pyg_emu.as_scorer` takes.
-        batch (Batch): A batch that went through :class:`~pyg_emu.EMUNegatives`; choose it small, as all
-            :obj:`B * N` vectors are returned.
+        model (torch.nn.Module): Any model that :func:`~pyg_emu.as_scorer` accepts.
+        batch (Batch): A batch transformed by :class:`~pyg_emu.EMUNegatives`. The result contains all :obj:`B * N`
+            vectors, so the batch should be small.
 
     Raises:
         ArgumentError: If the batch has no negatives.
@@ -65,28 +67,28 @@ def candidate_vectors(model: Any, batch: Batch) -> CandidateVectors:
 
 
 def positive_negative_cosines(positive: Tensor, negative: Tensor) -> Tensor:
-    r"""Cosine similarities of each positive with its negatives (Figure 3). shape: :obj:`(B, N)`.
+    r"""Returns the cosine similarities of each positive with its negatives (Figure 3). shape: :obj:`(B, N)`.
 
     Args:
-        positive (torch.Tensor): shape: :obj:`(B, d)`.
-        negative (torch.Tensor): shape: :obj:`(B, N, d)`.
+        positive (torch.Tensor): The positives. shape: :obj:`(B, d)`.
+        negative (torch.Tensor): The negatives. shape: :obj:`(B, N, d)`.
     """
     return F.cosine_similarity(positive.unsqueeze(1), negative, dim=-1)
 
 
 def negative_negative_cosines(left: Tensor, right: Optional[Tensor] = None) -> Tensor:
-    r"""Cosine similarities of the negatives of each triple with one another (Figure 6).
+    r"""Returns the cosine similarities between the negatives of each triple (Figure 6).
 
     Args:
-        left (torch.Tensor): shape: :obj:`(B, N, d)`.
-        right (torch.Tensor, optional): Other negatives of the same triples, to compare every one of :obj:`left` with
-            every one of; where the two are made of the same ids, such as vanilla and mutated ones, a pair of the same
-            position is left out. shape: :obj:`(B, N, d)`. (default: :obj:`None`, each pair within :obj:`left` once)
+        left (torch.Tensor): The negatives. shape: :obj:`(B, N, d)`.
+        right (torch.Tensor, optional): Other negatives of the same triples, such as mutated ones. Each negative of
+            :obj:`left` is compared with each of :obj:`right`, except for the one at the same position, which belongs to
+            the same entity. shape: :obj:`(B, N, d)`. (default: :obj:`None`, each pair within :obj:`left` once)
 
     :rtype: :class:`torch.Tensor` of shape :obj:`(B, N (N - 1) / 2)`, or :obj:`(B, N (N - 1))` with :obj:`right`.
 
     Raises:
-        ArgumentError: If :obj:`right` has another shape than :obj:`left`.
+        ArgumentError: If the shapes of :obj:`right` and :obj:`left` differ.
     """
     if right is not None and right.shape != left.shape:
         raise ArgumentError(f'right: expected the shape of left, {tuple(left.shape)}, got {tuple(right.shape)}')
@@ -96,69 +98,71 @@ def negative_negative_cosines(left: Tensor, right: Optional[Tensor] = None) -> T
 
 
 def deviation_angles(positive: Tensor, negative: Tensor) -> Tensor:
-    r"""Angles between the deviations of negatives from their positive, :math:`\mathbf{z}^-_i - \mathbf{z}^+`, and that
-    of the first of them, in radians (equation 8). shape: :obj:`(B, N - 1)`.
+    r"""Returns the angles in radians between the deviation of each negative from its positive,
+    :math:`\mathbf{z}^-_i - \mathbf{z}^+`, and the deviation of the first negative (equation 8). shape:
+    :obj:`(B, N - 1)`.
 
     Args:
-        positive (torch.Tensor): shape: :obj:`(B, d)`.
-        negative (torch.Tensor): shape: :obj:`(B, N, d)`.
+        positive (torch.Tensor): The positives. shape: :obj:`(B, d)`.
+        negative (torch.Tensor): The negatives. shape: :obj:`(B, N, d)`.
     """
     deviation = negative - positive.unsqueeze(1)
     return F.cosine_similarity(deviation[:, :1], deviation[:, 1:], dim=-1).clamp(-1.0, 1.0).acos()
 
 
 class PrincipalAxes(NamedTuple):
-    r"""Where points spread most, about a centre.
+    r"""The axes of the largest variance of points around a centre.
 
     Args:
-        center (torch.Tensor): shape: :obj:`(..., d)`.
-        axes (torch.Tensor): Unit vectors, the direction of the largest spread first. shape: :obj:`(..., k, d)`.
-        variances (torch.Tensor): Mean squared distances from the centre along each. shape: :obj:`(..., k)`.
+        center (torch.Tensor): The centre. shape: :obj:`(..., d)`.
+        axes (torch.Tensor): Unit vectors in descending order of variance. shape: :obj:`(..., k, d)`.
+        variances (torch.Tensor): The mean squared distance from the centre along each axis. shape: :obj:`(..., k)`.
     """
     center: Tensor
     axes: Tensor
     variances: Tensor
 
     def project(self, points: Tensor) -> Tensor:
-        r"""Coordinates along the axes. shape: :obj:`(..., n, k)`."""
+        r"""Returns the coordinates of points along the axes. shape: :obj:`(..., n, k)`."""
         return (points - self.center.unsqueeze(-2)) @ self.axes.transpose(-1, -2)
 
     @property
     def isotropy(self) -> Tensor:
-        r"""The smallest of the variances over the largest: 1 if points spread alike along all of the axes, 0 if they
-        lie on fewer. shape: :obj:`(...)`.
+        r"""The ratio of the smallest to the largest variance: 1 if the variance is the same along all axes, 0 if the
+        points lie in a subspace of fewer dimensions. shape: :obj:`(...)`.
         """
         return self.variances[..., -1] / self.variances[..., 0]
 
 
 def principal_axes(points: Tensor, num_axes: int = 2, center: Optional[Tensor] = None) -> PrincipalAxes:
-    r"""Principal component analysis (Figure 4).
+    r"""Performs a principal component analysis (Figure 4).
 
     Args:
-        points (torch.Tensor): shape: :obj:`(..., n, d)`.
-        num_axes (int, optional): :math:`k`. (default: :obj:`2`)
-        center (torch.Tensor, optional): The centre, such as the true tail that negatives surround.
-            (default: :obj:`None`, the mean of the points) shape: :obj:`(..., d)`.
+        points (torch.Tensor): The points. shape: :obj:`(..., n, d)`.
+        num_axes (int, optional): The number of axes :math:`k`. (default: :obj:`2`)
+        center (torch.Tensor, optional): The centre, such as the true tail of the negatives. shape: :obj:`(..., d)`.
+            (default: :obj:`None`, the mean of the points)
 
     Raises:
-        ArgumentError: If there are fewer points or dimensions than axes.
+        ArgumentError: If :obj:`num_axes` exceeds the number of points or dimensions.
     """
     if not 1 <= num_axes <= min(points.shape[-2:]):
-        raise ArgumentError(f'num_axes: expected 1 to {min(points.shape[-2:])}, as there are {points.size(-2)} points '
-                            f'with {points.size(-1)} components, got {num_axes}')
+        raise ArgumentError(f'num_axes: expected 1 to {min(points.shape[-2:])} for {points.size(-2)} points with '
+                            f'{points.size(-1)} components, got {num_axes}')
     center = points.mean(-2) if center is None else center
     _, values, axes = torch.linalg.svd(points - center.unsqueeze(-2), full_matrices=False)
     return PrincipalAxes(center, axes[..., :num_axes, :], values[..., :num_axes].square() / points.size(-2))
 
 
 class MaskedCosines(NamedTuple):
-    r"""What :func:`masked_cosines` returns.
+    r"""The result of :func:`masked_cosines`.
 
     Args:
-        cosine (torch.Tensor): Cosines of the angles between A and masked B. shape: :obj:`(S,)`.
-        first_kept (torch.Tensor): Whether the mask kept the first component, :math:`\lambda_1 = 1`. shape: :obj:`(S,)`.
-        unmasked (float): :math:`\cos\theta_0`, of the angle between A and B.
-        share (float): :math:`n_r / N`.
+        cosine (torch.Tensor): The cosines of the angles between A and masked B. shape: :obj:`(S,)`.
+        first_kept (torch.Tensor): Whether the mask keeps the first component, :math:`\lambda_1 = 1`. shape:
+            :obj:`(S,)`.
+        unmasked (float): The cosine of the angle between A and B, :math:`\cos\theta_0`.
+        share (float): The fraction of kept components, :math:`n_r / N`.
     """
     cosine: Tensor
     first_kept: Tensor
@@ -167,18 +171,18 @@ class MaskedCosines(NamedTuple):
 
     @property
     def center_of_statement(self) -> float:
-        r""":math:`\cos\theta_0`, the centre that Theorem 3.2 states."""
+        r"""The centre stated in Theorem 3.2, :math:`\cos\theta_0`."""
         return self.unmasked
 
     @property
     def center_of_proof(self) -> float:
-        r""":math:`\sqrt{N / n_r} \cos\theta_0`, the centre that its proof ends with (appendix C)."""
+        r"""The centre at the end of the proof (appendix C), :math:`\sqrt{N / n_r} \cos\theta_0`."""
         return self.unmasked / math.sqrt(self.share)
 
     @property
     def center_expected(self) -> float:
-        r""":math:`\sqrt{n_r / N} \cos\theta_0`: masks keep :math:`n_r / N` of the scalar product and
-        :math:`\sqrt{n_r / N}` of the length of B.
+        r"""The expected centre, :math:`\sqrt{n_r / N} \cos\theta_0`, because masks keep a fraction :math:`n_r / N` of
+        the scalar product and :math:`\sqrt{n_r / N}` of the norm of B.
         """
         return self.unmasked * math.sqrt(self.share)
 
@@ -186,24 +190,23 @@ class MaskedCosines(NamedTuple):
 def masked_cosines(a: Tensor, b: Tensor, num_kept: int, num_samples: int = 10_000,
                    generator: Optional[torch.Generator] = None,
                    mask: Literal['exact', 'bernoulli'] = 'exact') -> MaskedCosines:
-    r"""The simulation of Theorem 3.2: the angle between A and :math:`\lambda \odot B`, with random masks
-    :math:`\lambda`.
+    r"""Simulates Theorem 3.2: the angle between A and :math:`\lambda \odot B` for random masks :math:`\lambda`.
 
     Args:
-        a (torch.Tensor): A. shape: :obj:`(N,)`.
-        b (torch.Tensor): B. shape: :obj:`(N,)`.
-        num_kept (int): :math:`n_r`, the number of ones in a mask.
-        num_samples (int, optional): :math:`S`. (default: :obj:`10_000`)
-        generator (torch.Generator, optional): The random stream. (default: :obj:`None`, PyTorch's own)
-        mask (str, optional): :obj:`"exact"` (exactly :math:`n_r` ones, footnote 2) or :obj:`"bernoulli"` (as many on
-            average, section 3.2). (default: :obj:`"exact"`)
+        a (torch.Tensor): The vector A. shape: :obj:`(N,)`.
+        b (torch.Tensor): The vector B. shape: :obj:`(N,)`.
+        num_kept (int): The number of ones in a mask, :math:`n_r`.
+        num_samples (int, optional): The number of masks :math:`S`. (default: :obj:`10_000`)
+        generator (torch.Generator, optional): The random generator. (default: :obj:`None`, PyTorch's default generator)
+        mask (str, optional): :obj:`"exact"` (exactly :math:`n_r` ones, footnote 2) or :obj:`"bernoulli"` (:math:`n_r`
+            ones in expectation, section 3.2). (default: :obj:`"exact"`)
 
     Raises:
-        ArgumentError: If the vectors differ in size, :obj:`num_kept` is not in :obj:`[1, N]`, :obj:`num_samples` is no
-            positive integer or :obj:`mask` is unknown.
+        ArgumentError: If the vectors differ in size, :obj:`num_kept` is not in :obj:`[1, N]`, :obj:`num_samples` is not
+            a positive integer or :obj:`mask` is unknown.
     """
     if a.dim() != 1 or a.shape != b.shape:
-        raise ArgumentError(f'b: expected a vector of the shape of a, got {tuple(b.shape)} and {tuple(a.shape)}')
+        raise ArgumentError(f'b: expected a vector of the same shape as a, {tuple(a.shape)}, got {tuple(b.shape)}')
     size = a.numel()
     if not 1 <= num_kept <= size:
         raise ArgumentError(f'num_kept: expected 1 to {size}, the number of components, got {num_kept}')

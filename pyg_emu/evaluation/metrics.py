@@ -1,4 +1,4 @@
-r"""Ranks under a stated tie policy, and what is read off them: for both sides, for each, and by kind of relation."""
+r"""Ranks under a tie policy and the metrics computed from them: over both sides, per side and per kind of relation."""
 from __future__ import annotations
 
 import html
@@ -17,7 +17,8 @@ from pyg_emu.data.relations import RELATION_KINDS
 Tie = Literal['realistic', 'optimistic', 'pessimistic']
 TIES = ('realistic', 'optimistic', 'pessimistic')
 
-#: Whether more or less of a metric is better, by its name without :math:`k`, number of negatives and group.
+#: Whether higher (``"max"``) or lower (``"min"``) values of a metric are better. The names omit :math:`k`, the number
+#: of negatives and the group.
 DIRECTIONS: dict[str, Literal['max', 'min']] = {
     'mrr': 'max', 'mr': 'min', 'hits': 'max', 'ndcg': 'max', 'amri': 'max', 'loss': 'min',
 }
@@ -25,12 +26,12 @@ DIRECTIONS: dict[str, Literal['max', 'min']] = {
 
 @dataclass(frozen=True)
 class Ranks:
-    r"""The ranks of some targets, beginning at one.
+    r"""The ranks of a number of targets, starting at one.
 
     Args:
-        greater (torch.Tensor): Number of competitors that score higher. shape: :obj:`(B,)`, int64.
-        equal (torch.Tensor): Number of competitors that score exactly as high. shape: :obj:`(B,)`, int64.
-        candidates (torch.Tensor): Number of competitors. shape: :obj:`(B,)`, int64.
+        greater (torch.Tensor): The number of competitors with a higher score. shape: :obj:`(B,)`, int64.
+        equal (torch.Tensor): The number of competitors with exactly the same score. shape: :obj:`(B,)`, int64.
+        candidates (torch.Tensor): The number of competitors. shape: :obj:`(B,)`, int64.
     """
     greater: Tensor
     equal: Tensor
@@ -38,36 +39,36 @@ class Ranks:
 
     @property
     def optimistic(self) -> Tensor:
-        r"""The rank if the target comes first among those that tie with it."""
+        r"""The rank if the target is placed first among all candidates with the same score."""
         return self.greater + 1
 
     @property
     def pessimistic(self) -> Tensor:
-        r"""The rank if the target comes last among those that tie with it."""
+        r"""The rank if the target is placed last among all candidates with the same score."""
         return self.greater + self.equal + 1
 
     @property
     def realistic(self) -> Tensor:
-        r"""The mean of the two: the expected rank if ties are broken at random. dtype: float64."""
+        r"""The mean of both, which is the expected rank if ties are broken at random. dtype: float64."""
         return self.greater + self.equal.double() / 2 + 1
 
     def of(self, tie: Tie) -> Tensor:
-        r"""The ranks under a tie policy, in float64.
+        r"""Returns the ranks under a tie policy as float64.
 
         Raises:
-            ArgumentError: If there is no such policy.
+            ArgumentError: If the policy is unknown.
         """
         if tie not in TIES:
             raise ArgumentError(f'tie: expected one of {", ".join(map(repr, TIES))}, got {tie!r}')
         return getattr(self, tie).double()
 
     def select(self, index: Tensor) -> Ranks:
-        r"""The ranks at :obj:`index` (ids or a boolean mask)."""
+        r"""Returns the ranks selected by :obj:`index` (positions or a boolean mask)."""
         return Ranks(self.greater[index], self.equal[index], self.candidates[index])
 
     @classmethod
     def concatenate(cls, parts: Iterable[Ranks]) -> Ranks:
-        r"""Joins ranks one after the other."""
+        r"""Concatenates ranks."""
         columns = zip(*((part.greater, part.equal, part.candidates) for part in parts))
         return cls(*(torch.cat(column) for column in columns))
 
@@ -76,46 +77,46 @@ class Ranks:
 
 
 class Metrics(Mapping[str, Any]):
-    r"""What an evaluation came to. Prints as a table; reads as a mapping.
+    r"""The metrics of an evaluation. It is a mapping from names to values and prints as a table.
 
     .. code-block:: python
 
         metrics['mrr'], metrics['hits@10']    # both sides
         metrics['tail.mrr']                   # triples whose tail was predicted
-        metrics['1-N.mrr'], metrics['1-N.head.hits@10']  # by kind of relation, see relation_kinds()
+        metrics['1-N.mrr'], metrics['1-N.head.hits@10']  # per kind of relation, see relation_kinds()
 
-    The names are
+    The metrics are
 
     * :obj:`"mrr"`: mean reciprocal rank;
     * :obj:`"mr"`: mean rank;
-    * :obj:`"hits@k"`: share of ranks of at most :math:`k`, for each of :obj:`ks`;
-    * :obj:`"ndcg@k"`: normalised discounted cumulative gain with the target as the one relevant answer: the mean of
-      :math:`1 / \log_2(1 + \mathrm{rank})` where the rank is at most :math:`k`, and of zero elsewhere, for the largest
-      of
-      :obj:`ks`;
-    * :obj:`"amri"`: adjusted mean rank index, `"On the Ambiguity of Rank-Based Evaluation"
-      <https://arxiv.org/abs/2002.06914>`_: :math:`1 - (\mathrm{MR} - 1) / \mathbb{E}[\mathrm{MR} -
-      1]`, the expectation being that of random scores. One is perfect, zero is random.
-      NaN where no target has a competitor;
-    * :obj:`"hits@10 (50 negatives)"`: see :func:`expected_hits`; only where :obj:`num_negatives` is given;
-    * :obj:`"count"`: number of ranks.
+    * :obj:`"hits@k"`: the fraction of ranks that are at most :math:`k`, for each value in :obj:`ks`;
+    * :obj:`"ndcg@k"`: the normalised discounted cumulative gain with the target as the only relevant answer, for the
+      largest value in :obj:`ks`. It is the mean of :math:`1 / \log_2(1 + \mathrm{rank})`, or of zero if the rank is
+      greater than :math:`k`;
+    * :obj:`"amri"`: the adjusted mean rank index of
+      `"On the Ambiguity of Rank-Based Evaluation" <https://arxiv.org/abs/2002.06914>`_,
+      :math:`1 - (\mathrm{MR} - 1) / \mathbb{E}[\mathrm{MR} - 1]`, with the expectation over random scores. Perfect
+      ranks give one, random ranks give zero. It is NaN if no target has a competitor;
+    * :obj:`"hits@10 (50 negatives)"`: see :func:`expected_hits`; only if :obj:`num_negatives` is given;
+    * :obj:`"count"`: the number of ranks.
 
-    A group without a single rank does not appear.
+    Groups without ranks are omitted.
 
     Args:
-        ranks (dict): For each predicted side (:obj:`"tail"`, :obj:`"head"`), the :class:`Ranks` of all triples.
+        ranks (dict): The :class:`Ranks` of all triples for each predicted side (:obj:`"tail"`, :obj:`"head"`).
         tie (str): The tie policy: :obj:`"realistic"`, :obj:`"optimistic"` or :obj:`"pessimistic"`.
             (default: :obj:`"realistic"`)
-        ks (tuple of int): The :math:`k` of Hits@k. (default: :obj:`(1, 3, 10)`)
-        kinds (torch.Tensor or dict, optional): The kind of each triple's relation, a position in
-            :obj:`RELATION_KINDS`, or -1. A dictionary holds the kinds of each side, if the sides rank different
-            triples. (default: :obj:`None`, no breakdown by kind) shape: :obj:`(B,)`.
-        num_negatives (int, optional): If given, adds the expected Hits@10 against that many random negatives.
+        ks (tuple of int): The values of :math:`k` for Hits@k. (default: :obj:`(1, 3, 10)`)
+        kinds (torch.Tensor or dict, optional): The kind of each triple's relation, as a position in
+            :obj:`RELATION_KINDS`, or -1 if unknown. If the sides rank different triples, pass a dictionary with the
+            kinds for each side. shape: :obj:`(B,)`. (default: :obj:`None`, no metrics per kind)
+        num_negatives (int, optional): If given, adds the expected Hits@10 against this number of random negatives.
             (default: :obj:`None`)
-        info (dict, optional): What was evaluated and how, for the title: plain values. (default: :obj:`None`)
+        info (dict, optional): A description of the evaluation for the title of the table, as plain values. (default:
+            :obj:`None`)
 
     Raises:
-        ArgumentError: If an argument is out of its domain.
+        ArgumentError: If an argument has an invalid type or value.
         DataError: If there are no ranks.
     """
     def __init__(self, ranks: Mapping[str, Ranks], tie: Tie = 'realistic', ks: Sequence[int] = (1, 3, 10),
@@ -124,8 +125,8 @@ class Metrics(Mapping[str, Any]):
         check_ks(ks)
         one_of('tie', tie, TIES)
         if not isinstance(ranks, Mapping) or not all(isinstance(part, Ranks) for part in ranks.values()):
-            raise ArgumentError('ranks: expected the Ranks of each side, such as those that evaluate() returns as '
-                                f'metrics.ranks, got {shown(ranks)}')
+            raise ArgumentError('ranks: expected a dictionary with the Ranks of each side, such as the attribute ranks '
+                                f'of what evaluate() returns, got {shown(ranks)}')
         for name, value in (('kinds', kinds), ('info', info)):
             fits = isinstance(value, Mapping) or (name == 'kinds' and isinstance(value, Tensor))
             if value is not None and not fits:
@@ -134,14 +135,14 @@ class Metrics(Mapping[str, Any]):
             positive_integer('num_negatives', num_negatives)
         _check_kinds(kinds, ranks)
         if not any(len(part) for part in ranks.values()):
-            raise DataError('ranks: there is nothing to average over')
+            raise DataError('ranks: expected at least one rank, got none')
         #: The ranks of all triples, by side.
         self.ranks = dict(ranks)
         #: The tie policy.
         self.tie = tie
-        #: What was evaluated and how.
+        #: The description of the evaluation.
         self.info = dict(info or {})
-        #: The metrics of each group, by name: ``"both"``, the sides, the kinds of relations.
+        #: The metrics of each group by name: ``"both"``, the sides and the kinds of relations.
         self.groups: dict[str, dict[str, float]] = {}
         for group, part in _groups(ranks, kinds):
             if len(part) > 0:
@@ -162,15 +163,15 @@ class Metrics(Mapping[str, Any]):
         return len(self.groups['both'])
 
     def to_dict(self) -> dict[str, Any]:
-        r"""Everything as plain values for JSON: the metrics of both sides by name, a dictionary for each other group,
-        and under :obj:`"info"` what was evaluated. What is undefined (NaN) is :obj:`None`.
+        r"""Returns all metrics as plain values for JSON: the metrics over both sides by name, a dictionary for each
+        other group, and the description of the evaluation under :obj:`"info"`. NaN becomes :obj:`None`.
         """
         groups = {group: {name: None if isinstance(value, float) and math.isnan(value) else value
                           for name, value in values.items()} for group, values in self.groups.items()}
         return {**groups.pop('both'), **groups, 'info': {**self.info, 'tie': self.tie}}
 
     def to_frame(self) -> pd.DataFrame:
-        r"""A :class:`pandas.DataFrame` with a row for each group and a column for each metric."""
+        r"""Returns a :class:`pandas.DataFrame` with one row for each group and one column for each metric."""
         frame = pd.DataFrame.from_dict(self.groups, orient='index')
         return frame.astype({'count': int})
 
@@ -180,12 +181,12 @@ class Metrics(Mapping[str, Any]):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        r"""What a notebook shows."""
+        r"""The HTML representation for notebooks."""
         return '\n'.join(f'<p>{html.escape(part)}</p>' if isinstance(part, str) else part.to_html()
                          for part in self._parts())
 
     def _parts(self) -> Iterator[Union[str, pd.DataFrame]]:
-        r"""Headings, and tables of text."""
+        r"""Yields headings and tables of formatted text."""
         yield ', '.join([*(f'{key}: {value}' for key, value in self.info.items()), f'ties: {self.tie}'])
         frame = self.to_frame()
         order = [name for name in ('both', 'tail', 'head') if name in frame.index]
@@ -197,10 +198,10 @@ class Metrics(Mapping[str, Any]):
 
 
 def check_ks(ks: Any) -> None:
-    r"""Refuses what are no :math:`k` of Hits@k.
+    r"""Checks the values of :math:`k` for Hits@k.
 
     Raises:
-        ArgumentError: If :obj:`ks` is anything but a sequence of positive integers.
+        ArgumentError: If :obj:`ks` is not a non-empty sequence of positive integers.
     """
     if not isinstance(ks, Sequence) or len(ks) == 0 or any(isinstance(k, bool) or not isinstance(k, int) or k < 1
                                                            for k in ks):
@@ -208,31 +209,32 @@ def check_ks(ks: Any) -> None:
 
 
 def plain_numbers(metrics: Any) -> dict[str, float]:
-    r"""The numbers of a validation by name; breakdowns stay behind.
+    r"""Returns the numbers of a validation by name, without the metrics of groups.
 
     Args:
-        metrics (Metrics or dict): What a validation has returned.
+        metrics (Metrics or dict): The return value of a validation function.
 
     Raises:
-        ArgumentError: If it is neither.
+        ArgumentError: If :obj:`metrics` is of another type.
     """
     if not isinstance(metrics, Mapping):
-        raise ArgumentError("validate must return Metrics, or a dictionary such as {'mrr': 0.3}, got an object of type "
-                            f'{type(metrics).__name__}')
+        raise ArgumentError("validate: expected it to return Metrics or a dictionary such as {'mrr': 0.3}, got an "
+                            f'object of type {type(metrics).__name__}')
     found = metrics.to_dict() if isinstance(metrics, Metrics) else metrics
     return {str(key): float(value) for key, value in found.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool)}
 
 
 def metric_mode(metric: str, mode: Optional[str] = None) -> Literal['max', 'min']:
-    r"""Whether more (:obj:`"max"`) or less (:obj:`"min"`) of a metric is better.
+    r"""Returns whether higher (:obj:`"max"`) or lower (:obj:`"min"`) values of a metric are better.
 
     Args:
         metric (str): The name, such as :obj:`"mrr"`, :obj:`"tail.mr"` or :obj:`"hits@10 (50 negatives)"`.
-        mode (str, optional): The direction of a metric that is not in :obj:`DIRECTIONS`. (default: :obj:`None`)
+        mode (str, optional): The direction, required for metrics that are not in :obj:`DIRECTIONS`. (default:
+            :obj:`None`)
 
     Raises:
-        ArgumentError: If the direction is unknown and not given, or given and wrong.
+        ArgumentError: If the direction of the metric is unknown and not given, or differs from the given one.
     """
     if not isinstance(metric, str):
         raise ArgumentError(f"metric: expected a name such as 'mrr', got {shown(metric)}")
@@ -240,29 +242,30 @@ def metric_mode(metric: str, mode: Optional[str] = None) -> Literal['max', 'min'
         one_of('mode', mode, ('max', 'min'))
     known = DIRECTIONS.get(metric.rpartition('.')[2].partition('@')[0].strip())
     if known is None and mode is None:
-        raise ArgumentError(f"mode: the direction of the metric {metric!r} is not known; expected 'max' if more is "
-                            "better, 'min' if less is better")
+        raise ArgumentError(f"mode: the metric {metric!r} is unknown; expected 'max' if higher values are better or "
+                            "'min' if lower values are better, got None")
     if known is not None and mode is not None and mode != known:
-        better = 'less' if known == 'min' else 'more'
-        raise ArgumentError(f'mode: of {metric}, {better} is better; expected {known!r} or None, got {mode!r}')
+        better = 'lower' if known == 'min' else 'higher'
+        raise ArgumentError(f'mode: expected {known!r} or None, because {better} values of {metric} are better, got '
+                            f'{mode!r}')
     return known if known is not None else cast(Literal['max', 'min'], mode)
 
 
 def expected_hits(rank: Tensor, num_candidates: Union[int, Tensor], k: int = 10, num_negatives: int = 50) -> Tensor:
-    r"""The probability that a target stays among the first :math:`k` of :math:`n` entities: itself and :math:`n - 1`
-    others drawn uniformly with replacement from its competitors,
+    r"""Returns the expected Hits@k among :math:`n` entities: the probability that a target ranks among the first
+    :math:`k` of itself and :math:`n - 1` entities drawn uniformly with replacement from its competitors,
 
     .. math::
         \sum_{i < k} \binom{n - 1}{i} p^i (1 - p)^{n - 1 - i}, \qquad p = \frac{\mathrm{rank} - 1}{\mathrm{candidates}}.
 
-    It is what papers on inductive link prediction report as "Hits@10 against 50 negatives", without the noise of one
-    draw; that the published figure counts the target among the 50 is kept, so that numbers compare.
+    Papers on inductive link prediction report this value as "Hits@10 against 50 negatives", estimated from a single
+    draw. As in these papers, the target is one of the 50 entities.
 
     Args:
         rank (torch.Tensor): The ranks among all competitors. shape: :obj:`(B,)`.
-        num_candidates (int or torch.Tensor): Number of competitors of each target. shape: :obj:`(B,)`.
-        k (int): :math:`k`. (default: :obj:`10`)
-        num_negatives (int): :math:`n`. (default: :obj:`50`)
+        num_candidates (int or torch.Tensor): The number of competitors of each target. shape: :obj:`(B,)`.
+        k (int): The value of :math:`k`. (default: :obj:`10`)
+        num_negatives (int): The number of entities :math:`n`. (default: :obj:`50`)
 
     :rtype: :class:`torch.Tensor` of shape :obj:`(B,)`, float64.
 
@@ -273,7 +276,7 @@ def expected_hits(rank: Tensor, num_candidates: Union[int, Tensor], k: int = 10,
         positive_integer(name, value)
     tensors(rank=rank)
     candidates = torch.as_tensor(num_candidates, device=rank.device).double()
-    # Without a competitor the target comes first.
+    # A target without competitors ranks first.
     p = (rank.double() - 1) / candidates.clamp(min=1)
     if bool((p < 0).any()) or bool((p > 1).any()):
         raise ArgumentError('rank: expected ranks between 1 and the number of competitors plus one')
@@ -323,7 +326,7 @@ def _summarise(ranks: Ranks, tie: Tie, ks: Sequence[int], num_negatives: Optiona
     values = {'mrr': rank.reciprocal().mean(), 'mr': rank.mean()}
     values |= {f'hits@{k}': (rank <= k).double().mean() for k in ks}
     values[f'ndcg@{ks[-1]}'] = torch.where(rank <= ks[-1], 1 / torch.log2(1 + rank), 0.0).mean()
-    # A random rank is as likely one as the last, so that it beats half of the competitors.
+    # All ranks are equally likely for random scores, so a random rank beats half of the competitors.
     values['amri'] = 1 - (rank - 1).sum() / (ranks.candidates.double() / 2).sum()
     if num_negatives is not None:
         values[f'hits@10 ({num_negatives} negatives)'] = expected_hits(rank, ranks.candidates, 10, num_negatives).mean()

@@ -15,6 +15,7 @@ from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError, DivergenceError, OutOfMemoryError
 from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
 from pyg_emu.core.modes import evaluating
+from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.candidates import Members, Names, ids_of, members
 from pyg_emu.evaluation.ranking import (
@@ -23,7 +24,6 @@ from pyg_emu.evaluation.ranking import (
     ScoreFunction,
     SideName,
     check_graph,
-    check_sizes,
     question_name,
     scorer_of,
     scores_of,
@@ -181,7 +181,7 @@ def _block_size(data: KGData, asked: Column) -> int:
 
 def _make_scores(model: Any, data: KGData, asked: Column, answers: Optional[Tensor], backend: Optional[str]) -> _Scores:
     scorer = scorer_of(model)
-    check_sizes(model if scorer is None else scorer, data)
+    check_sizes(model if scorer is None else scorer, data, equal=SIZES)
     if asked == 'relation':
         return _relation_scores(model, scorer, data, answers)
     side: SideName = 'tail' if asked == 'tail' else 'head'

@@ -15,6 +15,7 @@ from pyg_emu.core.distributed import current, shared_errors, sum_
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, DivergenceError, OutOfMemoryError
 from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
 from pyg_emu.core.modes import evaluating
+from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.index import FactIndex
 from pyg_emu.data.relations import relation_kinds
@@ -200,21 +201,6 @@ def check_graph(data: Any) -> None:
                             'DataFrame or a PyG graph')
 
 
-def check_sizes(model: Any, data: KGData) -> None:
-    r"""Checks that the model has the entities and relations of :obj:`data`. Twice as many relations are accepted, since
-    a model may have inverse ones.
-
-    Raises:
-        ArgumentError: If the numbers differ.
-    """
-    num_nodes, num_relations = getattr(model, 'num_nodes', None), getattr(model, 'num_relations', None)
-    if isinstance(num_nodes, int) and num_nodes != data.num_nodes:
-        raise ArgumentError(f'model: expected {data.num_nodes} entities as in the data, got num_nodes={num_nodes}')
-    if isinstance(num_relations, int) and num_relations not in (data.num_relations, 2 * data.num_relations):
-        raise ArgumentError(f'model: expected {data.num_relations} relations as in the data, got '
-                            f'num_relations={num_relations}')
-
-
 def scorer_of(model: Any) -> Optional[Scorer]:
     r"""Returns the scorer that :obj:`model` is or can be viewed as, or :obj:`None` for a score function.
 
@@ -267,7 +253,7 @@ def _make_ranker(model: Any, data: KGData, competing: Optional[Candidates], batc
     r"""A function that ranks a block of queries, and the number of queries in a block."""
     num_nodes = data.num_nodes or 0
     scorer = scorer_of(model)
-    check_sizes(model if scorer is None else scorer, data)
+    check_sizes(model if scorer is None else scorer, data, equal=SIZES)
     index = None if competing is None else competing.index
 
     if scorer is None:

@@ -44,7 +44,7 @@ class TrainedOn:
 
     @classmethod
     def read(cls, path: Path) -> Optional[TrainedOn]:
-        r"""What was written to a file, or :obj:`None` if there is none.
+        r"""Reads a file; returns :obj:`None` if it does not exist.
 
         Raises:
             CheckpointError: If it cannot be read.
@@ -62,7 +62,7 @@ class TrainedOn:
         return found
 
     def _fault(self) -> Optional[str]:
-        r"""What a file says that no run has written."""
+        r"""Returns what is wrong with the content of a file, or :obj:`None`."""
         if not (self.relations is None or (isinstance(self.relations, list)
                                            and all(isinstance(label, str) for label in self.relations)
                                            and len(set(self.relations)) == len(self.relations))):
@@ -81,15 +81,15 @@ class TrainedOn:
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        r"""As plain values."""
+        r"""Returns plain values."""
         return asdict(self)
 
     def is_of(self, data: KGData) -> bool:
-        r"""Whether :obj:`data` has the same entities."""
+        r"""Returns :obj:`True` if :obj:`data` has the same entities."""
         return _entities_fingerprint(data) == self.entities
 
     def changed_splits(self, data: KGData) -> list[str]:
-        r"""The splits whose facts differ from those of the run, described; none where the run does not know them."""
+        r"""Returns descriptions of the splits whose facts differ from those of the run, as far as the run knows them."""
         if self.facts is None:
             return []
         now = TrainedOn.of(data).facts or {}
@@ -97,7 +97,7 @@ class TrainedOn:
                 for split in SPLITS if now[split] != self.facts[split]]
 
     def check_same(self, data: KGData) -> None:
-        r"""Refuses data whose facts or splits are not those of the run.
+        r"""Checks that the facts of each split are those of the run.
 
         Raises:
             ArgumentError: If a split differs; names the splits.

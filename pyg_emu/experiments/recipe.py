@@ -26,7 +26,7 @@ from pyg_emu.core.errors import RecipeError
 from pyg_emu.experiments.checks import check_dataset, check_ranges
 from pyg_emu.experiments.layers import KeyPath, Layer, dump, read_layer
 from pyg_emu.experiments.names import SECTIONS, canonical_name, fact, find_class, nearest
-from pyg_emu.experiments.rules import dense_obstacle, graph_obstacle, sparse_obstacle
+from pyg_emu.experiments.rules import dense_obstacle, graph_obstacle, label_obstacle, sparse_obstacle
 from pyg_emu.experiments.sections import (
     check_section,
     class_of,
@@ -194,6 +194,7 @@ def make_recipe(layer: Layer) -> Recipe:
     for key in ('dataset', 'inference'):
         check_dataset(key, checked.get(key), layer)
     _refuse(graph_obstacle(checked['model'], checked['loss'], checked['negatives']), layer)
+    _refuse(label_obstacle(checked['loss'], checked['negatives']), layer)
     if checked.get('inference') is not None and not reads_graph('model', checked['model']):
         _refuse(f'inference: {checked["model"]["name"]} has a vector for each entity of dataset and none for those of '
                 'another graph; choose the model NBFNet, or leave inference out', layer)

@@ -4,7 +4,9 @@ r"""Rules for what goes with what in a recipe. They ask the classes, whose attri
 attribute             of                     meaning (default)
 ====================  =====================  ===========================================================================
 reads_graph           model, loss            works on a graph, not on a table of entity vectors (False)
-learns_from_vectors   sampler                :meth:`update` reads entity vectors (False)
+learns_from_vectors   sampler, mutation      :meth:`update` reads entity vectors (False)
+gives_labels          mutation               its plans hold labels (False)
+uses_labels           loss                   it uses them (True, for a class that does not say)
 takes_row_sparse      optimizer              takes row-sparse gradients (tried out on a small table)
 row_sparse_only       optimizer, schedule    takes no dense gradients; for a schedule: when the model's gradients are
                                              row-sparse (False; True for what derives from PyTorch's SparseAdam)
@@ -21,7 +23,7 @@ from pyg_emu.experiments.sections import class_of, reads_graph
 
 
 def graph_obstacle(model: Mapping[str, Any], loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> Optional[str]:
-    r"""Why a loss or a sampler does not go with a model, one of them reading a graph, or :obj:`None` if all do.
+    r"""Why a loss, a sampler or a mutation does not go with a model, one of them reading a graph, or :obj:`None` if all do.
 
     Args:
         model (dict): The checked section.
@@ -34,10 +36,32 @@ def graph_obstacle(model: Mapping[str, Any], loss: Mapping[str, Any], negatives:
         what = 'reads a graph' if graph else 'has a vector for each entity'
         return (f'loss.name: {loss["name"]} does not go with {model["name"]}, which {what}; choose one of '
                 f'{", ".join(fitting)}')
-    sampler = negatives.get('sampler')
-    if graph and sampler and fact(class_of('sampler', sampler), 'learns_from_vectors', False):
-        return (f'negatives.sampler: {sampler["name"]} learns from entity vectors, and {model["name"]} has none; '
-                'choose another sampler')
+    for kind in ('sampler', 'mutation'):
+        part = negatives.get(kind)
+        if graph and isinstance(part, Mapping) and fact(class_of(kind, part), 'learns_from_vectors', False):
+            return (f'negatives.{kind}: {part["name"]} learns from entity vectors, and {model["name"]} has none; '
+                    f'choose another {kind}')
+    return None
+
+
+def label_obstacle(loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> Optional[str]:
+    r"""Why a mutation that gives negatives labels does not go with a loss, or :obj:`None` if it does.
+
+    Args:
+        loss (dict): The checked section.
+        negatives (dict): The checked section.
+    """
+    mutation = negatives.get('mutation')
+    if not isinstance(mutation, Mapping) or not fact(class_of('mutation', mutation), 'gives_labels', False):
+        return None
+    if not fact(class_of('loss', loss), 'uses_labels', True):
+        fitting = [name for name in class_names('loss') if fact(find_class('loss', name), 'uses_labels', True)
+                   and not reads_graph('loss', name)]
+        return (f'loss.name: {mutation["name"]} gives negatives labels, and {loss["name"]} does not use them; choose '
+                f'one of {", ".join(fitting)}')
+    if loss.get('mutate') is False:
+        return (f'loss.mutate: {loss["name"]} mutates no negatives unless told to, and {mutation["name"]} would have '
+                'no effect; expected true, got false')
     return None
 
 

@@ -1,4 +1,4 @@
-r"""From a recipe to a trained, ranked model in a run folder, and back from the folder to the model."""
+r"""Running a recipe: training and ranking a model in a run folder, and loading the model from the folder."""
 from __future__ import annotations
 
 import json
@@ -32,13 +32,14 @@ from pyg_emu.training.trainer import Trainer, TrainResult
 
 @dataclass(frozen=True)
 class RunResult:
-    r"""What :func:`run_recipe` returns.
+    r"""The result of :func:`run_recipe`.
 
     Args:
-        train (TrainResult): The course of the training.
-        test (Metrics, optional): The ranking of the test facts by the best weights, if there are test facts.
-        model (torch.nn.Module): The model with these weights.
-        data (KGData): The data that was trained on.
+        train (TrainResult): The result of training.
+        test (Metrics, optional): The ranking of the test facts with the best weights, or :obj:`None` without test
+            facts.
+        model (torch.nn.Module): The model with the best weights.
+        data (KGData): The training data.
     """
     train: TrainResult
     test: Optional[Metrics]
@@ -51,31 +52,30 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
                tensorboard: bool = False, name: Optional[str] = None, test: bool = True,
                on_validation: Optional[Callable[[int, Metrics], Any]] = None, overwrite: bool = False,
                loggers: Optional[Iterable[Logger]] = None) -> RunResult:
-    r"""Trains as a recipe says and ranks the test facts. Inside of :func:`~pyg_emu.process_group`, all
-    processes call this with the same arguments, and the first one writes.
+    r"""Trains the model of a recipe and ranks the test facts. Within :func:`~pyg_emu.process_group`, all processes must
+    call it with the same arguments, and only the first process writes files.
 
     Args:
         recipe (Recipe): The settings.
-        run_dir (str or Path, optional): The run folder; see :class:`~pyg_emu.Trainer`. (default: :obj:`None`)
-        data (KGData, optional): The data, if it is loaded already. (default: what the recipe names)
-        resume (bool or str, optional): See :meth:`Trainer.fit() <pyg_emu.Trainer.fit>`.
-            (default: :obj:`"auto"`)
-        device (str, optional): Where to train. (default: a GPU if there is one, else the CPU)
+        run_dir (str or Path, optional): The run folder, see :class:`~pyg_emu.Trainer`. (default: :obj:`None`)
+        data (KGData, optional): The data, if already loaded. (default: the dataset of the recipe)
+        resume (bool or str, optional): See :meth:`Trainer.fit() <pyg_emu.Trainer.fit>`. (default: :obj:`"auto"`)
+        device (str, optional): The training device. (default: a GPU if available, else the CPU)
         progress (bool, optional): Whether to show progress bars. (default: :obj:`True`)
-        tensorboard (bool, optional): Whether to write the history for TensorBoard as well. (default: :obj:`False`)
-        name (str, optional): Stands before the progress bar. (default: model and loss)
+        tensorboard (bool, optional): Whether to also write the history for TensorBoard. (default: :obj:`False`)
+        name (str, optional): The label of the progress bar. (default: the names of the model and the loss)
         test (bool, optional): Whether to rank the test facts. (default: :obj:`True`)
-        on_validation (callable, optional): Is handed the step and the :class:`~pyg_emu.evaluation.metrics.Metrics` of
-        every
-            validation; an exception that it raises ends the training. (default: :obj:`None`)
+        on_validation (callable, optional): A function that is called with the step and the
+            :class:`~pyg_emu.evaluation.metrics.Metrics` of every validation. If it raises an exception, training ends.
+            (default: :obj:`None`)
         overwrite (bool, optional): See :class:`~pyg_emu.Trainer`. (default: :obj:`False`)
         loggers (list, optional): See :class:`~pyg_emu.Trainer`. (default: :obj:`None`)
 
     Raises:
-        RecipeError: If a class refuses its settings, or the folder holds a run with other ones.
-        ArgumentError: If the folder holds a run on other entities or relations.
+        RecipeError: If a class does not accept its settings, or the folder contains a run with other settings.
+        ArgumentError: If the folder contains a run with other entities or relations.
     """
-    # What needs no data comes first: reading a large graph to find a wrong rate would be a waste.
+    # Settings are checked before a possibly large graph is loaded.
     transform = build('negatives', recipe.negatives)
     criterion = build('loss', recipe.loss)
     schedule = build('schedule', recipe.schedule, sparse=bool(recipe.model.get('sparse')))
@@ -95,7 +95,7 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
     other = None
     with first_alone():
         data = load_source(recipe.dataset) if data is None else data
-        # Read before the training, so that a label that is not known does not come to light after it.
+        # Loaded before training, so that unknown labels raise an error early.
         if test and recipe.inference is not None:
             other = TrainedOn.of(data).load(recipe.inference)
     if folder is not None and resume is not False and folder.last.exists():
@@ -115,7 +115,7 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
     fastest = fused_by_default(recipe.model, recipe.optimizer, recipe.graph, device)
     optimizer = build('optimizer', {**fastest, **recipe.optimizer}, params=parameters)
     if recipe.patience is not None and data.num_facts('valid') == 0:
-        raise RecipeError(f'patience: {recipe.patience} needs validation facts, and the data has none; leave it out')
+        raise RecipeError(f'patience: expected validation facts for patience={recipe.patience}, got none; remove it')
 
     def validate(model: torch.nn.Module) -> Metrics:
         metrics = evaluate(ranker_of(model, data), data, split='valid', **recipe.validation)
@@ -143,13 +143,13 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
 
 
 def _description(folder: RunFolder, recipe: Recipe, data: KGData) -> dict[str, bytes]:
-    r"""The files that describe a run, name to content."""
+    r"""Returns the files that describe a run, from name to content."""
     written = recipe.to_yaml().encode()
     try:
-        if recorded_recipe(folder) == recipe:  # perhaps with comments
+        if recorded_recipe(folder) == recipe:  # The existing file may contain comments.
             written = read_bytes(folder.recipe)
     except (RecipeError, OSError):
-        pass  # RunFolder tells whose file it is
+        pass  # RunFolder raises an error that names the file.
     trained_on = json.dumps(TrainedOn.of(data).to_dict(), indent=2, allow_nan=True) + '\n'
     return {folder.recipe.name: written, _trained_on(folder).name: trained_on.encode()}
 
@@ -157,8 +157,8 @@ def _description(folder: RunFolder, recipe: Recipe, data: KGData) -> dict[str, b
 def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'best',
              data: Optional[Union[KGData, str, Mapping[str, Any]]] = None, inference: bool = False, whole: bool = False,
              device: Optional[str] = None) -> tuple[torch.nn.Module, KGData, Recipe]:
-    r"""Reads the model of a run folder, and the data it was trained on, or is to be used on. For a model that reads a
-    graph, the data comes with inverse relations.
+    r"""Loads the model of a run folder, and its training data or other data. If the model reads a graph, the data has
+    inverse relations.
 
     .. code-block:: python
 
@@ -167,31 +167,31 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
 
     Args:
         run_dir (str or Path): The run folder.
-        which (str, optional): :obj:`"best"` (on the validation facts) or :obj:`"last"`. (default: :obj:`"best"`; where
-            no validation took place, the last)
-        data (KGData, str or dict, optional): The data, its name or path, or a mapping of :obj:`source` and options as
-            in a recipe. What is read here gets the relation ids that the model was trained with, and the entity ids
-            unless the model reads a graph. The options of the run hold as far as they apply. (default: what the run's
-            recipe names)
-        inference (bool): Without :obj:`data`, whether the recipe's :obj:`inference` is meant, where it has one, rather
-            than its :obj:`dataset`. (default: :obj:`False`)
-        whole (bool): Whether all facts of :obj:`data` are known facts, as for prediction: a file is not split, and a
-            folder needs no other file than train.txt. (default: :obj:`False`)
-        device (str, optional): Where to load them to. (default: a GPU if there is one, else the CPU)
+        which (str, optional): The weights to load: :obj:`"best"` (on the validation facts) or :obj:`"last"`. Without
+            validation, the last weights are the best. (default: :obj:`"best"`)
+        data (KGData, str or dict, optional): The data, its name or path, or a dictionary with :obj:`source` and options
+            as in a recipe. A name, path or dictionary is loaded with the relation ids of the training data and, unless
+            the model reads a graph, with its entity ids. Options of the recipe apply where possible. (default: the
+            dataset of the recipe)
+        inference (bool): Without :obj:`data`, whether to load the :obj:`inference` graph of the recipe, if it has one,
+            instead of its :obj:`dataset`. (default: :obj:`False`)
+        whole (bool): Whether all facts of :obj:`data` are known facts, as in prediction. A file is not split, and a
+            folder only needs the file train.txt. (default: :obj:`False`)
+        device (str, optional): The device of the model and the data. (default: a GPU if available, else the CPU)
 
     Raises:
-        RecipeError: If there is no run in the folder.
-        CheckpointError: If its checkpoint cannot be read or does not fit the data.
-        ArgumentError: If the data numbers its relations otherwise, or, unless the model reads a graph, its entities, or
-            if it splits the facts of the run otherwise.
+        RecipeError: If the folder does not contain a run.
+        CheckpointError: If the checkpoint cannot be read or does not match the data.
+        ArgumentError: If the data has other relation ids than the training data, other entity ids (unless the model
+            reads a graph), or another split of the same facts.
     """
     if which not in ('best', 'last'):
         raise ArgumentError(f"which: expected 'best' or 'last', got {which!r}")
     folder = RunFolder(run_dir)
     recipe = recorded_recipe(folder)
     if recipe is None:
-        raise RecipeError(f'there is no run in {folder.path}: expected a folder with recipe.yaml and last.pt, as '
-                          f'pyg-emu train writes it')
+        raise RecipeError(f'there is no run in {folder.path}; expected a folder with recipe.yaml and last.pt, as '
+                          'written by pyg-emu train')
     device = str(local_device(device))
     known, trained = TrainedOn.read(_trained_on(folder)), None
     if not isinstance(data, KGData):
@@ -216,8 +216,8 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
 
 
 def is_inductive(run_dir: Union[str, Path], data: KGData) -> bool:
-    r"""Whether :obj:`data` has other entities than the run in :obj:`run_dir` was trained on. Always false for a model
-    that has a vector for each entity.
+    r"""Returns whether :obj:`data` has other entities than the training data of the run in :obj:`run_dir`. It is always
+    :obj:`False` for a model with entity embeddings.
     """
     folder = RunFolder(run_dir)
     recipe, known = recorded_recipe(folder), TrainedOn.read(_trained_on(folder))
@@ -226,18 +226,18 @@ def is_inductive(run_dir: Union[str, Path], data: KGData) -> bool:
 
 
 def recorded_recipe(folder: RunFolder) -> Optional[Recipe]:
-    r"""The recipe of the run in a folder, or :obj:`None` if there is none."""
+    r"""Returns the recipe of the run in a folder, or :obj:`None` if there is none."""
     return load_recipe(folder.recipe) if folder.recipe.exists() else None
 
 
 def make_model(recipe: Recipe, data: KGData) -> torch.nn.Module:
-    r"""The recipe's model, in the data's size."""
+    r"""Creates the model of a recipe for the size of the data."""
     model: torch.nn.Module = build('model', recipe.model, num_nodes=data.num_nodes, num_relations=data.num_relations)
     return model
 
 
 def _prepared(recipe: Recipe, data: KGData, device: str) -> KGData:
-    r"""The data as the recipe's model takes it, on the device."""
+    r"""Returns the data on the device, with inverse relations if the model of the recipe needs them."""
     return (data.with_inverse_relations() if reads_graph('model', recipe.model) else data).to(device)
 
 
@@ -246,10 +246,10 @@ def _trained_on(folder: RunFolder) -> Path:
 
 
 def _check_data(folder: RunFolder, data: KGData, recipe: Recipe) -> None:
-    r"""Refuses to go on with data whose ids or facts are not those of the run so far.
+    r"""Checks that the ids and facts of the data are those of the run so far.
 
     Raises:
-        ArgumentError: If they do.
+        ArgumentError: If they differ.
     """
     known = TrainedOn.read(_trained_on(folder))
     if known is None:
@@ -264,5 +264,5 @@ def _check_same(recipe: Recipe, folder: RunFolder) -> None:
     recorded = recorded_recipe(folder) if folder.last.exists() else None
     if recorded is not None and recorded.hash() != recipe.hash():
         changed = '; '.join(differences(recipe, recorded))
-        raise RecipeError(f'{folder.path} holds a run with other settings ({changed}); choose another run folder, or '
-                          'start over in this one with resume=False')
+        raise RecipeError(f'{folder.path} contains a run with other settings ({changed}); choose another run folder, '
+                          'or start over with resume=False')

@@ -10,6 +10,7 @@ from pyg_emu.core.arguments import boolean, is_number, penalty
 from pyg_emu.core.contract import ScoredBatch, Scorer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
+from pyg_emu.data.checks import check_sizes
 from pyg_emu.models.adapters import as_scorer
 from pyg_emu.negatives.mutation.base import draw_plan
 from pyg_emu.ops import emu_score
@@ -82,7 +83,8 @@ class LinkPredictionLoss(torch.nn.Module):
         """
         batch = with_negatives(batch)
         scorer = as_scorer(model)
-        check_sizes(scorer, batch)
+        check_sizes(scorer, batch if batch.source is None else batch.source)
+        check_relations(scorer, batch)
         check_device(model, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
         positive = scorer.candidates(batch.target_index)
@@ -113,10 +115,17 @@ class LinkPredictionLoss(torch.nn.Module):
         Raises:
             ArgumentError: If the plan has labels and the loss does not use them.
         """
-        plan = draw_plan(batch.mutation, batch, model, query, num_negatives, width) if self.mutate else None
-        if plan is not None and plan.label is not None and not self.uses_labels:
+        mutation = batch.mutation if self.mutate else None
+        # A mutation may begin with steps that mix nothing, and says before them that its plans will hold labels.
+        labelled = getattr(mutation, 'gives_labels', False)
+        plan = None
+        if self.uses_labels or not labelled:
+            plan = draw_plan(mutation, batch, model, query, num_negatives, width)
+            labelled = plan is not None and plan.label is not None
+        if labelled and not self.uses_labels:
             raise ArgumentError(f'mutation: {batch.mutation!r} gives each negative a label, and {type(self).__name__} '
-                                'has no use for labels; train with EMULoss, EMUBCELoss, BCELoss or SelfAdversarialLoss')
+                                'has no use for labels; train with DeMixLoss, EMULoss, EMUBCELoss, BCELoss or '
+                                'SelfAdversarialLoss')
         return plan
 
     def extra_repr(self) -> str:
@@ -164,30 +173,23 @@ def positive_temperature(value: Any) -> Optional[float]:
     return value
 
 
-def check_sizes(scorer: Scorer, batch: Batch, exact: bool = False) -> None:
-    r"""Checks that a model has enough entities and relations for the data of a batch.
+def check_relations(scorer: Scorer, batch: Batch) -> None:
+    r"""Checks the relations of a batch without a source, which nothing has checked yet. An embedding would not say
+    which id is wrong. On a GPU, the host would have to wait for the ids: nothing is checked there.
 
     Args:
         scorer (Scorer): The model.
-        batch (Batch): The batch; its source knows the sizes.
-        exact (bool, optional): Whether more entities than the data has are an error, too. (default: :obj:`False`)
+        batch (Batch): The batch.
 
     Raises:
-        ArgumentError: If it has not.
+        ArgumentError: If a relation is out of range.
     """
-    # Sizes and not ids: looking at ids on a GPU would make the host wait for it.
     source = batch if batch.source is None else batch.source
-    for name, what in (('num_nodes', 'entities'), ('num_relations', 'relations')):
-        needed, held = getattr(source, name, None), getattr(scorer, name)
-        if needed is not None and (held < needed or (exact and name == 'num_nodes' and held > needed)):
-            raise ArgumentError(f'model: {name}={held}, but the data has {needed} {what}; make the model with '
-                                f'{name}={needed}')
-        if needed is None and name == 'num_relations' and not batch.rel_type.is_cuda and batch.rel_type.numel() > 0:
-            # Nothing has checked the relations of this batch; an embedding would not say which id is wrong.
-            largest = int(batch.rel_type.max())
-            if largest >= held:
-                raise ArgumentError(f'batch.rel_type: expected ids in [0, {held - 1}] (the model has '
-                                    f'num_relations={held}), got {largest}')
+    if getattr(source, 'num_relations', None) is None and not batch.rel_type.is_cuda and batch.rel_type.numel() > 0:
+        largest = int(batch.rel_type.max())
+        if largest >= scorer.num_relations:
+            raise ArgumentError(f'batch.rel_type: expected ids in [0, {scorer.num_relations - 1}] (the model has '
+                                f'num_relations={scorer.num_relations}), got {largest}')
 
 
 def check_device(model: Any, batch: Batch) -> None:

@@ -123,11 +123,56 @@ def uls_binary_cross_entropy(
     if mask is not None:
         negative = negative.masked_fill(~mask, 0.0)
     weight = _negative_weights(negative.detach(), mask, adversarial_temperature)
-    terms = -F.logsigmoid(-negative)
-    if isinstance(beta, Tensor) or beta != 0.0:
-        terms = terms - beta * negative
-    rows = -F.logsigmoid(positive) + (weight * terms).sum(1)
+    rows = -F.logsigmoid(positive) + (weight * _binary_terms(negative, beta)).sum(1)
     return (rows / (1.0 + weight.sum(1))).mean()
+
+
+def demix_cross_entropy(
+    positive: Tensor,
+    negative: Tensor,
+    labels: Labels = 0.0,
+    mask: Optional[Tensor] = None,
+    temperature: Optional[float] = None,
+    divide_by_negatives: bool = False,
+) -> Tensor:
+    r"""Equations 13 to 15 of the `"Negative Sampling with Adaptive Denoising Mixup for Knowledge Graph Embedding"
+    <https://doi.org/10.1007/978-3-031-47240-4_14>`_ paper, averaged over the batch:
+
+    .. math::
+        \ell(s^+, 1) + \sum_k p_k\, \ell(s^-_k, y_k), \qquad
+        \ell(s, y) = -y \log \sigma(s) - (1 - y) \log \sigma(-s)
+
+    With a temperature, :math:`p = \mathrm{softmax}(\alpha_t s^-)` without a gradient (equations 14 and 15); without
+    one, :math:`p_k = 1` (equation 13). With the temperature, this is twice
+    :func:`uls_binary_cross_entropy` of :obj:`adversarial_temperature` :math:`1 / \alpha_t`, which takes the mean of the
+    positive and the negative term.
+
+    Args:
+        positive (torch.Tensor): Scores of the positives. shape: :obj:`(B,)`.
+        negative (torch.Tensor): Scores of the negatives. shape: :obj:`(B, N)`.
+        labels (float or torch.Tensor, optional): The label of every negative, or a label for each, shape
+            :obj:`(B, N)`. Labels are constants: they receive no gradient. (default: :obj:`0.0`)
+        mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N)`. (default: :obj:`None`, all
+            count)
+        temperature (float, optional): :math:`\alpha_t`, which MULTIPLIES scores. (default: :obj:`None`, equation 13)
+        divide_by_negatives (bool, optional): Without a temperature, whether the sum is divided by the number of
+            negatives that count. (default: :obj:`False`)
+
+    :rtype: :class:`torch.Tensor`, a scalar.
+
+    Raises:
+        ArgumentError: If :obj:`labels` is a tensor of another shape than :obj:`negative`.
+    """
+    labels = _checked_labels(labels, negative, 'labels')
+    if mask is not None:
+        negative = negative.masked_fill(~mask, 0.0)
+    terms = _binary_terms(negative, labels)
+    if temperature is not None or divide_by_negatives:
+        divisor = None if not temperature else 1.0 / temperature
+        terms = terms * _negative_weights(negative.detach(), mask, divisor)
+    elif mask is not None:
+        terms = terms * mask
+    return (terms.sum(1) - F.logsigmoid(positive)).mean()
 
 
 def margin_ranking(positive: Tensor, negative: Tensor, margin: float, mask: Optional[Tensor] = None) -> Tensor:
@@ -148,11 +193,17 @@ def margin_ranking(positive: Tensor, negative: Tensor, margin: float, mask: Opti
     return (terms.masked_fill(~mask, 0.0).sum(1) / _count(mask, negative).clamp(min=1)).mean()
 
 
-def _checked_labels(labels: Labels, negative: Tensor) -> Labels:
+def _binary_terms(scores: Tensor, labels: Labels) -> Tensor:
+    r"""Binary cross-entropy of each score: log(1 + exp(s)) - y s."""
+    terms = -F.logsigmoid(-scores)
+    return terms - labels * scores if isinstance(labels, Tensor) or labels != 0.0 else terms
+
+
+def _checked_labels(labels: Labels, negative: Tensor, name: str = 'beta') -> Labels:
     if not isinstance(labels, Tensor):
         return labels
     if labels.shape != negative.shape:
-        raise ArgumentError(f'beta: expected a number or labels of shape {tuple(negative.shape)}, got '
+        raise ArgumentError(f'{name}: expected a number or labels of shape {tuple(negative.shape)}, got '
                             f'{kind_of(labels)}')
     return labels.detach().to(negative.dtype)
 

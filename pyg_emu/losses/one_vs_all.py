@@ -10,7 +10,8 @@ from pyg_emu.core.arguments import boolean, non_negative, penalty, share
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
-from pyg_emu.losses.base import Regularizer, check_device, check_sizes
+from pyg_emu.data.checks import check_sizes
+from pyg_emu.losses.base import Regularizer, check_device, check_relations
 from pyg_emu.models.adapters import as_scorer
 from pyg_emu.negatives.mutation.base import Mutation, draw_plan
 from pyg_emu.ops import MaskPlan, all_entities_cross_entropy
@@ -51,7 +52,8 @@ class OneVsAllLoss(torch.nn.Module):
 
     def forward(self, model: Any, batch: Batch) -> Tensor:
         scorer, batch = as_scorer(model), Batch.of(batch)
-        check_sizes(scorer, batch, exact=True)
+        check_sizes(scorer, batch if batch.source is None else batch.source, equal=('num_nodes', ))
+        check_relations(scorer, batch)
         check_device(model, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
         label = self.label_smoothing / scorer.num_nodes
@@ -125,7 +127,8 @@ class OneVsAllEMULoss(torch.nn.Module):
 
     def forward(self, model: Any, batch: Batch) -> Tensor:
         scorer, batch = as_scorer(model), Batch.of(batch)
-        check_sizes(scorer, batch, exact=True)
+        check_sizes(scorer, batch if batch.source is None else batch.source, equal=('num_nodes', ))
+        check_relations(scorer, batch)
         check_device(model, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
         weight = 1.0 / max(scorer.num_nodes - 1, 1) if self.divide_by_negatives else 1.0

@@ -1,6 +1,6 @@
-r"""Checkpoints: files that state their format and model, are written atomically, and end with a digest of the rest.
+r"""Checkpoint files, which contain their format and model, are written atomically, and end with a digest.
 
-A checkpoint is read with :obj:`weights_only=True`, so a file from an unknown source cannot run code.
+Checkpoints are loaded with :obj:`weights_only=True`, so a file from an unknown source cannot run code.
 """
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ from pyg_emu.core.errors import CheckpointError
 from pyg_emu.core.files import atomic_write, open_regular, reason
 
 FORMAT = 'pyg_emu.training.checkpoint'
-#: Raised by one whenever an older version of this package could not make sense of the file.
+#: The version of the format, incremented if older versions of this package cannot read the file.
 VERSION = 2
 
-# The digest at the end of a file: a mark, then hexadecimal digits.
+# The digest at the end of a file: a marker followed by hexadecimal digits.
 _DIGEST_SIZE = 32
 _MARK = b'pyg_emu blake2b '
 _TAIL = 2 + len(_MARK) + 2 * _DIGEST_SIZE
 
 
 def model_fingerprint(model: torch.nn.Module, recipe: Optional[str] = None) -> dict[str, Any]:
-    r"""What a checkpoint has to have in common with the model that it is loaded into.
+    r"""Returns the properties that a checkpoint and the model it is loaded into must have in common.
 
     Args:
         model (torch.nn.Module): The model.
-        recipe (str, optional): Hash of the settings that decide the course of training. (default: :obj:`None`)
+        recipe (str, optional): The hash of the settings that affect training. (default: :obj:`None`)
     """
     shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
     return {'model': _kind(model), 'shapes': shapes, 'recipe': recipe}
 
 
 def save_checkpoint(path: Union[str, Path], state: Mapping[str, Any], *, fingerprint: Mapping[str, Any]) -> str:
-    r"""Writes a checkpoint atomically: a kill or a full disk leaves the existing file unchanged.
+    r"""Writes a checkpoint atomically. If the process is killed or the disk is full, an existing file is unchanged.
 
     Args:
-        path (str or Path): The file to write.
+        path (str or Path): The path of the file.
         state (dict): Tensors, numbers, strings, and dictionaries and lists of them.
-        fingerprint (dict): What :func:`model_fingerprint` returns.
+        fingerprint (dict): The result of :func:`model_fingerprint`.
 
     Returns:
-        The digest of the file, which stands at its end as well.
+        The digest of the file, which is also at its end.
 
     Raises:
         CheckpointError: If the file cannot be written.
     """
-    # Equal strings become one object. The file then depends on the values alone, and not on where they come from.
+    # Equal strings become one object, so that the content of the file depends on the values only.
     content = _interned({'format': FORMAT, 'version': VERSION, 'fingerprint': fingerprint, 'state': state})
     digest = ''
 
@@ -63,7 +63,7 @@ def save_checkpoint(path: Union[str, Path], state: Mapping[str, Any], *, fingerp
         hashing = _Hashing(file)
         torch.save(content, hashing)  # type: ignore[arg-type]
         digest = hashing.digest.hexdigest()
-        # A comment at the end of a zip archive, which readers of archives skip. Its length stands before it.
+        # A comment at the end of a zip archive, which archive readers skip. Its length precedes it.
         comment = _MARK + digest.encode()
         file.seek(-2, os.SEEK_END)
         file.write(struct.pack('<H', len(comment)) + comment)
@@ -74,33 +74,33 @@ def save_checkpoint(path: Union[str, Path], state: Mapping[str, Any], *, fingerp
 
 def load_checkpoint(path: Union[str, Path], *, expected: Optional[Mapping[str, Any]] = None,
                     map_location: Any = 'cpu') -> dict[str, Any]:
-    r"""Reads the state that :func:`save_checkpoint` wrote.
+    r"""Loads a state written by :func:`save_checkpoint`.
 
     Args:
-        path (str or Path): The file to read.
-        expected (dict, optional): A fingerprint that the checkpoint's must agree with. Where either says :obj:`None`,
-            it agrees with everything. (default: :obj:`None`)
-        map_location (optional): Where the tensors go. (default: :obj:`"cpu"`)
+        path (str or Path): The path of the file.
+        expected (dict, optional): The fingerprint that the checkpoint must have. A value of :obj:`None` in either of
+            them matches everything. (default: :obj:`None`)
+        map_location (optional): The device of the tensors. (default: :obj:`"cpu"`)
 
     Raises:
-        CheckpointError: If the file does not exist, is truncated or damaged (a single changed bit is noticed), is not a
-            checkpoint of this package or is one of a newer version, or belongs to another model or recipe.
+        CheckpointError: If the file does not exist, is truncated or damaged (even by a single bit), is not a checkpoint
+            of this package, has a newer version, or belongs to another model or recipe.
     """
     path = Path(path)
     content, digest = _read(path, map_location)
     if not isinstance(content, dict) or content.get('format') != FORMAT:
-        raise CheckpointError(f'{path} is not a checkpoint of pyg_emu: it holds {_describe(content)}. Expected a file '
-                              f'written by save_checkpoint, such as the last.pt or best.pt of a run folder')
+        raise CheckpointError(f'{path} is not a checkpoint of pyg_emu: it contains {_describe(content)}; expected a '
+                              'file written by save_checkpoint, such as the last.pt or best.pt of a run folder')
     version = content.get('version')
     if not isinstance(version, int) or version > VERSION:
-        raise CheckpointError(f'{path} has checkpoint format {version}, but this version of pyg_emu reads formats up '
-                              f'to {VERSION}; upgrade pyg_emu to read it')
+        raise CheckpointError(f'{path}: expected a checkpoint format up to {VERSION}, got format {version}; upgrade '
+                              'pyg_emu to read it')
     if version >= 2 and digest is None:
         raise _damaged(path, 'its digest is missing')
     fingerprint, state = content.get('fingerprint'), content.get('state')
     if not isinstance(state, dict) or not isinstance(fingerprint, dict) or not isinstance(fingerprint.get('shapes'),
                                                                                           dict):
-        raise CheckpointError(f'{path} is not a checkpoint of pyg_emu: its state or fingerprint is missing. Expected a '
+        raise CheckpointError(f'{path} is not a checkpoint of pyg_emu: its state or fingerprint is missing; expected a '
                               'file written by save_checkpoint')
     if expected is not None:
         _compare(path, fingerprint, expected)
@@ -108,11 +108,11 @@ def load_checkpoint(path: Union[str, Path], *, expected: Optional[Mapping[str, A
 
 
 def verified_digest(path: Path) -> Optional[str]:
-    r"""The digest of a checkpoint, after comparing it with the content. :obj:`None` for a file of an older version,
-    which has none.
+    r"""Returns the digest of a checkpoint after comparing it with the content, or :obj:`None` if the file was written
+    by an older version without a digest.
 
     Raises:
-        CheckpointError: If the file cannot be read or the digest is not that of the content.
+        CheckpointError: If the file cannot be read or the digest does not match the content.
     """
     try:
         size = path.stat().st_size
@@ -133,26 +133,25 @@ def verified_digest(path: Path) -> Optional[str]:
     except OSError as error:
         raise CheckpointError(f'cannot read the checkpoint {path} ({reason(error)}); expected a file written by '
                               'save_checkpoint') from error
-    digest.update(b'\0\0')  # the length of the comment, before there was one
+    digest.update(b'\0\0')  # The length of the comment before the comment was added.
     found = comment[len(_MARK):].decode('ascii', errors='replace')
     if digest.hexdigest() != found:
-        raise _damaged(path, f'its content has the digest {digest.hexdigest()[:16]}..., and {found[:16]}... is '
-                             'recorded')
+        raise _damaged(path, f'expected the digest {found[:16]}..., got {digest.hexdigest()[:16]}...')
     return found
 
 
 def load_weights(path: Union[str, Path], model: torch.nn.Module) -> int:
-    r"""Loads the model out of a checkpoint.
+    r"""Loads the weights of a model from a checkpoint.
 
     Args:
         path (str or Path): The :obj:`best.pt` or :obj:`last.pt` of a run folder.
-        model (torch.nn.Module): A model of the class and size that was saved.
+        model (torch.nn.Module): A model of the same class and size as the saved one.
 
     Returns:
-        The number of steps it was trained for.
+        The number of training steps of the weights.
 
     Raises:
-        CheckpointError: As :func:`load_checkpoint` does.
+        CheckpointError: See :func:`load_checkpoint`.
     """
     path = Path(path)
     state = load_checkpoint(path, expected=model_fingerprint(model))
@@ -167,12 +166,12 @@ def load_weights(path: Union[str, Path], model: torch.nn.Module) -> int:
         model.load_state_dict(state['model'])
         return int(state['step'])
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise CheckpointError(f'{path} holds no weights of a {_kind(model)} ({reason(error)}); expected the last.pt or '
-                              'best.pt of a run folder') from error
+        raise CheckpointError(f'{path} contains no weights of a {_kind(model)} ({reason(error)}); expected the last.pt '
+                              'or best.pt of a run folder') from error
 
 
 def _read(path: Path, map_location: Any) -> tuple[Any, Optional[str]]:
-    r"""The content of a file and its digest, if there is one."""
+    r"""Returns the content of a file and its digest, if it has one."""
     try:
         with open_regular(path) as file:
             start = file.read(4)
@@ -180,23 +179,23 @@ def _read(path: Path, map_location: Any) -> tuple[Any, Optional[str]]:
     except OSError as error:
         raise CheckpointError(f'cannot read the checkpoint {path} ({reason(error)}); expected a file written by '
                               f'save_checkpoint') from error
-    if start != b'PK\x03\x04':  # what torch.save writes is a zip archive
+    if start != b'PK\x03\x04':  # torch.save writes zip archives.
         what = 'is empty' if size == 0 else f'is not a PyTorch file (it starts with {start!r})'
         raise CheckpointError(f'{path} {what}; expected a checkpoint written by pyg_emu')
     digest = verified_digest(path)
     try:
         if digest is None:
-            # PyTorch does not look at the archive's own checksums.
+            # PyTorch does not verify the checksums of the archive.
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
             if damaged is not None:
-                raise ValueError(f'the checksum of {damaged} does not fit')
+                raise ValueError(f'the checksum of {damaged} does not match')
         return torch.load(path, map_location=map_location, weights_only=True), digest
     except UnpicklingError as error:
-        raise CheckpointError(f'{path} is damaged, or holds Python objects other than tensors and numbers, which can '
-                              f'run code when they are loaded; expected a checkpoint written by pyg_emu') from error
+        raise CheckpointError(f'{path} is damaged, or contains Python objects other than tensors and numbers, which '
+                              'can run code when loaded; expected a checkpoint written by pyg_emu') from error
     except Exception as error:
-        # Whatever a damaged or crafted archive provokes in zipfile, PyTorch or pickle.
+        # A damaged or malicious archive may cause any error in zipfile, PyTorch or pickle.
         raise _damaged(path, f'{size:,} bytes; {reason(error)}') from error
 
 
@@ -206,12 +205,12 @@ def _damaged(path: Path, detail: str) -> CheckpointError:
 
 
 def _interned(value: Any) -> Any:
-    r"""A copy in which equal strings are one object, and each dictionary and list an object of its own."""
+    r"""Returns a copy in which equal strings are one object, and each dictionary and list is a separate object."""
     if isinstance(value, str):
         return sys.intern(str(value))
     if isinstance(value, OrderedDict):
         copy: Any = OrderedDict((_interned(key), _interned(one)) for key, one in value.items())
-        if hasattr(value, '_metadata'):  # of a module's state
+        if hasattr(value, '_metadata'):  # The state of a module.
             copy._metadata = _interned(value._metadata)
         return copy
     if isinstance(value, Mapping):
@@ -224,7 +223,7 @@ def _interned(value: Any) -> Any:
 
 
 class _Hashing:
-    r"""A binary file that hashes what is written to it."""
+    r"""A binary file that computes a hash of the written data."""
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.digest = hashlib.blake2b(digest_size=_DIGEST_SIZE)
@@ -238,7 +237,7 @@ class _Hashing:
 
 
 def _kind(model: torch.nn.Module) -> str:
-    # Tables of different models have the same shapes, so that a wrapper has to say what is in it.
+    # The tables of different models have the same shapes, so a wrapper must name the model in it.
     inner, name = getattr(model, 'model', None), type(model).__name__
     return f'{name}({_kind(inner)})' if isinstance(inner, torch.nn.Module) else name
 
@@ -252,18 +251,17 @@ def _describe(content: Any) -> str:
 
 def _compare(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     if None not in (found.get('model'), expected['model']) and found['model'] != expected['model']:
-        raise CheckpointError(f'{path} holds a {found["model"]}, but the model to load it into is a '
-                              f'{expected["model"]}; expected a checkpoint of the same model')
+        raise CheckpointError(f'{path}: expected a checkpoint of a {expected["model"]}, as the model to load it into, '
+                              f'got one of a {found["model"]}')
     theirs, ours = found['shapes'], expected['shapes']
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         if theirs.get(name) != ours.get(name):
-            raise CheckpointError(f'{path} belongs to a model of another size: {name!r} has {_shape(theirs, name)}, '
-                                  f'that of the model to load it into has {_shape(ours, name)}; '
-                                  'use the data and settings that it was trained with')
+            raise CheckpointError(f'{path}: expected {_shape(ours, name)} for {name!r}, as in the model to load it '
+                                  f'into, got {_shape(theirs, name)}; use the data and settings of the checkpoint')
     if None not in (found.get('recipe'), expected['recipe']) and found['recipe'] != expected['recipe']:
-        raise CheckpointError(f'{path} was trained by another recipe (its settings hash to {found["recipe"]}, the '
-                              f'present ones to {expected["recipe"]}). Use the settings in the run folder\'s '
-                              'recipe.yaml, choose another run folder, or start over')
+        raise CheckpointError(f'{path} was trained with another recipe: expected the hash {expected["recipe"]} of the '
+                              f'current settings, got {found["recipe"]}; use the settings in the recipe.yaml of the '
+                              'run folder, choose another run folder, or start over')
 
 
 def _shape(shapes: Mapping[str, Any], name: str) -> str:

@@ -1,4 +1,5 @@
-r"""The loss of a batch whose rows are divided among processes, with the gradients of all in each of them."""
+r"""The loss of a batch whose rows are divided among processes, with the gradients of the whole batch in each
+process."""
 from __future__ import annotations
 
 from typing import Any, Callable, Iterable
@@ -14,16 +15,17 @@ from pyg_emu.training.sharding import shard
 
 
 class DataParallelLoss:
-    r"""A criterion for :class:`~pyg_emu.training.step.PlainStep`: each process scores its own rows, and
-    :class:`~torch.nn.parallel.DistributedDataParallel` averages the gradients to those of the whole batch.
+    r"""A criterion for :class:`~pyg_emu.training.step.PlainStep` with several processes. Each process scores its own
+    rows, and :class:`~torch.nn.parallel.DistributedDataParallel` averages the gradients over the processes.
 
-    A loss is a mean over rows, so each process is weighted by its number of rows, and batches need not divide evenly.
-    Penalties on whole tables are the same in all processes, and the mean does not change them.
+    A loss is a mean over rows, so the loss of each process is weighted by its number of rows, and the batch size need
+    not be divisible by the number of processes. Penalties on whole tables are the same in all processes, so averaging
+    does not change them.
 
     Args:
-        model (torch.nn.Module): The model. All processes begin with the first one's weights.
-        criterion (callable): :obj:`criterion(model, batch)` returns the scalar loss.
-        learned (iterable of torch.Tensor, optional): Further parameters that the loss trains. (default: none)
+        model (torch.nn.Module): The model. All processes start with the weights of the first process.
+        criterion (callable): The loss, :obj:`criterion(model, batch) -> scalar`.
+        learned (iterable of torch.Tensor, optional): Additional parameters of the loss. (default: none)
 
     Raises:
         ArgumentError: If gradients are row-sparse on GPUs.
@@ -33,12 +35,13 @@ class DataParallelLoss:
         self.rank, self.world = current()
         device = next(model.parameters()).device
         if device.type == 'cuda' and any(getattr(part, 'sparse', False) for part in model.modules()):
-            raise ArgumentError('model: NCCL cannot average row-sparse gradients; make the model with sparse=False')
+            raise ArgumentError('model: expected dense gradients, because NCCL cannot average row-sparse gradients; '
+                                'create the model with sparse=False')
         self._loss = _Loss(model, criterion, learned)
         self._parallel = DistributedDataParallel(self._loss)
 
     def __call__(self, model: torch.nn.Module, batch: Batch) -> Tensor:
-        r"""The loss of this process's rows, times their weight: its mean over the processes is the batch's loss."""
+        r"""Returns the weighted loss of this process's rows. Its mean over the processes is the loss of the batch."""
         part = shard(batch, self.rank, self.world)
         rows = part.batch.head_index.numel() if part.own else 0
         return self._parallel(part.batch, rows / batch.head_index.numel() * self.world)
@@ -46,12 +49,12 @@ class DataParallelLoss:
 
     @property
     def terms(self) -> dict[str, Tensor]:
-        r"""The terms of the last loss, with the weight of this process's rows, if the criterion has terms."""
+        r"""The terms of the last loss, weighted like the loss, if the criterion has terms."""
         return self._loss.terms
 
 
 class _Loss(torch.nn.Module):
-    r"""The criterion as a module with all parameters that it trains, as DistributedDataParallel needs it."""
+    r"""A module with the criterion and all parameters that it trains, as required by DistributedDataParallel."""
     def __init__(self, model: torch.nn.Module, criterion: Callable[..., Tensor], learned: Iterable[Tensor]) -> None:
         super().__init__()
         self.model = model
@@ -71,10 +74,10 @@ class _Loss(torch.nn.Module):
 
 
 class _Reaching(torch.autograd.Function):
-    r"""Returns a loss unchanged and connects it with every parameter, some of which receive no gradient.
+    r"""Returns a loss unchanged and connects it with all parameters, including those without a gradient.
 
-    DistributedDataParallel waits for all parameters. It can search for those that a loss does not depend on, but does
-    so in every step, and warns if there are none.
+    DistributedDataParallel waits for the gradients of all parameters. Its own search for unused parameters runs in
+    every step, and warns if there are none.
     """
     @staticmethod
     def forward(ctx: Any, loss: Tensor, *parameters: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from pyg_emu.data.batch import Batch
 from pyg_emu.training.parts import LearningParts, does
 from pyg_emu.training.step import PlainStep
 
-_NORM = 'grad_norm'  # among the results of a step
+_NORM = 'grad_norm'  # A result of a step.
 
 
 class GraphedStep(PlainStep):
@@ -84,9 +84,9 @@ class GraphedStep(PlainStep):
             self._stream = torch.cuda.Stream(self._device)
             self._pool = torch.cuda.graph_pool_handle()
             self._loss = torch.zeros((), device=self._device)
-            # What all graphs leave their results in: memory of one graph would not be written by another.
+            # All graphs write their results here, because one graph does not write to the memory of another.
             self._results: dict[str, Tensor] = {}
-            # Whose gradients the parameters hold: those of the graph that was captured last, or of a step without one.
+            # The step whose gradients the parameters have: a graph, or None for a step without a graph.
             self._owner: Optional[_Graph] = None
             self._ran: Optional[_Graph] = None
 
@@ -128,19 +128,20 @@ class GraphedStep(PlainStep):
         return self._loss
 
     def gradient_norm(self) -> Optional[Tensor]:
-        r"""As :meth:`PlainStep.gradient_norm`; :obj:`None` after a step whose gradients the parameters do not hold."""
-        # To hold those of each graph would take as much memory as the model for each.
+        r"""See :meth:`PlainStep.gradient_norm`. It is :obj:`None` if the parameters do not have the step's
+        gradients."""
+        # Keeping the gradients of each graph would take as much memory as the model for each of them.
         held = not self.capture or self._norm is not None or self._owner is self._ran
         return super().gradient_norm() if held else None
 
     def _keep(self, loss: Tensor, capturing: bool = False) -> None:
-        r"""Copies the results of a step to where they stay, within the graph."""
+        r"""Copies the results of a step to persistent tensors, as part of the graph."""
         self._loss.copy_(loss)
         found = dict(self.terms) if self._norm is None else {**self.terms, _NORM: self._norm}
         for name, value in found.items():
             if name not in self._results:
                 if capturing:
-                    continue  # it would be in the memory of this graph alone
+                    continue  # It would be in the memory of this graph only.
                 self._results[name] = torch.zeros_like(value)
             self._results[name].copy_(value)
 
@@ -158,8 +159,8 @@ class GraphedStep(PlainStep):
     def _captured(self, batch: Batch) -> _Graph:
         check_rate(batch.mutation)
         if batch.neg_vectors is not None and batch.neg_vectors.requires_grad:
-            raise ArgumentError('batch.neg_vectors: a graph copies the batch, which would cut off their gradient; '
-                                'detach them, or give capture=False')
+            raise ArgumentError('batch.neg_vectors: expected vectors without gradient, because a graph copies the '
+                                'batch, got vectors with gradient; detach them, or use capture=False')
         static = copy.copy(batch)
         for name, value in _tensors(batch).items():
             setattr(static, name, value.clone())
@@ -229,27 +230,31 @@ class _Graph:
 
 
 def check_rate(mutation: Any) -> None:
-    r"""Checks that the rate of a mutation does not depend on the step. A graph would keep the rate of its capture.
+    r"""Checks that what a mutation plans depends neither on the step nor on what it has learned. A graph would keep the
+    rate, and what was learned, of its capture.
 
     Raises:
-        ArgumentError: If the rate depends on the step.
+        ArgumentError: If the rate depends on the step, or the mutation learns from the model.
     """
     if callable(getattr(mutation, 'rate', None)):
         raise ArgumentError(f'mutation: expected a constant rate, because a graph keeps the rate of its capture, got '
                             f'{mutation}; use a number, or capture=False')
+    if callable(getattr(mutation, 'plan', None)) and does(mutation, 'update'):
+        raise ArgumentError(f'mutation: {type(mutation).__name__} learns from the model in update(), and a graph keeps '
+                            'what it had learned at its capture; give graph=False, or capture=False')
 
 
 def check_run(learning: LearningParts, schedule: Any, optimizer: Optimizer) -> None:
     r"""Checks that the steps of a run can be captured.
 
     Args:
-        learning (LearningParts): The parts that learn beside the model.
+        learning (LearningParts): The other learned parts.
         schedule (Schedule): The schedule of the learning rate.
         optimizer (torch.optim.Optimizer): The optimizer.
 
     Raises:
         ArgumentError: If there are several processes, a rate depends on the step, or a part learns from scores or has
-            an optimizer of its own.
+            its own optimizer.
     """
     if current()[1] > 1:
         raise ArgumentError('graph: expected False with several processes, because their communication cannot be '

@@ -1,4 +1,4 @@
-r"""The course of a run: one row of numbers per evaluation."""
+r"""The history of a run: one row of numbers per evaluation."""
 from __future__ import annotations
 
 import csv
@@ -18,10 +18,10 @@ Row = dict[str, float]
 
 
 class History:
-    r"""Rows of numbers, the first column of which is :obj:`step`.
+    r"""Rows of numbers with :obj:`step` as the first column.
 
-    A row may lack columns of earlier rows and bring new ones. A checkpoint holds the rows, so that every file with them
-    can be restored from it.
+    A row may lack columns of earlier rows or have additional ones. Checkpoints contain the rows, so that all log files
+    can be restored from a checkpoint.
     """
     def __init__(self) -> None:
         self.columns: list[str] = []
@@ -31,25 +31,25 @@ class History:
         r"""Adds a row.
 
         Args:
-            row (dict): Column to number.
+            row (dict): The numbers by column.
         """
         self.rows.append(dict(row))
         self.columns += [name for name in row if name not in self.columns]
 
     def replace(self, rows: Iterable[Mapping[str, float]]) -> None:
-        r"""Takes the given rows in place of those it has."""
+        r"""Replaces all rows."""
         self.columns, self.rows = [], []
         for row in rows:
             self.append(row)
 
     def frame(self) -> pd.DataFrame:
-        r"""The rows as a :class:`pandas.DataFrame`; a missing number is NaN."""
+        r"""Returns the rows as a :class:`pandas.DataFrame`. Missing numbers are NaN."""
         import pandas as pd
         frame = pd.DataFrame(self.rows, columns=self.columns)
         return frame.astype({'step': 'int64'}) if self.rows else frame
 
     def state_dict(self) -> dict[str, Any]:
-        r"""The rows as tensors, which a checkpoint reads much faster than dictionaries."""
+        r"""Returns the rows as tensors, which load much faster from a checkpoint than dictionaries."""
         values = [[row.get(name, 0.0) for name in self.columns] for row in self.rows]
         present = [[name in row for name in self.columns] for row in self.rows]
         shape = len(self.rows), len(self.columns)
@@ -57,7 +57,7 @@ class History:
                 'present': torch.tensor(present, dtype=torch.bool).reshape(shape)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        r"""Takes the rows of a checkpoint."""
+        r"""Restores the rows of a checkpoint."""
         self.columns, self.rows = list(state['columns']), []
         for values, present in zip(state['values'].tolist(), state['present'].tolist()):
             self.rows.append({name: int(value) if name == 'step' else value
@@ -71,12 +71,12 @@ class History:
 
 
 def csv_lines(columns: Sequence[str], rows: Iterable[Mapping[str, float]], header: bool = True) -> bytes:
-    r"""Rows as lines of a CSV file; a missing number is an empty field.
+    r"""Returns rows as lines of a CSV file. Missing numbers are empty fields.
 
     Args:
         columns (list of str): The columns.
         rows (iterable of dict): The rows.
-        header (bool, optional): Whether the first line names the columns. (default: :obj:`True`)
+        header (bool, optional): Whether to start with a line of column names. (default: :obj:`True`)
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator='\n')
@@ -87,10 +87,10 @@ def csv_lines(columns: Sequence[str], rows: Iterable[Mapping[str, float]], heade
 
 
 def read_csv(path: Path) -> list[Row]:
-    r"""Reads the rows of a :obj:`history.csv`. A last line without a line end, as a kill leaves it, is left out.
+    r"""Reads the rows of a :obj:`history.csv`. An incomplete last line, written by a killed process, is omitted.
 
     Raises:
-        CheckpointError: If the file cannot be read or a field is no number; names the line.
+        CheckpointError: If the file cannot be read or a field is not a number. The message names the line.
     """
     try:
         lines = read_bytes(path).decode().splitlines(keepends=True)
@@ -106,7 +106,6 @@ def read_csv(path: Path) -> list[Row]:
             rows.append({name: int(value) if name == 'step' else float(value)
                          for name, value in values.items() if value != ''})
         except ValueError as error:
-            raise CheckpointError(f'{path}:{number}: expected a number or nothing in each of the '
-                                  f'columns of the first line, got {lines[number - 1].strip()!r}; restore the file or '
-                                  'remove it') from error
+            raise CheckpointError(f'{path}:{number}: expected a number or an empty field for each column of the first '
+                                  f'line, got {lines[number - 1].strip()!r}; restore the file or remove it') from error
     return rows

@@ -1,4 +1,4 @@
-r"""Stopping between two steps when the user, or the machine, asks for it."""
+r"""Stopping a training run between two steps on a signal."""
 from __future__ import annotations
 
 import signal
@@ -8,17 +8,17 @@ from typing import Any, Optional
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    r"""Training stopped on request, after its state was saved. Its message says how to go on."""
+    r"""Training stopped on request, after its state was saved. The message says how to continue."""
 
 
 class StopRequest:
-    r"""While entered, turns the first SIGINT or SIGTERM into a request that can be looked up, and the second into a
-    :class:`KeyboardInterrupt`.
+    r"""A context manager that stores the first SIGINT or SIGTERM in :attr:`signal`, and raises
+    :class:`KeyboardInterrupt` on the second.
 
-    Outside of the main thread, where Python allows no handlers, signals keep their meaning.
+    It has no effect outside of the main thread, because Python only allows signal handlers there.
     """
     def __init__(self) -> None:
-        #: The name of the signal that came, or :obj:`None`.
+        #: The name of the received signal, or :obj:`None`.
         self.signal: Optional[str] = None
         self._previous: dict[signal.Signals, Any] = {}
 

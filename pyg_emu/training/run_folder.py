@@ -1,16 +1,16 @@
-r"""The folder of one run: the files in it, who may write them, and in which order they are written.
+r"""The folder of a run: its files, the lock that protects them, and the order in which they are written.
 
-:obj:`last.pt` is the record of a run. It holds the rows of the history, the content of :obj:`metrics.json` and the
-digest of :obj:`best.pt`, so that all of them are in agreement with it, or are brought into agreement when the run is
-resumed. A checkpoint is written in this order:
+:obj:`last.pt` defines the state of a run. It contains the rows of the history, the content of :obj:`metrics.json` and
+the digest of :obj:`best.pt`. When a run is resumed, all other files are made consistent with it. A checkpoint is
+written in this order:
 
 1. the weights of a new best step, to :obj:`.best.pt.next`;
 2. :obj:`last.pt`, with the digest of these weights;
 3. :obj:`.best.pt.next` is renamed to :obj:`best.pt`;
 4. the row of :obj:`history.csv`, then :obj:`metrics.json`.
 
-After a kill between 2 and 3, :meth:`RunFolder.settle` completes the renaming, and :meth:`RunFolder.weights` reads the
-right file until then.
+If the process is killed between 2 and 3, :meth:`RunFolder.settle` renames the file later, and :meth:`RunFolder.weights`
+returns the correct file until then.
 """
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ from pyg_emu.core.files import FolderLock, atomic_write, read_bytes, reason, rem
 from pyg_emu.training.checkpoint import load_checkpoint, verified_digest
 from pyg_emu.training.loggers import EVENTS_SUFFIX
 
-#: Marks a :obj:`run.json` as ours.
+#: Identifies a :obj:`run.json` of this package.
 FORMAT = 'pyg_emu.training.run'
 
-#: The distributions whose versions decide what a run computes.
+#: The distributions whose versions affect the results of a run.
 _DISTRIBUTIONS = ('torch', 'torch_geometric', 'numba', 'numpy', 'triton', 'torch_scatter', 'pyg_emu')
 
 
 class RunFolder:
-    r"""A folder that holds everything one run writes, and that evaluation, prediction and resumption read.
+    r"""A folder with all files of one run, used by evaluation, prediction and to resume training.
 
-    :obj:`run.json` lists the files that belong to the run. Files that it does not list are never changed or removed,
-    unless :obj:`overwrite` is set.
+    :obj:`run.json` lists the files of the run. Other files are never modified or removed, unless :obj:`overwrite` is
+    set.
 
     Args:
-        path (str or Path): The folder. It is created when it is first locked.
-        overwrite (bool, optional): Whether a new run may replace files that stand in its way: those of the user, and
-            those of a run that cannot be continued. (default: :obj:`False`)
-        files (dict, optional): Further files of the run, name to content. They are written when the run begins or
-            continues. (default: :obj:`None`)
+        path (str or Path): The folder, created when it is first locked.
+        overwrite (bool, optional): Whether a new run may replace conflicting files: files of the user, or files of a
+            run that cannot be resumed. (default: :obj:`False`)
+        files (dict, optional): Additional files of the run, from name to content. They are written when the run starts
+            or resumes. (default: :obj:`None`)
 
     Raises:
         ArgumentError: If :obj:`path` is empty.
@@ -80,11 +80,11 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        r"""Locks the folder for this process (the first one, of several) and creates it if it does not exist. Inside of
-        another :obj:`with` block of the same object, nothing happens.
+        r"""Locks the folder for this process (or for the first of several processes) and creates it if it does not
+        exist. A nested :obj:`with` block of the same object has no effect.
 
         Raises:
-            CheckpointError: If another process holds it, or it cannot be created or written to.
+            CheckpointError: If another process has locked the folder, or it cannot be created or written to.
         """
         if self._holds == 0:
             on_first(self._acquire)
@@ -101,8 +101,8 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CheckpointError(f'cannot create the run folder {self.path} ({reason(error)}); choose a folder '
-                                  f'that can be written to') from error
+            raise CheckpointError(f'cannot create the run folder {self.path} ({reason(error)}); choose a writable '
+                                  'folder') from error
         self._made = missing
         lock = FolderLock(self.path)
         lock.acquire()
@@ -112,28 +112,28 @@ class RunFolder:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-        for folder in self._made:  # nothing came of the run
+        for folder in self._made:  # Removed if the run has not written any files.
             try:
                 folder.rmdir()
             except OSError:
                 break
 
     def prepare(self, needed: int = 0) -> None:
-        r"""Creates the folder and checks, before any work is done, that files can be written to it.
+        r"""Creates the folder and checks that it is writable before any work is done.
 
         Args:
-            needed (int, optional): Bytes that the files of the run will take. (default: :obj:`0`)
+            needed (int, optional): The size of the run's files in bytes. (default: :obj:`0`)
 
         Raises:
-            CheckpointError: If the folder cannot be created or written to, or has too little space.
+            CheckpointError: If the folder cannot be created or written to, or the disk has too little free space.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CheckpointError(f'cannot create the run folder {self.path} ({reason(error)}); choose a folder '
-                                  f'that can be written to') from error
+            raise CheckpointError(f'cannot create the run folder {self.path} ({reason(error)}); choose a writable '
+                                  'folder') from error
         probe = self.path / '.probe'
-        # An empty file can be created on a full disk; one with content cannot.
+        # An empty file can be created even on a full disk.
         atomic_write(probe, lambda file: file.write(bytes(65536)))
         remove(probe)
         free = shutil.disk_usage(self.path).free
@@ -143,42 +143,42 @@ class RunFolder:
                                   f'folder')
 
     def open(self, resume: Union[bool, Literal['auto']], record: Mapping[str, Any], needed: int = 0) -> bool:
-        r"""Makes the folder ready for a run.
+        r"""Prepares the folder for a run.
 
         Args:
             resume (bool or str): See :meth:`Trainer.fit() <pyg_emu.Trainer.fit>`.
-            record (dict): What :obj:`run.json` is to say about the run, beside the list of files.
+            record (dict): The description of the run in :obj:`run.json`, without the list of files.
             needed (int, optional): See :meth:`prepare`. (default: :obj:`0`)
 
         Returns:
-            Whether there is a run to continue.
+            Whether there is a run to resume.
 
         Raises:
-            CheckpointError: If there is no run although :obj:`resume` is true, if the folder holds files of the user,
-                or of a run whose :obj:`last.pt` is missing, or if it cannot be written to.
+            CheckpointError: If :obj:`resume` is :obj:`True` and there is no run, if the folder contains files of the
+                user or a run without its :obj:`last.pt`, or if it is not writable.
         """
         names = [path.name for path in (self.last, self.best, self.history, self.metrics, self.record, self.versions)]
         names += self.files
         self.prepare(needed)
         self._sweep(names)
         own = self._own()
-        if own is not None and own.get('clearing'):  # a kill came in between
+        if own is not None and own.get('clearing'):  # The process was killed while it removed files.
             self._clear(own['files'])
             own = {'files': [self.record.name]}
         known = own['files'] if own is not None else []
         foreign = [name for name in names if (self.path / name).exists() and name not in known]
         if foreign and not self.overwrite:
-            raise CheckpointError(f'{self.path} holds {", ".join(foreign)}, not written by a run in this folder; '
-                                  'choose another run folder, move the files, or replace them with '
+            raise CheckpointError(f'{self.path} contains {", ".join(foreign)}, which no run in this folder has '
+                                  'written; choose another run folder, move the files, or replace them with '
                                   'overwrite=True')
         going_on = own is not None and self.last.exists() and self.last.name not in foreign and resume is not False
         if resume is True and not going_on:
-            raise CheckpointError(f'cannot resume: {self.last} does not exist. Give the folder of an interrupted run, '
+            raise CheckpointError(f"cannot resume: {self.last} does not exist; pass the folder of an interrupted run, "
                                   "or resume='auto'")
         left = [path.name for path in (self.best, self.history) if path.exists()]
         if not going_on and left and resume is not False and not self.overwrite:
-            raise CheckpointError(f'{self.last} is missing, but the folder holds {" and ".join(left)} of a run. Put '
-                                  'last.pt back, choose another run folder, or replace the run with resume=False')
+            raise CheckpointError(f'{self.last} is missing, but the folder contains {" and ".join(left)} of a run; '
+                                  'restore last.pt, choose another run folder, or replace the run with resume=False')
         if not going_on:
             self._clear([*known, *foreign])
         kept = {'backends': own['backends']} if going_on and own is not None and 'backends' in own else {}
@@ -191,12 +191,12 @@ class RunFolder:
         return going_on
 
     def _own(self) -> Optional[dict[str, Any]]:
-        r"""The content of :obj:`run.json`, or an equivalent for a run that was begun before there was one; :obj:`None`
-        where there is no run.
+        r"""Returns the content of :obj:`run.json`, or an equivalent for a run of an older version without this file, or
+        :obj:`None` if there is no run.
         """
         found = read_json(self.record) if self.record.exists() else None
         if isinstance(found, dict) and found.get('format') == FORMAT and isinstance(found.get('files'), list):
-            # Names alone: whatever the file says, nothing outside of the folder is touched.
+            # Names only, so that the file cannot affect anything outside of the folder.
             return {**found, 'files': [name for name in map(str, found['files']) if Path(name).name == name]}
         if self.last.exists() and not self.record.exists():
             try:
@@ -209,7 +209,7 @@ class RunFolder:
         return None
 
     def _clear(self, names: Sequence[str]) -> None:
-        r"""Removes the files of a run. What a kill leaves of it, the next :meth:`open` removes."""
+        r"""Removes the files of a run. If the process is killed meanwhile, the next :meth:`open` removes the rest."""
         present = [name for name in names if (self.path / name).exists() and name != self.record.name]
         events = [*self.tensorboard.glob(f'*tfevents*{EVENTS_SUFFIX}')] if self.tensorboard.is_dir() else []
         if not present and not events and not self.staged.exists():
@@ -221,10 +221,10 @@ class RunFolder:
             try:
                 self.tensorboard.rmdir()
             except OSError:
-                pass  # files of the user
+                pass  # The folder contains files of the user.
 
     def _sweep(self, names: Sequence[str]) -> None:
-        r"""Removes temporary files of killed writers: nobody else writes while the folder is locked."""
+        r"""Removes temporary files of killed processes. No other process writes to a locked folder."""
         ours = {*names, self.staged.name, '.probe'}
         for path in self.path.glob('.*.tmp'):
             parts = re.fullmatch(r'\.(.+)\.\d+-[0-9a-f]{8}\.tmp', path.name)
@@ -241,18 +241,18 @@ class RunFolder:
         self.write_json(self.record, {**(known if isinstance(known, dict) else {'format': FORMAT}), **content})
 
     def promote(self) -> None:
-        r"""Puts staged weights in the place of :obj:`best.pt`."""
+        r"""Renames the staged weights to :obj:`best.pt`."""
         rename(self.staged, self.best)
 
     def settle(self, step: Optional[int], digest: Optional[str], metrics: Mapping[str, Any], has_rows: bool) -> None:
-        r"""Brings all files into agreement with :obj:`last.pt`, which is to be continued.
+        r"""Makes all files consistent with :obj:`last.pt` before the run is resumed.
 
         Args:
             step (int, optional): The step of the best weights, if there are any.
-            digest (str, optional): Their digest; :obj:`None` if a version that did not record it has written
-                :obj:`last.pt`.
-            metrics (dict): What :obj:`metrics.json` said at that time; empty before the first evaluation.
-            has_rows (bool): Whether there are rows of a history.
+            digest (str, optional): The digest of the best weights, or :obj:`None` if :obj:`last.pt` was written by a
+                version that did not record it.
+            metrics (dict): The content of :obj:`metrics.json` at that time. Empty before the first evaluation.
+            has_rows (bool): Whether the history has rows.
 
         Raises:
             CheckpointError: If the best weights are missing, damaged or of another step.
@@ -261,11 +261,11 @@ class RunFolder:
             if digest is not None and self.staged.exists() and verified_digest(self.staged) == digest:
                 self.promote()
             if not self.best.exists():
-                raise CheckpointError(f'{self.best} is missing, and {self.last} names step {step} as the best. Put the '
-                                      'file back, or start over with resume=False')
+                raise CheckpointError(f'{self.best} is missing, but {self.last} refers to step {step} as the best '
+                                      'step; restore the file, or start over with resume=False')
             if digest is not None and verified_digest(self.best) != digest:
                 raise CheckpointError(f'{self.best} is not the file that {self.last} refers to (the weights of step '
-                                      f'{step}). Put that file back, or start over with resume=False')
+                                      f'{step}); restore that file, or start over with resume=False')
         remove(self.staged)
         if not has_rows:
             remove(self.history)
@@ -275,14 +275,14 @@ class RunFolder:
             self.write_json(self.metrics, metrics)
 
     def weights(self, which: Literal['best', 'last'] = 'best') -> Path:
-        r"""The file with the best or the last weights. Without a validation, the last ones are the best; if
-        :obj:`best.pt` is missing for another reason, a warning says so.
+        r"""Returns the path of the best or the last weights. Without validation, the last weights are the best. If
+        :obj:`best.pt` is missing for another reason, raises a warning.
 
         Args:
             which (str, optional): :obj:`"best"` or :obj:`"last"`. (default: :obj:`"best"`)
 
         Raises:
-            CheckpointError: If :obj:`last.pt` is needed and cannot be read.
+            CheckpointError: If :obj:`last.pt` is required and cannot be read.
         """
         if which == 'last':
             return self.last
@@ -299,12 +299,12 @@ class RunFolder:
         if self.best.exists():
             return self.best
         if step is not None:
-            warnings.warn(f'{self.best} is missing: it held the weights of step {step}, the best on the validation '
-                          f'facts. Using {self.last.name}, the weights of step {state.get("step")}')
+            warnings.warn(f'{self.best} is missing, which contained the weights of step {step}, the best on the '
+                          f'validation facts; using {self.last.name} with the weights of step {state.get("step")}')
         return self.last
 
     def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
-        r"""Writes :obj:`content` atomically and readably."""
+        r"""Writes :obj:`content` atomically as indented JSON."""
         text = json.dumps(content, indent=2, allow_nan=True) + '\n'
         atomic_write(path, lambda file: file.write(text.encode()))
 
@@ -328,7 +328,7 @@ def _write_bytes(content: bytes, file: IO[bytes]) -> None:
 
 
 def _content(path: Path) -> Optional[bytes]:
-    r"""The content of a file, or :obj:`None` if it cannot be read."""
+    r"""Returns the content of a file, or :obj:`None` if it cannot be read."""
     try:
         return read_bytes(path)
     except OSError:
@@ -336,7 +336,7 @@ def _content(path: Path) -> Optional[bytes]:
 
 
 def read_json(path: Path) -> Any:
-    r"""The content of a JSON file; :obj:`None` if it cannot be read."""
+    r"""Returns the content of a JSON file, or :obj:`None` if it cannot be read."""
     try:
         return json.loads(read_bytes(path).decode())
     except (OSError, ValueError, RecursionError):
@@ -344,10 +344,10 @@ def read_json(path: Path) -> Any:
 
 
 def versions(device: Optional[str] = None) -> dict[str, Any]:
-    r"""What a result depends on beside the recipe: versions, machine and, from a git checkout, the commit.
+    r"""Returns what affects a result besides the recipe: versions, the machine and, in a git checkout, the commit.
 
     Args:
-        device (str, optional): The device of the training. (default: :obj:`None`)
+        device (str, optional): The training device. (default: :obj:`None`)
     """
     found: dict[str, Any] = {'python': platform.python_version()}
     for name in _DISTRIBUTIONS:
@@ -381,7 +381,7 @@ def _cpu_name() -> str:
 
 def _commit() -> Optional[str]:
     package = Path(__file__).resolve().parents[1]
-    # Installed into site-packages, the package may lie below some unrelated repository.
+    # If installed into site-packages, the package may be inside of an unrelated repository.
     if not (package.parent / '.git').exists():
         return None
     try:

@@ -1,4 +1,4 @@
-r"""What a run is made of, as built rather than as asked for: the content of :obj:`run.json`."""
+r"""A description of the actual parts of a run, which is the content of :obj:`run.json`."""
 from __future__ import annotations
 
 import re
@@ -11,13 +11,13 @@ from torch.optim import Optimizer
 from pyg_emu.negatives.transform import parts_of
 from pyg_emu.ops.backend import last_backend
 
-#: The operators whose backend is recorded.
+#: The operators whose backends are recorded.
 _OPERATORS = ('emu_score', 'relational', 'rank_counts', 'row_update')
 
 
 def describe_run(model: torch.nn.Module, criterion: Any, loader: Any, optimizer: Optimizer, schedule: Any,
                  settings: dict[str, Any]) -> dict[str, Any]:
-    r"""Describes the parts of a run in plain values.
+    r"""Describes the parts of a run as plain values.
 
     Args:
         model (torch.nn.Module): The model.
@@ -44,8 +44,8 @@ def describe_run(model: torch.nn.Module, criterion: Any, loader: Any, optimizer:
 
 
 def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    r"""The class of an optimiser and the options of its parameter groups, with the defaults that PyTorch has filled in,
-    such as :obj:`fused` and :obj:`foreach`.
+    r"""Describes an optimiser: its class and the options of its parameter groups, including PyTorch's defaults such as
+    :obj:`fused` and :obj:`foreach`.
     """
     groups = [{name: _plain(value) for name, value in group.items() if name not in ('params', 'initial_lr')}
               for group in optimizer.param_groups]
@@ -56,7 +56,7 @@ def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def used_backends() -> dict[str, str]:
-    r"""The backend that each operator ran on last in this process."""
+    r"""Returns the backend that each operator has last used in this process."""
     found = {name: last_backend(name) for name in _OPERATORS}
     return {name: backend for name, backend in found.items() if backend is not None}
 
@@ -77,6 +77,6 @@ def _described(value: Any) -> Optional[str]:
     if value is None:
         return None
     text = ' '.join(repr(value).split())
-    if re.search(r' at 0x[0-9a-f]+', text):  # an address would differ from run to run
+    if re.search(r' at 0x[0-9a-f]+', text):  # Memory addresses differ between runs.
         return getattr(value, '__qualname__', None) or _class(value)
     return text

@@ -1,4 +1,4 @@
-r"""The state of a run at a step: what a checkpoint holds, and what a resumed run takes from it."""
+r"""The state of a run at a step, which is saved in a checkpoint and restored when a run is resumed."""
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
@@ -19,22 +19,22 @@ from pyg_emu.training.stability import LossMeter
 if TYPE_CHECKING:
     import pandas as pd
 
-#: How an optimiser computes its steps, rather than which steps they are: with CUDA graphs or without, on which device.
+#: The settings of an optimiser that select an implementation, with equal steps: CUDA graphs or not, and the device.
 _IMPLEMENTATION = ('foreach', 'fused', 'capturable')
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    r"""What :meth:`Trainer.fit` returns.
+    r"""The result of :meth:`Trainer.fit`.
 
     Args:
-        steps (int): Steps taken, those before a resumption included.
-        best_step (int, optional): The step with the best validation, or :obj:`None` where there was none.
-        best_metric (float, optional): The watched metric at that step.
+        steps (int): The number of steps, including those before the run was resumed.
+        best_step (int, optional): The step with the best validation, or :obj:`None` without validation.
+        best_metric (float, optional): The monitored metric at that step.
         metrics (dict): All numbers of that validation.
         history (pandas.DataFrame): One row per evaluation, see :class:`~pyg_emu.training.Logger`.
-        seconds (float): Time spent in training steps, without validation and checkpoints.
-        stopped_early (bool): Whether patience ran out before the steps did.
+        seconds (float): The time of training steps, without validation and checkpoints.
+        stopped_early (bool): Whether training stopped before the last step because patience was exhausted.
         run_dir (Path, optional): The run folder.
     """
     steps: int
@@ -49,18 +49,18 @@ class TrainResult:
 
 @dataclass
 class Progress:
-    r"""The plain numbers of a run.
+    r"""The numbers that describe the progress of a run.
 
     Args:
-        step (int): Steps taken.
-        seconds (float): Time spent in them.
+        step (int): The number of steps.
+        seconds (float): The time of these steps.
         best_step (int, optional): The step with the best validation.
-        best_metric (float, optional): The watched metric there.
+        best_metric (float, optional): The monitored metric at that step.
         best_metrics (dict): All numbers of that validation.
-        stale (int): Validations since.
+        stale (int): The number of validations since then.
         best_digest (str, optional): The digest of :obj:`best.pt`.
-        reported (dict): What :obj:`metrics.json` says, beside the ranking of the test facts.
-        metric (str, optional): The name of the watched metric.
+        reported (dict): The content of :obj:`metrics.json`, except for the ranking of the test facts.
+        metric (str, optional): The name of the monitored metric.
     """
     step: int = 0
     seconds: float = 0.0
@@ -73,12 +73,12 @@ class Progress:
     metric: Optional[str] = None
 
     def judge(self, value: float, metrics: Mapping[str, float], mode: Literal['max', 'min'] = 'max') -> bool:
-        r"""Records a validation, and returns whether it is the best so far. Of equal ones, the first is the best.
+        r"""Records a validation and returns whether it is better than all before.
 
         Args:
-            value (float): The watched metric.
-            metrics (dict): All numbers.
-            mode (str, optional): Whether more (:obj:`"max"`) or less (:obj:`"min"`) is better.
+            value (float): The monitored metric.
+            metrics (dict): All numbers of the validation.
+            mode (str, optional): Whether higher (:obj:`"max"`) or lower (:obj:`"min"`) values are better.
                 (default: :obj:`"max"`)
         """
         best = self.best_metric
@@ -90,15 +90,15 @@ class Progress:
 
 
 class RunState:
-    r"""Collects the state of a run, and puts it back.
+    r"""Collects and restores the state of a run.
 
     Args:
         model (torch.nn.Module): The model.
-        schedule (Schedule): The schedule, which knows the optimiser in charge.
+        schedule (Schedule): The schedule, which selects the current optimiser.
         loader (TripletLoader): The loader.
         meter (LossMeter): The running mean of the loss.
-        history (History): The rows.
-        learning (LearningParts): The criterion and the parts that learn beside the model.
+        history (History): The rows of the history.
+        learning (LearningParts): The criterion and the other learned parts.
     """
     def __init__(self, model: torch.nn.Module, schedule: Schedule, loader: Any, meter: LossMeter, history: History,
                  learning: LearningParts) -> None:
@@ -113,7 +113,7 @@ class RunState:
         self._parts |= learning.states()
 
     def state_dict(self) -> dict[str, Any]:
-        r"""Tensors, numbers, and dictionaries of them."""
+        r"""Returns the state as tensors, numbers, and dictionaries of them."""
         random = {'cpu': torch.get_rng_state()}
         if self._device.type == 'cuda':
             random['cuda'] = torch.cuda.get_rng_state(self._device)
@@ -124,28 +124,29 @@ class RunState:
                 'parts': {name: part.state_dict() for name, part in self._parts.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any], path: Path) -> None:
-        r"""Continues from a state; called after the schedule was started.
+        r"""Restores a state. Must be called after the schedule has started.
 
         Args:
-            state (dict): What :meth:`state_dict` returned.
-            path (Path): Where it was read from, for the message.
+            state (dict): The result of :meth:`state_dict`.
+            path (Path): The file of the state, for messages.
 
         Raises:
-            CheckpointError: If the run was made of other parts.
+            CheckpointError: If the state is incomplete or belongs to a run with other parts.
         """
         needed = ('run', 'random', 'model', 'optimizer', 'parts')
         missing = [key for key in needed if not isinstance(state.get(key), dict)]
         if missing:
-            raise CheckpointError(f'{path} is not the last.pt of a run: it has no {", ".join(missing)}. Expected a '
-                                  'file written by Trainer; a best.pt holds weights alone and cannot be continued from')
+            raise CheckpointError(f'{path} is not the last.pt of a run, because it has no {", ".join(missing)}; '
+                                  'expected a file written by Trainer. A best.pt contains weights only and cannot be '
+                                  'resumed')
         if set(self._parts) != set(state['parts']):
-            raise CheckpointError(f'{path} holds the state of {", ".join(state["parts"])}, but this run is made of '
-                                  f'{", ".join(self._parts)}; continue with the objects that it was started with')
+            raise CheckpointError(f'{path} contains the state of {", ".join(state["parts"])}, but this run has '
+                                  f'{", ".join(self._parts)}; continue with the same objects as before')
         # Older checkpoints do not record the schedule.
         began, own = state.get('schedule_kind', repr(self.schedule)), repr(self.schedule)
         if began != own:
-            raise CheckpointError(f'{path} was begun with the schedule {began}, but this run has {own}; continue with '
-                                  'the one that it was started with, or start over')
+            raise CheckpointError(f'{path} was saved with the schedule {began}, but this run has {own}; continue with '
+                                  'the same schedule as before, or start over')
         try:
             self.progress = Progress(**state['run'])
         except TypeError as error:
@@ -155,8 +156,8 @@ class RunState:
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, PygEmuError):
                 raise
-            raise CheckpointError(f'{path} holds a state that this run cannot continue from ({reason(error)}); '
-                                  'continue with the objects that it was started with, or start over') from error
+            raise CheckpointError(f'{path} contains a state that does not match this run ({reason(error)}); continue '
+                                  'with the same objects as before, or start over') from error
 
     def _load_parts(self, state: Mapping[str, Any], path: Path) -> None:
         if 'history' in state:
@@ -164,7 +165,7 @@ class RunState:
         self.model.load_state_dict(state['model'])
         for name, part in self._parts.items():
             part.load_state_dict(state['parts'][name])
-        # After the schedule, which may have put another optimiser in charge.
+        # Loaded after the schedule, which may have changed the current optimiser.
         self._load_optimizer(state, path)
         torch.set_rng_state(state['random']['cpu'])
         if self._device.type == 'cuda' and 'cuda' in state['random']:
@@ -176,23 +177,23 @@ class RunState:
         kind, own = state.get('optimizer_kind'), type(optimizer).__name__
         if kind is not None and kind != own:
             # PyTorch would load it and fail in the next step.
-            raise CheckpointError(f'{path} holds the state of {kind}, but the optimiser of this run is {own}; continue '
-                                  'with the one that it was started with')
+            raise CheckpointError(f'{path} contains the state of {kind}, but the optimiser of this run is {own}; '
+                                  'continue with the same optimiser as before')
         try:
             optimizer.load_state_dict(_as_implemented(state['optimizer'], optimizer))
         except ValueError as error:
-            raise CheckpointError(f'{path} holds the state of an optimiser of other parameters ({error}); continue '
-                                  'with the one that it was started with') from error
+            raise CheckpointError(f'{path} contains the state of an optimiser with other parameters ({error}); '
+                                  'continue with the same optimiser as before') from error
 
 
 def _as_implemented(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    r"""An optimiser's saved state, to be continued as :obj:`optimizer` computes: PyTorch would turn that back into what
-    it was when the state was saved. A step that was not made to be captured fails in a CUDA graph, and a learning rate
-    that was read to the CPU would be captured as the number that it is.
+    r"""Returns the saved state of an optimiser with the implementation of :obj:`optimizer`. PyTorch would restore the
+    saved implementation: a step that cannot be captured fails in a CUDA graph, and a learning rate loaded to the CPU
+    would become a constant of the graph.
     """
     saved, own = state['param_groups'], optimizer.param_groups
     if len(saved) != len(own):
-        return dict(state)  # to be refused
+        return dict(state)  # PyTorch raises an error for it.
     groups = [{**group, **{key: present[key] for key in _IMPLEMENTATION if key in present},
                'lr': _rate_like(group['lr'], present['lr'])} for group, present in zip(saved, own)]
     return {**state, 'param_groups': groups}

@@ -1,7 +1,7 @@
-r"""The rows of one process, of a batch that all processes have drawn alike.
+r"""The rows of a batch that one process scores. All processes draw the same batch.
 
-Drawing negatives costs little beside scoring them. So every process draws those of the whole batch, from the same
-random stream, and scores its own rows: the result does not depend on the number of processes.
+Drawing negatives takes little time compared with scoring them. Therefore every process draws the negatives of the whole
+batch from the same random generator and scores its own rows. The result does not depend on the number of processes.
 """
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ class Part(NamedTuple):
     r"""The result of :func:`shard`.
 
     Args:
-        batch (Batch): Some rows of a batch, see :meth:`Batch.part() <pyg_emu.Batch.part>`.
-        own (bool): Whether the rows are the process's own. If there are more processes than rows, some processes get a
-            row of another one, so that all take the same steps; such a row must not count.
+        batch (Batch): A part of the rows of a batch, see :meth:`Batch.part() <pyg_emu.Batch.part>`.
+        own (bool): Whether the rows belong to this process. If there are more processes than rows, some processes get a
+            copy of another process's row, so that all perform the same steps. Such a row must not contribute to the
+            loss.
     """
     batch: Batch
     own: bool
 
 
 def shard(batch: Batch, rank: int, world: int) -> Part:
-    r"""Returns the rows of one process: neighbours, in equal numbers as far as possible.
+    r"""Returns the rows of one process: adjacent rows, in equal numbers if possible.
 
     Args:
-        batch (Batch): The batch, the same in all processes.
-        rank (int): The number of the process.
+        batch (Batch): The batch, which is the same in all processes.
+        rank (int): The rank of the process.
         world (int): The number of processes.
 
     Raises:

@@ -1,4 +1,4 @@
-r"""What is measured and limited during training: the loss and its terms, gradients, weights."""
+r"""Measuring and limiting the loss, its terms, gradients and weights during training."""
 from __future__ import annotations
 
 from typing import Any, Iterable, Mapping, Optional
@@ -10,11 +10,11 @@ from pyg_emu.core.distributed import current, minimum_, sum_
 
 
 class LossMeter:
-    r"""Running means of the loss, of its terms and of the gradient norm, and the first step at which the loss was not
-    finite. All sums are on the device; only :meth:`read` waits for it.
+    r"""Running means of the loss, its terms and the gradient norm, and the first step with a loss that is not finite.
+    All sums are on the device. Only :meth:`read` synchronizes with it.
 
     Args:
-        device (torch.device): Where the losses are.
+        device (torch.device): The device of the losses.
     """
     def __init__(self, device: torch.device):
         self._exact = torch.float32 if device.type == 'mps' else torch.float64
@@ -30,8 +30,8 @@ class LossMeter:
         r"""Adds one step.
 
         Args:
-            loss (torch.Tensor): The loss, a scalar.
-            terms (dict, optional): The terms of the loss, scalars by name. (default: :obj:`None`)
+            loss (torch.Tensor): The scalar loss.
+            terms (dict, optional): The terms of the loss by name, as scalars. (default: :obj:`None`)
         """
         loss = loss.detach()
         if not terms and len(self._names) == 1:
@@ -46,12 +46,12 @@ class LossMeter:
         self._count += 1
 
     def add_norm(self, norm: Tensor) -> None:
-        r"""Adds the gradient norm of a step; not every step has to be measured."""
+        r"""Adds the gradient norm of a step. It need not be measured in every step."""
         self._norm += norm.detach()
         self._norms += 1
 
     def _widened(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        r"""Makes room for new terms; a term that is missing in a step counts as zero there."""
+        r"""Adds new terms. A term that is missing in a step counts as zero."""
         new = tuple(name for name in values if name not in self._names)
         if new:
             self._sums = torch.cat([self._sums, self._sums.new_zeros(len(new))])
@@ -60,10 +60,10 @@ class LossMeter:
 
     def read(self) -> tuple[dict[str, float], int]:
         r"""Returns the means since the last :meth:`reset` by name (:obj:`"loss"`, the terms, :obj:`"grad_norm"`), and
-        the number of steps, since the meter was made, before the first loss that was not finite. Of several processes,
-        the mean over all and the smallest number. Waits for the device.
+        the number of steps before the first loss that is not finite, since the meter was created. With several
+        processes, returns the means over all of them and the smallest number. Synchronizes with the device.
         """
-        # In place, so that what one process saves is what all have seen.
+        # In place, so that the saved state of one process is that of all.
         sum_(self._sums).div_(current()[1])
         minimum_(self._finite_steps)
         *sums, norm, finite_steps = torch.cat([self._sums, self._norm.unsqueeze(0),
@@ -74,19 +74,19 @@ class LossMeter:
         return means, int(finite_steps)
 
     def reset(self) -> None:
-        r"""Begins new means."""
+        r"""Starts new means."""
         self._sums.zero_()
         self._norm.zero_()
         self._count = self._norms = 0
 
     def state_dict(self) -> dict[str, Any]:
-        r"""The running means."""
+        r"""Returns the running means."""
         return {'names': list(self._names), 'sums': self._sums.cpu(), 'count': self._count, 'norm': self._norm.cpu(),
                 'norms': self._norms}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        r"""Continues running means; steps are counted anew."""
-        if 'sum' in state:  # a checkpoint of format 1
+        r"""Restores running means. Steps are counted from zero."""
+        if 'sum' in state:  # A checkpoint of format 1.
             state = {'names': ['loss'], 'sums': [float(state['sum'])], 'count': state['count'], 'norm': 0.0, 'norms': 0}
         self._names = tuple(state['names'])
         self._sums = torch.as_tensor(state['sums']).to(self._sums, copy=True)
@@ -96,40 +96,41 @@ class LossMeter:
 
 
 def nonfinite_weights(model: torch.nn.Module) -> list[str]:
-    r"""Names of the parameters that hold NaN or infinity. Waits for the device, once."""
-    # A sum is NaN or infinite as soon as one summand is, and unlike an element-wise test takes no memory.
+    r"""Returns the names of the parameters that contain NaN or infinity. Synchronizes with the device once."""
+    # A sum is NaN or infinite if any summand is. Unlike an element-wise test, it needs no memory.
     names = [name for name, _ in model.named_parameters()]
     sums = torch.stack([value.detach().sum(dtype=torch.float32) for value in model.parameters()])
     return [name for name, good in zip(names, sums.isfinite().tolist()) if not good]
 
 
 def gradient_norm(gradients: Iterable[Tensor]) -> Tensor:
-    r"""The norm of all gradients together, on their device, without waiting for it.
+    r"""Returns the joint norm of all gradients as a tensor on their device, without synchronization.
 
     Args:
-        gradients (iterable of torch.Tensor): The gradients, dense or row-sparse. They are not changed.
+        gradients (iterable of torch.Tensor): The gradients, dense or row-sparse. They are not modified.
     """
-    # A row that occurs twice counts by its sum.
+    # The gradient of a row that occurs several times is the sum.
     norms = [torch.linalg.vector_norm(grad.coalesce().values() if grad.is_sparse else grad) for grad in gradients]
     return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
 
 
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Optional[Tensor]:
-    r"""Scales all gradients so that their common norm is at most :obj:`max_norm`.
+    r"""Scales all gradients such that their joint norm is at most :obj:`max_norm`.
 
-    As :func:`torch.nn.utils.clip_grad_norm_`, which does not accept the row-sparse gradients of embedding tables.
+    It is equivalent to :func:`torch.nn.utils.clip_grad_norm_`, which does not support the row-sparse gradients of
+    embedding tables.
 
     Args:
-        parameters (iterable of torch.Tensor): All parameters; those without a gradient are skipped.
-        max_norm (float): The largest norm.
+        parameters (iterable of torch.Tensor): All parameters. Those without a gradient are skipped.
+        max_norm (float): The maximum norm.
 
     Returns:
-        The norm before, or :obj:`None` if there are no gradients.
+        The norm before scaling, or :obj:`None` if there are no gradients.
     """
     parameters = [value for value in parameters if value.grad is not None]
     for parameter in parameters:
         if parameter.grad.is_sparse:  # type: ignore[union-attr]
-            # A row that occurs twice counts by its sum.
+            # The gradient of a row that occurs several times is the sum.
             parameter.grad = parameter.grad.coalesce()  # type: ignore[union-attr]
     values = [grad.values() if grad.is_sparse else grad
               for grad in (parameter.grad for parameter in parameters) if grad is not None]

@@ -13,16 +13,16 @@ from pyg_emu.training.stability import clip_gradients, gradient_norm
 
 
 class PlainStep:
-    r"""Takes training steps: the loss of a batch, its gradients, and the optimiser.
+    r"""Performs training steps: the loss of a batch, its gradients, and a step of the optimiser.
 
     Args:
         model (torch.nn.Module): The model.
         criterion (callable): The loss, :obj:`criterion(model, batch) -> scalar`.
         optimizer (torch.optim.Optimizer): The optimiser.
-        max_grad_norm (float, optional): The norm that gradients are clipped to: those of each optimiser to a common
-            norm. (default: :obj:`None`)
-        others (iterable of torch.optim.Optimizer, optional): Optimisers of parts that learn beside the model, stepped
-            after :obj:`optimizer`. (default: none)
+        max_grad_norm (float, optional): The maximum norm of the gradients. The gradients of each optimiser are clipped
+            to a joint norm. (default: :obj:`None`)
+        others (iterable of torch.optim.Optimizer, optional): The optimisers of other learned parts, stepped after
+            :obj:`optimizer`. (default: none)
     """
     def __init__(self, model: torch.nn.Module, criterion: Callable[..., Tensor], optimizer: Optimizer, *,
                  max_grad_norm: Optional[float] = None, others: Iterable[Optimizer] = ()) -> None:
@@ -31,21 +31,21 @@ class PlainStep:
         self.optimizer = optimizer
         self.max_grad_norm = max_grad_norm
         self.others = tuple(others)
-        #: The terms of the last loss, if the criterion has :obj:`terms`.
+        #: The terms of the last loss, if the criterion has an attribute :obj:`terms`.
         self.terms: Mapping[str, Tensor] = {}
         self._norm: Optional[Tensor] = None
 
     def __call__(self, batch: Batch) -> Tensor:
-        r"""Takes one step.
+        r"""Performs one training step.
 
         Args:
             batch (Batch): The batch.
 
         Returns:
-            torch.Tensor: The loss, detached.
+            torch.Tensor: The detached loss.
 
         Raises:
-            ArgumentError: If the criterion returns no scalar, or one without a gradient.
+            ArgumentError: If the criterion does not return a scalar with a gradient.
         """
         optimizers = (self.optimizer, *self.others)
         for optimizer in optimizers:
@@ -63,7 +63,7 @@ class PlainStep:
         return loss.detach()
 
     def gradient_norm(self) -> Optional[Tensor]:
-        r"""The norm of the last step's gradients, before they were clipped. Does not wait for the device."""
+        r"""Returns the norm of the last step's gradients before clipping, without synchronizing with the device."""
         if self._norm is not None:
             return self._norm
         found = (value.grad for group in self.optimizer.param_groups for value in group['params'])
@@ -71,33 +71,35 @@ class PlainStep:
 
 
 def check_loss(loss: Any) -> None:
-    r"""Checks that something can be learned from what a criterion returned.
+    r"""Checks that the return value of a criterion can be minimized.
 
     Raises:
-        ArgumentError: If it is not a scalar tensor, or depends on no parameter.
+        ArgumentError: If it is not a scalar tensor, or does not depend on any parameter.
     """
     if not isinstance(loss, Tensor):
-        raise ArgumentError(f'criterion must return a scalar loss, got {_kind(loss)}; expected a tensor')
+        raise ArgumentError(f'criterion: expected it to return a scalar tensor, got {_kind(loss)}')
     if loss.dim() != 0:
-        raise ArgumentError(f'criterion must return a scalar loss, got a tensor of shape {tuple(loss.shape)}')
+        raise ArgumentError('criterion: expected it to return a scalar tensor, got a tensor of shape '
+                            f'{tuple(loss.shape)}')
     if not loss.requires_grad:
-        raise ArgumentError('criterion must return a loss with a gradient, got one that depends on no parameter; leave '
-                            'out detach(), item() and no_grad(), and let parameters require gradients')
+        raise ArgumentError('criterion: expected it to return a loss with a gradient, got one that depends on no '
+                            'parameter; remove detach(), item() and no_grad(), and use parameters that require '
+                            'gradients')
 
 
 def check_parts(model: Any, criterion: Any, loader: Any, optimizer: Any) -> None:
-    r"""Checks the arguments of a training.
+    r"""Checks the arguments of a training run.
 
     Raises:
-        ArgumentError: If :obj:`model` is no module or has no parameters, :obj:`criterion` no function, :obj:`loader`
-            offers no batches without end, or :obj:`optimizer` is no optimiser, or one that moves none of the model's
-            parameters.
+        ArgumentError: If :obj:`model` is not a module with parameters, :obj:`criterion` is not a function,
+            :obj:`loader` does not yield an infinite sequence of batches, :obj:`optimizer` is not an optimiser, or it
+            has none of the model's parameters.
     """
     if not isinstance(model, torch.nn.Module):
         raise ArgumentError(f'model: expected a torch.nn.Module, got {_kind(model)}')
     if next(model.parameters(), None) is None:
-        raise ArgumentError(f'model: {type(model).__name__} has no parameters, so that there is nothing to learn; '
-                            'expected the model, then the criterion, the loader and the optimiser')
+        raise ArgumentError(f'model: expected a model with parameters, got {type(model).__name__} without any; the '
+                            'order of arguments is model, criterion, loader, optimizer')
     if isinstance(criterion, type) or not callable(criterion):
         raise ArgumentError('criterion: expected a function of a model and a batch, such as EMULoss(), got '
                             f'{_kind(criterion)}')
@@ -110,8 +112,8 @@ def check_parts(model: Any, criterion: Any, loader: Any, optimizer: Any) -> None
                             f'torch.optim.Adagrad(model.parameters(), lr=0.1), got {_kind(optimizer)}')
     own = {id(value) for value in model.parameters()}
     if not any(id(value) in own for group in optimizer.param_groups for value in group['params']):
-        raise ArgumentError(f'optimizer: it holds none of the parameters of {type(model).__name__}, so that nothing '
-                            'would be learned; make it of model.parameters(), after the model has its device and type')
+        raise ArgumentError(f'optimizer: expected parameters of {type(model).__name__}, got none of them; create it '
+                            'with model.parameters() after moving the model to its device and type')
 
 
 def _kind(value: Any) -> str:

@@ -135,9 +135,10 @@ class Trainer:
             raise ArgumentError(f'max_grad_norm: expected a positive number, got {max_grad_norm!r}')
         folder = run_dir if run_dir is None or isinstance(run_dir, RunFolder) else RunFolder(run_dir, overwrite)
         if patience is not None and validate is None:
-            raise ArgumentError('patience counts validations without a new best, so it needs validate; got None')
+            raise ArgumentError('patience: expected validate, too, whose results it counts; got '
+                                'validate=None')
         if tensorboard and folder is None:
-            raise ArgumentError('tensorboard=True writes into the run folder; give run_dir')
+            raise ArgumentError('tensorboard=True: expected run_dir, the folder of its events, got None')
         loggers = check_loggers(() if loggers is None else loggers)
         if tensorboard and folder is not None:
             loggers.insert(0, TensorBoardLogger(folder.tensorboard))
@@ -235,8 +236,8 @@ class Trainer:
         self._take = self._make_step()
         if self.folder is None:
             if resume is True:
-                raise CheckpointError("cannot resume: no run_dir was given. Give the folder of an interrupted run, or "
-                                      "resume='auto'")
+                raise CheckpointError("resume=True: expected run_dir, the folder of an interrupted run, got None; pass "
+                                      "run_dir, or resume='auto'")
         else:
             folder, device = self.folder, str(self._device)
             if on_first(lambda: self._open(resume)):
@@ -461,9 +462,9 @@ class Trainer:
         if good < self._run.step:
             raise DivergenceError(f'the loss became NaN or infinite at step {good + 1}; {self._kept()}')
         if not same_random_state(getattr(self.loader, 'generator', None)):
-            raise ArgumentError(f'the processes have drawn different random numbers by step {self._run.step}, so that '
-                                'they no longer train on the same batches: give their loaders the same seed, and let '
-                                'what draws in the loss do so for batch.whole')
+            raise ArgumentError(f'loader: the processes drew different random numbers by step {self._run.step} and no '
+                                'longer train on the same batches; give their loaders the same seed, and draw for '
+                                'batch.whole in losses and mutations')
         return means
 
     def _check_weights(self) -> None:

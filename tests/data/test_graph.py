@@ -71,7 +71,7 @@ def test_what_is_missing_reads_as_none() -> None:
 
 
 def test_unknown_split_and_order() -> None:
-    with pytest.raises(ArgumentError, match="got 'dev'"):
+    with pytest.raises(ArgumentError, match="'train'.* 'dev'$"):
         make_data().facts('dev')  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="'tail'"):
         make_data().edges_by('tail')  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ def test_inverse_relations() -> None:
     assert data.edges_by('relation').ptr.tolist() == [0, 2, 3]
     assert both.with_inverse_relations().edge_index.size(1) == 6
     assert 'inverse relations' in repr(both)
-    with pytest.raises(DataError, match='missing'):
+    with pytest.raises(DataError, match='edge_index, edge_type: '):
         KGData(num_nodes=3, num_relations=1).with_inverse_relations()
 
 
@@ -317,30 +317,30 @@ def test_good_data_validates_without_a_word() -> None:
 
 @pytest.mark.parametrize('overrides, message', [
     ({'edge_index': torch.tensor([[0, 0, 1], [1, 4, 2]])},
-     r'edge_index\[1\], column 1: tail id 4 is outside of \[0, 3\] \(num_nodes is 4\)'),
-    ({'edge_index': torch.tensor([[0, 0, -2], [1, 1, 2]])}, r'edge_index\[0\], column 2: head id -2'),
-    ({'edge_type': torch.tensor([0, 2, 1])}, r'edge_type, column 1: relation id 2 .* \[0, 1\] \(num_relations is 2\)'),
-    ({'valid_edge_index': torch.tensor([[9], [1]])}, r'valid_edge_index\[0\], column 0: head id 9'),
-    ({'test_edge_type': torch.tensor([-1])}, 'test_edge_type, column 0: relation id -1'),
+     r'edge_index\[1\], column 1: .*tail id .*\[0, 3\].*num_nodes.* 4$'),
+    ({'edge_index': torch.tensor([[0, 0, -2], [1, 1, 2]])}, r'edge_index\[0\], column 2: .*head id.* -2$'),
+    ({'edge_type': torch.tensor([0, 2, 1])}, r'edge_type, column 1: .*relation id .*\[0, 1\].*num_relations.* 2$'),
+    ({'valid_edge_index': torch.tensor([[9], [1]])}, r'valid_edge_index\[0\], column 0: .*head id .* 9$'),
+    ({'test_edge_type': torch.tensor([-1])}, 'test_edge_type, column 0: .*relation id .* -1$'),
     ({'edge_type': torch.tensor([0., 1., 0.])}, r'edge_type: .*int64.*torch.float32.*edge_type.long'),
     ({'edge_index': torch.zeros(2, 3, dtype=torch.int32)}, 'edge_index: .*int64.*int32'),
     ({'edge_index': torch.zeros(3, 2, dtype=torch.int64)}, r'edge_index: .*\(2, F\).*\(3, 2\)'),
     ({'edge_type': torch.tensor([0, 1])}, r'edge_type: .*\(3,\)'),
     ({'edge_type': torch.zeros(3, 1, dtype=torch.int64)}, r'edge_type: .*\(3,\)'),
-    ({'edge_type': None}, 'edge_index .*edge_type .*missing'),
-    ({'test_edge_index': None}, 'test_edge_type .*test_edge_index .*missing'),
+    ({'edge_type': None}, 'edge_type: .*edge_index'),
+    ({'test_edge_index': None}, 'test_edge_index: .*test_edge_type'),
     ({'edge_index': torch.empty(2, 0, dtype=torch.int64), 'edge_type': torch.empty(0, dtype=torch.int64)},
-     'at least one training fact'),
-    ({'edge_index': None, 'edge_type': None}, 'at least one training fact'),
+     'edge_index: '),
+    ({'edge_index': None, 'edge_type': None}, '^edge_index: '),
     ({'num_nodes': 0, 'entity_labels': None}, 'num_nodes: .* 0'),
     ({'num_relations': 2.0, 'relation_labels': None}, 'num_relations: .* 2.0'),
     ({'entity_labels': ['a', 'b']}, 'edge_index'),
-    ({'entity_labels': ['a', 'b'], 'num_nodes': 4}, 'entity_labels .*2 .*num_nodes .*4'),
-    ({'relation_labels': ['same', 'same']}, "relation_labels .*'same'"),
+    ({'entity_labels': ['a', 'b'], 'num_nodes': 4}, 'entity_labels: .*num_nodes .*4.* 2$'),
+    ({'relation_labels': ['same', 'same']}, "relation_labels: .*'same'"),
     ({'entity_labels': 'abcd'}, 'entity_labels: .*str'),
-    ({'has_inverse_relations': True}, r'0 of the 3 edges'),
+    ({'has_inverse_relations': True}, r'has_inverse_relations: .*3 edges.* 0$'),
     ({'edge_type': [0, 0, 1]}, 'edge_type: .*list'),
-    ({'test_edge_type': torch.zeros(1, dtype=torch.int64, device='meta')}, 'test_edge_type is on meta'),
+    ({'test_edge_type': torch.zeros(1, dtype=torch.int64, device='meta')}, 'test_edge_type: .*cpu.* meta'),
 ])
 def test_unusable_data(overrides: dict[str, Any], message: str) -> None:
     data = make_data(**overrides)
@@ -358,7 +358,7 @@ def test_facts_that_are_no_tensors() -> None:
 
 
 def test_empty_graph() -> None:
-    with pytest.raises(DataError, match='num_nodes .*edge_index'):
+    with pytest.raises(DataError, match='num_nodes: .*edge_index'):
         KGData().validate()
 
 
@@ -395,7 +395,7 @@ def test_a_graph_without_relation_types_is_one_relation() -> None:
     assert KGData(edge, relation_labels=['r']).num_facts() == KGData(edge, num_relations=1).num_facts() == 2
     # Where there are several relations, an edge without one is a mistake.
     for options in ({'num_relations': 2}, {'relation_labels': ['r', 's']}, {'test_edge_type': torch.tensor([0, 0])}):
-        with pytest.raises(DataError, match='edge_type .*missing'):
+        with pytest.raises(DataError, match='edge_type: .*edge_index'):
             KGData(edge, **{'test_edge_index': edge, **options}).validate()
 
 

@@ -163,11 +163,11 @@ def test_keys_near_the_limit_of_int64() -> None:
 
 
 @pytest.mark.parametrize('facts, message', [
-    (torch.zeros(3, 2, dtype=torch.int64), r'shape \(F, 3\).*\(3, 2\)'),
-    (torch.zeros(2, 3, dtype=torch.int32), 'int64, got torch.int32'),
-    (torch.tensor([[0, 0, 0], [0, 0, 5]]), r'tail 5 of fact 1 is outside of \[0, 4\]'),
-    (torch.tensor([[0, 3, 0]]), r'relation 3 of fact 0 is outside of \[0, 2\]'),
-    (torch.tensor([[0, 0, 0], [0, 0, 0], [-1, 0, 0]]), r'head -1 of fact 2 is outside of \[0, 4\]'),
+    (torch.zeros(3, 2, dtype=torch.int64), r'facts: .*\(F, 3\).*\(3, 2\)'),
+    (torch.zeros(2, 3, dtype=torch.int32), 'facts: .*int64.*torch.int32'),
+    (torch.tensor([[0, 0, 0], [0, 0, 5]]), r'tail .*\[0, 4\].* 5 .*fact 1$'),
+    (torch.tensor([[0, 3, 0]]), r'relation .*\[0, 2\].* 3 .*fact 0$'),
+    (torch.tensor([[0, 0, 0], [0, 0, 0], [-1, 0, 0]]), r'head .*\[0, 4\].* -1 .*fact 2$'),
 ])
 def test_bad_facts(facts: Tensor, message: str) -> None:
     with pytest.raises(DataError, match=message):
@@ -177,7 +177,7 @@ def test_bad_facts(facts: Tensor, message: str) -> None:
 @pytest.mark.parametrize('side', ['tails', torch.tensor([1, 0])])
 def test_bad_side(side: object) -> None:
     index = FactIndex(as_facts([(0, 0, 1)]), NUM_NODES, NUM_RELATIONS)
-    with pytest.raises(ArgumentError, match='side'):
+    with pytest.raises(ArgumentError, match='^side: '):
         index.known(torch.tensor([0, 1]), torch.tensor([0, 0]), side)  # type: ignore[arg-type]
 
 
@@ -207,6 +207,6 @@ def test_edge_order_equals_brute_force(rows: list[tuple[int, int, int]], key: st
 
 
 def test_edge_order_refuses_other_keys() -> None:
-    with pytest.raises(ArgumentError, match="not by 'head'"):
+    with pytest.raises(ArgumentError, match="key: .*'head'"):
         EdgeOrder.build(torch.zeros(2, 1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), 'head',  # type: ignore
                         NUM_NODES, NUM_RELATIONS)

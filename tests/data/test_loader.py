@@ -159,7 +159,7 @@ def test_splits_and_inverse_relations() -> None:
     assert len(rows(next(iter(TripletLoader(data, split='all'))))) == 5
     batch = next(iter(TripletLoader(data.with_inverse_relations())))
     assert rows(batch) == rows(next(iter(TripletLoader(data))))
-    with pytest.raises(DataError, match='the test split has no facts'):
+    with pytest.raises(DataError, match="^split: .*'test'"):
         TripletLoader(data, split='test')
 
 
@@ -235,12 +235,12 @@ def break_generator(state: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize('change, message', [
-    (lambda state: state.pop('position'), 'lacks position'),
-    (lambda state: state.update(batch_size=9), 'saved with batch_size=9, this loader has batch_size=4'),
-    (lambda state: state.update(num_facts=11), 'num_facts=11'),
-    (lambda state: state.update(seed=1), 'seed=1'),
-    (lambda state: state.update(generator=None), 'random state'),
-    (break_generator, 'random state .*cpu'),
+    (lambda state: state.pop('position'), '^state: .* position$'),
+    (lambda state: state.update(batch_size=9), '^state: .*batch_size=4.*batch_size=9'),
+    (lambda state: state.update(num_facts=11), 'num_facts=10.*num_facts=11'),
+    (lambda state: state.update(seed=1), 'seed=0.*seed=1'),
+    (lambda state: state.update(generator=None), '^state: .*cpu'),
+    (break_generator, '^state: .*cpu'),
 ])
 def test_foreign_state(change: Callable[[dict[str, Any]], Any], message: str) -> None:
     loader = TripletLoader(make_data(), 4)
@@ -251,16 +251,16 @@ def test_foreign_state(change: Callable[[dict[str, Any]], Any], message: str) ->
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ({'batch_size': 0}, 'batch_size: expected an integer of at least 1, got 0'),
-    ({'batch_size': -3}, 'batch_size'),
-    ({'batch_size': 2.5}, 'batch_size'),
-    ({'batch_size': True}, 'batch_size'),
-    ({'corrupt': 'tails'}, "corrupt: .*, got 'tails'"),
+    ({'batch_size': 0}, '^batch_size: .* 0$'),
+    ({'batch_size': -3}, '^batch_size: .* -3$'),
+    ({'batch_size': 2.5}, '^batch_size: .* 2.5$'),
+    ({'batch_size': True}, '^batch_size: .* True$'),
+    ({'corrupt': 'tails'}, "^corrupt: .*'alternate'.* 'tails'$"),
     ({'split': 'dev'}, "split: .*'train'.*'dev'"),
-    ({'seed': -1}, 'seed'),
-    ({'seed': 'x'}, 'seed'),
-    ({'transform': 3}, 'transform: .*got int'),
-    ({'batch_size': 11, 'drop_last': True}, 'drop_last: .*batch_size=11 .* has 10'),
+    ({'seed': -1}, '^seed: .* -1$'),
+    ({'seed': 'x'}, "^seed: .* 'x'$"),
+    ({'transform': 3}, '^transform: .* int$'),
+    ({'batch_size': 11, 'drop_last': True}, '^drop_last: .*batch_size=11 .* 10;'),
 ])
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
@@ -276,9 +276,9 @@ def test_integers_of_numpy_reach_no_checkpoint() -> None:
 
 
 def test_bad_data() -> None:
-    with pytest.raises(DataError, match='tail id 7'):
+    with pytest.raises(DataError, match=r'edge_index\[1\], column 0: .*tail.* 7$'):
         TripletLoader(KGData(torch.tensor([[0], [7]]), torch.tensor([0]), num_nodes=3))
-    with pytest.raises(ArgumentError, match='data: .*KGData, got Tensor'):
+    with pytest.raises(ArgumentError, match='^data: .*KGData.* Tensor;'):
         TripletLoader(torch.zeros(3, 3))  # type: ignore[arg-type]
 
 
@@ -288,7 +288,7 @@ def test_batches_stay_on_the_gpu() -> None:
     state = loader.state_dict()
     batch = next(iter(loader))
     assert batch.head_index.is_cuda and batch.side.is_cuda and loader.generator.device.type == 'cuda'  # type: ignore
-    with pytest.raises(CheckpointError, match='another kind of device'):
+    with pytest.raises(CheckpointError, match='^state: .*cpu'):
         TripletLoader(make_data(), 4, shuffle=True, corrupt='both').load_state_dict(state)
 
 

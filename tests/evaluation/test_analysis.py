@@ -81,7 +81,7 @@ def test_cosines_by_hand() -> None:
     # The pairs (0, 1), (0, 2), (1, 0), (1, 2), (2, 0) and (2, 1).
     torch.testing.assert_close(negative_negative_cosines(negative, other),
                                torch.tensor([[0.0, 1.0, 0.0, 0.0, 1.0, 0.0], [half, -half, half, 0.0, -half, 0.0]]))
-    with pytest.raises(ArgumentError, match=r'right: expected the shape of left, \(2, 3, 2\), got \(2, 2, 2\)'):
+    with pytest.raises(ArgumentError, match=r'right: .*\(2, 3, 2\).*\(2, 2, 2\)'):
         negative_negative_cosines(negative, negative[:, :2])
 
 
@@ -109,7 +109,7 @@ def test_principal_axes_by_hand() -> None:
     assert float(moved.variances.sum()) == pytest.approx(5.0 + 25.0)
     batched = principal_axes(torch.stack([points, 2 * points]), 1)
     torch.testing.assert_close(batched.variances, torch.tensor([[4.5], [18.0]]))
-    with pytest.raises(ArgumentError, match='num_axes: expected 1 to 2, as there are 4 points with 2 components, got'):
+    with pytest.raises(ArgumentError, match='num_axes: .*1 to 2.* 4 .* 2 .* 3$'):
         principal_axes(points, 3)
 
 
@@ -129,11 +129,11 @@ def test_masked_cosines_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_masked_cosines_refuses() -> None:
-    with pytest.raises(ArgumentError, match=r'b: expected a vector of the shape of a, got \(3,\) and \(2,\)'):
+    with pytest.raises(ArgumentError, match=r'b: .*\(2,\).*\(3,\)'):
         masked_cosines(torch.ones(2), torch.ones(3), 1)
-    with pytest.raises(ArgumentError, match='num_kept: expected 1 to 2, the number of components, got 3'):
+    with pytest.raises(ArgumentError, match='num_kept: .*1 to 2.* 3$'):
         masked_cosines(torch.ones(2), torch.ones(2), 3)
-    with pytest.raises(ArgumentError, match="mask: expected 'exact' or 'bernoulli', got 'Exact'"):
+    with pytest.raises(ArgumentError, match="mask: .*'exact'.*'bernoulli'.* 'Exact'$"):
         masked_cosines(torch.ones(2), torch.ones(2), 1, mask='Exact')  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match='num_samples: expected an integer of at least 1, got 0'):
+    with pytest.raises(ArgumentError, match='num_samples: .* 1.* 0$'):
         masked_cosines(torch.ones(2), torch.ones(2), 1, 0)

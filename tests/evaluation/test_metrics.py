@@ -31,7 +31,7 @@ def test_ranks_by_hand() -> None:
     assert TAIL.pessimistic.tolist() == [2, 4]
     assert TAIL.realistic.tolist() == [1.5, 4.0]
     assert [TAIL.of(tie).tolist() for tie in TIES] == [[1.5, 4], [1, 4], [2, 4]]  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="tie: expected one of 'realistic'.*got 'random'"):
+    with pytest.raises(ArgumentError, match="tie: .*'realistic'.*'random'$"):
         TAIL.of('random')  # type: ignore[arg-type]
 
 
@@ -56,7 +56,7 @@ def test_groups_by_kind() -> None:
     assert set(metrics.groups) == {'both', 'tail', 'head', '1-N', '1-N.tail', '1-N.head'}
     assert metrics['1-N.mr'] == (1.5 + 10) / 2
     assert metrics['1-N.head.mr'] == 10 and metrics['1-N.tail.hits@10'] == 1
-    with pytest.raises(KeyError, match='no metric .*N-N.mrr.*groups: both, tail, head, 1-N'):
+    with pytest.raises(KeyError, match='N-N.mrr.*both, tail, head, 1-N'):
         metrics['N-N.mrr']
     with pytest.raises(KeyError, match='hits@5'):
         metrics['hits@5']
@@ -101,12 +101,12 @@ def test_undefined_is_none_in_json() -> None:
 
 @pytest.mark.parametrize('ks', [(), (0,), (1.5,), (True,)])
 def test_bad_ks(ks: tuple) -> None:
-    with pytest.raises(ArgumentError, match='ks: expected one or more positive integers'):
+    with pytest.raises(ArgumentError, match=f'^ks: .*{re.escape(repr(ks))}'):
         Metrics({'tail': TAIL}, ks=ks)
 
 
 def test_no_ranks() -> None:
-    with pytest.raises(DataError, match='nothing to average'):
+    with pytest.raises(DataError, match='ranks: '):
         Metrics({'tail': make_ranks([], [], [])})
 
 
@@ -161,8 +161,8 @@ def test_expected_hits_by_hand() -> None:
 
 
 @pytest.mark.parametrize('rank, kwargs, message', [
-    (torch.tensor([6]), {}, 'rank: expected ranks between 1'),
-    (torch.tensor([0]), {}, 'rank: expected ranks between 1'),
+    (torch.tensor([6]), {}, '^rank: '),
+    (torch.tensor([0]), {}, '^rank: '),
     (torch.tensor([1]), {'k': 0}, '^k: .*got 0'),
     (torch.tensor([1]), {'num_negatives': 0}, '^num_negatives: .*got 0'),
 ])
@@ -184,7 +184,7 @@ def test_expected_hits_in_the_table() -> None:
 ])
 def test_direction(name: str, mode: str) -> None:
     assert metric_mode(name) == metric_mode(name, mode) == mode
-    with pytest.raises(ArgumentError, match=f'{re.escape(name)}.*{mode!r}'):
+    with pytest.raises(ArgumentError, match=f'(?=.*{mode!r}).*{re.escape(name)}'):
         metric_mode(name, 'max' if mode == 'min' else 'min')
 
 

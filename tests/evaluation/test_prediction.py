@@ -76,7 +76,7 @@ def test_many_questions() -> None:
 def test_without_labels() -> None:
     frame = predict(model, make_data(labels=False), heads=0, relations=0, k=1)
     assert rows(frame, 'head', 'relation', 'tail', 'known') == [(0, 0, 2, 'valid')]
-    with pytest.raises(DataError, match='no entity labels'):
+    with pytest.raises(DataError, match="entity_labels: .*'ann'"):
         predict(model, make_data(labels=False), heads='ann', relations=0)
 
 

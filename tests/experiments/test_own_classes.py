@@ -23,7 +23,7 @@ import torch
 
 from pyg_emu.core.contract import ScorerMixin
 from pyg_emu.negatives.contract import Negatives
-from pyg_emu.core.interaction import Dot
+from pyg_emu.core.interaction import Dot, Interaction
 from pyg_emu.losses import LinkPredictionLoss
 from pyg_emu.models import DistMult
 from pyg_emu.ops.plan import MixPlan
@@ -59,6 +59,18 @@ class Plain(ScorerMixin, torch.nn.Module):
     def embedding_weights(self):
         yield self.entity
         yield self.relation
+
+
+class Cubic(Interaction):
+    def __call__(self, query, candidates):
+        return -torch.linalg.vector_norm(query - candidates, ord=3, dim=-1)
+
+
+class Apart(Plain):
+    interaction = Cubic()
+
+    def _query(self, known, rel_type, side):
+        return self.entity[known] + (1 if side == 'tail' else -1) * self.relation[rel_type]
 
 
 class Nearby:
@@ -191,6 +203,28 @@ def test_own_classes_of_every_kind_train_resume_evaluate_and_predict(shelf: Path
     model, data, _ = open_run(shelf / 'whole')
     assert evaluate(model, data, split='test')['mrr'] == whole.test['mrr']
     assert len(predict(model, data, heads='e1', relations='r0', k=3)) == 3
+
+
+@pytest.mark.parametrize('loss', ['emu', 'one_vs_all_emu'])
+def test_own_interaction_trains_ranks_and_predicts_by_its_own_formula(shelf: Path, loss: str) -> None:
+    settings = {'dataset': 'graph', 'model': 'own_parts.shelf:Apart', 'negatives': {'num_negatives': 3}, 'loss': loss,
+                'batch_size': 40, 'num_steps': 30, 'evaluate_every': 10}
+    result = run_recipe(load_recipe(settings), shelf / 'run', progress=False)
+    assert result.train.history['loss'].iloc[-1] < result.train.history['loss'].iloc[0]
+
+    model, data, _ = open_run(shelf / 'run')
+    triples = data.facts('test')
+    entity, relation = model.entity.detach(), model.relation.detach()
+    known = {tuple(fact) for fact in data.facts('all').tolist()}
+    reciprocal = []
+    for head, kind, tail in triples.tolist():
+        scores = -(entity[head] + relation[kind] - entity).abs().pow(3).sum(dim=1).pow(1 / 3)
+        rivals = [e for e in range(data.num_nodes) if e == tail or (head, kind, e) not in known]
+        reciprocal.append(1.0 / (1 + sum(bool(scores[e] > scores[tail]) for e in rivals)))
+    assert evaluate(model, data, split='test')['tail.mrr'] == pytest.approx(sum(reciprocal) / len(reciprocal))
+    answers = predict(model, data, heads='e1', relations='r0', k=3)
+    scores = -(entity[data.entity_id('e1')] + relation[data.relation_id('r0')] - entity).abs().pow(3).sum(1).pow(1 / 3)
+    assert answers['score'].tolist() == pytest.approx(scores.sort(descending=True).values[:3].tolist(), rel=1e-5)
 
 
 @pytest.mark.parametrize('settings', [

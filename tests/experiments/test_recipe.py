@@ -44,7 +44,8 @@ def test_packaged_recipe(name: str) -> None:
         assert recipe.inference == (f'{DATASETS[dataset]}_ind' if dataset.endswith('-v1') else None)
     else:
         dataset, _, kind = rest.partition('-')
-        assert recipe.loss['name'] == {'uniform': 'cross_entropy', 'emu': 'emu'}[kind]
+        assert recipe.loss['name'] == {'uniform': 'cross_entropy', 'emu': 'emu', 'demix': 'demix'}[kind]
+        assert (recipe.negatives['mutation'] or {}).get('name') == ('demix' if kind == 'demix' else None)
     assert recipe.dataset == DATASETS[dataset]
     assert (recipe.negatives['mutation_rate'] > 0.0) == (kind == 'emu')
     if kind == 'emu':
@@ -175,39 +176,39 @@ def test_differences() -> None:
 
 @pytest.mark.parametrize('text, message', [
     ('negatives:\n  num_negatives: 4\n  mutation_rat: 0.5\n',
-     r"a\.yaml:4: unknown key 'negatives\.mutation_rat'; did you mean 'negatives\.mutation_rate'\?"),
-    ('batchsize: 3\n', r"a\.yaml:2: unknown key 'batchsize'; did you mean 'batch_size'\?"),
-    ('qqq: 3\n', r"a\.yaml:2: unknown key 'qqq'; Known: dataset, description, model"),
-    ('lr: 0.1\n', r"a\.yaml:2: unknown key 'lr'; did you mean 'optimizer\.lr'\?$"),
-    ('mutation_rate: 0.1\n', r"a\.yaml:2: unknown key 'mutation_rate'; did you mean 'negatives\.mutation_rate'\?$"),
-    ('seed: x\n', r"a\.yaml:2: seed: expected an integer, got 'x'"),
-    ('seed: -1\n', r'a\.yaml:2: seed: expected an integer in \[0, 2\^63\), got -1'),
-    ('num_steps: 0\n', r'a\.yaml:2: num_steps: expected an integer of at least 1, got 0'),
-    ('patience: -1\n', r'a\.yaml:2: patience: expected an integer of at least 1, got -1'),
-    ('corrupt: tails\n', r"a\.yaml:2: corrupt: expected one of 'alternate', .*, 'head', 'bernoulli', got 'tails'"),
-    ('model: DistMul\n', r"a\.yaml:2: unknown model 'DistMul'; did you mean 'DistMult'\?"),
-    ('loss:\n  name: emu\n  alpha: [1]\n', r'a\.yaml:4: loss\.alpha: expected a number, got \[1\]'),
-    ('loss:\n  name: emu\n  alpha: -1\n', r'a\.yaml:4: loss: alpha: expected a finite number >= 0, got -1'),
-    ('negatives:\n  num_negatives: 4\n  mutation_rate: 1.5\n', r'a\.yaml:4: negatives: mutation_rate: .*got 1\.5'),
-    ('model:\n  hidden_channels: 0\n', r'a\.yaml:3: model: hidden_channels: expected an integer of at least 1, got 0'),
-    ('loss:\n  regularizer:\n    weight: -1.0\n', r'a\.yaml:4: regularizer: weight: expected a finite number >= 0'),
-    ('optimizer:\n  lr: -1.0\n', r'a\.yaml:3: optimizer\.lr: expected a finite number >= 0, got -1\.0'),
-    ('evaluation: {split: test}\n', r"a\.yaml:2: unknown key 'evaluation\.split'"),
-    ('model: {sparse: true}\noptimizer: adam\n', r'a\.yaml:3: optimizer\.name: adam takes no row-sparse gradients'),
-    ('optimizer: sparse_adam\n', r'a\.yaml:2: optimizer\.name: .* of DistMult are dense; give model\.sparse'),
-    ('model: NBFNet\noptimizer: sparse_adam\n', r'a\.yaml:3: optimizer\.name: .* of NBFNet are dense; choose adam'),
-    ('model: NBFNet\nloss: emu\n', r'a\.yaml:3: loss\.name: emu does not go with NBFNet, .* one of nbfnet_bce, nbf'),
-    ('loss: nbfnet_bce\n', r'a\.yaml:2: loss\.name: nbfnet_bce does not go with DistMult, which has a vector for each'),
-    ('model:\n  name: NBFNet\n  sparse: true\n', r"a\.yaml:4: unknown key 'model\.sparse' of NBFNet"),
-    ('model: NBFNet\nloss: {regularizer: {weight: 1.0}}\n', r"a\.yaml:3: unknown key 'loss\.regularizer' of nbf"),
-    ('model: NBFNet\nnegatives:\n  sampler: nscaching\n', r'a\.yaml:4: negatives\.sampler: nscaching learns from'),
-    ('model: {name: NBFNet, num_layers: 0}\n', r'a\.yaml:2: model: num_layers: expected an integer of at least 1'),
-    ('inference: Nations\n', r'a\.yaml:2: inference: DistMult has a vector for each entity of dataset'),
-    ('model: NBFNet\ninference: {root: x}\n', r"a\.yaml:3: inference: expected a name, .* key 'source'"),
-    ('model: NBFNet\ninference: 3\n', r'a\.yaml:3: inference: expected .*, got 3'),
-    ('base: 3\n', r'a\.yaml:2: base: expected the name or the path of a recipe, got 3'),
-    ('base: distmult-uml-emu\n', r"a\.yaml:2: there is no recipe .* did you mean 'distmult-umls-emu'\?"),
-    ('base: a.yaml\n', r'a\.yaml is based on itself'),
+     r"a\.yaml:4: .*'negatives\.mutation_rat'.*'negatives\.mutation_rate'"),
+    ('batchsize: 3\n', r"a\.yaml:2: .*'batchsize'.*'batch_size'"),
+    ('qqq: 3\n', r"a\.yaml:2: .*'qqq'.* dataset, description, model"),
+    ('lr: 0.1\n', r"a\.yaml:2: .*'lr'.*'optimizer\.lr'"),
+    ('mutation_rate: 0.1\n', r"a\.yaml:2: .*'mutation_rate'.*'negatives\.mutation_rate'"),
+    ('seed: x\n', r"a\.yaml:2: seed: .* 'x'$"),
+    ('seed: -1\n', r'a\.yaml:2: seed: .*\[0, 2\^63\).* -1$'),
+    ('num_steps: 0\n', r'a\.yaml:2: num_steps: .* 1.* 0$'),
+    ('patience: -1\n', r'a\.yaml:2: patience: .* 1.* -1$'),
+    ('corrupt: tails\n', r"a\.yaml:2: corrupt: .*'alternate', .*'bernoulli'.* 'tails'$"),
+    ('model: DistMul\n', r"a\.yaml:2: .*'DistMul'.*'DistMult'"),
+    ('loss:\n  name: emu\n  alpha: [1]\n', r'a\.yaml:4: loss\.alpha: .*number.* \[1\]$'),
+    ('loss:\n  name: emu\n  alpha: -1\n', r'a\.yaml:4: loss: alpha: .* 0.* -1'),
+    ('negatives:\n  num_negatives: 4\n  mutation_rate: 1.5\n', r'a\.yaml:4: negatives: mutation_rate: .* 1\.5$'),
+    ('model:\n  hidden_channels: 0\n', r'a\.yaml:3: model: hidden_channels: .* 1.* 0$'),
+    ('loss:\n  regularizer:\n    weight: -1.0\n', r'a\.yaml:4: regularizer: weight: .* 0.* -1\.0$'),
+    ('optimizer:\n  lr: -1.0\n', r'a\.yaml:3: optimizer\.lr: .* 0.* -1\.0$'),
+    ('evaluation: {split: test}\n', r"a\.yaml:2: .*'evaluation\.split'"),
+    ('model: {sparse: true}\noptimizer: adam\n', r'a\.yaml:3: optimizer\.name: adam .*row-sparse'),
+    ('optimizer: sparse_adam\n', r'a\.yaml:2: optimizer\.name: .*DistMult .*model\.sparse'),
+    ('model: NBFNet\noptimizer: sparse_adam\n', r'a\.yaml:3: optimizer\.name: .*NBFNet .* adam'),
+    ('model: NBFNet\nloss: emu\n', r'a\.yaml:3: loss\.name: emu .*NBFNet.* nbfnet_bce, nbfnet_emu'),
+    ('loss: nbfnet_bce\n', r'a\.yaml:2: loss\.name: nbfnet_bce .*DistMult'),
+    ('model:\n  name: NBFNet\n  sparse: true\n', r"a\.yaml:4: .*'model\.sparse' .*NBFNet"),
+    ('model: NBFNet\nloss: {regularizer: {weight: 1.0}}\n', r"a\.yaml:3: .*'loss\.regularizer' .*nbfnet_emu"),
+    ('model: NBFNet\nnegatives:\n  sampler: nscaching\n', r'a\.yaml:4: negatives\.sampler: nscaching '),
+    ('model: {name: NBFNet, num_layers: 0}\n', r'a\.yaml:2: model: num_layers: .* 1.* 0$'),
+    ('inference: Nations\n', r'a\.yaml:2: inference: DistMult '),
+    ('model: NBFNet\ninference: {root: x}\n', r"a\.yaml:3: inference: .*'source'"),
+    ('model: NBFNet\ninference: 3\n', r'a\.yaml:3: inference: .* 3$'),
+    ('base: 3\n', r'a\.yaml:2: base: .* 3$'),
+    ('base: distmult-uml-emu\n', r"a\.yaml:2: .*'distmult-uml-emu'.*'distmult-umls-emu'"),
+    ('base: a.yaml\n', r'a\.yaml .*itself'),
 ])
 def test_bad_recipe_is_named_by_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
@@ -223,21 +224,21 @@ def test_checking_draws_no_random_numbers() -> None:
 
 def test_error_in_a_base_names_the_base(tmp_path: Path) -> None:
     write(tmp_path, 'low.yaml', 'dataset: UMLS\n\nlos: emu\n')
-    with pytest.raises(RecipeError, match=r"low\.yaml:3: unknown key 'los'; did you mean 'loss'\?"):
+    with pytest.raises(RecipeError, match=r"low\.yaml:3: .*'los'.*'loss'"):
         load_recipe(write(tmp_path, 'high.yaml', 'base: low.yaml\n'))
 
 
 @pytest.mark.parametrize('text', ['seed: 1\n', 'dataset: null\n', ''])
 def test_missing_dataset(tmp_path: Path, text: str) -> None:
-    with pytest.raises(RecipeError, match='dataset is missing'):
+    with pytest.raises(RecipeError, match='dataset'):
         load_recipe(write(tmp_path, 'a.yaml', text))
 
 
 @pytest.mark.parametrize('value', ['5', '[a]', '{source: 3}'])
 def test_bad_dataset(value: str) -> None:
-    with pytest.raises(RecipeError, match=r'--set dataset=.*: dataset: expected'):
+    with pytest.raises(RecipeError, match=r'--set dataset=.*: dataset: '):
         assigned(f'dataset={value}')
-    with pytest.raises(RecipeError, match=r"--set dataset=.*: dataset: expected .* with the key 'source'"):
+    with pytest.raises(RecipeError, match=r"--set dataset=.*: dataset: .*'source'"):
         assigned('dataset={root: x}', source={})
 
 
@@ -250,14 +251,14 @@ def test_options_of_a_dataset_go_beside_its_name() -> None:
 
 
 def test_error_in_an_override_names_the_flag() -> None:
-    with pytest.raises(RecipeError, match=r"^--set loss\.alpa=1: unknown key 'loss\.alpa' of emu"):
+    with pytest.raises(RecipeError, match=r"^--set loss\.alpa=1: .*'loss\.alpa' .*emu"):
         assigned('loss.alpa=1', source='distmult-umls-emu')
-    with pytest.raises(RecipeError, match=r"^--set optimizer=adan: unknown optimizer 'adan'"):
+    with pytest.raises(RecipeError, match=r"^--set optimizer=adan: .*optimizer 'adan'"):
         assigned('optimizer=adan', source='distmult-umls-emu')
 
 
 def test_unknown_recipe() -> None:
-    with pytest.raises(RecipeError, match=r"no recipe 'distmult-umls', .* did you mean 'distmult-umls-emu'\?"):
+    with pytest.raises(RecipeError, match=r"'distmult-umls'.*'distmult-umls-emu'"):
         load_recipe('distmult-umls')
 
 

@@ -86,7 +86,7 @@ def test_goes_on_bit_for_bit(data: KGData, tmp_path: Path) -> None:
 def test_belongs_to_the_settings(data: KGData, tmp_path: Path) -> None:
     run_recipe(recipe(), tmp_path, data=data, progress=False)
     plain = recipe(model={'name': 'ComplEx', 'hidden_channels': 4})
-    with pytest.raises(RecipeError, match='model.reciprocal: False, not True'):
+    with pytest.raises(RecipeError, match='model.reciprocal: False.* True'):
         run_recipe(plain, tmp_path, data=data, progress=False)
     # Where nothing is said of it, recipes are what they were before there was such a setting.
     assert 'reciprocal' not in plain.decisive()['model'] and plain.model['reciprocal'] is False
@@ -102,7 +102,7 @@ def test_nothing_else_takes_it() -> None:
     with pytest.raises(RecipeError, match='reciprocal'):
         load_recipe({'dataset': 'unused', 'model': {'name': 'NBFNet', 'reciprocal': True},
                      'loss': {'name': 'nbfnet_emu'}})
-    with pytest.raises(RecipeError, match='model.reciprocal: expected true or false'):
+    with pytest.raises(RecipeError, match='model.reciprocal: .*true.*false'):
         recipe(model={'name': 'ComplEx', 'hidden_channels': 4, 'reciprocal': 'yes'})
     assert not isinstance(build('model', {'name': 'DistMult', 'hidden_channels': 2, 'reciprocal': False}, num_nodes=2,
                                 num_relations=1), Reciprocal)

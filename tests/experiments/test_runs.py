@@ -144,7 +144,7 @@ def test_run_is_not_continued_on_other_ids(folder: Path, tmp_path: Path, label: 
     before = (tmp_path / 'run' / 'trained_on.json').read_text()
     other = copy.copy(data)
     setattr(other, f'{label}_labels', getattr(data, f'{label}_labels')[::-1])
-    with pytest.raises(ArgumentError, match='data: its .* (not those that the model has|was trained with)'):
+    with pytest.raises(ArgumentError, match='^data: .*' + {'entity': 'entities', 'relation': 'relation 0'}[label]):
         run_recipe(recipe(folder, 'num_steps=12'), tmp_path / 'run', data=other, progress=False)
     assert (tmp_path / 'run' / 'trained_on.json').read_text() == before
     assert run_recipe(recipe(folder), tmp_path / 'run', data=other, resume=False, progress=False).train.steps == 6
@@ -155,12 +155,12 @@ def test_data_without_validation_or_test() -> None:
     settings = {'dataset': 'given', **SMALL}
     result = run_recipe(load_recipe(settings), data=data, progress=False)
     assert result.test is None and result.train.best_step is None
-    with pytest.raises(RecipeError, match='patience: 2 needs validation facts'):
+    with pytest.raises(RecipeError, match='^patience: .*patience=2'):
         run_recipe(load_recipe({**settings, 'patience': 2}), data=data, progress=False)
 
 
 def test_divergence(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DivergenceError, match='lower the learning rate'):
+    with pytest.raises(DivergenceError, match=r'NaN .*last\.pt.*rate'):
         run_recipe(recipe(folder, 'optimizer={name: sgd, lr: 1e30}', 'num_steps=50'), tmp_path / 'run', progress=False)
     assert load_checkpoint(tmp_path / 'run' / 'last.pt')['step'] == 0
 
@@ -169,24 +169,24 @@ def test_bad_settings_are_found_before_the_data_is_read() -> None:
     for assignment, message in (('negatives.mutation_rate=2', 'negatives: '), ('loss.beta=-1', 'loss: beta')):
         with pytest.raises(RecipeError, match=message):
             run_recipe(load_recipe({'dataset': 'no such data'}, [assignment_layer([assignment])]))
-    with pytest.raises(RecipeError, match='loss.name: emu does not go with NBFNet'):
+    with pytest.raises(RecipeError, match='loss.name: emu .*NBFNet'):
         run_recipe(load_recipe({'dataset': 'no such data', 'model': 'NBFNet', 'loss': 'emu'}))
 
 
 def test_open_what_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match='there is no run in .*missing'):
+    with pytest.raises(RecipeError, match='missing; .*last.pt'):
         open_run(tmp_path / 'missing')
-    with pytest.raises(ArgumentError, match="which: expected 'best' or 'last'"):
+    with pytest.raises(ArgumentError, match="^which: .*'best'.*'last'.* 'first'$"):
         open_run(tmp_path, which='first')  # type: ignore[arg-type]
 
 
 def test_open_with_data_of_another_size(folder: Path, tmp_path: Path) -> None:
     run_recipe(recipe(folder), tmp_path / 'run', progress=False)
     data: Any = KGData(torch.tensor([[0], [1]]), torch.tensor([0]), num_nodes=2, num_relations=1)
-    with pytest.raises(CheckpointError, match=r"another size: 'node_emb\.weight' has shape \(12, 4\).* \(2, 4\)"):
+    with pytest.raises(CheckpointError, match=r"best\.pt: .*\(2, 4\).*'node_emb\.weight'.* \(12, 4\)"):
         open_run(tmp_path / 'run', data=data)
     (tmp_path / 'run' / 'best.pt').write_bytes(b'PK\x03\x04')
-    with pytest.raises(CheckpointError, match='truncated or damaged'):
+    with pytest.raises(CheckpointError, match=r'best\.pt .*damaged'):
         open_run(tmp_path / 'run')
 
 

@@ -24,7 +24,7 @@ from pyg_emu.core.interaction import Dot
 from pyg_emu.data import Batch, EdgeOrder, FactIndex, KGData, TripletLoader, load_dataset
 from pyg_emu.data import io as data_io
 from pyg_emu.evaluation import Metrics, evaluate, predict
-from pyg_emu.negatives import EMUNegatives
+from pyg_emu.negatives import DeMixNegatives, EMUNegatives
 from pyg_emu.negatives import mutation as mutations
 from pyg_emu.negatives import sampling as samplers
 from pyg_emu.training import (
@@ -176,6 +176,14 @@ def _masked(kind: Callable[..., Any]) -> Callable[..., Any]:
     return lambda **options: losses.EMULoss()(model(), triples(mutation=kind(**options)))
 
 
+def _mixed(**options: Any) -> Any:
+    r"""Makes a DeMix mutation, lets it learn and lets a loss use it."""
+    mutation, given = mutations.DeMixMutation(**options), model()
+    batch = triples(mutation=mutation)
+    mutation.update(batch, given)
+    return losses.DeMixLoss()(given, batch)
+
+
 def _loss(kind: Callable[..., Any], make: Callable[[], Any] = model) -> Callable[..., Any]:
     return lambda **options: kind(**options)(make(), triples())
 
@@ -265,6 +273,8 @@ def targets(folder: Path) -> dict[str, Target]:
                                                          'alpha': 0.0}, flags=('mutate', ))
     add('SelfAdversarialLoss', _loss(losses.SelfAdversarialLoss), lambda: {
         'temperature': 1.0, 'margin': 0.0, 'regularizer': None, 'mutate': False, 'alpha': 0.0}, flags=('mutate', ))
+    add('DeMixLoss', _loss(losses.DeMixLoss), lambda: {'temperature': 1.0, 'divide_by_negatives': False,
+                                                       'regularizer': None}, flags=('divide_by_negatives', ))
     add('OneVsAllLoss', _loss(losses.OneVsAllLoss), lambda: {'label_smoothing': 0.1, 'regularizer': None,
                                                              'block_size': None})
     add('OneVsAllEMULoss', _loss(losses.OneVsAllEMULoss), lambda: {
@@ -279,7 +289,7 @@ def targets(folder: Path) -> dict[str, Target]:
         add(f'{name}.forward', lambda kind=kind, extra=extra, **rest: kind(weight=0.1, **extra)(**rest),
             lambda: {'scorer': model(), 'batch': triples()}, words=('model', ))
     for name in ('EMULoss', 'EMUBCELoss', 'CrossEntropyLoss', 'BCELoss', 'MarginLoss', 'SelfAdversarialLoss',
-                 'OneVsAllLoss', 'OneVsAllEMULoss', 'NBFNetBCELoss'):
+                 'DeMixLoss', 'OneVsAllLoss', 'OneVsAllEMULoss', 'NBFNetBCELoss'):
         kind = getattr(losses, name)
         make = nbfnet if name.startswith('NBF') else model
         add(f'{name}.forward', lambda kind=kind, **rest: kind()(**rest),
@@ -337,6 +347,15 @@ def targets(folder: Path) -> dict[str, Target]:
     add('EMUNegatives', lambda **rest: EMUNegatives(**rest)(triples()), lambda: {
         'num_negatives': 3, 'mutation_rate': 0.3, 'mask': 'bernoulli', 'shared': True, 'tied': False, 'sampler': None,
         'mutation': None}, flags=('shared', 'tied'))
+    demix = {'delta': 0.5, 'beta': 1.0, 'mu': 1, 'ramp_epochs': 2.0, 'alpha': 1.5, 'warmup': 0, 'refresh_every': 1,
+             'include_target': False, 'mix': True}
+    add('DeMixNegatives', lambda **rest: DeMixNegatives(**rest)(triples()), lambda: {
+        'num_negatives': 3, 'sampler': None, **demix}, flags=('include_target', 'mix'))
+    add('DeMixMutation', _mixed, lambda: demix, flags=('include_target', 'mix'))
+    add('DeMixMutation.update', lambda **rest: mutations.DeMixMutation().update(**rest),
+        lambda: {'batch': triples(), 'scorer': model()}, words=('model', ))
+    add('DeMixMutation.refresh', lambda **rest: mutations.DeMixMutation().refresh(**rest),
+        lambda: {'data': graph(), 'scorer': model()}, words=('model', ))
     add('EMUNegatives.forward', lambda **rest: EMUNegatives(3)(**rest), lambda: {'data': triples()}, words=('batch', ))
     for name, extra in (('UniformSampler', {}), ('SANSSampler', {'num_hops': 1, 'mode': 'walk', 'walks': 3,
                                                                  'max_size': 2**20, 'seed': 0}),

@@ -35,7 +35,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_missing(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r'cannot read the checkpoint .*last\.pt \(No such file'):
+    with pytest.raises(CheckpointError, match=r'last\.pt .*No such file'):
         load_checkpoint(tmp_path / 'last.pt')
 
 
@@ -45,11 +45,13 @@ def test_truncated(tmp_path: Path, share: float) -> None:
     save(path, make_model())
     content = path.read_bytes()
     path.write_bytes(content[:int(len(content) * share)])
-    with pytest.raises(CheckpointError, match=r'last\.pt is truncated or damaged'):
+    with pytest.raises(CheckpointError, match=r'last\.pt is .*damaged'):
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize('content, message', [(b'', 'is empty'), (b'head\trel\ttail\n', "starts with b'head'")])
+@pytest.mark.parametrize('content, message', [
+    (b'', r'last\.pt .*empty'), (b'head\trel\ttail\n', r"last\.pt .*b'head'"),
+])
 def test_no_torch_file(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / 'last.pt'
     path.write_bytes(content)
@@ -60,47 +62,47 @@ def test_no_torch_file(tmp_path: Path, content: bytes, message: str) -> None:
 def test_foreign_dictionary(tmp_path: Path) -> None:
     path = tmp_path / 'model.pt'
     torch.save(make_model().state_dict(), path)
-    with pytest.raises(CheckpointError, match="not a checkpoint of pyg_emu: it holds .* with the keys 'weight'"):
+    with pytest.raises(CheckpointError, match=r"^.*\.pt .*'weight'"):
         load_checkpoint(path)
     torch.save(torch.ones(3), path)
-    with pytest.raises(CheckpointError, match='an object of type Tensor'):
+    with pytest.raises(CheckpointError, match=r'\.pt .*Tensor'):
         load_checkpoint(path)
 
 
 def test_foreign_code_is_not_run(tmp_path: Path) -> None:
     path = tmp_path / 'model.pt'
     torch.save(make_model(), path)
-    with pytest.raises(CheckpointError, match='Python objects other than tensors'):
+    with pytest.raises(CheckpointError, match=r'\.pt .*objects'):
         load_checkpoint(path)
 
 
 def test_future_version(tmp_path: Path) -> None:
     path = tmp_path / 'last.pt'
     torch.save({'format': FORMAT, 'version': VERSION + 1, 'whatever': 1}, path)
-    with pytest.raises(CheckpointError, match=f'format {VERSION + 1}, .* up to {VERSION}; upgrade'):
+    with pytest.raises(CheckpointError, match=f'format up to {VERSION}, .*{VERSION + 1};'):
         load_checkpoint(path)
 
 
 def test_other_size(tmp_path: Path) -> None:
     save(tmp_path / 'last.pt', make_model(3))
-    with pytest.raises(CheckpointError, match=r"another size: 'weight' has shape \(4, 3\), .* has shape \(4, 5\)"):
+    with pytest.raises(CheckpointError, match=r"\(4, 5\) .*'weight'.*\(4, 3\)"):
         load_weights(tmp_path / 'last.pt', make_model(5))
 
 
 def test_other_class_and_other_tensors(tmp_path: Path) -> None:
     save(tmp_path / 'last.pt', make_model())
-    with pytest.raises(CheckpointError, match='holds a Embedding, but .* is a Linear'):
+    with pytest.raises(CheckpointError, match='Linear.* Embedding'):
         load_weights(tmp_path / 'last.pt', torch.nn.Linear(3, 4))
     expected = model_fingerprint(make_model())
     expected['shapes']['bias'] = [4]
-    with pytest.raises(CheckpointError, match="'bias' has no such tensor"):
+    with pytest.raises(CheckpointError, match="'bias'"):
         load_checkpoint(tmp_path / 'last.pt', expected=expected)
 
 
 def test_other_recipe(tmp_path: Path) -> None:
     model = make_model()
     save(tmp_path / 'last.pt', model, recipe='abc')
-    with pytest.raises(CheckpointError, match='another recipe .* abc, .* def'):
+    with pytest.raises(CheckpointError, match='recipe.* def .* abc'):
         load_checkpoint(tmp_path / 'last.pt', expected=model_fingerprint(model, 'def'))
     load_checkpoint(tmp_path / 'last.pt', expected=model_fingerprint(model))
 

@@ -39,12 +39,12 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('path', ['', ' ', 3, None])
 def test_path_that_is_none(path: Any) -> None:
-    with pytest.raises(ArgumentError, match=f'run_dir: .* got {path!r}'):
+    with pytest.raises(ArgumentError, match=f'run_dir: .* {path!r}'):
         RunFolder(path)
 
 
 def test_folder_too_small(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r'has [\d,]+ MiB free, .* need 1,0'):
+    with pytest.raises(CheckpointError, match=r' [\d,]+ MiB .* 1,0'):
         RunFolder(tmp_path).prepare(needed=1 << 60)
 
 
@@ -70,7 +70,7 @@ def test_begins_and_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize('resume', ['auto', False])
 def test_files_of_the_user_are_kept(tmp_path: Path, name: str, resume: Any) -> None:
     (tmp_path / name).write_text('mine')
-    with pytest.raises(CheckpointError, match=f'{tmp_path} holds {name}, .*overwrite=True'):
+    with pytest.raises(CheckpointError, match=f'{tmp_path} .*{name}.*overwrite=True'):
         begin(tmp_path, resume, files={'recipe.yaml': b'ours'})
     assert (tmp_path / name).read_text() == 'mine' and os.listdir(tmp_path) == [name]
     begin(tmp_path, resume, files={'recipe.yaml': b'ours'}, overwrite=True)
@@ -94,9 +94,9 @@ def test_starting_over_removes_what_the_run_has_written(tmp_path: Path) -> None:
 def test_run_without_its_checkpoint_is_not_replaced(tmp_path: Path, name: str) -> None:
     begin(tmp_path)
     (tmp_path / name).write_text('20 rows')
-    with pytest.raises(CheckpointError, match=rf'last\.pt is missing, .* {name} .*resume=False'):
+    with pytest.raises(CheckpointError, match=rf'last\.pt .* {name} .*resume=False'):
         begin(tmp_path)
-    with pytest.raises(CheckpointError, match=r'last\.pt does not exist'):
+    with pytest.raises(CheckpointError, match=r"last\.pt .*resume='auto'"):
         begin(tmp_path, resume=True)
     assert (tmp_path / name).read_text() == '20 rows'
     assert not begin(tmp_path, overwrite=True)
@@ -129,7 +129,7 @@ def test_folder_that_nothing_came_of_is_removed(tmp_path: Path) -> None:
 def test_folder_in_use(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / 'run')
     with folder.held(), folder.held():
-        with pytest.raises(CheckpointError, match=f'run is in use by process {os.getpid()} '):
+        with pytest.raises(CheckpointError, match=f'run .*process {os.getpid()} '):
             begin(tmp_path / 'run')
     assert not begin(tmp_path / 'run')
 
@@ -147,9 +147,9 @@ def test_best_weights(tmp_path: Path) -> None:
         folder.settle(3, digest, {}, False)
         assert folder.weights() == folder.best and not folder.staged.exists()
     folder.best.unlink()
-    with pytest.warns(UserWarning, match=r'best\.pt is missing: .* step 3, .* last\.pt, .* step 4'):
+    with pytest.warns(UserWarning, match=r'best\.pt .* step 3, .* last\.pt .* step 4'):
         assert folder.weights() == folder.last
-    with pytest.raises(CheckpointError, match=r'best\.pt is missing, .* step 3'):
+    with pytest.raises(CheckpointError, match=r'best\.pt is missing.* step 3'):
         folder.settle(3, digest, {}, False)
     checkpoint(folder.best, step=2)
     with pytest.raises(CheckpointError, match=r'best\.pt is not the file .* step 3'):

@@ -374,9 +374,9 @@ def test_resume_false_starts_over(tmp_path: Path) -> None:
 
 
 def test_resume_true_needs_a_run(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r'cannot resume: .*last\.pt'):
+    with pytest.raises(CheckpointError, match=r'resume.*last\.pt'):
         make_trainer(run_dir=tmp_path).fit(resume=True)
-    with pytest.raises(CheckpointError, match='cannot resume: no run_dir was given'):
+    with pytest.raises(CheckpointError, match='resume.*run_dir'):
         make_trainer().fit(resume=True)
 
 
@@ -384,16 +384,15 @@ def test_resume_with_other_settings(tmp_path: Path) -> None:
     make_trainer(run_dir=tmp_path, recipe_hash='abc').fit()
     with pytest.raises(CheckpointError, match='another recipe'):
         make_trainer(run_dir=tmp_path, recipe_hash='def').fit()
-    with pytest.raises(CheckpointError, match='holds the state of .*criterion.* made of loader, schedule, meter'):
+    with pytest.raises(CheckpointError, match=r'last\.pt .*criterion.* loader, schedule, meter'):
         make_trainer(run_dir=tmp_path, criterion=lambda model, batch: model.node_emb.weight.sum()).fit()
 
 
 def test_resume_with_another_schedule(tmp_path: Path) -> None:
     make_trainer(run_dir=tmp_path, num_steps=10, schedule=LinearDecay()).fit()
-    with pytest.raises(CheckpointError, match=r'last.pt was begun with the schedule LinearDecay\(end_factor=0.0\), but '
-                                              r'this run has SwitchOptimizer\('):
+    with pytest.raises(CheckpointError, match=r'last\.pt .*LinearDecay\(end_factor=0.0\).*SwitchOptimizer\('):
         make_trainer(run_dir=tmp_path, num_steps=10, schedule=SwitchOptimizer()).fit()
-    with pytest.raises(CheckpointError, match='num_steps: .* 10, .* got 20'):
+    with pytest.raises(CheckpointError, match='num_steps: .* 10.* 20'):
         make_trainer(run_dir=tmp_path, num_steps=20, schedule=LinearDecay()).fit()
     make_trainer(run_dir=tmp_path / 'constant', num_steps=10).fit()
     assert make_trainer(run_dir=tmp_path / 'constant', num_steps=20).fit().steps == 20
@@ -455,7 +454,7 @@ def test_best_weights_that_are_not_those_of_the_run(tmp_path: Path, damage: str)
 
 def test_two_trainers_on_one_folder(tmp_path: Path) -> None:
     def validate(model: torch.nn.Module) -> dict[str, float]:
-        with pytest.raises(CheckpointError, match=f'in use by process {os.getpid()} '):
+        with pytest.raises(CheckpointError, match=f'process {os.getpid()} '):
             make_trainer(run_dir=tmp_path).fit()
         return {'mrr': 0.5}
 
@@ -477,12 +476,12 @@ def test_resume_with_another_optimizer(tmp_path: Path) -> None:
     make_trainer(run_dir=tmp_path, num_steps=10).fit()
     trainer = make_trainer(run_dir=tmp_path)
     trainer.optimizer = torch.optim.Adam(trainer.model.parameters())
-    with pytest.raises(CheckpointError, match=r'last\.pt holds the state of Adagrad, but .* this run is Adam;'):
+    with pytest.raises(CheckpointError, match=r'last\.pt .*\bAdagrad\b.*\bAdam;'):
         trainer.fit()
     trainer = make_trainer(run_dir=tmp_path)
     groups = [{'params': [value]} for value in trainer.model.parameters()]
     trainer.optimizer = torch.optim.Adagrad(groups, lr=0.1)
-    with pytest.raises(CheckpointError, match=r'last\.pt holds .* of other parameters \(loaded state dict has a diff'):
+    with pytest.raises(CheckpointError, match=r'last\.pt .*optimiser.*\(loaded state dict'):
         trainer.fit()
     # What was written before checkpoints said so is continued.
     last = load_checkpoint(tmp_path / 'last.pt')
@@ -536,7 +535,7 @@ def signalling(number: signal.Signals, step: int) -> Callable[..., Tensor]:
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_signal_finishes_the_step_and_saves(tmp_path: Path, number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(TrainingInterrupted, match=rf'{number.name}: stopped after step 7 of 20; saved .*last\.pt'):
+    with pytest.raises(TrainingInterrupted, match=rf'{number.name}: .*step 7 of 20; .*last\.pt'):
         make_trainer(criterion=signalling(number, 7), run_dir=tmp_path / 'cut').fit()
     assert signal.getsignal(number) is before
     assert load_checkpoint(tmp_path / 'cut' / 'last.pt')['step'] == 7
@@ -558,7 +557,7 @@ def test_second_signal_does_not_wait() -> None:
 
 
 def test_signal_without_a_folder() -> None:
-    with pytest.raises(TrainingInterrupted, match='after step 4 of 20; nothing was saved.* model holds the weig'):
+    with pytest.raises(TrainingInterrupted, match='step 4 of 20; .*run_dir'):
         make_trainer(criterion=signalling(signal.SIGINT, 4)).fit()
 
 
@@ -657,7 +656,7 @@ def test_what_cannot_be_graphed(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match='GraphedStep: .* CUDA .* cpu'):
         make_trainer(graph=True, run_dir=tmp_path / 'run').fit()
     assert not (tmp_path / 'run').exists()
-    with pytest.raises(ArgumentError, match='graph: LinearDecay.* changes the learning rate in each step'):
+    with pytest.raises(ArgumentError, match='graph: LinearDecay'):
         make_trainer(graph=True, schedule=LinearDecay()).fit()
     trainer = make_trainer(graph=True)
     changing = EMUNegatives(4, LinearSchedule(0.1, 0.2, 5))
@@ -687,7 +686,7 @@ def test_trains_by_graphs(tmp_path: Path, schedule: Optional[type[Schedule]]) ->
 @pytest.mark.parametrize('bad', [math.nan, math.inf])
 @pytest.mark.parametrize('once', [False, True])
 def test_divergence_names_the_step_and_keeps_the_checkpoint(tmp_path: Path, bad: float, once: bool) -> None:
-    with pytest.raises(DivergenceError, match=r'NaN or infinite at step 13; .* kept in .*last\.pt; lower the'):
+    with pytest.raises(DivergenceError, match=r'NaN .*step 13; .*last\.pt; .*rate'):
         make_trainer(run_dir=tmp_path, criterion=Spoil(13, bad, once), log_every=4).fit()
     state = load_checkpoint(tmp_path / 'last.pt')
     assert state['step'] == 10
@@ -703,18 +702,18 @@ def test_infinite_gradient_of_a_finite_loss(tmp_path: Path) -> None:
         # The gradient of a square root at zero.
         return loss + (model.rel_emb.weight[0, 0] * 0.0).abs().sqrt() if batch.step == 9 else loss
 
-    with pytest.raises(DivergenceError, match='the weights rel_emb.weight became NaN or infinite by step 10'):
+    with pytest.raises(DivergenceError, match='rel_emb.weight .*NaN .*step 10'):
         make_trainer(run_dir=tmp_path, criterion=criterion).fit()
     assert load_checkpoint(tmp_path / 'last.pt')['step'] == 5
 
 
 def test_nan_metric() -> None:
-    with pytest.raises(DivergenceError, match='validation mrr is NaN at step 5'):
+    with pytest.raises(DivergenceError, match='mrr .*NaN .*step 5'):
         make_trainer(validate=lambda model: {'mrr': math.nan}).fit()
 
 
 def test_missing_metric() -> None:
-    with pytest.raises(ArgumentError, match="no 'auc'.*returned mrr, hits@10"):
+    with pytest.raises(ArgumentError, match="'auc'.*mrr, hits@10"):
         make_trainer(metric='auc', mode='max').fit()
 
 
@@ -742,13 +741,13 @@ def test_failed_validation_loses_no_step(tmp_path: Path, fault: str, evaluate_ev
 
 
 def test_loss_that_is_no_scalar() -> None:
-    with pytest.raises(ArgumentError, match=r'scalar loss, got a tensor of shape \(12, 8\)'):
+    with pytest.raises(ArgumentError, match=r'^criterion: .*\(12, 8\)'):
         make_trainer(criterion=lambda model, batch: model.node_emb.weight).fit()
 
 
 @pytest.mark.parametrize('loss, message', [
-    (lambda model, batch: 0.5, 'scalar loss, got an object of type float; expected a tensor'),
-    (lambda model, batch: EMULoss()(model, batch).detach(), r'got one that depends on no parameter; leave out detach'),
+    (lambda model, batch: 0.5, '^criterion: .*tensor.* float$'),
+    (lambda model, batch: EMULoss()(model, batch).detach(), r'^criterion: .*gradient.*detach\(\)'),
 ])
 def test_loss_that_nothing_can_be_learned_from(loss: Callable[..., Tensor], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
@@ -757,7 +756,7 @@ def test_loss_that_nothing_can_be_learned_from(loss: Callable[..., Tensor], mess
 
 @pytest.mark.parametrize('found', [0.5, None, [0.5]])
 def test_validation_that_returns_no_metrics(found: Any) -> None:
-    with pytest.raises(ArgumentError, match=f"such as {{'mrr': 0.3}}, got an object of type {type(found).__name__}"):
+    with pytest.raises(ArgumentError, match=f'^validate: .* {type(found).__name__}$'):
         make_trainer(validate=lambda model: found).fit()
 
 
@@ -773,33 +772,33 @@ def test_truncated_checkpoint(tmp_path: Path) -> None:
     make_trainer(run_dir=tmp_path).fit()
     path = tmp_path / 'last.pt'
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match='truncated or damaged'):
+    with pytest.raises(CheckpointError, match=r'last\.pt .*damaged'):
         make_trainer(run_dir=tmp_path).fit()
 
 
 @pytest.mark.parametrize('options, message', [
-    ({'num_steps': 0}, 'num_steps: .* got 0'),
-    ({'num_steps': True}, 'num_steps: .* got True'),
-    ({'run_dir': 3}, 'run_dir: expected a path, got 3'),
-    ({'max_grad_norm': '1'}, "max_grad_norm: .* got '1'"),
-    ({'evaluate_every': 2.5}, 'evaluate_every: .* got 2.5'),
-    ({'evaluate_every': '5'}, "evaluate_every: .* got '5'"),
+    ({'num_steps': 0}, 'num_steps: .* 0'),
+    ({'num_steps': True}, 'num_steps: .* True'),
+    ({'run_dir': 3}, 'run_dir: .* 3$'),
+    ({'max_grad_norm': '1'}, "max_grad_norm: .* '1'"),
+    ({'evaluate_every': 2.5}, 'evaluate_every: .* 2.5'),
+    ({'evaluate_every': '5'}, "evaluate_every: .* '5'"),
     ({'evaluate_every': []}, 'evaluate_every: .* empty'),
-    ({'evaluate_every': [1, 0]}, r'evaluate_every\[1\]: .* got 0'),
-    ({'evaluate_every': [1, 3, 2]}, 'evaluate_every: .* got 3 before 2'),
-    ({'evaluate_every': [2, 2]}, 'evaluate_every: .* got 2 before 2'),
+    ({'evaluate_every': [1, 0]}, r'evaluate_every\[1\]: .* 0'),
+    ({'evaluate_every': [1, 3, 2]}, 'evaluate_every: .* 3 before 2'),
+    ({'evaluate_every': [2, 2]}, 'evaluate_every: .* 2 before 2'),
     ({'evaluate_every': [2, 21]}, r'evaluate_every\[1\]: step 21 .* num_steps=20'),
-    ({'patience': -1}, 'patience: .* got -1'),
-    ({'patience': 2, 'validate': None}, 'needs validate'),
-    ({'max_grad_norm': math.nan}, 'max_grad_norm: .* got nan'),
-    ({'tensorboard': True}, 'give run_dir'),
-    ({'run_dir': ''}, "run_dir: .* got ''"),
+    ({'patience': -1}, 'patience: .* -1'),
+    ({'patience': 2, 'validate': None}, 'patience.*validate'),
+    ({'max_grad_norm': math.nan}, 'max_grad_norm: .* nan'),
+    ({'tensorboard': True}, 'tensorboard.*run_dir'),
+    ({'run_dir': ''}, "run_dir: .* ''"),
     ({'metric': 'auc'}, "'auc' .*'max'.*'min'"),
-    ({'metric': 3}, 'metric: .* got 3'),
-    ({'metric': 'mr', 'mode': 'max'}, "mode: of mr, .* 'min' .* got 'max'"),
-    ({'mode': 'up'}, "'max' or 'min', got 'up'"),
-    ({'loggers': [print]}, r'loggers\[0\]: .* start, log and close'),
-    ({'loggers': 5}, 'loggers: .* got 5'),
+    ({'metric': 3}, 'metric: .* 3'),
+    ({'metric': 'mr', 'mode': 'max'}, "mode: .*'min'.* mr .*'max'"),
+    ({'mode': 'up'}, "mode: .*'max'.*'min'.* 'up'"),
+    ({'loggers': [print]}, r'loggers\[0\]: .*start.*log.*close'),
+    ({'loggers': 5}, 'loggers: .* 5$'),
 ])
 def test_arguments_outside_of_their_domain(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
@@ -812,18 +811,18 @@ class _Endless:
 
 
 @pytest.mark.parametrize('part, value, message', [
-    ('model', 'DistMult', 'model: expected a torch.nn.Module, got an object of type str'),
-    ('model', DistMult, 'model: expected a torch.nn.Module, got the class DistMult'),
-    ('model', EMULoss(), 'model: EMULoss has no parameters, .* expected the model, then the criterion, the loader'),
-    ('criterion', None, r'criterion: expected a function of a model and a batch, .* got an object of type NoneType'),
-    ('criterion', EMULoss, 'criterion: expected .* got the class EMULoss'),
-    ('loader', [1, 2], r'loader: expected a TripletLoader, or .* batches\(\), .* got an object of type list'),
-    ('loader', _Endless(), 'loader: expected .* got an object of type _Endless'),
-    ('loader', TripletLoader, 'loader: expected .* got the class TripletLoader'),
-    ('optimizer', torch.optim.Adam, 'optimizer: expected a torch.optim.Optimizer, .* got the class Adam'),
-    ('optimizer', torch.optim.SGD([torch.zeros(1)], 0.1), 'optimizer: it holds none of the parameters of DistMult'),
-    ('schedule', 'linear', "schedule: expected one of pyg_emu.training.schedules, .* got 'linear'"),
-    ('validate', 0.5, 'validate: expected a function of the model that returns metrics, got 0.5'),
+    ('model', 'DistMult', '^model: .*Module.* str$'),
+    ('model', DistMult, '^model: .*Module.*class DistMult$'),
+    ('model', EMULoss(), '^model: .*parameters.*EMULoss'),
+    ('criterion', None, r'^criterion: .* NoneType$'),
+    ('criterion', EMULoss, '^criterion: .*class EMULoss$'),
+    ('loader', [1, 2], r'^loader: .*TripletLoader.* batches\(\).* list$'),
+    ('loader', _Endless(), '^loader: .* _Endless$'),
+    ('loader', TripletLoader, '^loader: .*class TripletLoader$'),
+    ('optimizer', torch.optim.Adam, '^optimizer: .*Optimizer.*class Adam$'),
+    ('optimizer', torch.optim.SGD([torch.zeros(1)], 0.1), '^optimizer: .*parameters of DistMult'),
+    ('schedule', 'linear', "^schedule: .*'linear'"),
+    ('validate', 0.5, '^validate: .* 0.5$'),
 ])
 def test_objects_of_the_wrong_kind(part: str, value: Any, message: str) -> None:
     trainer = make_trainer()
@@ -833,7 +832,7 @@ def test_objects_of_the_wrong_kind(part: str, value: Any, message: str) -> None:
 
 
 def test_unknown_resume() -> None:
-    with pytest.raises(ArgumentError, match="'auto', got 'yes'"):
+    with pytest.raises(ArgumentError, match="'auto'.* 'yes'"):
         make_trainer().fit(resume='yes')  # type: ignore[arg-type]
 
 

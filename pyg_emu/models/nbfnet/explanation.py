@@ -1,4 +1,4 @@
-r"""Why a path-based model scores a triple as it does: the paths between its ends that matter most."""
+r"""Explanations of the scores of a path-based model: the most important paths between the two entities of a triple."""
 from __future__ import annotations
 
 import operator
@@ -28,13 +28,13 @@ def explain(
     beam_width: int = 10,
     side: Literal['tail', 'head'] = 'tail',
 ) -> pd.DataFrame:
-    r"""The top paths behind the score of a triple, as in section 4.4 of the `"Neural Bellman-Ford Networks"
-    <https://arxiv.org/abs/2106.06935>`_ paper.
+    r"""Returns the most important paths for the score of a triple, as in section 4.4 of the `"Neural Bellman-Ford
+    Networks" <https://arxiv.org/abs/2106.06935>`_ paper.
 
-    A factor of one is put on every message of every layer. Its gradient says how much the score would gain if the
-    message grew, and a path weighs as much as its edges together, the first :math:`k` layers after it sets out carrying
-    one edge each. Paths are found by beam search over the layers. They pass through neither end of the triple twice,
-    and the triple itself and its inverse, where the graph has them, are taken out first.
+    The importance of an edge in a layer is the gradient of the score with respect to a factor of one on its message.
+    The weight of a path is the sum of the importances of its edges, where the :math:`i`-th edge of the path belongs to
+    the :math:`i`-th layer after the path starts. Beam search over the layers finds the paths. A path visits neither end
+    of the triple twice. The triple and its inverse are removed from the graph first.
 
     .. code-block:: python
 
@@ -45,18 +45,19 @@ def explain(
     Args:
         model (NBFNet): The model.
         graph (KGData): The graph, with inverse relations.
-        head (int or str): The head, an id or a label; where labels are integers, an integer is a label.
+        head (int or str): The head, an id or a label. If labels are integers, an integer is a label.
         relation (int or str): The relation, an id or a label, not an inverse one.
         tail (int or str): The tail, an id or a label.
-        num_paths (int): The number of paths that are wanted. (default: :obj:`10`)
-        beam_width (int): The number of paths that are followed at each node. (default: :obj:`10`)
-        side (str): The question that the score is an answer to: with :obj:`"tail"`, paths lead from the head to the
-            tail; with :obj:`"head"`, the reverse. (default: :obj:`"tail"`)
+        num_paths (int): The maximum number of paths. (default: :obj:`10`)
+        beam_width (int): The number of paths kept at each node. (default: :obj:`10`)
+        side (str): The predicted side. With :obj:`"tail"`, paths lead from the head to the tail; with :obj:`"head"`,
+            from the tail to the head. (default: :obj:`"tail"`)
 
     Returns:
-        pandas.DataFrame: One row per path, the heaviest first: :obj:`weight`; :obj:`length`; :obj:`path`, readable; and
-        :obj:`edges`, a list of (from, relation, to) in which the name of an inverse relation ends in :obj:`"^-1"`. The
-        score is in :obj:`attrs['score']`. Empty if no path is short enough.
+        pandas.DataFrame: One row per path, in descending order of weight, with the columns :obj:`weight`,
+        :obj:`length`, :obj:`path` (readable) and :obj:`edges`, a list of (from, relation, to). The names of inverse
+        relations end in :obj:`"^-1"`. The score is in :obj:`attrs['score']`. The frame is empty if no path is short
+        enough.
 
     Raises:
         ArgumentError: If an id is out of range or a number is not positive.
@@ -90,7 +91,7 @@ def explain(
 
 
 def draw_paths(paths: pd.DataFrame, file: Optional[Union[str, Path]] = None) -> Any:
-    r"""Draws what :func:`explain` returned: a row per path, arrows as thick as its weight. Needs matplotlib.
+    r"""Plots the result of :func:`explain`: one row per path, with arrows as thick as its weight. Requires matplotlib.
 
     .. code-block:: python
 
@@ -98,13 +99,13 @@ def draw_paths(paths: pd.DataFrame, file: Optional[Union[str, Path]] = None) -> 
 
     Args:
         paths (pandas.DataFrame): The paths.
-        file (str or Path, optional): Where to save the drawing. (default: :obj:`None`, nowhere)
+        file (str or Path, optional): Where to save the plot. (default: :obj:`None`, not saved)
 
     :rtype: :class:`matplotlib.figure.Figure`
     """
     missing = [name for name in ('weight', 'length', 'edges') if name not in instance('paths', paths, pd.DataFrame)]
     if missing:
-        raise ArgumentError(f'paths: expected what explain() returned, got a DataFrame without the column {missing[0]}')
+        raise ArgumentError(f'paths: expected the result of explain(), got a DataFrame without the column {missing[0]}')
     if file is not None:
         file_path('file', file)
     from matplotlib.figure import Figure
@@ -139,7 +140,8 @@ def draw_paths(paths: pd.DataFrame, file: Optional[Union[str, Path]] = None) -> 
 
 def _edge_gradients(model: Any, graph: Any, ends: list[int], rel_type: int, start: int, goal: int,
                     side: str) -> tuple[float, Tensor, Tensor]:
-    r"""The score, its gradients :obj:`(num_layers, E)`, and the mask :obj:`(E,)` of the graph without the fact."""
+    r"""Returns the score, its gradients :obj:`(num_layers, E)`, and the mask :obj:`(E,)` of the graph without the
+    fact."""
     (source, target), edge_type = graph.edge_index, graph.edge_type
     fact = (source == ends[0]) & (target == ends[1]) & (edge_type == rel_type)
     inverse = (source == ends[1]) & (target == ends[0]) & (edge_type == rel_type + graph.num_relations)
@@ -155,9 +157,9 @@ def _edge_gradients(model: Any, graph: Any, ends: list[int], rel_type: int, star
 
 
 class _State(NamedTuple):
-    r"""After a layer: the best walks that end at each node, their last edges and the slots that these continue.
+    r"""The best walks that end at each node after a layer, their last edges and the slots of the walks they extend.
 
-    All shapes: :obj:`(V, beam_width)`; values of empty slots are :math:`-\infty`.
+    All tensors have the shape :obj:`(V, beam_width)`. The values of empty slots are :math:`-\infty`.
     """
     value: np.ndarray
     edge: np.ndarray
@@ -165,7 +167,7 @@ class _State(NamedTuple):
 
 
 class _Beam:
-    r"""Beam search over a graph whose edges weigh something else in each layer."""
+    r"""Beam search over a graph with different edge weights in each layer."""
     def __init__(self, source: np.ndarray, target: np.ndarray, usable: np.ndarray, weights: np.ndarray, num_nodes: int,
                  width: int) -> None:
         self.source = source
@@ -176,11 +178,11 @@ class _Beam:
         self.width = width
 
     def paths(self, start: int, goal: int, any_layer: bool) -> list[tuple[tuple[int, ...], float]]:
-        r"""Paths as edge ids, each with its weight, the heaviest first.
+        r"""Returns paths as tuples of edge ids with their weights, in descending order of weight.
 
-        A path may start at any layer, because each layer adds the boundary condition. With :obj:`any_layer` it may
-        arrive at any layer, because shortcuts carry earlier outputs to the last layer or because the scoring network
-        reads the outputs of all layers. Otherwise it has to arrive at the last layer.
+        A path may start at any layer, because each layer adds the boundary condition. With :obj:`any_layer`, it may
+        also end at any layer, because shortcuts carry earlier outputs to the last layer or because the scoring network
+        reads the outputs of all layers. Otherwise, it must end at the last layer.
         """
         best: dict[tuple[int, ...], float] = {}
         states: list[_State] = []
@@ -193,7 +195,7 @@ class _Beam:
                     edges = self._trace(states, start, goal, int(slot))
                     weight = float(states[-1].value[goal, slot])
                     best[edges] = max(best.get(edges, -np.inf), weight)
-        # Equal weights in the order of edges, so that nothing depends on how they were met.
+        # Paths of equal weight are sorted by their edges, so that the result does not depend on the order of discovery.
         return sorted(best.items(), key=lambda item: (-item[1], item[0]))
 
     def _advance(self, value: np.ndarray, layer: int) -> _State:
@@ -225,7 +227,7 @@ class _Beam:
 
 def _id(argument: str, value: Union[int, str], graph: Any, kind: Literal['entity', 'relation']) -> int:
     find, limit = (graph.entity_id, graph.num_nodes) if kind == 'entity' else (graph.relation_id, graph.num_relations)
-    # Where labels are integers, an integer is a label; ids come as a tensor.
+    # If labels are integers, an integer is a label. Ids are passed as a tensor.
     is_label = isinstance(value, Integral) and not isinstance(value, bool) and graph.has_integer_labels(kind)
     if isinstance(value, str) or is_label:
         return find(value)
@@ -233,7 +235,7 @@ def _id(argument: str, value: Union[int, str], graph: Any, kind: Literal['entity
         number = operator.index(value)
     except TypeError:
         number = -1
-    if isinstance(value, bool):  # 0 and 1, as integers
+    if isinstance(value, bool):  # Booleans are integers in Python.
         number = -1
     if not 0 <= number < limit:
         raise ArgumentError(f'{argument}: expected a label or an id in [0, {limit}), got {value!r}')

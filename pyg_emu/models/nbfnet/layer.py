@@ -1,4 +1,4 @@
-r"""One generalised Bellman-Ford iteration with its linear layer."""
+r"""A layer of NBFNet: one generalised Bellman-Ford iteration followed by a linear layer."""
 from __future__ import annotations
 
 from typing import Callable, Optional, Union
@@ -10,29 +10,30 @@ from torch_geometric.nn.resolver import activation_resolver
 from pyg_emu.ops.relational import Aggregate, BoundaryRows, EdgeOrders, Message, message_count, relational_conv
 from pyg_emu.ops.row_linear import pna_linear, row_linear
 
-# What principal neighbourhood aggregation multiplies each statistic with: 1, s and 1 / s.
+# The factors of each statistic in principal neighbourhood aggregation: 1, s and 1 / s.
 _NUM_SCALERS = 3
 _NUM_STATISTICS = 4
 
 
 def degree_scale(edges: EdgeOrders, edge_mask: Optional[Tensor] = None, dtype: torch.dtype = torch.float32) -> Tensor:
-    r"""The scaler :math:`s_v = \log(d_v + 1) / \overline{\log(d + 1)}` of principal neighbourhood aggregation, of the
-    in-degrees :math:`d`; the mean is over all nodes. shape: :obj:`(V,)`.
+    r"""Returns the scaler :math:`s_v = \log(d_v + 1) / \overline{\log(d + 1)}` of principal neighbourhood aggregation
+    for the in-degrees :math:`d`. The mean is over all nodes. shape: :obj:`(V,)`.
 
     Args:
         edges (EdgeOrders): The graph.
-        edge_mask (torch.Tensor, optional): True where an edge takes part. (default: :obj:`None`) shape: :obj:`(E,)`.
-        dtype (torch.dtype): Of the result; narrower types than float32 are widened. (default: :obj:`torch.float32`)
+        edge_mask (torch.Tensor, optional): :obj:`True` for the edges to use. shape: :obj:`(E,)`. (default: :obj:`None`,
+            all edges)
+        dtype (torch.dtype): The data type of the result, promoted to at least float32. (default: :obj:`torch.float32`)
     """
     dtype = torch.promote_types(dtype, torch.float32)
     degree = message_count(edges.by_target, edge_mask) + 1
-    if degree.device.type != 'cpu' or degree.numel() == 0:  # the size of a table would be read from the device
+    if degree.device.type != 'cpu' or degree.numel() == 0:  # The size of a table would require synchronization.
         logarithm = degree.to(dtype).log()
     else:
-        # One logarithm for all nodes of a degree: on the CPU, its last bit may depend on the place in a vector.
+        # One logarithm per degree. On the CPU, the last bit of a logarithm may depend on its position in a vector.
         logarithm = torch.arange(int(degree.max()) + 1).to(dtype).log()[degree]
     mean = logarithm.mean()
-    # Without any edge every logarithm is zero, and so is every scale.
+    # Without edges, all logarithms are zero, and so are all scalers.
     return logarithm / torch.where(mean > 0, mean, torch.ones_like(mean))
 
 
@@ -43,19 +44,19 @@ class NBFNetLayer(torch.nn.Module):
         \mathbf{h}'_v = \mathbf{h}_v + \mathrm{ReLU}\big(\mathrm{norm}\big(\mathbf{W} [\mathbf{h}_v,
         \mathbf{m}_v] + \mathbf{b}\big)\big),
 
-    :math:`\mathbf{m}` being what :func:`~pyg_emu.ops.relational.relational_conv` returns of :math:`\mathbf{h}`, the
-    relation vectors and the boundary condition. With :obj:`"pna"` it holds twelve numbers per component, four
-    statistics times three scalers; they are never written out: see :func:`~pyg_emu.ops.row_linear.pna_linear`.
+    where :math:`\mathbf{m}` is the result of :func:`~pyg_emu.ops.relational.relational_conv` for :math:`\mathbf{h}`,
+    the relation vectors and the boundary condition. With :obj:`"pna"`, it has twelve values per component, four
+    statistics times three scalers. They are never materialized, see :func:`~pyg_emu.ops.row_linear.pna_linear`.
 
     Args:
-        in_channels (int): Width of the input.
-        out_channels (int): Width of the output.
-        num_edge_types (int): Number of relations, inverse ones included.
-        query_channels (int): Width of the query.
+        in_channels (int): The width of the input.
+        out_channels (int): The width of the output.
+        num_edge_types (int): The number of relations, including inverse ones.
+        query_channels (int): The width of the query.
         message (str): See :func:`~pyg_emu.ops.relational.relational_conv`.
         aggregate (str): See :func:`~pyg_emu.ops.relational.relational_conv`.
-        layer_norm (bool): Whether the linear layer's output is normalised.
-        dependent (bool): Whether relation vectors are a linear function of the query, or else a table.
+        layer_norm (bool): Whether to normalise the output of the linear layer.
+        dependent (bool): Whether relation vectors are a linear function of the query. Otherwise, they are a table.
         act (str, callable or None): The activation.
     """
     def __init__(self, in_channels: int, out_channels: int, num_edge_types: int, query_channels: int, message: Message,
@@ -67,7 +68,7 @@ class NBFNetLayer(torch.nn.Module):
         self.message = message
         self.aggregate = aggregate
         self.dependent = dependent
-        # The attributes' names are those of public checkpoints.
+        # Public checkpoints use the same attribute names.
         self.layer_norm = torch.nn.LayerNorm(out_channels) if layer_norm else None
         if dependent:
             self.relation_linear = torch.nn.Linear(query_channels, num_edge_types * in_channels)
@@ -78,17 +79,17 @@ class NBFNetLayer(torch.nn.Module):
         self.act = None if act is None else activation_resolver(act)
 
     def reset_parameters(self) -> None:
-        r"""Draws all parameters anew."""
+        r"""Resets all parameters."""
         for module in self.children():
             if isinstance(module, (torch.nn.Embedding, torch.nn.LayerNorm, torch.nn.Linear)):
                 module.reset_parameters()
 
     def relation_vectors(self, query: Tensor) -> Tensor:
-        r"""The relations' vectors, :obj:`(B, R, in_channels)`, or :obj:`(R, in_channels)` if they do not depend on
-        the query.
+        r"""Returns the relation vectors. shape: :obj:`(B, R, in_channels)`, or :obj:`(R, in_channels)` if they do not
+        depend on the query.
 
         Args:
-            query (torch.Tensor): shape: :obj:`(B, query_channels)`.
+            query (torch.Tensor): The queries. shape: :obj:`(B, query_channels)`.
         """
         if self.dependent:
             vectors = row_linear(query, self.relation_linear.weight, self.relation_linear.bias)
@@ -97,9 +98,11 @@ class NBFNetLayer(torch.nn.Module):
 
     def propagate(self, x: Tensor, query: Tensor, boundary: BoundaryRows, edges: EdgeOrders,
                   edge_weight: Optional[Tensor] = None, edge_mask: Optional[Tensor] = None) -> Tensor:
-        r"""The aggregated messages, :obj:`(V, B, in_channels)`, or :obj:`(V, B, 4, in_channels)` for :obj:`"pna"`."""
+        r"""Returns the aggregated messages: :obj:`(V, B, in_channels)`, or :obj:`(V, B, 4, in_channels)` with
+        :obj:`"pna"`.
+        """
         relation = self.relation_vectors(query)
-        # Sums over thousands of messages: on the CPU in float32 at least, whatever the linear layers are cast to.
+        # Sums over thousands of messages need at least float32 on the CPU, even if the linear layers use less.
         dtype = x.dtype if x.is_cuda or x.dtype == torch.float64 else torch.float32
         boundary = boundary._replace(value=boundary.value.to(dtype))
         return relational_conv(x.to(dtype), relation.to(dtype), edges, message=self.message, aggregate=self.aggregate,
@@ -109,18 +112,18 @@ class NBFNetLayer(torch.nn.Module):
     def forward(self, x: Tensor, query: Tensor, boundary: BoundaryRows, edges: EdgeOrders,
                 scale: Optional[Tensor] = None, edge_weight: Optional[Tensor] = None,
                 edge_mask: Optional[Tensor] = None) -> Tensor:
-        r"""Runs the layer, but for the shortcut.
+        r"""Computes the output of the layer without the shortcut.
 
         Args:
             x (torch.Tensor): The input. shape: :obj:`(V, B, in_channels)`.
-            query (torch.Tensor): shape: :obj:`(B, query_channels)`.
+            query (torch.Tensor): The queries. shape: :obj:`(B, query_channels)`.
             boundary (BoundaryRows): The boundary condition.
             edges (EdgeOrders): The graph.
-            scale (torch.Tensor, optional): :func:`degree_scale` of the graph; needed for :obj:`"pna"`.
-                (default: :obj:`None`) shape: :obj:`(V,)`.
-            edge_weight (torch.Tensor, optional): A factor of each message. (default: :obj:`None`) shape: :obj:`(E,)`.
-            edge_mask (torch.Tensor, optional): True where an edge takes part. (default: :obj:`None`) shape:
-                :obj:`(E,)`, bool.
+            scale (torch.Tensor, optional): The :func:`degree_scale` of the graph, required for :obj:`"pna"`.
+                shape: :obj:`(V,)`. (default: :obj:`None`)
+            edge_weight (torch.Tensor, optional): The weight of each message. shape: :obj:`(E,)`. (default: :obj:`None`)
+            edge_mask (torch.Tensor, optional): :obj:`True` for the edges to use. shape: :obj:`(E,)`, bool.
+                (default: :obj:`None`, all edges)
 
         :rtype: :class:`torch.Tensor` of shape :obj:`(V, B, out_channels)`.
         """
@@ -136,7 +139,7 @@ class NBFNetLayer(torch.nn.Module):
 
     def _combine(self, x: Tensor, statistics: Tensor, scale: Tensor) -> Tensor:
         weight, (width, out_width) = self.linear.weight, (self.in_channels, self.out_channels)
-        # Columns after the input's: (component * 4 + statistic) * 3 + scaler.
+        # The columns after those of the input: (component * 4 + statistic) * 3 + scaler.
         blocks = weight[:, width:].view(out_width, width, _NUM_STATISTICS, _NUM_SCALERS)
         blocks = blocks.permute(3, 2, 1, 0).reshape(_NUM_SCALERS, _NUM_STATISTICS * width, out_width)
         scalers = torch.stack([torch.ones_like(scale), scale, 1.0 / scale.clamp(min=0.01)], dim=1)

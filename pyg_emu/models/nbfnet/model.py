@@ -1,4 +1,4 @@
-r"""Neural Bellman-Ford Networks on fused relational message passing."""
+r"""Neural Bellman-Ford Networks with fused relational message passing."""
 from __future__ import annotations
 
 from typing import Any, Callable, ClassVar, Literal, Mapping, NamedTuple, Optional, Sequence, Union
@@ -16,27 +16,27 @@ from pyg_emu.models.nbfnet.layer import NBFNetLayer, degree_scale
 from pyg_emu.ops.relational import AGGREGATES, MESSAGES, Aggregate, BoundaryRows, EdgeOrders, Message
 from pyg_emu.ops.row_linear import row_linear
 
-# Node features of one layer that ranking holds at a time; a few layers' worth exist at once.
+# The size in bytes of the node features of one layer during ranking. The features of a few layers exist at once.
 _RANKER_FEATURES = 2**23
-# Far more than messages can use, and few enough to be made at once.
+# More layers than message passing can use, and few enough to create at once.
 _MAX_LAYERS = 1000
 
 
 class Encoding(NamedTuple):
-    r"""What :meth:`NBFNet.encode` returns: the two parts of every node's final feature.
+    r"""The result of :meth:`NBFNet.encode`: the two parts of the final feature of each node.
 
     Args:
         hidden (torch.Tensor): The part that differs between nodes. shape: :obj:`(B, V, hidden_width)`.
-        query (torch.Tensor): The part that all nodes of a query share. shape: :obj:`(B, hidden_channels)`.
+        query (torch.Tensor): The part shared by all nodes of a query. shape: :obj:`(B, hidden_channels)`.
     """
     hidden: Tensor
     query: Tensor
 
     def at(self, index: Tensor) -> Tensor:
-        r"""The hidden part of some nodes.
+        r"""Returns the hidden part of the selected nodes.
 
         Args:
-            index (torch.Tensor): Node ids. shape: :obj:`(B, K)`, int64.
+            index (torch.Tensor): The node ids. shape: :obj:`(B, K)`, int64.
 
         :rtype: :class:`torch.Tensor` of shape :obj:`(B, K, hidden_width)`.
         """
@@ -46,11 +46,11 @@ class Encoding(NamedTuple):
 class NBFNet(torch.nn.Module):
     r"""The model of the `"Neural Bellman-Ford Networks: A General Graph Neural Network Framework for Link Prediction"
     <https://arxiv.org/abs/2106.06935>`_ paper. It represents a pair of nodes by the paths between them (equations 4 and
-    5) and so needs no entity embeddings: it predicts over graphs it has never seen, given the same relations.
+    5). It has no entity embeddings, so it applies to graphs with unseen entities and the same relations.
 
-    The graph is a :class:`~pyg_emu.KGData` with inverse relations; the inverse of relation :math:`r` is
-    :math:`r + R`. Heads are predicted as the tails of :math:`(t, r + R, ?)`. The defaults are the paper's for FB15k-237
-    and its inductive versions; its settings for WN18RR are :obj:`dependent=False, remove_one_hop=False`.
+    The graph is a :class:`~pyg_emu.KGData` with inverse relations. The inverse of relation :math:`r` is :math:`r + R`.
+    Heads are predicted as the tails of :math:`(t, r + R, ?)`. The defaults are those of the paper for FB15k-237 and its
+    inductive versions. For WN18RR, the paper uses :obj:`dependent=False, remove_one_hop=False`.
 
     .. code-block:: python
 
@@ -60,36 +60,37 @@ class NBFNet(torch.nn.Module):
         metrics = evaluate(model.as_ranker(data), data)
 
     Args:
-        num_relations (int): Number of relations :math:`R`, without inverse ones.
-        hidden_channels (int): Width of the queries, of the boundary condition, which every layer adds, and so of every
-            layer's input. (default: :obj:`32`)
-        num_layers (int): Number of layers. (default: :obj:`6`)
-        out_channels (int, optional): Width of the last layer's output. (default: :obj:`None`, :obj:`hidden_channels`)
+        num_relations (int): The number of relations :math:`R`, without inverse ones.
+        hidden_channels (int): The width of the queries, of the boundary condition and of the input of each layer.
+            (default: :obj:`32`)
+        num_layers (int): The number of layers. (default: :obj:`6`)
+        out_channels (int, optional): The width of the output of the last layer. (default: :obj:`None`,
+            :obj:`hidden_channels`)
         message (str): :obj:`"product"` (DistMult), :obj:`"sum"` (TransE) or :obj:`"rotate"` (RotatE).
             (default: :obj:`"product"`)
         aggregate (str): :obj:`"sum"`, :obj:`"mean"`, :obj:`"max"`, :obj:`"min"` or :obj:`"pna"`.
             (default: :obj:`"pna"`)
-        shortcut (bool): Whether a layer's input is added to its output where their widths agree.
+        shortcut (bool): Whether to add the input of a layer to its output if their widths are equal.
             (default: :obj:`True`)
-        layer_norm (bool): Whether layers normalise. (default: :obj:`True`)
-        dependent (bool): Whether each layer's relation vectors are a linear function of the query (equation 15), or
-            else a table. (default: :obj:`True`)
-        concat_hidden (bool): Whether the final feature holds the outputs of all layers instead of the last.
+        layer_norm (bool): Whether to use layer normalisation. (default: :obj:`True`)
+        dependent (bool): Whether the relation vectors of each layer are a linear function of the query (equation 15).
+            Otherwise, they are a table. (default: :obj:`True`)
+        concat_hidden (bool): Whether the final feature contains the outputs of all layers instead of the last one.
             (default: :obj:`False`)
-        num_mlp_layers (int): Number of linear layers of the scoring network. (default: :obj:`2`)
-        remove_one_hop (bool): Which edges are hidden in training, see :meth:`training_mask`: all direct edges between
-            the pairs in question, or else only the facts in question and their inverses. (default: :obj:`True`)
-        act (str, callable or None): The layers' activation. (default: :obj:`"relu"`)
-        bf16 (bool): Whether linear layers run in bfloat16, by :func:`torch.autocast`. (default: :obj:`False`)
-        checkpointing (bool): Whether layers are computed again in the backward pass instead of being kept.
-            (default: :obj:`False`)
+        num_mlp_layers (int): The number of linear layers of the scoring network. (default: :obj:`2`)
+        remove_one_hop (bool): Which edges to remove during training, see :meth:`training_mask`: all direct edges
+            between the pairs of a batch, or only the facts of the batch and their inverses. (default: :obj:`True`)
+        act (str, callable or None): The activation of the layers. (default: :obj:`"relu"`)
+        bf16 (bool): Whether linear layers run in bfloat16 by :func:`torch.autocast`. (default: :obj:`False`)
+        checkpointing (bool): Whether to recompute layers in the backward pass instead of keeping their intermediate
+            results. (default: :obj:`False`)
 
     Raises:
-        ArgumentError: If an argument is outside of its domain.
+        ArgumentError: If an argument has an invalid type or value.
     """
-    #: Scores are read off a graph, so ranking and prediction go through :meth:`as_ranker`.
+    #: Scores depend on a graph, so ranking and prediction use :meth:`as_ranker`.
     reads_graph: ClassVar[bool] = True
-    #: What a recipe says where it says nothing: the published settings, with Table 15 of the EMU paper.
+    #: The default settings in a recipe: the published settings, with Table 15 of the EMU paper.
     recipe_defaults: ClassVar[Mapping[str, Any]] = {
         'negatives': {'num_negatives': 32, 'mutation_rate': 0.94, 'mask': 'exact', 'shared': False,
                       'sampler': {'name': 'uniform', 'filtered': True}},
@@ -139,7 +140,7 @@ class NBFNet(torch.nn.Module):
             except (ValueError, TypeError) as error:
                 raise ArgumentError(f"act: expected the name of an activation, such as 'relu', got {act!r}") from error
         if message == 'rotate' and hidden_channels % 2 != 0:
-            raise ArgumentError(f"hidden_channels: message 'rotate' needs an even width, got {hidden_channels}")
+            raise ArgumentError(f"hidden_channels: expected an even width for message 'rotate', got {hidden_channels}")
         self.num_relations = num_relations
         self.hidden_channels = hidden_channels
         self.shortcut = shortcut
@@ -147,7 +148,7 @@ class NBFNet(torch.nn.Module):
         self.remove_one_hop = remove_one_hop
         self.bf16 = bf16
         self.checkpointing = checkpointing
-        #: Width of the hidden part of a final feature, which is what mutation acts on.
+        #: The width of the hidden part of a final feature, which is the part that is mutated.
         self.hidden_width = out_channels + (hidden_channels * (num_layers - 1) if concat_hidden else 0)
 
         with memory_reported(f'a model of num_relations={num_relations}, hidden_channels={hidden_channels}, '
@@ -164,24 +165,23 @@ class NBFNet(torch.nn.Module):
             self.mlp = torch.nn.Sequential(*mlp, torch.nn.Linear(width, 1))
 
     def reset_parameters(self) -> None:
-        r"""Draws all parameters anew."""
+        r"""Resets all parameters."""
         for module in (self.query, *self.layers, *self.mlp):
             if isinstance(module, (torch.nn.Embedding, torch.nn.Linear, NBFNetLayer)):
                 module.reset_parameters()
 
-    # From graphs and questions to scores #####################################
+    # Scores ##################################################################
 
     def query_relation(self, rel_type: Tensor, side: Side = 'tail') -> Tensor:
-        r"""The relation that a question follows away from its known entity: :math:`r`, or :math:`r + R` where the head
-        is asked for. shape: :obj:`(B,)`.
+        r"""Returns the relation of each query: :math:`r` for tails, or :math:`r + R` for heads. shape: :obj:`(B,)`.
 
         Args:
             rel_type (torch.Tensor): The relations, in :obj:`[0, R)`. shape: :obj:`(B,)`.
-            side (str or torch.Tensor): What is asked for: :obj:`"tail"`, :obj:`"head"`, or, row by row, a boolean
-                tensor, true for tails. (default: :obj:`"tail"`)
+            side (str or torch.Tensor): The predicted side: :obj:`"tail"`, :obj:`"head"`, or a boolean tensor of shape
+                :obj:`(B,)` that is :obj:`True` for tails. (default: :obj:`"tail"`)
 
         Raises:
-            ArgumentError: If :obj:`side` is none of these.
+            ArgumentError: If :obj:`side` is invalid.
         """
         if isinstance(side, Tensor):
             if side.dtype != torch.bool or side.shape != rel_type.shape:
@@ -194,21 +194,21 @@ class NBFNet(torch.nn.Module):
 
     def encode(self, graph: Any, known: Tensor, rel_type: Tensor, side: Side = 'tail', *,
                edge_mask: Optional[Tensor] = None, edge_weights: Optional[Sequence[Tensor]] = None) -> Encoding:
-        r"""Represents every node of a graph as seen from the known entity of each question.
+        r"""Computes the representation of every node relative to the known entity of each query.
 
         Args:
             graph (KGData): The graph, with inverse relations.
             known (torch.Tensor): The known entities. shape: :obj:`(B,)`, int64.
             rel_type (torch.Tensor): The relations, in :obj:`[0, R)`. shape: :obj:`(B,)`, int64.
-            side (str or torch.Tensor): What is asked for, see :meth:`query_relation`. (default: :obj:`"tail"`)
-            edge_mask (torch.Tensor, optional): True where an edge takes part, in the order of :obj:`graph.edge_index`.
-                (default: :obj:`None`, all do) shape: :obj:`(E,)`, bool.
-            edge_weights (list of torch.Tensor, optional): For each layer, a factor of each edge's message.
-                (default: :obj:`None`) shape: :obj:`(E,)` each.
+            side (str or torch.Tensor): The predicted side, see :meth:`query_relation`. (default: :obj:`"tail"`)
+            edge_mask (torch.Tensor, optional): :obj:`True` for the edges to use, in the order of
+                :obj:`graph.edge_index`. shape: :obj:`(E,)`, bool. (default: :obj:`None`, all edges)
+            edge_weights (list of torch.Tensor, optional): The weight of each message, one tensor per layer.
+                shape: :obj:`(E,)` each. (default: :obj:`None`)
 
         Raises:
-            ArgumentError: If the graph has no inverse relations, or other relations than the model; if a tensor has
-                the wrong shape or dtype; and, on the CPU, if an id is out of range.
+            ArgumentError: If the graph has no inverse relations or another number of relations than the model, if a
+                tensor has the wrong shape or dtype, or, on the CPU, if an id is out of range.
         """
         edges = self._edges(graph)
         _check_ids('known', known, (None, ), graph.num_nodes, 'entities')
@@ -242,10 +242,10 @@ class NBFNet(torch.nn.Module):
         return Encoding(hidden.transpose(0, 1), query)
 
     def score_features(self, hidden: Tensor, query: Tensor) -> Tensor:
-        r"""Scores final features.
+        r"""Computes the scores of final features.
 
         Args:
-            hidden (torch.Tensor): The hidden parts, mutated or not. shape: :obj:`(B, K, hidden_width)`.
+            hidden (torch.Tensor): The hidden parts, optionally mutated. shape: :obj:`(B, K, hidden_width)`.
             query (torch.Tensor): The query parts. shape: :obj:`(B, hidden_channels)`.
 
         :rtype: :class:`torch.Tensor` of shape :obj:`(B, K)`.
@@ -253,7 +253,7 @@ class NBFNet(torch.nn.Module):
         with self._autocast(hidden.device):
             first = self.mlp[0]
             assert isinstance(first, torch.nn.Linear)
-            # The first layer's two blocks apart: the query's is the same for all candidates.
+            # The first layer is applied to the two parts separately, because all candidates share the query part.
             own, shared = first.weight.split([self.hidden_width, self.hidden_channels], dim=1)
             out = row_linear(hidden, own) + row_linear(query, shared, first.bias).unsqueeze(1)
             for layer in list(self.mlp)[1:]:
@@ -264,14 +264,14 @@ class NBFNet(torch.nn.Module):
     def score(self, graph: Any, known: Tensor, rel_type: Tensor, candidates: Optional[Tensor] = None,
               side: Side = 'tail', *, edge_mask: Optional[Tensor] = None,
               edge_weights: Optional[Sequence[Tensor]] = None) -> Tensor:
-        r"""Scores answers to questions.
+        r"""Computes the scores of candidate answers to queries.
 
         Args:
             graph (KGData): As in :meth:`encode`.
             known (torch.Tensor): As in :meth:`encode`. shape: :obj:`(B,)`.
             rel_type (torch.Tensor): As in :meth:`encode`. shape: :obj:`(B,)`.
-            candidates (torch.Tensor, optional): The entities to be scored. (default: :obj:`None`, all) shape:
-                :obj:`(B, K)`, int64.
+            candidates (torch.Tensor, optional): The entities to score. shape: :obj:`(B, K)`, int64.
+                (default: :obj:`None`, all entities)
             side (str or torch.Tensor): As in :meth:`encode`. (default: :obj:`"tail"`)
             edge_mask (torch.Tensor, optional): As in :meth:`encode`. (default: :obj:`None`)
             edge_weights (list of torch.Tensor, optional): As in :meth:`encode`. (default: :obj:`None`)
@@ -279,7 +279,8 @@ class NBFNet(torch.nn.Module):
         :rtype: :class:`torch.Tensor` of shape :obj:`(B, K)`, or :obj:`(B, V)`.
 
         Raises:
-            ArgumentError: As in :meth:`encode`, and of candidates likewise.
+            ArgumentError: As in :meth:`encode`, or if :obj:`candidates` has the wrong shape or dtype or is out of
+                range.
         """
         self._edges(graph)
         tensors(known=known, rel_type=rel_type)
@@ -290,7 +291,7 @@ class NBFNet(torch.nn.Module):
         return self.score_features(hidden, encoding.query)
 
     def forward(self, graph: Any, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
-        r"""Scores of whole triples, by predicting the tail.
+        r"""Computes the scores of triples by predicting their tails.
 
         Args:
             graph (KGData): As in :meth:`encode`.
@@ -304,20 +305,20 @@ class NBFNet(torch.nn.Module):
 
     def training_mask(self, graph: Any, known: Tensor, rel_type: Tensor, candidates: Tensor,
                       side: Side = 'tail') -> Tensor:
-        r"""The edges that stay when a batch is trained on: its own facts must not be read off the graph.
+        r"""Returns the edges to use for training on a batch, without the edges that would reveal its facts.
 
-        With :attr:`remove_one_hop`, every edge between a known entity and any of its candidates goes, whatever its
-        relation and direction. Negatives are treated like the positive there: otherwise a direct edge would give a
-        negative away. Without, only the facts in question go, and their inverses.
+        With :attr:`remove_one_hop`, all edges between a known entity and any of its candidates are removed, regardless
+        of relation and direction. This includes the negatives, because otherwise a direct edge would identify a
+        negative. Without :attr:`remove_one_hop`, only the facts of the batch and their inverses are removed.
 
         Args:
             graph (KGData): As in :meth:`encode`.
             known (torch.Tensor): As in :meth:`encode`. shape: :obj:`(B,)`.
             rel_type (torch.Tensor): As in :meth:`encode`. shape: :obj:`(B,)`.
-            candidates (torch.Tensor): The entities that are to be scored, the positive first. shape: :obj:`(B, K)`.
+            candidates (torch.Tensor): The entities to score, starting with the positive. shape: :obj:`(B, K)`.
             side (str or torch.Tensor): As in :meth:`encode`. (default: :obj:`"tail"`)
 
-        :rtype: :class:`torch.Tensor` of shape :obj:`(E,)`, true where an edge stays.
+        :rtype: :class:`torch.Tensor` of shape :obj:`(E,)`, :obj:`True` for the edges to use.
         """
         source, target = graph.edge_index
         num_nodes, num_types = graph.num_nodes, 2 * self.num_relations
@@ -332,22 +333,21 @@ class NBFNet(torch.nn.Module):
             wanted = torch.cat([(known * num_nodes + positive) * num_types + relation,
                                 (positive * num_nodes + known) * num_types + inverse])
         wanted = wanted.sort().values
-        # Bisection among the few, for each of the many: nothing is sorted that grows with the graph.
+        # Binary search in the few removed edges, for each edge: no array of the size of the graph is sorted.
         place = torch.searchsorted(wanted, edge).clamp_(max=wanted.numel() - 1)
         return wanted[place] != edge
 
     def as_ranker(self, graph: Any, batch_size: Optional[int] = None) -> NBFNetRanker:
-        r"""The model as a score function over one graph, for :func:`~pyg_emu.evaluate` and
+        r"""Returns the model as a score function over one graph, for :func:`~pyg_emu.evaluate` and
         :func:`~pyg_emu.predict`.
 
         Args:
-            graph (KGData): The graph that is read, with inverse relations. It may be another than the model was trained
-                on.
-            batch_size (int, optional): Questions that are encoded at a time. (default: :obj:`None`, as many as have
-                node features of 32 MiB, at most 128)
+            graph (KGData): The graph, with inverse relations. It may differ from the training graph.
+            batch_size (int, optional): The number of queries encoded at a time. (default: :obj:`None`, chosen such that
+                node features take at most 32 MiB, and at most 128)
         """
         if batch_size is not None and batch_size < 1:
-            raise ArgumentError(f'batch_size: expected at least one question, got {batch_size}')
+            raise ArgumentError(f'batch_size: expected a positive number of queries, got {batch_size}')
         self._edges(graph)
         if batch_size is None:
             batch_size = max(1, min(128, _RANKER_FEATURES // (graph.num_nodes * self.hidden_channels)))
@@ -355,19 +355,19 @@ class NBFNet(torch.nn.Module):
 
     def _edges(self, graph: Any) -> EdgeOrders:
         if not hasattr(graph, 'has_inverse_relations'):
-            raise ArgumentError(f'graph: expected a KGData, whose sorted edges are kept, got {type(graph).__name__}; '
-                                'load_dataset makes one of facts in many forms')
+            raise ArgumentError(f'graph: expected a KGData, which caches sorted edges, got {type(graph).__name__}; use '
+                                'load_dataset to create one')
         if not graph.has_inverse_relations:
-            raise ArgumentError('graph: paths run along edges in both directions, but this graph has no inverse '
-                                'relations; pass data.with_inverse_relations(), made once')
+            raise ArgumentError('graph: expected a graph with inverse relations, because paths follow edges in both '
+                                'directions; pass data.with_inverse_relations(), created once')
         if graph.num_relations != self.num_relations:
-            raise ArgumentError(f'graph: the model knows {self.num_relations} relations, the graph has '
+            raise ArgumentError(f'graph: expected {self.num_relations} relations as in the model, got '
                                 f'{graph.num_relations}')
         return EdgeOrders.of(graph)
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         if not self.bf16:
-            # Whatever surrounds the call stays in force.
+            # Keeps the autocast state of the caller.
             return torch.autocast(device.type, enabled=torch.is_autocast_enabled(device.type),
                                   dtype=torch.get_autocast_dtype(device.type))
         return torch.autocast(device.type, torch.bfloat16)
@@ -378,7 +378,7 @@ class NBFNet(torch.nn.Module):
 
 
 def _check_ids(name: str, ids: Any, shape: tuple[Optional[int], ...], limit: int, what: str) -> None:
-    r"""Refuses what are no ids, or not as many as :obj:`shape` says, where :obj:`None` stands for any number."""
+    r"""Checks the dtype, shape and range of ids. :obj:`None` in :obj:`shape` stands for any size."""
     if not isinstance(ids, Tensor) or ids.dtype != torch.int64:
         raise ArgumentError(f'{name}: expected a tensor of int64 ids, got {getattr(ids, "dtype", ids)!r}')
     if ids.dim() != len(shape) or any(size not in (None, given) for size, given in zip(shape, ids.shape)):

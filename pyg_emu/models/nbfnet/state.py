@@ -1,4 +1,4 @@
-r"""Checkpoints of the public NBFNet implementations: NBFNet-PyG, and the original one on TorchDrug."""
+r"""Import of checkpoints of public NBFNet implementations: NBFNet-PyG, and the original implementation on TorchDrug."""
 from __future__ import annotations
 
 import re
@@ -11,24 +11,24 @@ from pyg_emu.core.arguments import shown
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.models.nbfnet.model import NBFNet
 
-# Keys under which checkpoints hold the state of the model, beside that of the optimiser.
+# The keys of the model state in checkpoints that also contain the optimiser state.
 _CONTAINERS = ('model', 'state_dict', 'model_state_dict')
 # Buffers of the training task: graphs (`graph`, `fact_graph`, `undirected_fact_graph`, ...) and node degrees.
 _BUFFER = re.compile(r'(^|\.)(\w*graph|degree_hr|degree_tr)(\.|$)')
-# The scoring network of TorchDrug numbers linear layers 0, 1, 2; activations count in a `torch.nn.Sequential`.
+# TorchDrug numbers the linear layers of its scoring network 0, 1, 2. A `torch.nn.Sequential` also counts activations.
 _TORCHDRUG_MLP = re.compile(r'^mlp\.layers\.(\d+)\.(weight|bias)$')
 
 
 def load_nbfnet_pyg_state_dict(model: NBFNet, state: Mapping[str, Any]) -> NBFNet:
-    r"""Loads the parameters of a public NBFNet checkpoint: of NBFNet-PyG, or of the original implementation on
+    r"""Loads the parameters of a public NBFNet checkpoint, from NBFNet-PyG or from the original implementation on
     TorchDrug.
 
-    Both use the layout of this package: relation :math:`r + R` is the inverse of :math:`r`, query-dependent relation
-    vectors have one row for each :obj:`relation * width + component`, and the columns of a linear layer on principal
+    Both use the layout of this package. Relation :math:`r + R` is the inverse of :math:`r`. Query-dependent relation
+    vectors have one row for each :obj:`relation * width + component`. The columns of a linear layer for principal
     neighborhood aggregation are :obj:`(component * 4 + statistic) * 3 + scaler`, after those of the layer's input.
 
-    A prefix that all parameters share, such as :obj:`"model."` or :obj:`"module."`, is removed. Graphs and node degrees
-    that the training task saves beside the parameters are skipped.
+    A prefix shared by all parameters, such as :obj:`"model."` or :obj:`"module."`, is removed. Graphs and node degrees
+    of the training task are skipped.
 
     .. code-block:: python
 
@@ -36,15 +36,15 @@ def load_nbfnet_pyg_state_dict(model: NBFNet, state: Mapping[str, Any]) -> NBFNe
         model = load_nbfnet_pyg_state_dict(NBFNet(237), state)
 
     Args:
-        model (NBFNet): A model of the checkpoint's sizes. Its parameters are overwritten.
-        state (dict): The state of the model, or a checkpoint that holds it as :obj:`"model"`, :obj:`"state_dict"` or
-            :obj:`"model_state_dict"`.
+        model (NBFNet): A model of the same size as the checkpoint. Its parameters are overwritten.
+        state (dict): The state of the model, or a checkpoint that contains it under the key :obj:`"model"`,
+            :obj:`"state_dict"` or :obj:`"model_state_dict"`.
 
     :rtype: :class:`NBFNet`, the given model.
 
     Raises:
-        CheckpointError: If parameters are missing, unknown or of another shape. Names the arguments that build a model
-            of the checkpoint's architecture. The model is not changed in this case.
+        CheckpointError: If parameters are missing, unknown or of the wrong shape. The message names the arguments that
+            create a model with the architecture of the checkpoint. The model is unchanged in this case.
     """
     if not isinstance(model, NBFNet):
         raise ArgumentError(f'model: expected an NBFNet, got {shown(model)}')
@@ -58,9 +58,9 @@ def load_nbfnet_pyg_state_dict(model: NBFNet, state: Mapping[str, Any]) -> NBFNe
         theirs, ours = _architecture(given), _architecture(wanted)
         options = [f'{name}={value!r} (the model has {ours[name]!r})' for name, value in theirs.items()
                    if name in ours and ours[name] != value]
-        remedy = f'; build the model with {", ".join(options)}' if options else ''
+        remedy = f'; create the model with {", ".join(options)}' if options else ''
         problems = [f'{what} {_shortened(keys)}' for what, keys in (('missing', missing), ('unknown', unknown)) if keys]
-        problems += [f'{key!r} has shape {shapes[key]} instead of {tuple(wanted[key].shape)}' for key in other[:1]]
+        problems += [f'{key!r} has shape {shapes[key]}, expected {tuple(wanted[key].shape)}' for key in other[:1]]
         raise CheckpointError(f'state: the parameters do not match the model: {", ".join(problems)}{remedy}')
     with torch.no_grad():
         model.load_state_dict({key: given[key] for key in wanted})
@@ -68,7 +68,7 @@ def load_nbfnet_pyg_state_dict(model: NBFNet, state: Mapping[str, Any]) -> NBFNe
 
 
 def _parameters(state: Any) -> dict[str, Any]:
-    r"""The parameters of a checkpoint by the names that :class:`NBFNet` gives them."""
+    r"""Returns the parameters of a checkpoint by their names in :class:`NBFNet`."""
     if not isinstance(state, Mapping):
         raise CheckpointError('state: expected a dictionary of parameters, such as torch.load(path, weights_only=True),'
                               f' got an object of type {type(state).__name__}')
@@ -95,7 +95,7 @@ def _sequential(key: str) -> str:
 
 
 def _architecture(state: Mapping[str, Any]) -> dict[str, Any]:
-    r"""The arguments of :class:`NBFNet` that can be read from names and shapes of its parameters."""
+    r"""Returns the arguments of :class:`NBFNet` that follow from the names and shapes of its parameters."""
     found: dict[str, Any] = {}
     shape = {key: tuple(value.shape) for key, value in state.items() if isinstance(value, Tensor)}
     layers = {int(match[1]) for match in (re.match(r'layers\.(\d+)\.', key) for key in state) if match}
@@ -111,7 +111,7 @@ def _architecture(state: Mapping[str, Any]) -> dict[str, Any]:
         if 'hidden_channels' in found and len(last) == 2:
             found['out_channels'] = last[0]
             factor, rest = divmod(last[1], found['hidden_channels'])
-            # Sums, means and extrema have parameters of the same shapes.
+            # Sums, means and extrema have parameters of the same shape.
             if rest == 0 and factor in (2, 13):
                 found['aggregate'] = 'pna' if factor == 13 else 'sum, mean, max or min'
     if linear:

@@ -1,9 +1,10 @@
-r"""What is done to candidate vectors before they are scored: masks (EMU) and Mixup."""
+r"""What is done to candidate vectors before they are scored: masks (EMU), Mixup and DeMix."""
 from __future__ import annotations
 
 import torch
 
 from pyg_emu.negatives.mutation.base import LinearSchedule, Mutation, MutationContext, Rate, draw_plan
+from pyg_emu.negatives.mutation.demix import DeMixMutation
 from pyg_emu.negatives.mutation.masks import (
     BernoulliMask,
     BlockMask,
@@ -17,6 +18,7 @@ from pyg_emu.negatives.mutation.mixup import Mixup
 __all__ = [
     'BernoulliMask',
     'BlockMask',
+    'DeMixMutation',
     'ExactMask',
     'ImportanceMask',
     'LearnedMask',

@@ -47,15 +47,7 @@ class FilteredSampler(BaseSampler):
         return self._facts(batch, self.split)
 
     def _facts(self, batch: Batch, split: Any) -> FactIndex:
-        if batch.source is None:
-            raise ArgumentError(f'batch.source: {self} needs the KGData that the triples come from, and it is None; '
-                                'set batch.source = data, or take batches from TripletLoader')
-        index: FactIndex = batch.source.fact_index(split)
-        if index.device != batch.head_index.device:
-            device = str(batch.head_index.device)
-            raise ArgumentError(f'batch: it is on {device}, its source on {index.device}; call data.to({device!r}) '
-                                'before the loader is made')
-        return index
+        return facts_of(batch, split, self)
 
     def _negatives(self, index: FactIndex, batch: Batch, entity: Tensor) -> Negatives:
         r"""Masks out and counts the triples that have no negative left."""
@@ -68,6 +60,28 @@ class FilteredSampler(BaseSampler):
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(filtered={self.filtered}, split={self.split!r})'
+
+
+def facts_of(batch: Batch, split: Any, user: Any) -> FactIndex:
+    r"""The index of the facts that a batch comes from, on the device of the batch.
+
+    Args:
+        batch (Batch): The batch.
+        split (str): The split of the facts.
+        user (Any): What needs them, for the message.
+
+    Raises:
+        ArgumentError: If the batch has no :obj:`source`, or one on another device.
+    """
+    if batch.source is None:
+        raise ArgumentError(f'batch.source: {user} needs the KGData that the triples come from, and it is None; '
+                            'set batch.source = data, or take batches from TripletLoader')
+    index: FactIndex = batch.source.fact_index(split)
+    if index.device != batch.head_index.device:
+        device = str(batch.head_index.device)
+        raise ArgumentError(f'batch: it is on {device}, its source on {index.device}; call data.to({device!r}) '
+                            'before the loader is made')
+    return index
 
 
 def draw_unknown(index: FactIndex, known: Tensor, rel_type: Tensor, tails: Tensor, num_negatives: int,

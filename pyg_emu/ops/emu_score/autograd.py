@@ -11,7 +11,7 @@ from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 
 
 class Options(NamedTuple):
-    r"""What has no gradient, in the terms of :func:`~pyg_emu.ops.emu_score`."""
+    r"""The non-differentiable arguments of :func:`~pyg_emu.ops.emu_score`."""
     interaction: Interaction
     vanilla: bool
     sparse_grad: bool

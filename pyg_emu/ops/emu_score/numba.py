@@ -1,8 +1,9 @@
-r"""The CPU implementation of :func:`~pyg_emu.ops.emu_score`: compiled by Numba, parallel, without atomics.
+r"""The CPU implementation of :func:`~pyg_emu.ops.emu_score` in Numba, parallel and without atomics.
 
-Forward, triples run in parallel and each row of the table is read once for both scores. Back to queries and positives,
-again triples run in parallel. Back to the table, slots are grouped by entity first, and pieces of equal size run in
-parallel; the result is the same, to the bit, for any number of threads.
+The forward pass processes triples in parallel and reads each row of the table once for both scores. The gradients of
+queries and positives are also computed in parallel over triples. For the gradient of the table, slots are grouped by
+entity and divided into pieces of equal size, which are processed in parallel. Results are bitwise identical for any
+number of threads.
 """
 from __future__ import annotations
 
@@ -75,10 +76,10 @@ class _EMUScore(torch.autograd.Function):
                     kernels.backward_batch(*operands, upstream, grad_query.numpy(), grad_positive.numpy(),
                                            grad_weight.numpy())
         if isinstance(operands.kind, Shared):
-            # A mask is now read anew for every slot: bytes are fetched faster than numbers that need no conversion.
+            # Each slot reads its mask again here. Loading bytes is faster than loading floats without conversion.
             operands = operands._replace(data=operands.data._replace(bank=operands.data.bank.astype(np.uint8)))
         if needs_table:
-            # Negatives and partners take turns, see numba_kernels._grouped_slot.
+            # Negatives and partners alternate, see numba_kernels._grouped_slot.
             ids = index if partner is None else torch.stack([index, partner], dim=-1)
             grad_table = _rows_gradient(operands, upstream, ids.flatten(), table.size(), ctx.options.sparse_grad)
         if needs_bank:
@@ -101,7 +102,7 @@ def obstacle(interaction: Interaction) -> str | None:
 
 
 class _Operands(NamedTuple):
-    r"""What all kernels begin with."""
+    r"""The first arguments of all kernels."""
     kind: Any
     terms: Any
     data: kernels.Data
@@ -126,11 +127,11 @@ def _operands(
         kind = Plain if weight is None else Soft if partner is None else Pair
         bank = table.new_zeros(1, width, dtype=torch.uint8 if weight is None else table.dtype)
     elif bank.dtype == torch.bool:
-        # A complex component is one term; masked in one part, it is neither the negative's nor the positive's.
+        # A complex component is one term, so a mask that differs between its two parts needs the soft kernels.
         if parts == sums or torch.equal(bank[:, :width // 2], bank[:, width // 2:]):
             kind, bank = Hard, bank.contiguous().view(torch.uint8)
             if mask_index is not None and mask_index.dim() == 1:
-                # What is kept of each triple's negatives, ready to multiply with.
+                # The kept fraction of each triple's negatives, as a factor.
                 kind, bank, mask_index = Shared, bank[mask_index].logical_not().to(table.dtype), None
         else:
             bank = bank.to(table.dtype)
@@ -149,7 +150,7 @@ def _operands(
 
 def _rows_gradient(operands: _Operands, upstream: kernels.Upstream, ids: Tensor, size: torch.Size,
                    sparse: bool) -> Tensor:
-    r"""The gradient of a matrix of which each slot reads the row at :obj:`ids`."""
+    r"""Returns the gradient of a matrix from which each slot reads the row in :obj:`ids`."""
     dtype = operands.data.table.dtype
     with parallel_section():
         groups = group(ids.numpy(), size[0])

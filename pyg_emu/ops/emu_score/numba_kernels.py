@@ -1,7 +1,7 @@
-r"""The CPU kernels of :func:`~pyg_emu.ops.emu_score`: one pass forward, one back to the batch, one back to the table.
+r"""The CPU kernels of :func:`~pyg_emu.ops.emu_score`: the forward pass and the backward passes to the batch and table.
 
-Each walks four rows at a time, which hides the latency of one row's sums behind the others'; where fewer are left, the
-last row is repeated, without weight. See :mod:`pyg_emu.ops.emu_score.numba_terms` for what they compute.
+Each kernel processes four rows at a time, so that the latency of one row's sums is hidden by the others. If fewer rows
+are left, the last row is repeated with zero weight. :mod:`pyg_emu.ops.emu_score.numba_terms` defines the terms.
 """
 # mypy: disable-error-code="no-untyped-def,call-arg"
 from __future__ import annotations
@@ -33,8 +33,8 @@ from pyg_emu.ops.numba_vectors import prefetch
 
 
 class Data(NamedTuple):
-    r"""What all kernels read. What a plan lacks is empty; one soft mask per triple is an index of a single column, one
-    hard mask per triple the triple's own row of the bank, of what is kept of the negatives."""
+    r"""The inputs of all kernels. Tensors that a plan does not have are empty. A soft mask per triple is an index with
+    a single column. For a hard mask per triple, the bank has one row per triple with the factors of the negatives."""
     query: Any
     positive: Any
     table: Any
@@ -46,7 +46,7 @@ class Data(NamedTuple):
 
 
 class Upstream(NamedTuple):
-    r"""Gradients of the scores, and the norms in these; a single zero in the place of those that there are not."""
+    r"""The gradients of the scores and the norms in the scores. Missing arrays are a single zero."""
     vanilla: Any
     mutated: Any
     vanilla_norm: Any
@@ -62,13 +62,13 @@ def _query_parts(tag, row, size):
     return q0, q1, q2
 
 
-# Inlined, and rows read in place: each view of a row would be counted as a reference to the whole array, by an
-# atomic operation on a number that all threads share. That cost more than the sums.
+# These functions are inlined and rows are read in place. A view of a row would increment the reference count of the
+# whole array, an atomic operation on a counter shared by all threads, which was slower than the sums.
 
 
 @jit(forceinline=True)
 def _second(tag, size):
-    r"""Where a row's second part begins; the first, where there is none."""
+    r"""Returns where the second part of a row begins, or the first part if there is no second."""
     return size if layout(tag)[1] > 1 else 0
 
 
@@ -81,13 +81,13 @@ def _parts(tag, row, size):
 
 @jit(forceinline=True)
 def _is_scalar(kind, data):
-    r"""Whether a slot has one weight for all components."""
+    r"""Returns whether a slot has one weight for all components."""
     return layout(kind) == PAIR or (layout(kind) == SOFT and data.weight.size > 0)
 
 
 @jit()
 def _masks(kind, data):
-    r"""What :func:`_mask_row` finds rows of: the bank or, for scalar weights, one row per slot in flight."""
+    r"""Returns the rows for :func:`_mask_row`: the bank, or one row per concurrent slot for scalar weights."""
     if _is_scalar(kind, data):
         return np.empty((4, data.table.shape[1]), data.bank.dtype)
     return data.bank
@@ -107,7 +107,7 @@ def _mask_row(kind, data, masks, lane, b, n):
 
 @jit(forceinline=True)
 def _others(kind, data):
-    r"""What negatives are mixed with: rows of the positives or, for pairs, of the table."""
+    r"""Returns the rows that negatives are mixed with: the positives or, for pairs, the table."""
     return data.table if layout(kind) == PAIR else data.positive
 
 
@@ -118,14 +118,14 @@ def _other_row(kind, data, b, n):
 
 @jit(forceinline=True)
 def _at(scores, b, n):
-    # Clamped, not skipped: behind a branch, the compiler would go on counting references.
+    # Clamped instead of skipped, because the compiler keeps reference counting behind a branch.
     return scores[min(b, scores.shape[0] - 1), min(n, scores.shape[1] - 1)]
 
 
 @jit(fastmath=FASTMATH, forceinline=True)
 def _slopes(kind, tag, upstream, valid, first, b, n):
-    r"""The gradients of a slot's accumulators, vanilla and mutated; zero for a slot that is repeated, and the vanilla
-    ones but for the :obj:`first` of a pair."""
+    r"""Returns the gradients of a slot's vanilla and mutated accumulators. They are zero for a repeated slot. The
+    vanilla gradients are also zero unless the slot is the :obj:`first` of a pair."""
     zero = real(tag[0], 0)
     m0 = m1 = norm = zero
     grad = _at(upstream.vanilla, b, n)
@@ -156,7 +156,7 @@ def _forward_triple(kind, tag, data, b, vanilla, vanilla_norm, mutated, mutated_
     second = _second(tag, size)
     q0, q1, q2 = _query_parts(tag, data.query[b], size)
     p0, p1 = _parts(tag, data.positive[b], size)
-    own = np.zeros((2, size), data.table.dtype)  # The positive's terms, the same in all slots.
+    own = np.zeros((2, size), data.table.dtype)  # The terms of the positive, which are the same in all slots.
     t0, t1 = own[0], own[1]
     table, others, masks, start0, start1 = data.table, _others(kind, data), _masks(kind, data), zero, zero
     if layout(kind) == HARD or layout(kind) == SHARED:
@@ -206,9 +206,9 @@ def _forward_triple(kind, tag, data, b, vanilla, vanilla_norm, mutated, mutated_
 
 @jit(parallel=True)
 def forward(kind, tag, data, vanilla, vanilla_norm, mutated, mutated_norm, want_vanilla):
-    r"""Scores, and the norms in them, for all triples in parallel."""
+    r"""Computes the scores and the norms in them for all triples in parallel."""
     for b in prange(data.index.shape[0]):
-        # Explicitly signed, as in the kernels below: the loop's own, unsigned index would compile the worker twice.
+        # Signed explicitly, as in the kernels below. With the unsigned loop index, the worker would be compiled twice.
         _forward_triple(kind, tag, data, np.int64(b), vanilla, vanilla_norm, mutated, mutated_norm, want_vanilla)
 
 
@@ -221,7 +221,7 @@ def _batch_triple(kind, tag, data, upstream, b, grad_query, grad_positive, grad_
     p0, p1 = _parts(tag, data.positive[b], size)
     g0, g1, g2 = _query_parts(tag, grad_query[b], size)
     y0, y1 = _parts(tag, grad_positive[b], size)
-    own = np.zeros((2, size), data.table.dtype)  # What the positive's side is owed.
+    own = np.zeros((2, size), data.table.dtype)  # The gradient of the positive's side.
     o0, o1 = own[0], own[1]
     both = sums > 1 if layout(kind) == HARD else parts > 1
     table, others, masks, second = data.table, _others(kind, data), _masks(kind, data), _second(tag, size)
@@ -268,7 +268,7 @@ def _batch_triple(kind, tag, data, upstream, b, grad_query, grad_positive, grad_
             wa, wb, wc, wd = wa + a5, wb + b5, wc + c5, wd + d5
         total0, total1 = total0 + (ma0 + mb0) + (mc0 + md0), total1 + (ma1 + mb1) + (mc1 + md1)
         if _is_scalar(kind, data):
-            # The mask is one minus the weight. Last slot first, so that one that is repeated ends with its own value.
+            # The mask is one minus the weight. Slots are written in reverse, so that a repeated slot keeps its value.
             grad_weight[b, nd], grad_weight[b, nc], grad_weight[b, nb] = -wd, -wc, -wb
             grad_weight[b, n] = -wa
     if layout(kind) == SHARED:
@@ -295,14 +295,15 @@ def _batch_triple(kind, tag, data, upstream, b, grad_query, grad_positive, grad_
 
 @jit(parallel=True)
 def backward_batch(kind, tag, data, upstream, grad_query, grad_positive, grad_weight):
-    r"""Gradients of queries, positives and scalar weights, for all triples in parallel. The first two come as zeros."""
+    r"""Computes the gradients of queries, positives and scalar weights for all triples in parallel. The outputs for
+    queries and positives must be zeros."""
     for b in prange(data.index.shape[0]):
         _batch_triple(kind, tag, data, upstream, np.int64(b), grad_query, grad_positive, grad_weight)
 
 
 @jit(error_model='numpy', forceinline=True)
 def _triple_and_slot(pair, num):
-    # Unsigned 32-bit division is several times faster than Python's.
+    # Unsigned 32-bit division is several times faster than Python's division.
     slot = np.uint32(pair & np.uint64(0xFFFFFFFF))
     b = np.uint32(slot // num)
     return np.intp(b), np.intp(np.uint32(slot - b * num))
@@ -310,10 +311,10 @@ def _triple_and_slot(pair, num):
 
 @jit(forceinline=True)
 def _grouped_slot(kind, data, masks, lane, pair, num):
-    r"""A slot's place, the rows of its negative, of what that is mixed with and of its mask, and whether the vanilla
-    score depends on the first row.
+    r"""Returns the position of a slot, the rows of its negative, of the vector it is mixed with and of its mask, and
+    whether the vanilla score depends on the first row.
 
-    Pairs have two slots for each place. In the second one the partner is the negative, and conversely.
+    Pairs have two slots for each position. In the second slot, the partner and the negative are exchanged.
     """
     if layout(kind) == PAIR:
         b, n = _triple_and_slot((pair & np.uint64(0xFFFFFFFF)) >> np.uint64(1), num)
@@ -330,7 +331,7 @@ def _grouped_slot(kind, data, masks, lane, pair, num):
 
 @jit(forceinline=True)
 def _prefetch_slots(kind, tag, data, upstream, order, low):
-    # Slots of one entity are scattered over the batch: without this, their gradients come from a far cache one by one.
+    # The slots of an entity are scattered over the batch. Prefetching hides the latency of loading their gradients.
     for i in range(low, min(low + 4, order.size)):
         slot = np.intp(order[i] & np.uint64(0xFFFFFFFF))
         if layout(kind) == PAIR:
@@ -350,7 +351,7 @@ def _prefetch_slots(kind, tag, data, upstream, order, low):
 
 @jit(fastmath=FASTMATH)
 def _add_slots(kind, tag, data, upstream, order, low, high, masks, target, into):
-    r"""Adds the gradients of the slots at :obj:`order[low:high]`, all of one row, to row :obj:`into`."""
+    r"""Adds the gradients of the slots :obj:`order[low:high]`, which share one row, to row :obj:`into`."""
     query_parts, parts, _, _ = layout(tag)
     num, last, size = np.uint32(data.index.shape[1]), high - 1, data.table.shape[1] // parts
     query, others, table, second = data.query, _others(kind, data), data.table, _second(tag, size)
@@ -389,8 +390,8 @@ def _add_slots(kind, tag, data, upstream, order, low, high, masks, target, into)
 
 @jit()
 def _add_piece(kind, tag, data, upstream, order, piece, c, first, compact, target, ids, partial, partial_row):
-    r"""Sums the groups of one piece: whole groups into their rows, the one that comes in from the piece before and the
-    one that goes on into the next piece into :obj:`partial`."""
+    r"""Sums the groups of one piece. Complete groups are added to their rows. Groups that continue from the previous
+    piece or into the next one are added to :obj:`partial`."""
     low, high, shift = c * piece, min((c + 1) * piece, order.size), np.uint64(32)
     masks = _masks(kind, data)
     group, start = first[c] - 1, low
@@ -416,15 +417,16 @@ def _add_piece(kind, tag, data, upstream, order, piece, c, first, compact, targe
 
 @jit(parallel=True)
 def backward_rows(kind, tag, data, upstream, order, piece, first, compact, target, ids, partial, partial_row):
-    r"""Gradients of the rows that slots were grouped by, for all pieces in parallel, however large the groups are.
+    r"""Computes the gradients of the rows by which slots are grouped, for all pieces in parallel.
 
-    :obj:`target` and :obj:`partial` come in as zeros, :obj:`partial_row` as -1. With :obj:`compact`, row :math:`i` of
-    :obj:`target` is that of the :math:`i`-th group, whose id goes to :obj:`ids`; otherwise that of the id itself.
+    :obj:`target` and :obj:`partial` must be zeros and :obj:`partial_row` must be -1. With :obj:`compact`, row :math:`i`
+    of :obj:`target` belongs to the :math:`i`-th group, whose id is written to :obj:`ids`. Otherwise, rows belong to
+    ids.
     """
     for c in prange(first.size - 1):
         _add_piece(kind, tag, data, upstream, order, piece, np.int64(c), first, compact, target, ids, partial,
                    partial_row)
-    # A group that crosses borders is summed in the order of the pieces: at most one group per border.
+    # A group that spans several pieces is summed in the order of the pieces. There is at most one group per border.
     for c in range(first.size - 1):
         for side in range(2):
             if partial_row[c, side] >= 0:

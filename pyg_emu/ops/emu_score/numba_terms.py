@@ -1,26 +1,27 @@
-r"""The interactions and the kinds of mutation as the CPU kernels of :func:`~pyg_emu.ops.emu_score` see them.
+r"""The interactions and the kinds of mutation for the CPU kernels of :func:`~pyg_emu.ops.emu_score`.
 
-Each is a named tuple of numbers in the precision of the table, whose *type* tells the compiler which functions to
-inline: the inner loops hold no branch, and one source serves them all.
+Each is a named tuple of numbers in the precision of the table. The compiler inlines the functions of its *type*, so
+inner loops have no branches and one source serves all types.
 
-An interaction sums *terms* of aligned components :math:`(q_0, q_1, q_2; x_0, x_1)` into two accumulators; components
-that it does not have coincide with others and go unused. Its functions are
+An interaction sums *terms* of aligned components :math:`(q_0, q_1, q_2; x_0, x_1)` into two accumulators. Components
+that an interaction does not have equal others and are not used. Its functions are
 
-* :obj:`layout`: the numbers of query parts, of candidate parts and of accumulators, and whether there is a norm,
-* :obj:`term`: what aligned components add to the accumulators,
-* :obj:`finish`: the score of two accumulators, and the norm in it that :obj:`slope` will need,
-* :obj:`slope`: the gradients of the accumulators, given that of the score and the norm,
-* :obj:`pull`: the gradients of :math:`(q_0, q_1, q_2, x_0, x_1)`, given those of the accumulators.
+* :obj:`layout`: the numbers of query parts, candidate parts and accumulators, and whether the score contains a norm,
+* :obj:`term`: the contribution of aligned components to the accumulators,
+* :obj:`finish`: the score given two accumulators, and the norm in it, which :obj:`slope` requires,
+* :obj:`slope`: the gradients of the accumulators given the gradient of the score and the norm,
+* :obj:`pull`: the gradients of :math:`(q_0, q_1, q_2, x_0, x_1)` given those of the accumulators.
 
-A kind of mutation has
+The functions of a kind of mutation are
 
-* :obj:`mix`: what aligned components add to the accumulators of the vanilla and of the mutated score,
+* :obj:`mix`: the contribution of aligned components to the accumulators of the vanilla and the mutated score,
 * :obj:`pull_batch`: the gradients of :math:`(q_0, q_1, q_2)`, of the positive's side and of a scalar mask,
-* :obj:`pull_rows`: the gradients of :math:`(x_0, x_1)` or, of :class:`Mask`, of :math:`(f_0, f_1)`,
+* :obj:`pull_rows`: the gradients of :math:`(x_0, x_1)` or, for :class:`Mask`, of :math:`(f_0, f_1)`.
 
-where :math:`p` are the components of the positive or of a :class:`Pair`'s partner, :math:`t` its terms, :math:`f` the
-mask, :math:`v` and :math:`m` the gradients of the accumulators of the vanilla and of the mutated score. Masks multiply
-rather than select: the branch that a selection leaves in the last components of a row costs more than the whole row.
+Here, :math:`p` are the components of the positive or of the partner of a :class:`Pair`, :math:`t` are their terms,
+:math:`f` is the mask, and :math:`v` and :math:`m` are the gradients of the accumulators of the vanilla and the mutated
+score. Masks are multiplied instead of used in selections, because the branch of a selection for the last components of
+a row takes longer than the whole row.
 """
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -36,7 +37,7 @@ from pyg_emu.ops.numba_runtime import FASTMATH
 
 
 def by_type(name: str) -> Any:
-    r"""The function :obj:`name` of the type of its first argument, chosen at compile time."""
+    r"""Returns the function :obj:`name` of the type of its first argument, resolved at compile time."""
     def stub(tag: Any, *args: Any) -> Any:
         raise NotImplementedError
 
@@ -46,7 +47,7 @@ def by_type(name: str) -> Any:
 
 
 def real(like: Any, value: Any) -> Any:
-    r""":obj:`value` in the precision of :obj:`like`; a bare literal would make everything float64."""
+    r"""Returns :obj:`value` in the precision of :obj:`like`. A literal would promote expressions to float64."""
     return type(like)(value)
 
 
@@ -56,7 +57,7 @@ def _real(like: Any, value: Any) -> Any:
     return lambda like, value: dtype(value)
 
 
-#: What :obj:`layout` says of the kinds of mutation, one each.
+#: The values of :obj:`layout` for the kinds of mutation.
 PLAIN, HARD, SHARED, SOFT, MASK, PAIR = range(6)
 
 layout, term, finish, slope, pull = (by_type(name) for name in ('layout', 'term', 'finish', 'slope', 'pull'))
@@ -117,7 +118,8 @@ class L1Terms(NamedTuple):
 
 
 class L2Terms(NamedTuple):
-    r"""Terms of :class:`~pyg_emu.core.interaction.L2`: one sum of squares, whose root is kept for the gradient."""
+    r"""Terms of :class:`~pyg_emu.core.interaction.L2`: one sum of squares, whose root is saved for the backward
+    pass."""
     one: Any
 
     @staticmethod
@@ -135,7 +137,7 @@ class L2Terms(NamedTuple):
 
     @staticmethod
     def slope(tag, grad, norm):
-        # The subgradient at zero is zero. The factor 2 of the square's derivative cancels with the root's.
+        # The subgradient at zero is zero. The factor 2 of the square's derivative and that of the root cancel.
         zero = real(grad, 0)
         return zero if norm == zero else -grad / norm, zero
 
@@ -147,7 +149,7 @@ class L2Terms(NamedTuple):
 
 
 class ModulusTerms(NamedTuple):
-    r"""Terms of :class:`~pyg_emu.core.interaction.ComplexModulus`: one sum of moduli of complex differences."""
+    r"""Terms of :class:`~pyg_emu.core.interaction.ComplexModulus`: one sum of the moduli of complex differences."""
     one: Any
 
     @staticmethod
@@ -175,7 +177,7 @@ class ModulusTerms(NamedTuple):
 
 
 class ModulusPhaseTerms(NamedTuple):
-    r"""Terms of :class:`~pyg_emu.core.interaction.ModulusPhase`: a sum of squares and one of sines."""
+    r"""Terms of :class:`~pyg_emu.core.interaction.ModulusPhase`: a sum of squares and a sum of sines."""
     modulus_weight: Any
     phase_weight: Any
     phase_scale: Any
@@ -209,8 +211,8 @@ class ModulusPhaseTerms(NamedTuple):
         return -step, step * x0, turn, step * q1, -tag.phase_scale * turn
 
 
-# |sin| and the slope of |sin| have period pi, so that angles need only be known modulo pi. Polynomials, unlike calls
-# of a library's sine, fill vector registers.
+# |sin| and its slope have period pi, so angles are reduced modulo pi. Polynomials are vectorized, unlike calls of the
+# sine function of a library.
 
 
 def _reduce(angle: Any) -> Any:
@@ -225,7 +227,7 @@ def _cosine(angle: Any) -> Any:
     r"""The cosine of a reduced angle."""
 
 
-@overload(_reduce, strict=False)  # Not reassociated: the two parts of pi must stay apart.
+@overload(_reduce, strict=False)  # Not reassociated, because the two parts of pi must stay separate.
 def _reduce_overload(angle: Any) -> Any:
     high = 3.140625 if angle.bitwidth == 32 else 3.141592653589793
     low = math.pi - 3.140625 if angle.bitwidth == 32 else 1.2246467991473532e-16
@@ -290,10 +292,11 @@ class Plain(NamedTuple):
 
 
 class Hard(NamedTuple):
-    r"""Masks of zeros and ones: a term is that of the negative or that of the positive, the same in all slots of a
+    r"""Binary masks: a term is either that of the negative or that of the positive, which is the same in all slots of a
     triple.
 
-    A mask must agree on all components that share a term. The positive's side is the gradient of its terms.
+    A mask must have the same value for all components that share a term. The positive's side is the gradient of its
+    terms.
     """
     one: Any
 
@@ -321,9 +324,10 @@ class Hard(NamedTuple):
 
 
 class Shared(NamedTuple):
-    r"""As :class:`Hard`, with one mask for all slots of a triple, and :math:`f` what is kept of the negative.
+    r"""As :class:`Hard`, but with one mask for all slots of a triple, and :math:`f` is the kept fraction of the
+    negative.
 
-    Only the negative's share differs between slots: that of the positive is added, and its gradient found, once.
+    Only the terms of the negative differ between slots. Those of the positive, and their gradient, are computed once.
     """
     one: Any
 
@@ -349,7 +353,7 @@ class Shared(NamedTuple):
 
 
 class Soft(NamedTuple):
-    r"""Any real mask, per component or per slot. The positive's side is its gradient."""
+    r"""Any real mask, per component or per slot. The positive's side is the gradient of the positive."""
     one: Any
 
     @staticmethod
@@ -379,10 +383,10 @@ class Soft(NamedTuple):
 
 
 class Pair(NamedTuple):
-    r"""As :class:`Soft`, with a scalar weight and a row of the table in the positive's place.
+    r"""As :class:`Soft`, but with a scalar weight and with a row of the table instead of the positive.
 
-    Both rows of a slot get their gradients from :obj:`pull_rows`: the partner's is that of a negative without a vanilla
-    score that is mixed with the slot's own negative.
+    :obj:`pull_rows` computes the gradients of both rows of a slot. The gradient of the partner is that of a negative
+    without vanilla score that is mixed with the slot's own negative.
     """
     one: Any
 
@@ -390,13 +394,13 @@ class Pair(NamedTuple):
     def layout(kind):
         return PAIR
 
-    mix = staticmethod(Soft.mix)  # type: ignore[misc]  # a method, not a field
-    pull_batch = staticmethod(Soft.pull_batch)  # type: ignore[misc]  # a method, not a field
-    pull_rows = staticmethod(Soft.pull_rows)  # type: ignore[misc]  # a method, not a field
+    mix = staticmethod(Soft.mix)  # type: ignore[misc]  # A method, not a field.
+    pull_batch = staticmethod(Soft.pull_batch)  # type: ignore[misc]  # A method, not a field.
+    pull_rows = staticmethod(Soft.pull_rows)  # type: ignore[misc]  # A method, not a field.
 
 
 class Mask(NamedTuple):
-    r"""The gradient of the masks themselves, in :class:`Soft`."""
+    r"""The gradient of the masks in :class:`Soft`."""
     one: Any
 
     @staticmethod
@@ -410,13 +414,13 @@ class Mask(NamedTuple):
         return y0 * (p0 - x0), y1 * (p1 - x1)
 
 
-#: The interactions that the kernels know.
+#: The interactions that the kernels support.
 TERMS: dict[type[Interaction], Any] = {Dot: DotTerms, L1: L1Terms, L2: L2Terms, ComplexModulus: ModulusTerms,
                                        ModulusPhase: ModulusPhaseTerms}
 
 
 def terms_of(interaction: Interaction, dtype: Any) -> Any:
-    r"""The tag of an interaction, with its constants in :obj:`dtype`."""
+    r"""Returns the tag of an interaction, with its constants in :obj:`dtype`."""
     if isinstance(interaction, ModulusPhase):
         constants = (interaction.modulus_weight, interaction.phase_weight, interaction.phase_scale)
         return ModulusPhaseTerms(*(dtype(constant) for constant in constants))

@@ -1,8 +1,8 @@
-r"""The reference implementation of :func:`~pyg_emu.ops.emu_score`: equation 6, written out in plain PyTorch.
+r"""The reference implementation of :func:`~pyg_emu.ops.emu_score`: equation 6 in plain PyTorch.
 
-It runs on every device, in every dtype and with every interaction, and is what the fused implementations are tested
-against. Where gradients are wanted, it holds the :obj:`(B, N, d)` tensors of candidates, of mutated candidates, and
-what the interaction keeps for its gradient. Otherwise triples are scored in chunks of bounded size.
+It supports every device, dtype and interaction, and the fused implementations are tested against it. If gradients are
+required, it materializes the :obj:`(B, N, d)` tensors of candidates and mutated candidates, and the tensors that the
+interaction saves for the backward pass. Otherwise, it scores triples in chunks of bounded size.
 """
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from pyg_emu.core.interaction import Interaction
 from pyg_emu.ops.plan import MixPlan, Plan
 
-# Bytes that the candidates of a chunk may take where nothing is kept for a gradient.
+# The maximum size in bytes of the candidates of a chunk if no gradients are required.
 _BYTES = 64 * 2**20
 
 
@@ -28,7 +28,7 @@ def run(
     vanilla: bool,
     sparse_grad: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
-    r"""Vanilla and mutated scores of checked arguments; see :func:`~pyg_emu.ops.emu_score`."""
+    r"""Computes vanilla and mutated scores from checked arguments, see :func:`~pyg_emu.ops.emu_score`."""
     size, row_bytes = index.size(0), index.size(1) * table.size(1) * table.element_size()
     leaves = (query, positive, table, *(value for value in plan or () if value is not None))
     kept = torch.is_grad_enabled() and any(value.requires_grad for value in leaves)
@@ -47,7 +47,7 @@ def run(
 def _scores(query: Tensor, positive: Tensor, table: Tensor, index: Tensor, plan: Plan | None, interaction: Interaction,
             vanilla: bool, sparse_grad: bool) -> tuple[Tensor | None, Tensor | None]:
     partners = plan.partner if isinstance(plan, MixPlan) else None
-    # Rows of negatives and of partners are looked up together: a row-sparse gradient is then coalesced once.
+    # One look-up for negatives and partners, so that a row-sparse gradient is coalesced only once.
     ids = index if partners is None else torch.cat([index, partners], dim=1)
     rows: Tensor = _SparseRows.apply(table, ids) if sparse_grad else table[ids]
     rows, partner = rows.split([index.size(1), ids.size(1) - index.size(1)], dim=1)
@@ -76,7 +76,7 @@ def mixed(positive: Tensor, negative: Tensor, plan: Plan, partner: Tensor | None
 
 
 class _SparseRows(torch.autograd.Function):
-    r""":obj:`table[index]` with a coalesced row-sparse gradient; that of an embedding layer is not."""
+    r""":obj:`table[index]` with a coalesced row-sparse gradient, unlike an embedding layer."""
     @staticmethod
     def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(index)

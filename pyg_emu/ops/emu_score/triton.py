@@ -1,13 +1,13 @@
-r"""The CUDA implementation of :func:`~pyg_emu.ops.emu_score`: written in Triton, without atomics.
+r"""The CUDA implementation of :func:`~pyg_emu.ops.emu_score` in Triton, without atomics.
 
-Forward, a program serves one triple and a block of its negatives, and reads each row of the table once for both
-scores. Back to queries and positives, it serves one triple. Back to the table, slots are sorted by entity on the
-device, and a program serves one entity; the slots of entities that have many are cut into pieces. Nothing depends on
-the order in which programs run, and nothing makes the host wait, so that a whole training step can be captured in a
-CUDA graph (:class:`~pyg_emu.training.graphed_step.GraphedStep`). A row-sparse gradient is the exception: how many rows
-it has, the host must know.
+In the forward pass, a program processes one triple and a block of its negatives, and reads each row of the table once
+for both scores. For the gradients of queries and positives, a program processes one triple. For the gradient of the
+table, slots are sorted by entity on the device and a program processes one entity. The slots of frequent entities are
+divided into pieces. Results do not depend on the order of the programs. No operation synchronizes with the host, so a
+CUDA graph can capture a whole training step (:class:`~pyg_emu.training.graphed_step.GraphedStep`). The only exception
+is a row-sparse gradient, because the host needs its number of rows.
 
-Tables in float16 and bfloat16 are widened as they are read: sums are float32, and rounded once.
+Tables in float16 and bfloat16 are converted to float32 when loaded. Sums are float32 and rounded once.
 """
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from pyg_emu.ops.emu_score.autograd import Options, differentiated
 from pyg_emu.ops.emu_score.triton_terms import INTERACTIONS, constants_of
 from pyg_emu.ops.triton_runtime import mend_interpreter
 
-# Slots in a tile, by the number of query parts, so that tiles fit into registers; half as many backward, where tiles of
-# sums are held besides.
+# The number of slots in a tile by the number of query parts, such that tiles fit into registers. Backward tiles have
+# half as many slots, because they also contain tiles of sums.
 _SLOTS = {1: 32, 2: 16, 3: 8}
-# Components in a tile. A row of 100 then is a single tile.
+# The number of components in a tile. A row of 100 components is a single tile.
 _COMPONENTS = 128
-# Slots of a piece: no program walks many more of one entity. A multiple of all tiles.
+# The number of slots in a piece, which bounds the slots of one entity per program. It is a multiple of all tile sizes.
 _PIECE = 64
 
 if not isinstance(kernels.forward, triton.JITFunction):
@@ -84,7 +84,7 @@ class _EMUScore(torch.autograd.Function):
             if needs_query or needs_positive:
                 grad_query, grad_positive = _batch_gradients(operands, upstream, query, positive, index)
             if needs_table:
-                # Negatives and partners take turns, see triton_kernels._pull_slots.
+                # Negatives and partners alternate, see triton_kernels._pull_slots.
                 ids = index if partner is None else torch.stack([index, partner], dim=-1)
                 grad_table = _rows_gradient(operands, upstream, ids.flatten(), table, False, ctx.options.sparse_grad)
             if needs_bank:
@@ -108,13 +108,13 @@ def obstacle(interaction: Interaction) -> str | None:
 
 
 class _Operands(NamedTuple):
-    r"""What all kernels begin and end with.
+    r"""The common arguments of all kernels.
 
     Args:
-        tensors (tuple): Queries, positives, table, index, bank, mask index, weights and partners. What a plan lacks is
-            never read, and the table stands in its place.
-        scalars (tuple): The number of slots per triple, and the constants of the interaction.
-        constants (dict): What kernels are compiled for.
+        tensors (tuple): Queries, positives, table, index, bank, mask index, weights and partners. The table is a
+            placeholder for tensors that a plan does not have, which are never read.
+        scalars (tuple): The number of slots per triple and the constants of the interaction.
+        constants (dict): The compile-time constants.
     """
     tensors: tuple[Tensor, ...]
     scalars: tuple[float, ...]
@@ -157,21 +157,21 @@ class _Operands(NamedTuple):
         return cls(tensors, (index.size(1), *constants_of(interaction)), constants)
 
     def filled(self, tensors: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
-        r"""The table in the place of tensors that are missing and never accessed."""
+        r"""Replaces missing tensors, which are never accessed, by the table."""
         return tuple(self.tensors[2] if value is None else value for value in tensors)
 
     def slots(self, backward: bool = False) -> int:
-        r"""How many slots a tile has."""
+        r"""Returns the number of slots in a tile."""
         return _SLOTS[self.constants['QUERY_PARTS']] // (2 if backward else 1)
 
     @property
     def blocks(self) -> int:
-        r"""How many tiles cover the components."""
+        r"""The number of tiles for all components."""
         return triton.cdiv(self.constants['SIZE'], self.constants['BLOCK_K'])
 
 
 class _Upstream(NamedTuple):
-    r"""Gradients of the scores, and the norms in these."""
+    r"""The gradients of the scores and the norms in the scores."""
     tensors: tuple[Tensor | None, ...]
     constants: dict[str, Any]
 
@@ -184,7 +184,7 @@ class _Upstream(NamedTuple):
 
 def _batch_gradients(operands: _Operands, upstream: _Upstream, query: Tensor, positive: Tensor,
                      index: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The gradients of queries and positives."""
+    r"""Returns the gradients of queries and positives."""
     grad_query = torch.empty(query.size(), dtype=query.dtype, device=query.device)
     grad_positive = torch.empty(positive.size(), dtype=positive.dtype, device=positive.device)
     if index.size(0) > 0 and operands.blocks > 0:
@@ -195,7 +195,7 @@ def _batch_gradients(operands: _Operands, upstream: _Upstream, query: Tensor, po
 
 
 def _weight_gradient(operands: _Operands, upstream: _Upstream, index: Tensor, weight: Tensor) -> Tensor:
-    r"""The gradient of the scalar weights."""
+    r"""Returns the gradient of the scalar weights."""
     grad = torch.zeros(weight.size(), dtype=weight.dtype, device=weight.device)
     if index.numel() > 0 and upstream.constants['HAS_MUTATED']:
         query, positive, table, index, _, _, weight, partner = operands.tensors
@@ -209,7 +209,7 @@ def _weight_gradient(operands: _Operands, upstream: _Upstream, index: Tensor, we
 
 def _rows_gradient(operands: _Operands, upstream: _Upstream, ids: Tensor, matrix: Tensor, masks: bool,
                    sparse: bool) -> Tensor:
-    r"""The gradient of a matrix of which each slot reads the row at :obj:`ids`: of the table, or of the bank."""
+    r"""Returns the gradient of a matrix (the table or the bank) from which each slot reads the row in :obj:`ids`."""
     keys, order = _sorted(ids, matrix.size(0))
     if sparse:
         _, counts = torch.unique_consecutive(keys, return_counts=True)
@@ -238,18 +238,18 @@ def _rows_gradient(operands: _Operands, upstream: _Upstream, ids: Tensor, matrix
 
 
 def _sorted(ids: Tensor, num_ids: int) -> tuple[Tensor, Tensor]:
-    r"""Slots in the order of their ids: the keys of these, ascending, and the slots."""
+    r"""Sorts slots by their ids. Returns the keys of the ids in ascending order, and the slots."""
     keys, order = torch.sort(_as_keys(ids, num_ids), stable=True)
     return keys, order
 
 
 def _as_keys(ids: Tensor, num_ids: int) -> Tensor:
-    r"""Ids in the narrowest type that holds them: a radix sort passes over each byte once."""
+    r"""Converts ids to the smallest type that can hold them, because a radix sort has one pass per byte."""
     if num_ids < 2**16:
         return (ids - 2**15).to(torch.int16)
     return ids.to(torch.int32) if num_ids < 2**31 else ids
 
 
 def _block(limit: int, size: int) -> int:
-    r"""A power of two that covers :obj:`size`, or else :obj:`limit`."""
+    r"""Returns the smallest power of two that is at least :obj:`size`, at most :obj:`limit`."""
     return min(limit, triton.next_power_of_2(max(size, 1)))

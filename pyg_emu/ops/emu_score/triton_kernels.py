@@ -1,10 +1,10 @@
-r"""The CUDA kernels of :func:`~pyg_emu.ops.emu_score`: one forward, one back to the batch, two back to the table.
+r"""The CUDA kernels of :func:`~pyg_emu.ops.emu_score`: one for the forward pass, two for the batch, two for the table.
 
-A program of the first two serves one triple, and walks tiles of :obj:`BLOCK_S` slots by :obj:`BLOCK_K` components. One
-of the last serves one entity, whose slots are neighbours in a sorted order; where an entity has more slots than a
-program should walk alone, whole *pieces* of :obj:`PIECE` slots are summed before, by programs of their own. Nothing is
-added atomically, so results are the same in every run. See :mod:`pyg_emu.ops.emu_score.triton_terms` for what is
-computed.
+A program of :func:`forward` and :func:`backward_batch` processes one triple, in tiles of :obj:`BLOCK_S` slots and
+:obj:`BLOCK_K` components. A program of :func:`backward_rows` processes one entity, whose slots are adjacent in the
+sorted order. If an entity has many slots, complete *pieces* of :obj:`PIECE` slots are summed first by separate
+programs. No kernel uses atomics, so results are the same in every run. :mod:`pyg_emu.ops.emu_score.triton_terms`
+defines the terms.
 """
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -20,7 +20,7 @@ def forward(query, positive, table, index, bank, mask_index, weight, partner, va
             mutated_norm, num, modulus_weight, phase_weight, scale, PHI: tl.constexpr, PLAN: tl.constexpr,
             SHARED: tl.constexpr, HAS_VANILLA: tl.constexpr, HAS_NORM: tl.constexpr, SIZE: tl.constexpr,
             PARTS: tl.constexpr, QUERY_PARTS: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_K: tl.constexpr):
-    r"""Scores of one block of one triple's slots, and the norms in them."""
+    r"""Computes the scores of one block of a triple's slots, and the norms in them."""
     b = tl.program_id(0).to(tl.int64)
     n = tl.program_id(1) * BLOCK_S + tl.arange(0, BLOCK_S)
     valid = n < num
@@ -65,14 +65,14 @@ def backward_batch(query, positive, table, index, bank, mask_index, weight, part
                    PHI: tl.constexpr, PLAN: tl.constexpr, SHARED: tl.constexpr, HAS_VANILLA: tl.constexpr,
                    HAS_MUTATED: tl.constexpr, SIZE: tl.constexpr, PARTS: tl.constexpr, QUERY_PARTS: tl.constexpr,
                    BLOCK_S: tl.constexpr, BLOCK_K: tl.constexpr):
-    r"""Gradients of one triple's query and positive, for one block of components."""
+    r"""Computes the gradients of a triple's query and positive for one block of components."""
     b = tl.program_id(0).to(tl.int64)
     k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
     inside = (k < SIZE)[None, :]
     q0, q1, q2 = load_parts(query, b * (QUERY_PARTS * SIZE) + k[None, :], inside, SIZE, QUERY_PARTS)
     if PLAN != 'pair':
         p0, p1, p2 = load_parts(positive, b * (PARTS * SIZE) + k[None, :], inside, SIZE, PARTS)
-    # Tiles, and one sum over each at the end: sums across threads are what costs here.
+    # Sums across threads are expensive, so tiles are accumulated and reduced once at the end.
     g0 = tl.zeros([BLOCK_S, BLOCK_K], tl.float32)
     g1 = tl.zeros([BLOCK_S, BLOCK_K], tl.float32)
     g2 = tl.zeros([BLOCK_S, BLOCK_K], tl.float32)
@@ -124,7 +124,7 @@ def backward_batch(query, positive, table, index, bank, mask_index, weight, part
 def backward_weight(query, positive, table, index, weight, partner, mutated, mutated_norm, grad_weight, num,
                     modulus_weight, phase_weight, scale, PHI: tl.constexpr, PLAN: tl.constexpr, SIZE: tl.constexpr,
                     PARTS: tl.constexpr, QUERY_PARTS: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_K: tl.constexpr):
-    r"""Gradients of the scalar weights of one block of one triple's slots."""
+    r"""Computes the gradients of the scalar weights of one block of a triple's slots."""
     b = tl.program_id(0).to(tl.int64)
     n = tl.program_id(1) * BLOCK_S + tl.arange(0, BLOCK_S)
     valid = n < num
@@ -151,8 +151,9 @@ def _pull_slots(query, positive, table, index, bank, mask_index, weight, partner
                 mutated_norm, order, place, valid, k, num, modulus_weight, phase_weight, scale, PHI: tl.constexpr,
                 PLAN: tl.constexpr, SHARED: tl.constexpr, HAS_VANILLA: tl.constexpr, HAS_MUTATED: tl.constexpr,
                 MASKS: tl.constexpr, SIZE: tl.constexpr, PARTS: tl.constexpr, QUERY_PARTS: tl.constexpr):
-    r"""What the slots at places of the sorted order add to the gradient of the row that they share: of the table, or,
-    with :obj:`MASKS`, of the bank. Pairs have two slots for each place, the negative's and the partner's in turn."""
+    r"""Returns the contribution of slots in the sorted order to the gradient of the row that they share, a row of the
+    table or, with :obj:`MASKS`, of the bank. Pairs have two slots for each position: the negative's and the
+    partner's."""
     slot = tl.load(order + place, mask=valid, other=0)
     own = valid
     if PLAN == 'pair':
@@ -174,7 +175,7 @@ def _pull_slots(query, positive, table, index, bank, mask_index, weight, partner
         w0, w1 = slope(mutated, mutated_norm, slot, valid, modulus_weight, phase_weight, PHI)
         _, _, _, y0, y1 = pull(q0, q1, q2, blend(f0, p0, x0, PLAN), blend(f1, p1, x1, PLAN), w0, w1, scale, PHI)
         if PLAN == 'pair':
-            # The partner's share in the second of two slots.
+            # The fraction of the partner in the second of the two slots.
             f0 = tl.where(own[:, None], f0, 1.0 - f0)
             f1 = f0
         if MASKS:
@@ -192,7 +193,7 @@ def backward_pieces(query, positive, table, index, bank, mask_index, weight, par
                     PLAN: tl.constexpr, SHARED: tl.constexpr, HAS_VANILLA: tl.constexpr, HAS_MUTATED: tl.constexpr,
                     MASKS: tl.constexpr, SIZE: tl.constexpr, PARTS: tl.constexpr, QUERY_PARTS: tl.constexpr,
                     PIECE: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_K: tl.constexpr):
-    r"""The sum of a piece of the sorted order, if all of its slots belong to one row; nothing otherwise."""
+    r"""Sums a piece of the sorted order if all its slots belong to one row, and writes nothing otherwise."""
     piece = tl.program_id(0).to(tl.int64)
     k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
     whole = tl.load(keys + piece * PIECE) == tl.load(keys + piece * PIECE + PIECE - 1)
@@ -208,7 +209,7 @@ def backward_pieces(query, positive, table, index, bank, mask_index, weight, par
         if PARTS > 1:
             s1 += g1
     at = partial + piece * (PARTS * SIZE) + k
-    # One comparison of numbers: in some versions of the interpreter a scalar truth value is no mask.
+    # A numeric comparison, because some versions of the interpreter do not accept a scalar boolean as a mask.
     inside = k < tl.where(whole, SIZE, 0)
     tl.store(at, tl.sum(s0, 0), mask=inside)
     if PARTS > 1:
@@ -221,13 +222,13 @@ def backward_rows(query, positive, table, index, bank, mask_index, weight, partn
                   PHI: tl.constexpr, PLAN: tl.constexpr, SHARED: tl.constexpr, HAS_VANILLA: tl.constexpr,
                   HAS_MUTATED: tl.constexpr, MASKS: tl.constexpr, SIZE: tl.constexpr, PARTS: tl.constexpr,
                   QUERY_PARTS: tl.constexpr, PIECE: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_K: tl.constexpr):
-    r"""The gradient of one row, for one block of components; a row that no slot reads gets zeros."""
+    r"""Computes the gradient of one row for one block of components, which is zero for a row without slots."""
     group = tl.program_id(0).to(tl.int64)
     k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
     low = tl.load(starts + group)
     high = tl.load(starts + group + 1)
-    # Pieces that lie wholly inside were summed before; what is left is a head, of places up to the first of them, and a
-    # tail.
+    # Complete pieces inside this row were summed before. The remaining slots are those before the first such piece and
+    # those after the last.
     first = (low + PIECE - 1) // PIECE
     last = high // PIECE
     pieces = tl.maximum(last - first, 0)

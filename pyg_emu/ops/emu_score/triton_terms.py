@@ -1,9 +1,9 @@
-r"""The interactions and the kinds of mutation as the CUDA kernels of :func:`~pyg_emu.ops.emu_score` see them.
+r"""The interactions and the kinds of mutation for the CUDA kernels of :func:`~pyg_emu.ops.emu_score`.
 
-An interaction sums *terms* of aligned components :math:`(q_0, q_1, q_2; x_0, x_1)` into two accumulators; components
-that it does not have coincide with others and go unused. Which interaction (:obj:`PHI`) and which kind of mutation
-(:obj:`PLAN`) is known when a kernel is compiled, so that no kernel holds a branch. All arithmetic is float32, whatever
-the type of the tables. Components beyond the last are zero on both sides, and so are their terms.
+An interaction sums *terms* of aligned components :math:`(q_0, q_1, q_2; x_0, x_1)` into two accumulators. Components
+that an interaction does not have equal others and are not used. The interaction (:obj:`PHI`) and the kind of mutation
+(:obj:`PLAN`) are compile-time constants, so kernels have no branches. All arithmetic is float32, regardless of the data
+type of the table. Components beyond the last are zero on both sides, and so are their terms.
 """
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -13,12 +13,12 @@ import triton.language as tl
 
 from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
 
-#: The interactions that the kernels know, by their names.
+#: The names of the interactions that the kernels support.
 INTERACTIONS = frozenset({Dot, L1, L2, ComplexModulus, ModulusPhase})
 
 
 def constants_of(interaction: Interaction) -> tuple[float, float, float]:
-    r"""The weights of modulus and phase, and the scale of phases; ones for interactions that have none."""
+    r"""Returns the weights of modulus and phase and the scale of phases, which are one for other interactions."""
     if isinstance(interaction, ModulusPhase):
         return interaction.modulus_weight, interaction.phase_weight, interaction.phase_scale
     return 1.0, 1.0, 1.0
@@ -26,7 +26,7 @@ def constants_of(interaction: Interaction) -> tuple[float, float, float]:
 
 @triton.jit
 def term(q0, q1, q2, x0, x1, scale, PHI: tl.constexpr):
-    r"""What aligned components add to the two accumulators."""
+    r"""Returns the contributions of aligned components to the two accumulators."""
     if PHI == 'dot':
         s0 = q0 * x0
         s1 = s0
@@ -47,7 +47,7 @@ def term(q0, q1, q2, x0, x1, scale, PHI: tl.constexpr):
 
 @triton.jit
 def finish(s0, s1, modulus_weight, phase_weight, PHI: tl.constexpr):
-    r"""The score of two accumulators, and the norm in it."""
+    r"""Returns the score given two accumulators, and the norm in it."""
     if PHI == 'dot':
         score = s0
         norm = s0
@@ -65,7 +65,8 @@ def finish(s0, s1, modulus_weight, phase_weight, PHI: tl.constexpr):
 
 @triton.jit
 def slope(grads, norms, slot, valid, modulus_weight, phase_weight, PHI: tl.constexpr):
-    r"""The gradients of the two accumulators of each slot, as columns. At a norm of zero, the subgradient zero."""
+    r"""Returns the gradients of the two accumulators of each slot as columns. The subgradient at a norm of zero is
+    zero."""
     grad = tl.load(grads + slot, mask=valid, other=0.0).to(tl.float32)
     w1 = grad
     if PHI == 'dot':
@@ -84,7 +85,7 @@ def slope(grads, norms, slot, valid, modulus_weight, phase_weight, PHI: tl.const
 
 @triton.jit
 def pull(q0, q1, q2, x0, x1, w0, w1, scale, PHI: tl.constexpr):
-    r"""The gradients of :math:`(q_0, q_1, q_2, x_0, x_1)`, given those of the accumulators."""
+    r"""Returns the gradients of :math:`(q_0, q_1, q_2, x_0, x_1)` given those of the accumulators."""
     if PHI == 'dot':
         g0 = w0 * x0
         y0 = w0 * q0
@@ -120,7 +121,7 @@ def pull(q0, q1, q2, x0, x1, w0, w1, scale, PHI: tl.constexpr):
 
 @triton.jit
 def load_parts(pointer, offset, inside, SIZE: tl.constexpr, PARTS: tl.constexpr):
-    r"""The parts of the components at :obj:`offset`, :obj:`SIZE` apart; at most three."""
+    r"""Loads the parts (at most three) of the components at :obj:`offset`, which are :obj:`SIZE` apart."""
     a0 = tl.load(pointer + offset, mask=inside, other=0.0).to(tl.float32)
     a1 = a0
     a2 = a0
@@ -134,8 +135,8 @@ def load_parts(pointer, offset, inside, SIZE: tl.constexpr, PARTS: tl.constexpr)
 @triton.jit
 def load_others(positive, table, partner, b, slot, valid, k, PLAN: tl.constexpr, SIZE: tl.constexpr,
                 PARTS: tl.constexpr):
-    r"""What the negatives of slots are mixed with: their partners, a row each, or the positive of :obj:`b`, the triple
-    of all slots or a column of the triple of each."""
+    r"""Loads the vectors that the negatives of slots are mixed with: their partners (one row each), or the positive of
+    :obj:`b`, which is one triple or a column of triples."""
     if PLAN == 'pair':
         rows = tl.load(partner + slot, mask=valid, other=0)[:, None]
         p0, p1, _ = load_parts(table, rows * (PARTS * SIZE) + k[None, :], valid[:, None] & (k < SIZE)[None, :], SIZE,
@@ -148,9 +149,9 @@ def load_others(positive, table, partner, b, slot, valid, k, PLAN: tl.constexpr,
 @triton.jit
 def shares(bank, mask_index, weight, b, slot, valid, k, PLAN: tl.constexpr, SHARED: tl.constexpr, SIZE: tl.constexpr,
            PARTS: tl.constexpr):
-    r"""The share of the positive, or of the partner, in components :obj:`k` of each slot.
+    r"""Returns the fraction of the positive or partner in components :obj:`k` of each slot.
 
-    :obj:`b` is the triple of all slots, or a vector of the triple of each; a mask that all of them share is a row.
+    :obj:`b` is the triple of all slots or a vector of their triples. A mask shared by all slots is a row.
     """
     if PLAN == 'none':
         f0 = 0.0
@@ -172,7 +173,7 @@ def shares(bank, mask_index, weight, b, slot, valid, k, PLAN: tl.constexpr, SHAR
 
 @triton.jit
 def blend(f, positive, negative, PLAN: tl.constexpr):
-    r"""The mutated components: equation 6, or 22."""
+    r"""Returns the mutated components according to equation 6 or 22."""
     if PLAN == 'hard':
         mutated = tl.where(f > 0.5, positive, negative)
     else:

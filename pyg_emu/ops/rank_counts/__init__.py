@@ -1,4 +1,4 @@
-r"""How many entities score better than, and equal to, a target."""
+r"""The number of entities with a higher score than a target, and with the same score."""
 from pyg_emu.ops.rank_counts.operator import (
     BLOCK_BYTES,
     NaNScoreError,

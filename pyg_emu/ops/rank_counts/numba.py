@@ -1,10 +1,10 @@
-r"""The CPU implementation of :func:`~pyg_emu.ops.rank_counts`: fused scoring of panels of entities, and one sweep to
-count.
+r"""The CPU implementation of :func:`~pyg_emu.ops.rank_counts` in Numba: fused scoring of panels of entities, followed
+by counting.
 
-Entities are scored in panels of 64, transposed so that one vector register holds the same component of many entities.
-Every entity is a lane of such a panel, the last panel being padded: a score is the same sequence of operations in the
-same order for all of them. Nothing is reassociated, and multiplications and additions are contracted for all lanes
-alike, so that equal rows have equal scores and no block size changes a bit.
+Entities are scored in panels of 64, transposed so that one vector register holds the same component of several
+entities. The last panel is padded, so every entity is a lane of a panel and all scores result from the same operations
+in the same order. Operations are not reassociated, and multiplications and additions are contracted in the same way for
+all lanes. Therefore equal rows have equal scores, and the block size does not change a bit.
 """
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, M
 from pyg_emu.ops.numba_runtime import jit, parallel_section
 
 _LANES = 64  # Entities in a panel: four AVX-512 or eight AVX2 registers of float32.
-# Components that are added to the accumulators before these are written back; half as many where each has two parts.
+# The number of components that are accumulated in registers, halved for interactions with two parts per component.
 _UNROLL = 8
-# The interactions that the kernel knows.
+# The interactions that the kernel supports.
 _KINDS: dict[type[Interaction], int] = {Dot: 0, L1: 1, L2: 2, ComplexModulus: 3, ModulusPhase: 4}
 _CONTRACT = {'contract'}
 
 
 def obstacle(interaction: Interaction | None) -> str | None:
-    r"""See :mod:`pyg_emu.ops.backend`; scores are counted without an interaction."""
+    r"""See :mod:`pyg_emu.ops.backend`. Counting scores requires no interaction."""
     if interaction is None or type(interaction) in _KINDS:
         return None
     return f'it has no kernels for the interaction {type(interaction).__name__}'
 
 
 def score_block(query: Tensor, table: Tensor, interaction: Interaction) -> Tensor:
-    r"""Scores of all entities, :obj:`(Q, V)`."""
+    r"""Computes the scores of all entities. shape: :obj:`(Q, V)`."""
     kind, parts = _KINDS[type(interaction)], interaction.parts
     modulus_weight = phase_weight = phase_scale = 0.0
     if isinstance(interaction, ModulusPhase):
         modulus_weight, phase_weight = interaction.modulus_weight, interaction.phase_weight
         phase_scale = interaction.phase_scale
-        # |sin((q - x) / 2)| = |sin(q/2) cos(x/2) - cos(q/2) sin(x/2)|: no sine per pair.
+        # |sin((q - x) / 2)| = |sin(q/2) cos(x/2) - cos(q/2) sin(x/2)| needs no sine per pair.
         modulus, weight, phase = query.chunk(3, dim=-1)
         half = phase.double() / 2
         query = torch.cat([modulus, weight, half.sin().to(query.dtype), half.cos().to(query.dtype)], dim=-1)
-    # Zeros up to a multiple of the unrolling add zero to every score.
+    # Padding to a multiple of the unrolling with zeros does not change the scores.
     width = table.size(1) // parts
     padded = -(-width // _UNROLL) * _UNROLL
     query = query.reshape(query.size(0), -1, width) if width > 0 else query.reshape(query.size(0), 1, 0)
@@ -58,7 +58,7 @@ def score_block(query: Tensor, table: Tensor, interaction: Interaction) -> Tenso
 
 def count(scores: Tensor, row: Tensor, target: Tensor, ptr: Tensor,
           index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    r"""Counts of checked arguments; see :func:`pyg_emu.ops.rank_counts.torch.count`."""
+    r"""Computes counts from checked arguments, see :func:`pyg_emu.ops.rank_counts.torch.count`."""
     counts = target.new_empty(3, target.size(0))
     invalid = torch.empty(target.size(0), dtype=torch.bool)
     arrays = [tensor.contiguous().numpy() for tensor in (scores, row, target, ptr, index)]
@@ -110,8 +110,8 @@ def _score(kind, query, table, parts, padded, modulus_weight, phase_weight, phas
                 scores[b, start + lane] = total[lane]
 
 
-# In each of the following, the inner loop over a constant number of components is unrolled, and the loop over lanes
-# becomes vector instructions.
+# In the following functions, the inner loop over a constant number of components is unrolled, and the loop over lanes
+# is vectorized.
 
 
 @jit(nogil=True, fastmath=_CONTRACT)
@@ -192,7 +192,7 @@ def _count(scores, row, target, ptr, index, counts, invalid):  # type: ignore[no
             greater += line[v] > own
             equal += line[v] == own
             smaller += line[v] < own
-        # A NaN is neither of the three, and with a NaN for a target nothing is.
+        # Comparisons with NaN are false, so the three numbers do not add up if the target or a competitor is NaN.
         invalid[b] = greater + equal + smaller != num_nodes
         candidates = num_nodes - 1
         equal -= 1

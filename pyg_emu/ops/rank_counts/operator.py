@@ -1,5 +1,5 @@
-r"""How many entities score above, and how many exactly as high as, the entity that a query asks for: the operator
-behind filtered ranking.
+r"""The operator for filtered ranking: the number of entities that score higher than the target of a query, and the
+number that score exactly the same.
 """
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pyg_emu.core.interaction import Interaction, check_interaction
 from pyg_emu.ops.backend import load_backend
 from pyg_emu.ops.interop import promoted, uncompiled
 
-#: Bytes that the scores of one block of queries may take where nobody says how large a block is to be.
+#: The maximum size in bytes of the scores of one block of queries, unless :obj:`block_size` is given.
 BLOCK_BYTES = 64 * 2**20
-# Larger blocks do not run faster, they only push the scores out of the cache before they are counted.
+# Larger blocks are not faster, because their scores leave the cache before they are counted.
 _MAX_BLOCK = 1024
 
 
 class RankCounts(NamedTuple):
-    r"""What :func:`rank_counts` returns. All shapes: :obj:`(B,)`, int64.
+    r"""The result of :func:`rank_counts`. All shapes: :obj:`(B,)`, int64.
 
     Args:
-        greater (torch.Tensor): Number of competitors that score higher than the target.
-        equal (torch.Tensor): Number of competitors that score exactly as high.
-        candidates (torch.Tensor): Number of competitors: all entities but the target itself and the filtered ones.
+        greater (torch.Tensor): The number of competitors that score higher than the target.
+        equal (torch.Tensor): The number of competitors that score exactly the same as the target.
+        candidates (torch.Tensor): The number of competitors: all entities except the target and the filtered ones.
     """
     greater: Tensor
     equal: Tensor
@@ -35,14 +35,14 @@ class RankCounts(NamedTuple):
 
 
 class NaNScoreError(DivergenceError):
-    r"""A query whose scores hold NaN, so that nothing can be ranked.
+    r"""The scores of a query contain NaN, so its targets cannot be ranked.
 
     Args:
         query (int): The row of the query.
     """
     def __init__(self, query: int) -> None:
-        super().__init__(f'query: the scores of row {query} hold NaN, which cannot be ranked; look for NaN or infinite '
-                         f'values in the embeddings')
+        super().__init__(f'query: expected scores without NaN, but the scores of row {query} contain NaN; check the '
+                         'embeddings for NaN or infinite values')
         #: The row of the query.
         self.query = query
 
@@ -60,41 +60,40 @@ def rank_counts(
     block_size: Optional[int] = None,
     backend: Optional[str] = None,
 ) -> RankCounts:
-    r"""Counts the competitors that beat, and those that tie with, each target:
+    r"""Counts the competitors that score higher than each target, and those that score the same:
 
     .. math::
         \#\{x \notin \mathcal{F}_b \cup \{t_b\} : \phi(\mathbf{q}_b, \mathbf{x}) > \phi(\mathbf{q}_b, \mathbf{t}_b)\}.
 
-    Queries are scored in blocks against the whole table, and the scores of the targets and of the filtered entities are
-    read from the same block as all others. On the CPU (:obj:`"numba"`) a score is one sequence of floating-point
-    operations whatever the entity and whatever the block, so entities with identical rows tie exactly, for dot products
-    too, which no matrix product of BLAS promises (neighbouring columns may take different code paths). No
-    :obj:`(B, V, d)` tensor exists. An interaction that the fused backend does not know is computed in PyTorch, in
-    blocks of entities of bounded size. Where :obj:`query` and :obj:`table` differ in their floating-point type, as
-    under :class:`torch.autocast`, they are promoted to a common one.
+    Queries are scored in blocks against the whole table. The scores of targets and filtered entities are read from the
+    same block as all others. On the CPU (:obj:`"numba"`), all scores result from the same sequence of floating-point
+    operations, for every entity and block. Entities with identical rows therefore tie exactly, even for dot products,
+    which a matrix product of BLAS does not guarantee because adjacent columns may use different code paths. No
+    :obj:`(B, V, d)` tensor is created. Interactions that the fused backend does not support are computed in PyTorch, in
+    blocks of entities of bounded size. If :obj:`query` and :obj:`table` have different floating-point types, as under
+    :class:`torch.autocast`, they are promoted to a common type.
 
     Args:
         query (torch.Tensor): The queries. shape: :obj:`(Q, interaction.query_width(d))`.
         table (torch.Tensor): All candidates. shape: :obj:`(V, d)`.
-        target (torch.Tensor): The entity to be ranked, int64. shape: :obj:`(B,)`, :obj:`B` being :obj:`Q` unless
+        target (torch.Tensor): The entities to rank, int64. shape: :obj:`(B,)`, where :obj:`B` equals :obj:`Q` unless
             :obj:`row` is given.
-        filter_ptr (torch.Tensor, optional): Where each query's filtered ids begin, see
-        :class:`~pyg_emu.data.index.Ragged`.
-            (default: :obj:`None`, nothing is filtered) shape: :obj:`(Q + 1,)`, int64.
-        filter_index (torch.Tensor, optional): The entities that do not compete, int64, in any order; the target may be
-            among them. shape: :obj:`(filter_ptr[-1],)`.
-        interaction (Interaction): :math:`\phi`.
-        row (torch.Tensor, optional): The query of each target, ascending, so that queries with several answers are
-            scored once. (default: :obj:`None`, one target per query) shape: :obj:`(B,)`, int64.
-        block_size (int, optional): Queries that are scored at a time. It does not change the result.
+        filter_ptr (torch.Tensor, optional): The position of the first filtered id of each query, see
+            :class:`~pyg_emu.data.index.Ragged`. shape: :obj:`(Q + 1,)`, int64. (default: :obj:`None`, no filter)
+        filter_index (torch.Tensor, optional): The filtered entities, int64, in any order. They may include the target.
+            shape: :obj:`(filter_ptr[-1],)`.
+        interaction (Interaction): The interaction :math:`\phi`.
+        row (torch.Tensor, optional): The query of each target in ascending order, so that a query with several answers
+            is scored once. shape: :obj:`(B,)`, int64. (default: :obj:`None`, one target per query)
+        block_size (int, optional): The number of queries scored at a time. It does not change the result.
             (default: :obj:`None`, as many as fit into 64 MiB, at most 1024)
         backend (str, optional): :obj:`"torch"` or :obj:`"numba"`. (default: :obj:`None`, see
             :mod:`pyg_emu.ops.backend`)
 
     Raises:
-        ArgumentError: If an argument has the wrong shape, dtype, device or range.
-        BackendError: If the backend asked for cannot run here.
-        NaNScoreError: If a score is NaN; a :class:`~pyg_emu.core.errors.DivergenceError` that names the query.
+        ArgumentError: If an argument has the wrong shape, dtype or device, or is out of range.
+        BackendError: If the requested backend is not available.
+        NaNScoreError: If a score is NaN. It is a :class:`~pyg_emu.core.errors.DivergenceError` that names the query.
     """
     tensors(query=query, table=table, target=target, optional=('row', 'filter_ptr', 'filter_index'),
             row=row, filter_ptr=filter_ptr, filter_index=filter_index)
@@ -107,7 +106,7 @@ def rank_counts(
     if block_size is None:
         block_size = default_block_size(table.size(0), table.element_size())
     elif block_size < 1:
-        raise ArgumentError(f'block_size: expected at least one query, got {block_size}')
+        raise ArgumentError(f'block_size: expected a positive number of queries, got {block_size}')
     module = load_backend('rank_counts', table, backend, interaction=interaction)
 
     blocks = []
@@ -136,10 +135,10 @@ def rank_from_scores(
     row: Optional[Tensor] = None,
     backend: Optional[str] = None,
 ) -> RankCounts:
-    r"""As :func:`rank_counts`, for models that score every entity themselves.
+    r"""As :func:`rank_counts`, for models that compute the scores of all entities themselves.
 
     Args:
-        scores (torch.Tensor): The scores of all entities; read only. shape: :obj:`(Q, V)`.
+        scores (torch.Tensor): The scores of all entities, which are not modified. shape: :obj:`(Q, V)`.
         target (torch.Tensor): As in :func:`rank_counts`. shape: :obj:`(B,)`.
         filter_ptr (torch.Tensor, optional): As in :func:`rank_counts`. shape: :obj:`(Q + 1,)`.
         filter_index (torch.Tensor, optional): As in :func:`rank_counts`.
@@ -147,8 +146,8 @@ def rank_from_scores(
         backend (str, optional): As in :func:`rank_counts`.
 
     Raises:
-        ArgumentError: If an argument has the wrong shape, dtype, device or range.
-        BackendError: If the backend asked for cannot run here.
+        ArgumentError: If an argument has the wrong shape, dtype or device, or is out of range.
+        BackendError: If the requested backend is not available.
         NaNScoreError: If a score is NaN.
     """
     tensors(scores=scores, target=target, optional=('row', 'filter_ptr', 'filter_index'),
@@ -165,20 +164,20 @@ def rank_from_scores(
 
 @uncompiled
 def score_entities(query: Tensor, table: Tensor, *, interaction: Interaction, backend: Optional[str] = None) -> Tensor:
-    r"""Scores :math:`\phi` of all entities as :func:`rank_counts` sees them, without gradients and without a
-    :obj:`(Q, V, d)` tensor.
+    r"""Computes the scores :math:`\phi` of all entities in the same way as :func:`rank_counts`, without gradients and
+    without a :obj:`(Q, V, d)` tensor.
 
     Args:
         query (torch.Tensor): The queries. shape: :obj:`(Q, interaction.query_width(d))`.
         table (torch.Tensor): All candidates. shape: :obj:`(V, d)`.
-        interaction (Interaction): :math:`\phi`.
+        interaction (Interaction): The interaction :math:`\phi`.
         backend (str, optional): As in :func:`rank_counts`.
 
     :rtype: :class:`torch.Tensor` of shape :obj:`(Q, V)`.
 
     Raises:
         ArgumentError: If an argument has the wrong shape, dtype or device.
-        BackendError: If the backend asked for cannot run here.
+        BackendError: If the requested backend is not available.
     """
     tensors(query=query, table=table)
     query, table = _checked_operands(query, table, interaction)
@@ -188,11 +187,11 @@ def score_entities(query: Tensor, table: Tensor, *, interaction: Interaction, ba
 
 
 def default_block_size(num_nodes: int, element_size: int) -> int:
-    r"""The number of queries whose scores of all entities fit into :obj:`BLOCK_BYTES`, at least one and at most 1024.
+    r"""Returns the number of queries whose scores of all entities fit into :obj:`BLOCK_BYTES`, between 1 and 1024.
 
     Args:
-        num_nodes (int): Number of entities.
-        element_size (int): Bytes of a score.
+        num_nodes (int): The number of entities.
+        element_size (int): The size of a score in bytes.
     """
     return max(1, min(_MAX_BLOCK, BLOCK_BYTES // max(1, num_nodes * element_size)))
 
@@ -206,14 +205,14 @@ def _count(module: ModuleType, scores: Tensor, row: Tensor, target: Tensor, ptr:
 
 
 def _checked_operands(query: Tensor, table: Tensor, interaction: Interaction) -> tuple[Tensor, ...]:
-    r"""Both in one floating-point type."""
+    r"""Returns both tensors in a common floating-point type."""
     if table.dim() != 2 or not table.is_floating_point() or table.size(0) == 0:
         raise ArgumentError(f'table: expected floating-point numbers of shape (V, d) with V > 0, got {kind_of(table)}')
     check_interaction(interaction, table)
     width = interaction.query_width(table.size(1))
     if query.dim() != 2 or query.size(1) != width or not query.is_floating_point():
-        raise ArgumentError(f'query: expected floating-point numbers of shape (Q, {width}), to go with a table of '
-                            f"shape {tuple(table.shape)} and interaction '{interaction.name}', got {kind_of(query)}")
+        raise ArgumentError(f"query: expected floating-point numbers of shape (Q, {width}) for a table of shape "
+                            f"{tuple(table.shape)} and interaction '{interaction.name}', got {kind_of(query)}")
     on_device('query', query, table.device, 'table')
     return promoted(query, table)
 
@@ -229,33 +228,33 @@ def _check_targets(target: Tensor, row: Optional[Tensor], num_queries: int, num_
     if row.size(0) != target.size(0):
         raise ArgumentError(f'row: expected one query per target, {target.size(0)}, got {row.size(0)}')
     if bool((row[1:] < row[:-1]).any()):
-        raise ArgumentError('row: expected queries in ascending order')
+        raise ArgumentError('row: expected queries in ascending order; sort targets and rows by query')
     return row
 
 
 def _check_filter(ptr: Optional[Tensor], index: Optional[Tensor], num_queries: int, num_nodes: int,
                   device: torch.device) -> tuple[Tensor, Tensor]:
-    r"""The filter with the ids of each row ascending and without repetition."""
+    r"""Returns the filter with the ids of each row in ascending order and without duplicates."""
     if ptr is None and index is None:
         ptr = torch.zeros(num_queries + 1, dtype=torch.int64, device=device)
         return ptr, ptr[:0]
     if ptr is None or index is None:
-        raise ArgumentError('filter_ptr, filter_index: give both or neither')
+        raise ArgumentError('filter_ptr, filter_index: expected both or neither, got one of them')
     _check_ids('filter_index', index, num_nodes, device)
     if tuple(ptr.shape) != (num_queries + 1,) or ptr.dtype != torch.int64:
         raise ArgumentError(f'filter_ptr: expected torch.int64 of shape {(num_queries + 1,)}, got {kind_of(ptr)}')
     on_device('filter_ptr', ptr, device)
     count = ptr[1:] - ptr[:-1]
     if int(ptr[0]) != 0 or int(ptr[-1]) != index.numel() or bool((count < 0).any()):
-        raise ArgumentError(f'filter_ptr: expected to ascend from 0 to the number of filtered ids, {index.numel()}')
+        raise ArgumentError(f'filter_ptr: expected ascending positions from 0 to {index.numel()}, the number of '
+                            'filtered ids')
     ascending = index[1:] > index[:-1]
-    # The first id of a row need not be above the last one of the row before; an end of -1 stands for empty rows in
-    # front.
+    # The ids of different rows need not be in ascending order. An end of -1 belongs to leading empty rows.
     begins = ptr[1:-1] - 1
     ascending[begins[(begins >= 0) & (begins < ascending.numel())]] = True
     if bool(ascending.all()):
         return ptr, index
-    # An id that stands twice would be taken off twice.
+    # Duplicate ids would be subtracted twice.
     key = torch.unique(torch.repeat_interleave(count) * num_nodes + index)
     row = torch.div(key, num_nodes, rounding_mode='floor')
     return torch.searchsorted(row, torch.arange(num_queries + 1, device=device)), key - row * num_nodes

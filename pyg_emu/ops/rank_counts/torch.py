@@ -1,7 +1,6 @@
 r"""The reference implementation of :func:`~pyg_emu.ops.rank_counts` in plain PyTorch, for every device and dtype.
 
-Identical rows tie exactly as far as PyTorch's own kernels treat all columns alike; distances do, matrix products may
-not.
+Identical rows tie exactly if PyTorch's kernels treat all columns alike. Distances do, matrix products may not.
 """
 from __future__ import annotations
 
@@ -10,17 +9,17 @@ from torch import Tensor
 
 from pyg_emu.core.interaction import Interaction
 
-# Bytes that one intermediate of (queries, entities, components) or (targets, entities) may take.
+# The maximum size in bytes of an intermediate (queries, entities, components) or (targets, entities) tensor.
 _BYTES = 256 * 2**20
 
 
 def score_block(query: Tensor, table: Tensor, interaction: Interaction) -> Tensor:
-    r"""Scores of all entities, :obj:`(Q, V)`, in blocks of entities."""
+    r"""Computes the scores of all entities in blocks of entities. shape: :obj:`(Q, V)`."""
     if interaction.matrix_product:
         return query @ table.t()
     order = interaction.distance_order
     if order is not None and table.dtype in (torch.float32, torch.float64):
-        # Unlike broadcasting, this holds no (Q, V, d) tensor. The detour by a matrix product would not keep ties.
+        # Unlike broadcasting, this creates no (Q, V, d) tensor. A computation by matrix products would not keep ties.
         return -torch.cdist(query, table, p=order, compute_mode='donot_use_mm_for_euclid_dist')
     size = max(1, _BYTES // max(1, query.numel() * query.element_size()))
     return torch.cat([interaction(query.unsqueeze(1), part) for part in table.split(size)], dim=1)
@@ -28,14 +27,15 @@ def score_block(query: Tensor, table: Tensor, interaction: Interaction) -> Tenso
 
 def count(scores: Tensor, row: Tensor, target: Tensor, ptr: Tensor,
           index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    r"""Counts of checked arguments: greater, equal, candidates and whether a score is NaN, each of shape :obj:`(B,)`.
+    r"""Computes counts from checked arguments: greater, equal, candidates and whether a score is NaN.
+    shape: :obj:`(B,)` each.
 
     Args:
-        scores (torch.Tensor): Scores of all entities. shape: :obj:`(Q, V)`.
-        row (torch.Tensor): Row of :obj:`scores` that belongs to each target. shape: :obj:`(B,)`.
+        scores (torch.Tensor): The scores of all entities. shape: :obj:`(Q, V)`.
+        row (torch.Tensor): The row of :obj:`scores` for each target. shape: :obj:`(B,)`.
         target (torch.Tensor): The targets. shape: :obj:`(B,)`.
-        ptr (torch.Tensor): Where each row's filtered ids begin. shape: :obj:`(Q + 1,)`.
-        index (torch.Tensor): Filtered ids, none twice in a row. shape: :obj:`(ptr[-1],)`.
+        ptr (torch.Tensor): The position of the first filtered id of each row. shape: :obj:`(Q + 1,)`.
+        index (torch.Tensor): The filtered ids, without duplicates within a row. shape: :obj:`(ptr[-1],)`.
     """
     own = scores[row, target].unsqueeze(1)
     size = max(1, _BYTES // max(1, scores.size(1) * scores.element_size()))
@@ -48,7 +48,7 @@ def count(scores: Tensor, row: Tensor, target: Tensor, ptr: Tensor,
     same = torch.cat(equal) - 1  # The target ties with itself.
     num_filtered = ptr[row + 1] - ptr[row]
 
-    # One slot per (target, filtered id): targets that share a row share its ids.
+    # One slot per pair of target and filtered id. Targets of the same row share its ids.
     slot = torch.repeat_interleave(num_filtered)
     first = num_filtered.cumsum(0) - num_filtered
     entity = index[torch.arange(slot.numel(), device=slot.device) + (ptr[row] - first)[slot]]

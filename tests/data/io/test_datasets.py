@@ -86,12 +86,12 @@ def test_folders_of_the_environment_are_names(tmp_path: Path, monkeypatch: pytes
 
 
 def test_unknown_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"unknown dataset 'fb237_v1'.* in \$PYG_EMU_DATA, which is not set; did you"):
+    with pytest.raises(DataError, match=r"'fb237_v1'.*\$PYG_EMU_DATA.*not set"):
         load_dataset('fb237_v1')
     monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path))
-    with pytest.raises(DataError, match=f"unknown dataset 'fb237_v1'.* in .PYG_EMU_DATA, {tmp_path}; did you mean"):
+    with pytest.raises(DataError, match=f"'fb237_v1'.*PYG_EMU_DATA, {tmp_path};"):
         load_dataset('fb237_v1')
-    with pytest.raises(DataError, match=r"unknown dataset 'FB15k-2337'.*did you mean 'FB15k-237'\? Known: .*UMLS"):
+    with pytest.raises(DataError, match=r"'FB15k-2337'.*'FB15k-237'.*UMLS"):
         load_dataset('FB15k-2337')
     with pytest.raises(DataError, match='missing: '):
         load_dataset(str(tmp_path / 'missing'))

@@ -21,7 +21,7 @@ def test_splits_are_found_under_their_usual_names(tmp_path: Path) -> None:
     assert {split: path.name for split, path in found.items()} == {'train': 'train.tsv.gz', 'valid': 'dev.txt',
                                                                   'test': 'test.csv'}
     (tmp_path / 'valid.txt').touch()
-    with pytest.raises(DataError, match=r"several files for the split 'valid' \(dev\.txt, valid\.txt\)"):
+    with pytest.raises(DataError, match=r"'valid' .*dev\.txt, valid\.txt"):
         find_splits(tmp_path, ())
 
 
@@ -29,17 +29,17 @@ def test_missing_splits_are_named(tmp_path: Path) -> None:
     every = ('train', 'valid', 'test')
     with pytest.raises(DataError, match='nowhere'):
         find_splits(tmp_path / 'nowhere', every)
-    with pytest.raises(DataError, match=r"no file for the splits 'train' and 'valid' and 'test' \(found: none"):
+    with pytest.raises(DataError, match=r"'train' and 'valid' and 'test' .*none"):
         find_splits(tmp_path, every)
     (tmp_path / 'train.txt').touch()
-    with pytest.raises(DataError, match=r"'valid' and 'test' \(found: train\.txt\).*pass require_splits=\('train',\)"):
+    with pytest.raises(DataError, match=r"'valid' and 'test' .*train\.txt.*require_splits=\('train',\)"):
         find_splits(tmp_path, every)
     assert list(find_splits(tmp_path, ())) == ['train']
     (tmp_path / 'test.txt').touch()
-    with pytest.raises(DataError, match=r"'valid' .*expected valid\.txt .*require_splits=\('train', 'test'\)"):
+    with pytest.raises(DataError, match=r"'valid' .*valid\.txt .*require_splits=\('train', 'test'\)"):
         find_splits(tmp_path, every)
     (tmp_path / 'train.txt').unlink()
-    with pytest.raises(DataError, match="no file for the split 'train'") as caught:
+    with pytest.raises(DataError, match="'train'") as caught:
         find_splits(tmp_path, ())
     assert 'require_splits' not in str(caught.value)  # training facts cannot be done without
     for wrong in ('train', ['training'], False, [['train']]):

@@ -61,7 +61,7 @@ def test_wordnet18rr(tmp_path: Path) -> None:
         check(from_pyg(source), entities, WordNet18RR.edge2id, 4)
     data = dataset[0]
     data.val_mask[int(data.train_mask.nonzero()[0])] = True
-    with pytest.raises(DataError, match=r'edge \d is in 2 of the masks'):
+    with pytest.raises(DataError, match=r'edge \d .* 2 .*masks'):
         from_pyg(data)
 
 

@@ -108,7 +108,7 @@ def test_as_much_is_spared_as_can_be(seed: int) -> None:
 
 def test_a_chain_of_pairs_cannot_be_split() -> None:
     facts = np.array([(2 * pair, 0, 2 * pair + 1) for pair in range(10)])
-    with pytest.warns(DataWarning, match='validation gets 0 and test 0'):
+    with pytest.warns(DataWarning, match='validation .* 0 .*test 0'):
         parts = split_facts(facts)
     assert len(parts['train']) == 10 and len(parts['valid']) == 0 and len(parts['test']) == 0
 

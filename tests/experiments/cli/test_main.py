@@ -137,11 +137,11 @@ def test_nbfnet_from_training_to_its_paths(work: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['--head', 'e1', '--relation', 'r0', '--tail', 'e99'], "graph: there is no entity 'e99'"),
-    (['--head', 'e1', '--relation', 'r9', '--tail', 'e2'], "graph: there is no relation 'r9'"),
-    (['--head', 'e1', '--relation', 'r0', '--tail', 'e2', '-k', '0'], '-k 0: expected at least 1'),
-    (['--head', 'e1', '--relation', 'r0', '--tail', 'e2', '--out', 'paths.xyz'], '--out paths.xyz: cannot be written'),
-    (['--head', 'e1', '--relation', 'r0', '--tail', 'e2', '--out', 'no/paths.png'], '--out no/paths.png: cannot be'),
+    (['--head', 'e1', '--relation', 'r0', '--tail', 'e99'], "graph: .*entity 'e99'"),
+    (['--head', 'e1', '--relation', 'r9', '--tail', 'e2'], "graph: .*relation 'r9'"),
+    (['--head', 'e1', '--relation', 'r0', '--tail', 'e2', '-k', '0'], '-k 0: .* 1'),
+    (['--head', 'e1', '--relation', 'r0', '--tail', 'e2', '--out', 'paths.xyz'], r'--out paths\.xyz: '),
+    (['--head', 'e1', '--relation', 'r0', '--tail', 'e2', '--out', 'no/paths.png'], r'--out no/paths\.png: '),
 ])
 def test_explain_refuses(train: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: list[str],
                          message: str) -> None:
@@ -149,7 +149,7 @@ def test_explain_refuses(train: Callable[..., int], capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert main(['explain', 'run', *arguments]) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count('\n') == 1
+    assert re.search(message, error) and error.count('\n') == 1
 
 
 def test_no_paths(train: Callable[..., int], work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +157,7 @@ def test_no_paths(train: Callable[..., int], work: Path, capsys: pytest.CaptureF
         file.write('f1\tr0\tf2\n')
     train('--model', 'NBFNet', '--set', 'model.num_layers=1', '--steps', '1')
     assert main(['explain', 'run', '--head', 'e1', '--relation', 'r0', '--tail', 'f1']) == 0
-    assert 'no path of at most 1 edge leads from one end to the other' in capsys.readouterr().out
+    assert ' 1 edge ' in capsys.readouterr().out
 
 
 def test_explain_needs_a_model_that_reads_a_graph(train: Callable[..., int],
@@ -178,7 +178,7 @@ def test_run_is_found_from_another_folder(train: Callable[..., int], work: Path,
     # Moved data is found again with a flag.
     (work / 'graph').rename(work / 'moved')
     assert main(['evaluate', '../run', '--quiet']) == 2
-    assert 'no such folder' in capsys.readouterr().err
+    assert 'graph' in capsys.readouterr().err
     assert main(['evaluate', '../run', '--quiet', '--data', '../moved']) == 0
 
 
@@ -213,7 +213,7 @@ def test_same_command_continues(train: Callable[..., int], monkeypatch: pytest.M
 
     monkeypatch.setattr(Trainer, '_step', interrupting)
     assert train() == 130
-    assert 'SIGINT: stopped after step 4 of 6; saved run/last.pt, from which' in capsys.readouterr().err
+    assert re.search('SIGINT: .*step 4 of 6.*run/last.pt', capsys.readouterr().err)
     # Without settings as well: they stand in the folder.
     assert main(['train', '--run-dir', 'run', '--quiet', '--device', 'cpu']) == 0
     assert calls == [0, 1, 2, 3, 4, 5]
@@ -248,31 +248,31 @@ def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ([], 'nothing to train on: give --dataset, --recipe, or --run-dir'),
-    (['--data', 'missing'], "unknown dataset 'missing'"),
-    (['--data', './missing'], 'missing: no such folder or file'),
-    (['--recipe', 'distmult-uml-emu'], "did you mean 'distmult-umls-emu'?"),
-    (['--data', 'graph', '--model', 'distmul'], "--model distmul: unknown model 'distmul'; did you mean 'DistMult'?"),
-    (['--data', 'graph', '--dim', 'x'], "--dim x: model.hidden_channels: expected an integer, got 'x'"),
-    (['--data', 'graph', '--dim', '0'], 'model: hidden_channels: expected an integer of at least 1, got 0'),
-    (['--data', 'graph', '--lr', '-1'], '--lr -1: optimizer.lr: expected a finite number >= 0, got -1.0'),
-    (['--data', 'graph', '--lr', '.inf'], '--lr .inf: optimizer.lr: expected a finite number >= 0, got inf'),
+    ([], '--dataset, --recipe, or --run-dir'),
+    (['--data', 'missing'], "dataset 'missing'"),
+    (['--data', './missing'], 'missing: '),
+    (['--recipe', 'distmult-uml-emu'], "'distmult-uml-emu'.*'distmult-umls-emu'"),
+    (['--data', 'graph', '--model', 'distmul'], "--model distmul: .*'distmul'.*'DistMult'"),
+    (['--data', 'graph', '--dim', 'x'], "--dim x: model.hidden_channels: .* 'x'$"),
+    (['--data', 'graph', '--dim', '0'], 'model: hidden_channels: .* 1.* 0$'),
+    (['--data', 'graph', '--lr', '-1'], '--lr -1: optimizer.lr: .* 0.* -1.0$'),
+    (['--data', 'graph', '--lr', '.inf'], '--lr .inf: optimizer.lr: .* 0.* inf$'),
     (['--data', 'graph', '--rate', '1.5'], '--rate 1.5: negatives: mutation_rate: '),
-    (['--data', 'graph', '--rate', '.nan'], '[0, 1]'),
+    (['--data', 'graph', '--rate', '.nan'], r'\[0, 1\]'),
     (['--data', 'graph', '--alpha', '-0.1'], '--alpha -0.1: loss: alpha: '),
     (['--data', 'graph', '--beta', '.nan'], '--beta .nan: loss: beta: '),
-    (['--data', 'graph', '--negatives', '0'], 'num_negatives: expected an integer of at least 1, got 0'),
-    (['--data', 'graph', '--steps', '0'], '--steps 0: num_steps: expected an integer of at least 1, got 0'),
-    (['--data', 'graph', '--seed', '-1'], 'seed'),
-    (['--data', 'graph', '--loss', 'bce', '--alpha', '1'], "--alpha 1: unknown key 'loss.alpha' of bce"),
-    (['--data', 'graph', '--set', 'negatives.mutation_rat=1'], "did you mean 'negatives.mutation_rate'?"),
+    (['--data', 'graph', '--negatives', '0'], 'num_negatives: .* 1.* 0$'),
+    (['--data', 'graph', '--steps', '0'], '--steps 0: num_steps: .* 1.* 0$'),
+    (['--data', 'graph', '--seed', '-1'], '--seed -1: seed: .* -1$'),
+    (['--data', 'graph', '--loss', 'bce', '--alpha', '1'], "--alpha 1: .*'loss.alpha' .*bce"),
+    (['--data', 'graph', '--set', 'negatives.mutation_rat=1'], "'negatives.mutation_rat'.*'negatives.mutation_rate'"),
     (['--data', 'graph', '--model', 'NBFNet', '--loss', 'emu'],
-     '--loss emu: loss.name: emu does not go with NBFNet, which reads a graph; choose one of nbfnet_bce, nbfnet_emu'),
-    (['--data', 'graph', '--model', 'NBFNet', '--l3', '0.1'], "--l3 0.1: unknown key 'loss.regularizer' of nbfnet_emu"),
-    (['--data', 'graph', '--loss', 'nbfnet_bce'], '--loss nbfnet_bce: loss.name: nbfnet_bce does not go with DistMult'),
-    (['--data', 'graph', '--inference', 'graph'], 'inference: DistMult has a vector for each entity of dataset'),
-    (['--data', 'graph', '--model', 'NBFNet', '--inference', 'gone'], "unknown dataset 'gone'"),
-    (['--data', 'graph', '--set', 'seed'], 'expected KEY=VALUE'),
+     '--loss emu: loss.name: emu .*NBFNet.* nbfnet_bce, nbfnet_emu'),
+    (['--data', 'graph', '--model', 'NBFNet', '--l3', '0.1'], "--l3 0.1: .*'loss.regularizer' .*nbfnet_emu"),
+    (['--data', 'graph', '--loss', 'nbfnet_bce'], '--loss nbfnet_bce: loss.name: nbfnet_bce .*DistMult'),
+    (['--data', 'graph', '--inference', 'graph'], 'inference: DistMult '),
+    (['--data', 'graph', '--model', 'NBFNet', '--inference', 'gone'], "dataset 'gone'"),
+    (['--data', 'graph', '--set', 'seed'], 'KEY=VALUE'),
     (['--data', 'graph', '--run-dir', 'graph/train.txt/run'], 'graph/train.txt/run'),
     (['--data', 'graph', '--device', 'no-such'], "device: 'no-such' "),
     (['--data', 'graph/train.txt', '--set', 'dataset={source: graph, oops: 1}'], 'oops'),
@@ -280,7 +280,7 @@ def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_train_refuses(work: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     assert main(['train', '--steps', '2', *arguments, '--quiet']) == 2
     error = capsys.readouterr().err
-    assert message in error and error.startswith('pyg-emu: error: ') and error.count('\n') == 1
+    assert re.search(message, error) and error.startswith('pyg-emu: error: ') and error.count('\n') == 1
 
 
 @pytest.mark.parametrize('break_data, message', [
@@ -301,7 +301,7 @@ def test_training_without_test_facts_says_so(train: Callable[..., int], work: Pa
                                              capsys: pytest.CaptureFixture[str]) -> None:
     (work / 'graph' / 'test.txt').unlink()
     assert train('--set', 'dataset.require_splits=[train, valid]') == 0
-    assert 'there are no test facts to rank' in capsys.readouterr().out
+    assert 'no test facts' in capsys.readouterr().out
 
 
 def test_train_without_validation_facts(train: Callable[..., int], work: Path,
@@ -309,7 +309,7 @@ def test_train_without_validation_facts(train: Callable[..., int], work: Path,
     (work / 'graph' / 'valid.txt').unlink()
     assert train('--set', 'dataset.require_splits=[train, test]') == 0
     shown = capsys.readouterr().out
-    assert 'no validation facts to choose a step by: these are the weights of step 6' in shown and 'hits@10' in shown
+    assert re.search('validation facts.*step 6', shown) and 'hits@10' in shown
 
 
 def test_warnings_take_one_line(train: Callable[..., int], work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -324,14 +324,14 @@ def test_warnings_take_one_line(train: Callable[..., int], work: Path, capsys: p
 def test_run_with_other_settings(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     train()
     assert train('--lr', '0.7') == 2
-    assert 'run holds a run with other settings (optimizer.lr: 0.7, not 0.1)' in capsys.readouterr().err
+    assert re.search(r'run .*\boptimizer\.lr: 0\.7.* 0\.1\b', capsys.readouterr().err)
 
 
 @pytest.mark.parametrize('spoil, message', [
-    (lambda run: os.truncate(run / 'best.pt', 200), 'best.pt is truncated or damaged'),
-    (lambda run: torch.save({'weight': torch.ones(1)}, run / 'best.pt'), 'best.pt is not a checkpoint of pyg_emu'),
-    (lambda run: (run / 'recipe.yaml').unlink(), 'there is no run in run'),
-    (lambda run: (run / 'recipe.yaml').write_text('datset: x\n'), "run/recipe.yaml:1: unknown key 'datset'"),
+    (lambda run: os.truncate(run / 'best.pt', 200), 'best.pt .*damaged'),
+    (lambda run: torch.save({'weight': torch.ones(1)}, run / 'best.pt'), "best.pt .*'weight'"),
+    (lambda run: (run / 'recipe.yaml').unlink(), 'run; .*recipe.yaml'),
+    (lambda run: (run / 'recipe.yaml').write_text('datset: x\n'), "run/recipe.yaml:1: .*'datset'"),
 ])
 def test_spoilt_run(train: Callable[..., int], capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], Any],
                     message: str) -> None:
@@ -341,7 +341,7 @@ def test_spoilt_run(train: Callable[..., int], capsys: pytest.CaptureFixture[str
         capsys.readouterr()
         assert main(command) == 2
         error = capsys.readouterr().err
-        assert message in error and error.count('\n') == 1
+        assert re.search(message, error) and error.count('\n') == 1
 
 
 @pytest.mark.parametrize('name', ['metrics.json', 'trained_on.json', 'run.json', 'versions.json', 'history.csv'])
@@ -390,14 +390,14 @@ def test_long_labels_make_short_messages(train: Callable[..., int], capsys: pyte
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['--head', 'e99', '--relation', 'r0'], "graph: --head: there is no entity 'e99'"),
-    (['--head', 'e1', '--relation', 'r9'], "graph: --relation: there is no relation 'r9'"),
-    (['--head', 'e1', '--tail', 'e99'], "graph: --tail: there is no entity 'e99'"),
+    (['--head', 'e99', '--relation', 'r0'], "graph: --head: .*entity 'e99'"),
+    (['--head', 'e1', '--relation', 'r9'], "graph: --relation: .*relation 'r9'"),
+    (['--head', 'e1', '--tail', 'e99'], "graph: --tail: .*entity 'e99'"),
     (['--head', 'e1', '--tail', 'e2', '--relation', 'r0'], 'got --head, --relation, --tail'),
     (['--relation', 'r0'], 'got --relation'),
     (['--head', 'e1'], 'got --head'),
     ([], 'got none'),
-    (['--head', 'e1', '--relation', 'r0', '-k', '0'], 'k: expected an integer of at least 1, got 0'),
+    (['--head', 'e1', '--relation', 'r0', '-k', '0'], 'k: .* 1.* 0$'),
 ])
 def test_predict_refuses(train: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: list[str],
                          message: str) -> None:
@@ -405,31 +405,32 @@ def test_predict_refuses(train: Callable[..., int], capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert main(['predict', '--run', 'run', *arguments]) == 2
     error = capsys.readouterr().err
-    assert message in error and error.count('\n') == 1
+    assert re.search(message, error) and error.count('\n') == 1
 
 
 def test_run_folder_given_twice_or_not_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(['evaluate']) == 2
     assert main(['evaluate', 'run', '--run', 'run']) == 2
-    assert capsys.readouterr().err == 'pyg-emu: error: give one run folder: --run DIR\n' * 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2 and all(error.startswith('pyg-emu: error: ') and '--run DIR' in error for error in errors)
 
 
 @pytest.mark.parametrize('arguments, message', [
-    ([], 'pyg-emu: error: the following arguments are required: COMMAND'),
-    (['tran'], "pyg-emu: error: argument COMMAND: invalid choice: 'tran'"),
-    (['train', '--stepz', '3'], 'pyg-emu train: error: unknown argument --stepz, did you mean --steps?'),
-    (['train', '--stepz=3'], 'pyg-emu train: error: unknown argument --stepz, did you mean --steps?'),
-    (['train', '--xyz', '3'], 'pyg-emu train: error: unknown argument --xyz (see pyg-emu train --help)'),
-    (['train', 'umls'], 'pyg-emu train: error: unknown argument umls (see pyg-emu train --help)'),
-    (['train', '--steps'], 'pyg-emu train: error: argument --steps: expected one argument'),
-    (['evaluate', 'run', '--split', 'x'], "pyg-emu evaluate: error: argument --split: invalid choice: 'x'"),
-    (['recipes', 'show', 'x', '--jsn'], 'pyg-emu recipes show: error: unknown argument --jsn'),
+    ([], 'pyg-emu: error: .*COMMAND'),
+    (['tran'], "pyg-emu: error: .*COMMAND: .*'tran'"),
+    (['train', '--stepz', '3'], r'pyg-emu train: error: .*--stepz.*--steps\b'),
+    (['train', '--stepz=3'], r'pyg-emu train: error: .*--stepz.*--steps\b'),
+    (['train', '--xyz', '3'], 'pyg-emu train: error: .*--xyz .*pyg-emu train --help'),
+    (['train', 'umls'], 'pyg-emu train: error: .* umls .*pyg-emu train --help'),
+    (['train', '--steps'], 'pyg-emu train: error: .*--steps: '),
+    (['evaluate', 'run', '--split', 'x'], "pyg-emu evaluate: error: .*--split: .*'x'"),
+    (['recipes', 'show', 'x', '--jsn'], 'pyg-emu recipes show: error: .*--jsn'),
 ])
 def test_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     error = capsys.readouterr().err
-    assert stopped.value.code == 2 and error.startswith(message) and error.count('\n') == 1
+    assert stopped.value.code == 2 and re.match(message, error) and error.count('\n') == 1
 
 
 # As a process ################################################################
@@ -460,7 +461,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 def test_process_exits_with_the_code() -> None:
     result = call('train', '--recipe', 'no-such-recipe')
     assert result.returncode == 2 and result.stdout == ''
-    assert result.stderr.startswith('pyg-emu: error: there is no recipe')
+    assert result.stderr.startswith('pyg-emu: error: ') and 'no-such-recipe' in result.stderr
     assert call('--version').stdout.startswith('pyg-emu ')
 
 
@@ -511,7 +512,7 @@ def test_facts_that_change_under_a_run(train: Callable[..., int], capsys: pytest
     capsys.readouterr()
     assert main(['train', '--run-dir', 'run', '--steps', '9', '--quiet']) == 2
     error = capsys.readouterr().err
-    assert f'train ({len(lines)} facts, the run had {len(lines)})' in error and 'valid (' not in error
+    assert re.search(rf'train \({len(lines)} .* {len(lines)}\)', error) and 'valid (' not in error
     assert main(['evaluate', 'run', '--quiet', '--json']) == 0
     error = capsys.readouterr().err
     assert 'warning' in error and 'train (' in error
@@ -704,7 +705,7 @@ def test_run_whose_checkpoint_is_gone_is_kept(work: Path, train: Callable[..., i
 @pytest.mark.parametrize('command', [['train', '--data', 'graph', *SMALL], ['evaluate', '--quiet']])
 def test_empty_run_folder(work: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, '--run-dir' if command[0] == 'train' else '--run', '']) == 2
-    assert "run_dir: expected the path of a folder, got ''" in capsys.readouterr().err
+    assert re.search("run_dir: .* ''", capsys.readouterr().err)
     assert os.listdir() == ['graph']
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any, Callable
@@ -86,7 +87,7 @@ def test_interrupted(tune: Callable[..., int], monkeypatch: pytest.MonkeyPatch,
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, '_step', interrupting)
         assert tune(*arguments) == 130
-    assert 'SIGINT: stopped in trial 1 of 1' in capsys.readouterr().err
+    assert re.search('SIGINT: .*trial 1 of 1', capsys.readouterr().err)
     assert tune(*arguments) == 0 and '1 trial: 1 complete' in capsys.readouterr().out
     assert pd.read_csv('study/trials.csv')['loss.beta'].tolist() == [0.53]  # the recipe's own, as before
 
@@ -99,14 +100,14 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize('arguments, message', [
     (['--search', 'ul'], "'ul'"),
-    (['--search', 'bad.yaml'], "bad.yaml:1: unknown key 'loss.alph' of emu; did you mean 'loss.alpha'?"),
+    (['--search', 'bad.yaml'], "bad.yaml:1: .*'loss.alph' .*'loss.alpha'"),
     (['--search', 'wide.yaml'], 'wide.yaml:1: negatives: mutation_rate: '),
-    (['--set', 'loss.alph=1'], "did you mean 'loss.alpha'?"),
+    (['--set', 'loss.alph=1'], "--set loss.alph=1: .*'loss.alph' .*'loss.alpha'"),
     (['--set', 'loss=emu', '--search', 'beta.yaml'], 'beta.yaml: '),
-    (['--steps', '0'], '--steps 0: num_steps: expected an integer of at least 1, got 0'),
-    (['--trials', '0'], 'trials: expected an integer of at least 1, got 0'),
+    (['--steps', '0'], '--steps 0: num_steps: .* 1.* 0$'),
+    (['--trials', '0'], 'trials: .* 1.* 0$'),
     (['--metric', 'mr'], 'metric: '),
-    (['--run-dir', 'run'], '--recipe, --run-dir: give one of the two'),
+    (['--run-dir', 'run'], '--recipe, --run-dir: '),
     (['--study', 'base.yaml/study'], 'base.yaml/study'),
     (['--device', 'no-such'], "device: 'no-such' "),
 ])
@@ -117,18 +118,18 @@ def test_refused(tune: Callable[..., int], capsys: pytest.CaptureFixture[str], a
     Path('beta.yaml').write_text('loss.beta: {low: 0, high: 1}\n')
     assert tune('--recipe', 'base.yaml', *arguments) == 2
     error = capsys.readouterr().err
-    assert message in error and error.startswith('pyg-emu: error: ') and error.count('\n') == 1
+    assert re.search(message, error) and error.startswith('pyg-emu: error: ') and error.count('\n') == 1
     assert not Path('study').exists()
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['--study', 'study'], 'there is nothing to tune: give --recipe, --run-dir or --dataset'),
-    (['--recipe', 'base.yaml'], '--study is missing'),
-    (['--run-dir', 'missing', '--study', 'study'], 'there is no run in missing'),
+    (['--study', 'study'], '--recipe, --run-dir or --dataset'),
+    (['--recipe', 'base.yaml'], '--study'),
+    (['--run-dir', 'missing', '--study', 'study'], 'missing[:;] .*recipe.yaml'),
 ])
 def test_what_is_missing(work: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     assert main(['tune', *arguments]) == 2
-    assert message in capsys.readouterr().err
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,5 +142,5 @@ def test_durations() -> None:
     assert [duration(text) for text in ('90', '90s', '30m', '1.5h', '1h30m', '1d')] == [
         90.0, 90.0, 1800.0, 5400.0, 5400.0, 86400.0]
     for text in ('', 'h', '2 h', '-1h', '0s', 'two'):
-        with pytest.raises(argparse.ArgumentTypeError, match='expected a duration such as 90s'):
+        with pytest.raises(argparse.ArgumentTypeError, match=f'90s.*{re.escape(repr(text))}'):
             duration(text)

@@ -100,11 +100,11 @@ def test_bad_arguments_are_named() -> None:
             explain(model, data, *arguments)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match='^beam_width: '):
         explain(model, data, 0, 0, 1, beam_width=0)
-    with pytest.raises(ArgumentError, match='^num_paths: expected an integer of at least 1, got 2.5'):
+    with pytest.raises(ArgumentError, match='^num_paths: .*2.5'):
         explain(model, data, 0, 0, 1, 2.5)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match='^side: '):
         explain(model, data, 0, 0, 1, side='both')  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match='expected an NBFNet and the KGData it reads, got .* KGData and NBFNet'):
+    with pytest.raises(ArgumentError, match='model, graph: .* KGData and NBFNet'):
         explain(data, model, 0, 0, 1)
     with pytest.raises(DataError, match='bob'):
         explain(model, data, 'bobb', 0, 1)

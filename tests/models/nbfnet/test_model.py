@@ -236,13 +236,13 @@ def test_bad_arguments_are_named() -> None:
     question = (torch.tensor([0]), torch.tensor([0]))
     with pytest.raises(ArgumentError, match='with_inverse_relations'):
         model.score(KGData(data.edge_index[:, :7], data.edge_type[:7], 5, 2), *question)
-    with pytest.raises(ArgumentError, match='the model knows 2 relations, the graph has 3'):
+    with pytest.raises(ArgumentError, match='^graph: .* 2 .* 3$'):
         model.as_ranker(KGData(data.edge_index[:, :7], data.edge_type[:7], 5, 3).with_inverse_relations())
     with pytest.raises(ArgumentError, match='^side: '):
         model.score(data, *question, side='middle')  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match='^batch_size: '):
         model.as_ranker(data, batch_size=0)
-    with pytest.raises(ArgumentError, match='^graph: expected a KGData, .* got Data;'):
+    with pytest.raises(ArgumentError, match='^graph: .* Data;'):
         model.score(Data(edge_index=data.edge_index, edge_type=data.edge_type, num_nodes=5), *question)
 
 

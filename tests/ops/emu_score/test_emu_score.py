@@ -471,19 +471,19 @@ def test_no_batch_by_negatives_by_width_tensor() -> None:
 
 
 @pytest.mark.parametrize('name,change,message', [
-    ('query', lambda a: a.update(query=a['query'][:, :3]), r'query: expected shape \(2, 4\)'),
+    ('query', lambda a: a.update(query=a['query'][:, :3]), r'query: .*\(2, 4\).*\(2, 3\)'),
     ('query', lambda a: a.update(query=a['query'].long()), 'query: .*torch.int64'),
-    ('positive', lambda a: a.update(positive=a['positive'][:1]), r'positive: expected shape \(2, 4\)'),
-    ('table', lambda a: a.update(table=a['table'][0]), r'table: expected floating-point numbers of shape \(V, d\)'),
+    ('positive', lambda a: a.update(positive=a['positive'][:1]), r'positive: .*\(2, 4\).*\(1, 4\)'),
+    ('table', lambda a: a.update(table=a['table'][0]), r'table: .*\(V, d\).*\(4,\)'),
     ('width', lambda a: a.update(table=a['table'][:, :3], interaction=ComplexModulus()),
      'table: .*2 columns.*modulus.*3'),
-    ('index', lambda a: a.update(index=a['index'].int()), 'index: expected int64'),
+    ('index', lambda a: a.update(index=a['index'].int()), '^index: .*int64.*int32'),
     ('index', lambda a: a['index'].__setitem__((1, 0), 5), r'index: 5 at position \(1, 0\) is not in \[0, 5\)'),
     ('index', lambda a: a['index'].__setitem__((0, 2), -1), r'index: -1 at position \(0, 2\)'),
-    ('plan', lambda a: a.update(plan='bernoulli'), 'plan: expected a MaskPlan'),
+    ('plan', lambda a: a.update(plan='bernoulli'), 'plan: .*MaskPlan.* str$'),
     ('bank', lambda a: a.update(plan=a['plan']._replace(bank=a['plan'].bank[:, :2])), r'plan.bank: .*\(M, 4\)'),
     ('bank', lambda a: a.update(plan=a['plan']._replace(bank=a['plan'].bank.int())), 'plan.bank: .*torch.int32'),
-    ('masks', lambda a: a.update(plan=a['plan']._replace(index=a['plan'].index[:1])), 'plan.index: expected int64'),
+    ('masks', lambda a: a.update(plan=a['plan']._replace(index=a['plan'].index[:1])), 'plan.index: .*int64'),
     ('masks', lambda a: a['plan'].index.fill_(4), r'plan.index: 4 at position \(0, 0\) is not in \[0, 4\)'),
     ('weight', lambda a: a.update(plan=MixPlan(torch.rand(2))), r'plan.weight: .*\(2, 3\).*\(2,\)'),
     ('partner', lambda a: a.update(plan=MixPlan(torch.rand(2, 3), torch.zeros(2, 3))),
@@ -496,8 +496,8 @@ def test_no_batch_by_negatives_by_width_tensor() -> None:
     ('label', lambda a: a.update(plan=a['plan']._replace(label=torch.rand(2))), r'plan.label: .*\(2, 3\).*\(2,\)'),
     ('label', lambda a: a.update(plan=MixPlan(torch.rand(2, 3), label=torch.ones(2, 3, dtype=torch.int64))),
      'plan.label: .*torch.int64'),
-    ('nothing', lambda a: a.update(plan=None, vanilla=False), 'vanilla: there is nothing to score'),
-    ('interaction', lambda a: a.update(interaction='dot'), 'interaction: expected an instance'),
+    ('nothing', lambda a: a.update(plan=None, vanilla=False), '^vanilla: '),
+    ('interaction', lambda a: a.update(interaction='dot'), "interaction: .*Interaction.*'dot'"),
 ])
 def test_errors_name_the_argument(name: str, change: Any, message: str) -> None:
     query, positive, table = operands(Dot(), 2, 5, 4, dtype=torch.float32)

@@ -219,23 +219,23 @@ IDS = torch.tensor([0, 1])
 @pytest.mark.parametrize('kwargs, message', [
     ({'query': QUERY[:, :3]}, r'query: .*\(Q, 4\).*\(2, 3\)'),
     ({'query': QUERY.long()}, 'query: .*torch.int64'),
-    ({'table': TABLE[0]}, r'table: expected floating-point numbers of shape \(V, d\)'),
-    ({'table': TABLE[:0]}, 'with V > 0'),
-    ({'interaction': 'l1'}, "interaction: expected an instance of Interaction, got 'l1'"),
+    ({'table': TABLE[0]}, r'table: .*\(V, d\).*\(4,\)'),
+    ({'table': TABLE[:0]}, r'table: .*V > 0.*\(0, 4\)'),
+    ({'interaction': 'l1'}, "interaction: .*Interaction.*'l1'"),
     ({'interaction': ComplexModulus(), 'query': QUERY[:, :3], 'table': TABLE[:, :3]}, 'table: .*2 columns.*modulus.*3'),
     ({'target': torch.tensor([0, 5])}, r'target: 5 at position 1 is not in \[0, 5\)'),
     ({'target': torch.tensor([-1, 0])}, 'target: -1 at position 0'),
-    ({'target': torch.tensor([0])}, 'target: expected one entity per query, 2, got 1'),
-    ({'target': IDS.int()}, 'target: expected torch.int64'),
-    ({'row': torch.tensor([1, 0])}, 'row: expected queries in ascending order'),
-    ({'row': torch.tensor([0])}, 'row: expected one query per target, 2, got 1'),
+    ({'target': torch.tensor([0])}, 'target: .* 2, .* 1$'),
+    ({'target': IDS.int()}, 'target: .*torch.int64.*torch.int32'),
+    ({'row': torch.tensor([1, 0])}, '^row: .*ascending'),
+    ({'row': torch.tensor([0])}, 'row: .* 2, .* 1$'),
     ({'row': torch.tensor([0, 2])}, r'row: 2 at position 1 is not in \[0, 2\)'),
-    ({'filter_ptr': torch.tensor([0, 1, 1])}, 'filter_ptr, filter_index: give both or neither'),
-    ({'filter_ptr': torch.tensor([0, 1]), 'filter_index': IDS}, r'filter_ptr: expected torch.int64 of shape \(3,\)'),
-    ({'filter_ptr': torch.tensor([0, 2, 1]), 'filter_index': IDS}, 'filter_ptr: expected to ascend'),
-    ({'filter_ptr': torch.tensor([0, 0, 1]), 'filter_index': IDS}, 'number of filtered ids, 2'),
+    ({'filter_ptr': torch.tensor([0, 1, 1])}, 'filter_ptr, filter_index: '),
+    ({'filter_ptr': torch.tensor([0, 1]), 'filter_index': IDS}, r'filter_ptr: .*torch.int64.*\(3,\).*\(2,\)'),
+    ({'filter_ptr': torch.tensor([0, 2, 1]), 'filter_index': IDS}, 'filter_ptr: .*ascending'),
+    ({'filter_ptr': torch.tensor([0, 0, 1]), 'filter_index': IDS}, 'filter_ptr: .* 0 to 2'),
     ({'filter_ptr': torch.tensor([0, 1, 2]), 'filter_index': IDS + 4}, r'filter_index: 5 at position 1'),
-    ({'block_size': 0}, 'block_size: expected .*, got 0'),
+    ({'block_size': 0}, 'block_size: .* 0$'),
     ({'backend': 'cuda'}, "backend: .*'cuda'"),
 ])
 def test_bad_arguments(kwargs: dict[str, Any], message: str) -> None:
@@ -245,8 +245,8 @@ def test_bad_arguments(kwargs: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize('scores, target, message', [
-    (torch.zeros(4), IDS, r'scores: expected floating-point numbers of shape \(Q, V\)'),
-    (torch.zeros(2, 5, dtype=torch.int64), IDS, 'scores: expected floating-point'),
+    (torch.zeros(4), IDS, r'scores: .*\(Q, V\).*\(4,\)'),
+    (torch.zeros(2, 5, dtype=torch.int64), IDS, 'scores: .*torch.int64'),
     (torch.zeros(2, 5), IDS + 4, 'target: 5 at position 1'),
 ])
 def test_bad_scores(scores: Tensor, target: Optional[Tensor], message: str) -> None:
