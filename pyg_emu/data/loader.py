@@ -202,8 +202,8 @@ class TripletLoader:
                                       f'{key}={shown(state[key])}; continue with a loader with the same arguments')
         for key in ('step', 'epoch', 'position'):
             if isinstance(state[key], bool) or not isinstance(state[key], int) or state[key] < 0:
-                raise CheckpointError(f'state: expected an integer of at least 0 as {key}, got {shown(state[key])}; the '
-                                      'state is damaged')
+                raise CheckpointError(f'state: expected an integer of at least 0 as {key}, got {shown(state[key])}; '
+                                      'the state is damaged')
         try:
             self.generator.set_state(state['generator'].cpu())
         except (RuntimeError, TypeError, AttributeError) as error:

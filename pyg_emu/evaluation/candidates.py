@@ -114,12 +114,13 @@ def ids_of(argument: str, value: Any, data: KGData, kind: Kind) -> Tensor:
     labelled = not isinstance(value, Tensor) and data.has_integer_labels(kind)
     ids = []
     for position, each in enumerate(values):
-        if isinstance(each, str) or (labelled and isinstance(each, Integral) and not isinstance(each, (bool, np.bool_))):
+        number = isinstance(each, Integral) and not isinstance(each, (bool, np.bool_))
+        if isinstance(each, str) or labelled and number:
             try:
                 each = find(each if isinstance(each, str) else int(each))
             except DataError as error:
                 raise DataError(f'{argument}: {error}') from None
-        elif isinstance(each, (bool, np.bool_)) or not isinstance(each, Integral) or not 0 <= int(each) < (limit or 0):
+        elif not number or not 0 <= int(each) < (limit or 0):
             raise ArgumentError(f'{argument}: expected labels or ids in [0, {limit}), got {shown(each)} at '
                                 f'position {position}')
         ids.append(int(each))

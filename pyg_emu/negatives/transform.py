@@ -127,7 +127,8 @@ class EMUNegatives(BaseTransform):
 
 
 def _check_sampler(sampler: Any) -> None:
-    fits = not isinstance(sampler, type) and isinstance(sampler, Sampler) and not isinstance(sampler, (pd.DataFrame, pd.Series))
+    # The method of a table draws rows.
+    fits = isinstance(sampler, Sampler) and not isinstance(sampler, (type, pd.DataFrame, pd.Series))
     if fits:
         try:
             inspect.signature(sampler.sample).bind(None, 1, None)

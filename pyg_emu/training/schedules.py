@@ -157,7 +157,7 @@ class SwitchOptimizer(Schedule):
         boolean('sparse', sparse)
         self.at = at
         self.factor = factor
-        self.make = make if make is not None else (RowAdam if sparse else _adam)
+        self.make: Callable[[Iterable[dict[str, Any]]], Optimizer] = make or (RowAdam if sparse else _adam)
 
     def start(self, optimizer: Optimizer, num_steps: int) -> None:
         super().start(optimizer, num_steps)

@@ -126,7 +126,7 @@ def test_valid_arguments_of_other_types_and_shapes_pass(scorer: Any) -> None:
     everything = scorer.score_all(query)
     index = ids([[0, 3, 6], [1, 2, 5]])
     torch.testing.assert_close(scorer.score(query, scorer.candidates(index)), everything.gather(1, index))
-    torch.testing.assert_close(scorer.score(query, scorer.candidates(known)), everything.gather(1, known[:, None])[:, 0])
+    torch.testing.assert_close(scorer.score(query, scorer.candidates(known)), everything[[0, 1], known])
     # One query and several rows, and queries of another floating-point type.
     torch.testing.assert_close(scorer.score(query[:1], scorer.candidates(ids([0, 1, 2]))), everything[0, :3])
     torch.testing.assert_close(scorer.score_all(query.double()).float(), everything)

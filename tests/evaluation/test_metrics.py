@@ -204,7 +204,8 @@ def test_unknown_direction() -> None:
 @pytest.mark.parametrize('kinds, facts', [
     (torch.zeros(2, dtype=torch.int64), ['(3,)', '(2,)']), (torch.zeros(3), ['float32']),
     (torch.zeros(3, dtype=torch.bool), ['bool']), ({'tail': torch.zeros(3, dtype=torch.int64)}, ["'head'", 'None']),
-    ({'tail': torch.zeros(3, dtype=torch.int64), 'head': [0, 0, 0]}, ["'head'", '[0, 0, 0]']), ([0, 0, 0], ['[0, 0, 0]']),
+    ({'tail': torch.zeros(3, dtype=torch.int64), 'head': [0, 0, 0]}, ["'head'", '[0, 0, 0]']),
+    ([0, 0, 0], ['[0, 0, 0]']),
     (torch.zeros(3, dtype=torch.int64, device='meta'), ['meta', 'cpu']),
 ])
 def test_bad_kinds(kinds: Any, facts: list[str]) -> None:

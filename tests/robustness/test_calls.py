@@ -492,7 +492,8 @@ def test_wrong_calls(cases: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     found = targets(tmp_path)
     values = _values()
     calls = [(name, argument, kind) for name, target in found.items() for argument in target.arguments()
-             for kind in values if argument not in target.fixed and not (argument in CALLBACKS and kind in CALLABLE) and (argument, kind) != ('num_steps', '1e12')]
+             for kind in values if argument not in target.fixed
+             and not (argument in CALLBACKS and kind in CALLABLE) and (argument, kind) != ('num_steps', '1e12')]
     assert len(calls) > 3000
     with ops.use_backend('torch'):
         for target in found.values():

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import IO, Any, NoReturn, Optional
+from typing import Any, NoReturn, Optional
 
 from pyg_emu.core.errors import RecipeError
 
@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
             self.error(f'unknown argument {first}' + (f', did you mean {near[0]}?' if near else ''))
         return options, unknown
 
-    def _print_message(self, message: str, file: Optional[IO[str]] = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         # Unlike the method of the base class, this one reports that the message cannot be written.
         stream = sys.stderr if file is None else file
         if message and stream is not None:

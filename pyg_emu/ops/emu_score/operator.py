@@ -149,9 +149,9 @@ def mutate(positive: Tensor, negative: Tensor, plan: Plan, partner: Tensor | Non
         on_device(name, value, negative.device, 'negative')
     named = isinstance(plan, MixPlan) and plan.partner is not None
     if named != (partner is not None):
-        raise ArgumentError('partner: expected the vectors of plan.partner, of shape '
-                            f'{shape}, got None' if named else 'partner: expected None, since the plan has no partners, '
-                            f'got {kind_of(partner)}')  # type: ignore[arg-type]
+        raise ArgumentError(f'partner: expected the vectors of plan.partner, of shape {shape}, got None'
+                            if partner is None else
+                            f'partner: expected None for a plan without partners, got {kind_of(partner)}')
     vectors = promoted(positive, negative, *(() if partner is None else (partner, )))
     plan = _checked_plan(plan, vectors[1].flatten(0, 1), shape[:2], None)
     return mixed(vectors[0], vectors[1], plan, *vectors[2:])

@@ -354,7 +354,8 @@ def test_damaged_text_files_of_a_run(train: Callable[..., int], capsys: pytest.C
     before = path.read_bytes()
     path.write_bytes(before[:len(before) // 2] if content == 'truncated' else content.encode())
     for command in (['evaluate', 'run', '--quiet'], ['predict', 'run', '--head', 'e1', '--relation', 'r0'],
-                    ['diff', 'run', 'run'], ['train', '--run-dir', 'run', '--steps', '9', '--quiet', '--device', 'cpu']):
+                    ['diff', 'run', 'run'],
+                    ['train', '--run-dir', 'run', '--steps', '9', '--quiet', '--device', 'cpu']):
         capsys.readouterr()
         code = main(command)
         error = capsys.readouterr().err
