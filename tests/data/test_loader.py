@@ -302,5 +302,5 @@ def test_state_that_is_none(state: Any) -> None:
 @pytest.mark.parametrize('value', [None, -1, 'x', 1.5, True, torch.tensor([1, 2]), np.arange(3)], ids=str)
 def test_damaged_state(key: str, value: Any) -> None:
     loader = TripletLoader(make_data(), 4)
-    with pytest.raises(CheckpointError, match=f"^the loader's state .*{key}"):
+    with pytest.raises(CheckpointError, match=f'^state: .*{key}'):
         loader.load_state_dict({**loader.state_dict(), key: value})
