@@ -462,7 +462,7 @@ def targets(folder: Path) -> dict[str, Target]:
 
 def failure(target: Target, argument: str, value: Any) -> Optional[str]:
     r"""What is wrong with the outcome of a call, or :obj:`None`."""
-    arguments = target.arguments()
+    arguments = dict(target.arguments())
     given, arguments[argument] = arguments[argument], value
     try:
         with warnings.catch_warnings():
