@@ -13,6 +13,7 @@ from benchmarks._record import read_results, spread
 from benchmarks.paper import Printed, Row
 from benchmarks.papers import file_stem, paper_of
 from pyg_emu.experiments.recipe import Recipe, load_recipe
+from pyg_emu.experiments.sections import replaced_settings
 
 _CAPTIONS = {'mrr': 'MRR', 'hits@1': 'Hits@1', 'hits@3': 'Hits@3', 'hits@10': 'Hits@10'}
 #: Figure 5 prints no values, so its rows use these metrics.
@@ -86,6 +87,9 @@ def is_of(recipe: Recipe, result: dict[str, Any]) -> bool:
     r"""Returns :obj:`True` if a result was obtained with the settings of the recipe, except for seed and steps."""
     made = {**result['metrics']['recipe']}
     made |= {'seed': recipe.seed, 'num_steps': recipe.num_steps, 'dataset': recipe.dataset}
+    # Older results name settings without an effect, which recipes no longer take.
+    gone = replaced_settings('negatives', made['negatives'])
+    made['negatives'] = {key: value for key, value in made['negatives'].items() if key not in gone}
     return load_recipe(made).hash() == recipe.hash()
 
 

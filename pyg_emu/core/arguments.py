@@ -33,7 +33,7 @@ def positive_integer(name: str, value: Any) -> Any:
         ArgumentError: If :obj:`value` is not an integer in :obj:`[1, 2^63)`.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
-        raise ArgumentError(f'{name}: expected an integer of at least 1, got {value!r}')
+        raise ArgumentError(f'{name}: expected an integer of at least 1, got {shown(value)}')
     if int(value) >= 2**63:
         raise ArgumentError(f'{name}: expected an integer below 2^63, got one of {int(value).bit_length()} bits')
     return value
@@ -113,7 +113,7 @@ def random_seed(name: str, value: Any) -> int:
         ArgumentError: If :obj:`value` is not an integer in :obj:`[0, 2^63)`.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**63:
-        raise ArgumentError(f'{name}: expected an integer in [0, 2^63), got {value!r}')
+        raise ArgumentError(f'{name}: expected an integer in [0, 2^63), got {shown(value)}')
     return int(value)
 
 
@@ -143,7 +143,7 @@ def share(name: str, value: Any) -> float:
         ArgumentError: If :obj:`value` is not a number in :obj:`[0, 1]`.
     """
     if not is_number(value) or not 0.0 <= value <= 1.0:
-        raise ArgumentError(f'{name}: expected a number in [0, 1], got {value!r}')
+        raise ArgumentError(f'{name}: expected a number in [0, 1], got {shown(value)}')
     return value
 
 
@@ -200,7 +200,10 @@ def ids_below(name: str, ids: Tensor, limit: Optional[int], what: str = '', wait
     Raises:
         ArgumentError: If an id is out of range. The message names the first such id and its position.
     """
-    if ids.numel() == 0 or not (wait or ids.device.type == 'cpu'):
+    import torch
+
+    # Looking at values breaks the graph of torch.compile.
+    if ids.numel() == 0 or not (wait or ids.device.type == 'cpu') or torch.compiler.is_compiling():
         return ids
     low, high = (int(bound) for bound in ids.aminmax())
     if low >= 0 and (limit is None or high < limit):
@@ -210,6 +213,28 @@ def ids_below(name: str, ids: Tensor, limit: Optional[int], what: str = '', wait
     shown = place[0] if len(place) == 1 else place
     allowed = 'an id: ids begin at 0' if limit is None else f'in [0, {limit})' + (f', the {what}' if what else '')
     raise ArgumentError(f'{name}: {int(ids[place])} at position {shown} is not {allowed}')
+
+
+def ids_in(name: str, ids: Any, limit: Optional[int], what: str = '') -> Tensor:
+    r"""Checks that a value is a tensor of ids in :obj:`[0, limit)`; see :func:`ids_below`.
+
+    Args:
+        name (str): The name of the argument, for the message.
+        ids (torch.Tensor): The value to check, of any shape.
+        limit (int, optional): The number of valid ids, or :obj:`None`.
+        what (str): The name of the quantity behind :obj:`limit`, for the message. (default: no name)
+
+    Raises:
+        ArgumentError: If the value is not a dense integer tensor, or an id is out of range.
+    """
+    import torch
+
+    if not isinstance(ids, torch.Tensor):
+        raise ArgumentError(f'{name}: expected a tensor of int64, got {shown(ids)}; use torch.tensor({name})')
+    if ids.dtype not in (torch.int64, torch.int32) or ids.layout is not torch.strided:
+        layout = '' if ids.layout is torch.strided else f'{ids.layout} of '
+        raise ArgumentError(f'{name}: expected ids of int64, got {layout}{kind_of(ids)}')
+    return ids_below(name, ids, limit, what)
 
 
 def same_length_ids(**given: tuple[Any, int]) -> None:
@@ -222,14 +247,9 @@ def same_length_ids(**given: tuple[Any, int]) -> None:
     Raises:
         ArgumentError: If one is not an integer tensor, they differ in shape or device, or an id is out of range.
     """
-    import torch
-
     first: Any = None
     for name, (ids, limit) in given.items():
-        if not isinstance(ids, torch.Tensor):
-            raise ArgumentError(f'{name}: expected a tensor of int64, got {shown(ids)}; use torch.tensor({name})')
-        if ids.dtype not in (torch.int64, torch.int32):
-            raise ArgumentError(f'{name}: expected ids of int64, got {kind_of(ids)}')
+        ids_in(name, ids, limit)
         if first is None:
             first = name, ids
         elif ids.shape != first[1].shape:
@@ -237,7 +257,6 @@ def same_length_ids(**given: tuple[Any, int]) -> None:
                                 f'{tuple(ids.shape)} ({first[0]} and {name} differ)')
         else:
             on_device(name, ids, first[1].device, like=first[0])
-        ids_below(name, ids, limit)
 
 
 def tensors(*, optional: Collection[str] = (), **given: Any) -> None:

@@ -5,12 +5,13 @@ Everything that samples, mutates, trains or ranks uses :class:`Scorer` and nothi
 """
 from __future__ import annotations
 
-from typing import Iterator, Literal, NamedTuple, Optional, Protocol, Union, runtime_checkable
+from typing import Any, Iterator, Literal, NamedTuple, Optional, Protocol, Union, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pyg_emu.core.arguments import ids_in, kind_of, on_device, same_length_ids, shown, tensors
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Interaction
 
@@ -94,7 +95,9 @@ class ScoredBatch(NamedTuple):
 
 class ScorerMixin:
     r"""Derives every method of a :class:`Scorer` from :obj:`_query`, :obj:`entity_table` and :attr:`interaction`, so
-    that all of them agree.
+    that all of them agree. The public methods check their arguments and leave the work to :obj:`_query` and
+    :obj:`_candidates`, which a subclass overrides. The range of ids is checked on the CPU; on a GPU the host would have
+    to wait for it.
 
     It can wrap anything that computes entity vectors, such as a graph encoder, which then runs once a step:
 
@@ -129,27 +132,98 @@ class ScorerMixin:
     def entity_table(self) -> Tensor:
         raise NotImplementedError
 
+    def _candidates(self, index: Tensor) -> Tensor:
+        return self.entity_table()[index]
+
+    def _device(self) -> Optional[torch.device]:
+        r"""The device of ids, or :obj:`None` if it is not known without computing vectors."""
+        return None
+
     def query(self, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
+        r"""Returns the queries of known entities and relations.
+
+        Args:
+            known (torch.Tensor): The known entities: heads where the tail is predicted, tails where the head is.
+                shape: :obj:`(B,)`, int64.
+            rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`, int64.
+            side (str or torch.Tensor): The predicted end: :obj:`"tail"`, :obj:`"head"`, or a boolean tensor of shape
+                :obj:`(B,)`, true where the tail is predicted.
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(B, d_q)`.
+
+        Raises:
+            ArgumentError: If an argument has the wrong type, shape or device, or an id is out of range.
+        """
+        same_length_ids(known=(known, self.num_nodes), rel_type=(rel_type, self.num_relations))
+        _check_side(side, known)
+        device = self._device()
+        if device is not None:
+            on_device('known', known, device, 'the model')
         if isinstance(side, str):
-            if side not in ('tail', 'head'):
-                raise ArgumentError(f"side: expected 'tail', 'head' or a boolean tensor, got {side!r}")
             return self._query(known, rel_type, side)
         tails = self._query(known, rel_type, 'tail')
         heads = self._query(known, rel_type, 'head')
         return torch.where(side.unsqueeze(-1), tails, heads)
 
     def candidates(self, index: Tensor) -> Tensor:
-        return self.entity_table()[index]
+        r"""Returns the candidate rows of entities.
+
+        Args:
+            index (torch.Tensor): The entities. shape: :obj:`(...)`, int64.
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(..., d)`.
+
+        Raises:
+            ArgumentError: If :obj:`index` has the wrong type or device, or an id is out of range.
+        """
+        ids_in('index', index, self.num_nodes)
+        device = self._device()
+        if device is not None:
+            on_device('index', index, device, 'the model')
+        return self._candidates(index)
 
     def score(self, query: Tensor, candidates: Tensor) -> Tensor:
+        r"""Returns the scores of some candidates of each query.
+
+        Args:
+            query (torch.Tensor): The queries. shape: :obj:`(B, d_q)`.
+            candidates (torch.Tensor): One candidate of each query, shape :obj:`(B, d)`, or several, shape
+                :obj:`(B, K, d)`.
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(B,)` or :obj:`(B, K)`.
+
+        Raises:
+            ArgumentError: If a shape does not fit the other one, or an argument is of another type.
+        """
+        _check_vectors('candidates', candidates, self.interaction.parts)
+        _check_query(query, candidates, self.interaction)
+        rows, others = query.shape[:-1], candidates.shape[:query.dim() - 1]
+        if candidates.dim() - query.dim() not in (0, 1) or any(
+                one != other and 1 not in (one, other) for one, other in zip(rows, others)):
+            shape = ''.join(f'{size}, ' for size in rows)
+            raise ArgumentError(f'candidates: expected shape ({shape}d) or ({shape}K, d), a row or several for '
+                                f'each query of shape {tuple(query.shape)}, got {tuple(candidates.shape)}')
         if candidates.dim() == query.dim() + 1:
             query = query.unsqueeze(-2)
         return self.offset + self.interaction(query, candidates)
 
     def score_all(self, query: Tensor) -> Tensor:
+        r"""Returns the scores of all entities for each query.
+
+        Args:
+            query (torch.Tensor): The queries. shape: :obj:`(B, d_q)`.
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(B, num_nodes)`.
+
+        Raises:
+            ArgumentError: If :obj:`query` has the wrong type, shape or device.
+        """
         table = self.entity_table()
+        _check_query(query, table, self.interaction)
         if self.interaction.matrix_product:
-            return self.offset + query @ table.t()
+            # Unlike the other interactions, a matrix product does not promote.
+            dtype = torch.promote_types(query.dtype, table.dtype)
+            return self.offset + query.to(dtype) @ table.t().to(dtype)
         return self.offset + self.interaction(query.unsqueeze(-2), table)
 
     def embedding_weights(self) -> Iterator[Tensor]:
@@ -165,3 +239,31 @@ class ScorerMixin:
     def triple_score(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
         r"""Scores of whole triples, as predictions of the tail. shape: :obj:`(B,)`."""
         return self.score(self.query(head_index, rel_type, 'tail'), self.candidates(tail_index))
+
+
+def _check_side(side: Any, known: Tensor) -> None:
+    if isinstance(side, str) and side in ('tail', 'head'):
+        return
+    expected = f"side: expected 'tail', 'head' or a boolean tensor of shape {tuple(known.shape)}"
+    if not isinstance(side, Tensor):
+        raise ArgumentError(f'{expected}, got {shown(side)}')
+    if side.dtype != torch.bool or side.shape != known.shape:
+        raise ArgumentError(f'{expected}, got {kind_of(side)}')
+    on_device('side', side, known.device, 'known')
+
+
+def _check_vectors(name: str, value: Any, parts: int) -> None:
+    tensors(**{name: value})
+    if not value.is_floating_point() or value.dim() == 0 or value.size(-1) % parts != 0:
+        multiple = f', d a multiple of {parts}' if parts > 1 else ''
+        raise ArgumentError(f'{name}: expected floating-point numbers of shape (..., d){multiple}, got '
+                            f'{kind_of(value)}')
+
+
+def _check_query(query: Any, candidates: Tensor, interaction: Interaction) -> None:
+    tensors(query=query)
+    width = interaction.query_width(candidates.size(-1))
+    if not query.is_floating_point() or query.dim() == 0 or query.size(-1) != width:
+        raise ArgumentError(f'query: expected floating-point numbers of shape (B, {width}), to go with candidates of '
+                            f'shape {tuple(candidates.shape)}, got {kind_of(query)}')
+    on_device('query', query, candidates.device, 'the candidates')

@@ -1,8 +1,10 @@
 r"""Recognition of failed allocations, whichever library reports them."""
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
-from typing import Iterator
+from pathlib import Path
+from typing import Iterator, Optional
 
 import torch
 
@@ -29,6 +31,47 @@ def release_memory() -> None:
     r"""Returns the cached memory of GPUs to the driver before a smaller attempt."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+def installed_memory() -> Optional[int]:
+    r"""The bytes of host memory that this process may use at most: those of the machine, of its container and of
+    :obj:`ulimit -v`. :obj:`None` where the system does not tell.
+    """
+    limits = []
+    try:
+        limits.append(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))
+    except (AttributeError, ValueError, OSError):  # Windows
+        pass
+    for path in ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes'):
+        try:
+            limits.append(int(Path(path).read_text()))
+        except (OSError, ValueError):  # another version of cgroups, or no limit
+            pass
+    try:
+        import resource
+        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+        limits += [] if soft == resource.RLIM_INFINITY else [soft]
+    except ImportError:
+        pass
+    return min((limit for limit in limits if limit > 0), default=None)
+
+
+def check_fits(needed: int, task: str, remedy: str) -> None:
+    r"""Refuses what exceeds the memory of the machine. Where systems promise more memory than they have, the
+    allocation itself would succeed, and the process would be killed when it writes there.
+
+    Args:
+        needed (int): Bytes of host memory.
+        task (str): What needs the memory, the subject of the sentence.
+        remedy (str): What to do.
+
+    Raises:
+        OutOfMemoryError: If :obj:`needed` exceeds :func:`installed_memory`.
+    """
+    limit = installed_memory()
+    if limit is not None and needed > limit:
+        raise OutOfMemoryError(f'{task} needs {needed / 2**30:,.1f} GiB of memory, and {limit / 2**30:,.1f} GiB can be '
+                               f'used; {remedy}')
 
 
 @contextmanager

@@ -173,16 +173,16 @@ class Batch(Data):
             if ids.dim() != 1 or tuple(ids.shape) != size:
                 raise ArgumentError(f'batch.{name}: expected shape (B,), the same for head_index, rel_type and '
                                     f'tail_index, got {tuple(ids.shape)}')
+            on_device(f'batch.{name}', ids, self.head_index.device, 'head_index')
             ids_below(f'batch.{name}', ids, self._store.get(bound), f'range that {bound} gives')
         _check_side(self._store.get('side'), self.head_index)
         self.check_negatives()
 
     def _check_held(self) -> None:
-        for name, kind in (('source', Data), ('generator', torch.Generator)):
-            held = self.__dict__[f'_{name}']
-            if held is not None and not isinstance(held, kind):
-                wanted = 'KGData' if name == 'source' else 'torch.Generator'
-                raise ArgumentError(f'batch.{name}: expected a {wanted} or None, got {shown(held)}')
+        if self.source is not None and not (isinstance(self.source, Data) and hasattr(type(self.source), 'fact_index')):
+            raise ArgumentError(f'batch.source: expected a KGData or None, got {shown(self.source)}')
+        if self.generator is not None and not isinstance(self.generator, torch.Generator):
+            raise ArgumentError(f'batch.generator: expected a torch.Generator or None, got {shown(self.generator)}')
         mutation, step = self.mutation, self._store.get('step')
         if mutation is not None and (isinstance(mutation, type) or not callable(getattr(mutation, 'plan', None))):
             raise ArgumentError('batch.mutation: expected an object with the method plan(context) of '

@@ -122,6 +122,8 @@ def _check_split(data: KGData, index_name: str, type_name: str, num_nodes: int, 
         if value.device != data.device:
             raise DataError(f'{name}: expected a tensor on {data.device} like other facts, got one on {value.device}; '
                             'use data.to(device)')
+        if value.is_meta:
+            raise DataError(f'{name}: expected a tensor with data, got one on the device meta')
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise DataError(f'{index_name}: expected shape (2, F), got {tuple(edge_index.shape)}')
     if edge_type.dim() != 1 or edge_type.numel() != edge_index.size(1):
@@ -138,6 +140,8 @@ def _check_split(data: KGData, index_name: str, type_name: str, num_nodes: int, 
 def _check_tensor(name: str, value: Any) -> None:
     if not isinstance(value, Tensor):
         raise DataError(f'{name}: expected a tensor, got {type(value).__name__}; use torch.as_tensor({name})')
+    if value.layout is not torch.strided:
+        raise DataError(f'{name}: expected a dense tensor, got one of layout {value.layout}; use {name}.to_dense()')
 
 
 def _check_range(ids: Tensor, name: str, what: str, limit: int, limit_name: str) -> None:

@@ -393,5 +393,6 @@ def _check_facts(facts: Tensor, num_nodes: int, num_relations: int) -> None:
         if low[column] < 0 or high[column] >= bounds[column]:
             wrong = (facts[:, column] < 0) | (facts[:, column] >= int(bounds[column]))
             row = int(wrong.nonzero()[0])
-            raise DataError(f'facts: expected a {name} in [0, {int(bounds[column]) - 1}], got '
+            raise DataError(f'facts: expected a {name} in [0, {int(bounds[column]) - 1}] '
+                            f'({"num_relations" if column == 1 else "num_nodes"}={int(bounds[column])}), got '
                             f'{int(facts[row, column])} in fact {row}')

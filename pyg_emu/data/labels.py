@@ -9,10 +9,13 @@ from typing import Any, Sequence
 
 import pandas as pd
 
+from pyg_emu.core.arguments import shown
 from pyg_emu.core.errors import DataError
 
 # The search for the most similar label compares with every candidate.
 _MAX_SUGGESTION_LABELS = 20_000
+# Characters of an unknown label that the message shows.
+_SHOWN = 200
 _INTEGER = re.compile('-?(0|[1-9][0-9]*)')
 # Characters that are not displayed: soft hyphen, zero-width ones, marks of direction, byte order mark.
 _INVISIBLE = re.compile('[\u00ad\u200b-\u200f\u2060\ufeff]')
@@ -32,8 +35,11 @@ def is_integer(label: Any) -> bool:
 def unknown_label(kind: str, label: Any, labels: Sequence[str]) -> DataError:
     r"""The error for a label that does not exist, with the most similar one."""
     if not isinstance(label, str):
-        return DataError(f'{kind} labels: expected a string or an integer, got {label!r} of type '
+        return DataError(f'{kind} labels: expected a string or an integer, got {shown(label)} of type '
                          f'{type(label).__name__}')
+    name = repr(label) if len(label) <= _SHOWN else f'{label[:_SHOWN]!r}... of {len(label)} characters'
+    if len(label) > _SHOWN:  # the comparison takes the product of both lengths
+        return DataError(f'there is no {kind} {name} among the {len(labels)} {kind} labels')
     near = labels
     if len(labels) > _MAX_SUGGESTION_LABELS:
         near = [other for other in labels if other[:2].lower() == label[:2].lower()][:_MAX_SUGGESTION_LABELS]
@@ -41,7 +47,7 @@ def unknown_label(kind: str, label: Any, labels: Sequence[str]) -> DataError:
     match = difflib.get_close_matches(label, near, n=1)
     hint = f'; did you mean {match[0]!r}?' if match else ''
     hint += '; ids are given as a tensor' if label.isdecimal() else ''
-    return DataError(f'there is no {kind} {label!r} among the {len(labels)} {kind} labels{hint}')
+    return DataError(f'there is no {kind} {name} among the {len(labels)} {kind} labels{hint}')
 
 
 def near_duplicates(labels: Sequence[str]) -> list[list[str]]:

@@ -1,12 +1,12 @@
 r"""Mini-batches of triples, created on the device of the facts."""
 from __future__ import annotations
 
-from typing import Any, Callable, Iterator, Literal, Optional
+from typing import Any, Callable, Iterator, Literal, Mapping, Optional
 
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import boolean, one_of, positive_integer, random_seed
+from pyg_emu.core.arguments import boolean, one_of, positive_integer, random_seed, shown
 from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError
 from pyg_emu.data.batch import Batch
@@ -182,17 +182,24 @@ class TripletLoader:
             state (dict): The result of :meth:`state_dict`.
 
         Raises:
-            CheckpointError: If the state is incomplete, or belongs to a loader with other arguments, another number of
-                facts or another type of device.
+            ArgumentError: If the state is not a dictionary.
+            CheckpointError: If the state is incomplete or damaged, or belongs to a loader with other arguments, another
+                number of facts or another type of device.
         """
+        if not isinstance(state, Mapping):
+            raise ArgumentError(f'state: expected the dictionary that state_dict() returned, got {shown(state)}')
         missing = [key for key in self.state_dict() if key not in state]
         if missing:
             raise CheckpointError("state: expected the result of state_dict() of a loader, got one without "
                                   f"{', '.join(missing)}")
         for key, value in self._identity().items():
-            if state[key] != value:
+            if not isinstance(state[key], (str, int)) or state[key] != value:
                 raise CheckpointError(f'state: expected the state of a loader with {key}={value!r}, got '
-                                      f'{key}={state[key]!r}; continue with a loader with the same arguments')
+                                      f'{key}={shown(state[key])}; continue with a loader with the same arguments')
+        for key in ('step', 'epoch', 'position'):
+            if isinstance(state[key], bool) or not isinstance(state[key], int) or state[key] < 0:
+                raise CheckpointError(f'state: expected an integer of at least 0 as {key}, got {shown(state[key])}; '
+                                      'the state is damaged')
         try:
             self.generator.set_state(state['generator'].cpu())
         except (RuntimeError, TypeError, AttributeError) as error:

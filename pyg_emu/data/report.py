@@ -57,6 +57,15 @@ class DataReport(dict[str, Any]):
     def __str__(self) -> str:
         return '\n'.join(_lines(self))
 
+    def summary(self) -> str:
+        r"""The report in two lines: the sizes, and the counts that look wrong."""
+        facts = ', '.join(f'{self[f"{split}_facts"]} {split}' for split in _SPLITS)
+        found = [f'{split} {_ROWS[name]}: {self[f"{split}_{name}"]}' for split in _SPLITS for name in _WRONG
+                 if self.get(f'{split}_{name}')]
+        found += [f'{_FURTHER[name]}: {self[name]}' for name in _WRONG if self.get(name)]
+        return (f'data: {self["num_nodes"]} entities, {self["num_relations"]} relations; facts: {facts}\n'
+                f'data: {"; ".join(found) if found else "nothing looks wrong"}')
+
 
 def make_report(data: KGData) -> DataReport:
     r"""Counts everything that :class:`DataReport` lists.
@@ -283,3 +292,7 @@ _FURTHER = {
     'labels_of_both_kinds': 'labels of an entity and of a relation',
     'suspicious_columns': 'columns that look exchanged',
 }
+#: What should be zero: the rows and further counts of a report that its summary names.
+_WRONG = ('duplicates', 'facts_in_train', 'facts_in_valid', 'facts_reversed_in_train', 'unseen_entities',
+          'facts_with_unseen_entities', 'unseen_relations', 'relations_without_facts', 'isolated_entities',
+          'near_duplicate_entity_labels', 'near_duplicate_relation_labels', 'suspicious_columns')

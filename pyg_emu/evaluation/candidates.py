@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.arguments import shown, tensors
+from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import KGData
 
 #: An entity or a relation, or several: labels or ids.
@@ -113,13 +114,15 @@ def ids_of(argument: str, value: Any, data: KGData, kind: Kind) -> Tensor:
     labelled = not isinstance(value, Tensor) and data.has_integer_labels(kind)
     ids = []
     for position, each in enumerate(values):
-        if isinstance(each, str):
-            each = find(each)
-        elif labelled and isinstance(each, Integral) and not isinstance(each, (bool, np.bool_)):
-            each = find(int(each))
-        elif isinstance(each, (bool, np.bool_)) or not isinstance(each, Integral) or not 0 <= int(each) < (limit or 0):
-            raise ArgumentError(f'{argument}: expected labels or ids in [0, {limit}), got {each!r} at position '
-                                f'{position}')
+        number = isinstance(each, Integral) and not isinstance(each, (bool, np.bool_))
+        if isinstance(each, str) or labelled and number:
+            try:
+                each = find(each if isinstance(each, str) else int(each))
+            except DataError as error:
+                raise DataError(f'{argument}: {error}') from None
+        elif not number or not 0 <= int(each) < (limit or 0):
+            raise ArgumentError(f'{argument}: expected labels or ids in [0, {limit}), got {shown(each)} at '
+                                f'position {position}')
         ids.append(int(each))
     return torch.tensor(ids, device=data.device)
 
@@ -127,6 +130,11 @@ def ids_of(argument: str, value: Any, data: KGData, kind: Kind) -> Tensor:
 def _as_list(argument: str, value: Any) -> list[Any]:
     r"""One value or several as a list."""
     if isinstance(value, (Tensor, np.ndarray)):
+        if isinstance(value, Tensor):
+            tensors(**{argument: value})
+            if value.is_meta:
+                raise ArgumentError(f'{argument}: expected labels or ids, got a tensor without data, on the device '
+                                    'meta')
         if value.ndim > 1:
             raise ArgumentError(f'{argument}: expected one dimension, got the shape {tuple(value.shape)}')
         value = value.tolist()

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import one_of, positive_integer, shown
+from pyg_emu.core.arguments import kind_of, on_device, one_of, positive_integer, shown, tensors
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.relations import RELATION_KINDS
 
@@ -133,6 +133,7 @@ class Metrics(Mapping[str, Any]):
                 raise ArgumentError(f'{name}: expected a dictionary, got {shown(value)}')
         if num_negatives is not None:
             positive_integer('num_negatives', num_negatives)
+        _check_kinds(kinds, ranks)
         if not any(len(part) for part in ranks.values()):
             raise DataError('ranks: expected at least one rank, got none')
         #: The ranks of all triples, by side.
@@ -236,9 +237,9 @@ def metric_mode(metric: str, mode: Optional[str] = None) -> Literal['max', 'min'
         ArgumentError: If the direction of the metric is unknown and not given, or differs from the given one.
     """
     if not isinstance(metric, str):
-        raise ArgumentError(f"metric: expected a name such as 'mrr', got {metric!r}")
-    if mode not in (None, 'max', 'min'):
-        raise ArgumentError(f"mode: expected 'max' or 'min', got {mode!r}")
+        raise ArgumentError(f"metric: expected a name such as 'mrr', got {shown(metric)}")
+    if mode is not None:
+        one_of('mode', mode, ('max', 'min'))
     known = DIRECTIONS.get(metric.rpartition('.')[2].partition('@')[0].strip())
     if known is None and mode is None:
         raise ArgumentError(f"mode: the metric {metric!r} is unknown; expected 'max' if higher values are better or "
@@ -271,16 +272,39 @@ def expected_hits(rank: Tensor, num_candidates: Union[int, Tensor], k: int = 10,
     Raises:
         ArgumentError: If :obj:`k` or :obj:`num_negatives` is not positive, or a rank is out of range.
     """
-    if k < 1 or num_negatives < 1:
-        raise ArgumentError(f'k, num_negatives: expected positive integers, got {k}, {num_negatives}')
+    for name, value in (('k', k), ('num_negatives', num_negatives)):
+        positive_integer(name, value)
+    tensors(rank=rank)
     candidates = torch.as_tensor(num_candidates, device=rank.device).double()
     # A target without competitors ranks first.
     p = (rank.double() - 1) / candidates.clamp(min=1)
     if bool((p < 0).any()) or bool((p > 1).any()):
         raise ArgumentError('rank: expected ranks between 1 and the number of competitors plus one')
     draws = num_negatives - 1
-    terms = [math.comb(draws, i) * p**i * (1 - p)**(draws - i) for i in range(min(k, draws + 1))]
+    terms = [_combinations(draws, i) * p**i * (1 - p)**(draws - i) for i in range(min(k, draws + 1))]
     return torch.stack(terms).sum(0)
+
+
+def _combinations(draws: int, chosen: int) -> float:
+    try:
+        return float(math.comb(draws, chosen))
+    except OverflowError as error:
+        raise ArgumentError(f'k, num_negatives: {chosen} of {draws} can be chosen in more ways than a float64 holds; '
+                            'choose a smaller k or fewer negatives') from error
+
+
+def _check_kinds(kinds: Any, ranks: Mapping[str, Ranks]) -> None:
+    if kinds is None:
+        return
+    for side, part in ranks.items():
+        found = kinds if isinstance(kinds, Tensor) else kinds.get(side)
+        expected = f'kinds: expected the kind of each relation, integers of shape ({len(part)},), for the side {side!r}'
+        if not isinstance(found, Tensor):
+            raise ArgumentError(f'{expected}, got {shown(found)}')
+        if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool or (
+                tuple(found.shape) != (len(part),)):
+            raise ArgumentError(f'{expected}, got {kind_of(found)}')
+        on_device('kinds', found, part.greater.device, 'ranks')
 
 
 def _groups(ranks: Mapping[str, Ranks],

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import positive_integer
+from pyg_emu.core.arguments import boolean, positive_integer
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError, DivergenceError, OutOfMemoryError
 from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
@@ -19,6 +19,7 @@ from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.candidates import Members, Names, ids_of, members
 from pyg_emu.evaluation.ranking import (
+    LARGEST_BLOCK,
     MEMORY_REMEDY,
     ScoreFunction,
     SideName,
@@ -150,9 +151,8 @@ def predict(
     asked = missing[0]
     positive_integer('k', k)
     if batch_size is not None:
-        positive_integer('batch_size', batch_size)
-    if not isinstance(exclude_known, bool):
-        raise ArgumentError(f'exclude_known: expected True or False, got {exclude_known!r}')
+        batch_size = min(int(positive_integer('batch_size', batch_size)), LARGEST_BLOCK)
+    exclude_known = boolean('exclude_known', exclude_known)
     with memory_reported('the prediction', MEMORY_REMEDY):
         known = {name: ids_of(f'{name}s', value, data, 'relation' if name == 'relation' else 'entity')
                  for name, value in given.items() if name != asked}

@@ -30,6 +30,8 @@ ScoreFunction = Callable[[Tensor, Tensor, SideName], Tensor]
 
 # Queries per block for a score function, whose memory use is unknown.
 _MAX_FUNCTION_BATCH = 128
+#: More queries than any split has, and few enough to be added to other numbers.
+LARGEST_BLOCK = 2**40
 #: What to do if a single query does not fit into memory.
 MEMORY_REMEDY = 'free memory, raise the limit of the process, or restrict candidates'
 
@@ -109,6 +111,7 @@ def evaluate(
     for name, value in (('batch_size', batch_size), ('max_triples', max_triples), ('num_negatives', num_negatives)):
         if value is not None:
             positive_integer(name, value)
+    batch_size = None if batch_size is None else min(int(batch_size), LARGEST_BLOCK)
     random_seed('seed', seed)
     _check_filter_splits(filter_splits)
     with memory_reported(f'ranking the {split} split', MEMORY_REMEDY):

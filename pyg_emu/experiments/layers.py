@@ -16,6 +16,8 @@ KeyPath = tuple[str, ...]
 _MAX_BYTES = 2**20
 _MAX_DEPTH = 50
 _MAX_VALUES = 10_000
+#: Letters of a flag that messages show.
+_SHOWN = 200
 _TAG = 'tag:yaml.org,2002:'
 _COLLECTIONS = (f'{_TAG}map', f'{_TAG}seq')
 
@@ -113,11 +115,16 @@ def assignment_layer(assignments: Iterable[str], flag: str = '--set') -> Layer:
         key, separator, text = assignment.partition('=')
         path = tuple(part.strip() for part in key.split('.'))
         if not separator or not all(path):
-            raise RecipeError(f'{flag} {assignment}: expected KEY=VALUE, for example '
+            raise RecipeError(f'{flag_place(flag, assignment)}: expected KEY=VALUE, for example '
                               f'{flag} negatives.mutation_rate=0.61')
-        place = f'{flag} {assignment}'
+        place = flag_place(flag, assignment)
         put(layer, path, parse_value(text, place), place)
     return layer
+
+
+def flag_place(flag: str, text: str) -> str:
+    r"""The place of what a flag sets, such as :obj:`"--set seed=x"`; a long text is cut."""
+    return f'{flag} {text}' if len(text) <= _SHOWN else f'{flag} {text[:_SHOWN]}...'
 
 
 def parse_value(text: str, place: str) -> Any:

@@ -9,7 +9,8 @@ r"""Recipes: the settings of a run in YAML, and how they are read and checked.
 A section names a class and its arguments (:mod:`pyg_emu.experiments.sections`): a class of the package, or a class
 of the user's own by its path :obj:`package.module:Class` (:mod:`pyg_emu.experiments.names`). Over a base, sections
 merge key by key. A section that changes its :obj:`name` begins anew, but a model keeps :obj:`hidden_channels` and
-:obj:`sparse` and a loss keeps :obj:`regularizer`, if the new class takes them.
+:obj:`sparse` and a loss keeps :obj:`regularizer`, if the new class takes them. A recipe that sets
+:obj:`negatives.mutation` does not inherit the settings of masks, which have no effect beside it.
 """
 from __future__ import annotations
 
@@ -32,6 +33,7 @@ from pyg_emu.experiments.sections import (
     kept_settings,
     name_in,
     reads_graph,
+    replaced_settings,
     section_keys,
     signature,
     without_defaults,
@@ -147,8 +149,10 @@ def load_recipe(source: Union[str, Path, Mapping[str, Any]], overrides: Iterable
     """
     layer = Layer(dict(source)) if isinstance(source, Mapping) else _read(source, ())
     layer = _with_base(layer, None, ())
-    for override in overrides:
-        layer = _lay(_named(override), layer)
+    given = [_named(override) for override in overrides]
+    for override in given:
+        # What is given beside it is not inherited: a setting without an effect is refused then.
+        layer = _lay(override, layer, beside=given)
     return make_recipe(layer)
 
 
@@ -274,17 +278,25 @@ def _with_base(layer: Layer, path: Optional[Path], seen: tuple[Path, ...]) -> La
     return _lay(layer, below)
 
 
-def _lay(above: Layer, below: Layer) -> Layer:
+def _lay(above: Layer, below: Layer, beside: Iterable[Layer] = ()) -> Layer:
     r"""One layer over another. Options of a dataset are added to a name or a path below."""
     values = dict(below.values)
     for key in ('dataset', 'inference'):
         options = above.values.get(key)
         if isinstance(options, dict) and 'source' not in options and isinstance(values.get(key), str):
             values[key] = {'source': values[key]}
-    return _over(above, Layer(values, below.places))
+    return _over(above, Layer(values, below.places), beside)
 
 
-def _over(above: Layer, below: Layer) -> Layer:
+def _over(above: Layer, below: Layer, beside: Iterable[Layer] = ()) -> Layer:
+    values = dict(below.values)
+    for kind, section in values.items():
+        gone = replaced_settings(kind, above.values.get(kind))
+        if gone and isinstance(section, dict):
+            stay = {key for other in beside if isinstance(other.values.get(kind), dict) for key in other.values[kind]}
+            values[kind] = {key: value for key, value in section.items() if key not in gone - stay}
+    below = Layer(values, below.places)
+
     def kept(path: KeyPath, name: Any) -> list[str]:
         return kept_settings(path[0], name, above.place((*path, 'name'))) if len(path) == 1 else []
 

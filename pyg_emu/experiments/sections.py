@@ -98,6 +98,20 @@ def kept_settings(kind: str, name: Any, place: str) -> list[str]:
     return [key for key in section.kept if key in known]
 
 
+def replaced_settings(kind: str, value: Any) -> set[str]:
+    r"""The settings of a section that others in it take the place of, as the attribute :attr:`replaces` of its class
+    says; none for an unknown name.
+
+    Args:
+        kind (str): A key of a recipe.
+        value (Any): The section, or anything else, which replaces nothing.
+    """
+    if kind not in SECTIONS or not isinstance(value, Mapping):
+        return set()
+    replaces = fact(_known_class(kind, value), 'replaces', {})
+    return {name for key, names in replaces.items() if value.get(key) is not None for name in names}
+
+
 def without_defaults(kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
     r"""A checked section without the settings that are defaults anyway. The rest stays the same when its class takes a
     new argument.

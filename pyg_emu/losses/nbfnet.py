@@ -40,6 +40,9 @@ class _NBFNetScores(LinkPredictionLoss):
         if batch.source is None:
             raise ArgumentError('batch.source: NBFNet passes messages on the graph of the batch, and it is None; set '
                                 'batch.source = data, or take batches from TripletLoader')
+        if not batch.source.has_inverse_relations:
+            raise ArgumentError('batch.source: NBFNet passes messages along edges in both directions, but this graph '
+                                'has no inverse relations; make the loader with data.with_inverse_relations()')
         known, rel_type, side = batch.known_index, batch.rel_type, batch.side
         candidates = _candidates(batch)
         # Processes that share a batch hide the same edges.

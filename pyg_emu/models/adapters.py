@@ -5,7 +5,7 @@ Each adapter factors the scores of one layer into queries and candidates. The sc
 """
 from __future__ import annotations
 
-from typing import Any, Iterator, Literal
+from typing import Any, Iterator, Literal, Optional
 
 import torch
 from torch import Tensor
@@ -33,8 +33,11 @@ class LayerScorer(ScorerMixin):
     def entity_table(self) -> Tensor:
         return self.model.node_emb.weight
 
-    def candidates(self, index: Tensor) -> Tensor:
+    def _candidates(self, index: Tensor) -> Tensor:
         return self.model.node_emb(index)
+
+    def _device(self) -> Optional[torch.device]:
+        return self.model.node_emb.weight.device
 
     def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
         return self.model.rel_emb(rel_type)
@@ -73,14 +76,14 @@ class TransEScorer(LayerScorer):
     def entity_table(self) -> Tensor:
         return self._normalise(self.model.node_emb.weight)
 
-    def candidates(self, index: Tensor) -> Tensor:
+    def _candidates(self, index: Tensor) -> Tensor:
         return self._normalise(self.model.node_emb(index))
 
     def _normalise(self, rows: Tensor) -> Tensor:
         return F.normalize(rows, p=self.model.p_norm, dim=-1)
 
     def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
-        entity, relation = self.candidates(known), self.model.rel_emb(rel_type)
+        entity, relation = self._candidates(known), self.model.rel_emb(rel_type)
         return entity + relation if side == 'tail' else entity - relation
 
 
@@ -92,12 +95,12 @@ class _ComplexScorer(LayerScorer):
     def entity_table(self) -> Tensor:
         return torch.cat([self.model.node_emb.weight, self.model.node_emb_im.weight], dim=-1)
 
-    def candidates(self, index: Tensor) -> Tensor:
+    def _candidates(self, index: Tensor) -> Tensor:
         return torch.cat([self.model.node_emb(index), self.model.node_emb_im(index)], dim=-1)
 
     def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
         relation = self.relation_rows(rel_type, side)
-        return multiply(self.candidates(known), relation if side == 'tail' else conjugate(relation))
+        return multiply(self._candidates(known), relation if side == 'tail' else conjugate(relation))
 
 
 class ComplExScorer(_ComplexScorer):

@@ -11,7 +11,7 @@ from torch_geometric.nn.kge import KGEModel
 
 from pyg_emu.core.arguments import boolean, non_negative, positive_integer, same_length_ids
 from pyg_emu.core.contract import ScorerMixin, Side
-from pyg_emu.core.memory import memory_reported
+from pyg_emu.core.memory import check_fits, memory_reported
 
 
 class KGEScorer(ScorerMixin, KGEModel):
@@ -68,8 +68,11 @@ class KGEScorer(ScorerMixin, KGEModel):
         self.sparse = sparse
         node_width, rel_width = node_width or hidden_channels, rel_width or hidden_channels
         sizes.update(node_width=node_width, rel_width=rel_width)
-        with memory_reported(f'a model of {", ".join(f"{name}={value}" for name, value in sizes.items())}',
-                             'choose fewer hidden_channels'):
+        task, remedy = f'a model of {", ".join(f"{n}={size}" for n, size in sizes.items())}', 'lower hidden_channels'
+        if torch.get_default_device().type == 'cpu':
+            floats = num_nodes * node_width + num_relations * rel_width
+            check_fits(floats * torch.get_default_dtype().itemsize, task, remedy)
+        with memory_reported(task, remedy):
             self.node_emb = _empty_table(num_nodes, node_width, sparse)
             self.rel_emb = _empty_table(num_relations, rel_width, sparse)
         self.reset_parameters()
@@ -93,9 +96,12 @@ class KGEScorer(ScorerMixin, KGEModel):
     def entity_table(self) -> Tensor:
         return self.node_emb.weight
 
-    def candidates(self, index: Tensor) -> Tensor:
+    def _candidates(self, index: Tensor) -> Tensor:
         # Only a lookup through the embedding layer, not indexing, gives row-sparse gradients with sparse=True.
         return self.node_emb(index)
+
+    def _device(self) -> Optional[torch.device]:
+        return self.node_emb.weight.device
 
     def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
         return self.rel_emb(rel_type)

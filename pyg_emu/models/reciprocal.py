@@ -52,7 +52,7 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
     def entity_table(self) -> Tensor:
         return self.model.entity_table()
 
-    def candidates(self, index: Tensor) -> Tensor:
+    def _candidates(self, index: Tensor) -> Tensor:
         return self.model.candidates(index)
 
     def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:

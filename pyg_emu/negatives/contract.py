@@ -1,11 +1,14 @@
 r"""What samplers and parts that learn offer to the transform and the trainer."""
 from __future__ import annotations
 
+import inspect
 from typing import Any, Iterable, NamedTuple, Optional, Protocol, Union, runtime_checkable
 
+import pandas as pd
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import shown
 from pyg_emu.core.contract import ScoredBatch, Scorer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.shared_index import SharedIndex
@@ -55,9 +58,20 @@ def check_sampler(name: str, value: Any) -> Optional[Sampler]:
     Raises:
         ArgumentError: If it is neither, or a class instead of an instance.
     """
-    if value is not None and (isinstance(value, type) or not isinstance(value, Sampler)):
+    if value is None:
+        return None
+    # The method of a table draws rows.
+    fits = isinstance(value, Sampler) and not isinstance(value, (type, pd.DataFrame, pd.Series))
+    if fits:
+        try:
+            inspect.signature(value.sample).bind(None, 1, None)
+        except TypeError:  # a method of another kind that shares the name
+            fits = False
+        except ValueError:  # no signature to be had
+            pass
+    if not fits:
         raise ArgumentError(f'{name}: expected an object with the method sample(batch, num_negatives, generator) of '
-                            f'pyg_emu.Sampler, got {value!r}')
+                            f'pyg_emu.Sampler, got {shown(value)}')
     return value
 
 

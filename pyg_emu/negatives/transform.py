@@ -1,12 +1,13 @@
 r"""The transform that adds negatives, and how to mutate them, to a batch of positives."""
 from __future__ import annotations
 
-from typing import Any, Iterator, Optional
+import inspect
+from typing import Any, ClassVar, Iterator, Optional
 
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from pyg_emu.core.arguments import boolean, one_of, positive_integer
+from pyg_emu.core.arguments import boolean, one_of, positive_integer, shown
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.negatives.contract import Negatives, Sampler, check_sampler
@@ -54,14 +55,18 @@ class EMUNegatives(BaseTransform):
         sampler (Sampler, optional): The source of candidates. (default: :obj:`None`,
             :class:`~pyg_emu.UniformSampler`)
         mutation (Mutation, optional): Another mutation, such as :class:`~pyg_emu.negatives.mutation.Mixup`, instead of
-            the one that :obj:`mutation_rate`, :obj:`mask`, :obj:`shared` and :obj:`tied` describe.
-            (default: :obj:`None`)
+            the one that :obj:`mutation_rate`, :obj:`mask`, :obj:`shared` and :obj:`tied` describe. These have to keep
+            their defaults then. (default: :obj:`None`)
 
     Raises:
         ArgumentError: If :obj:`num_negatives` is no positive integer, :obj:`mutation_rate` is not in :obj:`[0, 1]`,
-            :obj:`mask` is unknown, or :obj:`sampler` or :obj:`mutation` lacks its method; when called, if the batch is
-            unusable or the sampler returns negatives that do not fit it.
+            :obj:`mask` is unknown, :obj:`sampler` or :obj:`mutation` lacks its method, or a setting has no effect
+            beside :obj:`mutation`; when called, if the batch is unusable or the sampler returns negatives that do not
+            fit it.
     """
+    #: Settings that others take the place of. In recipes, a layer that sets one of the latter drops them.
+    replaces: ClassVar[dict[str, tuple[str, ...]]] = {'mutation': ('mutation_rate', 'mask', 'shared', 'tied')}
+
     def __init__(
         self,
         num_negatives: int = 256,
@@ -75,13 +80,17 @@ class EMUNegatives(BaseTransform):
         positive_integer('num_negatives', num_negatives)
         if isinstance(mutation_rate, type) or not callable(mutation_rate):
             check_rate(mutation_rate, 'mutation_rate')
-        if mutation is not None and (isinstance(mutation, type) or not isinstance(mutation, Mutation)):
-            raise ArgumentError('mutation: expected an object with the method plan(context) of '
-                                f'pyg_emu.negatives.mutation.Mutation, got {mutation!r}')
+        if mutation is not None:
+            if isinstance(mutation, type) or not isinstance(mutation, Mutation):
+                raise ArgumentError('mutation: expected an object with the method plan(context) of '
+                                    f'pyg_emu.negatives.mutation.Mutation, got {shown(mutation)}')
         self.num_negatives = num_negatives
         check_sampler('sampler', sampler)
         self.sampler = UniformSampler() if sampler is None else sampler
-        self.mutation = _mutation(mutation_rate, mask, shared, tied) if mutation is None else mutation
+        self.mutation = _mutation(mutation_rate, mask, shared, tied)
+        if mutation is not None:
+            _refuse_replaced({'mutation_rate': mutation_rate, 'mask': mask, 'shared': shared, 'tied': tied}, mutation)
+            self.mutation = mutation
         #: Batches without a step of their own that the transform has seen.
         self.num_calls = 0
 
@@ -114,6 +123,16 @@ class EMUNegatives(BaseTransform):
     def __repr__(self) -> str:
         return (f'{self.__class__.__name__}(num_negatives={self.num_negatives}, sampler={self.sampler}, '
                 f'mutation={self.mutation})')
+
+
+def _refuse_replaced(settings: dict[str, Any], mutation: Any) -> None:
+    r"""Refuses settings of masks beside another mutation, which would not read them."""
+    parameters = inspect.signature(EMUNegatives).parameters
+    for name, value in settings.items():
+        if value != parameters[name].default:
+            raise ArgumentError(f'{name}: has no effect beside mutation={mutation!r:.99}, which takes the place of the '
+                                f'masks that mutation_rate, mask, shared and tied describe; got {shown(value)}; leave '
+                                f'out {name} or mutation')
 
 
 def parts_of(loader: Any) -> dict[str, Any]:

@@ -57,6 +57,8 @@ def use_backend(name: str | None) -> Iterator[None]:
 
 def last_backend(operator: str) -> str | None:
     r"""Returns the backend of the last call of :obj:`operator` (*e.g.*, :obj:`"emu_score"`) in this process."""
+    if not isinstance(operator, str):
+        raise ArgumentError(f"operator: expected the name of an operator, such as 'emu_score', got {shown(operator)}")
     return _last.get(operator)
 
 

@@ -153,7 +153,15 @@ def load_weights(path: Union[str, Path], model: torch.nn.Module) -> int:
     Raises:
         CheckpointError: See :func:`load_checkpoint`.
     """
+    path = Path(path)
     state = load_checkpoint(path, expected=model_fingerprint(model))
+    # Copied over one another, they would pass for each other.
+    if path.name == 'last.pt' and 'run' not in state and 'metrics' in state:
+        raise CheckpointError(f'{path} holds the best weights of a run, those of step {state.get("step")}, as a '
+                              'best.pt does, and not the state of its last step; restore last.pt, or evaluate best.pt')
+    if path.name == 'best.pt' and 'run' in state:
+        raise CheckpointError(f'{path} holds the state of step {state.get("step")} of a run, as a last.pt does, and '
+                              'not its best weights; restore best.pt, or evaluate last.pt')
     try:
         model.load_state_dict(state['model'])
         return int(state['step'])

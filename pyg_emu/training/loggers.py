@@ -4,9 +4,9 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Optional, Protocol, Union, runtime_checkable
+from typing import AbstractSet, Any, Iterator, Mapping, Optional, Protocol, Sequence, Union, runtime_checkable
 
-from pyg_emu.core.arguments import file_path
+from pyg_emu.core.arguments import file_path, shown
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.core.files import append, atomic_write, read_bytes, reason
 from pyg_emu.training.history import csv_lines
@@ -190,12 +190,13 @@ class TensorBoardLogger:
 
 def check_loggers(loggers: Any) -> list[Logger]:
     r"""Returns a list of loggers, or raises :class:`~pyg_emu.core.errors.ArgumentError` naming what is none."""
-    if isinstance(loggers, (str, bytes)) or not hasattr(loggers, '__iter__'):
-        raise ArgumentError(f'loggers: expected a list of loggers, got {loggers!r}')
+    # Not any iterable: classes have the method, tensors may not be iterated over.
+    if isinstance(loggers, (str, bytes)) or not isinstance(loggers, (Sequence, AbstractSet, Iterator)):
+        raise ArgumentError(f'loggers: expected a list of loggers, got {shown(loggers)}')
     found = list(loggers)
     for number, logger in enumerate(found):
         if isinstance(logger, type) or not all(callable(getattr(logger, name, None))
                                                for name in ('start', 'log', 'close')):
             raise ArgumentError(f'loggers[{number}]: expected an object with the methods start, log and close, got '
-                                f'{logger!r}')
+                                f'{shown(logger)}')
     return found

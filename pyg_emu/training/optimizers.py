@@ -19,8 +19,13 @@ from pyg_emu.core.errors import ArgumentError
 from pyg_emu.ops.row_update import row_adagrad_, row_adam_
 
 
-def _checked(function: Callable[..., None]) -> Callable[..., None]:
-    r"""Makes :meth:`__init__` of an optimizer name its argument where PyTorch's own checks do not."""
+def _checked(function: Callable[..., None], positive: tuple[str, ...] = ()) -> Callable[..., None]:
+    r"""Makes :meth:`__init__` of an optimizer name its argument where PyTorch's own checks do not.
+
+    Args:
+        function (callable): The method.
+        positive (tuple of str, optional): Arguments that may not be zero. (default: none)
+    """
     names = list(inspect.signature(function).parameters)[1:]
 
     @functools.wraps(function)
@@ -28,8 +33,10 @@ def _checked(function: Callable[..., None]) -> Callable[..., None]:
         given = {**dict(zip(names, args)), **options}
         for name, value in given.items():
             if name in ('lr', 'eps', 'lr_decay', 'weight_decay', 'initial_accumulator_value'):
-                if not (name == 'lr' and isinstance(value, Tensor) and value.numel() == 1):
-                    non_negative(name, value)
+                if name == 'lr' and isinstance(value, Tensor) and value.numel() == 1:
+                    continue
+                if non_negative(name, value) == 0 and name in positive:
+                    raise ArgumentError(f'{name}: expected a positive number, got {value!r}')
             elif name == 'betas':
                 if (not isinstance(value, (tuple, list)) or len(value) != 2
                         or not all(is_number(beta) and 0.0 <= beta < 1.0 for beta in value)):
@@ -120,7 +127,7 @@ class RowAdam(torch.optim.SparseAdam):
     #: Whether dense gradients are refused.
     row_sparse_only: ClassVar[bool] = True
 
-    __init__ = _checked(torch.optim.SparseAdam.__init__)
+    __init__ = _checked(torch.optim.SparseAdam.__init__, positive=('lr', 'eps'))
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler
 
-from pyg_emu.core.arguments import boolean, is_number, shown
+from pyg_emu.core.arguments import boolean, is_number, share, shown
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.training.optimizers import RowAdam
 
@@ -66,10 +66,7 @@ class _TorchSchedule(Schedule):
     _scheduler: LRScheduler
 
     def __init__(self, end_factor: float = 0.0):
-        if not 0.0 <= end_factor <= 1.0:
-            raise ArgumentError(f'end_factor: expected the final fraction of the learning rate, in [0, 1], got '
-                                f'{end_factor}')
-        self.end_factor = end_factor
+        self.end_factor = float(share('end_factor', end_factor))
 
     def start(self, optimizer: Optimizer, num_steps: int) -> None:
         super().start(optimizer, num_steps)
@@ -155,12 +152,12 @@ class SwitchOptimizer(Schedule):
             raise ArgumentError(f'at: expected a fraction of the steps in (0, 1), got {shown(at)}')
         if not (is_number(factor) and 0.0 < factor < math.inf):
             raise ArgumentError(f'factor: expected a positive, finite factor of the learning rate, got {shown(factor)}')
-        if make is not None and not callable(make):
+        if make is not None and (not callable(make) or isinstance(make, type) and not issubclass(make, Optimizer)):
             raise ArgumentError(f'make: expected a function of parameter groups, got {shown(make)}')
         boolean('sparse', sparse)
         self.at = at
         self.factor = factor
-        self.make = make if make is not None else (RowAdam if sparse else _adam)
+        self.make: Callable[[Iterable[dict[str, Any]]], Optimizer] = make or (RowAdam if sparse else _adam)
 
     def start(self, optimizer: Optimizer, num_steps: int) -> None:
         super().start(optimizer, num_steps)

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from pyg_emu.core.arguments import boolean, is_number, positive_integer
 from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError
+from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import metric_mode, plain_numbers
 from pyg_emu.training.checkpoint import load_checkpoint, load_weights, model_fingerprint, save_checkpoint
 from pyg_emu.training.data_parallel import DataParallelLoss
@@ -94,7 +95,8 @@ class Trainer:
         tensorboard (bool, optional): Whether to write the history for TensorBoard, too. (default: :obj:`False`)
         loggers (list, optional): Further receivers of the history's rows, see :class:`~pyg_emu.training.Logger`.
             (default: :obj:`None`)
-        progress (bool, optional): Whether to show a progress bar. (default: :obj:`True`)
+        progress (bool, optional): Whether to show the summary of the data's report and a progress bar. (default:
+            :obj:`True`)
         name (str, optional): The label of the progress bar. (default: :obj:`"train"`)
         recipe_hash (str, optional): Marks the checkpoints, so that a run cannot be continued with other settings.
             (default: :obj:`None`)
@@ -198,6 +200,9 @@ class Trainer:
     def _fit(self, resume: Union[bool, Literal['auto']]) -> TrainResult:
         self._start(resume)
         first = current()[0] == 0
+        data = getattr(self.loader, 'data', None)
+        if self.progress and first and isinstance(data, KGData):
+            print(data.report().summary(), file=sys.stderr, flush=True)
         bar = tqdm(total=self.num_steps, initial=self._run.step, desc=self.name, unit='step',
                    disable=not (self.progress and first), mininterval=0.2 if sys.stderr.isatty() else 10.0)
         try:

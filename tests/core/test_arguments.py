@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,15 +11,24 @@ import pytest
 import torch
 
 from pyg_emu.core.arguments import (
+    boolean,
+    file_path,
     ids_below,
+    ids_in,
+    instance,
+    is_number,
     kind_of,
     non_negative,
     non_negative_integer,
     on_device,
+    one_of,
     penalty,
     positive_integer,
     random_seed,
+    same_length_ids,
     share,
+    shown,
+    tensors,
 )
 from pyg_emu.core.errors import ArgumentError
 
@@ -120,3 +132,115 @@ def test_seeds_become_plain_integers(value: Any) -> None:
 def test_refuses_what_is_no_seed(value: Any) -> None:
     with pytest.raises(ArgumentError, match=rf'^seed: .*\[0, 2\^63\).*{re.escape(repr(value))}'):
         random_seed('seed', value)
+
+
+@pytest.mark.parametrize(('value', 'expected'), [
+    (0, True), (-2.5, True), (float('nan'), True), (np.float32(1.0), True), (np.int64(3), True), (2**63 - 1, True),
+    (Fraction(1, 3), True), (True, False), (np.bool_(True), False), (2**63, False), (-2**63, False), (10**400, False),
+    (1j, False), ('1', False), (None, False), (Decimal(1), False), (torch.tensor(1.0), False), (np.ones(1), False),
+])
+def test_numbers(value: Any, expected: bool) -> None:
+    assert is_number(value) is expected
+
+
+def test_huge_counts_are_refused_by_their_size() -> None:
+    assert positive_integer('n', 2**63 - 1) == 2**63 - 1
+    with pytest.raises(ArgumentError, match=r'^n: .*2\^63.*\b33220\b'):
+        positive_integer('n', 10**10_000)
+
+
+@pytest.mark.parametrize('value', [True, False, np.bool_(True), np.bool_(False)])
+def test_flags_become_plain_booleans(value: Any) -> None:
+    assert boolean('flag', value) is bool(value)
+
+
+@pytest.mark.parametrize('value', ['no', 'false', '', 0, 1, 1.0, None, [], np.int64(1), torch.tensor(True),
+                                   np.array([True])])
+def test_refuses_what_is_no_flag(value: Any) -> None:
+    with pytest.raises(ArgumentError, match='^flag: .*True or False'):
+        boolean('flag', value)
+
+
+def test_choices() -> None:
+    assert one_of('mode', 'max', ('max', 'min')) == 'max'
+    for value in ('mx', '', None, 1, ['max'], {'max'}, np.array(['max', 'min']), torch.tensor([1, 2]), b'max'):
+        with pytest.raises(ArgumentError, match="^mode: .*'max', 'min'.*" + re.escape(shown(value))):
+            one_of('mode', value, ('max', 'min'))
+
+
+@pytest.mark.parametrize(('value', 'text'), [
+    ('x', "'x'"), (None, 'None'), (0.5, '0.5'), (b'x', "b'x'"), ((0.5, ), '(0.5,)'), ({'x': 1}, "{'x': 1}"),
+    (1 + 2j, '(1+2j)'), (Fraction(1, 3), 'Fraction(1, 3)'), (torch.tensor(3), 'tensor(3)'),
+    (torch.zeros(3), 'an object of type Tensor'), (np.zeros(3), 'an object of type ndarray'),
+    (torch.nn.Linear, 'the class Linear'), (object(), 'an object of type object'),
+])
+def test_values_in_messages(value: Any, text: str) -> None:
+    assert shown(value) == text
+
+
+@pytest.mark.parametrize('value', ['x' * 10_000, b'x' * 10_000, list(range(10_000)), {k: k for k in range(10_000)},
+                                   10**5000, torch.zeros(100_000), ['x' * 10_000] * 10_000], ids=lambda value: 'long')
+def test_messages_stay_short(value: Any) -> None:
+    assert len(shown(value)) <= 200 and '\n' not in shown(value)
+
+
+def test_columns_of_ids() -> None:
+    head, tail = torch.tensor([0, 4]), torch.tensor([1, 2], dtype=torch.int32)
+    same_length_ids(head=(head, 5), tail=(tail, 3))
+    for given, facts in (
+        ({'head': ([0, 4], 5)}, ['head', '[0, 4]', 'torch.tensor(head)']),
+        ({'head': (head.float(), 5)}, ['head', 'int64', 'torch.float32']),
+        ({'head': (head.bool(), 5)}, ['head', 'torch.bool']),
+        ({'head': (head.to_sparse(), 5)}, ['head', 'sparse']),
+        ({'head': (head, 5), 'tail': (tail[:1], 3)}, ['tail', 'head', '(2,)', '(1,)']),
+        ({'head': (head, 5), 'tail': (tail.to('meta'), 3)}, ['tail', 'head', 'cpu', 'meta']),
+        ({'head': (head, 4), 'tail': (tail, 3)}, ['head', '4', 'position 1', '[0, 4)']),
+        ({'head': (head, 5), 'tail': (tail - 2, 3)}, ['tail', '-1', 'position 0', '[0, 3)']),
+    ):
+        with pytest.raises(ArgumentError) as caught:
+            same_length_ids(**given)  # type: ignore[arg-type]
+        assert str(caught.value).startswith(f'{facts[0]}: ')
+        assert all(fact in str(caught.value) for fact in facts), caught.value
+
+
+def test_ids_of_any_shape() -> None:
+    for ids in (torch.tensor(2), torch.zeros(2, 3, dtype=torch.int32), torch.empty(0, dtype=torch.int64)):
+        assert ids_in('index', ids, 3) is ids
+    with pytest.raises(ArgumentError, match=r'^index: 3 at position \(1, 0\) .*\[0, 3\)'):
+        ids_in('index', torch.tensor([[0, 1], [3, 9]]), 3)
+    for value in (None, [1], torch.rand(2), torch.tensor(1).to(torch.uint8)):
+        with pytest.raises(ArgumentError, match='^index: .*int64'):
+            ids_in('index', value, 3)
+
+
+def test_ids_are_not_looked_at_while_code_is_compiled() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.compiler, 'is_compiling', lambda: True)
+        ids_below('i', torch.tensor([9]), 5)
+
+
+def test_operands() -> None:
+    tensors(x=torch.zeros(2), y=None, optional=('y', ))
+    for name, value, fact in (('x', None, 'None'), ('x', [1.0], '[1.0]'), ('x', np.zeros(2), 'ndarray'),
+                              ('x', torch.eye(2).to_sparse(), 'sparse'), ('y', 'no', "'no'")):
+        with pytest.raises(ArgumentError, match=f'^{name}: .*{re.escape(fact)}'):
+            tensors(**{'x': torch.zeros(2), 'y': None, name: value}, optional=('y', ))
+
+
+def test_objects_of_a_class() -> None:
+    layer = torch.nn.Linear(2, 2)
+    assert instance('layer', layer, torch.nn.Module) is layer
+    for value in (None, torch.nn.Linear, 'Linear'):
+        with pytest.raises(ArgumentError, match='^layer: .*Module, such as Linear.*' + re.escape(shown(value))):
+            instance('layer', value, torch.nn.Module, 'such as Linear(2, 2)')
+
+
+@pytest.mark.parametrize('value', ['runs/x', Path('runs/x'), '.'])
+def test_paths_pass_as_they_came(value: Any) -> None:
+    assert file_path('path', value) is value
+
+
+@pytest.mark.parametrize('value', ['', None, b'x', 5, 1.5, ['x'], Path])
+def test_refuses_what_is_no_path(value: Any) -> None:
+    with pytest.raises(ArgumentError, match='^path: .*' + re.escape(shown(value))):
+        file_path('path', value)

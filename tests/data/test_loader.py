@@ -290,3 +290,17 @@ def test_batches_stay_on_the_gpu() -> None:
     assert batch.head_index.is_cuda and batch.side.is_cuda and loader.generator.device.type == 'cuda'  # type: ignore
     with pytest.raises(CheckpointError, match='^state: .*cpu'):
         TripletLoader(make_data(), 4, shuffle=True, corrupt='both').load_state_dict(state)
+
+
+@pytest.mark.parametrize('state', [None, 5, 'x', [1], torch.zeros(2)], ids=str)
+def test_state_that_is_none(state: Any) -> None:
+    with pytest.raises(ArgumentError, match='^state: .*dictionary'):
+        TripletLoader(make_data(), 4).load_state_dict(state)
+
+
+@pytest.mark.parametrize('key', ['step', 'epoch', 'position', 'batch_size', 'seed', 'split'])
+@pytest.mark.parametrize('value', [None, -1, 'x', 1.5, True, torch.tensor([1, 2]), np.arange(3)], ids=str)
+def test_damaged_state(key: str, value: Any) -> None:
+    loader = TripletLoader(make_data(), 4)
+    with pytest.raises(CheckpointError, match=f'^state: .*{key}'):
+        loader.load_state_dict({**loader.state_dict(), key: value})

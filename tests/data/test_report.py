@@ -145,3 +145,17 @@ def test_a_report_prints_as_a_table() -> None:
     lines = str(report).splitlines()
     assert lines[0] == '3 entities, 1 relations' and lines[3].split() == ['facts', '2', '0', '1']
     assert not any('warning' in line for line in lines)
+
+
+def test_summary_names_sizes_and_what_looks_wrong() -> None:
+    data = graph([(0, 0, 1), (0, 0, 1), (1, 0, 0), (0, 0, 1)], [(0, 0, 1), (2, 1, 0), (3, 0, 2)],
+                 [(1, 0, 2), (1, 0, 2)], num_nodes=5, num_relations=4)
+    summary = data.report().summary()
+    assert summary.count('\n') == 1
+    for fact in ('5 entities', '4 relations', '4 train', '3 valid', '2 test', 'train duplicates: 2',
+                 'valid in train reversed: 1', 'test duplicates: 1', 'valid unseen entities: 2',
+                 'relations without a training fact: 3', 'entities without any fact: 1'):
+        assert fact in summary, fact
+    assert 'valid duplicates' not in summary and 'equal' not in summary
+    clean = graph([(0, 0, 1), (1, 0, 2)], [(0, 0, 2)], num_nodes=3, num_relations=1).report()
+    assert 'nothing' in clean.summary() and ': 0' not in clean.summary()

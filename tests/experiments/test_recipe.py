@@ -47,7 +47,10 @@ def test_packaged_recipe(name: str) -> None:
         assert recipe.loss['name'] == {'uniform': 'cross_entropy', 'emu': 'emu', 'demix': 'demix'}[kind]
         assert (recipe.negatives['mutation'] or {}).get('name') == ('demix' if kind == 'demix' else None)
     assert recipe.dataset == DATASETS[dataset]
-    assert (recipe.negatives['mutation_rate'] > 0.0) == (kind == 'emu')
+    if recipe.negatives['mutation'] is None:
+        assert (recipe.negatives['mutation_rate'] > 0.0) == (kind == 'emu')
+    else:  # settings of masks are not inherited
+        assert recipe.negatives['mutation_rate'] == load_recipe({'dataset': 'UMLS'}).negatives['mutation_rate']
     if kind == 'emu':
         # The paper draws a mask for every negative: whether a recipe does, it says.
         assert yaml.safe_load(packaged_text(name))['negatives']['shared'] is recipe.negatives['shared']
@@ -260,3 +263,34 @@ def test_error_in_an_override_names_the_flag() -> None:
 def test_unknown_recipe() -> None:
     with pytest.raises(RecipeError, match=r"'distmult-umls'.*'distmult-umls-emu'"):
         load_recipe('distmult-umls')
+
+
+def test_masks_are_not_inherited_beside_another_mutation(tmp_path: Path) -> None:
+    (tmp_path / 'emu.yaml').write_text('dataset: UMLS\nnegatives: {num_negatives: 8, mutation_rate: 0.61, '
+                                       'mask: exact, shared: false}\n')
+    (tmp_path / 'mixup.yaml').write_text('base: emu.yaml\nnegatives: {mutation: mixup}\n')
+    recipe = load_recipe(tmp_path / 'mixup.yaml')
+    plain = load_recipe({'dataset': 'UMLS', 'negatives': {'num_negatives': 8, 'mutation': 'mixup'}})
+    assert recipe.negatives == plain.negatives and recipe.hash() == plain.hash()
+    assert recipe.negatives['num_negatives'] == 8 and recipe.negatives['mutation']['name'] == 'mixup'
+    assert load_recipe(tmp_path / 'emu.yaml', [assignment_layer(['negatives.mutation=mixup'])]) == recipe
+    assert load_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
+    emu = load_recipe(tmp_path / 'emu.yaml', [assignment_layer(['negatives.mutation=null'])])
+    assert emu == load_recipe(tmp_path / 'emu.yaml') and emu.negatives['mask'] == 'exact'
+
+
+@pytest.mark.parametrize('name, assignments, place', [
+    ('emu.yaml', [['negatives.mutation=mixup'], ['negatives.mutation_rate=0.5']], '--set negatives.mutation_rate=0.5'),
+    ('emu.yaml', [['negatives.mutation_rate=0.5'], ['negatives.mutation=mixup']], '--set negatives.mutation_rate=0.5'),
+    ('emu.yaml', [['negatives.mutation_rate=0.5', 'negatives.mutation=mixup']], '--set negatives.mutation_rate=0.5'),
+    ('mixup.yaml', [['negatives.mutation_rate=0.5']], '--set negatives.mutation_rate=0.5'),
+    ('both.yaml', [], 'both.yaml:4'),
+])
+def test_settings_of_masks_beside_another_mutation(tmp_path: Path, name: str, assignments: list[list[str]],
+                                                   place: str) -> None:
+    (tmp_path / 'emu.yaml').write_text('dataset: UMLS\nnegatives: {mutation_rate: 0.61, mask: exact}\n')
+    (tmp_path / 'mixup.yaml').write_text('base: emu.yaml\nnegatives: {mutation: mixup}\n')
+    (tmp_path / 'both.yaml').write_text('dataset: UMLS\nnegatives:\n  mutation: mixup\n  mutation_rate: 0.61\n')
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(tmp_path / name, [assignment_layer(layer) for layer in assignments])
+    assert place in str(caught.value) and 'mutation_rate: ' in str(caught.value) and 'Mixup' in str(caught.value)

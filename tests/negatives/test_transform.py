@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import pickle
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -230,12 +232,12 @@ def test_plain_data_follows_the_global_seed() -> None:
     ({'num_negatives': '4'}, "num_negatives: .*got '4'"),
     ({'mutation_rate': 1.2}, '^mutation_rate: .*got 1.2'),
     ({'mutation_rate': float('nan')}, '^mutation_rate: .*got nan'),
-    ({'sampler': UniformSampler}, '^sampler: .* got <class'),
+    ({'sampler': UniformSampler}, '^sampler: .* got the class UniformSampler'),
     ({'sampler': 5}, '^sampler: .*got 5'),
     ({'mask': 'random'}, "mask: .* 'bernoulli', 'exact', 'block', 'importance', got 'random'"),
     ({'mask': 'importance', 'shared': False}, 'shared'),
     ({'mutation': 0.3}, 'mutation: .*got 0.3'),
-    ({'mutation': Mixup}, '^mutation: .* got <class'),
+    ({'mutation': Mixup}, '^mutation: .* got the class Mixup'),
 ])
 def test_refuses_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
@@ -251,3 +253,29 @@ def test_refuses_data() -> None:
 
 def test_repr() -> None:
     assert str(EMUNegatives(3)).startswith('EMUNegatives(num_negatives=3, sampler=')
+
+
+@pytest.mark.parametrize('setting', [
+    {'mutation_rate': 0.61}, {'mutation_rate': 0.0}, {'mutation_rate': LinearSchedule(0.1, 0.5, 9)}, {'mask': 'exact'},
+    {'mask': 'importance'}, {'shared': False}, {'tied': True},
+], ids=str)
+def test_refuses_settings_that_a_mutation_takes_the_place_of(setting: dict[str, Any]) -> None:
+    (name, value), = setting.items()
+    EMUNegatives(4, **setting)
+    with pytest.raises(ArgumentError, match=f'^{name}: .*Mixup'):
+        EMUNegatives(4, mutation=Mixup(), **setting)
+    # What says the same as the defaults asks for nothing that is not done.
+    EMUNegatives(4, 0.3, 'bernoulli', True, False, mutation=Mixup())
+    with pytest.raises(ArgumentError, match='^mask: '):
+        EMUNegatives(4, mask='random', mutation=Mixup())
+
+
+def test_refuses_what_has_a_method_sample_of_another_kind() -> None:
+    class Own:
+        def sample(self, batch: Batch, number: int, stream: Any) -> Negatives:
+            return Negatives(torch.zeros(batch.head_index.numel(), number, dtype=torch.int64))
+
+    for value in (pd.DataFrame({'x': [1]}), pd.Series([1]), torch.distributions.Normal(0.0, 1.0), random.Random(0)):
+        with pytest.raises(ArgumentError, match=f'^sampler: .*sample\\(batch, num_negatives, .*{type(value).__name__}'):
+            EMUNegatives(4, sampler=value)  # type: ignore[arg-type]
+    assert EMUNegatives(4, sampler=Own())(make_batch()).neg_index.shape == (10, 4)

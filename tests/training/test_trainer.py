@@ -180,6 +180,17 @@ def test_progress_bar(capfd: pytest.CaptureFixture[str]) -> None:
     assert 'DistMult: 100%' in shown and '20/20' in shown and 'loss=' in shown and 'mrr=' in shown
 
 
+def test_report_of_the_data_at_the_start(capfd: pytest.CaptureFixture[str]) -> None:
+    trainer = make_trainer(progress=True)
+    data = trainer.loader.data
+    trainer.fit()
+    shown = capfd.readouterr().err
+    assert data.report().summary() in shown and f'{data.num_nodes} entities' in shown
+    assert shown.index('entities') < shown.index('20/20')
+    make_trainer(progress=False).fit()
+    assert capfd.readouterr().err == ''
+
+
 def test_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip('tensorboard')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

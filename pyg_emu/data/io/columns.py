@@ -114,7 +114,7 @@ def _only(role: str, names: Sequence[Any], place: str) -> int:
     places = [number for number, name in enumerate(names) if role_of(name) == role]
     if len(places) != 1:
         what = 'no column is' if not places else f'{len(places)} columns are'
-        raise DataError(f'{place}: {what} named as {role} (its columns are {list(names)!r}); pass head=, relation= and '
+        raise DataError(f'{place}: {what} named as {role} in the header, {list(names)!r}; pass head=, relation= and '
                         'tail= with the names or positions of its columns')
     return places[0]
 

@@ -10,7 +10,7 @@ from typing import Collection, Optional, Sequence, Union
 import pandas as pd
 
 from pyg_emu.core.arguments import file_path, instance
-from pyg_emu.core.errors import DataError
+from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.io.collector import Collector
 from pyg_emu.data.io.columns import COLUMNS, Column
@@ -110,6 +110,9 @@ def from_file(
         DataError: If the file is empty or unreadable, or a line is not a fact; names file and line.
     """
     file_path('path', path)
+    if fractions is None:
+        raise ArgumentError(f'fractions: expected the shares of train, valid and test, such as {DEFAULT_FRACTIONS}, '
+                            'got None')
     path = Path(path)
     collector = Collector(vocabulary, entities)
     _add_file(collector, 'all', path, TextFormat(delimiter, header, comment, head, relation, tail))

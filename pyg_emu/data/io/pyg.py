@@ -81,9 +81,12 @@ def _one_data(source: Any) -> Data:
         if count != 1:
             raise DataError(f'{type(source).__name__} holds {count} graphs; expected a dataset of one graph, one of '
                             'its graphs, or splits as {"train": ..., "valid": ..., "test": ...}')
-        source = source[0]
+        try:
+            source = source[0]
+        except (TypeError, LookupError):  # a set, a table
+            pass
     if not isinstance(source, Data):
-        raise DataError(f'{type(source).__name__}: expected a Data with edge_index and edge_type')
+        raise DataError(f'{type(source).__name__}: expected a PyG dataset, or a Data with edge_index and edge_type')
     if source.get('edge_index') is None and _split_key(source, 'train', 'edge_index') is None:
         raise DataError(f'{_named(source)} has no edge_index; expected a Data with edge_index (2, E) and edge_type '
                         '(E,)')

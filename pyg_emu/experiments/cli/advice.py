@@ -26,7 +26,7 @@ def in_flags(message: str) -> str:
 def _flag(match: re.Match) -> str:
     name, text = match[1], match[2]
     # `--set dataset.header=true` is in the language of the command line already.
-    if match.string[:match.start()].endswith(('.', '-')):
+    if match.string[:match.start()].endswith(('.', '-', '--set ')):
         return match[0]
     try:
         value: Any = ast.literal_eval(text)

@@ -34,7 +34,7 @@ from pyg_emu.experiments.cli.options import (
 )
 from pyg_emu.experiments.cli.tune import add_tune
 from pyg_emu.experiments.cli.warmup import add_warmup
-from pyg_emu.experiments.layers import KeyPath, Layer, assignment_layer, parse_value, put
+from pyg_emu.experiments.layers import KeyPath, Layer, assignment_layer, flag_place, parse_value, put
 from pyg_emu.experiments.names import SECTIONS
 from pyg_emu.experiments.recipe import Recipe, load_recipe, packaged_recipes, packaged_text
 
@@ -83,11 +83,13 @@ examples:
 """
 
 _PREDICT = """\
-Name the best tails for a head and a relation, or the best heads for a relation and a tail.
+Name the best tails for a head and a relation, the best heads for a relation and a tail, or the best relations for a
+head and a tail.
 
 examples:
   pyg-emu predict --run runs/umls --head virus --relation causes
   pyg-emu predict --run runs/umls --tail disease_or_syndrome --relation causes -k 5 --exclude-known
+  pyg-emu predict --run runs/umls --head virus --tail disease_or_syndrome
 """
 
 _EXPLAIN = """\
@@ -152,22 +154,33 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # labels that an ASCII terminal cannot show do not end the command
             stream.reconfigure(errors='backslashreplace')
-    options = _parser().parse_args(arguments)
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit as leaving:  # after --help, or a usage error
+        code = _flush()
+        raise leaving if code is None else SystemExit(code) from None
+    except OSError as error:  # of --help
+        return _unwritten(error)
     limit_threads()
+    code = _run(options)
+    unwritten = _flush()
+    return code if code != 0 or unwritten is None else unwritten
+
+
+def _run(options: argparse.Namespace) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
             options.command(options)
-            sys.stdout.flush()
         except PygEmuError as error:
             return _fail(in_flags(str(error)))
         except KeyboardInterrupt as error:
             print(f'{_speaker()}: {str(error) or "interrupted"}', file=sys.stderr)
             return 130
-        except BrokenPipeError:  # the reader, such as head, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         except OSError as error:  # a name that is too long, a folder that may not be read, a full disk
+            unwritten = _flush()
+            if unwritten is not None or isinstance(error, BrokenPipeError):
+                return unwritten or 0
             name = '' if error.filename is None else f'{str(error.filename):.100}: '
             return _fail(f'{name}{error.strerror or error}')
         except Exception as error:
@@ -176,6 +189,24 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
                              'negatives or fewer channels')
             return _unforeseen(error)
     return 0
+
+
+def _flush() -> Optional[int]:
+    r"""Writes what is left of the output. The exit code if it cannot be written, or :obj:`None`."""
+    try:
+        if sys.stdout is not None:  # as after `>&-`
+            sys.stdout.flush()
+        return None
+    except OSError as error:
+        # Python would try once more when it ends, and fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _unwritten(error)
+
+
+def _unwritten(error: OSError) -> int:
+    if isinstance(error, BrokenPipeError):  # the reader, such as head, has seen enough
+        return 0
+    return _fail(f'the output cannot be written completely ({error.strerror or error})')
 
 
 def _fail(message: str) -> int:
@@ -235,7 +266,7 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
         text = getattr(options, flag.flags[0])
         if text is None:
             continue
-        place = f'{flag.flags[0]} {text}'
+        place = flag_place(flag.flags[0], text)
         if flag.path in (('dataset', ), ('inference', )):
             value: Any = dataset_value(text)
         else:
@@ -286,8 +317,10 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     run_dir = _run_dir(options)
-    if (options.head is None) == (options.tail is None):
-        raise RecipeError('--head, --tail: expected exactly one of them, the known end')
+    known = [name for name in ('head', 'relation', 'tail') if getattr(options, name) is not None]
+    if len(known) != 2:
+        raise RecipeError('--head, --relation, --tail: expected two of the three, the third is predicted; got '
+                          f'{", ".join(f"--{name}" for name in known) or "none"}')
     from pyg_emu.evaluation.graphs import ranker_of
     from pyg_emu.evaluation.prediction import predict
     model, data, _, name = _open(options, run_dir, whole=True)
@@ -330,7 +363,8 @@ def _labels_of(name: str) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(f'{name}: {error}') from error
+        told = re.sub(r'^(head|relation|tail)s: ', r'--\1: ', str(error))
+        raise DataError(f'{name}: {told}') from error
 
 
 def _save_drawing(figure: Any, path: Path) -> None:
@@ -422,7 +456,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(predict)
     predict.add_argument('--head', nargs='+', metavar='LABEL', help='the known head')
     predict.add_argument('--tail', nargs='+', metavar='LABEL', help='the known tail')
-    predict.add_argument('--relation', nargs='+', metavar='LABEL', required=True, help='the relation')
+    predict.add_argument('--relation', nargs='+', metavar='LABEL', help='the known relation')
     predict.add_argument('-k', type=int, default=10, metavar='K', help='answers to a question (default: 10)')
     predict.add_argument('--exclude-known', action='store_true', help='leave out answers that are facts already')
     predict.add_argument('--csv', action='store_true', help='print CSV')

@@ -33,6 +33,12 @@ class Parser(argparse.ArgumentParser):
             self.error(f'unknown argument {first}' + (f', did you mean {near[0]}?' if near else ''))
         return options, unknown
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # Unlike the method of the base class, this one reports that the message cannot be written.
+        stream = sys.stderr if file is None else file
+        if message and stream is not None:
+            stream.write(message)
+
     def error(self, message: str) -> NoReturn:
         print(f'{self.prog}: error: {message} (see {self.prog} --help)', file=sys.stderr)
         sys.exit(2)
@@ -41,7 +47,7 @@ class Parser(argparse.ArgumentParser):
 def add_common(parser: Any) -> None:
     r"""Adds the flags of all commands that work with a model."""
     parser.add_argument('--device', metavar='DEVICE', help='cpu, cuda, cuda:1 (default: a GPU if there is one)')
-    parser.add_argument('--quiet', action='store_true', help='no progress bars')
+    parser.add_argument('--quiet', action='store_true', help='no progress bars, and no report of the data')
 
 
 def add_dataset(parser: Any, help: str) -> None:

@@ -106,7 +106,7 @@ def walk_neighborhoods(facts: Tensor, num_nodes: int, length: int, num_walks: in
         facts (torch.Tensor): Facts with columns head, relation, tail; taken as undirected. shape: :obj:`(F, 3)`.
         num_nodes (int): Number of entities :math:`V`.
         length (int): Steps of a walk, at least 1.
-        num_walks (int): Walks from each entity, at least 1. At most :obj:`4 * V * length * num_walks` bytes are held.
+        num_walks (int): Walks from each entity, at least 1. At most :obj:`4 * V * length * num_walks` bytes are kept.
         generator (torch.Generator, optional): The random stream.
     """
     adjacency = _Adjacency.of(facts, num_nodes)
@@ -115,16 +115,20 @@ def walk_neighborhoods(facts: Tensor, num_nodes: int, length: int, num_walks: in
 
     def search(row: Tensor) -> Tensor:
         visited = torch.zeros(row.numel() * num_nodes, dtype=torch.bool, device=row.device)
-        begin = torch.arange(row.numel(), device=row.device).mul_(num_nodes).repeat_interleave(num_walks)
-        current = row.repeat_interleave(num_walks)
+        begin = torch.arange(row.numel(), device=row.device).mul_(num_nodes)
+        for done in range(0, num_walks, max(_BLOCK // row.numel(), 1)):
+            walks = min(num_walks - done, max(_BLOCK // row.numel(), 1))
+            walk(row.repeat_interleave(walks), begin.repeat_interleave(walks), visited)
+        return visited.view(-1, num_nodes)
+
+    def walk(current: Tensor, begin: Tensor, visited: Tensor) -> None:
         for _ in range(length):
             choices = degree.index_select(0, current)
-            step = (torch.rand(current.numel(), generator=generator, device=row.device) * choices).long()
+            step = (torch.rand(current.numel(), generator=generator, device=current.device) * choices).long()
             # Rounding may make the product as large as the degree.
             place = first.index_select(0, current) + torch.minimum(step, choices - 1)
             current = neighbor.index_select(0, place)
             visited.index_fill_(0, begin + current, True)
-        return visited.view(-1, num_nodes)
 
     return _collect(search, num_nodes, facts.device)
 

@@ -17,6 +17,8 @@ from pyg_emu.negatives.sampling.neighborhoods import Neighborhoods, k_hop_neighb
 
 #: More hops than the diameter of any knowledge graph.
 _MAX_HOPS = 1000
+#: Walks that visit nearly all that can be visited, of any entity. More of them would take days.
+_MAX_WALKS = 10**6
 
 
 class SANSSampler(FilteredSampler):
@@ -66,8 +68,9 @@ class SANSSampler(FilteredSampler):
         for name, value in (('num_hops', num_hops), ('walks', walks), ('max_size', max_size)):
             positive_integer(name, value)
         one_of('mode', mode, ('walk', 'khop'))
-        if num_hops > _MAX_HOPS:
-            raise ArgumentError(f'num_hops: expected at most {_MAX_HOPS}, got {num_hops}')
+        for name, value, most in (('num_hops', num_hops, _MAX_HOPS), ('walks', walks, _MAX_WALKS)):
+            if value > most:
+                raise ArgumentError(f'{name}: expected at most {most}, got {value}')
         self.num_hops = num_hops
         self.mode = mode
         self.walks = walks

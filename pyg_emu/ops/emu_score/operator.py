@@ -6,12 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import boolean, ids_below, kind_of, on_device, tensors
+from pyg_emu.core.arguments import boolean, ids_below, kind_of, on_device, shown, tensors
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Dot, Interaction, check_interaction
 from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.ops.backend import load_backend
 from pyg_emu.ops.emu_score import shared
+from pyg_emu.ops.emu_score.torch import mixed
 from pyg_emu.ops.interop import promoted, uncompiled
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 
@@ -100,7 +101,7 @@ def emu_score(
     _check_operands(query, positive, table, index, interaction)
     query, positive, table = promoted(query, positive, table)
     if plan is not None:
-        plan = _checked_plan(plan, table, index)
+        plan = _checked_plan(plan, table, tuple(index.shape), table.size(0))
     elif not vanilla:
         raise ArgumentError('vanilla: there is nothing to score with vanilla=False and without a plan')
     module = load_backend('emu_score', table, backend, interaction=interaction)
@@ -138,11 +139,56 @@ def _check_operands(query: Tensor, positive: Tensor, table: Tensor, index: Tenso
     ids_below('index', ids, table.size(0), 'rows of table')
 
 
-def _checked_plan(plan: Plan, table: Tensor, index: Tensor | SharedIndex) -> Plan:
-    r"""The plan, with its floating-point tensors in the type of the table."""
-    shape = tuple(index.shape)
+def mutate(positive: Tensor, negative: Tensor, plan: Plan, partner: Tensor | None = None) -> Tensor:
+    r"""The mutated candidates, equation 6, or 22 for a :class:`~pyg_emu.ops.MixPlan`.
+
+    Vectors of different floating-point types are promoted to a common one.
+
+    Args:
+        positive (torch.Tensor): The positives. shape: :obj:`(B, d)`.
+        negative (torch.Tensor): The negatives. shape: :obj:`(B, N, d)`.
+        plan (MaskPlan or MixPlan): How they are mixed.
+        partner (torch.Tensor, optional): The vectors of :attr:`MixPlan.partner <pyg_emu.ops.MixPlan>`, where the plan
+            has partners. shape: :obj:`(B, N, d)`. (default: :obj:`None`)
+
+    :rtype: :class:`torch.Tensor` of shape :obj:`(B, N, d)`.
+
+    Raises:
+        ArgumentError: If an argument has the wrong shape, dtype, device or range, or if one of :obj:`partner` and the
+            plan's partners is missing.
+    """
+    tensors(positive=positive, negative=negative, optional=('partner', ), partner=partner)
+    if negative.dim() != 3 or not negative.is_floating_point():
+        raise ArgumentError(f'negative: expected floating-point numbers of shape (B, N, d), got {kind_of(negative)}')
+    shape = tuple(negative.shape)
+    for name, value, expected in (('positive', positive, shape[::2]), ('partner', partner, shape)):
+        if value is None:
+            continue
+        if tuple(value.shape) != expected or not value.is_floating_point():
+            raise ArgumentError(f'{name}: expected floating-point numbers of shape {expected}, to go with negative of '
+                                f'shape {shape}, got {kind_of(value)}')
+        on_device(name, value, negative.device, 'negative')
+    named = isinstance(plan, MixPlan) and plan.partner is not None
+    if named != (partner is not None):
+        raise ArgumentError(f'partner: expected the vectors of plan.partner, of shape {shape}, got None'
+                            if partner is None else
+                            f'partner: expected None for a plan without partners, got {kind_of(partner)}')
+    vectors = promoted(positive, negative, *(() if partner is None else (partner, )))
+    plan = _checked_plan(plan, vectors[1].flatten(0, 1), shape[:2], None)
+    return mixed(vectors[0], vectors[1], plan, *vectors[2:])
+
+
+def _checked_plan(plan: Plan, table: Tensor, shape: tuple[int, ...], num_rows: int | None) -> Plan:
+    r"""The plan, with its floating-point tensors in the type of the table.
+
+    Args:
+        plan (MaskPlan or MixPlan): The plan.
+        table (torch.Tensor): Vectors of the width, type and device that the plan has to go with.
+        shape (tuple of int): :obj:`(B, N)`.
+        num_rows (int, optional): The number of entities that partners are chosen from, if it is known.
+    """
     if not isinstance(plan, (MaskPlan, MixPlan)):
-        raise ArgumentError(f'plan: expected a MaskPlan, a MixPlan or None, got {type(plan).__name__}')
+        raise ArgumentError(f'plan: expected a MaskPlan, a MixPlan or None, got {shown(plan)}')
     tensors(optional=('plan.label', 'plan.partner'),
             **{f'plan.{name}': value for name, value in plan._asdict().items()})
     if plan.label is not None:
@@ -159,7 +205,7 @@ def _checked_plan(plan: Plan, table: Tensor, index: Tensor | SharedIndex) -> Pla
             if tuple(partner.shape) != shape or partner.dtype != torch.int64:
                 raise ArgumentError(f'plan.partner: expected int64 entity ids of shape {shape}, got {kind_of(partner)}')
             on_device('plan.partner', partner, table.device, 'table')
-            ids_below('plan.partner', partner, table.size(0), 'rows of table')
+            ids_below('plan.partner', partner, num_rows, 'rows of table')
         return plan._replace(weight=weight.to(table.dtype))
     bank = plan.bank
     if bank.dim() != 2 or bank.size(1) != table.size(1) or not (bank.dtype == torch.bool or bank.is_floating_point()):

@@ -11,10 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import shown, tensors
-from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Interaction
-from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
+from pyg_emu.ops.plan import MixPlan, Plan
 
 # The maximum size in bytes of the candidates of a chunk if no gradients are required.
 _BYTES = 64 * 2**20
@@ -57,42 +55,18 @@ def _scores(query: Tensor, positive: Tensor, table: Tensor, index: Tensor, plan:
     vanilla_score = interaction(query, rows) if vanilla else None
     if plan is None:
         return vanilla_score, None
-    return vanilla_score, interaction(query, mutate(positive, rows, plan, partner))
+    return vanilla_score, interaction(query, mixed(positive, rows, plan, partner))
 
 
-def mutate(positive: Tensor, negative: Tensor, plan: Plan, partner: Tensor | None = None) -> Tensor:
-    r"""Returns the mutated candidates (equation 6, or equation 22 for a :class:`~pyg_emu.ops.MixPlan`).
-
-    Args:
-        positive (torch.Tensor): The positives. shape: :obj:`(B, d)`.
-        negative (torch.Tensor): The negatives. shape: :obj:`(B, N, d)`.
-        plan (MaskPlan or MixPlan): How they are mixed.
-        partner (torch.Tensor, optional): The vectors of :attr:`MixPlan.partner <pyg_emu.ops.MixPlan>`; read if the plan
-            has partners. shape: :obj:`(B, N, d)`. (default: :obj:`None`)
-
-    :rtype: :class:`torch.Tensor` of shape :obj:`(B, N, d)`.
-
-    Raises:
-        ArgumentError: If a shape does not fit the others, or the plan has partners and :obj:`partner` is missing.
-    """
-    tensors(positive=positive, negative=negative, optional=('partner', ), partner=partner)
-    if not isinstance(plan, (MaskPlan, MixPlan)):
-        raise ArgumentError(f'plan: expected a MaskPlan or a MixPlan, got {shown(plan)}')
-    if negative.dim() != 3:
-        raise ArgumentError(f'negative: expected shape (B, N, d), got {tuple(negative.shape)}')
-    if positive.shape != negative.shape[::2]:
-        raise ArgumentError(f'positive: expected shape {tuple(negative.shape[::2])}, as negative has rows, got '
-                            f'{tuple(positive.shape)}')
+def mixed(positive: Tensor, negative: Tensor, plan: Plan, partner: Tensor | None = None) -> Tensor:
+    r"""The mutated candidates of checked arguments; see :func:`~pyg_emu.ops.mutate`."""
     other = positive.unsqueeze(1)
     if isinstance(plan, MixPlan):
         if plan.partner is not None:
-            if partner is None or partner.shape != negative.shape:
-                raise ArgumentError('partner: expected the vectors of plan.partner, of shape '
-                                    f'{tuple(negative.shape)}, got {None if partner is None else tuple(partner.shape)}')
+            assert partner is not None
             other = partner
         weight = plan.weight.unsqueeze(-1)
         return weight * negative + (1 - weight) * other
-    assert isinstance(plan, MaskPlan)
     mask = plan.bank[plan.index]
     if plan.index.dim() == 1:
         mask = mask.unsqueeze(1)

@@ -213,7 +213,7 @@ def _checked_operands(query: Tensor, table: Tensor, interaction: Interaction) ->
     if query.dim() != 2 or query.size(1) != width or not query.is_floating_point():
         raise ArgumentError(f"query: expected floating-point numbers of shape (Q, {width}) for a table of shape "
                             f"{tuple(table.shape)} and interaction '{interaction.name}', got {kind_of(query)}")
-    on_device('query', query, table.device)
+    on_device('query', query, table.device, 'table')
     return promoted(query, table)
 
 

@@ -105,3 +105,15 @@ def test_size_is_limited() -> None:
     assert k_hop_neighborhoods(PATH, 6, 3, max_size=12).ptr[-1] == 12
     with pytest.raises(ArgumentError, match='hold 12 entities, and max_size allows 11: take fewer hops or random walk'):
         k_hop_neighborhoods(PATH, 6, 3, max_size=11)
+
+
+def test_very_many_walks_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = torch.tensor([[0, 0, 1], [1, 0, 2], [3, 0, 4]])
+    whole = walk_neighborhoods(facts, 5, 2, 40, torch.Generator().manual_seed(0))
+    drawn: list[int] = []
+    rand = torch.rand
+    monkeypatch.setattr(torch, 'rand', lambda size, **options: drawn.append(size) or rand(size, **options))
+    monkeypatch.setattr(neighborhoods, '_BLOCK', 50)
+    parts = walk_neighborhoods(facts, 5, 2, 40, torch.Generator().manual_seed(0))
+    assert max(drawn) <= 50 and sum(drawn) == 5 * 40 * 2
+    assert all(torch.equal(one, other) for one, other in zip(parts, whole))

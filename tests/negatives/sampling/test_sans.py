@@ -151,3 +151,9 @@ def test_on_the_gpu(mode: Any) -> None:
     index = SANSSampler(2, mode).sample(batch, 500, torch.Generator('cuda').manual_seed(0)).index
     assert isinstance(index, Tensor) and index.is_cuda
     assert [set(row) for row in index.tolist()] == [{3}, {0, 1, 4}, set(range(NUM_NODES))]
+
+
+def test_more_walks_than_can_be_taken() -> None:
+    for walks in (10**6 + 1, 10**12):
+        with pytest.raises(ArgumentError, match=rf'^walks: .*1000000, got {walks}'):
+            SANSSampler(walks=walks)

@@ -278,6 +278,38 @@ def test_mutate_by_hand() -> None:
         mutate(positive, negative, plan)
 
 
+@pytest.mark.parametrize('change, name, facts', [
+    ({'negative': torch.rand(2, 4)}, 'negative', ['(B, N, d)', '(2, 4)']),
+    ({'negative': torch.zeros(2, 3, 4, dtype=torch.int64)}, 'negative', ['int64']),
+    ({'positive': torch.rand(3, 4)}, 'positive', ['(2, 4)', '(3, 4)']),
+    ({'positive': torch.zeros(2, 4).bool()}, 'positive', ['bool']),
+    ({'positive': torch.zeros(2, 4, device='meta')}, 'positive', ['cpu', 'meta']),
+    ({'plan': None}, 'plan', ['None']), ({'plan': torch.rand(2, 3)}, 'plan', ['Tensor']),
+    ({'plan': MixPlan(torch.rand(2, 2))}, 'plan.weight', ['(2, 3)', '(2, 2)']),
+    ({'plan': MixPlan(torch.zeros(2, 3, dtype=torch.int64))}, 'plan.weight', ['int64']),
+    ({'plan': MaskPlan(torch.rand(5, 3), torch.zeros(2, dtype=torch.int64))}, 'plan.bank', ['(M, 4)', '(5, 3)']),
+    ({'plan': MaskPlan(torch.rand(5, 4), torch.tensor([0, 5]))}, 'plan.index', ['5', 'position 1', '[0, 5)']),
+    ({'plan': MaskPlan(torch.rand(5, 4), torch.tensor([0, -1]))}, 'plan.index', ['-1', 'position 1']),
+    ({'plan': MixPlan(torch.rand(2, 3), torch.zeros(2, 3, dtype=torch.int64))}, 'partner', ['(2, 3, 4)', 'None']),
+    ({'plan': MixPlan(torch.rand(2, 3), torch.zeros(2, 3, dtype=torch.int64)), 'partner': torch.rand(2, 3, 5)},
+     'partner', ['(2, 3, 4)', '(2, 3, 5)']),
+    ({'plan': MixPlan(torch.rand(2, 3), torch.full((2, 3), -1)), 'partner': torch.rand(2, 3, 4)}, 'plan.partner',
+     ['-1', '(0, 0)']),
+    ({'partner': torch.rand(2, 3, 4)}, 'partner', ['None']),
+])
+def test_mutate_refuses(change: dict[str, Any], name: str, facts: list[str]) -> None:
+    given = {'positive': torch.rand(2, 4), 'negative': torch.rand(2, 3, 4), 'plan': MixPlan(torch.rand(2, 3))}
+    with pytest.raises(ArgumentError) as caught:
+        mutate(**{**given, **change})
+    assert str(caught.value).startswith(f'{name}: ') and all(fact in str(caught.value) for fact in facts), caught.value
+
+
+def test_mutate_promotes() -> None:
+    negative = torch.rand(2, 3, 4)
+    mixed = mutate(torch.rand(2, 4).double(), negative, MixPlan(torch.ones(2, 3)))
+    assert mixed.dtype == torch.float64 and torch.equal(mixed, negative.double())
+
+
 def test_rows_of_a_plan() -> None:
     # Every field follows, or a part of a batch would be mutated in another way than the whole.
     weight, partner, label = torch.rand(3, 2), torch.randint(5, (3, 2)), torch.rand(3, 2)
