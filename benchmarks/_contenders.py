@@ -23,6 +23,7 @@ from pyg_emu import (
     KGData,
     RotatE,
     RowAdagrad,
+    SharedNegativesSampler,
     TransE,
     TripletLoader,
 )
@@ -45,6 +46,8 @@ class Setting:
         num_negatives (int): The number of negatives per triple.
         channels (int): The number of components of an embedding, complex for complex models.
         sparse (bool): Whether the steps of this package use row-sparse gradients.
+        chunk_size (int, optional): The number of triples that share their negatives in the steps of this package.
+            (default: :obj:`None`, each triple has its own)
         seed (int): The seed of the embeddings and of the loader.
     """
     model: str
@@ -53,6 +56,7 @@ class Setting:
     num_negatives: int = 256
     channels: int = 100
     sparse: bool = False
+    chunk_size: int | None = None
     seed: int = 0
 
     def make_model(self, sparse: bool = False) -> Any:
@@ -75,8 +79,9 @@ def ours(setting: Setting, masks: str) -> Step:
     emu = masks != 'none'
     model = setting.make_model(setting.sparse)
     criterion = EMULoss(ALPHA, BETA) if emu else CrossEntropyLoss()
+    sampler = None if setting.chunk_size is None else SharedNegativesSampler(setting.chunk_size)
     transform = EMUNegatives(setting.num_negatives, RATE if emu else 0.0, shared=masks != 'negative',
-                             tied=setting.model == 'rotate')
+                             tied=setting.model == 'rotate', sampler=sampler)
     optimizer = RowAdagrad(model.parameters(), lr=LEARNING_RATE, fused=None if setting.sparse else True)
     batches = setting.batches(transform)
 

@@ -56,7 +56,7 @@ _METHODS: dict[str, tuple[str, Optional[str], str, dict[str, Any]]] = {
     'Leakage': ('leakage', 'self-adv', 'no known fact of any split as a negative, Figure 1',
                 _sampler('uniform', filtered=True, split='all')),
     'Uniform': ('uniform', 'self-adv', 'uniform negatives', _UNIFORM),
-    'Bernoulli': ('bernoulli', 'uniform', 'Bernoulli sampling', _sampler('bernoulli')),
+    'Bernoulli': ('bernoulli', 'uniform', 'Bernoulli sampling', {'corrupt': 'bernoulli'}),
     'NSCaching': ('nscaching', 'uniform', 'NSCaching', _sampler('nscaching')),
     'RW-SANS': ('sans', 'self-adv', 'SANS by random walks', _sampler('sans', mode='walk')),
     'ESNS': ('esns-like', 'uniform', 'negatives similar to the positive, after ESNS', _sampler('esns_like')),

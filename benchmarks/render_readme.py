@@ -74,6 +74,9 @@ TABLES = {
     'eager': Table('speed/steps', _ratios('eager emu over emu, mask per triple'), 'eager EMU step / our EMU step'),
     'peer': Table('speed/steps', _ratios('pykeen vanilla over emu, mask per triple', ['DistMult']),
                   "PyKEEN's vanilla step / our EMU step"),
+    'shared': Table('speed/shared', {
+        f'{name}, {count:,} negatives': f'ratios.{key}.own over shared, {count} negatives.value'
+        for name, key in list(_MODELS.items())[:2] for count in (256, 1024)}, 'own negatives / shared negatives'),
     'relational': Table('relational/*', {
         'sum: speedup over a gather (target: 8)': 'ratios.seconds.sum_speedup',
         'PNA: speedup over four gathers (target: 3)': 'ratios.seconds.pna_speedup',
@@ -109,8 +112,8 @@ TABLES = {
         'time to first negatives, s': 'prepare_s', 'per batch, ms': 'sans_ms', 'uniform, ms': 'uniform_ms',
         'uniform, filtered, ms': 'uniform_filtered_ms', 'stored, MiB': 'kept_mib', 'peak, MiB': 'peak_mib',
         'mean neighbourhood': 'mean_neighbors'}, 'SANS'),
-    'pyg-loop': Table('pyg_loop/*', {'heads, MRR': 'test.heads', 'tails': 'test.tails', 'both': 'test.both',
-                                     'seconds': 'seconds'}, "UMLS, PyG's layers, 60 epochs"),
+    'pyg-loop': Table('pyg_loop/*', {'heads, MRR': 'test.heads', 'tails': 'test.tails', 'both': 'test.both'},
+                      "UMLS, PyG's layers, 60 epochs"),
     'robustness': Table('robustness/*', {
         'cases': 'cases', 'share of a full run': 'share', 'failures': 'failed', 'seconds': 'seconds'}, 'robustness'),
     'demix-estimation': Table('demix/estimation-*', {

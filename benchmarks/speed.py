@@ -34,7 +34,7 @@ from benchmarks._record import RESULTS, read_result, write_result
 from pyg_emu import KGData, evaluate, load_dataset
 from pyg_emu.core.errors import DataWarning
 
-PARTS = ('steps', 'memory', 'scaling', 'ranking')
+PARTS = ('steps', 'memory', 'scaling', 'ranking', 'shared')
 #: The sizes of FB15k-237.
 ENTITIES, RELATIONS, FACTS, TEST_FACTS = 14541, 237, 272115, 20466
 #: The maximum cost of EMU with one mask per triple relative to vanilla, both of this package.
@@ -220,6 +220,33 @@ def part_ranking(arguments: argparse.Namespace) -> dict[str, Any]:
             'ratios': ratios}
 
 
+def part_shared(arguments: argparse.Namespace) -> dict[str, Any]:
+    r"""Measures EMU steps with one mask per triple: with each triple's own negatives, and with those of its chunk."""
+    data = facts(arguments)
+    rows: list[dict[str, Any]] = []
+    ratios: dict[str, Any] = {}
+    for model in arguments.shared_models:
+        print(model, flush=True)
+        steps: dict[str, Step] = {}
+        for negatives in arguments.shared_negatives:
+            setting = Setting(model, data, arguments.batch_size, negatives, arguments.channels, seed=arguments.seed)
+            steps[f'own {negatives}'] = CONTENDERS['emu_triple'](setting)
+            setting = dataclasses.replace(setting, chunk_size=arguments.chunk_size)
+            steps[f'shared {negatives}'] = CONTENDERS['emu_triple'](setting)
+        times = take_turns(steps, arguments.rounds, arguments.turn_seconds)
+        medians = {key: 1e3 * statistics.median(values) for key, values in times.items()}
+        for key, value in medians.items():
+            name, _, negatives = key.partition(' ')
+            rows.append({'model': model, 'negatives': int(negatives), 'contender': name, 'ms': value})
+            print(f'  {key}: {value:.2f} ms', flush=True)
+        ratios[model] = {f'own over shared, {negatives} negatives':
+                         {'value': medians[f'own {negatives}'] / medians[f'shared {negatives}']}
+                         for negatives in arguments.shared_negatives}
+        report(ratios[model])
+    return {'label': f'shared by {arguments.chunk_size} triples', 'sizes': sizes(arguments), 'rows': rows,
+            'ratios': ratios}
+
+
 def at_most(value: float, budget: float) -> dict[str, Any]:
     r"""Returns a value, its maximum, and whether the value meets it."""
     return {'value': value, 'at_most': budget, 'kept': bool(value <= budget)}
@@ -279,6 +306,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--models', nargs='+', choices=MODELS, default=list(MODELS))
     parser.add_argument('--memory-models', nargs='+', choices=MODELS, default=['distmult'])
     parser.add_argument('--memory-negatives', nargs='+', type=int, default=[256, 4096])
+    parser.add_argument('--shared-models', nargs='+', choices=('distmult', 'complex'), default=['distmult', 'complex'])
+    parser.add_argument('--shared-negatives', nargs='+', type=int, default=[256, 1024])
+    parser.add_argument('--chunk-size', type=int, default=250, help='number of triples that share negatives')
     parser.add_argument('--batch-size', type=int, default=1000)
     parser.add_argument('--negatives', type=int, default=256)
     parser.add_argument('--channels', type=int, default=100)
@@ -297,6 +327,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         arguments.entities, arguments.relations, arguments.facts = 40, 3, 200
         arguments.batch_size, arguments.negatives, arguments.channels = 8, 4, 4
         arguments.memory_negatives, arguments.rounds, arguments.turn_seconds = [4], 1, 1e-6
+        arguments.shared_negatives, arguments.chunk_size = [4, 6], 3
         arguments.ranking_repeats = 1
     return arguments
 
@@ -306,7 +337,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
     warnings.simplefilter('ignore', DataWarning)
     torch.manual_seed(arguments.seed)
-    parts = {'steps': part_steps, 'memory': part_memory, 'scaling': part_scaling, 'ranking': part_ranking}
+    parts = {'steps': part_steps, 'memory': part_memory, 'scaling': part_scaling, 'ranking': part_ranking,
+             'shared': part_shared}
     for part in arguments.part:
         if part == 'curves':
             from benchmarks import curves_fb15k237

@@ -28,7 +28,17 @@ if TYPE_CHECKING:
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
     from pyg_emu.negatives import DeMixNegatives, EMUNegatives
     from pyg_emu.negatives.contract import LearningPart, Negatives, Sampler
-    from pyg_emu.negatives.sampling import NSCachingSampler, SANSSampler, UniformSampler
+    from pyg_emu.negatives.sampling import (
+        CANSLikeSampler,
+        ESNSLikeSampler,
+        MCNSSampler,
+        NSCachingSampler,
+        PopularitySampler,
+        SANSSampler,
+        SharedNegativesSampler,
+        TypedSampler,
+        UniformSampler,
+    )
     from pyg_emu.training.optimizers import RowAdagrad, RowAdam
     from pyg_emu.training.trainer import Trainer
 
@@ -72,8 +82,14 @@ _MODULES = {
     'LearningPart': 'negatives.contract',
     'Negatives': 'negatives.contract',
     'Sampler': 'negatives.contract',
+    'CANSLikeSampler': 'negatives.sampling',
+    'ESNSLikeSampler': 'negatives.sampling',
+    'MCNSSampler': 'negatives.sampling',
     'NSCachingSampler': 'negatives.sampling',
+    'PopularitySampler': 'negatives.sampling',
     'SANSSampler': 'negatives.sampling',
+    'SharedNegativesSampler': 'negatives.sampling',
+    'TypedSampler': 'negatives.sampling',
     'UniformSampler': 'negatives.sampling',
     'RowAdagrad': 'training.optimizers',
     'RowAdam': 'training.optimizers',

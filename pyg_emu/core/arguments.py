@@ -39,6 +39,23 @@ def positive_integer(name: str, value: Any) -> Any:
     return value
 
 
+def non_negative_integer(name: str, value: Any) -> int:
+    r"""Checks that a value is an integer of at least 0.
+
+    Args:
+        name (str): The name of the argument, for the message.
+        value (int): The value to check.
+
+    Raises:
+        ArgumentError: If :obj:`value` is not an integer in :obj:`[0, 2^63)`.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 0:
+        raise ArgumentError(f'{name}: expected an integer of at least 0, got {shown(value)}')
+    if int(value) >= 2**63:
+        raise ArgumentError(f'{name}: expected an integer below 2^63, got one of {int(value).bit_length()} bits')
+    return int(value)
+
+
 def boolean(name: str, value: Any) -> bool:
     r"""Checks that a flag is a Python or NumPy boolean. Text such as :obj:`"no"` would count as true.
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import copy
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Literal, Optional, Union
 
 import torch
 from torch import Tensor
@@ -13,9 +13,12 @@ from typing_extensions import Self
 from pyg_emu.core.arguments import ids_below, kind_of, on_device, positive_integer, shown
 from pyg_emu.core.contract import ScoredBatch, Side
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.shared_index import SharedIndex
+from pyg_emu.data.relations import bernoulli_sides
 
 if TYPE_CHECKING:
     from pyg_emu.data.graph import KGData
+    from pyg_emu.data.index import FactIndex
 
 _OPTIONAL = ('neg_index', 'neg_mask', 'neg_vectors', 'step')
 # These are held beside the store: `Data` copies and moves whatever its store holds, and none of these may be.
@@ -40,12 +43,16 @@ class Batch(Data):
         rel_type (torch.Tensor, optional): Relations. shape: :obj:`(B,)`, int64.
             (default: relation 0, the only one of a graph without relation types)
         tail_index (torch.Tensor, optional): Tail entities. shape: :obj:`(B,)`, int64.
-        side (str or torch.Tensor, optional): The end of each triple that is predicted: :obj:`"tail"`, :obj:`"head"`, or
-            a boolean tensor of shape :obj:`(B,)` that is true where the tail is predicted. (default: half of the rows
-            each, drawn from :obj:`generator`; for an odd number of rows, the odd one is drawn too)
+        side (str or torch.Tensor, optional): The end of each triple that is predicted: :obj:`"tail"`, :obj:`"head"`, a
+            boolean tensor of shape :obj:`(B,)` that is true where the tail is predicted, or :obj:`"bernoulli"`, which
+            draws it by the relation as :obj:`TripletLoader(corrupt="bernoulli")` does and needs :obj:`source`.
+            (default: half of the rows each, drawn from :obj:`generator`; for an odd number of rows, the odd one is
+            drawn too)
         num_nodes (int, optional): Number of entities, from which negatives are drawn.
         num_relations (int, optional): Number of relations.
-        neg_index (torch.Tensor, optional): Ids of negative entities. shape: :obj:`(B, N)`, int64.
+        neg_index (torch.Tensor or SharedIndex, optional): Ids of negative entities. shape: :obj:`(B, N)`, int64. Where
+            chunks of rows share them, the attribute still reads as such a tensor, and :attr:`shared_index` tells who
+            shares what.
         neg_mask (torch.Tensor, optional): True where a negative counts; columns of :obj:`neg_index` first, then those
             of :obj:`neg_vectors`. shape: :obj:`(B, N + M)`. (default: :obj:`None`, all count)
         neg_vectors (torch.Tensor, optional): Further negatives, given as candidate vectors. Losses score them beside
@@ -72,11 +79,11 @@ class Batch(Data):
         head_index: Optional[Tensor] = None,
         rel_type: Optional[Tensor] = None,
         tail_index: Optional[Tensor] = None,
-        side: Optional[Side] = None,
+        side: Optional[Union[Side, Literal['bernoulli']]] = None,
         *,
         num_nodes: Optional[int] = None,
         num_relations: Optional[int] = None,
-        neg_index: Optional[Tensor] = None,
+        neg_index: Optional[Union[Tensor, SharedIndex]] = None,
         neg_mask: Optional[Tensor] = None,
         neg_vectors: Optional[Tensor] = None,
         step: Optional[int] = None,
@@ -97,6 +104,8 @@ class Batch(Data):
                 self.rel_type = torch.zeros_like(head_index)
             if side is None:
                 self.side = _both_ends(head_index, generator)
+            elif isinstance(side, str) and side == 'bernoulli':
+                self.side = self._bernoulli_ends()
 
     @classmethod
     def of(cls, data: Data) -> Batch:
@@ -122,6 +131,18 @@ class Batch(Data):
             data.check()
             data.__dict__['_checked'] = True
         return data
+
+    def _bernoulli_ends(self) -> Tensor:
+        self._check_held()
+        if not hasattr(self.source, 'fact_index'):
+            raise ArgumentError("batch.source: side='bernoulli' needs the KGData whose facts say how many heads and "
+                                f'tails go together, got {shown(self.source)}; expected source=data')
+        index: FactIndex = self.source.fact_index('train')  # type: ignore[union-attr]
+        if not isinstance(self.rel_type, Tensor) or self.rel_type.dtype != torch.int64:
+            return torch.ones_like(self.head_index, dtype=torch.bool)  # check() names what is wrong
+        ids_below('batch.rel_type', self.rel_type, index.num_relations, 'range that source gives')
+        on_device('batch.rel_type', self.rel_type, index.device, like='source')
+        return bernoulli_sides(index, self.rel_type, self.generator)
 
     def check(self) -> None:
         r"""Checks that all attributes fit together. Ids on a GPU are not compared with the number of entities, since
@@ -182,14 +203,22 @@ class Batch(Data):
             if value is None:
                 continue
             expected = '(B, N)' if dims == 2 else '(B, M, d)'
-            if not isinstance(value, Tensor):
+            if dims == 2 and isinstance(value, SharedIndex):
+                value.check(f'batch.{name}')
+                if value.size != rows:
+                    raise ArgumentError(f'batch.{name}: expected a SharedIndex of {rows} rows, got size={value.size}')
+                ids = value.index
+            elif not isinstance(value, Tensor):
                 raise ArgumentError(f'batch.{name}: expected {what} {expected}, got {type(value).__name__}')
-            kind = value.dtype == torch.int64 if dims == 2 else value.is_floating_point()
-            if value.dim() != dims or value.size(0) != rows or not kind:
-                raise ArgumentError(f'batch.{name}: expected {what} {expected} with B = {rows}, got {kind_of(value)}')
-            columns += value.size(1)
+            else:
+                kind = value.dtype == torch.int64 if dims == 2 else value.is_floating_point()
+                if value.dim() != dims or value.size(0) != rows or not kind:
+                    raise ArgumentError(f'batch.{name}: expected {what} {expected} with B = {rows}, '
+                                        f'got {kind_of(value)}')
+                ids = value
+            columns += ids.size(1)
             if dims == 2 and not self.__dict__['_checked']:
-                ids_below(f'batch.{name}', value, self._store.get('num_nodes'), 'range that num_nodes gives')
+                ids_below(f'batch.{name}', ids, self._store.get('num_nodes'), 'range that num_nodes gives')
         mask = self._store.get('neg_mask')
         if mask is not None and not (isinstance(mask, Tensor) and mask.dtype == torch.bool
                                      and tuple(mask.shape) == (rows, columns)):
@@ -200,7 +229,8 @@ class Batch(Data):
     def __getattr__(self, key: str) -> Any:
         if key in _OPTIONAL and key not in self.__dict__['_store']:
             return None
-        return super().__getattr__(key)
+        value = super().__getattr__(key)
+        return value.expand() if key == 'neg_index' and isinstance(value, SharedIndex) else value
 
     def __repr__(self) -> str:
         if 'head_index' not in self._store:
@@ -238,7 +268,16 @@ class Batch(Data):
     @property
     def num_negatives(self) -> int:
         r"""Negatives per triple, :math:`N + M`."""
-        return sum(value.size(1) for value in (self.neg_index, self.neg_vectors) if value is not None)
+        given = (self._store.get(name) for name in ('neg_index', 'neg_vectors'))
+        return sum(value.shape[1] for value in given if value is not None)
+
+    @property
+    def shared_index(self) -> Optional[SharedIndex]:
+        r"""The ids of :obj:`neg_index` once for each chunk of rows that shares them, or :obj:`None` where each row has
+        its own.
+        """
+        value = self._store.get('neg_index')
+        return value if isinstance(value, SharedIndex) else None
 
     @property
     def device(self) -> torch.device:
@@ -301,12 +340,30 @@ class Batch(Data):
         Args:
             rows (slice): The rows.
         """
+        out = self._cut(rows)
+        if self.shared_index is not None:
+            out._store['neg_index'] = self.shared_index.rows(rows)
+        out.__dict__.update(_whole=self, _rows=rows)
+        return out
+
+    def take(self, index: Tensor) -> Batch:
+        r"""Returns the triples at :obj:`index`, in this order and without negatives.
+
+        Args:
+            index (torch.Tensor): Rows of the batch, which may repeat; int64. shape: :obj:`(K,)`.
+        """
+        out = self._cut(index)
+        for name in ('neg_index', 'neg_mask', 'neg_vectors'):
+            out._store.pop(name, None)
+        out.__dict__.update(_whole=None, _rows=None, _scored=None)
+        return out
+
+    def _cut(self, rows: Union[slice, Tensor]) -> Batch:
         size = self.head_index.numel()
         out = copy.copy(self)
         for key, value in self._store.items():
             if isinstance(value, Tensor) and value.dim() > 0 and value.size(0) == size:
                 out._store[key] = value[rows]
-        out.__dict__.update(_whole=self, _rows=rows)
         return out
 
     def __deepcopy__(self, memo: Optional[dict[int, Any]]) -> Self:

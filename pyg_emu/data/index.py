@@ -152,6 +152,7 @@ class FactIndex:
         self._complement: Optional[Tensor] = None
         self._filter: Optional[Tensor] = None
         self._max_known: Optional[int] = None
+        self._head_share: Optional[Tensor] = None
 
     @property
     def num_facts(self) -> int:
@@ -175,6 +176,8 @@ class FactIndex:
         out.keys = self.keys.to(device, non_blocking=non_blocking)
         if self._complement is not None:
             out._complement = self._complement.to(device, non_blocking=non_blocking)
+        if self._head_share is not None:
+            out._head_share = self._head_share.to(device, non_blocking=non_blocking)
         out._filter = None  # Used on the CPU only, and fast to build.
         return out
 
@@ -237,6 +240,19 @@ class FactIndex:
         heads, tails = (torch.bincount(part.unique_consecutive() % max(self.num_relations, 1),
                                        minlength=self.num_relations) for part in pattern.tensor_split(2))
         return heads, tails
+
+    @property
+    def head_share(self) -> Tensor:
+        r"""The probability of Bernoulli sampling that the head is replaced, for each relation:
+        :math:`\mathrm{tph} / (\mathrm{tph} + \mathrm{hpt})`, the mean numbers of tails per head and of heads per tail;
+        one half for a relation without facts. shape: :obj:`(num_relations,)`.
+        """
+        if self._head_share is None:
+            with ordinary_tensors():
+                # With H distinct heads, T distinct tails and F facts, tph is F / H and hpt is F / T.
+                heads, tails = self.distinct_ends()
+                self._head_share = torch.where(heads > 0, tails / (heads + tails), 0.5)
+        return self._head_share
 
     def known(self, known: Tensor, rel_type: Tensor, side: Side) -> Ragged:
         r"""Returns the known tails of each :math:`(h, r)`, or the known heads of each :math:`(r, t)`, in ascending

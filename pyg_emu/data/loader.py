@@ -12,6 +12,7 @@ from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.checks import check_data
 from pyg_emu.data.graph import SPLITS, KGData
+from pyg_emu.data.relations import bernoulli_sides
 
 _CORRUPT = ('alternate', 'both', 'tail', 'head', 'bernoulli')
 
@@ -98,7 +99,6 @@ class TripletLoader:
         self.epoch = 0
         self._position = 0
         self._resumed = False
-        self._head_share: Optional[Tensor] = None
 
     def __len__(self) -> int:
         num_facts = self.data.num_facts(self.split)
@@ -128,8 +128,6 @@ class TripletLoader:
         epoch, num_batches = self.epoch, len(self)
         columns = self.data.facts(self.split).t()
         order = self._order(columns.size(1), epoch, columns.device)
-        if self.corrupt == 'bernoulli':
-            self._head_share = _bernoulli_shares(self.data)
         for position in range(self._position, num_batches):
             start = position * self.batch_size
             if order is None:
@@ -163,9 +161,7 @@ class TripletLoader:
         if self.corrupt == 'both':
             return (torch.arange(relation.numel(), device=relation.device) + parity) % 2 == 0
         if self.corrupt == 'bernoulli':
-            assert self._head_share is not None
-            draw = torch.rand(relation.numel(), generator=self.generator, device=relation.device)
-            return draw >= self._head_share[relation]
+            return bernoulli_sides(self.data.fact_index('train'), relation, self.generator)
         if self.corrupt == 'alternate':
             return 'tail' if parity % 2 == 0 else 'head'
         return self.corrupt
@@ -211,13 +207,6 @@ class TripletLoader:
                                   f'one that it cannot load ({error}); continue on the same type of device') from error
         self.step, self.epoch, self._position = state['step'], state['epoch'], state['position']
         self._resumed = True
-
-
-def _bernoulli_shares(data: KGData) -> Tensor:
-    r"""Returns the probability tph / (tph + hpt) to corrupt the head, for each relation. shape: :obj:`(R,)`."""
-    # With H distinct heads, T distinct tails and F facts, tph is F / H and hpt is F / T, so the share is T / (H + T).
-    heads, tails = data.fact_index('train').distinct_ends()
-    return torch.where(heads > 0, tails / (heads + tails), 0.5)
 
 
 def _mix(seed: int, epoch: int) -> int:

@@ -1,6 +1,8 @@
 r"""What kind of relation each one is: how many heads and tails go together."""
 from __future__ import annotations
 
+from typing import Optional
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,24 @@ from pyg_emu.data.index import FactIndex
 RELATION_KINDS = ('1-1', '1-N', 'N-1', 'N-N')
 # What Bordes et al. (2013) call many: more than this many on average.
 _MANY = 1.5
+
+
+def bernoulli_sides(index: FactIndex, rel_type: Tensor, generator: Optional[torch.Generator] = None) -> Tensor:
+    r"""Draws the end of each triple that is predicted, as in the `"TransH"
+    <https://ojs.aaai.org/index.php/AAAI/article/view/8870>`_ paper: the head with probability
+    :attr:`~pyg_emu.data.FactIndex.head_share`, so that the side with more answers is replaced more rarely and fewer
+    negatives are facts.
+
+    Args:
+        index (FactIndex): The training facts.
+        rel_type (torch.Tensor): Relations. shape: :obj:`(B,)`.
+        generator (torch.Generator, optional): The random stream.
+
+    Returns:
+        True where the tail is predicted. shape: :obj:`(B,)`.
+    """
+    draw = torch.rand(rel_type.numel(), generator=generator, device=rel_type.device)
+    return draw >= index.head_share[rel_type]
 
 
 def relation_kinds(index: FactIndex) -> Tensor:

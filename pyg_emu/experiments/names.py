@@ -90,6 +90,11 @@ NESTED = {'sampler': 'sampler', 'mutation': 'mutation', 'mutation_rate': 'rate',
           'regularizer': 'regularizer'}
 
 
+#: What goes by a name in the literature and is no class of its section here, and what a recipe says instead.
+ELSEWHERE = {('sampler', 'bernoulli'): 'Bernoulli sampling decides which end of a fact is replaced and goes with any '
+                                       'sampler; expected corrupt: bernoulli'}
+
+
 def class_names(kind: str) -> list[str]:
     r"""The names that a section may have, the default first.
 
@@ -147,6 +152,9 @@ def find_class(kind: str, name: Any, place: str = '') -> Callable[..., Any]:
     if isinstance(name, str) and ':' in name and SECTIONS[kind].named:
         return _class_at(kind, name, place)
     own = ', or package.module:Class for a class of your own' if SECTIONS[kind].named else ''
+    elsewhere = ELSEWHERE.get((kind, _plain(name))) if isinstance(name, str) else None
+    if elsewhere is not None:
+        raise RecipeError(f'{place}{kind} {name}: {elsewhere}')
     raise RecipeError(f'{place}unknown {kind} {_short(name)}{nearest(str(name)[:200], class_names(kind))}{own}')
 
 

@@ -89,7 +89,7 @@ class TrainedOn:
         return _entities_fingerprint(data) == self.entities
 
     def changed_splits(self, data: KGData) -> list[str]:
-        r"""Returns descriptions of the splits whose facts differ from those of the run, as far as the run knows them."""
+        r"""Returns descriptions of the splits whose facts differ from those of the run, if it knows its facts."""
         if self.facts is None:
             return []
         now = TrainedOn.of(data).facts or {}

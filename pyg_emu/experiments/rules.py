@@ -23,7 +23,8 @@ from pyg_emu.experiments.sections import class_of, reads_graph
 
 
 def graph_obstacle(model: Mapping[str, Any], loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> Optional[str]:
-    r"""Why a loss, a sampler or a mutation does not go with a model, one of them reading a graph, or :obj:`None` if all do.
+    r"""Why a loss, a sampler or a mutation does not go with a model, one of them reading a graph, or :obj:`None` if all
+    do.
 
     Args:
         model (dict): The checked section.
@@ -37,10 +38,12 @@ def graph_obstacle(model: Mapping[str, Any], loss: Mapping[str, Any], negatives:
         return (f'loss.name: {loss["name"]} does not go with {model["name"]}, which {what}; choose one of '
                 f'{", ".join(fitting)}')
     for kind in ('sampler', 'mutation'):
-        part = negatives.get(kind)
-        if graph and isinstance(part, Mapping) and fact(class_of(kind, part), 'learns_from_vectors', False):
-            return (f'negatives.{kind}: {part["name"]} learns from entity vectors, and {model["name"]} has none; '
-                    f'choose another {kind}')
+        part, place = negatives.get(kind), f'negatives.{kind}'
+        while graph and isinstance(part, Mapping):
+            if fact(class_of(kind, part), 'learns_from_vectors', False):
+                return (f'{place}: {part["name"]} learns from entity vectors, and {model["name"]} has none; choose '
+                        f'another {kind}')
+            part, place = part.get(kind), f'{place}.{kind}'  # a sampler that draws from another
     return None
 
 

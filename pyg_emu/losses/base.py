@@ -88,11 +88,12 @@ class LinkPredictionLoss(torch.nn.Module):
         check_device(model, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
         positive = scorer.candidates(batch.target_index)
-        index, vectors = batch.neg_index, batch.neg_vectors
+        index = batch.neg_index if batch.shared_index is None else batch.shared_index
+        vectors = batch.neg_vectors
         vanilla = mutated = plan = None
-        if index is not None and index.size(1) > 0:
+        if index is not None and index.shape[1] > 0:
             table = scorer.entity_table()
-            plan = self.plan(batch, scorer, query, index.size(1), table.size(1))
+            plan = self.plan(batch, scorer, query, index.shape[1], table.size(1))
             scores = emu_score(query, positive, table, index, plan, interaction=scorer.interaction,
                                vanilla=self.needs_vanilla or plan is None, sparse_grad=scorer.sparse)
             vanilla, mutated = (value if value is None or scorer.offset == 0.0 else value + scorer.offset

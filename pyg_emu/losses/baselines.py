@@ -13,7 +13,8 @@ from pyg_emu.losses.functional import margin_ranking, smoothed_cross_entropy, so
 
 class CrossEntropyLoss(LinkPredictionLoss):
     r"""Cross-entropy of the positive among its negatives, the baseline of the EMU paper (there with an L3 penalty).
-    It has no labels of negatives: a mutation whose plan holds labels raises an error.
+    It has no labels of negatives: a mutation whose plan holds labels raises an error. It needs no self-adversarial
+    weights: its gradient weighs each negative by its softmax already.
 
     .. code-block:: python
 
@@ -146,10 +147,12 @@ class MarginLoss(LinkPredictionLoss):
         mutate (bool, optional): See :class:`~pyg_emu.losses.LinkPredictionLoss`. (default: :obj:`False`)
         alpha (float, optional): With :obj:`mutate`, the weight of the same loss of the VANILLA negatives, which is
             added as in equation 12 of the EMU paper. (default: :obj:`0.0`)
+        adversarial_temperature (float, optional): :math:`T` of the self-adversarial weights of the negatives, see
+            :func:`~pyg_emu.losses.functional.margin_ranking`. (default: :obj:`None`, equal weights)
 
     Raises:
-        ArgumentError: If :obj:`margin` or :obj:`alpha` is negative, infinite or NaN, or there is an :obj:`alpha`
-            without :obj:`mutate`.
+        ArgumentError: If :obj:`margin` or :obj:`alpha` is negative, infinite or NaN, there is an :obj:`alpha` without
+            :obj:`mutate`, or the temperature is not positive.
     """
     def __init__(
         self,
@@ -158,15 +161,17 @@ class MarginLoss(LinkPredictionLoss):
         *,
         mutate: bool = False,
         alpha: float = 0.0,
+        adversarial_temperature: Optional[float] = None,
     ) -> None:
         super().__init__(mutate=mutate, regularizer=regularizer)
         self.margin = non_negative('margin', margin)
         self.alpha = _vanilla_weight(alpha, mutate)
+        self.adversarial_temperature = positive_temperature(adversarial_temperature)
         self.needs_vanilla = alpha > 0
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         def one(negative: Tensor) -> Tensor:
-            return margin_ranking(scored.positive, negative, self.margin, scored.mask)
+            return margin_ranking(scored.positive, negative, self.margin, scored.mask, self.adversarial_temperature)
 
         return _with_vanilla(self, one, scored, self.alpha)
 

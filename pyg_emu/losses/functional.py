@@ -175,8 +175,10 @@ def demix_cross_entropy(
     return (terms.sum(1) - F.logsigmoid(positive)).mean()
 
 
-def margin_ranking(positive: Tensor, negative: Tensor, margin: float, mask: Optional[Tensor] = None) -> Tensor:
-    r"""The mean of :math:`\max(0, \gamma - s^+ + s^-_k)` over the negatives that count, averaged over the batch.
+def margin_ranking(positive: Tensor, negative: Tensor, margin: float, mask: Optional[Tensor] = None,
+                   adversarial_temperature: Optional[float] = None) -> Tensor:
+    r"""The mean of :math:`\max(0, \gamma - s^+ + s^-_k)` over the negatives that count, averaged over the batch. With a
+    temperature :math:`T`, it is a weighted mean, with the weights :math:`\mathrm{softmax}(s^- / T)` without a gradient.
 
     Args:
         positive (torch.Tensor): Scores of the positives. shape: :obj:`(B,)`.
@@ -184,10 +186,15 @@ def margin_ranking(positive: Tensor, negative: Tensor, margin: float, mask: Opti
         margin (float): :math:`\gamma`.
         mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N)`. (default: :obj:`None`, all
             count)
+        adversarial_temperature (float, optional): :math:`T`. (default: :obj:`None`, equal weights)
 
     :rtype: :class:`torch.Tensor`, a scalar.
     """
     terms = F.relu(margin - positive.unsqueeze(1) + negative)
+    if adversarial_temperature is not None:
+        weight = _negative_weights(negative.detach(), mask, adversarial_temperature)
+        terms = terms if mask is None else terms.masked_fill(~mask, 0.0)
+        return (weight * terms).sum(1).mean()
     if mask is None:
         return terms.mean()
     return (terms.masked_fill(~mask, 0.0).sum(1) / _count(mask, negative).clamp(min=1)).mean()

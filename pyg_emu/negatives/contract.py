@@ -1,13 +1,17 @@
 r"""What samplers and parts that learn offer to the transform and the trainer."""
 from __future__ import annotations
 
-from typing import Any, Iterable, NamedTuple, Optional, Protocol, runtime_checkable
+import inspect
+from typing import Any, Iterable, NamedTuple, Optional, Protocol, Union, runtime_checkable
 
+import pandas as pd
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import shown
 from pyg_emu.core.contract import ScoredBatch, Scorer
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.data.batch import Batch
 
 
@@ -24,13 +28,14 @@ class Negatives(NamedTuple):
             return Negatives(index, vectors=self.network(self.noise(batch, num_negatives)))
 
     Args:
-        index (torch.Tensor): Entity ids. shape: :obj:`(B, N)`, int64.
+        index (torch.Tensor or SharedIndex): Entity ids. shape: :obj:`(B, N)`, int64. A
+            :class:`~pyg_emu.ops.SharedIndex` where chunks of rows share them.
         mask (torch.Tensor, optional): True where the candidate counts; ids first, then vectors. shape:
             :obj:`(B, N + M)`. (default: :obj:`None`, all count)
         vectors (torch.Tensor, optional): Candidate vectors, as wide as a row of the model's entity table. shape:
             :obj:`(B, M, d)`. (default: :obj:`None`)
     """
-    index: Tensor  # type: ignore[assignment]  # shadows tuple.index
+    index: Union[Tensor, SharedIndex]  # type: ignore[assignment]  # shadows tuple.index
     mask: Optional[Tensor] = None
     vectors: Optional[Tensor] = None
 
@@ -43,6 +48,33 @@ class Sampler(Protocol):
         r"""Draws candidates for the unknown end of each triple of :obj:`batch`."""
 
 
+def check_sampler(name: str, value: Any) -> Optional[Sampler]:
+    r"""Checks that a value is a sampler or :obj:`None`.
+
+    Args:
+        name (str): The name of the argument, for the message.
+        value (Sampler, optional): The value to check.
+
+    Raises:
+        ArgumentError: If it is neither, or a class instead of an instance.
+    """
+    if value is None:
+        return None
+    # The method of a table draws rows.
+    fits = isinstance(value, Sampler) and not isinstance(value, (type, pd.DataFrame, pd.Series))
+    if fits:
+        try:
+            inspect.signature(value.sample).bind(None, 1, None)
+        except TypeError:  # a method of another kind that shares the name
+            fits = False
+        except ValueError:  # no signature to be had
+            pass
+    if not fits:
+        raise ArgumentError(f'{name}: expected an object with the method sample(batch, num_negatives, generator) of '
+                            f'pyg_emu.Sampler, got {shown(value)}')
+    return value
+
+
 class LearningPart:
     r"""A part of training, beside the model, that learns: a learned mask, a cache of hard negatives, a generator.
 
@@ -51,7 +83,7 @@ class LearningPart:
     method is optional, and a part need not derive from this class: a :class:`torch.nn.Module`, for example, already has
     :meth:`parameters` and its state.
 
-    In each step, the trainer
+    When training starts or is resumed, the trainer calls :meth:`begin`. In each step, it
 
     1. calls :meth:`update`, after the negatives were drawn and before the loss;
     2. computes the loss and its gradients, which reach the part's :meth:`parameters`;
@@ -78,6 +110,14 @@ class LearningPart:
         :obj:`None`. An adversary ascends the loss with an optimiser made with :obj:`maximize=True`.
         """
         return None
+
+    def begin(self, scorer: Scorer) -> None:
+        r"""Learns which model is trained, before the first batch is drawn. A part that reads the model as negatives are
+        drawn keeps it; its weights are always the current ones.
+
+        Args:
+            scorer (Scorer): The model.
+        """
 
     def update(self, batch: Batch, scorer: Scorer) -> None:
         r"""Learns from the current model, before the loss.

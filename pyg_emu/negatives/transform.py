@@ -4,14 +4,13 @@ from __future__ import annotations
 import inspect
 from typing import Any, ClassVar, Iterator, Optional
 
-import pandas as pd
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
 from pyg_emu.core.arguments import boolean, one_of, positive_integer, shown
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
-from pyg_emu.negatives.contract import Negatives, Sampler
+from pyg_emu.negatives.contract import Negatives, Sampler, check_sampler
 from pyg_emu.negatives.mutation.base import Mutation, Rate, check_rate
 from pyg_emu.negatives.mutation.masks import BernoulliMask, BlockMask, ExactMask, ImportanceMask
 from pyg_emu.negatives.sampling import UniformSampler
@@ -28,9 +27,10 @@ class EMUNegatives(BaseTransform):
     :class:`~torch_geometric.data.Data` that :meth:`Batch.of() <pyg_emu.Batch.of>` takes: one with :obj:`head_index`,
     :obj:`rel_type`, :obj:`tail_index` and :obj:`num_nodes`. Without :obj:`side`, half of its rows predict the tail and
     half the head, in random places, as PyG's own layers corrupt both ends; :obj:`side='tail'` or :obj:`side='head'`
-    predicts one of them. Without :obj:`step`, the transform counts its own calls, so that a rate that follows the step
-    changes (each worker process of a :class:`~torch.utils.data.DataLoader` counts for itself). Returns a shallow copy
-    with :obj:`neg_index`, :obj:`neg_mask`, :obj:`neg_vectors` and :obj:`mutation`; the input is not modified.
+    predicts one of them, and :obj:`side='bernoulli'`, with the graph as :obj:`source`, draws it by the relation.
+    Without :obj:`step`, the transform counts its own calls, so that a rate that follows the step changes (each worker
+    process of a :class:`~torch.utils.data.DataLoader` counts for itself). Returns a shallow copy with :obj:`neg_index`,
+    :obj:`neg_mask`, :obj:`neg_vectors` and :obj:`mutation`; the input is not modified.
 
     .. code-block:: python
 
@@ -80,13 +80,11 @@ class EMUNegatives(BaseTransform):
         positive_integer('num_negatives', num_negatives)
         if isinstance(mutation_rate, type) or not callable(mutation_rate):
             check_rate(mutation_rate, 'mutation_rate')
-        if sampler is not None:
-            _check_sampler(sampler)
-        if mutation is not None:
-            if isinstance(mutation, type) or not isinstance(mutation, Mutation):
-                raise ArgumentError('mutation: expected an object with the method plan(context) of '
-                                    f'pyg_emu.negatives.mutation.Mutation, got {shown(mutation)}')
+        if mutation is not None and (isinstance(mutation, type) or not isinstance(mutation, Mutation)):
+            raise ArgumentError('mutation: expected an object with the method plan(context) of '
+                                f'pyg_emu.negatives.mutation.Mutation, got {shown(mutation)}')
         self.num_negatives = num_negatives
+        check_sampler('sampler', sampler)
         self.sampler = UniformSampler() if sampler is None else sampler
         self.mutation = _mutation(mutation_rate, mask, shared, tied)
         if mutation is not None:
@@ -124,21 +122,6 @@ class EMUNegatives(BaseTransform):
     def __repr__(self) -> str:
         return (f'{self.__class__.__name__}(num_negatives={self.num_negatives}, sampler={self.sampler}, '
                 f'mutation={self.mutation})')
-
-
-def _check_sampler(sampler: Any) -> None:
-    # The method of a table draws rows.
-    fits = isinstance(sampler, Sampler) and not isinstance(sampler, (type, pd.DataFrame, pd.Series))
-    if fits:
-        try:
-            inspect.signature(sampler.sample).bind(None, 1, None)
-        except TypeError:  # a method of another kind that shares the name
-            fits = False
-        except ValueError:  # no signature to be had
-            pass
-    if not fits:
-        raise ArgumentError('sampler: expected an object with the method sample(batch, num_negatives, generator) '
-                            f'of pyg_emu.Sampler, got {shown(sampler)}')
 
 
 def _refuse_replaced(settings: dict[str, Any], mutation: Any) -> None:

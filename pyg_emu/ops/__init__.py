@@ -1,6 +1,7 @@
 r"""Operators for scoring, ranking and message passing, with one public function each."""
 from __future__ import annotations
 
+from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.ops.all_entities import all_entities_cross_entropy
 from pyg_emu.ops.backend import last_backend, use_backend
 from pyg_emu.ops.emu_score import EMUScores, emu_score, mutate
@@ -16,6 +17,7 @@ __all__ = [
     'MixPlan',
     'Plan',
     'RankCounts',
+    'SharedIndex',
     'all_entities_cross_entropy',
     'emu_score',
     'last_backend',

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from pyg_emu.core.distributed import current
 from pyg_emu.core.errors import ArgumentError, BackendError
+from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.data.batch import Batch
 from pyg_emu.training.parts import LearningParts, does
 from pyg_emu.training.step import PlainStep
@@ -161,9 +162,7 @@ class GraphedStep(PlainStep):
         if batch.neg_vectors is not None and batch.neg_vectors.requires_grad:
             raise ArgumentError('batch.neg_vectors: expected vectors without gradient, because a graph copies the '
                                 'batch, got vectors with gradient; detach them, or use capture=False')
-        static = copy.copy(batch)
-        for name, value in _tensors(batch).items():
-            setattr(static, name, value.clone())
+        static = _copied(batch)
         graph = torch.cuda.CUDAGraph()
         if batch.generator is not None:
             graph.register_generator_state(batch.generator)
@@ -222,8 +221,9 @@ class _Graph:
         self.counters = counters
 
     def replay(self, batch: Batch) -> None:
+        held = _tensors(self.static)
         for name, value in _tensors(batch).items():
-            getattr(self.static, name).copy_(value)
+            held[name].copy_(value)
         if self.counters:
             torch._foreach_add_(self.counters, 1)
         self.graph.replay()
@@ -271,11 +271,24 @@ def check_run(learning: LearningParts, schedule: Any, optimizer: Optimizer) -> N
 
 def _tensors(batch: Batch) -> dict[str, Tensor]:
     r"""Returns the tensors of a batch by name."""
-    return {name: value for name, value in batch.to_dict().items() if isinstance(value, Tensor)}
+    found = ((name, value.index if isinstance(value, SharedIndex) else value)
+             for name, value in batch.to_dict().items())
+    return {name: value for name, value in found if isinstance(value, Tensor)}
+
+
+def _copied(batch: Batch) -> Batch:
+    r"""Returns a batch with tensors of its own, which a graph reads in each replay."""
+    out = copy.copy(batch)
+    for name, value in _tensors(batch).items():
+        out[name] = value.clone()
+    if batch.shared_index is not None:
+        out['neg_index'] = batch.shared_index._replace(index=out['neg_index'])
+    return out
 
 
 def _kind(batch: Batch) -> Hashable:
-    r"""Returns the key of a graph: the shapes, the side and the random generator of a batch."""
+    r"""Returns the key of a graph: the shapes, the chunks, the side and the random generator of a batch."""
     shapes = tuple((name, tuple(value.shape)) for name, value in _tensors(batch).items())
     side = batch.side if isinstance(batch.side, str) else None
-    return shapes, side, id(batch.generator)
+    chunks = None if batch.shared_index is None else batch.shared_index[1:]
+    return shapes, chunks, side, id(batch.generator)

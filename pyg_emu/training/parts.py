@@ -32,7 +32,7 @@ class LearningParts:
         self.optimizers: dict[str, Optimizer] = {}
 
     def start(self, optimizer: Optimizer) -> None:
-        r"""Makes the optimisers of the parts, and checks that each trainable parameter has one.
+        r"""Makes the optimisers of the parts, checks that each trainable parameter has one, and lets the parts begin.
 
         Args:
             optimizer (torch.optim.Optimizer): The optimiser of the model.
@@ -58,6 +58,9 @@ class LearningParts:
                 raise ArgumentError(f'optimizer: {len(idle)} parameters of {type(part).__name__} ({name}) belong to no '
                                     'optimiser and would not be learned; pass its parameters() to the optimiser beside '
                                     'those of the model, give it make_optimizer(), or set requires_grad=False')
+        for part in self.named.values():
+            if does(part, 'begin'):
+                part.begin(as_scorer(self.model))
 
     def check_processes(self) -> None:
         r"""Checks that the parts can learn in several processes.

@@ -18,6 +18,7 @@ from benchmarks._contenders import (
     soft_label_cross_entropy,
 )
 from benchmarks._record import read_result
+from pyg_emu import EMULoss
 from pyg_emu.losses.functional import uls_cross_entropy
 
 
@@ -53,6 +54,20 @@ def test_contenders_train(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(40):
         step()
     assert len(losses) == 40 and sum(losses[-8:]) < 0.8 * sum(losses[:8])
+
+
+def test_shared_contender_trains_on_shared_negatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    forward = EMULoss.forward
+
+    def watched(self: EMULoss, model: Any, batch: Any) -> torch.Tensor:
+        seen.append(batch.shared_index)
+        return forward(self, model, batch)
+
+    monkeypatch.setattr(EMULoss, 'forward', watched)
+    setting = Setting('distmult', generate(20, 2, 60), batch_size=30, num_negatives=4, channels=8, chunk_size=7)
+    CONTENDERS['emu_triple'](setting)()
+    assert seen[0].chunk_size == 7 and seen[0].shape == (30, 4)
 
 
 def test_generated_facts() -> None:
@@ -102,8 +117,14 @@ def test_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert len(pd.read_csv(tmp_path / 'speed' / f'{part}.csv')) == len(result['metrics']['rows'])
     rows = read_result('speed/steps', tmp_path)['metrics']['rows']
     assert {row['contender'] for row in rows} == set(contenders_of('distmult'))
+    shared = read_result('speed/shared', tmp_path)['metrics']
+    assert [(row['model'], row['negatives'], row['contender']) for row in shared['rows']] == [
+        (model, negatives, name) for model in ('distmult', 'complex') for negatives in (4, 6)
+        for name in ('own', 'shared')]
+    assert shared['ratios']['complex']['own over shared, 6 negatives']['value'] == pytest.approx(
+        shared['rows'][-2]['ms'] / shared['rows'][-1]['ms'])
     assert (tmp_path / 'speed' / 'speed.png').stat().st_size > 10_000
-    assert sorted(path.suffix for path in (tmp_path / 'speed').iterdir()) == ['.csv'] * 4 + ['.json'] * 4 + ['.png']
+    assert sorted(path.suffix for path in (tmp_path / 'speed').iterdir()) == ['.csv'] * 5 + ['.json'] * 5 + ['.png']
     assert 'at least 12' in capsys.readouterr().out
 
 

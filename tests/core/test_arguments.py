@@ -19,6 +19,7 @@ from pyg_emu.core.arguments import (
     is_number,
     kind_of,
     non_negative,
+    non_negative_integer,
     on_device,
     one_of,
     penalty,
@@ -41,6 +42,17 @@ def test_counts_pass_as_they_came(value: Any) -> None:
 def test_refuses_what_is_no_count(value: Any) -> None:
     with pytest.raises(ArgumentError, match=rf'^n: .*\b1\b.*{re.escape(repr(value))}'):
         positive_integer('n', value)
+
+
+@pytest.mark.parametrize('value', [0, 7, np.int64(3)])
+def test_integers_from_0_pass(value: Any) -> None:
+    assert non_negative_integer('n', value) == value and type(non_negative_integer('n', value)) is int
+
+
+@pytest.mark.parametrize('value', [-1, 1.5, 0.0, '4', None, True, np.arange(3), torch.tensor([0, 1]), 2**63])
+def test_refuses_what_is_no_integer_from_0(value: Any) -> None:
+    with pytest.raises(ArgumentError, match='^n: '):
+        non_negative_integer('n', value)
 
 
 @pytest.mark.parametrize('value', [0, 0.0, 0.5, 3, np.float32(0.25)])

@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import RandomLinkSplit
 
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 
@@ -54,6 +55,49 @@ def test_without_a_side_half_of_the_rows_predict_each_end(size: int) -> None:
         assert drawn[0].dtype == torch.bool and torch.equal(*drawn)
         counts.add(int(drawn[0].sum()))
     assert counts == {size // 2, (size + 1) // 2}
+
+
+def bernoulli_graph() -> KGData:
+    r"""Relation 0 has one head and three tails, so that heads are replaced in 3/4 of the cases; relation 1 has four
+    heads and one tail, 1/5; relation 2 has no facts, 1/2.
+    """
+    head, relation, tail = torch.tensor([[0, 0, 1], [0, 0, 2], [0, 0, 3], [1, 1, 0], [2, 1, 0], [3, 1, 0],
+                                         [4, 1, 0]]).unbind(1)
+    return KGData(torch.stack([head, tail]), relation, 5, 3)
+
+
+def test_bernoulli_sides() -> None:
+    data, relation = bernoulli_graph(), torch.arange(6000) % 3
+    ids = torch.zeros(6000, dtype=torch.int64)
+    batches = [Batch(ids, relation, ids, 'bernoulli', num_nodes=5, num_relations=3, source=data,
+                     generator=torch.Generator().manual_seed(0)) for _ in range(2)]
+    assert batches[0].corrupts_tail.equal(batches[1].corrupts_tail)
+    plain = Batch.of(Data(head_index=ids, rel_type=relation, tail_index=ids, num_nodes=5, side='bernoulli',
+                          source=data))
+    for batch in (batches[0], plain):
+        heads = ~Batch.of(batch).corrupts_tail
+        for relation_id, share in enumerate((0.75, 0.2, 0.5)):
+            deviation = (share * (1 - share) / 2000)**0.5
+            assert abs(float(heads[relation == relation_id].double().mean()) - share) < 3.5 * deviation
+
+
+@pytest.mark.parametrize('changes, facts', [
+    ({'source': None}, ['batch.source', 'KGData', 'None']),
+    ({'source': Data()}, ['batch.source', 'KGData', 'Data']),
+    ({'source': 'UMLS'}, ['batch.source', 'KGData', "'UMLS'"]),
+    ({'generator': 3}, ['batch.generator', '3']),
+    ({'rel_type': torch.tensor([0, 3])}, ['batch.rel_type', '3', 'position 1']),
+    ({'rel_type': torch.tensor([0.0, 1.0])}, ['batch.rel_type', 'float32']),
+    ({'rel_type': torch.tensor([0])}, ['batch.rel_type', '(1,)']),
+    ({'rel_type': [0, 1]}, ['batch.rel_type', 'list']),
+    ({'rel_type': torch.zeros(2, dtype=torch.int64, device='meta')}, ['batch.rel_type', 'meta']),
+])
+def test_bernoulli_sides_of_what_is_unusable(changes: dict[str, Any], facts: list[str]) -> None:
+    ids = torch.tensor([0, 1])
+    with pytest.raises(ArgumentError) as error:
+        Batch.of(Batch(**{'head_index': ids, 'rel_type': ids, 'tail_index': ids, 'side': 'bernoulli', 'num_nodes': 5,
+                          'source': bernoulli_graph(), **changes}))
+    assert all(fact in str(error.value) for fact in facts)
 
 
 def test_optional_fields_are_none() -> None:
@@ -104,6 +148,76 @@ def test_part() -> None:
     assert part.whole is batch and part.rows == slice(1, 2) and batch.whole is None
     assert copy.copy(part).whole is batch and part.source is batch.source
     assert batch.head_index.tolist() == [0, 1]
+
+
+# Negatives that rows share ###################################################
+
+
+def make_shared(size: int = 5, chunk_size: int = 2, **extra: Any) -> Batch:
+    ids = torch.arange(size)
+    index = torch.arange(3 * -(-size // chunk_size)).view(-1, 3)
+    return Batch(ids, torch.zeros_like(ids), ids, 'tail', num_nodes=50,
+                 neg_index=SharedIndex(index, chunk_size, size), **extra)
+
+
+def test_shared_negatives_read_as_each_rows_own() -> None:
+    batch = make_shared()
+    assert batch.neg_index.tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5], [3, 4, 5], [6, 7, 8]]
+    assert batch.num_negatives == 3 and 'num_negatives=3' in repr(batch) and 'neg_index' in batch
+    assert batch.shared_index is not None and batch.shared_index.index.shape == (3, 3)
+    batch.neg_index = torch.zeros(5, 2, dtype=torch.int64)
+    assert batch.shared_index is None and batch.num_negatives == 2 and batch.neg_index.shape == (5, 2)
+    del batch.neg_index
+    assert batch.shared_index is None and batch.neg_index is None and batch.num_negatives == 0
+
+
+@pytest.mark.parametrize('duplicate', [copy.copy, copy.deepcopy, lambda batch: batch.clone(),
+                                       lambda batch: batch.to('cpu'), through_file,
+                                       lambda batch: pickle.loads(pickle.dumps(batch)),
+                                       lambda batch: Batch.of(Data(**batch.to_dict()))],
+                         ids=['copy', 'deepcopy', 'clone', 'to', 'file', 'pickle', 'plain'])
+def test_shared_negatives_travel(duplicate: Callable[[Batch], Batch]) -> None:
+    batch = make_shared()
+    out = duplicate(batch)
+    assert isinstance(out.shared_index, SharedIndex) and out.shared_index[1:] == (2, 5, 0)
+    assert out.neg_index.equal(batch.neg_index)
+
+
+def test_shared_negatives_move() -> None:
+    batch = make_shared().to('meta')
+    assert batch.shared_index is not None and batch.shared_index.index.is_meta and batch.neg_index.is_meta
+
+
+@pytest.mark.parametrize('chunk_size', [1, 2, 3, 9])
+def test_part_of_shared_negatives(chunk_size: int) -> None:
+    # Chunks of one row have as many sets of ids as there are rows, which are no rows of the batch.
+    batch = make_shared(chunk_size=chunk_size, neg_mask=torch.arange(15).view(5, 3) % 2 == 0)
+    for start, stop in ((0, 2), (2, 5), (1, 4), (3, 3)):
+        part = batch.part(slice(start, stop))
+        part.check()
+        assert part.neg_index.equal(batch.neg_index[start:stop]) and part.neg_mask.equal(batch.neg_mask[start:stop])
+        assert part.whole is batch and part.whole.neg_index.shape == (5, 3)
+
+
+def test_take() -> None:
+    batch = make_shared(weight=torch.arange(5), neg_mask=torch.ones(5, 3, dtype=torch.bool))
+    batch.side = torch.tensor([True, False, True, True, False])
+    out = batch.take(torch.tensor([4, 0, 4]))
+    assert out.head_index.tolist() == [4, 0, 4] and out.weight.tolist() == [4, 0, 4]
+    assert out.corrupts_tail.tolist() == [False, True, False]
+    assert out.neg_index is None and out.neg_mask is None and out.whole is None
+    assert batch.neg_index.shape == (5, 3)
+
+
+@pytest.mark.parametrize('index, message', [
+    (SharedIndex(torch.zeros(2, 3, dtype=torch.int64), 2, 4), 'neg_index: .*5 rows, got size=4'),
+    (SharedIndex(torch.zeros(2, 3, dtype=torch.int64), 2, 5), r'neg_index\.index: expected 3 .* got 2'),
+    (SharedIndex(torch.full((3, 3), 50), 2, 5), r'neg_index: 50 at position \(0, 0\) .*\[0, 50\)'),
+])
+def test_shared_negatives_that_do_not_fit(index: SharedIndex, message: str) -> None:
+    ids = torch.arange(5)
+    with pytest.raises(ArgumentError, match=message):
+        Batch.of(Batch(ids, ids, ids, 'tail', num_nodes=50, num_relations=5, neg_index=index))
 
 
 # Plain data ##################################################################

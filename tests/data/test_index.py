@@ -210,3 +210,10 @@ def test_edge_order_refuses_other_keys() -> None:
     with pytest.raises(ArgumentError, match="key: .*'head'"):
         EdgeOrder.build(torch.zeros(2, 1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), 'head',  # type: ignore
                         NUM_NODES, NUM_RELATIONS)
+
+
+def test_shares_of_heads() -> None:
+    # One head with three tails, tph = 3 and hpt = 1; no fact; two heads with one tail, tph = 1 and hpt = 2.
+    index = FactIndex(torch.tensor([[0, 0, 1], [0, 0, 2], [0, 0, 3], [1, 2, 0], [2, 2, 0], [2, 2, 0]]), 4, 3)
+    torch.testing.assert_close(index.head_share, torch.tensor([3 / 4, 1 / 2, 1 / 3]))
+    assert index.head_share is index.head_share and index.to('meta').head_share.device.type == 'meta'

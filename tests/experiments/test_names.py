@@ -20,7 +20,8 @@ from pyg_emu.training import RowAdagrad
 #: The names that recipes have used so far. Recipes and run folders keep them.
 NAMES = {
     'model': {'DistMult', 'ComplEx', 'TransE', 'RotatE', 'HAKE', 'NBFNet'},
-    'sampler': {'uniform', 'sans', 'nscaching'},
+    'sampler': {'uniform', 'sans', 'nscaching', 'popularity', 'typed', 'mcns', 'esns_like', 'cans_like',
+                'shared_negatives'},
     'mutation': {'mixup', 'learned'},
     'rate': {'linear'},
     'loss': {'emu', 'cross_entropy', 'emu_bce', 'bce', 'self_adversarial', 'margin', 'one_vs_all_emu', 'one_vs_all',
@@ -69,6 +70,13 @@ def test_spelling() -> None:
     assert canonical_name('loss', 'Cross Entropy') == 'cross_entropy'
     assert canonical_name('model', 'unknown') == 'unknown' and canonical_name('model', 'a.b:DistMult') == 'a.b:DistMult'
     assert nearest('xyz', ['alpha', 'beta']) == '; Known: alpha, beta'
+
+
+@pytest.mark.parametrize('name', ['bernoulli', 'Bernoulli'])
+def test_what_stands_elsewhere_in_a_recipe(name: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        find_class('sampler', name, 'my.yaml:3: ')
+    assert str(caught.value).startswith('my.yaml:3: ') and 'corrupt: bernoulli' in str(caught.value)
 
 
 def test_path_of_a_class_of_the_package_or_of_pyg() -> None:

@@ -25,8 +25,14 @@ def says(obstacle: Optional[str], facts: Optional[list[str]]) -> bool:
     ('NBFNet', 'one_vs_all', None, ['loss.name: one_vs_all', 'NBFNet']),
     ('TransE', 'nbfnet_emu', None, ['loss.name: nbfnet_emu', 'TransE', 'vector', 'cross_entropy']),
     ('NBFNet', 'nbfnet_emu', 'nscaching', ['negatives.sampler: nscaching', 'NBFNet']),
+    ('NBFNet', 'nbfnet_emu', 'mcns', ['negatives.sampler: mcns', 'NBFNet']),
+    ('NBFNet', 'nbfnet_emu', 'typed', None),
+    ('NBFNet', 'nbfnet_emu', {'name': 'shared_negatives', 'sampler': 'sans'}, None),
+    ('TransE', 'emu', {'name': 'shared_negatives', 'sampler': 'nscaching'}, None),
+    ('NBFNet', 'nbfnet_emu', {'name': 'shared_negatives', 'sampler': 'nscaching'},
+     ['negatives.sampler.sampler: nscaching', 'NBFNet']),
 ])
-def test_losses_and_samplers_that_suit_a_model(model: str, loss: str, sampler: Optional[str],
+def test_losses_and_samplers_that_suit_a_model(model: str, loss: str, sampler: Any,
                                                facts: Optional[list[str]]) -> None:
     options: dict[str, Any] = {} if model == 'NBFNet' else {'hidden_channels': 4}
     obstacle = graph_obstacle(check('model', {'name': model, **options}), check('loss', loss),

@@ -102,6 +102,19 @@ def test_margin_ranking(batch: int, count: int, masked: bool, seed: int) -> None
 
 
 @pytest.mark.parametrize('masked', [False, True])
+@pytest.mark.parametrize('temperature', [0.5, 3.0])
+def test_self_adversarial_margin_ranking(temperature: float, masked: bool) -> None:
+    positive, negative, *mask = scores(3, 5, 1, masked)
+    rows = []
+    for row in range(3):
+        kept = negative[row][mask[0][row]] if masked else negative[row]
+        weight = (kept.detach() / temperature).softmax(0)
+        rows.append((weight * (2.0 - positive[row] + kept).clamp(min=0)).sum())
+    agree(margin_ranking(positive, negative, 2.0, *mask, adversarial_temperature=temperature),
+          torch.stack(rows).mean(), positive, negative)
+
+
+@pytest.mark.parametrize('masked', [False, True])
 @pytest.mark.parametrize('loss', [
     lambda *args: uls_cross_entropy(*args[:2], 0.53, *args[2:]),
     lambda *args: uls_cross_entropy(*args[:2], 0.0, *args[2:]),
@@ -153,7 +166,8 @@ def test_a_common_offset_costs_no_digits() -> None:
     lambda *args: smoothed_cross_entropy(*args[:2], 0.1, *args[2:]),
     lambda *args: uls_binary_cross_entropy(*args[:2], 0.25, *args[2:], 1.0),
     lambda *args: margin_ranking(*args[:2], 1.0, *args[2:]),
-], ids=['uls', 'smoothed', 'bce', 'margin'])
+    lambda *args: margin_ranking(*args[:2], 1.0, *args[2:], adversarial_temperature=2.0),
+], ids=['uls', 'smoothed', 'bce', 'margin', 'weighted margin'])
 @pytest.mark.parametrize('junk', [1e30, float('inf'), float('nan')])
 def test_masked_slots_have_no_say(loss: Any, junk: float) -> None:
     positive, negative, mask = scores(4, 5, 3, True)

@@ -122,6 +122,9 @@ def test_emu_bce_by_hand() -> None:
     (MarginLoss(2.0), (4 + 0) / 2),
     (MarginLoss(2.0, mutate=True), (2 + 1) / 2),
     (MarginLoss(2.0, mutate=True, alpha=0.5), (2 + 1) / 2 + 0.5 * (4 + 0) / 2),
+    # weights softmax(6, -1) and, with T = 2, softmax(3, -0.5) = (0.9706878, 0.0293122); only the first is within reach
+    (MarginLoss(2.0, adversarial_temperature=1.0), 0.9990889 * 4),
+    (MarginLoss(2.0, adversarial_temperature=2.0), 0.9706878 * 4),
     (BCELoss(), (0.0181499 + (6.0024757 + 0.3132617) / 2) / 2),
     (SelfAdversarialLoss(0.0), (0.0181499 + (6.0024757 + 0.3132617) / 2) / 2),
     # weights softmax(6, -1) = (0.9990889, 0.0009111)
@@ -302,6 +305,7 @@ def test_mixup_takes_the_place_of_masks() -> None:
 @pytest.mark.parametrize('cls, name', [(EMULoss, 'alpha'), (EMULoss, 'beta'), (EMUBCELoss, 'alpha'),
                                        (EMUBCELoss, 'beta'), (EMUBCELoss, 'adversarial_temperature'),
                                        (BCELoss, 'adversarial_temperature'),
+                                       (MarginLoss, 'adversarial_temperature'),
                                        (SelfAdversarialLoss, 'temperature'), (MarginLoss, 'margin'),
                                        (CrossEntropyLoss, 'label_smoothing')])
 def test_refuses_arguments(cls: Any, name: str, value: Any) -> None:

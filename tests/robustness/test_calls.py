@@ -48,8 +48,8 @@ MODULES = ('pyg_emu', 'pyg_emu.losses', 'pyg_emu.negatives', 'pyg_emu.negatives.
 NOT_CALLED = {'LearningPart', 'Negatives', 'Sampler', 'Scorer', '__version__', 'process_group', 'LinkPredictionLoss',
               'Regularizer', 'ScoredBatch', 'BaseSampler', 'MaskMutation', 'Mutation', 'MutationContext', 'Rate',
               'Logger', 'RunInfo', 'Schedule', 'TrainResult', 'TrainingInterrupted', 'EMUScores', 'BoundaryRows',
-              'EdgeOrders', 'MaskPlan', 'MixPlan', 'Plan', 'RankCounts', 'dataset_names', 'draw_plan', 'parts_of',
-              'from_pykeen', 'Interaction', 'ScorerMixin'}
+              'EdgeOrders', 'MaskPlan', 'MixPlan', 'Plan', 'RankCounts', 'SharedIndex', 'dataset_names', 'draw_plan',
+              'parts_of', 'from_pykeen', 'Interaction', 'ScorerMixin'}
 
 V, R, D, B, N = 12, 3, 4, 6, 5
 
@@ -269,8 +269,9 @@ def targets(folder: Path) -> dict[str, Target]:
         'regularizer': None, 'label_smoothing': 0.1, 'confidence_penalty': 0.1, 'mutate': False}, flags=('mutate', ))
     add('BCELoss', _loss(losses.BCELoss), lambda: {'adversarial_temperature': 1.0, 'regularizer': None,
                                                    'mutate': False}, flags=('mutate', ))
-    add('MarginLoss', _loss(losses.MarginLoss), lambda: {'margin': 1.0, 'regularizer': None, 'mutate': False,
-                                                         'alpha': 0.0}, flags=('mutate', ))
+    add('MarginLoss', _loss(losses.MarginLoss), lambda: {
+        'margin': 1.0, 'regularizer': None, 'mutate': False, 'alpha': 0.0, 'adversarial_temperature': 1.0},
+        flags=('mutate', ))
     add('SelfAdversarialLoss', _loss(losses.SelfAdversarialLoss), lambda: {
         'temperature': 1.0, 'margin': 0.0, 'regularizer': None, 'mutate': False, 'alpha': 0.0}, flags=('mutate', ))
     add('DeMixLoss', _loss(losses.DeMixLoss), lambda: {'temperature': 1.0, 'divide_by_negatives': False,
@@ -351,7 +352,7 @@ def targets(folder: Path) -> dict[str, Target]:
              'include_target': False, 'mix': True}
     add('DeMixNegatives', lambda **rest: DeMixNegatives(**rest)(triples()), lambda: {
         'num_negatives': 3, 'sampler': None, **demix}, flags=('include_target', 'mix'))
-    add('DeMixMutation', _mixed, lambda: demix, flags=('include_target', 'mix'))
+    add('DeMixMutation', _mixed, lambda: dict(demix), flags=('include_target', 'mix'))
     add('DeMixMutation.update', lambda **rest: mutations.DeMixMutation().update(**rest),
         lambda: {'batch': triples(), 'scorer': model()}, words=('model', ))
     add('DeMixMutation.refresh', lambda **rest: mutations.DeMixMutation().refresh(**rest),
@@ -359,15 +360,22 @@ def targets(folder: Path) -> dict[str, Target]:
     add('EMUNegatives.forward', lambda **rest: EMUNegatives(3)(**rest), lambda: {'data': triples()}, words=('batch', ))
     for name, extra in (('UniformSampler', {}), ('SANSSampler', {'num_hops': 1, 'mode': 'walk', 'walks': 3,
                                                                  'max_size': 2**20, 'seed': 0}),
-                        ('NSCachingSampler', {'cache_size': 3, 'num_candidates': 3, 'lazy_update': 0, 'seed': 0})):
+                        ('SharedNegativesSampler', {'chunk_size': 2, 'sampler': None}),
+                        ('NSCachingSampler', {'cache_size': 3, 'num_candidates': 3, 'lazy_update': 0, 'seed': 0}),
+                        ('PopularitySampler', {'power': 0.75, 'per_relation': True}),
+                        ('TypedSampler', {'types': torch.arange(V) % 3}), ('ESNSLikeSampler', {'context': 'fact'}),
+                        ('CANSLikeSampler', {'num_types': 3, 'num_rounds': 5, 'seed': 0}),
+                        ('MCNSSampler', {'alpha': 0.75, 'burn_in': 3, 'seed': 0})):
         kind = getattr(samplers, name)
         add(name, lambda kind=kind, **rest: kind(**rest).sample(triples(), 2),
-            lambda extra=extra: {**extra, 'filtered': True, 'split': 'train'}, flags=('filtered', ))
+            lambda extra=extra: {**extra, 'filtered': True, 'split': 'train'}, flags=('filtered', 'per_relation'))
         add(f'{name}.sample', lambda kind=kind, **rest: kind(filtered=True).sample(**rest),
             lambda: {'batch': triples(), 'num_negatives': 2, 'generator': None})
-        if name != 'UniformSampler':
+        if name not in ('UniformSampler', 'SharedNegativesSampler'):
             add(f'{name}.update', lambda kind=kind, **rest: kind().update(**rest),
                 lambda: {'batch': triples(), 'scorer': model()}, words=('model', ))
+    add('MCNSSampler.begin', lambda **rest: samplers.MCNSSampler().begin(**rest), lambda: {'scorer': model()},
+        words=('model', ))
     for name in ('BernoulliMask', 'ExactMask', 'BlockMask'):
         add(name, _masked(getattr(mutations, name)), lambda: {'rate': 0.5, 'shared': True, 'tied': False,
                                                               'num_masks': 4}, flags=('shared', 'tied'))
@@ -424,6 +432,9 @@ def targets(folder: Path) -> dict[str, Target]:
         'query': torch.rand(B, D), 'positive': torch.rand(B, D), 'table': torch.rand(V, D),
         'index': torch.randint(V, (B, N)), 'plan': None, 'interaction': Dot(), 'vanilla': True, 'sparse_grad': False,
         'backend': None}, flags=('vanilla', 'sparse_grad'))
+    add('SharedIndex in emu_score', lambda **rest: ops.emu_score(torch.rand(B, D), torch.rand(B, D), torch.rand(V, D),
+                                                                 ops.SharedIndex(**rest)),
+        lambda: {'index': torch.randint(V, (3, N)), 'chunk_size': 2, 'size': B, 'skipped': 0})
     plan = ops.MixPlan(torch.rand(B, N))
     add('mutate', ops.mutate, lambda: {'positive': torch.rand(B, D), 'negative': torch.rand(B, N, D), 'plan': plan,
                                        'partner': None})

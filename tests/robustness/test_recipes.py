@@ -28,6 +28,7 @@ SCALARS: tuple[Any, ...] = (
     0, 1, -1, 2, 3, 64, 2**31, 2**63, 10**30, 0.0, -0.0, 0.5, 1.0, 1e-8, -0.1, 1e300, float('inf'), float('nan'), True,
     False, None, '', ' ', 'x', 'none', 'null', 'DistMult', 'ComplEx', 'TransE', 'RotatE', 'HAKE', 'NBFNet', 'emu',
     'nbfnet_emu', 'bce', 'margin', 'adam', 'adagrad', 'sgd', 'constant', 'cosine', 'uniform', 'nscaching', 'sans',
+    'popularity', 'typed', 'mcns', 'esns_like', 'cans_like',
     'bernoulli', 'exact', 'block', 'learned', 'importance', 'mean', 'sum', 'os:system', 'torch:nope', 'nope.nope:X',
     'a' * 300, 'ü', '../..', '/dev/null', '\0', '-1', '1e5', '0x10', '2024-13-45', '${HOME}', '%s', '{}', [], {}, [1],
     ['x', None], [[]], {'x': 1}, {'name': None}, {'name': 'x'}, {1: 2}, {None: None}, [0.9, 0.999], [0.9])

@@ -21,7 +21,7 @@ from pyg_emu.losses.nbfnet import NBFNetEMULoss
 from pyg_emu.losses.regularizers import L3Regularizer, N3Regularizer
 from pyg_emu.models.nbfnet.model import NBFNet
 from pyg_emu.negatives.mutation import BernoulliMask, ImportanceMask, LearnedMask, Mixup
-from pyg_emu.negatives.sampling import NSCachingSampler, UniformSampler
+from pyg_emu.negatives.sampling import MCNSSampler, NSCachingSampler, SharedNegativesSampler, UniformSampler
 from pyg_emu.ops import use_backend
 from pyg_emu.training.data_parallel import DataParallelLoss
 from pyg_emu.training.interrupt import TrainingInterrupted
@@ -43,6 +43,12 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
     'masked negatives': lambda: {'negatives': {'mutation_rate': 0.0, 'sampler': FILTERED},
                                  'criterion': MarginLoss(2.0, regularizer=N3Regularizer(0.1))},
     'cached negatives': lambda: {'negatives': {'sampler': NSCachingSampler(4, 3)}},
+    'chains of negatives': lambda: {'negatives': {'sampler': MCNSSampler()}},
+    # Three rows share a set, and two processes cut a batch of five after two of them.
+    'shared negatives': lambda: {'negatives': {'mutation_rate': 0.3, 'sampler': SharedNegativesSampler(3)}},
+    'shared, cached and filtered': lambda: {
+        'negatives': {'mutation': Mixup(),
+                      'sampler': SharedNegativesSampler(3, NSCachingSampler(4, 3), filtered=True)}, 'corrupt': 'both'},
     'all entities': lambda: {'negatives': {'mutation_rate': 0.0},
                              'criterion': OneVsAllEMULoss(mutation=BernoulliMask(0.5))},
     'NBFNet': lambda: {'negatives': {'mutation': BernoulliMask(0.6, shared=False), 'sampler': FILTERED},

@@ -62,6 +62,22 @@ def test_a_warm_up_over_the_whole_run_is_the_plain_sampler(criterion: Any) -> No
     assert not same(plain[0], mixed[0])
 
 
+class Stop(Exception):
+    pass
+
+
+class Stopping:
+    r"""Calls a function a number of times, and then stops the run."""
+    def __init__(self, function: Any, left: int) -> None:
+        self.function, self.left = function, left
+
+    def __call__(self, *args: Any) -> None:
+        if self.left == 0:
+            raise Stop
+        self.left -= 1
+        self.function(*args)
+
+
 @pytest.mark.parametrize('sampler', [UniformSampler(filtered=True), SANSSampler(walks=5), NSCachingSampler(4, 4)],
                          ids=lambda sampler: type(sampler).__name__)
 @pytest.mark.parametrize('refresh_every', [None, 4])
@@ -73,24 +89,11 @@ def test_resumes_bit_for_bit(sampler: Any, refresh_every: Any, tmp_path: Path) -
     whole = trainer(transform(), 14, tmp_path / 'whole')
     whole.fit()
 
-    class Stop(Exception):
-        pass
-
     # Stopped in the first of five epochs, which is the warm-up, and in the third one.
     for stop in (1, 8):
         folder = tmp_path / f'stopped-{stop}'
-        taken = 0
         first = trainer(transform(), 14, folder, checkpoint_every=1)
-        plain = first.loader.transform.mutation.update
-
-        def update(batch: Any, scorer: Any) -> None:
-            nonlocal taken
-            if taken == stop:
-                raise Stop
-            taken += 1
-            plain(batch, scorer)
-
-        first.loader.transform.mutation.update = update
+        first.loader.transform.mutation.update = Stopping(first.loader.transform.mutation.update, stop)
         with pytest.raises(Stop):
             first.fit()
         assert load_checkpoint(folder / 'last.pt')['step'] == stop

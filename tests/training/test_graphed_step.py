@@ -15,6 +15,7 @@ from pyg_emu.losses.one_vs_all import OneVsAllEMULoss
 from pyg_emu.losses.regularizers import L3Regularizer
 from pyg_emu.models import NBFNet, TransE
 from pyg_emu.negatives.mutation import BernoulliMask, LinearSchedule
+from pyg_emu.negatives.sampling import SharedNegativesSampler
 from pyg_emu.training.graphed_step import GraphedStep
 
 
@@ -186,6 +187,41 @@ def test_kinds_of_batches_and_what_they_carry(stand_in: list[Replayed], monkeypa
     sides = {(side, len(heads)) for side, heads, _ in expected}
     assert step.num_graphs == len(stand_in) == len(sides) >= 3
     assert all(graph.registered == [loader.generator] for graph in stand_in)
+
+
+def test_shared_negatives_are_copied_into_a_graph(stand_in: list[Replayed], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    step = GraphedStep(model, EMULoss(), adagrad(model), warmup=1)
+    seen: list[tuple[int, Any]] = []
+
+    def note(batch: Any) -> None:
+        seen.append((int(batch.neg_index.sum()), batch.shared_index))
+
+    def record(batch: Any) -> Tensor:
+        if len(stand_in) > len(captured):
+            captured.append(batch)
+            stand_in[-1].step = lambda: note(batch)
+        else:
+            note(batch)
+        return torch.zeros(())
+
+    captured: list[Any] = []
+    monkeypatch.setattr(torch.cuda, 'graph', lambda graph, pool, stream: nullcontext())
+    monkeypatch.setattr(step, '_step', record)
+    loader = make_loader(transform=EMUNegatives(5, sampler=SharedNegativesSampler(6)), corrupt='tail')
+    batches = [batch for _, batch in zip(range(6), loader.batches()) if batch.head_index.numel() == 16]
+    for batch in batches:
+        step(batch)
+    assert [total for total, _ in seen] == [int(batch.neg_index.sum()) for batch in batches] and step.num_graphs == 1
+    assert all(shared.shape == (16, 5) and shared.chunk_size == 6 for _, shared in seen)
+    # The ids of the first batch that was captured stay its own.
+    assert captured[0].shared_index.index is not batches[1].shared_index.index
+    # Other chunks are another graph, even if there are as many.
+    for batch in [batch for batch in make_loader(transform=EMUNegatives(5, sampler=SharedNegativesSampler(7)),
+                                                 corrupt='tail') if batch.head_index.numel() == 16][:2]:
+        batch.generator = loader.generator
+        step(batch)
+    assert step.num_graphs == 2
 
 
 def test_settings_that_change_are_captured_anew(stand_in: list[Replayed], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,10 @@ class Generator(torch.nn.Module, BaseSampler):
     def make_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=0.1, maximize=True)
 
+    def begin(self, scorer: Any) -> None:
+        assert scorer.num_nodes == 12
+        self.log.append('begin')
+
     def update(self, batch: Batch, scorer: Any) -> None:
         assert scorer.num_nodes == 12
         self.log.append('update')
@@ -75,7 +79,7 @@ def make_trainer(transform: Any, num_steps: int = 6, criterion: Any = None, lear
 def test_a_part_of_the_users_own_is_called_once_a_step(place: Callable[[Any], Any]) -> None:
     part = Generator()
     make_trainer(place(EMUNegatives(4, sampler=part)), num_steps=3).fit()
-    assert part.log == ['sample', 'update', 'observe'] * 3
+    assert part.log == ['begin', *['sample', 'update', 'observe'] * 3]
     assert (part.vector != 0.1).all()  # moved by its own optimiser, through the gradient of the loss
 
 
@@ -109,7 +113,7 @@ def test_resumed_parts_continue_bit_for_bit(tmp_path: Path) -> None:
     resumed, other = run('cut', 8)
     assert torch.equal(whole.model.node_emb.weight, resumed.model.node_emb.weight)
     assert torch.equal(own.vector, other.vector) and torch.equal(own.observed, other.observed)
-    assert len(other.log) == 9  # the three steps that were left
+    assert other.log == ['begin', *['sample', 'update', 'observe'] * 3]  # the three steps that were left
 
 
 def test_parameters_without_an_optimiser_are_named() -> None:

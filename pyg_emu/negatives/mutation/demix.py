@@ -122,7 +122,8 @@ class DeMixMutation(LearningPart):
                 raise ArgumentError(f'{name}: expected a positive number, got {shown(value)}')
         self.ramp_epochs = ramp_epochs
         self.alpha = alpha
-        if isinstance(warmup, bool) or not isinstance(warmup, Integral) or warmup < 0:
+        epochs: Any = warmup
+        if isinstance(epochs, bool) or not isinstance(epochs, Integral) or epochs < 0:
             raise ArgumentError(f'warmup: expected a number of epochs, an integer of at least 0, got {shown(warmup)}')
         self.warmup = warmup
         if refresh_every is not None:
@@ -284,23 +285,26 @@ class DeMixMutation(LearningPart):
         size, first, own = (value if value is None else value.unsqueeze(1) for value in self._pools(context.batch, row))
         assert size is not None and first is not None
         marginal = marginal & (size > 0)
-        true = ~marginal if kept is None else kept & ~marginal
-        rank = true.cumsum(1) - 1
+        other = ~marginal
+        true = other if kept is None else kept & other
+        rank = true.cumsum(1).sub_(1)
         others = rank[:, -1:].clamp(min=0)
-        choice = words.bitwise_right_shift_(32).add_(2**31)
-        place = choice.mul_(torch.where(marginal, size, others)).bitwise_right_shift_(32)
+        place = words.bitwise_right_shift_(32).add_(2**31)
+        place = place.mul_(torch.where(marginal, size, others)).bitwise_right_shift_(32)
         # Drawn from one less than there are: at and after the slot itself, the next one is meant.
         beyond = place >= rank
-        place += beyond & ~marginal if own is None else torch.where(marginal, (own >= 0) & (place >= own), beyond)
+        place += beyond & other if own is None else torch.where(marginal, (own >= 0) & (place >= own), beyond)
         # The ids of the true negatives side by side. All others end up in the last column.
         last = ids.size(1)
-        row_ids = ids.new_zeros(ids.size(0), last + 1).scatter_(1, torch.where(true, rank, last), ids)
+        rank.masked_fill_(~true, last)
+        row_ids = ids.new_zeros(ids.size(0), last + 1).scatter_(1, rank, ids)
         partner = row_ids.gather(1, place.clamp(max=last))
         if scores.pool.numel() > 0:
-            partner = torch.where(marginal, scores.pool[torch.where(marginal, first + place, 0)], partner)
-        paired = marginal | true & (others > 0)
-        weight = torch.where(paired, weight, 1.0)
-        return MixPlan(weight, torch.where(paired, partner, ids), torch.where(marginal, 1.0 - weight, 0.0))
+            place = place.add_(first).masked_fill_(other, 0)
+            partner = torch.where(marginal, scores.pool.take(place), partner)
+        single = ~(marginal | true & (others > 0))
+        weight = weight.masked_fill_(single, 1.0)
+        return MixPlan(weight, torch.where(single, ids, partner), (1.0 - weight).masked_fill_(other, 0.0))
 
     def _pools(self, batch: Batch, row: Tensor) -> tuple[Tensor, Tensor, Optional[Tensor]]:
         r"""How many partners the pool of each triple holds and where it begins; if the target is no partner, also its

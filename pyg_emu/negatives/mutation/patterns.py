@@ -10,9 +10,10 @@ from torch_geometric.utils import segment
 from pyg_emu.core.contract import Scorer, Side
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.data.index import FactIndex
+from pyg_emu.ops import emu_score
 
-#: Bytes that the candidates of a chunk of facts may take while facts are scored.
-_BYTES = 2**24
+#: Bytes that the queries of a chunk may take while facts are scored, and facts that are scored with one of them.
+_BYTES, _COLUMNS = 2**24, 4
 
 
 class Patterns(NamedTuple):
@@ -111,7 +112,8 @@ class PatternScores(NamedTuple):
         Raises:
             CheckpointError: If they are those of other facts.
         """
-        expected = {'low': patterns.number.numel(), 'mean': patterns.number.numel(), 'near': patterns.index.keys.numel()}
+        size = patterns.number.numel()
+        expected = {'low': size, 'mean': size, 'near': patterns.index.keys.numel()}
         device = patterns.number.device
         for name, value in (('low', low), ('mean', mean), ('near', near)):
             if not isinstance(value, Tensor) or tuple(value.shape) != (expected[name], ):
@@ -139,23 +141,31 @@ def score_facts(patterns: Patterns, scorer: Scorer, chunk: Optional[int] = None)
     Args:
         patterns (Patterns): The patterns.
         scorer (Scorer): The model.
-        chunk (int, optional): Facts that are scored at once. (default: as many as fit into 16 MiB)
+        chunk (int, optional): Queries that are scored at once. (default: as many as fit into 16 MiB)
     """
-    index, table = patterns.index, scorer.entity_table()
-    entity, num_facts = patterns.entities(), index.num_facts
+    index, table, entity = patterns.index, scorer.entity_table(), patterns.entities()
+    # Facts of a pattern share a query. Each row holds some of them; the last row of a pattern is filled up with others.
+    count = patterns.ptr.diff()
+    rows = torch.div(count + _COLUMNS - 1, _COLUMNS, rounding_mode='floor')
+    row = torch.repeat_interleave(rows)
+    turn = torch.arange(row.numel(), device=row.device) - (rows.cumsum(0) - rows)[row]
+    place = (patterns.ptr[row] + turn * _COLUMNS).unsqueeze(1) + torch.arange(_COLUMNS, device=row.device)
+    own = place < patterns.ptr[row + 1].unsqueeze(1)
+    number = patterns.number[row]
+    known = torch.div(number, max(index.num_relations, 1), rounding_mode='floor')
+    # Patterns of tails stand before those of heads.
+    num_tails = int((known < index.num_nodes).sum())
+    known = torch.where(known < index.num_nodes, known, known - index.num_nodes)
+    relation = number % max(index.num_relations, 1)
     chunk = max(_BYTES // max(table[:1].nbytes, 1), 1) if chunk is None else chunk
-    row = torch.repeat_interleave(patterns.ptr.diff(), output_size=entity.numel())
     found = []
-    for side, begin in (('tail', 0), ('head', num_facts)):
-        for start in range(begin, begin + num_facts, chunk):
-            part = slice(start, min(start + chunk, begin + num_facts))
-            # The facts of a pattern stand side by side: its query is computed once for all of them.
-            first, last = int(row[part.start]), int(row[part.stop - 1])
-            number = patterns.number[first:last + 1]
-            known = torch.div(number, index.num_relations, rounding_mode='floor')
-            if side == 'head':
-                known = known - index.num_nodes
-            query = scorer.query(known, number % index.num_relations, side)  # type: ignore[arg-type]
-            score = scorer.score(query.index_select(0, row[part] - first), scorer.candidates(entity[part]))
-            found.append(score.to(torch.promote_types(score.dtype, torch.float32)))
-    return torch.cat(found) if found else table.new_empty(0)
+    for side, begin, end in (('tail', 0, num_tails), ('head', num_tails, row.numel())):
+        for start in range(begin, end, chunk):
+            part = slice(start, min(start + chunk, end))
+            query = scorer.query(known[part], relation[part], side)  # type: ignore[arg-type]
+            ids = entity[place[part].clamp(max=entity.numel() - 1)]
+            score = emu_score(query, table[:1].expand(query.size(0), -1), table, ids,
+                              interaction=scorer.interaction).vanilla
+            assert score is not None
+            found.append(score[own[part]].to(torch.promote_types(score.dtype, torch.float32)))
+    return torch.cat(found) + scorer.offset if found else table.new_empty(0)

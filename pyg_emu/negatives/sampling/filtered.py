@@ -54,9 +54,13 @@ class FilteredSampler(BaseSampler):
         if index.max_known < index.num_nodes:
             return Negatives(entity)
         left = index.count(batch.known_index, batch.rel_type, batch.side) < index.num_nodes
+        self._count_exhausted(left)
+        return Negatives(entity, left.unsqueeze(1).expand_as(entity).contiguous())
+
+    def _count_exhausted(self, left: Tensor) -> None:
+        r"""Adds to :attr:`num_exhausted`. :obj:`left` :obj:`(B,)` is true for triples that have a negative."""
         exhausted = left.numel() - left.sum()
         self._exhausted = exhausted if self._exhausted is None else self._exhausted + exhausted
-        return Negatives(entity, left.unsqueeze(1).expand_as(entity).contiguous())
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(filtered={self.filtered}, split={self.split!r})'
@@ -115,11 +119,22 @@ def replace(entity: Tensor, wrong: Tensor, batch: Batch, draw: Draw) -> Tensor:
             :func:`draw_unknown`.
     """
     known, relation, tails = batch.known_index, batch.rel_type, batch.corrupts_tail
+    return redraw(entity, wrong, lambda row, number: draw(known[row], relation[row], tails[row], number))
+
+
+def redraw(entity: Tensor, wrong: Tensor, draw: Callable[[Any, int], Tensor]) -> Tensor:
+    r"""Replaces each wrong candidate by another draw for its row.
+
+    Args:
+        entity (torch.Tensor): Candidates; overwritten on a CPU. shape: :obj:`(B, N)`.
+        wrong (torch.Tensor): True where a candidate is replaced. shape: :obj:`(B, N)`.
+        draw (callable): Takes rows of the batch, as an index :obj:`(K,)` or as a slice, and a number of candidates.
+    """
     if entity.is_cuda:  # Selecting the wrong ones alone would need a copy to the host.
-        return torch.where(wrong, draw(known, relation, tails, entity.size(1)), entity)
+        return torch.where(wrong, draw(slice(None), entity.size(1)), entity)
     slot = wrong.view(-1).nonzero().squeeze(1)
     row = torch.div(slot, entity.size(1), rounding_mode='floor')
-    entity.view(-1).index_copy_(0, slot, draw(known[row], relation[row], tails[row], 1).squeeze(1))
+    entity.view(-1).index_copy_(0, slot, draw(row, 1).squeeze(1))
     return entity
 
 

@@ -3,13 +3,12 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import positive_integer, random_seed, shown
+from pyg_emu.core.arguments import non_negative_integer, positive_integer, random_seed, shown
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.data.batch import Batch
@@ -75,12 +74,9 @@ class NSCachingSampler(FilteredSampler):
         super().__init__(filtered, split)
         positive_integer('cache_size', cache_size)
         positive_integer('num_candidates', num_candidates)
-        epochs: Any = lazy_update
-        if isinstance(epochs, bool) or not isinstance(epochs, Integral) or epochs < 0:
-            raise ArgumentError(f'lazy_update: expected an integer of at least 0, got {epochs!r}')
         self.cache_size = cache_size
         self.num_candidates = num_candidates
-        self.lazy_update = lazy_update
+        self.lazy_update = non_negative_integer('lazy_update', lazy_update)
         self.seed = random_seed('seed', seed)
         self._caches: Optional[_Caches] = None
         self._loaded: Optional[Tensor] = None
@@ -224,13 +220,18 @@ class _Caches(NamedTuple):
 
     def write(self, row: Tensor, kept: Tensor) -> None:
         r"""Stores what was kept :obj:`(B, cache_size)` for each row; the first of those that share one decides."""
-        order, perm = row.sort(stable=True)
-        place = torch.arange(order.numel(), device=order.device)
-        begins = torch.ones_like(order, dtype=torch.bool)
-        begins[1:] = order[1:] != order[:-1]
-        first = perm[torch.where(begins, place, 0).cummax(0).values]
+        order, first = first_of_equals(row)
         # All writes to a row are of the same values, so that their order does not matter.
         self.entity.index_copy_(0, order, kept[first].int())
+
+
+def first_of_equals(row: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Sorted rows, and for each of them the first place at which :obj:`row` :obj:`(B,)` holds the same number."""
+    order, perm = row.sort(stable=True)
+    place = torch.arange(order.numel(), device=order.device)
+    begins = torch.ones_like(order, dtype=torch.bool)
+    begins[1:] = order[1:] != order[:-1]
+    return order, perm[torch.where(begins, place, 0).cummax(0).values]
 
 
 def _gumbel_top_k(score: Tensor, k: int, generator: Optional[torch.Generator]) -> Tensor:

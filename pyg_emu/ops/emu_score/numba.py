@@ -17,7 +17,7 @@ from torch import Tensor
 from pyg_emu.core.interaction import Interaction
 from pyg_emu.ops.emu_score import numba_kernels as kernels
 from pyg_emu.ops.emu_score.autograd import Options, differentiated
-from pyg_emu.ops.emu_score.numba_terms import TERMS, Hard, Mask, Pair, Plain, Shared, Soft, terms_of
+from pyg_emu.ops.emu_score.numba_terms import TERMS, Hard, LonePair, Mask, Pair, Plain, Shared, Soft, terms_of
 from pyg_emu.ops.numba_grouping import group
 from pyg_emu.ops.numba_runtime import parallel_section
 
@@ -48,8 +48,7 @@ class _EMUScore(torch.autograd.Function):
         ctx.save_for_backward(query, positive, table, index, bank, mask_index, weight, partner,
                               *norms)
         if index.numel() > 0:
-            operands = _operands(query, positive, table, index, bank, mask_index, weight, partner,
-                                 options.interaction)
+            operands = _operands(query, positive, table, index, bank, mask_index, weight, partner, options)
             with parallel_section():
                 kernels.forward(*operands, scores[0].numpy(), norms[0].numpy(), scores[1].numpy(), norms[1].numpy(),
                                 options.vanilla)
@@ -60,8 +59,7 @@ class _EMUScore(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         query, positive, table, index, bank, mask_index, weight, partner, *norms = ctx.saved_tensors
         needs_query, needs_positive, needs_table, _, needs_bank, _, needs_weight, _, _ = ctx.needs_input_grad
-        operands = _operands(query, positive, table, index, bank, mask_index, weight, partner,
-                             ctx.options.interaction)
+        operands = _operands(query, positive, table, index, bank, mask_index, weight, partner, ctx.options)
         nothing = table.new_zeros(1, 1)
         upstream = kernels.Upstream(*((nothing if value is None or value.numel() == 0 else value.contiguous()).numpy()
                                       for value in (*grads, *norms)))
@@ -117,14 +115,15 @@ def _operands(
     mask_index: Tensor | None,
     weight: Tensor | None,
     partner: Tensor | None,
-    interaction: Interaction,
+    options: Options,
 ) -> _Operands:
     width, one = table.size(1), _DTYPES[table.dtype](1)
-    terms = terms_of(interaction, type(one))
+    terms = terms_of(options.interaction, type(one))
     _, parts, sums, _ = terms.layout(terms)
     kind: Any = Soft
     if bank is None:
-        kind = Plain if weight is None else Soft if partner is None else Pair
+        pair = Pair if options.vanilla else LonePair
+        kind = Plain if weight is None else Soft if partner is None else pair
         bank = table.new_zeros(1, width, dtype=torch.uint8 if weight is None else table.dtype)
     elif bank.dtype == torch.bool:
         # A complex component is one term, so a mask that differs between its two parts needs the soft kernels.

@@ -81,8 +81,10 @@ def _parts(tag, row, size):
 
 @jit(forceinline=True)
 def _is_scalar(kind, data):
-    r"""Returns whether a slot has one weight for all components."""
-    return layout(kind) == PAIR or (layout(kind) == SOFT and data.weight.size > 0)
+    r"""Returns whether a slot has one weight for all components that is spread over a row. Weights of pairs stay
+    scalars.
+    """
+    return layout(kind) == SOFT and data.weight.size > 0
 
 
 @jit()
@@ -95,7 +97,7 @@ def _masks(kind, data):
 
 @jit(forceinline=True)
 def _mask_row(kind, data, masks, lane, b, n):
-    if layout(kind) == PLAIN:
+    if layout(kind) == PLAIN or layout(kind) == PAIR:
         return 0
     if layout(kind) == SHARED:
         return b
@@ -103,6 +105,22 @@ def _mask_row(kind, data, masks, lane, b, n):
         masks[lane, :] = real(data.weight[b, n], 1) - data.weight[b, n]
         return lane
     return np.intp(data.mask_index[b, min(n, data.mask_index.shape[1] - 1)])
+
+
+@jit(forceinline=True)
+def _partner_share(kind, data, b, n):
+    r"""Returns what a pair takes from the partner; zero for other kinds, whose masks have rows."""
+    if layout(kind) == PAIR:
+        return real(kind[0], 1) - data.weight[b, n]
+    return real(kind[0], 0)
+
+
+@jit(forceinline=True)
+def _share(kind, masks, row, share, k):
+    r"""Returns what component :obj:`k` takes from the vector that a negative is mixed with."""
+    if layout(kind) == PAIR:
+        return share
+    return real(share, masks[row, k])
 
 
 @jit(forceinline=True)
@@ -173,26 +191,32 @@ def _forward_triple(kind, tag, data, b, vanilla, vanilla_norm, mutated, mutated_
         oc, od = _other_row(kind, data, b, nc), _other_row(kind, data, b, nd)
         fa, fb = _mask_row(kind, data, masks, np.intp(0), b, n), _mask_row(kind, data, masks, np.intp(1), b, nb)
         fc, fd = _mask_row(kind, data, masks, np.intp(2), b, nc), _mask_row(kind, data, masks, np.intp(3), b, nd)
+        ua, ub = _partner_share(kind, data, b, n), _partner_share(kind, data, b, nb)
+        uc, ud = _partner_share(kind, data, b, nc), _partner_share(kind, data, b, nd)
         va0 = va1 = vb0 = vb1 = vc0 = vc1 = vd0 = vd1 = zero
         ma0 = mb0 = mc0 = md0 = start0
         ma1 = mb1 = mc1 = md1 = start1
         for k in range(size):
             i, j, h, t, u = q0[k], q1[k], q2[k], t0[k], t1[k]
-            x, y, f, g = table[xa, k], table[xa, k + second], masks[fa, k], masks[fa, k + second]
+            x, y = table[xa, k], table[xa, k + second]
+            f, g = _share(kind, masks, fa, ua, k), _share(kind, masks, fa, ua, k + second)
             r, s = others[oa, k], others[oa, k + second]
-            v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, real(x, f), real(x, g))
+            v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, f, g)
             va0, va1, ma0, ma1 = va0 + v0, va1 + v1, ma0 + m0, ma1 + m1
-            x, y, f, g = table[xb, k], table[xb, k + second], masks[fb, k], masks[fb, k + second]
+            x, y = table[xb, k], table[xb, k + second]
+            f, g = _share(kind, masks, fb, ub, k), _share(kind, masks, fb, ub, k + second)
             r, s = others[ob, k], others[ob, k + second]
-            v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, real(x, f), real(x, g))
+            v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, f, g)
             vb0, vb1, mb0, mb1 = vb0 + v0, vb1 + v1, mb0 + m0, mb1 + m1
-            x, y, f, g = table[xc, k], table[xc, k + second], masks[fc, k], masks[fc, k + second]
+            x, y = table[xc, k], table[xc, k + second]
+            f, g = _share(kind, masks, fc, uc, k), _share(kind, masks, fc, uc, k + second)
             r, s = others[oc, k], others[oc, k + second]
-            v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, real(x, f), real(x, g))
+            v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, f, g)
             vc0, vc1, mc0, mc1 = vc0 + v0, vc1 + v1, mc0 + m0, mc1 + m1
-            x, y, f, g = table[xd, k], table[xd, k + second], masks[fd, k], masks[fd, k + second]
+            x, y = table[xd, k], table[xd, k + second]
+            f, g = _share(kind, masks, fd, ud, k), _share(kind, masks, fd, ud, k + second)
             r, s = others[od, k], others[od, k + second]
-            v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, real(x, f), real(x, g))
+            v0, v1, m0, m1 = mix(kind, tag, i, j, h, x, y, r, s, t, u, f, g)
             vd0, vd1, md0, md1 = vd0 + v0, vd1 + v1, md0 + m0, md1 + m1
         _emit(tag, want_vanilla, vanilla, vanilla_norm, va0, va1, b, n)
         _emit(tag, want_vanilla, vanilla, vanilla_norm, vb0, vb1, b, nb)
@@ -233,6 +257,8 @@ def _batch_triple(kind, tag, data, upstream, b, grad_query, grad_positive, grad_
         oc, od = _other_row(kind, data, b, nc), _other_row(kind, data, b, nd)
         fa, fb = _mask_row(kind, data, masks, np.intp(0), b, n), _mask_row(kind, data, masks, np.intp(1), b, nb)
         fc, fd = _mask_row(kind, data, masks, np.intp(2), b, nc), _mask_row(kind, data, masks, np.intp(3), b, nd)
+        ua, ub = _partner_share(kind, data, b, n), _partner_share(kind, data, b, nb)
+        uc, ud = _partner_share(kind, data, b, nc), _partner_share(kind, data, b, nd)
         va0, va1, ma0, ma1 = _slopes(kind, tag, upstream, n < num, n < num, b, n)
         vb0, vb1, mb0, mb1 = _slopes(kind, tag, upstream, n + 1 < num, n + 1 < num, b, nb)
         vc0, vc1, mc0, mc1 = _slopes(kind, tag, upstream, n + 2 < num, n + 2 < num, b, nc)
@@ -240,22 +266,26 @@ def _batch_triple(kind, tag, data, upstream, b, grad_query, grad_positive, grad_
         wa = wb = wc = wd = zero
         for k in range(size):
             i, j, h = q0[k], q1[k], q2[k]
-            x, y, f, g = table[xa, k], table[xa, k + second], masks[fa, k], masks[fa, k + second]
+            x, y = table[xa, k], table[xa, k + second]
+            f, g = _share(kind, masks, fa, ua, k), _share(kind, masks, fa, ua, k + second)
             r, s = others[oa, k], others[oa, k + second]
             a0, a1, a2, a3, a4, a5 = pull_batch(
-                kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), va0, va1, ma0, ma1)
-            x, y, f, g = table[xb, k], table[xb, k + second], masks[fb, k], masks[fb, k + second]
+                kind, tag, i, j, h, x, y, r, s, f, g, va0, va1, ma0, ma1)
+            x, y = table[xb, k], table[xb, k + second]
+            f, g = _share(kind, masks, fb, ub, k), _share(kind, masks, fb, ub, k + second)
             r, s = others[ob, k], others[ob, k + second]
             b0, b1, b2, b3, b4, b5 = pull_batch(
-                kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vb0, vb1, mb0, mb1)
-            x, y, f, g = table[xc, k], table[xc, k + second], masks[fc, k], masks[fc, k + second]
+                kind, tag, i, j, h, x, y, r, s, f, g, vb0, vb1, mb0, mb1)
+            x, y = table[xc, k], table[xc, k + second]
+            f, g = _share(kind, masks, fc, uc, k), _share(kind, masks, fc, uc, k + second)
             r, s = others[oc, k], others[oc, k + second]
             c0, c1, c2, c3, c4, c5 = pull_batch(
-                kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vc0, vc1, mc0, mc1)
-            x, y, f, g = table[xd, k], table[xd, k + second], masks[fd, k], masks[fd, k + second]
+                kind, tag, i, j, h, x, y, r, s, f, g, vc0, vc1, mc0, mc1)
+            x, y = table[xd, k], table[xd, k + second]
+            f, g = _share(kind, masks, fd, ud, k), _share(kind, masks, fd, ud, k + second)
             r, s = others[od, k], others[od, k + second]
             d0, d1, d2, d3, d4, d5 = pull_batch(
-                kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vd0, vd1, md0, md1)
+                kind, tag, i, j, h, x, y, r, s, f, g, vd0, vd1, md0, md1)
             g0[k] += (a0 + b0) + (c0 + d0)
             if query_parts > 1:
                 g1[k] += (a1 + b1) + (c1 + d1)
@@ -311,22 +341,21 @@ def _triple_and_slot(pair, num):
 
 @jit(forceinline=True)
 def _grouped_slot(kind, data, masks, lane, pair, num):
-    r"""Returns the position of a slot, the rows of its negative, of the vector it is mixed with and of its mask, and
-    whether the vanilla score depends on the first row.
+    r"""Returns the position of a slot, the rows of its negative, of the vector it is mixed with and of its mask, the
+    share that a pair takes from its partner, and whether the vanilla score depends on the first row.
 
     Pairs have two slots for each position. In the second slot, the partner and the negative are exchanged.
     """
     if layout(kind) == PAIR:
         b, n = _triple_and_slot((pair & np.uint64(0xFFFFFFFF)) >> np.uint64(1), num)
-        row, other, first = data.index[b, n], data.partner[b, n], (pair & np.uint64(1)) == np.uint64(0)
-        mask = _mask_row(kind, data, masks, lane, b, n)
-        if not first:
-            row, other = other, row
-            masks[lane, :] = data.weight[b, n]
-        return b, n, row, other, mask, first
+        # Read before the branches on numbers: behind one, the compiler would go on counting references.
+        own, partner, weight = data.index[b, n], data.partner[b, n], data.weight[b, n]
+        first = (pair & np.uint64(1)) == np.uint64(0)
+        row, other = own if first else partner, partner if first else own
+        return b, n, row, other, 0, real(weight, 1) - weight if first else weight, first
     b, n = _triple_and_slot(pair, num)
     row = data.index[b, n] if layout(kind) == MASK else np.intp(pair >> np.uint64(32))
-    return b, n, row, np.int64(b), _mask_row(kind, data, masks, lane, b, n), True
+    return b, n, row, np.int64(b), _mask_row(kind, data, masks, lane, b, n), real(kind[0], 0), True
 
 
 @jit(forceinline=True)
@@ -358,31 +387,35 @@ def _add_slots(kind, tag, data, upstream, order, low, high, masks, target, into)
     third = 2 * size if query_parts > 2 else 0
     for i in range(low, high, 4):
         _prefetch_slots(kind, tag, data, upstream, order, i + 12)
-        ba, na, xa, oa, fa, ia = _grouped_slot(kind, data, masks, np.intp(0), order[i], num)
-        bb, nb, xb, ob, fb, ib = _grouped_slot(kind, data, masks, np.intp(1), order[min(i + 1, last)], num)
-        bc, nc, xc, oc, fc, ic = _grouped_slot(kind, data, masks, np.intp(2), order[min(i + 2, last)], num)
-        bd, nd, xd, od, fd, id_ = _grouped_slot(kind, data, masks, np.intp(3), order[min(i + 3, last)], num)
+        ba, na, xa, oa, fa, ua, ia = _grouped_slot(kind, data, masks, np.intp(0), order[i], num)
+        bb, nb, xb, ob, fb, ub, ib = _grouped_slot(kind, data, masks, np.intp(1), order[min(i + 1, last)], num)
+        bc, nc, xc, oc, fc, uc, ic = _grouped_slot(kind, data, masks, np.intp(2), order[min(i + 2, last)], num)
+        bd, nd, xd, od, fd, ud, id_ = _grouped_slot(kind, data, masks, np.intp(3), order[min(i + 3, last)], num)
         va0, va1, ma0, ma1 = _slopes(kind, tag, upstream, i < high, ia, ba, na)
         vb0, vb1, mb0, mb1 = _slopes(kind, tag, upstream, i + 1 < high, ib, bb, nb)
         vc0, vc1, mc0, mc1 = _slopes(kind, tag, upstream, i + 2 < high, ic, bc, nc)
         vd0, vd1, md0, md1 = _slopes(kind, tag, upstream, i + 3 < high, id_, bd, nd)
         for k in range(size):
-            x, y, f, g = table[xa, k], table[xa, k + second], masks[fa, k], masks[fa, k + second]
+            x, y = table[xa, k], table[xa, k + second]
+            f, g = _share(kind, masks, fa, ua, k), _share(kind, masks, fa, ua, k + second)
             i, j, h = query[ba, k], query[ba, k + second], query[ba, k + third]
             r, s = others[oa, k], others[oa, k + second]
-            a0, a1 = pull_rows(kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), va0, va1, ma0, ma1)
-            x, y, f, g = table[xb, k], table[xb, k + second], masks[fb, k], masks[fb, k + second]
+            a0, a1 = pull_rows(kind, tag, i, j, h, x, y, r, s, f, g, va0, va1, ma0, ma1)
+            x, y = table[xb, k], table[xb, k + second]
+            f, g = _share(kind, masks, fb, ub, k), _share(kind, masks, fb, ub, k + second)
             i, j, h = query[bb, k], query[bb, k + second], query[bb, k + third]
             r, s = others[ob, k], others[ob, k + second]
-            b0, b1 = pull_rows(kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vb0, vb1, mb0, mb1)
-            x, y, f, g = table[xc, k], table[xc, k + second], masks[fc, k], masks[fc, k + second]
+            b0, b1 = pull_rows(kind, tag, i, j, h, x, y, r, s, f, g, vb0, vb1, mb0, mb1)
+            x, y = table[xc, k], table[xc, k + second]
+            f, g = _share(kind, masks, fc, uc, k), _share(kind, masks, fc, uc, k + second)
             i, j, h = query[bc, k], query[bc, k + second], query[bc, k + third]
             r, s = others[oc, k], others[oc, k + second]
-            c0, c1 = pull_rows(kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vc0, vc1, mc0, mc1)
-            x, y, f, g = table[xd, k], table[xd, k + second], masks[fd, k], masks[fd, k + second]
+            c0, c1 = pull_rows(kind, tag, i, j, h, x, y, r, s, f, g, vc0, vc1, mc0, mc1)
+            x, y = table[xd, k], table[xd, k + second]
+            f, g = _share(kind, masks, fd, ud, k), _share(kind, masks, fd, ud, k + second)
             i, j, h = query[bd, k], query[bd, k + second], query[bd, k + third]
             r, s = others[od, k], others[od, k + second]
-            d0, d1 = pull_rows(kind, tag, i, j, h, x, y, r, s, real(x, f), real(x, g), vd0, vd1, md0, md1)
+            d0, d1 = pull_rows(kind, tag, i, j, h, x, y, r, s, f, g, vd0, vd1, md0, md1)
             target[into, k] += (a0 + b0) + (c0 + d0)
             if parts > 1:
                 target[into, k + second] += (a1 + b1) + (c1 + d1)

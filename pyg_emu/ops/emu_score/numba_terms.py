@@ -113,7 +113,8 @@ class L1Terms(NamedTuple):
     @staticmethod
     def pull(tag, q0, q1, q2, x0, x1, w0, w1):
         zero = real(q0, 0)
-        step = w0 if q0 > x0 else (-w0 if q0 < x0 else zero)
+        # A sign that is computed: one that is selected leaves a branch, which half of all components mispredict.
+        step = w0 * (real(q0, q0 > x0) - real(q0, q0 < x0))
         return step, zero, zero, -step, zero
 
 
@@ -397,6 +398,33 @@ class Pair(NamedTuple):
     mix = staticmethod(Soft.mix)  # type: ignore[misc]  # A method, not a field.
     pull_batch = staticmethod(Soft.pull_batch)  # type: ignore[misc]  # A method, not a field.
     pull_rows = staticmethod(Soft.pull_rows)  # type: ignore[misc]  # A method, not a field.
+
+
+class LonePair(NamedTuple):
+    r"""As :class:`Pair`, without a vanilla score: half of the work."""
+    one: Any
+
+    @staticmethod
+    def layout(kind):
+        return PAIR
+
+    @staticmethod
+    def mix(kind, tag, q0, q1, q2, x0, x1, p0, p1, t0, t1, f0, f1):
+        zero, one = real(q0, 0), real(q0, 1)
+        b0, b1 = term(tag, q0, q1, q2, f0 * p0 + (one - f0) * x0, f1 * p1 + (one - f1) * x1)
+        return zero, zero, b0, b1
+
+    @staticmethod
+    def pull_batch(kind, tag, q0, q1, q2, x0, x1, p0, p1, f0, f1, v0, v1, m0, m1):
+        one = real(q0, 1)
+        b0, b1, b2, y0, y1 = pull(tag, q0, q1, q2, f0 * p0 + (one - f0) * x0, f1 * p1 + (one - f1) * x1, m0, m1)
+        return b0, b1, b2, f0 * y0, f1 * y1, y0 * (p0 - x0) + y1 * (p1 - x1)
+
+    @staticmethod
+    def pull_rows(kind, tag, q0, q1, q2, x0, x1, p0, p1, f0, f1, v0, v1, m0, m1):
+        one = real(q0, 1)
+        _, _, _, y0, y1 = pull(tag, q0, q1, q2, f0 * p0 + (one - f0) * x0, f1 * p1 + (one - f1) * x1, m0, m1)
+        return (one - f0) * y0, (one - f1) * y1
 
 
 class Mask(NamedTuple):

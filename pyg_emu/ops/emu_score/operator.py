@@ -9,7 +9,9 @@ from torch import Tensor
 from pyg_emu.core.arguments import boolean, ids_below, kind_of, on_device, shown, tensors
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Dot, Interaction, check_interaction
+from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.ops.backend import load_backend
+from pyg_emu.ops.emu_score import shared
 from pyg_emu.ops.emu_score.torch import mixed
 from pyg_emu.ops.interop import promoted, uncompiled
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
@@ -33,7 +35,7 @@ def emu_score(
     query: Tensor,
     positive: Tensor,
     table: Tensor,
-    index: Tensor,
+    index: Tensor | SharedIndex,
     plan: Plan | None = None,
     *,
     interaction: Interaction = _DOT,
@@ -55,6 +57,11 @@ def emu_score(
     (:obj:`"numba"`, :obj:`"triton"`) read each row of the table once for both scores and hold no tensor of size
     :math:`B \times N \times d`, neither forward nor back.
 
+    Where chunks of triples share their negatives (a :class:`~pyg_emu.ops.SharedIndex`), scores that are dot products
+    are computed as matrix products, with every backend: vanilla ones, those of one mask per triple, and those of a
+    :class:`~pyg_emu.ops.MixPlan` without partners. Each set of negatives is then read once, see
+    :mod:`pyg_emu.ops.emu_score.shared`. Other interactions and plans give every triple its own copy of the ids.
+
     The scores are differentiable with respect to :obj:`query`, :obj:`positive`, :obj:`table`, a floating-point
     :attr:`MaskPlan.bank` and :attr:`MixPlan.weight`; in the fused backends once.
 
@@ -68,8 +75,8 @@ def emu_score(
         query (torch.Tensor): One query per triple. shape: :obj:`(B, interaction.query_width(d))`.
         positive (torch.Tensor): The positive candidate of each triple. shape: :obj:`(B, d)`.
         table (torch.Tensor): The candidates. shape: :obj:`(V, d)`.
-        index (torch.Tensor): Row of each negative, in :obj:`[0, V)`; int64. shape: :obj:`(B, N)`. The range is checked
-            on the CPU; on CUDA the check would make the device wait.
+        index (torch.Tensor or SharedIndex): Row of each negative, in :obj:`[0, V)`; int64. shape: :obj:`(B, N)`. The
+            range is checked on the CPU; on CUDA the check would make the device wait.
         plan (MaskPlan or MixPlan, optional): How negatives are mutated. (default: :obj:`None`, not at all)
         interaction (Interaction, optional): :math:`\phi`. One that the fused backends do not know is computed by
             :obj:`"torch"`. (default: :class:`~pyg_emu.core.interaction.Dot`)
@@ -87,7 +94,9 @@ def emu_score(
         ArgumentError: If an argument has the wrong shape, dtype, device or range.
         BackendError: If the backend asked for cannot run here.
     """
-    tensors(query=query, positive=positive, table=table, index=index)
+    if isinstance(index, SharedIndex):
+        index.check('index')
+    tensors(query=query, positive=positive, table=table, index=_ids(index))
     vanilla, sparse_grad = boolean('vanilla', vanilla), boolean('sparse_grad', sparse_grad)
     _check_operands(query, positive, table, index, interaction)
     query, positive, table = promoted(query, positive, table)
@@ -96,16 +105,28 @@ def emu_score(
     elif not vanilla:
         raise ArgumentError('vanilla: there is nothing to score with vanilla=False and without a plan')
     module = load_backend('emu_score', table, backend, interaction=interaction)
+    if isinstance(index, SharedIndex):
+        if shared.are_products(interaction, plan):
+            # Operands have the type that the scores are to have; autocast would choose another one.
+            with torch.autocast(table.device.type, enabled=False):
+                return EMUScores(*shared.run(query, positive, table, index, plan, vanilla, sparse_grad))
+        index = index.expand()
     return EMUScores(*module.run(query, positive, table, index, plan, interaction, vanilla, sparse_grad))
 
 
-def _check_operands(query: Tensor, positive: Tensor, table: Tensor, index: Tensor, interaction: Interaction) -> None:
+def _ids(index: Tensor | SharedIndex) -> Tensor:
+    return index.index if isinstance(index, SharedIndex) else index
+
+
+def _check_operands(query: Tensor, positive: Tensor, table: Tensor, index: Tensor | SharedIndex,
+                    interaction: Interaction) -> None:
     if table.dim() != 2 or not table.is_floating_point():
         raise ArgumentError(f'table: expected floating-point numbers of shape (V, d), got {kind_of(table)}')
     check_interaction(interaction, table)
-    if index.dim() != 2 or index.dtype != torch.int64:
-        raise ArgumentError(f'index: expected int64 entity ids of shape (B, N), got {kind_of(index)}')
-    size, width = index.size(0), table.size(1)
+    ids = _ids(index)
+    if ids.dim() != 2 or ids.dtype != torch.int64:
+        raise ArgumentError(f'index: expected int64 entity ids of shape (B, N), got {kind_of(ids)}')
+    size, width = index.shape[0], table.size(1)
     for name, value, columns in (('positive', positive, width), ('query', query, interaction.query_width(width))):
         if tuple(value.shape) != (size, columns):
             raise ArgumentError(f'{name}: expected shape {(size, columns)}, to go with index of shape '
@@ -114,8 +135,8 @@ def _check_operands(query: Tensor, positive: Tensor, table: Tensor, index: Tenso
         if not value.is_floating_point():
             raise ArgumentError(f'{name}: expected floating-point numbers, got {value.dtype}')
         on_device(name, value, table.device, 'table')
-    on_device('index', index, table.device, 'table')
-    ids_below('index', index, table.size(0), 'rows of table')
+    on_device('index', ids, table.device, 'table')
+    ids_below('index', ids, table.size(0), 'rows of table')
 
 
 def mutate(positive: Tensor, negative: Tensor, plan: Plan, partner: Tensor | None = None) -> Tensor:

@@ -49,7 +49,7 @@ def _scores(query: Tensor, positive: Tensor, table: Tensor, index: Tensor, plan:
     partners = plan.partner if isinstance(plan, MixPlan) else None
     # One look-up for negatives and partners, so that a row-sparse gradient is coalesced only once.
     ids = index if partners is None else torch.cat([index, partners], dim=1)
-    rows: Tensor = _SparseRows.apply(table, ids) if sparse_grad else table[ids]
+    rows = sparse_rows(table, ids) if sparse_grad else table[ids]
     rows, partner = rows.split([index.size(1), ids.size(1) - index.size(1)], dim=1)
     query = query.unsqueeze(1)
     vanilla_score = interaction(query, rows) if vanilla else None
@@ -75,8 +75,20 @@ def mixed(positive: Tensor, negative: Tensor, plan: Plan, partner: Tensor | None
     return mask * other + (1 - mask) * negative
 
 
+def sparse_rows(table: Tensor, index: Tensor) -> Tensor:
+    r""":obj:`table[index]` with a coalesced row-sparse gradient, unlike an embedding layer.
+
+    Args:
+        table (torch.Tensor): shape: :obj:`(V, d)`.
+        index (torch.Tensor): shape: :obj:`(B, N)`.
+
+    :rtype: :class:`torch.Tensor` of shape :obj:`(B, N, d)`.
+    """
+    rows: Tensor = _SparseRows.apply(table, index)
+    return rows
+
+
 class _SparseRows(torch.autograd.Function):
-    r""":obj:`table[index]` with a coalesced row-sparse gradient, unlike an embedding layer."""
     @staticmethod
     def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(index)
