@@ -80,10 +80,9 @@ class EMUNegatives(BaseTransform):
         positive_integer('num_negatives', num_negatives)
         if isinstance(mutation_rate, type) or not callable(mutation_rate):
             check_rate(mutation_rate, 'mutation_rate')
-        if mutation is not None:
-            if isinstance(mutation, type) or not isinstance(mutation, Mutation):
-                raise ArgumentError('mutation: expected an object with the method plan(context) of '
-                                    f'pyg_emu.negatives.mutation.Mutation, got {shown(mutation)}')
+        if mutation is not None and (isinstance(mutation, type) or not isinstance(mutation, Mutation)):
+            raise ArgumentError('mutation: expected an object with the method plan(context) of '
+                                f'pyg_emu.negatives.mutation.Mutation, got {shown(mutation)}')
         self.num_negatives = num_negatives
         check_sampler('sampler', sampler)
         self.sampler = UniformSampler() if sampler is None else sampler
