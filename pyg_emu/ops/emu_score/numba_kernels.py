@@ -297,7 +297,7 @@ def _batch_triple(kind, tag, data, upstream, b, grad_query, grad_positive, grad_
                     o1[k] += (a4 + b4) + (c4 + d4)
             wa, wb, wc, wd = wa + a5, wb + b5, wc + c5, wd + d5
         total0, total1 = total0 + (ma0 + mb0) + (mc0 + md0), total1 + (ma1 + mb1) + (mc1 + md1)
-        if _is_scalar(kind, data):
+        if layout(kind) == PAIR or _is_scalar(kind, data):
             # The mask is one minus the weight. Slots are written in reverse, so that a repeated slot keeps its value.
             grad_weight[b, nd], grad_weight[b, nc], grad_weight[b, nb] = -wd, -wc, -wb
             grad_weight[b, n] = -wa

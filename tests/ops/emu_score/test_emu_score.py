@@ -139,6 +139,17 @@ def test_numba_against_reference(interaction: Interaction, plan_name: str, dtype
             assert_same([value.double() for value in found], expected, rtol=limit, atol=limit)
 
 
+@pytest.mark.parametrize('interaction', [Dot(), ComplexModulus(), ModulusPhase(0.7, 1.3, 2.0)], ids=name_of)
+def test_pairs_without_vanilla_scores(interaction: Interaction) -> None:
+    for seed, (size, num, num_nodes, width) in enumerate(SHAPES):
+        args = operands(interaction, size, num_nodes, width, seed)
+        index = torch.randint(num_nodes, (size, num), generator=torch.Generator().manual_seed(seed))
+        plan = make_plan('pair', size, num, width, num_nodes=num_nodes)
+        expected, found = (results(*args, index, plan, interaction=interaction, vanilla=False, backend=backend)
+                           for backend in ('torch', 'numba'))
+        assert_same(found, expected, rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize('interaction,plan_name,kind', [
     (Dot(), 'per_triple', Shared),
     (L1(), 'per_triple', Shared),
