@@ -7,6 +7,7 @@ import time
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterable, Literal, Mapping, Optional, Sequence, Union
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -31,6 +32,9 @@ from pyg_emu.training.run_state import Progress, RunState, TrainResult
 from pyg_emu.training.schedules import Constant, Schedule
 from pyg_emu.training.stability import LossMeter, nonfinite_weights
 from pyg_emu.training.step import PlainStep, check_parts
+
+#: The graphs whose report has been shown, by id: they have no hash.
+_shown: WeakValueDictionary[int, KGData] = WeakValueDictionary()
 
 
 class Trainer:
@@ -95,8 +99,8 @@ class Trainer:
         tensorboard (bool, optional): Whether to write the history for TensorBoard, too. (default: :obj:`False`)
         loggers (list, optional): Further receivers of the history's rows, see :class:`~pyg_emu.training.Logger`.
             (default: :obj:`None`)
-        progress (bool, optional): Whether to show the summary of the data's report and a progress bar. (default:
-            :obj:`True`)
+        progress (bool, optional): Whether to show a progress bar and, once for each graph, the summary of its report.
+            (default: :obj:`True`)
         name (str, optional): The label of the progress bar. (default: :obj:`"train"`)
         recipe_hash (str, optional): Marks the checkpoints, so that a run cannot be continued with other settings.
             (default: :obj:`None`)
@@ -201,7 +205,8 @@ class Trainer:
         self._start(resume)
         first = current()[0] == 0
         data = getattr(self.loader, 'data', None)
-        if self.progress and first and isinstance(data, KGData):
+        if self.progress and first and isinstance(data, KGData) and _shown.get(id(data)) is not data:
+            _shown[id(data)] = data
             print(data.report().summary(), file=sys.stderr, flush=True)
         bar = tqdm(total=self.num_steps, initial=self._run.step, desc=self.name, unit='step',
                    disable=not (self.progress and first), mininterval=0.2 if sys.stderr.isatty() else 10.0)

@@ -187,6 +187,10 @@ def test_report_of_the_data_at_the_start(capfd: pytest.CaptureFixture[str]) -> N
     shown = capfd.readouterr().err
     assert data.report().summary() in shown and f'{data.num_nodes} entities' in shown
     assert shown.index('entities') < shown.index('20/20')
+    again = make_trainer(progress=True)
+    again.loader = trainer.loader
+    again.fit()
+    assert f'{data.num_nodes} entities' not in capfd.readouterr().err  # once for each graph
     make_trainer(progress=False).fit()
     assert capfd.readouterr().err == ''
 
