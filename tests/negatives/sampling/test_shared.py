@@ -164,7 +164,8 @@ def test_losses_are_those_of_each_rows_own_negatives(kind: type, mutation: Any) 
             torch.manual_seed(0)
             channels = WIDTH // 2 if model_class is ComplEx else WIDTH
             model = model_class(NUM_NODES, NUM_RELATIONS, channels).double()
-            negatives = EMUNegatives(7, 0.0, sampler=SharedNegativesSampler(4, **options), mutation=mutation)
+            plain = {'mutation_rate': 0.0} if mutation is None else {'mutation': mutation}
+            negatives = EMUNegatives(7, sampler=SharedNegativesSampler(4, **options), **plain)
             batch = make_batch(negatives)
             found = []
             for one in (batch, alone(batch)):
