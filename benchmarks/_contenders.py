@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from pyg_emu import (
     ComplEx,
     CrossEntropyLoss,
+    DeMixLoss,
     DistMult,
     EMULoss,
     EMUNegatives,
@@ -27,6 +28,7 @@ from pyg_emu import (
     TransE,
     TripletLoader,
 )
+from pyg_emu.negatives.mutation import DeMixMutation
 
 MODELS: dict[str, Any] = {'distmult': DistMult, 'complex': ComplEx, 'transe': TransE, 'rotate': RotatE}
 #: The mutation rate and the loss weights. They do not affect the running time.
@@ -87,6 +89,28 @@ def ours(setting: Setting, masks: str) -> Step:
 
     def step() -> None:
         batch = next(batches)
+        optimizer.zero_grad()
+        criterion(model, batch).backward()
+        optimizer.step()
+
+    return step
+
+
+def refined(setting: Setting, demix: bool) -> Step:
+    r"""Returns a training step of the DeMix paper: self-adversarial negatives, or these refined by DeMix after its
+    warm-up. The scores of the facts are refreshed once an epoch, as in training.
+    """
+    model = setting.make_model()
+    criterion = DeMixLoss()
+    mutation = DeMixMutation(warmup=0) if demix else None
+    transform = EMUNegatives(setting.num_negatives, mutation_rate=0.0, mutation=mutation)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    batches = setting.batches(transform)
+
+    def step() -> None:
+        batch = next(batches)
+        if mutation is not None:
+            mutation.update(batch, model)
         optimizer.zero_grad()
         criterion(model, batch).backward()
         optimizer.step()

@@ -74,6 +74,10 @@ TABLES = {
     'eager': Table('speed/steps', _ratios('eager emu over emu, mask per triple'), 'eager EMU step / our EMU step'),
     'peer': Table('speed/steps', _ratios('pykeen vanilla over emu, mask per triple', ['DistMult']),
                   "PyKEEN's vanilla step / our EMU step"),
+    'speed-demix': Table('speed/demix', {
+        f'{name} (target: at most 1.6)': f'ratios.demix over self-adversarial, refresh included, {model}.value'
+        for model, name in (('transe', 'TransE'), ('rotate', 'RotatE'), ('distmult', 'DistMult'),
+                            ('complex', 'ComplEx'))}, 'step with DeMix / self-adversarial step'),
     'shared': Table('speed/shared', {
         f'{name}, {count:,} negatives': f'ratios.{key}.own over shared, {count} negatives.value'
         for name, key in list(_MODELS.items())[:2] for count in (256, 1024)}, 'own negatives / shared negatives'),

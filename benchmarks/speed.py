@@ -28,19 +28,22 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks._contenders import CONTENDERS, MODELS, Setting, Step, contenders_of, generate
+from benchmarks._contenders import CONTENDERS, MODELS, Setting, Step, contenders_of, generate, refined
 from benchmarks._memory import measure
 from benchmarks._record import RESULTS, read_result, write_result
 from pyg_emu import KGData, evaluate, load_dataset
 from pyg_emu.core.errors import DataWarning
+from pyg_emu.negatives.mutation import DeMixMutation
 
-PARTS = ('steps', 'memory', 'scaling', 'ranking', 'shared')
+PARTS = ('steps', 'memory', 'scaling', 'ranking', 'shared', 'demix')
 #: The sizes of FB15k-237.
 ENTITIES, RELATIONS, FACTS, TEST_FACTS = 14541, 237, 272115, 20466
 #: The maximum cost of EMU with one mask per triple relative to vanilla, both of this package.
 EMU_BUDGET = {'distmult': 1.25, 'complex': 1.25, 'transe': 1.35, 'rotate': 1.35}
 #: The minimum speedup of our EMU step over the eager EMU step, and over PyKEEN's vanilla step.
 SPEEDUP = 12.0
+#: The maximum cost of a self-adversarial step with DeMix relative to one without.
+DEMIX_BUDGET = 1.6
 #: The maximum peak memory of EMU relative to vanilla, and relative to eager EMU.
 MEMORY_BUDGET = {'vanilla': 1.6, 'eager_emu': 0.1}
 #: The maximum growth exponent in negatives and channels, and the maximum cost of 5e6 entities relative to 1e6.
@@ -247,6 +250,35 @@ def part_shared(arguments: argparse.Namespace) -> dict[str, Any]:
             'ratios': ratios}
 
 
+def part_demix(arguments: argparse.Namespace) -> dict[str, Any]:
+    r"""Measures self-adversarial steps with and without DeMix, with the numbers of negatives of its paper. The share of
+    an epoch's refresh in a step is measured apart and added, as turns are shorter than an epoch.
+    """
+    data = facts(arguments)
+    rows: list[dict[str, Any]] = []
+    ratios: dict[str, Any] = {}
+    for model in arguments.models:
+        print(model, flush=True)
+        negatives = 50 if model in ('distmult', 'complex') else 16
+        setting = Setting(model, data, arguments.batch_size, min(negatives, 4) if arguments.smoke else negatives,
+                          arguments.channels, seed=arguments.seed)
+        times = take_turns({'plain': refined(setting, demix=False), 'demix': refined(setting, demix=True)},
+                           arguments.rounds, arguments.turn_seconds)
+        plain, demix = (1e3 * statistics.median(times[name]) for name in ('plain', 'demix'))
+        mutation, scorer = DeMixMutation(warmup=0), setting.make_model()
+        mutation.refresh(data, scorer)
+        refresh = 1e3 * _timed(partial(mutation.refresh, data, scorer))
+        share = refresh * arguments.batch_size / data.num_facts('train')
+        rows.append({'model': model, 'negatives': setting.num_negatives, 'self_adversarial_ms': plain,
+                     'demix_ms': demix, 'refresh_ms': refresh, 'refresh_share_ms': share})
+        ratios[f'demix over self-adversarial, refresh included, {model}'] = at_most((demix + share) / plain,
+                                                                                    DEMIX_BUDGET)
+        print(f'  {plain:.2f} ms, with DeMix {demix:.2f} ms, refresh {refresh:.0f} ms an epoch', flush=True)
+    report(ratios)
+    return {'label': 'DeMix', 'dataset': data_name(arguments), 'sizes': sizes(arguments), 'rows': rows,
+            'ratios': ratios}
+
+
 def at_most(value: float, budget: float) -> dict[str, Any]:
     r"""Returns a value, its maximum, and whether the value meets it."""
     return {'value': value, 'at_most': budget, 'kept': bool(value <= budget)}
@@ -338,7 +370,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     warnings.simplefilter('ignore', DataWarning)
     torch.manual_seed(arguments.seed)
     parts = {'steps': part_steps, 'memory': part_memory, 'scaling': part_scaling, 'ranking': part_ranking,
-             'shared': part_shared}
+             'shared': part_shared, 'demix': part_demix}
     for part in arguments.part:
         if part == 'curves':
             from benchmarks import curves_fb15k237

@@ -117,6 +117,11 @@ def test_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert len(pd.read_csv(tmp_path / 'speed' / f'{part}.csv')) == len(result['metrics']['rows'])
     rows = read_result('speed/steps', tmp_path)['metrics']['rows']
     assert {row['contender'] for row in rows} == set(contenders_of('distmult'))
+    demix = read_result('speed/demix', tmp_path)['metrics']
+    for row in demix['rows']:
+        assert row['negatives'] == 4 and 0 < row['refresh_share_ms'] < row['refresh_ms']
+        entry = demix['ratios'][f'demix over self-adversarial, refresh included, {row["model"]}']
+        assert entry['value'] == pytest.approx((row['demix_ms'] + row['refresh_share_ms']) / row['self_adversarial_ms'])
     shared = read_result('speed/shared', tmp_path)['metrics']
     assert [(row['model'], row['negatives'], row['contender']) for row in shared['rows']] == [
         (model, negatives, name) for model in ('distmult', 'complex') for negatives in (4, 6)
