@@ -1,6 +1,8 @@
 r"""Shared settings of Numba kernels: the disk cache, the threads, and the parallel section."""
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
 import os
 import sys
@@ -21,7 +23,6 @@ from pyg_emu.ops.openmp import adapt_waits
 
 _logger = logging.getLogger(__name__)
 _lock = threading.RLock()
-_PACKAGE = Path(__file__).resolve().parent.parent
 
 #: Fast-math flags: sums may be reassociated for vectorization, but NaN and infinity are preserved.
 FASTMATH = {'reassoc', 'contract', 'arcp', 'nsz'}
@@ -34,9 +35,9 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def decorate(function: Callable[..., Any]) -> Any:
         # Numba chooses the directory when it decorates. The setting of the surrounding program is restored.
         config: Any = numba.config
-        before, folder = config.CACHE_DIR, cache_folder()
+        before = config.CACHE_DIR
         try:
-            config.CACHE_DIR = before or (str(folder) if folder is not None else '')
+            config.CACHE_DIR = str(cache_folder(Path(function.__code__.co_filename)))
             return numba.njit(cache=True, **options)(function)
         except (RuntimeError, OSError):
             config.CACHE_DIR = before
@@ -50,13 +51,20 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-def cache_folder() -> Path | None:
-    r"""The directory of compiled kernels: :obj:`pyg_emu/numba` in the user's cache directory, so that reinstalling the
-    package keeps them and uninstalling it leaves nothing among the packages. :obj:`None` in a source checkout, where
-    Numba's :obj:`__pycache__` next to each module serves, and where :obj:`NUMBA_CACHE_DIR` names a directory.
+def cache_folder(source: Path) -> Path:
+    r"""The directory of the compiled kernels of a module: a subfolder of :obj:`NUMBA_CACHE_DIR` or, where that is not
+    set, of :obj:`pyg_emu/numba` in the user's cache directory, so that uninstalling the package leaves nothing among
+    the packages.
+
+    Numba compiles a kernel anew when its own module has changed. Kernels also contain the functions that they call, of
+    other modules, which Numba does not look at. The subfolder is therefore named after the content of all sources that
+    the kernels of :obj:`source` are compiled from.
+
+    Args:
+        source (Path): The file of the module.
     """
-    if os.environ.get('NUMBA_CACHE_DIR') or (_PACKAGE.parent / 'pyproject.toml').is_file():
-        return None
+    if os.environ.get('NUMBA_CACHE_DIR'):
+        return Path(os.environ['NUMBA_CACHE_DIR'], _fingerprint(source.parent))
     home = Path.home()
     if sys.platform == 'win32':
         base = Path(os.environ.get('LOCALAPPDATA') or home / 'AppData' / 'Local')
@@ -64,7 +72,16 @@ def cache_folder() -> Path | None:
         base = home / 'Library' / 'Caches'
     else:
         base = Path(os.environ.get('XDG_CACHE_HOME') or home / '.cache')
-    return base / 'pyg_emu' / 'numba'
+    return base / 'pyg_emu' / 'numba' / _fingerprint(source.parent)
+
+
+@functools.cache
+def _fingerprint(folder: Path) -> str:
+    r"""A digest of the modules in a folder and of the helpers that all kernels share."""
+    digest = hashlib.sha256()
+    for path in sorted({*folder.glob('*.py'), *Path(__file__).parent.glob('numba_*.py')}):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 class _Announcer(event.Listener):

@@ -104,19 +104,17 @@ def test_kernels_of_others_are_not_announced(caplog: pytest.LogCaptureFixture) -
     assert not caplog.records
 
 
-def test_cache_of_a_source_checkout_and_of_an_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_lies_in_the_users_cache_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv('NUMBA_CACHE_DIR', raising=False)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    assert runtime.cache_folder() is None
-    monkeypatch.setattr(runtime, '_PACKAGE', tmp_path / 'site-packages' / 'pyg_emu')
     if sys.platform == 'linux':
-        assert runtime.cache_folder() == tmp_path / 'pyg_emu' / 'numba'
+        assert runtime.cache_folder(Path(__file__)).parent == tmp_path / 'pyg_emu' / 'numba'
     monkeypatch.setenv('NUMBA_CACHE_DIR', str(tmp_path / 'mine'))
-    assert runtime.cache_folder() is None
+    assert runtime.cache_folder(Path(__file__)).parent == tmp_path / 'mine'
 
 
 def test_kernels_are_kept_in_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(runtime, 'cache_folder', lambda: tmp_path / 'kept')
+    monkeypatch.setattr(runtime, 'cache_folder', lambda source: tmp_path / 'kept')
     monkeypatch.setattr(numba.config, 'CACHE_DIR', '')
 
     @runtime.jit()
@@ -126,3 +124,33 @@ def test_kernels_are_kept_in_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert thrice(2.0) == 6.0
     assert list((tmp_path / 'kept').rglob('*.nbi'))
     assert numba.config.CACHE_DIR == ''
+
+
+CALLER = """
+from pyg_emu.ops.numba_runtime import jit
+from helpers import factor
+
+@jit()
+def scaled(value):
+    return factor() * value
+
+print(scaled(2.0))
+"""
+HELPERS = """
+from pyg_emu.ops.numba_runtime import jit
+
+@jit(forceinline=True)
+def factor():
+    return {factor}
+"""
+
+
+def test_kernels_are_compiled_anew_when_what_they_call_has_changed(tmp_path: Path) -> None:
+    # Numba by itself looks at the module of the kernel only and would go on to answer 6.
+    (tmp_path / 'caller.py').write_text(CALLER)
+    for factor in (3.0, 4.0):
+        (tmp_path / 'helpers.py').write_text(HELPERS.format(factor=factor))
+        environment = {'NUMBA_CACHE_DIR': str(tmp_path / 'cache'), 'PYTHONPATH': f'{ROOT}{os.pathsep}{tmp_path}',
+                       'PYTHONDONTWRITEBYTECODE': '1'}
+        done = run('import caller', **environment)
+        assert float(done.stdout) == 2.0 * factor
