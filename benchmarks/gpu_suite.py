@@ -43,6 +43,9 @@ TESTS = (
     'tests/negatives/sampling/test_uniform.py::test_draws_on_the_gpu',
     'tests/negatives/sampling/test_nscaching.py::test_on_the_gpu',
     'tests/negatives/sampling/test_sans.py::test_on_the_gpu',
+    'tests/negatives/sampling/test_esns.py::test_on_the_gpu',
+    'tests/negatives/sampling/test_mcns.py::test_on_the_gpu',
+    'tests/negatives/sampling/test_pools.py::test_on_the_gpu',
 )
 SMOKE_TESTS = ('tests/ops/emu_score/test_triton.py::test_by_hand', 'tests/ops/relational/test_triton.py::test_by_hand')
 

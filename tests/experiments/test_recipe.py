@@ -127,7 +127,7 @@ def test_overrides() -> None:
     assert recipe.optimizer == {'name': 'adam'}, 'the rate of Adagrad is none for Adam'
     recipe = assigned('loss=margin', 'model=transe', source='distmult-fb15k237-uniform')
     assert recipe.loss == {'name': 'margin', 'margin': 1.0, 'mutate': False, 'alpha': 0.0,
-                           'regularizer': {'name': 'l3', 'weight': 1e-5}}
+                           'adversarial_temperature': None, 'regularizer': {'name': 'l3', 'weight': 1e-5}}
     assert recipe.model['hidden_channels'] == 100
 
 
