@@ -362,9 +362,10 @@ def targets(folder: Path) -> dict[str, Target]:
                                                                  'max_size': 2**20, 'seed': 0}),
                         ('SharedNegativesSampler', {'chunk_size': 2, 'sampler': None}),
                         ('NSCachingSampler', {'cache_size': 3, 'num_candidates': 3, 'lazy_update': 0, 'seed': 0}),
-                        ('PopularitySampler', {'power': 0.75, 'per_relation': True}),
-                        ('TypedSampler', {'types': torch.arange(V) % 3}), ('ESNSLikeSampler', {'context': 'fact'}),
-                        ('CANSLikeSampler', {'num_types': 3, 'num_rounds': 5, 'seed': 0}),
+                        ('PopularitySampler', {'power': 0.75, 'per_relation': True, 'uniform': 0.1}),
+                        ('TypedSampler', {'types': torch.arange(V) % 3, 'uniform': 0.1}),
+                        ('ESNSLikeSampler', {'context': 'fact', 'uniform': 0.1}),
+                        ('CANSLikeSampler', {'num_types': 3, 'num_rounds': 5, 'uniform': 0.1, 'seed': 0}),
                         ('MCNSSampler', {'alpha': 0.75, 'burn_in': 3, 'seed': 0})):
         kind = getattr(samplers, name)
         add(name, lambda kind=kind, **rest: kind(**rest).sample(triples(), 2),

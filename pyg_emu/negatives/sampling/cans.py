@@ -43,6 +43,9 @@ class CANSLikeSampler(PoolSampler):
         num_types (int, optional): Number of types, at most; there are no more than distinct profiles. (default:
             :obj:`None`, :math:`\sqrt{V}` rounded, of :math:`\sqrt{V}` entities on average)
         num_rounds (int): Rounds of :math:`k`-means. (default: :obj:`20`)
+        uniform (float): The probability that a candidate is drawn uniformly from all entities instead (with
+            :obj:`filtered`, from all unknown ones). With zero, a model does not learn to reject entities that do not
+            fit, and ranks poorly among all. (default: :obj:`0.5`)
         filtered (bool): See :class:`FilteredSampler`. (default: :obj:`True`)
         split (str): The split whose facts are known. Types are always those of the training facts.
             (default: :obj:`"train"`)
@@ -57,11 +60,12 @@ class CANSLikeSampler(PoolSampler):
         self,
         num_types: Optional[int] = None,
         num_rounds: int = 20,
+        uniform: float = 0.5,
         filtered: bool = True,
         split: str = 'train',
         seed: int = 0,
     ) -> None:
-        super().__init__(filtered, split)
+        super().__init__(uniform, filtered, split)
         self.num_types: Any = None if num_types is None else positive_integer('num_types', num_types)
         self.num_rounds = positive_integer('num_rounds', num_rounds)
         self.seed = random_seed('seed', seed)
@@ -81,7 +85,7 @@ class CANSLikeSampler(PoolSampler):
 
     def __repr__(self) -> str:
         return (f'{self.__class__.__name__}(num_types={self.num_types}, num_rounds={self.num_rounds}, '
-                f'filtered={self.filtered}, split={self.split!r})')
+                f'uniform={self.uniform}, filtered={self.filtered}, split={self.split!r})')
 
 
 def infer_types(train: FactIndex, num_types: int, num_rounds: int, seed: int) -> Tensor:

@@ -6,11 +6,17 @@ from typing import Any, ClassVar, Literal, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import one_of
+from pyg_emu.core.arguments import one_of, share
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.contract import Negatives
-from pyg_emu.negatives.sampling.filtered import FilteredSampler, draw_unknown, random_below, redraw
+from pyg_emu.negatives.sampling.filtered import (
+    FilteredSampler,
+    draw_unknown,
+    mix_with_uniform,
+    random_below,
+    redraw,
+)
 from pyg_emu.negatives.sampling.pools import ends_of_relations
 
 #: How often a known fact is drawn again before an unknown entity is drawn from all.
@@ -47,6 +53,9 @@ class ESNSLikeSampler(FilteredSampler):
         context (str): What a context is: :obj:`"fact"` (a relation, the end, and the entity at the other end) or
             :obj:`"relation"` (a relation and the end), which also finds similar entities in a sparse graph. (default:
             :obj:`"fact"`)
+        uniform (float): The probability that a candidate is drawn uniformly from all entities instead (with
+            :obj:`filtered`, from all unknown ones). With zero, a model does not learn to reject entities that do not
+            fit, and ranks poorly among all. (default: :obj:`0.5`)
         filtered (bool): See :class:`FilteredSampler`. (default: :obj:`True`)
         split (str): The split whose facts are known. Contexts are always those of the training facts.
             (default: :obj:`"train"`)
@@ -59,10 +68,12 @@ class ESNSLikeSampler(FilteredSampler):
     def __init__(
         self,
         context: Literal['fact', 'relation'] = 'fact',
+        uniform: float = 0.5,
         filtered: bool = True,
         split: str = 'train',
     ) -> None:
         super().__init__(filtered, split)
+        self.uniform = float(share('uniform', uniform))
         self.context = one_of('context', context, ('fact', 'relation'))
         self._state: Optional[_State] = None
 
@@ -71,11 +82,13 @@ class ESNSLikeSampler(FilteredSampler):
         if not self.filtered:
             entity = state.draw(target, num_negatives, generator)
             anywhere = torch.randint(batch.num_nodes, entity.shape, generator=generator, device=entity.device)
-            return Negatives(torch.where((state.size(target) > 0).unsqueeze(1), entity, anywhere))
+            entity = torch.where((state.size(target) > 0).unsqueeze(1), entity, anywhere)
+            return Negatives(mix_with_uniform(entity, self.uniform, batch, None, generator))
         index = self._known_facts(batch)
         pattern = (batch.known_index, batch.rel_type, batch.corrupts_tail)
-        return self._negatives(index, batch, state.draw_unknown(index, target, pattern, num_negatives, generator,
-                                                                _REDRAWS))
+        entity = state.draw_unknown(index, target, pattern, num_negatives, generator, _REDRAWS)
+        entity = mix_with_uniform(entity, self.uniform, batch, index, generator)
+        return self._negatives(index, batch, entity)
 
     def _prepare(self, batch: Batch) -> _State:
         train = self._facts(batch, 'train')
@@ -85,8 +98,8 @@ class ESNSLikeSampler(FilteredSampler):
         return self._state
 
     def __repr__(self) -> str:
-        return (f'{self.__class__.__name__}(context={self.context!r}, filtered={self.filtered}, '
-                f'split={self.split!r})')
+        return (f'{self.__class__.__name__}(context={self.context!r}, uniform={self.uniform}, '
+                f'filtered={self.filtered}, split={self.split!r})')
 
 
 class _State(NamedTuple):

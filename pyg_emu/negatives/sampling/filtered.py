@@ -1,6 +1,7 @@
 r"""The base class of samplers that can leave out known facts."""
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Callable, Optional
 
 import torch
@@ -136,6 +137,26 @@ def redraw(entity: Tensor, wrong: Tensor, draw: Callable[[Any, int], Tensor]) ->
     row = torch.div(slot, entity.size(1), rounding_mode='floor')
     entity.view(-1).index_copy_(0, slot, draw(row, 1).squeeze(1))
     return entity
+
+
+def mix_with_uniform(entity: Tensor, share: float, batch: Batch, index: Optional[FactIndex],
+                     generator: Optional[torch.Generator]) -> Tensor:
+    r"""Replaces each candidate by a uniform draw with a given probability.
+
+    Args:
+        entity (torch.Tensor): Candidates; overwritten on a CPU. shape: :obj:`(B, N)`.
+        share (float): The probability.
+        batch (Batch): The batch.
+        index (FactIndex, optional): The known facts, which are not drawn, or :obj:`None` to draw any entity.
+        generator (torch.Generator, optional): The random stream.
+    """
+    if share == 0.0:
+        return entity
+    chosen = torch.rand(entity.shape, generator=generator, device=entity.device) < share
+    if index is not None:
+        return replace(entity, chosen, batch, partial(draw_unknown, index, generator=generator))
+    anywhere = torch.randint(batch.num_nodes, entity.shape, generator=generator, device=entity.device)
+    return torch.where(chosen, anywhere, entity)
 
 
 def random_below(high: Tensor, generator: Optional[torch.Generator]) -> Tensor:

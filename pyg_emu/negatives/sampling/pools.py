@@ -7,10 +7,17 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import share
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.contract import Negatives
-from pyg_emu.negatives.sampling.filtered import FilteredSampler, draw_unknown, random_below, redraw
+from pyg_emu.negatives.sampling.filtered import (
+    FilteredSampler,
+    draw_unknown,
+    mix_with_uniform,
+    random_below,
+    redraw,
+)
 
 #: The largest sum of the integer weights of a pool, below the 53 bits of a random number.
 _LARGEST_SUM = 2**50
@@ -151,9 +158,15 @@ class PoolSampler(FilteredSampler):
     uniform draws of all entities (with :obj:`filtered`, of all unknown ones). All draws are exact, without rejection
     rounds. Pools are made of the training facts when the first batch of a graph is sampled, and kept until its facts
     change.
+
+    Args:
+        uniform (float): The probability that a candidate is a uniform draw instead. (default: :obj:`0.0`)
+        filtered (bool): See :class:`FilteredSampler`. (default: :obj:`False`)
+        split (str): The split whose facts are known. (default: :obj:`"train"`)
     """
-    def __init__(self, filtered: bool = False, split: str = 'train') -> None:
+    def __init__(self, uniform: float = 0.0, filtered: bool = False, split: str = 'train') -> None:
         super().__init__(filtered, split)
+        self.uniform = float(share('uniform', uniform))
         self._state: Optional[_State] = None
 
     def _build(self, train: FactIndex, largest_sum: int) -> Pools:
@@ -172,10 +185,12 @@ class PoolSampler(FilteredSampler):
         entity = pools.draw(pool, num_negatives, generator)
         if not self.filtered:
             anywhere = torch.randint(batch.num_nodes, entity.shape, generator=generator, device=entity.device)
-            return Negatives(torch.where(none, anywhere, entity))
+            entity = torch.where(none, anywhere, entity)
+            return Negatives(mix_with_uniform(entity, self.uniform, batch, None, generator))
         # With W of the pool and K of its known members, 1/W + (K/W) / (W - K) = 1 / (W - K) for each unit of weight.
         wrong = none | state.known.is_known(entity, batch.known_index, batch.rel_type, batch.corrupts_tail)
         entity = redraw(entity, wrong, partial(state.draw, batch, pool, generator))
+        entity = mix_with_uniform(entity, self.uniform, batch, state.known, generator)
         return self._negatives(state.known, batch, entity)
 
     def _prepare(self, batch: Batch) -> _State:

@@ -34,6 +34,9 @@ class PopularitySampler(PoolSampler):
     Args:
         power (float): The power :math:`p`. (default: :obj:`0.75`)
         per_relation (bool): Whether degrees are counted for each relation and end. (default: :obj:`False`)
+        uniform (float): The probability that a candidate is drawn uniformly from all entities instead (with
+            :obj:`filtered`, from all unknown ones). With :obj:`per_relation` and zero, a model does not learn to reject
+            entities that do not fit, and ranks poorly among all. (default: :obj:`0.0`)
         filtered (bool): See :class:`FilteredSampler`. (default: :obj:`False`)
         split (str): The split whose facts are known. Degrees are always those of the training facts.
             (default: :obj:`"train"`)
@@ -45,10 +48,11 @@ class PopularitySampler(PoolSampler):
         self,
         power: float = 0.75,
         per_relation: bool = False,
+        uniform: float = 0.0,
         filtered: bool = False,
         split: str = 'train',
     ) -> None:
-        super().__init__(filtered, split)
+        super().__init__(uniform, filtered, split)
         self.power = float(non_negative('power', power))
         self.per_relation = boolean('per_relation', per_relation)
 
@@ -66,4 +70,4 @@ class PopularitySampler(PoolSampler):
 
     def __repr__(self) -> str:
         return (f'{self.__class__.__name__}(power={self.power}, per_relation={self.per_relation}, '
-                f'filtered={self.filtered}, split={self.split!r})')
+                f'uniform={self.uniform}, filtered={self.filtered}, split={self.split!r})')

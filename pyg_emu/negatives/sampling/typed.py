@@ -32,6 +32,9 @@ class TypedSampler(PoolSampler):
         types (torch.Tensor, optional): The type of each entity, a number of at least 0, or -1 for none. An entity
             without a type is drawn for no triple that has a type. shape: :obj:`(num_nodes,)`, int64. (default:
             :obj:`None`, the ends of the relations)
+        uniform (float): The probability that a candidate is drawn uniformly from all entities instead (with
+            :obj:`filtered`, from all unknown ones). With zero, a model does not learn to reject entities that do not
+            fit, and ranks poorly among all. (default: :obj:`0.0`)
         filtered (bool): See :class:`FilteredSampler`. (default: :obj:`False`)
         split (str): The split whose facts are known. Ends of relations are always those of the training facts.
             (default: :obj:`"train"`)
@@ -40,8 +43,9 @@ class TypedSampler(PoolSampler):
         ArgumentError: If an argument is outside of its domain; when sampling, if :obj:`types` has another length than
             there are entities, or the batch has no :obj:`source`.
     """
-    def __init__(self, types: Optional[Tensor] = None, filtered: bool = False, split: str = 'train') -> None:
-        super().__init__(filtered, split)
+    def __init__(self, types: Optional[Tensor] = None, uniform: float = 0.0, filtered: bool = False,
+                 split: str = 'train') -> None:
+        super().__init__(uniform, filtered, split)
         self.types = None if types is None else _checked(types)
 
     def _build(self, train: FactIndex, largest_sum: int) -> Pools:
@@ -57,7 +61,8 @@ class TypedSampler(PoolSampler):
 
     def __repr__(self) -> str:
         types = '' if self.types is None else f'types={kind_of(self.types)}, '
-        return f'{self.__class__.__name__}({types}filtered={self.filtered}, split={self.split!r})'
+        return (f'{self.__class__.__name__}({types}uniform={self.uniform}, filtered={self.filtered}, '
+                f'split={self.split!r})')
 
 
 def pools_of_types(types: Tensor, num_types: int, train: FactIndex) -> Pools:

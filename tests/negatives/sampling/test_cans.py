@@ -61,12 +61,13 @@ def test_entity_without_facts_has_no_type() -> None:
 
 def test_negatives_are_of_the_type_of_the_positive() -> None:
     batch = make_batch([(0, 0, 10), (7, 0, 12), (15, 2, 24), (16, 2, 24)], torch.tensor([True, False, True, False]))
-    index = CANSLikeSampler(5, filtered=False).sample(batch, 12_000, torch.Generator().manual_seed(0)).index
+    sampler = CANSLikeSampler(5, uniform=0.0, filtered=False)
+    index = sampler.sample(batch, 12_000, torch.Generator().manual_seed(0)).index
     assert_shares(index[0], dict.fromkeys(range(10, 15), 1.0))
     assert_shares(index[1], dict.fromkeys((7, 8, 9), 1.0))
     assert_shares(index[2], dict.fromkeys(range(NUM_NODES), 1.0))  # the only genre
     assert_shares(index[3], dict.fromkeys(range(15, 24), 1.0))
-    index = CANSLikeSampler(5).sample(batch, 12_000, torch.Generator().manual_seed(0)).index
+    index = CANSLikeSampler(5, uniform=0.0).sample(batch, 12_000, torch.Generator().manual_seed(0)).index
     assert_shares(index[0], dict.fromkeys(range(11, 15), 1.0))
     assert_shares(index[1], dict.fromkeys((8, 9), 1.0))  # heads 2 and 7 were born in town 12
     assert_shares(index[2], dict.fromkeys(range(NUM_NODES - 1), 1.0))
@@ -104,6 +105,7 @@ def test_rounds_bring_entities_nearer_to_their_type() -> None:
     ({'num_types': 0}, ['num_types', '0']),
     ({'num_types': 2.5}, ['num_types', '2.5']),
     ({'num_rounds': 0}, ['num_rounds', '0']),
+    ({'uniform': -0.1}, ['uniform', '-0.1']),
     ({'seed': -1}, ['seed', '-1']),
 ])
 def test_bad_arguments(arguments: dict[str, Any], facts: list[str]) -> None:

@@ -55,6 +55,16 @@ def test_types_of_the_user() -> None:
         assert_shares(row, dict.fromkeys(expected, 1.0))
 
 
+def test_a_share_is_uniform() -> None:
+    batch = make_batch([(0, 0, 1), (0, 0, 1)], torch.tensor([True, False]))
+    index = drawn(TypedSampler(uniform=0.5), batch)
+    assert_shares(index[0], {**EVERYONE, 1: 3, 2: 3, 3: 3})
+    index = drawn(TypedSampler(uniform=0.5, filtered=True), batch)
+    # Tail 3 is the only one that fits and is unknown, beside 0, 4 and 5; of the heads, 1 fits, and 0 is known.
+    assert_shares(index[0], {0: 1, 3: 5, 4: 1, 5: 1})
+    assert_shares(index[1], {1: 6, 2: 1, 3: 1, 4: 1, 5: 1})
+
+
 def test_all_of_one_type_is_uniform() -> None:
     batch = make_batch([(0, 0, 1)])
     assert_shares(drawn(TypedSampler(torch.zeros(NUM_NODES, dtype=torch.int64)), batch), EVERYONE)
