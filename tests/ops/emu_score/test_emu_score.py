@@ -491,7 +491,7 @@ def test_no_batch_by_negatives_by_width_tensor() -> None:
     ('index', lambda a: a.update(index=a['index'].int()), '^index: .*int64.*int32'),
     ('index', lambda a: a['index'].__setitem__((1, 0), 5), r'index: 5 at position \(1, 0\) is not in \[0, 5\)'),
     ('index', lambda a: a['index'].__setitem__((0, 2), -1), r'index: -1 at position \(0, 2\)'),
-    ('plan', lambda a: a.update(plan='bernoulli'), 'plan: .*MaskPlan.* str$'),
+    ('plan', lambda a: a.update(plan='bernoulli'), "plan: .*MaskPlan.* 'bernoulli'$"),
     ('bank', lambda a: a.update(plan=a['plan']._replace(bank=a['plan'].bank[:, :2])), r'plan.bank: .*\(M, 4\)'),
     ('bank', lambda a: a.update(plan=a['plan']._replace(bank=a['plan'].bank.int())), 'plan.bank: .*torch.int32'),
     ('masks', lambda a: a.update(plan=a['plan']._replace(index=a['plan'].index[:1])), 'plan.index: .*int64'),
