@@ -60,7 +60,6 @@ class Worker:
             [sys.executable, __file__, '--worker', json.dumps([contender, *case])], text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': str(tree)}, cwd=tree,
             preexec_fn=enter if group is not None or one_core else None)
-        self.run(0.0)
 
     def run(self, seconds: float) -> tuple[float, int]:
         r"""Takes steps for at least :obj:`seconds`, at least one, and returns their time and number."""
@@ -154,6 +153,8 @@ def measure(case: tuple[int, ...], trees: dict[str, tuple[str, Path]], rounds: i
     def together(conditions: dict[str, int], **options: Any) -> None:
         workers = {name: Worker(case, *tree, **options) for name, tree in trees.items()}
         try:
+            for worker in workers.values():  # They start side by side.
+                worker.run(0.0)
             for _ in range(rounds):
                 for condition, number in conditions.items():
                     with busy(number):
