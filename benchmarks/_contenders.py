@@ -103,7 +103,8 @@ def refined(setting: Setting, demix: bool) -> Step:
     model = setting.make_model()
     criterion = DeMixLoss()
     mutation = DeMixMutation(warmup=0) if demix else None
-    transform = EMUNegatives(setting.num_negatives, mutation_rate=0.0, mutation=mutation)
+    transform = (EMUNegatives(setting.num_negatives, mutation_rate=0.0) if mutation is None else
+                 EMUNegatives(setting.num_negatives, mutation=mutation))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     batches = setting.batches(transform)
 
