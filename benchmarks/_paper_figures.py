@@ -93,8 +93,8 @@ def draw_model(number: int, run_dir: Path, folder: Path) -> list[Path]:
                             'trained without; give the run folder of a row with EMU')
     draw: Callable[..., tuple[Any, dict[str, Any]]] = {3: _figure_3, 4: _figure_4, 6: _figure_6}[number]
     figure, measured = draw(model, data, mutating)
-    stem = f'{PAPERS["EMU"].group}/figure-{number}-{_dataset(recipe)}-{run_dir.resolve().name}'
-    metrics = {**measured, 'label': f'{_dataset(recipe)}: {label(recipe)}', 'recipe': recipe.to_dict(),
+    stem = f'{PAPERS["EMU"].group}/figure-{number}-{dataset_name(recipe)}-{run_dir.resolve().name}'
+    metrics = {**measured, 'label': f'{dataset_name(recipe)}: {label(recipe)}', 'recipe': recipe.to_dict(),
                'facts': min(_FACTS, data.num_facts('train'))}
     written = write_result(stem, metrics, seed=recipe.seed, folder=folder)
     return [written, save(figure, written.with_suffix('.png'))]
@@ -160,7 +160,8 @@ def _mutated(vectors: CandidateVectors) -> Tensor:
     return vectors.mutated
 
 
-def _dataset(recipe: Recipe) -> str:
+def dataset_name(recipe: Recipe) -> str:
+    r"""Returns the name of the dataset of a recipe, without its folder."""
     source = recipe.dataset if isinstance(recipe.dataset, str) else str(recipe.dataset['source'])
     return Path(source).name
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from benchmarks._paper_figures import dataset_name
 from benchmarks._record import RESULTS, write_result
 from pyg_emu import KGData, as_scorer
 from pyg_emu.experiments.runs import open_run
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f'--run: expected a model trained with DeMix, got {arguments.run}')
     mutation = DeMixMutation(**settings)
     counts = estimate(model, data, mutation)
-    label = f'{recipe.dataset}, {recipe.model["name"]}'
+    label = f'{dataset_name(recipe)}, {recipe.model["name"]}'
     write_result(f'demix/estimation-{arguments.run.resolve().name}', {
         'label': label, **counts['both'], **{side: counts[side] for side in _SIDES}, 'settings': settings},
         seed=recipe.seed, folder=arguments.out)

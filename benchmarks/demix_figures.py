@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from benchmarks._paper_figures import dataset_name
 from benchmarks._plots import save
 from benchmarks._record import RESULTS, write_result
 from pyg_emu import KGData, as_scorer
@@ -39,7 +40,7 @@ def draw_convergence(runs: Sequence[Path], folder: Path) -> list[Path]:
     for run in runs:
         history = pd.read_csv(run / 'history.csv')[['seconds', 'valid_hits@10']].dropna()
         curves[run.name] = history.to_dict('list')
-        datasets.add(str(load_recipe(run / 'recipe.yaml').dataset))
+        datasets.add(dataset_name(load_recipe(run / 'recipe.yaml')))
         place.plot(history['seconds'], history['valid_hits@10'], label=run.name)
     place.set(xlabel='seconds of training', ylabel='Hits@10, validation', title=', '.join(sorted(datasets)))
     place.legend(fontsize=8)
