@@ -102,6 +102,9 @@ def load_checkpoint(path: Union[str, Path], *, expected: Optional[Mapping[str, A
                                                                                           dict):
         raise CheckpointError(f'{path} is not a checkpoint of pyg_emu: its state or fingerprint is missing; expected a '
                               'file written by save_checkpoint')
+    if not all(isinstance(shape, (list, tuple)) for shape in fingerprint['shapes'].values()):
+        raise CheckpointError(f'{path} is not a checkpoint of pyg_emu: fingerprint.shapes holds something other than '
+                              'shapes; expected a file written by save_checkpoint')
     if expected is not None:
         _compare(path, fingerprint, expected)
     return state

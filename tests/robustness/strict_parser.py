@@ -112,15 +112,14 @@ def parse(content: bytes, delimiter: str, quotes: bool, comment: Optional[str] =
                 values, end, line = _quoted_record(content, position, line, delimiter.encode())
             except ValueError:
                 # An error of encoding further down may be what has broken the quotation.
-                later = _fault_of_encoding(content, position, start)
-                parsed.fault = Refused({start} | ({later} if later is not None else set()), 'quotation')
+                parsed.fault = Refused({start} | _faults_of_encoding(content, position, start), 'quotation')
                 return parsed
         else:
             line = after
             values = content[position:end].rstrip(b'\r\n').split(delimiter.encode())
-        bad = _fault_of_encoding(content[:end], position, start)
-        if bad is not None:
-            parsed.fault = Refused({bad}, 'not text')
+        bad = _faults_of_encoding(content[:end], position, start)
+        if bad:
+            parsed.fault = Refused({min(bad)}, 'not text')
             return parsed
         parsed.records.append(Record(start, [value.decode() for value in values]))
         position = end
@@ -175,21 +174,23 @@ def _quoted_record(content: bytes, position: int, line: int, delimiter: bytes) -
         position += 1
 
 
-def _fault_of_encoding(content: bytes, start: int, line: int) -> Optional[int]:
-    r"""The line of the first byte that is no text, from a record on that begins in :obj:`line`."""
+def _faults_of_encoding(content: bytes, start: int, line: int) -> set[int]:
+    r"""The lines of the first byte that is no UTF-8 and of the first null, from a record on that begins in
+    :obj:`line`.
+    """
     part = content[start:]
+    faults = [part.find(b'\0')]
     try:
         part.decode()
-        fault = len(part)
     except UnicodeDecodeError as error:
-        fault = error.start
-    null = part.find(b'\0')
-    fault = fault if null < 0 else min(fault, null)
-    if fault == len(part):
-        return None
-    position = 0
-    while True:
-        position, after = _line_end(part, position, line)
-        if position > fault:
-            return line
-        line = after
+        faults.append(error.start)
+    found = set()
+    for fault in faults:
+        position, current = 0, line
+        while fault >= 0:
+            position, after = _line_end(part, position, current)
+            if position > fault:
+                found.add(current)
+                break
+            current = after
+    return found

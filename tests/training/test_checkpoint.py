@@ -83,6 +83,18 @@ def test_future_version(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
+def test_fingerprint_without_shapes(tmp_path: Path) -> None:
+    path, model = tmp_path / 'last.pt', make_model()
+    save(path, model)
+    content = torch.load(path, weights_only=True)
+    content['version'] = 1  # the format without a digest
+    name = next(iter(content['fingerprint']['shapes']))
+    content['fingerprint']['shapes'][name] = -1
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r'last\.pt.*fingerprint\.shapes'):
+        load_checkpoint(path, expected=model_fingerprint(model))
+
+
 def test_other_size(tmp_path: Path) -> None:
     save(tmp_path / 'last.pt', make_model(3))
     with pytest.raises(CheckpointError, match=r"\(4, 5\) .*'weight'.*\(4, 3\)"):
