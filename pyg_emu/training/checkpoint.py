@@ -102,9 +102,10 @@ def load_checkpoint(path: Union[str, Path], *, expected: Optional[Mapping[str, A
                                                                                           dict):
         raise CheckpointError(f'{path} is not a checkpoint of pyg_emu: its state or fingerprint is missing; expected a '
                               'file written by save_checkpoint')
-    if not all(isinstance(shape, (list, tuple)) for shape in fingerprint['shapes'].values()):
-        raise CheckpointError(f'{path} is not a checkpoint of pyg_emu: fingerprint.shapes holds something other than '
-                              'shapes; expected a file written by save_checkpoint')
+    fault = _fault(fingerprint)
+    if fault is not None:
+        raise CheckpointError(f'{path} is not a checkpoint of pyg_emu: {fault}; expected a file written by '
+                              'save_checkpoint')
     if expected is not None:
         _compare(path, fingerprint, expected)
     return state
@@ -250,6 +251,17 @@ def _describe(content: Any) -> str:
         keys = ', '.join(repr(key) for key in list(content)[:4])
         return f'a dictionary with the keys {keys}{", ..." if len(content) > 4 else ""}'
     return f'an object of type {type(content).__name__}'
+
+
+def _fault(fingerprint: Mapping[str, Any]) -> Optional[str]:
+    r"""Returns what is wrong with a fingerprint, or :obj:`None`."""
+    for name, shape in fingerprint['shapes'].items():
+        if not isinstance(shape, (list, tuple)) or not all(type(size) is int for size in shape):
+            return f'fingerprint.shapes holds no shape for {name!r:.50}'
+    for key in ('model', 'recipe'):
+        if not isinstance(fingerprint.get(key), (str, type(None))):
+            return f'fingerprint.{key} is no text'
+    return None
 
 
 def _compare(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -83,15 +83,16 @@ def test_future_version(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-def test_fingerprint_without_shapes(tmp_path: Path) -> None:
+@pytest.mark.parametrize('key, value', [('shapes', {'weight': -1}), ('shapes', {'weight': [torch.tensor([]), 3]}),
+                                        ('model', torch.tensor([])), ('recipe', 5)])
+def test_broken_fingerprint(tmp_path: Path, key: str, value: object) -> None:
     path, model = tmp_path / 'last.pt', make_model()
     save(path, model)
     content = torch.load(path, weights_only=True)
     content['version'] = 1  # the format without a digest
-    name = next(iter(content['fingerprint']['shapes']))
-    content['fingerprint']['shapes'][name] = -1
+    content['fingerprint'][key] = value
     torch.save(content, path)
-    with pytest.raises(CheckpointError, match=r'last\.pt.*fingerprint\.shapes'):
+    with pytest.raises(CheckpointError, match=rf'last\.pt.*fingerprint\.{key}'):
         load_checkpoint(path, expected=model_fingerprint(model))
 
 
