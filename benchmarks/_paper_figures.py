@@ -36,7 +36,7 @@ _FACTS = 64
 
 def draw_figure_2(table: pd.DataFrame, path: Path) -> Path:
     r"""Plots MRR as bars, one panel per dataset, with the paper's values as black lines."""
-    plt = _pyplot()
+    plt = pyplot()
     datasets, models = table['dataset'].unique(), list(table['model'].unique())
     figure, places = plt.subplots(1, len(datasets), figsize=(5 * len(datasets), 4), layout='constrained', squeeze=False)
     for place, dataset in zip(places[0], datasets):
@@ -55,7 +55,7 @@ def draw_figure_2(table: pd.DataFrame, path: Path) -> Path:
 
 def draw_figure_5(table: pd.DataFrame, path: Path) -> Path:
     r"""Plots MRR against the number of negatives, with 1-vs-all at the right edge."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, place = plt.subplots(figsize=(8, 5), layout='constrained')
     counts = sorted({int(count) for count in table['negatives'].dropna()})
     edge = 2 * counts[-1]
@@ -123,7 +123,7 @@ def _figure_4(model: torch.nn.Module, data: KGData, mutating: EMUNegatives) -> t
     recorded values are means over all sampled triples.
     """
     own = _vectors(model, data, mutating)
-    figure, places = _pyplot().subplots(1, 2, figsize=(9, 4.5), layout='constrained', sharex=True, sharey=True)
+    figure, places = pyplot().subplots(1, 2, figsize=(9, 4.5), layout='constrained', sharex=True, sharey=True)
     measured: dict[str, Any] = {}
     for place, (name, negatives) in zip(places, (('uniform', own.vanilla), ('EMU', _mutated(own)))):
         axes = principal_axes(negatives, center=own.positive)
@@ -139,7 +139,7 @@ def _figure_4(model: torch.nn.Module, data: KGData, mutating: EMUNegatives) -> t
 
 
 def _histogram(values: dict[str, Tensor], caption: str) -> tuple[Any, dict[str, Any]]:
-    figure, place = _pyplot().subplots(figsize=(7, 4), layout='constrained')
+    figure, place = pyplot().subplots(figsize=(7, 4), layout='constrained')
     for name, cosines in values.items():
         place.hist(cosines.flatten().cpu().numpy(), bins=100, range=(-1.0, 1.0), density=True, histtype='step',
                    label=f'{name}: mean {float(cosines.mean()):.3f}')
@@ -166,7 +166,8 @@ def dataset_name(recipe: Recipe) -> str:
     return Path(source).name
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    r"""Returns :mod:`matplotlib.pyplot`, which draws into files."""
     import matplotlib
 
     matplotlib.use('Agg')

@@ -162,40 +162,32 @@ def split(folder: Path) -> Part:
             f'test on average ({min(gaps):+.4f} to {max(gaps):+.4f}), at the weights that are best on validation.'), []
 
 
-def paper_table(source: str, folder: Path, dataset: str = 'FB15k-237') -> Part:
-    r"""Returns the rows of a table of a paper on one dataset, in the last reading of the paper, including missing
-    ones.
+def paper_rows(sources: Sequence[str], folder: Path, dataset: Optional[str] = None) -> Part:
+    r"""Returns the rows of tables or figures of a paper, in its last reading, including missing ones.
+
+    Args:
+        sources (sequence of str): The tables or figures, such as :obj:`"Table 8"`.
+        folder (Path): The folder of the results.
+        dataset (str, optional): The only dataset. (default: :obj:`None`, all)
     """
-    reading = paper_of(source).readings[-1]
-    found = [entry for entry in entries(source, reading) if entry.row.dataset == dataset]
-    text = markdown(frame(found, folder), source, reading).partition('\n\n')[2].strip()
+    reading = paper_of(sources[0]).readings[-1]
+    found = [entry for source in sources for entry in entries(source, reading)
+             if dataset in (None, entry.row.dataset)]
+    text = markdown(frame(found, folder), sources[0], reading).partition('\n\n')[2].strip()
     return text, [result for entry in found for result in recorded(entry, folder)]
 
 
-def paper_rows(source: str, folder: Path) -> Part:
-    r"""Returns the rows of a figure of a paper on all datasets, in the last reading of the paper."""
-    reading = paper_of(source).readings[-1]
-    found = entries(source, reading)
-    text = markdown(frame(found, folder), source, reading).partition('\n\n')[2].strip()
-    return text, [result for entry in found for result in recorded(entry, folder)]
-
-
-def demix_on(dataset: str, folder: Path) -> Part:
-    r"""Returns the rows of Tables 2 to 4 of the DeMix paper on one dataset."""
-    found = [entry for table in (2, 3, 4) for entry in entries(f'DeMix Table {table}', 'demix')
-             if entry.row.dataset == dataset]
-    text = markdown(frame(found, folder), 'DeMix', 'demix').partition('\n\n')[2].strip()
-    return text, [result for entry in found for result in recorded(entry, folder)]
-
-
+_TABLES_2_TO_4 = [f'DeMix Table {number}' for number in (2, 3, 4)]
 #: All blocks, by the name in their marker.
 TEXTS: dict[str, Callable[[Path], Part]] = {
     'headline': headline, 'memory': memory, 'reproduction-shares': shares, 'reproduction-readings': readings,
     'reproduction-first-row': first_row, 'reproduction-curves': curves, 'reproduction-split': split,
-    **{f'reproduction-table-{number}': partial(paper_table, f'Table {number}') for number in (2, 8, 10, 12, 13, 14)},
-    **{f'demix-table-{number}': partial(paper_table, f'DeMix Table {number}') for number in (2, 3, 4, 5, 6)},
-    'demix-figure-1': partial(paper_rows, 'DeMix Figure 1'),
-    'demix-umls': partial(demix_on, 'UMLS'), 'demix-wn18rr': partial(demix_on, 'WN18RR'),
+    **{f'reproduction-table-{number}': partial(paper_rows, [f'Table {number}'], dataset='FB15k-237')
+       for number in (2, 8, 10, 12, 13, 14)},
+    **{f'demix-table-{number}': partial(paper_rows, [f'DeMix Table {number}'], dataset='FB15k-237')
+       for number in (2, 3, 4, 5, 6)},
+    **{f'demix-{name.lower()}': partial(paper_rows, _TABLES_2_TO_4, dataset=name) for name in ('UMLS', 'WN18RR')},
+    'demix-figure-1': partial(paper_rows, ['DeMix Figure 1']),
 }
 
 

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from benchmarks._paper_figures import dataset_name
+from benchmarks._paper_figures import dataset_name, pyplot
 from benchmarks._plots import save
 from benchmarks._record import RESULTS, write_result
 from pyg_emu import KGData, as_scorer
@@ -34,7 +34,7 @@ SHOWN = {'training facts': 20, 'held-out facts': 10, 'other entities': 10}
 
 def draw_convergence(runs: Sequence[Path], folder: Path) -> list[Path]:
     r"""Draws the curves of several runs, and records them."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, place = plt.subplots(figsize=(7, 4.5), layout='constrained')
     curves, datasets = {}, set()
     for run in runs:
@@ -77,7 +77,7 @@ def draw_embeddings(run: Path, folder: Path, head: Optional[str], relation: Opti
     r"""Draws the tail vectors of one pattern, and records their places."""
     from sklearn.manifold import TSNE
 
-    plt = _pyplot()
+    plt = pyplot()
     model, data, recipe = open_run(run)
     pattern = busiest_pattern(data) if head is None or relation is None else (data.entity_id(head),
                                                                               data.relation_id(relation))
@@ -121,14 +121,6 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if (arguments.head is None) != (arguments.relation is None):
         parser.error('--head, --relation: expected both or neither')
     print(*draw_embeddings(arguments.run, arguments.out, arguments.head, arguments.relation), sep='\n')
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-    return pyplot
 
 
 if __name__ == '__main__':

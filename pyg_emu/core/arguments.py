@@ -32,10 +32,7 @@ def positive_integer(name: str, value: Any) -> Any:
     Raises:
         ArgumentError: If :obj:`value` is not an integer in :obj:`[1, 2^63)`.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
-        raise ArgumentError(f'{name}: expected an integer of at least 1, got {shown(value)}')
-    if int(value) >= 2**63:
-        raise ArgumentError(f'{name}: expected an integer below 2^63, got one of {int(value).bit_length()} bits')
+    _check_integer(name, value, least=1)
     return value
 
 
@@ -49,11 +46,15 @@ def non_negative_integer(name: str, value: Any) -> int:
     Raises:
         ArgumentError: If :obj:`value` is not an integer in :obj:`[0, 2^63)`.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 0:
-        raise ArgumentError(f'{name}: expected an integer of at least 0, got {shown(value)}')
+    _check_integer(name, value, least=0)
+    return int(value)
+
+
+def _check_integer(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise ArgumentError(f'{name}: expected an integer of at least {least}, got {shown(value)}')
     if int(value) >= 2**63:
         raise ArgumentError(f'{name}: expected an integer below 2^63, got one of {int(value).bit_length()} bits')
-    return int(value)
 
 
 def boolean(name: str, value: Any) -> bool:

@@ -51,6 +51,20 @@ class Scorer(Protocol):
         r"""The tables that norm regularisers act on, entities first."""
 
 
+def check_scorer(name: str, value: Any) -> None:
+    r"""Checks that a value is a scorer.
+
+    Args:
+        name (str): The name of the argument, for the message.
+        value (Scorer): The value to check.
+
+    Raises:
+        ArgumentError: If it is not, or a class instead of an instance.
+    """
+    if isinstance(value, type) or not isinstance(value, Scorer):
+        raise ArgumentError(f'{name}: expected a pyg_emu.Scorer, such as as_scorer(model), got {shown(value)}')
+
+
 class ScoredBatch(NamedTuple):
     r"""The scores that a loss is computed from. Negatives are the :math:`N` ids of a batch, followed by its :math:`M`
     vectors.

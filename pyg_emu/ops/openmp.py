@@ -45,37 +45,29 @@ class _Waits:
     PATIENCE = 0.5
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
         self.teams: list[threading.Event] = []
         self.num_threads = 0
         self.looked_at = self.crowded_at = -math.inf
-        self.waited = waited_for_a_core()
+        self.waited = 0.0
 
     def look(self, regions: Sequence[Callable[[], None]]) -> None:
         _hint()
-        if not self.lock.acquire(blocking=False):
+        now = time.monotonic()
+        if sys.platform != 'linux' or {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'} & os.environ.keys():
+            self.looked_at = now
             return
-        try:
-            now = time.monotonic()
-            if sys.platform != 'linux' or {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'} & os.environ.keys():
-                self.looked_at = now
-                return
-            waited = waited_for_a_core()
-            if waited is None or self.waited is None:
-                share = 1.0  # not counted on this system: always prepared for other processes
-            else:
-                share = max(0.0, waited - self.waited) / (now - self.looked_at)
-            self.looked_at, self.waited = now, waited
-            if share > self.QUIET:
-                self.crowded_at = now
-            num_threads = torch.get_num_threads()
-            if self.teams and (now - self.crowded_at > self.PATIENCE or num_threads != self.num_threads):
-                self.spin()
-            if share > self.CROWDED and not self.teams:
-                self.num_threads = num_threads
-                self.sleep([_region] * _teams_beyond_the_cores(num_threads) + list(regions))
-        finally:
-            self.lock.release()
+        waited = waited_for_a_core()
+        # Where it is not counted, threads always sleep, prepared for other processes.
+        share = 1.0 if waited is None else max(0.0, waited - self.waited) / (now - self.looked_at)
+        self.looked_at, self.waited = now, waited or 0.0
+        if share > self.QUIET:
+            self.crowded_at = now
+        num_threads = torch.get_num_threads()
+        if self.teams and (now - self.crowded_at > self.PATIENCE or num_threads != self.num_threads):
+            self.spin()
+        if share > self.CROWDED and not self.teams:
+            self.num_threads = num_threads
+            self.sleep([_region] * _teams_beyond_the_cores(num_threads) + list(regions))
 
     def sleep(self, regions: Sequence[Callable[[], None]]) -> None:
         for region in regions:
@@ -91,7 +83,8 @@ class _Waits:
 
 def adapt_waits(regions: Sequence[Callable[[], None]] = ()) -> None:
     r"""Lets OpenMP threads sleep while they wait for one another if other processes need the cores, and spin if none
-    does. Takes a microsecond, and 0.1 milliseconds ten times a second.
+    does. Takes a microsecond, and 0.1 milliseconds ten times a second. Not thread-safe: :func:`parallel_section` of
+    :mod:`pyg_emu.ops.numba_runtime` calls it under its lock.
 
     Nothing happens where :obj:`OMP_WAIT_POLICY` or :obj:`GOMP_SPINCOUNT` states what the user wants, and on systems
     whose builds of PyTorch do without GNU OpenMP.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import boolean, is_number, non_negative, positive_integer, shown
-from pyg_emu.core.contract import Scorer, Side
+from pyg_emu.core.contract import Scorer, Side, check_scorer
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
@@ -161,7 +161,7 @@ class DeMixMutation(LearningPart):
             scorer (Scorer): The model, see :func:`~pyg_emu.as_scorer`.
         """
         batch = Batch.of(batch)
-        _check_scorer('scorer', scorer)
+        check_scorer('scorer', scorer)
         index = facts_of(batch, 'train', self)
         assert batch.source is not None
         self._epoch = self._seen // max(batch.source.num_facts('train'), 1)
@@ -183,7 +183,7 @@ class DeMixMutation(LearningPart):
         """
         if not isinstance(data, KGData):
             raise ArgumentError(f'data: expected a KGData, got {shown(data)}')
-        _check_scorer('scorer', scorer)
+        check_scorer('scorer', scorer)
         self._prepare(data.fact_index('train'))
         self._refresh(scorer)
 
@@ -214,7 +214,7 @@ class DeMixMutation(LearningPart):
         if ids is None or ids.size(1) != context.num_negatives:
             raise ArgumentError('mutation: DeMixMutation mixes the sampled negatives of a batch, and the loss has '
                                 'others; expected a loss of sampled negatives, such as DeMixLoss')
-        _check_scorer('model', context.model)
+        check_scorer('model', context.model)
         if self._epoch is None:
             raise ArgumentError('mutation: DeMixMutation needs update(batch, as_scorer(model)) before each loss, which '
                                 'Trainer calls, and it was not called')
@@ -365,9 +365,3 @@ class DeMixMutation(LearningPart):
         return (f'{self.__class__.__name__}(delta={self.delta}, beta={self.beta}, mu={self.mu}, '
                 f'ramp_epochs={self.ramp_epochs}, alpha={self.alpha}, warmup={self.warmup}, '
                 f'refresh_every={self.refresh_every}, include_target={self.include_target}, mix={self.mix})')
-
-
-def _check_scorer(name: str, scorer: Any) -> None:
-    if isinstance(scorer, type) or not isinstance(scorer, Scorer):
-        raise ArgumentError(f'{name}: DeMixMutation expected a pyg_emu.Scorer, such as as_scorer(model), got '
-                            f'{shown(scorer)}')

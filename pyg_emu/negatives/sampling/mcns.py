@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import remove_self_loops, to_undirected
 
-from pyg_emu.core.arguments import non_negative, non_negative_integer, random_seed, shown
-from pyg_emu.core.contract import Scorer
-from pyg_emu.core.errors import ArgumentError, CheckpointError
+from pyg_emu.core.arguments import non_negative, non_negative_integer, random_seed
+from pyg_emu.core.contract import Scorer, check_scorer
+from pyg_emu.core.errors import CheckpointError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.contract import Negatives
@@ -149,8 +149,7 @@ class MCNSSampler(FilteredSampler):
         Args:
             scorer (Scorer): The model, see :func:`~pyg_emu.as_scorer`.
         """
-        if isinstance(scorer, type) or not isinstance(scorer, Scorer):
-            raise ArgumentError(f'scorer: expected a pyg_emu.Scorer, such as as_scorer(model), got {shown(scorer)}')
+        check_scorer('scorer', scorer)
         self._unguided = None
         self._scorer = scorer
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import non_negative_integer, positive_integer, random_seed, shown
-from pyg_emu.core.contract import Scorer
-from pyg_emu.core.errors import ArgumentError, CheckpointError
+from pyg_emu.core.arguments import non_negative_integer, positive_integer, random_seed
+from pyg_emu.core.contract import Scorer, check_scorer
+from pyg_emu.core.errors import CheckpointError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.contract import Negatives
@@ -115,8 +115,7 @@ class NSCachingSampler(FilteredSampler):
             scorer (Scorer): The model, see :func:`~pyg_emu.as_scorer`.
         """
         batch = Batch.of(batch)
-        if isinstance(scorer, type) or not isinstance(scorer, Scorer):
-            raise ArgumentError(f'scorer: expected a pyg_emu.Scorer, such as as_scorer(model), got {shown(scorer)}')
+        check_scorer('scorer', scorer)
         self._unlearned = None
         caches = self._prepare(batch)
         assert batch.source is not None
