@@ -65,6 +65,33 @@ def check_scorer(name: str, value: Any) -> None:
         raise ArgumentError(f'{name}: expected a pyg_emu.Scorer, such as as_scorer(model), got {shown(value)}')
 
 
+def for_batch(scorer: Scorer, batch: Any) -> Scorer:
+    r"""Returns the scorer of a batch: :obj:`scorer` itself, unless its entity vectors are computed from a graph, as those
+    of :class:`~pyg_emu.RGCN` are. Such a scorer has a method :obj:`for_batch(batch)`, which encodes the entities once a
+    step.
+
+    Losses call it, and so does whatever else reads vectors while a batch is drawn or trained on.
+
+    Args:
+        scorer (Scorer): The model.
+        batch (Batch): The batch.
+    """
+    encode = getattr(scorer, 'for_batch', None)
+    return scorer if encode is None else encode(batch)
+
+
+def for_graph(scorer: Scorer, data: Any) -> Scorer:
+    r"""Returns the scorer of a graph: :obj:`scorer` itself, unless its entity vectors are computed from a graph. Such a
+    scorer has a method :obj:`for_graph(data)`, which encodes the entities from all training facts.
+
+    Args:
+        scorer (Scorer): The model.
+        data (KGData): The graph.
+    """
+    encode = getattr(scorer, 'for_graph', None)
+    return scorer if encode is None else encode(data)
+
+
 class ScoredBatch(NamedTuple):
     r"""The scores that a loss is computed from. Negatives are the :math:`N` ids of a batch, followed by its :math:`M`
     vectors.

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pyg_emu.core.arguments import positive_integer
+from pyg_emu.core.contract import for_batch
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.models.adapters import as_scorer
@@ -54,7 +55,7 @@ def candidate_vectors(model: Any, batch: Batch) -> CandidateVectors:
     if batch.neg_index is None:
         raise ArgumentError('batch: neg_index is missing; give the loader transform=EMUNegatives(...), which draws '
                             'negatives')
-    scorer = as_scorer(model)
+    scorer = for_batch(as_scorer(model), batch)
     positive, vanilla = scorer.candidates(batch.target_index), scorer.candidates(batch.neg_index)
     plan, mutated = None, None
     if batch.mutation is not None:

@@ -180,7 +180,7 @@ def _block_size(data: KGData, asked: Column) -> int:
 
 
 def _make_scores(model: Any, data: KGData, asked: Column, answers: Optional[Tensor], backend: Optional[str]) -> _Scores:
-    scorer = scorer_of(model)
+    scorer = scorer_of(model, data)
     check_sizes(model if scorer is None else scorer, data, equal=SIZES)
     if asked == 'relation':
         return _relation_scores(model, scorer, data, answers)

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyg_emu.core.arguments import boolean, one_of, positive_integer, random_seed
-from pyg_emu.core.contract import Scorer
+from pyg_emu.core.contract import Scorer, for_graph
 from pyg_emu.core.distributed import current, shared_errors, sum_
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, DivergenceError, OutOfMemoryError
 from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
@@ -201,8 +201,8 @@ def check_graph(data: Any) -> None:
                             'DataFrame or a PyG graph')
 
 
-def scorer_of(model: Any) -> Optional[Scorer]:
-    r"""Returns the scorer that :obj:`model` is or can be viewed as, or :obj:`None` for a score function.
+def scorer_of(model: Any, data: KGData) -> Optional[Scorer]:
+    r"""Returns the scorer that :obj:`model` is or can be viewed as for a graph, or :obj:`None` for a score function.
 
     Raises:
         ArgumentError: If it is neither.
@@ -211,7 +211,7 @@ def scorer_of(model: Any) -> Optional[Scorer]:
 
     # Classes and data are callable too, but they are not score functions.
     if isinstance(model, (Scorer, torch.nn.Module, type, KGData)) or not callable(model):
-        return as_scorer(model)
+        return for_graph(as_scorer(model), data)
     return None
 
 
@@ -252,7 +252,7 @@ def _make_ranker(model: Any, data: KGData, competing: Optional[Candidates], batc
                  backend: Optional[str]) -> tuple[_Ranker, int]:
     r"""A function that ranks a block of queries, and the number of queries in a block."""
     num_nodes = data.num_nodes or 0
-    scorer = scorer_of(model)
+    scorer = scorer_of(model, data)
     check_sizes(model if scorer is None else scorer, data, equal=SIZES)
     index = None if competing is None else competing.index
 

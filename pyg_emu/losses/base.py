@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import boolean, is_number, penalty
-from pyg_emu.core.contract import ScoredBatch, Scorer
+from pyg_emu.core.contract import ScoredBatch, Scorer, for_batch
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.checks import check_sizes
@@ -63,7 +63,7 @@ class LinkPredictionLoss(torch.nn.Module):
         loss = self.loss(scored)
         if self.regularizer is None:
             return loss
-        return loss + self.term('loss_penalty', self.regularizer(as_scorer(model), batch))
+        return loss + self.term('loss_penalty', self.regularizer(for_batch(as_scorer(model), batch), batch))
 
     def term(self, name: str, value: Tensor) -> Tensor:
         r"""Notes a term of the loss under a name, for loggers, and returns it."""
@@ -86,6 +86,7 @@ class LinkPredictionLoss(torch.nn.Module):
         check_sizes(scorer, batch if batch.source is None else batch.source)
         check_relations(scorer, batch)
         check_device(model, batch)
+        scorer = for_batch(scorer, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
         positive = scorer.candidates(batch.target_index)
         index = batch.neg_index if batch.shared_index is None else batch.shared_index

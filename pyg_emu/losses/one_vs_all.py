@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import boolean, non_negative, penalty, share
-from pyg_emu.core.contract import Scorer
+from pyg_emu.core.contract import Scorer, for_batch
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.checks import check_sizes
@@ -55,6 +55,7 @@ class OneVsAllLoss(torch.nn.Module):
         check_sizes(scorer, batch if batch.source is None else batch.source, equal=('num_nodes', ))
         check_relations(scorer, batch)
         check_device(model, batch)
+        scorer = for_batch(scorer, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
         label = self.label_smoothing / scorer.num_nodes
         labels = [(1.0 - self.label_smoothing + label, label)]
@@ -130,6 +131,7 @@ class OneVsAllEMULoss(torch.nn.Module):
         check_sizes(scorer, batch if batch.source is None else batch.source, equal=('num_nodes', ))
         check_relations(scorer, batch)
         check_device(model, batch)
+        scorer = for_batch(scorer, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
         weight = 1.0 / max(scorer.num_nodes - 1, 1) if self.divide_by_negatives else 1.0
         plan = self._plan(scorer, query, batch)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pyg_emu.core.contract import for_batch
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.models.adapters import as_scorer
@@ -81,7 +82,7 @@ class LearningParts:
     def update(self, batch: Batch) -> None:
         r"""Lets the parts learn from the model, before the loss."""
         if self._updated:
-            scorer = as_scorer(self.model)
+            scorer = for_batch(as_scorer(self.model), batch)
             for part in self._updated:
                 part.update(batch, scorer)
 
