@@ -86,7 +86,8 @@ def _parsed(path: Path, text: TextFormat, columns: Columns, skip: int) -> list[n
     with opened(path) as handle, warnings.catch_warnings():
         warnings.simplefilter('error', pd.errors.ParserWarning)
         try:
-            stream = cast(IO[bytes], io.BufferedReader(TextStream(handle, syntax, skip)))
+            text_stream = TextStream(handle, syntax, skip)
+            stream = cast(IO[bytes], io.BufferedReader(text_stream))
             table = pd.read_csv(
                 stream, sep=syntax.delimiter, header=None, names=list(range(columns.width)), index_col=False,
                 engine='c', encoding='utf-8', quoting=csv.QUOTE_MINIMAL if syntax.quotes else csv.QUOTE_NONE,
@@ -104,8 +105,8 @@ def _parsed(path: Path, text: TextFormat, columns: Columns, skip: int) -> list[n
             _check(path, syntax, columns, skip)
             raise DataError(f'{path}: cannot be read as lines of head, relation and tail ({error})') from error
     found = [table[place].to_numpy(dtype=object) for place in columns.places]
-    # A line with too few columns ends in empty ones.
-    if any((column == '').any() for column in (*found, table[columns.width - 1].to_numpy(dtype=object))):
+    # A line with too few columns ends in empty ones. pandas accepts an empty column too many.
+    if text_stream.ends_in_delimiter or any((column == '').any() for column in (*found, table[columns.width - 1].to_numpy(dtype=object))):
         _check(path, syntax, columns, skip)
     return found
 

@@ -204,6 +204,9 @@ class TextStream(io.RawIOBase):
         self._syntax = syntax
         self._skip = skip
         self._ready = memoryview(codecs.BOM_UTF8)
+        self._open_end = re.compile(re.escape(syntax.delimiter.encode()) + rb'(?:[\r\n]|\Z)')
+        #: Whether a line that was read ends in a delimiter, which pandas overlooks after the last column.
+        self.ends_in_delimiter = False
 
     def readable(self) -> bool:
         return True
@@ -230,6 +233,7 @@ class TextStream(io.RawIOBase):
             self._skip -= 1
         if b'\0' in block:
             raise UnicodeError('there is a null byte in the text')
+        self.ends_in_delimiter = self.ends_in_delimiter or self._open_end.search(block) is not None
         return block
 
 

@@ -30,6 +30,7 @@ from pyg_emu.experiments.cli.options import (
     dataset_settings,
     dataset_value,
     make_working_directory_importable,
+    one_line,
     split_names,
 )
 from pyg_emu.experiments.cli.tune import add_tune
@@ -175,7 +176,7 @@ def _run(options: argparse.Namespace) -> int:
         except PygEmuError as error:
             return _fail(in_flags(str(error)))
         except KeyboardInterrupt as error:
-            print(f'{_speaker()}: {str(error) or "interrupted"}', file=sys.stderr)
+            print(one_line(f'{_speaker()}: {str(error) or "interrupted"}'), file=sys.stderr)
             return 130
         except OSError as error:  # a name that is too long, a folder that may not be read, a full disk
             unwritten = _flush()
@@ -210,7 +211,7 @@ def _unwritten(error: OSError) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f'{_speaker()}: error: {" ".join(message.split())}', file=sys.stderr)
+    print(one_line(f'{_speaker()}: error: {message}'), file=sys.stderr)
     return 2
 
 
@@ -407,7 +408,7 @@ def _run_dir(options: argparse.Namespace) -> str:
 def _show_warning(message: Union[Warning, str], category: type[Warning], filename: str, lineno: int,
                   file: Optional[TextIO] = None, line: Optional[str] = None) -> None:
     if not _speaker().endswith(']'):  # the first process warns of the same
-        print(f'pyg-emu: warning: {" ".join(str(message).split())}', file=sys.stderr)
+        print(one_line(f'pyg-emu: warning: {message}'), file=sys.stderr)
 
 
 def _speaker() -> str:

@@ -40,8 +40,15 @@ class Parser(argparse.ArgumentParser):
             stream.write(message)
 
     def error(self, message: str) -> NoReturn:
-        print(f'{self.prog}: error: {message} (see {self.prog} --help)', file=sys.stderr)
+        print(one_line(f'{self.prog}: error: {message} (see {self.prog} --help)'), file=sys.stderr)
         sys.exit(2)
+
+
+def one_line(message: str) -> str:
+    r"""A message in one line: line breaks and tabs become spaces, other characters that do not print become escapes."""
+    text = ''.join(c if c.isprintable() else ' ' if c in '\t\n\r' else c.encode('unicode_escape').decode()
+                   for c in message)
+    return ' '.join(text.split())
 
 
 def add_common(parser: Any) -> None:

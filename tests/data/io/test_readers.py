@@ -156,6 +156,18 @@ def test_the_bad_line_is_named_wherever_it_stands(tmp_path: Path, line: bytes, s
     assert message.startswith(f'train.txt:5: {said}')
 
 
+@pytest.mark.parametrize(('content', 'options'), [
+    (b'head\trelation\ttail\r x\tr\ty\t\r', {'header': True}),
+    (b'head\trelation\ttail\n x\tr\ty\t', {'header': True}),
+    (b'a\tr\tb\nx\tr\ty\t\nx\tr\ty\t\n', {}),
+    (b'"tail","head","relation","weight"\n ,b,#a,1,\na,b,relation,1\n', {'header': True, 'comment': '#'}),
+])
+def test_an_empty_column_too_many_is_one_too_many(tmp_path: Path, content: bytes, options: Any) -> None:
+    name = 'train.csv' if b',' in content else 'train.txt'
+    width = 5 if b',' in content else 4
+    assert error(tmp_path, content, name, **options).startswith(f'{name}:2: {width} columns')
+
+
 def test_blank_lines_are_told_from_lines_of_empty_labels(tmp_path: Path) -> None:
     assert read(tmp_path, b'\n' + GOOD + b'  \n' + GOOD + b'\n\n') == FACTS * 2
     assert read(tmp_path, GOOD + b' \t \t \n') == [*FACTS, (' ', ' ', ' ')]

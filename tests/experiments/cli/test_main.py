@@ -717,3 +717,11 @@ def test_missing_best_weights_are_named(work: Path, train: Callable[..., int],
     assert main(['evaluate', '--run', 'run', '--quiet', '--json']) == 0
     error = capsys.readouterr().err
     assert 'best.pt' in error and 'last.pt' in error and 'step 6' in error
+
+
+@pytest.mark.parametrize('argument', ['\u2028', '\x85--x', 'a\nb', '\x1b[2J'])
+def test_a_message_stays_in_one_line(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(['data', 'show', argument])
+    shown = capsys.readouterr().err
+    assert len(shown.splitlines()) == 1 and shown.rstrip('\n').isprintable()
