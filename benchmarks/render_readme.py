@@ -81,6 +81,12 @@ TABLES = {
     'shared': Table('speed/shared', {
         f'{name}, {count:,} negatives': f'ratios.{key}.own over shared, {count} negatives.value'
         for name, key in list(_MODELS.items())[:2] for count in (256, 1024)}, 'own negatives / shared negatives'),
+    'rgcn': Table('speed/rgcn', {
+        'full graph, RGCNConv (target: 15)': 'ratios.RGCNConv over ours, full graph.value',
+        'sample, RGCNConv': 'ratios.RGCNConv over ours, sample.value',
+        'sample, FastRGCNConv (target: 10)': 'ratios.FastRGCNConv over ours, sample.value',
+        'blocks, full graph, RGCNConv': 'ratios.RGCNConv over ours, full graph, blocks.value',
+        'blocks, sample, FastRGCNConv': 'ratios.FastRGCNConv over ours, sample, blocks.value'}, 'time of PyG / ours'),
     'relational': Table('relational/*', {
         'sum: speedup over a gather (target: 8)': 'ratios.seconds.sum_speedup',
         'PNA: speedup over four gathers (target: 3)': 'ratios.seconds.pna_speedup',

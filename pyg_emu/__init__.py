@@ -71,6 +71,7 @@ _MODULES = {
     'ComplEx': 'models',
     'DistMult': 'models',
     'NBFNet': 'models',
+    'RGCN': 'models',
     'RotatE': 'models',
     'TransE': 'models',
     'load_nbfnet_pyg_state_dict': 'models',

@@ -56,6 +56,14 @@ def test_snippets_run(graph_folder: Path, capsys: pytest.CaptureFixture[str]) ->
     exec(shorter(nbfnet, 'NBFNet(data.num_relations)', 'NBFNet(data.num_relations, 4, 2)'), {})
 
 
+@pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
+def test_snippets_of_rgcn_run(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip('pykeen', reason='UMLS comes with PyKEEN')
+    snippet, = blocks(ROOT / 'docs' / 'rgcn.md', 'python')
+    exec(shorter(shorter(snippet, 'num_steps=300', 'num_steps=2, progress=False'), ', 100, ', ', 8, '), {})
+    assert 'mrr' in capsys.readouterr().out
+
+
 def test_snippets_of_demix_run() -> None:
     pytest.importorskip('pykeen', reason='UMLS comes with PyKEEN')
     names: dict[str, Any] = {}

@@ -66,9 +66,9 @@ def check_scorer(name: str, value: Any) -> None:
 
 
 def for_batch(scorer: Scorer, batch: Any) -> Scorer:
-    r"""Returns the scorer of a batch: :obj:`scorer` itself, unless its entity vectors are computed from a graph, as those
-    of :class:`~pyg_emu.RGCN` are. Such a scorer has a method :obj:`for_batch(batch)`, which encodes the entities once a
-    step.
+    r"""Returns the scorer of a batch: :obj:`scorer` itself, unless its entity vectors are computed from a graph, as
+    those of :class:`~pyg_emu.models.RGCN` are. Such a scorer has a method :obj:`for_batch(batch)`, which encodes the
+    entities once a step.
 
     Losses call it, and so does whatever else reads vectors while a batch is drawn or trained on.
 

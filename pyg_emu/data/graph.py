@@ -12,8 +12,8 @@ from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
 from torch_geometric.data.storage import GlobalStorage
 from typing_extensions import Self
 
-from pyg_emu.core.arguments import boolean, one_of
-from pyg_emu.core.errors import DataError, DataWarning
+from pyg_emu.core.arguments import boolean, one_of, shown
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.checks import FACT_KEYS, check_data, refuse_edge_attributes
 from pyg_emu.data.index import EdgeOrder, FactIndex, Stamp, ordinary_tensors
 from pyg_emu.data.labels import is_integer, label_of, unknown_label
@@ -28,6 +28,8 @@ Device = Union[int, str, torch.device]
 SPLITS: tuple[Split, ...] = ('train', 'valid', 'test')
 
 _SIZE_KEYS = ('num_nodes', 'num_relations', 'has_inverse_relations')
+#: The prefix of what :meth:`KGData.cached` holds for others.
+_FOREIGN = 'cached/'
 _LABEL_KEYS = ('entity_labels', 'relation_labels')
 _DEFAULTS: dict[str, Any] = {**dict.fromkeys((*FACT_KEYS, *_LABEL_KEYS)), 'has_inverse_relations': False}
 
@@ -172,7 +174,8 @@ class KGData(Data):
         with ordinary_tensors():
             super().to(device, *args, non_blocking=non_blocking)
             if cache:
-                moved = {key: value.to(device, non_blocking=non_blocking) for key, value in cache.items()}
+                moved = {key: value.to(device, non_blocking=non_blocking) for key, value in cache.items()
+                         if not key.startswith(_FOREIGN)}
                 self.__dict__.update(_cache=moved, _stamp=self._current_stamp())
         return self
 
@@ -279,6 +282,19 @@ class KGData(Data):
             self.__dict__.update(_cache={}, _stamp=stamp)
         return self.__dict__['_cache']
 
+    def cached(self, key: str, build: Callable[[], T]) -> T:
+        r"""Returns what :obj:`build` made of the facts when it was first called. It is dropped, as all indices are, if
+        facts change, and is neither saved nor moved.
+
+        Args:
+            key (str): The name of the index.
+            build (callable): A function without arguments.
+        """
+        if not isinstance(key, str) or not callable(build):
+            raise ArgumentError(f'key, build: expected a string and a function without arguments, got {shown(key)} and '
+                                f'{shown(build)}')
+        return self._cached(f'{_FOREIGN}{key}', build)
+
     def _cached(self, key: str, build: Callable[[], T]) -> T:
         cache = self._valid_cache()
         if key not in cache:
@@ -302,7 +318,8 @@ class KGData(Data):
             out.edge_type = torch.cat([edge_type, edge_type + self.num_relations])
             out.has_inverse_relations = True
             # Facts do not include inverse edges, so both objects share the indices of facts.
-            shared = {key: value for key, value in self._valid_cache().items() if not key.startswith('edges_by')}
+            shared = {key: value for key, value in self._valid_cache().items()
+                      if not key.startswith(('edges_by', _FOREIGN))}
             out.__dict__.update(_cache=shared, _stamp=out._current_stamp())
         return out
 

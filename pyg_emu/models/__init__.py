@@ -1,10 +1,11 @@
 r"""Knowledge graph embedding models based on PyG's :class:`~torch_geometric.nn.kge.KGEModel`, parametrized as in the
-EMU paper, and NBFNet, which has no entity embeddings."""
+EMU paper, R-GCN, which encodes entities for them, and NBFNet, which has no entity embeddings."""
 from __future__ import annotations
 
 from pyg_emu.models.base import KGEScorer
 from pyg_emu.models.complex import ComplEx
 from pyg_emu.models.distmult import DistMult
+from pyg_emu.models.encoders.rgcn import RGCN
 from pyg_emu.models.hake import HAKE
 from pyg_emu.models.nbfnet.model import NBFNet
 from pyg_emu.models.nbfnet.state import load_nbfnet_pyg_state_dict
@@ -18,6 +19,7 @@ __all__ = [
     'HAKE',
     'KGEScorer',
     'NBFNet',
+    'RGCN',
     'Reciprocal',
     'RotatE',
     'TransE',

@@ -1,13 +1,14 @@
 r"""Head prediction with reciprocal relations."""
 from __future__ import annotations
 
-from typing import ClassVar, Iterator, Literal, Optional
+import copy
+from typing import Any, ClassVar, Iterator, Literal, Optional
 
 import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import same_length_ids
-from pyg_emu.core.contract import Scorer, ScorerMixin, Side
+from pyg_emu.core.contract import Scorer, ScorerMixin, Side, for_batch, for_graph
 from pyg_emu.core.errors import ArgumentError
 
 
@@ -45,6 +46,21 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
         self.offset = model.offset
         self.sparse = model.sparse
         self.complex_rows = getattr(model, 'complex_rows', False)
+
+    def for_batch(self, batch: Any) -> Scorer:
+        r"""See :func:`~pyg_emu.core.contract.for_batch`."""
+        return self._over(for_batch(self.model, batch))
+
+    def for_graph(self, data: Any) -> Scorer:
+        r"""See :func:`~pyg_emu.core.contract.for_graph`."""
+        return self._over(for_graph(self.model, data))
+
+    def _over(self, scorer: Scorer) -> Scorer:
+        if scorer is self.model:
+            return self
+        view = copy.copy(self)
+        view.__dict__['_modules'] = {**self._modules, 'model': scorer}
+        return view
 
     def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
         return self.model.query(known, rel_type if side == 'tail' else rel_type + self.num_relations, 'tail')

@@ -262,6 +262,9 @@ def check_run(learning: LearningParts, schedule: Any, optimizer: Optimizer) -> N
     if schedule.every_step and not isinstance(optimizer.param_groups[0]['lr'], Tensor):
         raise ArgumentError(f'graph: {schedule} changes the learning rate in each step, so all graphs would be '
                             'captured again; use Adam with a tensor on the GPU as lr, or graph=False')
+    if getattr(learning.model, 'dynamic_shapes', False):
+        raise ArgumentError(f'graph: {type(learning.model).__name__} samples a subgraph of another size in each step, '
+                            'which no graph captures; expected False, got True')
     for name, part in learning.named.items():
         check_rate(part)
         if does(part, 'observe') or does(part, 'make_optimizer'):

@@ -106,7 +106,8 @@ def _parsed(path: Path, text: TextFormat, columns: Columns, skip: int) -> list[n
             raise DataError(f'{path}: cannot be read as lines of head, relation and tail ({error})') from error
     found = [table[place].to_numpy(dtype=object) for place in columns.places]
     # A line with too few columns ends in empty ones. pandas accepts an empty column too many.
-    if text_stream.ends_in_delimiter or any((column == '').any() for column in (*found, table[columns.width - 1].to_numpy(dtype=object))):
+    looked_at = (*found, table[columns.width - 1].to_numpy(dtype=object))
+    if text_stream.ends_in_delimiter or any((column == '').any() for column in looked_at):
         _check(path, syntax, columns, skip)
     return found
 

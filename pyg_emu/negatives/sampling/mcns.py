@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.utils import remove_self_loops, to_undirected
 
 from pyg_emu.core.arguments import non_negative, non_negative_integer, random_seed
-from pyg_emu.core.contract import Scorer, check_scorer
+from pyg_emu.core.contract import Scorer, check_scorer, for_batch
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
@@ -136,7 +136,7 @@ class MCNSSampler(FilteredSampler):
         r"""The logarithm of :math:`p_n` up to a constant of the row. shape: that of :obj:`entity`."""
         if self._scorer is None or self.alpha == 0.0 or entity.numel() == 0:
             return torch.zeros(entity.shape, device=entity.device)
-        scorer = self._scorer
+        scorer = for_batch(self._scorer, batch)
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
         score = emu_score(query, scorer.candidates(batch.target_index), scorer.entity_table(), entity,
                           interaction=scorer.interaction).vanilla

@@ -1,0 +1,303 @@
+r"""R-GCN: entity vectors encoded from the graph, scored by a shallow model."""
+from __future__ import annotations
+
+import copy
+import weakref
+from typing import Any, Callable, ClassVar, Iterator, Literal, NamedTuple, Optional, Union
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pyg_emu.core.arguments import is_number, one_of, positive_integer, share, shown
+from pyg_emu.core.contract import Scorer, ScorerMixin, Side
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
+from pyg_emu.data.checks import check_sizes
+from pyg_emu.data.graph import KGData
+from pyg_emu.models.base import KGEScorer
+from pyg_emu.models.complex import ComplEx
+from pyg_emu.models.distmult import DistMult
+from pyg_emu.models.encoders.layer import RGCNLayer
+from pyg_emu.models.encoders.messages import MessageGraph
+from pyg_emu.models.hake import HAKE
+from pyg_emu.models.rotate import RotatE
+from pyg_emu.models.transe import TransE
+
+#: The models whose queries and scores a decoder may have, by name.
+DECODERS: dict[str, Callable[..., KGEScorer]] = {
+    'DistMult': DistMult, 'ComplEx': ComplEx, 'RotatE': RotatE, 'TransE': TransE, 'HAKE': HAKE}
+
+
+class RGCN(ScorerMixin, torch.nn.Module):
+    r"""Relational graph convolutions that encode the entities, and a shallow model that scores what they return, as in
+    the `"Modeling Relational Data with Graph Convolutional Networks" <https://arxiv.org/abs/1703.06103>`_ paper and, as
+    base model of DANS, in the `"Diversified and Adaptive Negative Sampling on Knowledge Graphs"
+    <https://arxiv.org/abs/2410.07592>`_ paper (equations 1 and 3).
+
+    The entity table of the decoder is the input of the first :class:`~pyg_emu.models.encoders.RGCNLayer`; the output of
+    the last one replaces it in queries and candidates. Messages pass along the training facts and their inverses. ReLU
+    and dropout follow each layer but the last.
+
+    It is used as any other model: losses encode a sampled subgraph in each step, and :func:`~pyg_emu.evaluate` and
+    :func:`~pyg_emu.predict` encode all training facts, once in each call.
+
+    .. code-block:: python
+
+        model = RGCN(data.num_nodes, data.num_relations, 100, decoder='DistMult')
+        for batch in TripletLoader(data, shuffle=True, transform=EMUNegatives(num_negatives=20)):
+            criterion(model, batch).backward()
+        evaluate(model, data)
+
+    To score triples directly, encode first: :obj:`model.for_graph(data)` returns a :class:`~pyg_emu.Scorer`.
+
+    **Training.** Messages of all facts would contain those that are to be predicted. In training mode, each step draws
+    a share :obj:`visible` of at most :obj:`max_edges` training facts for the messages of all layers. The others,
+    including at least half of the batch's facts on average with the default, stay hidden. Entities without a message
+    keep what :math:`\mathbf{W}_0` makes of their own row, so negatives may be any entity. Facts are drawn from
+    :obj:`batch.generator`, dropout from PyTorch's global random generator.
+
+    Args:
+        num_nodes (int): The number of nodes/entities in the graph.
+        num_relations (int): The number of relations, without inverse ones.
+        hidden_channels (int): The hidden embedding size of the decoder. Layers are as wide as a row of its entity
+            table.
+        decoder (str or type, optional): The shallow model: :obj:`"DistMult"`, :obj:`"ComplEx"`, :obj:`"RotatE"`,
+            :obj:`"TransE"`, :obj:`"HAKE"`, or a class that derives from :class:`~pyg_emu.models.KGEScorer`.
+            (default: :obj:`"DistMult"`)
+        num_layers (int, optional): The number of layers. (default: :obj:`2`)
+        num_bases (int, optional): The number of bases, see :class:`~pyg_emu.models.encoders.RGCNLayer`.
+            (default: :obj:`4`, or :obj:`None` if :obj:`num_blocks` is given)
+        num_blocks (int, optional): The number of blocks, see there. (default: :obj:`None`)
+        dropout (float, optional): The dropout probability. (default: :obj:`0.2`)
+        max_edges (int, optional): The number of training facts that a step samples from. (default: :obj:`30000`)
+        visible (float, optional): The share of them that pass messages. (default: :obj:`0.5`)
+        margin (float, optional): :math:`\gamma` of the decoder. (default: that of the decoder)
+
+    Raises:
+        ArgumentError: If an argument is outside of its domain; when scoring, if the model was not given a graph.
+    """
+    #: Sampled subgraphs have another size in each step, which a CUDA graph cannot replay.
+    dynamic_shapes: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        num_nodes: int,
+        num_relations: int,
+        hidden_channels: int,
+        decoder: Union[str, type] = 'DistMult',
+        num_layers: int = 2,
+        num_bases: Optional[int] = None,
+        num_blocks: Optional[int] = None,
+        dropout: float = 0.2,
+        max_edges: int = 30_000,
+        visible: float = 0.5,
+        margin: Optional[float] = None,
+    ) -> None:
+        super().__init__()
+        positive_integer('num_layers', num_layers)
+        if num_bases is None and num_blocks is None:
+            num_bases = 4
+        made = _decoder_class(decoder)(num_nodes, num_relations, hidden_channels,
+                                       **({} if margin is None else {'margin': margin}))
+        if not isinstance(made, KGEScorer):
+            raise ArgumentError(f'decoder: expected a class that derives from KGEScorer, got {shown(decoder)}')
+        self.decoder = made
+        self.num_nodes = made.num_nodes
+        self.num_relations = made.num_relations
+        self.hidden_channels = made.hidden_channels
+        self.interaction = made.interaction
+        self.offset = made.offset
+        self.complex_rows = made.complex_rows
+        self.dropout = share('dropout', dropout)
+        self.max_edges = positive_integer('max_edges', max_edges)
+        if not is_number(visible) or not 0.0 < visible <= 1.0:
+            raise ArgumentError(f'visible: expected a share above 0 and at most 1, got {shown(visible)}')
+        self.visible = visible
+        width = made.node_emb.weight.size(1)
+        self.layers = torch.nn.ModuleList(
+            RGCNLayer(width, width, 2 * num_relations, num_bases, num_blocks) for _ in range(num_layers))
+        self._held: Optional[_Held] = None
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters."""
+        self.decoder.reset_parameters()
+        for layer in self.layers:
+            layer.reset_parameters()  # type: ignore[operator]
+
+    def encode(self, graph: MessageGraph) -> Tensor:
+        r"""Encodes all entities.
+
+        Args:
+            graph (MessageGraph): The edges along which messages pass.
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(num_nodes, d)`.
+        """
+        x = self.decoder.entity_table()
+        for layer in self.layers:
+            if layer is not self.layers[0]:
+                x = F.dropout(x.relu(), self.dropout, self.training)
+            x = layer(x, graph)
+        return x
+
+    def for_graph(self, data: KGData) -> Scorer:
+        r"""Returns a scorer whose entities are encoded from all training facts of a graph.
+
+        Args:
+            data (KGData): The graph, with or without inverse relations.
+
+        Raises:
+            ArgumentError: If the graph has another number of entities, more relations, or is on another device.
+        """
+        self._check(data)
+        return self._decode(self.encode(MessageGraph.of(data)))
+
+    def for_batch(self, batch: Batch) -> Scorer:
+        r"""Returns the scorer of a training step, see :class:`RGCN`. All who ask for it before the next step get the
+        same one. In evaluation mode, entities are encoded as by :meth:`for_graph`.
+
+        Args:
+            batch (Batch): The batch. It needs a :obj:`source`, as the batches of :class:`~pyg_emu.TripletLoader` have.
+
+        Raises:
+            ArgumentError: As :meth:`for_graph`, or if the batch has no source.
+        """
+        batch = Batch.of(batch)
+        data = batch.source
+        if data is None:
+            raise ArgumentError('batch.source: RGCN encodes the entities from the training facts, and the batch does '
+                                'not say of which graph; take batches from TripletLoader, or set batch.source = data')
+        if not self.training:
+            return self.for_graph(data)
+        whole = batch if batch.whole is None else batch.whole
+        held = self._held
+        if held is None or not held.serves(whole, self):
+            self._check(data)
+            size = max(1, round(self.visible * min(self.max_edges, data.num_facts('train'))))
+            graph = MessageGraph.sample(data, size, whole.generator)
+            # A part of the run may ask first and want no gradient; the loss that follows needs one.
+            with torch.enable_grad():
+                encoded = self.encode(graph)
+            scorer = self._decode(encoded)
+            # Who keeps the scorer of one batch can ask it for that of the next.
+            scorer.__dict__['for_batch'] = self.for_batch
+            held = self._held = _Held(weakref.ref(whole), _versions(self), scorer)
+            if encoded.requires_grad:
+                # Its graph is freed by the backward pass.
+                encoded.register_hook(self._drop)
+        return held.scorer
+
+    def _drop(self, grad: Tensor) -> None:
+        self._held = None
+
+    def _decode(self, encoded: Tensor) -> KGEScorer:
+        # A shallow copy of the decoder that looks up encoded rows in place of its table.
+        view = copy.copy(self.decoder)
+        view.__dict__['_modules'] = {**self.decoder._modules, 'node_emb': _Rows(encoded)}
+        view.sparse = False
+        return view
+
+    def _check(self, data: Any) -> None:
+        if not isinstance(data, KGData):
+            raise ArgumentError(f'data: expected a KGData, got an object of type {type(data).__name__}')
+        check_sizes(self, data, equal=('num_nodes', ))
+        if 2 * data.num_relations > self.layers[0].num_relations:  # type: ignore[operator]
+            raise ArgumentError(f'data: expected at most {self.num_relations} relations as in the model, got '
+                                f'{data.num_relations}')
+        device = self.decoder.node_emb.weight.device
+        if data.device != device:
+            raise ArgumentError(f'data: expected the device of the model, {device}, got {data.device}; call '
+                                f'data.to({str(device)!r})')
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RGCN:
+        out = self.__class__.__new__(self.__class__)
+        memo[id(self)] = out
+        for key, value in self.__dict__.items():
+            out.__dict__[key] = None if key == '_held' else copy.deepcopy(value, memo)
+        return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_held': None}
+
+    # The contract of scorers, which needs a graph #############################
+
+    def entity_table(self) -> Tensor:
+        raise ArgumentError(_NEEDS_GRAPH)
+
+    def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
+        raise ArgumentError(_NEEDS_GRAPH)
+
+    def _candidates(self, index: Tensor) -> Tensor:
+        raise ArgumentError(_NEEDS_GRAPH)
+
+    def _device(self) -> Optional[torch.device]:
+        return self.decoder.node_emb.weight.device
+
+    def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
+        return self.decoder.relation_rows(rel_type, side)
+
+    def embedding_weights(self) -> Iterator[Tensor]:
+        return self.decoder.embedding_weights()
+
+    def forward(self, data: KGData, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
+        r"""Computes the scores of triples, encoded by :meth:`for_graph`.
+
+        Args:
+            data (KGData): The graph.
+            head_index (torch.Tensor): The heads. shape: :obj:`(B,)`, int64.
+            rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`, int64.
+            tail_index (torch.Tensor): The tails. shape: :obj:`(B,)`, int64.
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(B,)`.
+        """
+        return self.for_graph(data)(head_index, rel_type, tail_index)  # type: ignore[operator]
+
+    def extra_repr(self) -> str:
+        return f'dropout={self.dropout}, max_edges={self.max_edges}, visible={self.visible}'
+
+
+_NEEDS_GRAPH = ('model: RGCN computes entity vectors from a graph; expected model.for_graph(data) to score with, or a '
+                'loss, evaluate or predict, which ask for it')
+
+
+class _Rows(torch.nn.Module):
+    r"""Encoded rows in place of an embedding."""
+    sparse = False
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, index: Tensor) -> Tensor:
+        return F.embedding(index, self.weight)
+
+
+class _Held(NamedTuple):
+    r"""The scorer of a step.
+
+    Args:
+        batch (weakref.ref): The batch of all processes.
+        versions (tuple of int): How often each parameter had been changed.
+        scorer (Scorer): The scorer.
+    """
+    batch: weakref.ref[Batch]
+    versions: tuple[int, ...]
+    scorer: Scorer
+
+    def serves(self, batch: Batch, model: torch.nn.Module) -> bool:
+        return self.batch() is batch and self.versions == _versions(model)
+
+
+def _versions(model: torch.nn.Module) -> tuple[int, ...]:
+    return tuple(value._version for value in model.parameters())
+
+
+def _decoder_class(decoder: Any) -> Callable[..., Any]:
+    if isinstance(decoder, str):
+        known = {name.lower(): made for name, made in DECODERS.items()}
+        if decoder.lower() not in known:
+            one_of('decoder', decoder, tuple(DECODERS))
+        return known[decoder.lower()]
+    if not isinstance(decoder, type):
+        raise ArgumentError(f'decoder: expected one of {", ".join(DECODERS)} or a class, got {shown(decoder)}')
+    return decoder

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import copy
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch_geometric.nn import RGCNConv
+
+from pyg_emu import EMULoss, EMUNegatives, KGData, Trainer, TripletLoader, evaluate, load_dataset, predict
+from pyg_emu import models as exported
+from pyg_emu.core.contract import Scorer, for_batch, for_graph
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
+from pyg_emu.losses import CrossEntropyLoss, OneVsAllLoss
+from pyg_emu.models import RGCN, DistMult, KGEScorer, Reciprocal
+from pyg_emu.models.encoders.rgcn import DECODERS
+from pyg_emu.negatives.sampling import MCNSSampler, NSCachingSampler
+
+
+@pytest.fixture(scope='module')
+def nations() -> KGData:
+    return load_dataset('Nations')
+
+
+def make(data: KGData, **options: Any) -> RGCN:
+    torch.manual_seed(0)
+    return RGCN(data.num_nodes or 0, data.num_relations, 8, **{'dropout': 0.0, **options})
+
+
+def batch_of(data: KGData, **options: Any) -> Batch:
+    return next(iter(TripletLoader(data, batch_size=32, transform=EMUNegatives(num_negatives=4), **options)))
+
+
+def test_the_table_is_that_of_pygs_layers(nations: KGData) -> None:
+    model = make(nations).double().eval()
+    both = nations.with_inverse_relations()
+    x = model.decoder.node_emb.weight
+    for number, layer in enumerate(model.layers):
+        peer = RGCNConv(8, 8, 2 * nations.num_relations, num_bases=4).double()
+        peer.load_state_dict(layer.state_dict())
+        x = peer(x if number == 0 else x.relu(), both.edge_index, both.edge_type)
+    scorer = model.for_graph(nations)
+    torch.testing.assert_close(scorer.entity_table(), x)
+    head, relation, tail = nations.facts('test')[:20].unbind(1)
+    expected = (x[head] * model.decoder.rel_emb.weight[relation] * x[tail]).sum(1)
+    torch.testing.assert_close(model(nations, head, relation, tail), expected)
+    torch.testing.assert_close(model.for_graph(both).entity_table(), x)
+
+
+@pytest.mark.parametrize('decoder', DECODERS)
+def test_decoders_score_encoded_rows_as_they_score_their_own(nations: KGData, decoder: str) -> None:
+    model = make(nations, decoder=decoder).double().eval()
+    scorer = model.for_graph(nations)
+    assert isinstance(scorer, Scorer) and isinstance(model, Scorer)
+    plain = copy.deepcopy(model.decoder)
+    with torch.no_grad():
+        plain.node_emb.weight.copy_(scorer.entity_table())
+    head, relation, tail = nations.facts('test')[:20].unbind(1)
+    for side, known, target in (('tail', head, tail), ('head', tail, head)):
+        query = scorer.query(known, relation, side)  # type: ignore[arg-type]
+        expected = plain.score(plain.query(known, relation, side), plain.candidates(target))  # type: ignore[arg-type]
+        torch.testing.assert_close(scorer.score(query, scorer.candidates(target)), expected)
+        everyone = scorer.score_all(query).gather(1, target.unsqueeze(1)).squeeze(1)
+        torch.testing.assert_close(everyone, expected)
+    assert (model.offset, model.complex_rows, repr(model.interaction)) == (
+        plain.offset, plain.complex_rows, repr(plain.interaction))
+
+
+def test_every_shallow_model_is_a_decoder() -> None:
+    shallow = {name for name in exported.__all__ if inspect.isclass(getattr(exported, name))
+               and issubclass(getattr(exported, name), KGEScorer) and name != 'KGEScorer'}
+    assert shallow == set(DECODERS)
+
+
+def test_a_step_encodes_once_and_reaches_every_parameter(nations: KGData, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make(nations)
+    batch = batch_of(nations)
+    calls = []
+    encode = RGCN.encode
+    monkeypatch.setattr(RGCN, 'encode', lambda self, graph: calls.append(graph) or encode(self, graph))
+    with torch.no_grad():
+        first = for_batch(model, batch)  # as a sampler asks
+    loss = EMULoss(regularizer=lambda scorer, batch: scorer.entity_table().square().mean())(model, batch)
+    assert for_batch(model, batch) is first and len(calls) == 1
+    loss.backward()
+    assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in model.parameters())
+    # Half of the facts pass messages, in both directions.
+    assert calls[0].count.numel() == 2 * round(0.5 * nations.num_facts('train'))
+    # What the backward pass has freed is not used again, nor what was encoded with other weights.
+    EMULoss()(model, batch).backward()
+    assert len(calls) == 2
+    for_batch(model, batch)
+    with torch.no_grad():
+        model.decoder.node_emb.weight.add_(0.1)
+    for_batch(model, batch)
+    assert len(calls) == 4
+    assert for_batch(first, batch_of(nations)) is not first
+    assert len(calls) == 5
+
+
+def test_gradients_of_a_loss_are_those_of_the_written_out_model(nations: KGData) -> None:
+    model = make(nations, visible=1.0).double()
+    batch = batch_of(nations)
+    actual = torch.autograd.grad(OneVsAllLoss()(model, batch), list(model.parameters()))
+    x = model.decoder.node_emb.weight
+    both = nations.with_inverse_relations()
+    for number, layer in enumerate(model.layers):
+        weight = torch.einsum('rb,bio->rio', layer.comp, layer.weight)
+        out = x @ layer.root + layer.bias
+        for relation in range(2 * nations.num_relations):
+            source, target = both.edge_index[:, both.edge_type == relation]
+            count = torch.bincount(target, minlength=nations.num_nodes or 0).clamp(min=1).double()
+            mean = torch.zeros_like(x).index_add(0, target, x[source]) / count.unsqueeze(1)
+            out = out + mean @ weight[relation]
+        x = out if number == 1 else out.relu()
+    query = x[batch.known_index] * model.decoder.rel_emb.weight[batch.rel_type]
+    expected = torch.autograd.grad(F.cross_entropy(query @ x.t(), batch.target_index), list(model.parameters()))
+    for left, right in zip(actual, expected):
+        torch.testing.assert_close(left, right)
+
+
+def test_samples_follow_the_random_stream_of_the_run(nations: KGData) -> None:
+    tables = []
+    for seed in (1, 1, 2):
+        model = make(nations)
+        tables.append(for_batch(model, batch_of(nations, seed=seed)).entity_table())
+    assert torch.equal(tables[0], tables[1]) and not torch.equal(tables[0], tables[2])
+    model = make(nations, max_edges=100)
+    assert for_batch(model, batch_of(nations)).entity_table().shape == (14, 8)
+    # In evaluation mode, all facts pass messages.
+    model.eval()
+    torch.testing.assert_close(for_batch(model, batch_of(nations)).entity_table(),
+                               for_graph(model, nations).entity_table())
+
+
+def test_ranking_and_prediction_encode_once(nations: KGData, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make(nations, dropout=0.5)
+    calls = []
+    encode = RGCN.encode
+    monkeypatch.setattr(RGCN, 'encode', lambda self, graph: calls.append(self.training) or encode(self, graph))
+    metrics = evaluate(model, nations, split='test', batch_size=16)
+    assert calls == [False] and model.training
+    scorer = model.eval().for_graph(nations)
+    assert evaluate(scorer, nations, split='test')['mrr'] == pytest.approx(metrics['mrr'])
+    calls.clear()
+    frame = predict(model, nations, heads='usa', relations='embassy', k=3)
+    assert len(calls) == 1
+    assert frame['score'].tolist() == pytest.approx(predict(scorer, nations, 'usa', 'embassy', k=3)['score'].tolist())
+
+
+@pytest.mark.parametrize('sampler', [None, NSCachingSampler(), MCNSSampler()], ids=['uniform', 'nscaching', 'mcns'])
+def test_a_trainer_learns_and_resumes_bit_for_bit(nations: KGData, tmp_path: Path, sampler: Any) -> None:
+    def trainer(folder: str, steps: int) -> Trainer:
+        torch.manual_seed(1)
+        model = make(nations, dropout=0.2, margin=0.0)
+        loader = TripletLoader(nations, batch_size=400, shuffle=True,
+                               transform=EMUNegatives(num_negatives=8, sampler=copy.deepcopy(sampler)))
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+        return Trainer(model, CrossEntropyLoss(), loader, optimizer, num_steps=steps, evaluate_every=20,
+                       validate=lambda model: evaluate(model, nations, split='valid'),
+                       restore_best=False, run_dir=tmp_path / folder, progress=False)
+
+    whole = trainer('whole', 40)
+    result = whole.fit()
+    # Harder negatives take longer.
+    assert result.best_metric is not None and result.best_metric > (0.45 if sampler is None else 0.3)
+    trainer('parts', 20).fit()
+    parts = trainer('parts', 40)
+    parts.fit()
+    for left, right in zip(whole.model.parameters(), parts.model.parameters()):
+        assert torch.equal(left, right)
+
+
+def test_reciprocal_relations_encode_too(nations: KGData) -> None:
+    torch.manual_seed(0)
+    model = Reciprocal(RGCN(14, 2 * nations.num_relations, 8, dropout=0.0))
+    assert 0.0 < evaluate(model, nations, split='test')['mrr'] < 1.0
+    EMULoss()(model, batch_of(nations)).backward()
+    plain = Reciprocal(DistMult(14, 2 * nations.num_relations, 8))
+    assert for_graph(plain, nations) is plain
+
+
+def test_a_class_of_the_users_own_decodes(nations: KGData) -> None:
+    class Half(DistMult):
+        def _query(self, known: Any, rel_type: Any, side: Any) -> Any:
+            return 0.5 * super()._query(known, rel_type, side)
+
+    head, relation, tail = nations.facts('test')[:5].unbind(1)
+    torch.testing.assert_close(2 * make(nations, decoder=Half).eval()(nations, head, relation, tail),
+                               make(nations).eval()(nations, head, relation, tail))
+
+
+def test_copies_and_pickles_hold_no_step(nations: KGData) -> None:
+    model = make(nations)
+    for_batch(model, batch_of(nations))
+    assert copy.deepcopy(model)._held is None and model.__getstate__()['_held'] is None
+
+
+def test_wrong_use_is_named(nations: KGData) -> None:
+    model = make(nations)
+    ids = torch.tensor([0])
+    for call in (model.entity_table, lambda: model.query(ids, ids, 'tail'), lambda: model.candidates(ids)):
+        with pytest.raises(ArgumentError, match='for_graph'):
+            call()
+    with pytest.raises(ArgumentError, match='source'):
+        for_batch(model, Batch(ids, ids, ids, 'tail', num_nodes=14))
+    other = load_dataset('UMLS')
+    with pytest.raises(ArgumentError, match='135'):
+        model.for_graph(other)
+    for options, said in (({'decoder': 'Dist'}, 'DistMult'), ({'decoder': torch.nn.Linear}, 'decoder'),
+                          ({'visible': 0.0}, 'visible'), ({'dropout': 2.0}, 'dropout'), ({'max_edges': 0}, 'max_edges'),
+                          ({'num_bases': 2, 'num_blocks': 2}, 'num_blocks'), ({'num_layers': 0}, 'num_layers')):
+        with pytest.raises(ArgumentError, match=said):
+            make(nations, **options)
+    with pytest.raises(ArgumentError, match='graph'):
+        Trainer(model, EMULoss(), TripletLoader(nations, transform=EMUNegatives(num_negatives=2)),
+                torch.optim.SGD(model.parameters(), lr=0.1), num_steps=1, graph=True, progress=False).fit()
