@@ -56,7 +56,10 @@ _STEPS = Layer({'num_steps': 2, 'evaluate_every': 2})
 
 def _short(recipe: Recipe) -> Recipe:
     from dataclasses import replace
-    return replace(recipe, inference=None, patience=None, graph=False)
+    negatives, mutation = recipe.negatives, recipe.negatives.get('mutation')
+    if isinstance(mutation, dict) and 'warmup' in mutation:  # the two steps have to mix
+        negatives = {**negatives, 'mutation': {**mutation, 'warmup': 0}}
+    return replace(recipe, negatives=negatives, inference=None, patience=None, graph=False)
 
 
 def _facts() -> Any:

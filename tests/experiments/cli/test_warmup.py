@@ -30,6 +30,13 @@ def test_unknown_recipe_is_refused_before_anything_runs(monkeypatch: pytest.Monk
     assert 'no-such-recipe' in capsys.readouterr().err
 
 
+def test_a_mutation_mixes_from_the_first_step() -> None:
+    # The kernels that mix would not be compiled otherwise.
+    short = warmup._short(load_recipe('transe-umls-demix'))
+    assert short.negatives['mutation']['name'] == 'demix' and short.negatives['mutation']['warmup'] == 0
+    assert load_recipe('transe-umls-demix').negatives['mutation']['warmup'] > 0
+
+
 @pytest.mark.parametrize('name', warmup.COMMON)
 def test_common_recipes_exist(name: str) -> None:
     assert load_recipe(name).description
