@@ -116,7 +116,8 @@ class LearningPart:
         drawn keeps it; its weights are always the current ones.
 
         Args:
-            scorer (Scorer): The model.
+            scorer (Scorer): The model. Vectors of a batch are those of
+                :func:`for_batch(scorer, batch) <pyg_emu.core.contract.for_batch>`.
         """
 
     def update(self, batch: Batch, scorer: Scorer) -> None:
@@ -124,7 +125,7 @@ class LearningPart:
 
         Args:
             batch (Batch): The batch, with negatives.
-            scorer (Scorer): The model.
+            scorer (Scorer): The model; of an encoder, with the entity vectors of this batch.
         """
 
     def observe(self, batch: Batch, scored: ScoredBatch) -> None:

@@ -219,3 +219,23 @@ def test_wrong_use_is_named(nations: KGData) -> None:
     with pytest.raises(ArgumentError, match='graph'):
         Trainer(model, EMULoss(), TripletLoader(nations, transform=EMUNegatives(num_negatives=2)),
                 torch.optim.SGD(model.parameters(), lr=0.1), num_steps=1, graph=True, progress=False).fit()
+
+
+@pytest.mark.gpu
+def test_a_gpu_computes_what_the_cpu_does(nations: KGData) -> None:
+    model = make(nations, visible=1.0)
+    batch = batch_of(nations)
+    expected = torch.autograd.grad(OneVsAllLoss()(model, batch), list(model.parameters()))
+    metrics = evaluate(model, nations, split='test')
+    moved, on_gpu = copy.deepcopy(model).cuda(), copy.copy(nations).to('cuda')
+    other = batch_of(on_gpu)
+    for left, right in zip(torch.autograd.grad(OneVsAllLoss()(moved, other), list(moved.parameters())), expected):
+        torch.testing.assert_close(left.cpu(), right, rtol=1e-3, atol=1e-5)
+    assert evaluate(moved, on_gpu, split='test')['mrr'] == pytest.approx(metrics['mrr'], abs=1e-3)
+    blocks = make(on_gpu, num_blocks=2).cuda()
+    found = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        own = copy.deepcopy(blocks)
+        found.append(torch.autograd.grad(OneVsAllLoss()(own, batch_of(on_gpu, seed=3)), list(own.parameters())))
+    assert all(torch.equal(left, right) for left, right in zip(*found)), 'deterministic'
