@@ -1,4 +1,4 @@
-r"""The command line: :obj:`pyg-emu train | evaluate | predict | explain | tune | data | diff | recipes`.
+r"""The command line: :obj:`pyg-emu train | evaluate | predict | explain | tune | data | diff | bench | recipes`.
 
 Commands import their modules when they run, so that :obj:`--help` responds at once.
 """
@@ -20,6 +20,7 @@ from pyg_emu.core.cores import limit_threads
 from pyg_emu.core.errors import ArgumentError, DataError, PygEmuError, RecipeError
 from pyg_emu.core.files import reason
 from pyg_emu.experiments.cli.advice import in_flags
+from pyg_emu.experiments.cli.bench import add_bench
 from pyg_emu.experiments.cli.data import add_data
 from pyg_emu.experiments.cli.diff import add_diff
 from pyg_emu.experiments.cli.options import (
@@ -54,6 +55,7 @@ examples:
   pyg-emu diff runs/umls runs/umls-seed1
   pyg-emu recipes list
   pyg-emu warmup
+  pyg-emu bench
 """
 
 _TRAIN = """\
@@ -480,6 +482,7 @@ def _parser() -> argparse.ArgumentParser:
     add_data(commands)
     add_diff(commands)
     add_warmup(commands)
+    add_bench(commands)
 
     recipes = commands.add_parser('recipes', help='list and show the packaged recipes')
     recipes.set_defaults(command=_recipes)
