@@ -19,7 +19,7 @@ endif
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test robustness test-gpu-suite lint types clean
+.PHONY: help setup demo test robustness test-gpu-suite lint types package clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,10 @@ lint: ## Check style with ruff
 types: ## Check types with mypy
 	@tools/setup.sh dev
 	@$(PY) -m mypy
+
+package: ## Build wheel and sdist, install the wheel elsewhere and run the quickstart there
+	@tools/setup.sh dev
+	@tools/package.sh $(PY)
 
 clean: ## Remove caches and build products, keep the environment and results
 	@rm -rf build dist *.egg-info .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
