@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from pyg_emu import load_dataset
 from pyg_emu.core.errors import DataError, DataWarning
+from pyg_emu.data.io.columns import role_of
 from pyg_emu.data.io.formats import TextFormat
 from pyg_emu.data.io.readers import read_columns
 from tests.robustness import strict_parser
@@ -114,8 +115,13 @@ def check(path: Path, content: bytes, options: dict[str, Any]) -> None:
             places = places if header else [0, 1, 2]
         else:
             header, places = any('header=' in text for text in told), None
+    rivals = [] if places is None else [name for place, name in enumerate(first)
+                                        if place not in places and role_of(name.strip()) is not None]
     if not header:
         agree(path, expected(False), found)
+    elif rivals and not {'head', 'relation', 'tail'} <= {name.strip().casefold() for name in first}:
+        # A synonym stands beside the documented name.
+        assert isinstance(found, DataError) and path.name in str(found), (rivals, found)
     elif places is not None:
         agree(path, expected(True, places), found)
     elif len(first) < 3:

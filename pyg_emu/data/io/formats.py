@@ -74,13 +74,13 @@ class TextFormat:
         r"""Whether the first line names the columns, as the caller says: by :obj:`header`, or by names of columns."""
         return bool(self.header) or (self.header is None and any(isinstance(column, str) for column in self.chosen))
 
-    def columns_of(self, first: Sequence[str], has_header: bool, path: Path) -> Optional[Columns]:
+    def columns_of(self, first: Sequence[str], has_header: bool, place: str) -> Optional[Columns]:
         r"""The columns of a file, or :obj:`None` if it has more or fewer than three and nothing says which to read.
 
         Args:
             first (sequence of str): The fields of its first line.
             has_header (bool): Whether these are names.
-            path (Path): The file, for messages.
+            place (str): The file and the line, for messages.
 
         Raises:
             DataError: If the columns that were asked for are not there, or their names are not known.
@@ -93,9 +93,9 @@ class TextFormat:
             return None
         by_position = all(isinstance(column, int) for column in self.chosen)
         names = [name.strip() for name in first] if has_header and not by_position else None
-        columns = chosen_columns(self.chosen, names, len(first), str(path))
+        columns = chosen_columns(self.chosen, names, len(first), place)
         unread = [repr(first[place]) if has_header else str(place) for place in range(len(first))
                   if place not in columns.places]
         if unread and not all(asked):
-            warnings.warn(f'{path}: columns that are not read: {", ".join(unread)}', DataWarning, stacklevel=2)
+            warnings.warn(f'{place}: columns that are not read: {", ".join(unread)}', DataWarning, stacklevel=2)
         return columns

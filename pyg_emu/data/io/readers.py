@@ -75,7 +75,7 @@ def _layout(path: Path, text: TextFormat) -> Optional[tuple[list[str], bool, Col
     if first is None:
         return None
     has_header = text.announces_header or text.may_be_header(first)
-    columns = text.columns_of(first, has_header, path)
+    columns = text.columns_of(first, has_header, f'{path}:{number}')
     if columns is None:
         raise _wrong_width(path, number, first, len(COLUMNS), syntax)
     return first, has_header, columns
