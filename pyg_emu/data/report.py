@@ -1,7 +1,8 @@
 r"""What a graph holds, and what looks wrong about it: the counts behind :meth:`~pyg_emu.KGData.report`."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Iterator, Optional
+import html
+from typing import TYPE_CHECKING, Any, Iterator, Optional, Union
 
 import pandas as pd
 import torch
@@ -55,7 +56,12 @@ class DataReport(dict[str, Any]):
     warnings: list[str]
 
     def __str__(self) -> str:
-        return '\n'.join(_lines(self))
+        return '\n'.join(part if isinstance(part, str) else part.to_string() for part in _parts(self))
+
+    def _repr_html_(self) -> str:
+        r"""The HTML representation for notebooks."""
+        return '\n'.join(part.to_html() if isinstance(part, pd.DataFrame) else f'<p>{html.escape(part)}</p>'
+                         for part in _parts(self) if not isinstance(part, str) or part != '')
 
     def summary(self) -> str:
         r"""The report in two lines: the sizes, and the counts that look wrong."""
@@ -253,12 +259,13 @@ def _have(number: int) -> str:
 
 # The table ###################################################################
 
-def _lines(report: DataReport) -> Iterator[str]:
+def _parts(report: DataReport) -> Iterator[Union[str, pd.DataFrame]]:
+    r"""Lines and a table."""
     yield f'{report["num_nodes"]} entities, {report["num_relations"]} relations'
     yield ''
     table = pd.DataFrame({split: {name: report.get(f'{split}_{name}', '') for name in _ROWS} for split in _SPLITS})
     table.index = pd.Index([_ROWS[name] for name in table.index])
-    yield table.to_string()
+    yield table
     yield ''
     width = max(map(len, _FURTHER.values()))
     for name, title in _FURTHER.items():

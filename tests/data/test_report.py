@@ -159,3 +159,11 @@ def test_summary_names_sizes_and_what_looks_wrong() -> None:
     assert 'valid duplicates' not in summary and 'equal' not in summary
     clean = graph([(0, 0, 1), (1, 0, 2)], [(0, 0, 2)], num_nodes=3, num_relations=1).report()
     assert 'nothing' in clean.summary() and ': 0' not in clean.summary()
+
+
+def test_a_report_shows_itself_in_a_notebook() -> None:
+    report = labelled([('a', 'r', 'b'), ('a', 'r', 'b'), ('<A>', 'r', 'b')]).report()
+    shown = report._repr_html_()
+    assert '<table' in shown and 'duplicates' in shown and '3 entities' in shown
+    report.warnings.append('<b>')
+    assert '<b>' not in report._repr_html_() and '&lt;b&gt;' in report._repr_html_()
