@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pyg_emu.models.adapters import as_scorer
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
     from pyg_emu.negatives import DeMixNegatives, EMUNegatives
+    from pyg_emu.negatives.adversarial import DANSSampler, KBGANSampler
     from pyg_emu.negatives.contract import LearningPart, Negatives, Sampler
     from pyg_emu.negatives.sampling import (
         CANSLikeSampler,
@@ -80,6 +81,8 @@ _MODULES = {
     'explain': 'models.nbfnet.explanation',
     'DeMixNegatives': 'negatives',
     'EMUNegatives': 'negatives',
+    'DANSSampler': 'negatives.adversarial',
+    'KBGANSampler': 'negatives.adversarial',
     'LearningPart': 'negatives.contract',
     'Negatives': 'negatives.contract',
     'Sampler': 'negatives.contract',
