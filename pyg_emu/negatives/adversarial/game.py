@@ -126,9 +126,10 @@ class Game:
                 self._monitor(judged[0].detach(), judged[1], real, fakes)
 
     def _step(self, network: Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        # Only of these weights: neither those of the opponent nor those of the model get a gradient.
+        # Only of these weights: neither those of the opponent nor those of the model get a gradient. The auxiliary head
+        # has none where there is one pathway.
         parameters = list(network.parameters())
-        for parameter, grad in zip(parameters, torch.autograd.grad(loss, parameters)):
+        for parameter, grad in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True)):
             parameter.grad = grad
         if self.settings.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
