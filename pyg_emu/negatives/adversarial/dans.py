@@ -56,8 +56,8 @@ class DANSSampler(BaseSampler):
     plays the standard non-saturating game: it minimises :math:`-\log D_{Adv}` of what it generates, plus
     :obj:`film_weight` times the regularizer of that equation.
 
-    Ids come from another :obj:`sampler`. They are mutated as the batch says; generated vectors are not, and their
-    mutated scores are the plain ones. Their labels are those of negatives.
+    Ids come from another :obj:`sampler`. They are mutated as the batch says. Generated vectors are mutated if the loss
+    does so, see :obj:`mutate_vectors` of :class:`~pyg_emu.EMULoss`; otherwise their mutated scores are the plain ones.
 
     The sampler reads the model when it draws. :class:`~pyg_emu.Trainer` gives it the model before the first batch. In a
     loop of your own, do so once:

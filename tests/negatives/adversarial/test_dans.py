@@ -467,7 +467,16 @@ def test_known_facts_are_left_out_of_ids() -> None:
     assert set(sampler.sample(batch, 40, torch.Generator().manual_seed(0)).index.flatten().tolist()) == {3}
 
 
-@pytest.mark.parametrize('make', [lambda: EMULoss(), lambda: SelfAdversarialLoss(mutate=True), lambda: CrossEntropyLoss()])
+def test_emu_on_top_of_generated_vectors() -> None:
+    model, criterion = make_model(), EMULoss(mutate_vectors=True)
+    batch = EMUNegatives(8, 1.0, sampler=make_sampler(model))(make_batch())
+    scored = criterion.score(model, batch)
+    # A rate of one leaves nothing of any negative.
+    torch.testing.assert_close(scored.mutated, scored.positive.unsqueeze(1).expand(-1, 8))
+    assert not torch.allclose(scored.vanilla, scored.mutated)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize('make', [EMULoss, lambda: SelfAdversarialLoss(mutate=True), CrossEntropyLoss])
 def test_emu_mutates_ids_and_leaves_vectors(make: Any) -> None:
     model, criterion = make_model(), make()
     batch = EMUNegatives(8, 0.5, sampler=make_sampler(model))(make_batch())
