@@ -178,8 +178,8 @@ def _divided(plan: Optional[Plan], num_ids: int, mutation: Any) -> tuple[Optiona
     if plan is None:
         return None, None
     if plan.label is not None or isinstance(plan, MixPlan) and plan.partner is not None:
-        raise ArgumentError(f'mutate_vectors: {mutation!r} gives labels to negatives or mixes them with other entities, '
-                            'which is planned for ids alone; expected False, got True')
+        raise ArgumentError(f'mutate_vectors: {mutation!r} gives negatives labels or mixes them with other entities, '
+                            'and plans that for ids alone; expected False, got True')
     if isinstance(plan, MixPlan):
         return MixPlan(plan.weight[:, :num_ids].contiguous()), MixPlan(plan.weight[:, num_ids:].contiguous())
     if plan.index.dim() == 1:  # one mask for all negatives of a triple

@@ -71,8 +71,9 @@ class DANSSampler(BaseSampler):
             criterion(model, batch).backward()
 
     :attr:`terms` holds the monitors of the last batch, as scalars on the device; :class:`~pyg_emu.Trainer` writes their
-    means into the history: :obj:`generator_loss`, :obj:`discriminator_loss`; :obj:`discriminator_accuracy` of the first
-    head and :obj:`pathway_accuracy` of the second one (0.5 is chance); :obj:`entity_spread` and
+    means into the history: :obj:`generator_loss`, :obj:`discriminator_loss`; :obj:`discriminator_accuracy`, how
+    often the first head rates the real vector of a triple above a generated one, and :obj:`pathway_accuracy` of the
+    second head (0.5 is chance); :obj:`entity_spread` and
     :obj:`relation_spread`, the standard deviation of generated vectors over the batch, relative to that of real ones.
     The sampler warns once if a spread stays below 0.05 for 100 batches.
 
@@ -141,8 +142,9 @@ class DANSSampler(BaseSampler):
         self.from_entity, self.from_relation = from_entity, from_relation
         check_sampler('sampler', sampler)
         self.sampler = UniformSampler() if sampler is None else sampler
-        for name, value in (('bound', bound), ('inverse_floor', inverse_floor), ('max_grad_norm', max_grad_norm)):
-            if (name, value) != ('max_grad_norm', None) and not (is_number(value) and 0.0 < value < float('inf')):
+        limit = 1.0 if max_grad_norm is None else max_grad_norm
+        for name, value in (('bound', bound), ('inverse_floor', inverse_floor), ('max_grad_norm', limit)):
+            if not is_number(value) or not 0.0 < value < float('inf'):
                 raise ArgumentError(f'{name}: expected a positive number, got {shown(value)}')
         self.inverse_floor = float(inverse_floor)
         #: What the game is played with.
@@ -203,7 +205,7 @@ class DANSSampler(BaseSampler):
         number = {name: num_negatives // (2 * len(names)) if given[name] is None else int(given[name] or 0)
                   for name in names}
         if min(number.values()) < 1 or sum(number.values()) > num_negatives:
-            least = 2 * len(names) if self.from_entity is self.from_relation is None else sum(number.values())
+            least = sum(number.values()) or 2 * len(names)
             raise ArgumentError(f'num_negatives: {self!r} generates '
                                 f'{" and ".join(f"{value} from {name}" for name, value in number.items())}; expected '
                                 f'at least {least}, got {num_negatives}')

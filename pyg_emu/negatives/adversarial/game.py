@@ -140,11 +140,10 @@ class Game:
 
     @torch.no_grad()
     def _monitor(self, real: Tensor, judged: dict[str, Verdict], vectors: Tensor, fakes: dict[str, Tensor]) -> None:
-        r"""Notes how well the discriminator does, each kind of vector weighing as much as the others, and how widely
-        generated vectors are spread beside real ones.
-        """
-        told = [(fake.real < 0).to(real.dtype).mean() for fake in judged.values()]
-        self.terms['discriminator_accuracy'] = ((real > 0).to(real.dtype).mean() + torch.stack(told).mean()) / 2
+        r"""Notes how well the discriminator does, and how widely generated vectors are spread beside real ones."""
+        # There are more generated than real vectors, so that the sign of a logit would tell little at first.
+        told = torch.cat([real > fake.real for fake in judged.values()])
+        self.terms['discriminator_accuracy'] = told.to(real.dtype).mean()
         if len(judged) == 2:
             right = (judged['entity'].from_entity > 0), (judged['relation'].from_entity < 0)
             self.terms['pathway_accuracy'] = torch.cat(right).to(real.dtype).mean()
@@ -167,10 +166,10 @@ class Game:
         self._warned = True
         spread = min(float(value) for name, value in self.terms.items() if name.endswith('_spread'))
         accuracy = float(self.terms['discriminator_accuracy'])
-        warnings.warn(f'DANSSampler: the generator has collapsed: in the last {batches} batches, the spread of generated '
-                      f'vectors was below {COLLAPSED_SPREAD} of that of real ones (now {spread:.3g}; the discriminator '
-                      f'tells {accuracy:.0%} apart); lower generator_lr or generator_steps, raise film_weight, or raise '
-                      'bound if entity vectors have components beyond it', stacklevel=7)
+        warnings.warn(f'DANSSampler: the generator has collapsed: for {batches} batches, the spread of generated '
+                      f'vectors was below {COLLAPSED_SPREAD} of that of real ones (now {spread:.3g}, with a '
+                      f'discriminator accuracy of {accuracy:.2f}); lower generator_lr or generator_steps, raise '
+                      'film_weight, or raise bound if entity vectors have components beyond it', stacklevel=7)
 
     # State ###################################################################
 

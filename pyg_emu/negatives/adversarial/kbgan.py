@@ -131,7 +131,7 @@ class KBGANSampler(FilteredSampler):
     def _sample(self, batch: Batch, num_negatives: int, generator: Optional[torch.Generator]) -> Negatives:
         player = self._prepare(batch)
         self._warn_if_unrewarded()
-        found = self._candidates.sample(batch, self.num_candidates, generator)
+        found = self._candidates._sample(batch, self.num_candidates, generator)
         candidates = found.index
         assert isinstance(candidates, Tensor)
         if candidates.size(0) == 0:
@@ -163,17 +163,17 @@ class KBGANSampler(FilteredSampler):
             return
         drawn, player = self._drawn, self._player
         if drawn is None or player is None or not drawn.are(batch.neg_index):
-            raise ArgumentError('batch: KBGANSampler learns from the scores of the negatives that it drew last, and this '
-                                'batch has others; call observe(batch, batch.scored) once for each batch, and give the '
-                                'sampler to EMUNegatives itself rather than to one that shares negatives among triples')
+            raise ArgumentError('batch: KBGANSampler learns from the scores of the negatives that it drew last, and '
+                                'this batch has others; call observe(batch, batch.scored) once for each batch, and '
+                                'give the sampler to EMUNegatives itself, not to one that shares negatives')
         self._unrewarded = 0 if self._unrewarded is not None else None
         scores = scored.mutated if scored.vanilla is None else scored.vanilla
         assert scores is not None
         number = drawn.place.size(1)
         mask = None if scored.mask is None else scored.mask[:, :number]
         self._drawn = None
-        self.terms = player.learn(player.scores(batch, drawn.candidates), drawn.place, scores[:, :number].detach(), mask,
-                                  self.baseline_decay)
+        self.terms = player.learn(player.scores(batch, drawn.candidates), drawn.place, scores[:, :number].detach(),
+                                  mask, self.baseline_decay)
 
     def _warn_if_unrewarded(self) -> None:
         if self._unrewarded is None:
@@ -182,8 +182,8 @@ class KBGANSampler(FilteredSampler):
         if self._unrewarded > _PATIENCE:
             self._unrewarded = None
             warnings.warn(f'KBGANSampler: {_PATIENCE} batches were drawn without a call of observe(), so that the '
-                          'generator does not learn; call sampler.observe(batch, batch.scored) after each loss, or train '
-                          'with Trainer, which does so', stacklevel=5)
+                          'generator does not learn; call sampler.observe(batch, batch.scored) after each loss, or '
+                          'train with Trainer, which does so', stacklevel=5)
 
     def _prepare(self, batch: Batch) -> _Player:
         scorer = self._scorer
@@ -203,6 +203,10 @@ class KBGANSampler(FilteredSampler):
         with torch.random.fork_rng(devices=[]), torch.device('cpu'):
             torch.default_generator.manual_seed(self.seed)
             model = self._make(*sizes, self.hidden_channels, scorer.sparse)
+        try:
+            as_scorer(model)
+        except ArgumentError as error:
+            raise ArgumentError(f'generator: expected a function that makes a model ({error})') from error
         player = _Player(model.to(device), device, self.lr)
         if player.sizes != sizes:
             raise ArgumentError(f'generator: expected a model of {sizes[0]} entities and {sizes[1]} relations, got one '
@@ -291,10 +295,10 @@ class _Player:
         mean = torch.where(counts, reward, 0.0).sum().double() / number
         baseline = torch.where(self.baseline.isnan(), mean, self.baseline)
         self.optimizer.zero_grad(set_to_none=True)
-        policy_loss(scores, place, reward, baseline, mask).backward()  # type: ignore[no-untyped-call]
+        policy_loss(scores, place, reward, baseline, mask).backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.baseline = decay * baseline + (1.0 - decay) * mean
+        self.baseline = torch.where(counts.any(), decay * baseline + (1.0 - decay) * mean, self.baseline)
         chance = scores.detach().log_softmax(dim=1)
         most = torch.tensor(max(scores.size(1), 2), dtype=chance.dtype).log().item()
         return {'reward': mean, 'baseline': self.baseline, 'entropy': -(chance.exp() * chance).sum(1).mean() / most}

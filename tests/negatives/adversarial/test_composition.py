@@ -86,7 +86,11 @@ def test_transe() -> None:
         assert row == pytest.approx([e + r if tail else e - r for e, r in pair], rel=1e-5)
 
 
-@pytest.mark.parametrize('make', [TransE, RotatE, HAKE, lambda *sizes: Reciprocal(HAKE(sizes[0], 2 * sizes[1], sizes[2]))])
+def reciprocal_hake(num_nodes: int, num_relations: int, width: int) -> Reciprocal:
+    return Reciprocal(HAKE(num_nodes, 2 * num_relations, width))
+
+
+@pytest.mark.parametrize('make', [TransE, RotatE, HAKE, reciprocal_hake])
 def test_for_distances_it_is_the_best_candidate(make: Any) -> None:
     torch.manual_seed(0)
     scorer: Any = make(NUM_NODES, NUM_RELATIONS, WIDTH)

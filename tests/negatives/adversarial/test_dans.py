@@ -21,7 +21,7 @@ from pyg_emu.models import HAKE, ComplEx, DistMult, RotatE, TransE
 from pyg_emu.models.adapters import as_scorer
 from pyg_emu.negatives import EMUNegatives
 from pyg_emu.negatives.adversarial import DANSSampler
-from pyg_emu.negatives.adversarial.game import COLLAPSED_BATCHES, Game
+from pyg_emu.negatives.adversarial.game import Game
 from pyg_emu.negatives.adversarial.networks import discriminator_loss, generator_loss
 from pyg_emu.negatives.contract import Negatives
 from pyg_emu.negatives.mutation.demix import DeMixMutation
@@ -74,7 +74,8 @@ def changed(before: list[Tensor], after: list[Tensor]) -> bool:
 
 @pytest.mark.parametrize('arguments, num_negatives, ids, vectors', [
     ({}, 20, 10, 10), ({}, 4, 2, 2), ({}, 7, 5, 2), ({'pathways': 'entity'}, 20, 10, 10),
-    ({'pathways': 'relation'}, 2, 1, 1), ({'from_entity': 3}, 8, 3, 5), ({'from_entity': 3, 'from_relation': 1}, 4, 0, 4),
+    ({'pathways': 'relation'}, 2, 1, 1), ({'from_entity': 3}, 8, 3, 5),
+    ({'from_entity': 3, 'from_relation': 1}, 4, 0, 4),
 ])
 @pytest.mark.parametrize('film', [True, False])
 def test_numbers(arguments: dict[str, Any], num_negatives: int, ids: int, vectors: int, film: bool) -> None:
@@ -267,7 +268,7 @@ def test_discriminator_learns_to_tell_all_kinds_apart() -> None:
     for _ in range(60):
         game.play(condition, real, stream)
         first = first or {name: float(value) for name, value in game.terms.items()}
-    assert first is not None and first['discriminator_accuracy'] < 0.8 and first['pathway_accuracy'] < 0.8
+    assert first is not None and first['pathway_accuracy'] < 0.8
     assert float(game.terms['discriminator_accuracy']) > 0.97 and float(game.terms['pathway_accuracy']) > 0.97
     assert float(game.terms['discriminator_loss']) < 0.6 * first['discriminator_loss']
 
@@ -310,18 +311,33 @@ def test_spread_by_hand() -> None:
         assert float(game.terms[f'{name}_spread']) == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_warns_once_of_a_collapse() -> None:
-    sampler = make_sampler(bound=1e-3, generator_steps=0, film=False)
-    batch = make_batch()
+def test_warns_once_of_a_collapse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('pyg_emu.negatives.adversarial.game.COLLAPSED_BATCHES', 7)
+    sampler, healthy, batch = make_sampler(bound=1e-3), make_sampler(), make_batch()
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        for _ in range(COLLAPSED_BATCHES - 1):
+        for _ in range(6):
             sampler.sample(batch, 4)
-        make_sampler().sample(batch, 4)
-    with pytest.warns(UserWarning, match=rf'{COLLAPSED_BATCHES} batches.*0\.05.*generator_lr.*bound') as found:
-        for _ in range(2 * COLLAPSED_BATCHES):
+            healthy.sample(batch, 4)
+            healthy.sample(batch, 4)
+    with pytest.warns(UserWarning, match=r'7 batches.*0\.05.*generator_lr.*bound') as found:
+        for _ in range(16):
             sampler.sample(batch, 4)
     assert len(found) == 1
+
+
+def test_a_spread_that_recovers_is_no_collapse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('pyg_emu.negatives.adversarial.game.COLLAPSED_BATCHES', 4)
+    game, condition, real = make_game(generator_steps=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for step in range(6):  # the fourth and later would warn
+            for pathway in game.generator.values():
+                pathway.bound = 1.0 if step == 2 else 1e-3
+            game.play(condition, real, None)
+    with pytest.warns(UserWarning, match='collapsed'):
+        for _ in range(2):
+            game.play(condition, real, None)
 
 
 # Random numbers and state ####################################################

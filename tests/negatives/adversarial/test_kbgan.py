@@ -390,7 +390,7 @@ def test_scores_of_other_negatives() -> None:
         observed(sampler, batch, torch.ones(10, 5))
     shared = EMUNegatives(5, 0.0, sampler=SharedNegativesSampler(4, sampler))(make_batch())
     CrossEntropyLoss()(model, shared)
-    with pytest.raises(ArgumentError, match='shares'):
+    with pytest.raises(ArgumentError, match='shares negatives'):
         sampler.observe(shared, shared.scored)
 
 

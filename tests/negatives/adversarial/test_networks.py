@@ -52,7 +52,7 @@ def test_film() -> None:
     assert len(found) == 2 and all(layer.bias is None for layer in film.modules() if isinstance(layer, torch.nn.Linear))
     for row, vector in enumerate(condition.tolist()):
         for (scale, shift), expected in zip(found, film_by_hand(film, vector)):
-            assert scale[row].tolist() == pytest.approx(expected[0]) and shift[row].tolist() == pytest.approx(expected[1])
+            assert (scale[row].tolist(), shift[row].tolist()) == tuple(map(pytest.approx, expected))
     nothing = film(torch.zeros(1, WIDTH, dtype=torch.double))
     assert all(bool((one.scale == 1).all()) and not bool(one.shift.any()) for one in nothing)
 
