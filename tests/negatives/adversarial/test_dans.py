@@ -17,7 +17,7 @@ from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import CrossEntropyLoss, DeMixLoss, EMULoss, SelfAdversarialLoss
-from pyg_emu.models import HAKE, ComplEx, DistMult, RotatE, TransE
+from pyg_emu.models import HAKE, RGCN, ComplEx, DistMult, RotatE, TransE
 from pyg_emu.models.adapters import as_scorer
 from pyg_emu.negatives import EMUNegatives
 from pyg_emu.negatives.adversarial import DANSSampler
@@ -554,6 +554,27 @@ def test_reads_encoded_entities() -> None:
     # With gradients: the loss may use the same entities later in the step.
     assert vectors is not None and vectors.shape == (10, 4, WIDTH) and model.encoded == [True]
     assert all(value.grad is None for value in model.parameters())
+
+
+@pytest.mark.parametrize('decoder', ['DistMult', 'ComplEx', 'RotatE'])
+def test_goes_with_an_encoder(decoder: str, tmp_path: Path) -> None:
+    def train(folder: str, num_steps: int) -> tuple[RGCN, list[Tensor]]:
+        torch.manual_seed(0)
+        model, sampler = RGCN(NUM_NODES, NUM_RELATIONS, 4, decoder=decoder), DANSSampler(generator_steps=1)
+        encoded: list[Any] = []
+        encode = model.encode
+        model.encode = lambda graph: encoded.append(0) or encode(graph)  # type: ignore[method-assign, func-returns-value]
+        loader = TripletLoader(make_data(), 8, shuffle=True, transform=EMUNegatives(8, 0.3, sampler=sampler))
+        Trainer(model, EMULoss(mutate_vectors=True), loader, torch.optim.Adam(model.parameters(), lr=0.1),
+                num_steps=num_steps, run_dir=tmp_path / folder, progress=False).fit()
+        assert 0 < len(encoded) <= num_steps  # the game and the loss read the same vectors
+        return model, weights(sampler)
+
+    model, networks = train('whole', 4)
+    train('cut', 2)
+    again, others = train('cut', 4)
+    assert not changed(networks, others)
+    assert all(value.equal(other) for value, other in zip(model.parameters(), again.parameters()))
 
 
 # Errors ######################################################################
