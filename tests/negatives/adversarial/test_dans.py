@@ -255,8 +255,8 @@ def test_gradients_are_clipped() -> None:
 def make_game(**arguments: Any) -> tuple[Game, dict[str, Tensor], Tensor]:
     r"""A game in which real vectors lie around a point far from where the generator begins."""
     generator = torch.Generator().manual_seed(0)
-    condition = {name: torch.randn(64, WIDTH, generator=generator) for name in ('entity', 'relation')}
-    real = 0.6 + 0.2 * torch.randn(64, WIDTH, generator=generator)
+    condition = {name: torch.randn(32, WIDTH, generator=generator) for name in ('entity', 'relation')}
+    real = 0.6 + 0.2 * torch.randn(32, WIDTH, generator=generator)
     settings = DANSSampler(discriminator_lr=1e-2, **arguments).settings
     return Game(settings, WIDTH, torch.float32, torch.device('cpu')), condition, real
 

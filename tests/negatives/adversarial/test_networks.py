@@ -25,8 +25,8 @@ def leaky(value: float) -> float:
 
 
 def affine(weight: Tensor, vector: list[float], bias: Tensor | None = None) -> list[float]:
-    found = [sum(float(w) * v for w, v in zip(row, vector)) for row in weight]
-    return found if bias is None else [value + float(b) for value, b in zip(found, bias)]
+    found = [sum(w * v for w, v in zip(row, vector)) for row in weight.tolist()]
+    return found if bias is None else [value + b for value, b in zip(found, bias.tolist())]
 
 
 def dense(network: torch.nn.Sequential, vector: list[float]) -> list[float]:
