@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pyg_emu.losses.nbfnet import NBFNetBCELoss, NBFNetEMULoss
     from pyg_emu.losses.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
     from pyg_emu.losses.regularizers import L3Regularizer, LpRegularizer, N3Regularizer
-    from pyg_emu.models import HAKE, ComplEx, DistMult, NBFNet, RotatE, TransE, load_nbfnet_pyg_state_dict
+    from pyg_emu.models import HAKE, RGCN, ComplEx, DistMult, NBFNet, RotatE, TransE, load_nbfnet_pyg_state_dict
     from pyg_emu.models.adapters import as_scorer
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
     from pyg_emu.negatives import DeMixNegatives, EMUNegatives
