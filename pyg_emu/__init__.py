@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from pyg_emu.losses.nbfnet import NBFNetBCELoss, NBFNetEMULoss
     from pyg_emu.losses.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
     from pyg_emu.losses.regularizers import L3Regularizer, LpRegularizer, N3Regularizer
-    from pyg_emu.models import HAKE, ComplEx, DistMult, NBFNet, RotatE, TransE, load_nbfnet_pyg_state_dict
+    from pyg_emu.models import HAKE, RGCN, ComplEx, DistMult, NBFNet, RotatE, TransE, load_nbfnet_pyg_state_dict
     from pyg_emu.models.adapters import as_scorer
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
     from pyg_emu.negatives import DeMixNegatives, EMUNegatives
+    from pyg_emu.negatives.adversarial import DANSSampler, KBGANSampler
     from pyg_emu.negatives.contract import LearningPart, Negatives, Sampler
     from pyg_emu.negatives.sampling import (
         CANSLikeSampler,
@@ -80,6 +81,8 @@ _MODULES = {
     'explain': 'models.nbfnet.explanation',
     'DeMixNegatives': 'negatives',
     'EMUNegatives': 'negatives',
+    'DANSSampler': 'negatives.adversarial',
+    'KBGANSampler': 'negatives.adversarial',
     'LearningPart': 'negatives.contract',
     'Negatives': 'negatives.contract',
     'Sampler': 'negatives.contract',

@@ -75,6 +75,20 @@ def test_snippets_of_demix_run() -> None:
     assert load_recipe(yaml.safe_load(settings)).negatives['mutation']['name'] == 'demix'
 
 
+def test_snippets_of_dans_run() -> None:
+    pytest.importorskip('pykeen', reason='UMLS comes with PyKEEN')
+    names: dict[str, Any] = {}
+    loop, trainer, kbgan = blocks(ROOT / 'docs' / 'dans.md', 'python')
+    exec(shorter(shorter(loop, 'range(20)', 'range(1)'), 'batch_size=500', 'batch_size=2000'), names)
+    assert names['batch'].neg_vectors.shape[1:] == (10, 100) and len(names['sampler'].terms) == 6
+    for code in (trainer, kbgan):
+        exec(shorter(shorter(code, 'num_steps=200', 'num_steps=2, progress=False'), 'batch_size=500', 'batch_size=50'),
+             names)
+    assert names['sampler'].model is not None
+    settings, = blocks(ROOT / 'docs' / 'dans.md', 'yaml')
+    assert load_recipe(yaml.safe_load(settings)).negatives['sampler']['sampler']['filtered'] is True
+
+
 def commands() -> list[tuple[str, str]]:
     lines = [(label(path), line) for path in DOCUMENTS for block in blocks(path, 'console') + blocks(path, 'bash')
              for line in block.splitlines()]

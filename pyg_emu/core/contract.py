@@ -99,8 +99,8 @@ class ScoredBatch(NamedTuple):
     Args:
         positive (torch.Tensor): Scores of the positives. shape: :obj:`(B,)`.
         vanilla (torch.Tensor, optional): Scores of the negatives as they are, if wanted. shape: :obj:`(B, N + M)`.
-        mutated (torch.Tensor, optional): Scores of the mutated negatives, if there is a mutation. Vectors are not
-            mutated: their scores are the vanilla ones. shape: :obj:`(B, N + M)`.
+        mutated (torch.Tensor, optional): Scores of the mutated negatives, if there is a mutation. Unless the loss
+            mutates vectors, too, their scores are the vanilla ones. shape: :obj:`(B, N + M)`.
         mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N + M)`. (default: :obj:`None`,
             all count)
         label (torch.Tensor, optional): The labels of the mutated ids, if the plan of the mutation holds labels.

@@ -61,7 +61,7 @@ SECTIONS: dict[str, Section] = {
     'negatives': Section(
         ('pyg_emu.negatives', ), 'emu', 'a transform', 'Negatives', base='pyg_emu.negatives:EMUNegatives', named=False),
     'sampler': Section(
-        ('pyg_emu.negatives.sampling', ), 'uniform', 'a sampler', 'Sampler',
+        ('pyg_emu.negatives.sampling', 'pyg_emu.negatives.adversarial'), 'uniform', 'a sampler', 'Sampler',
         protocol='pyg_emu.negatives.contract:Sampler'),
     'mutation': Section(
         ('pyg_emu.negatives.mutation', ), 'mixup', 'a mutation', '(Mask|Mutation)?',

@@ -13,8 +13,8 @@ from pyg_emu.data.batch import Batch
 from pyg_emu.data.checks import check_sizes
 from pyg_emu.models.adapters import as_scorer
 from pyg_emu.negatives.mutation.base import draw_plan
-from pyg_emu.ops import emu_score
-from pyg_emu.ops.plan import Plan
+from pyg_emu.ops import emu_score, mutate
+from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 
 #: A penalty on a model, such as :class:`~pyg_emu.LpRegularizer`.
 Regularizer = Callable[[Scorer, Batch], Tensor]
@@ -28,6 +28,8 @@ class LinkPredictionLoss(torch.nn.Module):
 
     Args:
         mutate (bool, optional): Whether negatives are mutated as the batch says. (default: :obj:`False`)
+        mutate_vectors (bool, optional): Whether the vectors of a batch, such as generated ones, are mutated beside its
+            ids. One plan is drawn for both. (default: :obj:`False`, their mutated scores are the vanilla ones)
         regularizer (callable, optional): A penalty :obj:`(scorer, batch) -> scalar`, such as
             :class:`~pyg_emu.LpRegularizer`. (default: :obj:`None`)
     """
@@ -44,9 +46,11 @@ class LinkPredictionLoss(torch.nn.Module):
     #: Whether :meth:`loss` uses :meth:`ScoredBatch.labels`. If it does not, a plan with labels raises an error.
     uses_labels: bool = False
 
-    def __init__(self, *, mutate: bool = False, regularizer: Optional[Regularizer] = None) -> None:
+    def __init__(self, *, mutate: bool = False, mutate_vectors: bool = False,
+                 regularizer: Optional[Regularizer] = None) -> None:
         super().__init__()
         self.mutate = boolean('mutate', mutate)
+        self.mutate_vectors = boolean('mutate_vectors', mutate_vectors)
         self.regularizer = penalty('regularizer', regularizer)
         #: The terms of the last loss by name, detached scalars on the device, for loggers.
         self.terms: dict[str, Tensor] = {}
@@ -91,16 +95,24 @@ class LinkPredictionLoss(torch.nn.Module):
         positive = scorer.candidates(batch.target_index)
         index = batch.neg_index if batch.shared_index is None else batch.shared_index
         vectors = batch.neg_vectors
-        vanilla = mutated = plan = None
-        if index is not None and index.shape[1] > 0:
-            table = scorer.entity_table()
-            plan = self.plan(batch, scorer, query, index.shape[1], table.size(1))
-            scores = emu_score(query, positive, table, index, plan, interaction=scorer.interaction,
+        if vectors is not None and vectors.size(1) > 0:
+            vectors = _as_candidates(vectors, positive)
+        num_ids = 0 if index is None else index.shape[1]
+        num_mutated = num_ids + (vectors.size(1) if vectors is not None and self.mutate_vectors else 0)
+        vanilla = mutated = plan = plan_of_vectors = None
+        if num_mutated > 0:
+            plan = self.plan(batch, scorer, query, num_mutated, positive.size(1))
+            if num_mutated > num_ids:
+                plan, plan_of_vectors = _divided(plan, num_ids, batch.mutation)
+        if index is not None and num_ids > 0:
+            scores = emu_score(query, positive, scorer.entity_table(), index, plan, interaction=scorer.interaction,
                                vanilla=self.needs_vanilla or plan is None, sparse_grad=scorer.sparse)
             vanilla, mutated = (value if value is None or scorer.offset == 0.0 else value + scorer.offset
                                 for value in scores)
         if vectors is not None and vectors.size(1) > 0:
-            vanilla, mutated = _beside(vanilla, mutated, scorer.score(query, _as_candidates(vectors, positive)))
+            plain = scorer.score(query, vectors)
+            mixed = None if plan_of_vectors is None else scorer.score(query, mutate(positive, vectors, plan_of_vectors))
+            vanilla, mutated = _beside(vanilla, mutated, plain, mixed)
         return ScoredBatch(scorer.score(query, positive), vanilla, mutated, batch.neg_mask,
                            None if plan is None else plan.label)
 
@@ -121,6 +133,9 @@ class LinkPredictionLoss(torch.nn.Module):
         # A mutation may begin with steps that mix nothing, and says before them that its plans will hold labels.
         labelled = getattr(mutation, 'gives_labels', False)
         plan = None
+        if labelled and self.mutate_vectors:
+            raise ArgumentError(f'mutate_vectors: {batch.mutation!r} gives labels to ids, and has none for vectors; '
+                                'expected False, got True')
         if self.uses_labels or not labelled:
             plan = draw_plan(mutation, batch, model, query, num_negatives, width)
             labelled = plan is not None and plan.label is not None
@@ -154,13 +169,35 @@ def _as_candidates(vectors: Tensor, positive: Tensor) -> Tensor:
     return vectors.to(positive.dtype)
 
 
-def _beside(vanilla: Optional[Tensor], mutated: Optional[Tensor],
-            scores: Tensor) -> tuple[Optional[Tensor], Optional[Tensor]]:
-    r"""Adds scores of vectors to those of ids, of which at least one is there unless there are no ids."""
+def _divided(plan: Optional[Plan], num_ids: int, mutation: Any) -> tuple[Optional[Plan], Optional[Plan]]:
+    r"""The parts of a plan for ids and for vectors.
+
+    Raises:
+        ArgumentError: If it mixes negatives with other entities or gives them labels.
+    """
+    if plan is None:
+        return None, None
+    if plan.label is not None or isinstance(plan, MixPlan) and plan.partner is not None:
+        raise ArgumentError(f'mutate_vectors: {mutation!r} gives negatives labels or mixes them with other entities, '
+                            'and plans that for ids alone; expected False, got True')
+    if isinstance(plan, MixPlan):
+        return MixPlan(plan.weight[:, :num_ids].contiguous()), MixPlan(plan.weight[:, num_ids:].contiguous())
+    if plan.index.dim() == 1:  # one mask for all negatives of a triple
+        return plan, plan
+    first, second = (MaskPlan(plan.bank, places.contiguous()) for places in (plan.index[:, :num_ids],
+                                                                            plan.index[:, num_ids:]))
+    return first, second
+
+
+def _beside(vanilla: Optional[Tensor], mutated: Optional[Tensor], plain: Tensor,
+            mixed: Optional[Tensor]) -> tuple[Optional[Tensor], Optional[Tensor]]:
+    r"""Adds scores of vectors to those of ids, of which at least one is there unless there are no ids. Without mutated
+    scores of their own, vectors count with their plain ones.
+    """
     if vanilla is None and mutated is None:
-        return scores, None
-    joined = (value if value is None else torch.cat([value, scores], dim=1) for value in (vanilla, mutated))
-    return next(joined), next(joined)
+        return plain, mixed
+    return (None if vanilla is None else torch.cat([vanilla, plain], dim=1),
+            None if mutated is None else torch.cat([mutated, plain if mixed is None else mixed], dim=1))
 
 
 def positive_temperature(value: Any) -> Optional[float]:

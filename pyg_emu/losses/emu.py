@@ -36,6 +36,8 @@ class EMULoss(LinkPredictionLoss):
         divide_by_negatives (bool, optional): Whether the first term is divided by :math:`N`, the number of slots per
             triple, masked ones included. (default: :obj:`True`)
         regularizer (callable, optional): See :class:`~pyg_emu.losses.LinkPredictionLoss`. (default: :obj:`None`)
+        mutate_vectors (bool, optional): Whether negatives given as vectors, such as those of
+            :class:`~pyg_emu.DANSSampler`, are mutated, too. (default: :obj:`False`)
 
     Raises:
         ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN.
@@ -48,8 +50,9 @@ class EMULoss(LinkPredictionLoss):
         beta: float = 0.53,
         divide_by_negatives: bool = True,
         regularizer: Optional[Regularizer] = None,
+        mutate_vectors: bool = False,
     ) -> None:
-        super().__init__(mutate=True, regularizer=regularizer)
+        super().__init__(mutate=True, mutate_vectors=mutate_vectors, regularizer=regularizer)
         self.alpha = non_negative('alpha', alpha)
         self.beta = non_negative('beta', beta)
         self.divide_by_negatives = boolean('divide_by_negatives', divide_by_negatives)
@@ -82,6 +85,8 @@ class EMUBCELoss(LinkPredictionLoss):
         adversarial_temperature (float, optional): See :func:`~pyg_emu.losses.functional.uls_binary_cross_entropy`.
             (default: :obj:`None`)
         regularizer (callable, optional): See :class:`~pyg_emu.losses.LinkPredictionLoss`. (default: :obj:`None`)
+        mutate_vectors (bool, optional): Whether negatives given as vectors, such as those of
+            :class:`~pyg_emu.DANSSampler`, are mutated, too. (default: :obj:`False`)
 
     Raises:
         ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN, or the temperature is not positive.
@@ -95,8 +100,9 @@ class EMUBCELoss(LinkPredictionLoss):
         beta: float = 0.25,
         adversarial_temperature: Optional[float] = None,
         regularizer: Optional[Regularizer] = None,
+        mutate_vectors: bool = False,
     ) -> None:
-        super().__init__(mutate=True, regularizer=regularizer)
+        super().__init__(mutate=True, mutate_vectors=mutate_vectors, regularizer=regularizer)
         self.alpha = non_negative('alpha', alpha)
         self.beta = non_negative('beta', beta)
         self.adversarial_temperature = positive_temperature(adversarial_temperature)

@@ -91,6 +91,10 @@ class LearningPart:
     4. calls :meth:`observe` with the scores of the batch.
 
     State is saved in checkpoints and restored on resumption, that of the part's own optimiser included.
+
+    A part may have :obj:`terms`, a dictionary of detached scalars on the device, which tell how it fared in the last
+    step. The history then holds their means, each under the name of the part and its own, such as
+    :obj:`"transform.sampler.generator_loss"`.
     """
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -58,7 +58,8 @@ class Logger(Protocol):
 
     * :obj:`"seconds"`, the time spent in training steps, and :obj:`"steps_per_second"` since the last row;
     * :obj:`"loss"`, the mean over the steps since the last row, and the mean of each of the criterion's
-      :obj:`terms`, such as :obj:`"loss_mutated"`, :obj:`"loss_vanilla"` and :obj:`"loss_penalty"`;
+      :obj:`terms`, such as :obj:`"loss_mutated"`, :obj:`"loss_vanilla"` and :obj:`"loss_penalty"`, and of those of
+      each :class:`~pyg_emu.LearningPart`, such as :obj:`"transform.sampler.generator_loss"`;
     * :obj:`"lr"`, the learning rate;
     * :obj:`"grad_norm"`, the norm of all gradients before clipping, the mean over every :obj:`log_every`-th step;
     * :obj:`"valid_..."`, the numbers of the validation.

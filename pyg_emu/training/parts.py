@@ -1,7 +1,7 @@
 r"""The parts of a run that learn beside the model: found once, and treated alike in each step and checkpoint."""
 from __future__ import annotations
 
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -101,6 +101,17 @@ class LearningParts:
                                 'batch.scored; use a LinkPredictionLoss, or set batch.scored in your own')
         for part in self._observed:
             part.observe(batch, scored)
+
+    def terms(self) -> dict[str, Tensor]:
+        r"""The terms of the last step of all parts that have an attribute :obj:`terms`, each under the name of its part
+        and its own. Those of the criterion are not among them: the step knows them, weighted by its rows.
+        """
+        found: dict[str, Tensor] = {}
+        for name, part in self.named.items():
+            terms = None if name == 'criterion' else getattr(part, 'terms', None)
+            if isinstance(terms, Mapping):
+                found |= {f'{name}.{key}': value for key, value in terms.items()}
+        return found
 
     def states(self) -> dict[str, Any]:
         r"""The parts that have a state, by name, their optimisers among them."""

@@ -42,8 +42,8 @@ class Trainer:
 
     A step reads one batch, minimises :obj:`criterion(model, batch)`, and trains the parts that learn beside the model
     (:class:`~pyg_emu.LearningPart`), such as a cache of negatives or a learned mask. No step waits for the device: the
-    loss and its terms (:obj:`criterion.terms`, a dictionary of detached scalars, if the criterion has it) are summed on
-    the device and read at every :obj:`log_every`-th step.
+    loss and its terms (:obj:`criterion.terms`, a dictionary of detached scalars, if the criterion has it), and those of
+    the parts, are summed on the device and read at every :obj:`log_every`-th step.
 
     A run folder receives :obj:`last.pt`, from which a run continues (bit for bit on a CPU), :obj:`best.pt`,
     :obj:`history.csv`, :obj:`metrics.json`, :obj:`versions.json` and :obj:`run.json`. The folder is locked while the
@@ -346,8 +346,8 @@ class Trainer:
         if self._take.optimizer is not self.schedule.optimizer:
             self._take = self._make_step()
         loss = self._take(batch)
-        self._meter.add(loss, self._take.terms)
         self._learning.observe(batch)
+        self._meter.add(loss, {**self._take.terms, **self._learning.terms()})
         self.schedule.step()
 
     def _make_step(self) -> PlainStep:

@@ -8,6 +8,7 @@ import torch
 
 import pyg_emu.losses
 import pyg_emu.models
+import pyg_emu.negatives.adversarial
 import pyg_emu.negatives.mutation
 import pyg_emu.negatives.sampling
 import pyg_emu.training
@@ -21,7 +22,7 @@ from pyg_emu.training import RowAdagrad
 NAMES = {
     'model': {'DistMult', 'ComplEx', 'TransE', 'RotatE', 'HAKE', 'NBFNet'},
     'sampler': {'uniform', 'sans', 'nscaching', 'popularity', 'typed', 'mcns', 'esns_like', 'cans_like',
-                'shared_negatives'},
+                'shared_negatives', 'dans', 'kbgan'},
     'mutation': {'mixup', 'learned'},
     'rate': {'linear'},
     'loss': {'emu', 'cross_entropy', 'emu_bce', 'bce', 'self_adversarial', 'margin', 'one_vs_all_emu', 'one_vs_all',
@@ -46,6 +47,7 @@ def test_every_name_leads_to_a_class_that_can_be_made(kind: str, name: str) -> N
 
 @pytest.mark.parametrize('module, kinds', [
     (pyg_emu.models, ['model']), (pyg_emu.losses, ['loss', 'regularizer']), (pyg_emu.negatives.sampling, ['sampler']),
+    (pyg_emu.negatives.adversarial, ['sampler']),
     (pyg_emu.negatives.mutation, ['mutation', 'rate']), (pyg_emu.training, ['optimizer', 'schedule']),
 ])
 def test_every_class_that_a_room_exports_has_a_name_or_says_that_it_has_none(module: Any, kinds: list[str]) -> None:

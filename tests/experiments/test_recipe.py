@@ -44,7 +44,11 @@ def test_packaged_recipe(name: str) -> None:
         assert recipe.inference == (f'{DATASETS[dataset]}_ind' if dataset.endswith('-v1') else None)
     else:
         dataset, _, kind = rest.partition('-')
-        assert recipe.loss['name'] == {'uniform': 'cross_entropy', 'emu': 'emu', 'demix': 'demix'}[kind]
+        adversarial = kind in ('dans', 'kbgan')
+        assert recipe.loss['name'] == {'uniform': 'cross_entropy', 'emu': 'emu', 'demix': 'demix'}.get(kind,
+                                                                                                       'cross_entropy')
+        assert recipe.negatives['sampler'] is None or recipe.negatives['sampler']['name'] == (
+            kind if adversarial else 'uniform')
         assert (recipe.negatives['mutation'] or {}).get('name') == ('demix' if kind == 'demix' else None)
     assert recipe.dataset == DATASETS[dataset]
     if recipe.negatives['mutation'] is None:

@@ -26,7 +26,7 @@ from pyg_emu.losses import (
 from pyg_emu.losses.functional import uls_binary_cross_entropy, uls_cross_entropy
 from pyg_emu.models import DistMult, NBFNet, RotatE, TransE
 from pyg_emu.negatives import EMUNegatives
-from pyg_emu.negatives.mutation import BernoulliMask, Mixup, MutationContext, draw_plan
+from pyg_emu.negatives.mutation import BernoulliMask, DeMixMutation, Mixup, MutationContext, draw_plan
 from pyg_emu.ops import MaskPlan, MixPlan, use_backend
 
 SIZE, NUM, NODES, WIDTH = 5, 4, 9, 6
@@ -278,6 +278,53 @@ def test_vectors_are_scored_beside_ids(make: Any, mutation: Any, masked: bool) -
                / (NUM + 3) + 0.3 * uls_cross_entropy(expected.positive, torch.cat([expected.vanilla, beside], 1),
                                                      mask=batch.neg_mask))
     same(loss, by_hand, batch.neg_vectors, *model.parameters())
+
+
+@pytest.mark.parametrize('make', [DistMult, TransE, RotatE])
+@pytest.mark.parametrize('mutation', [BernoulliMask(0.5), BernoulliMask(0.5, shared=False), Mixup()], ids=repr)
+def test_vectors_are_mutated_where_the_loss_says_so(make: Any, mutation: Any) -> None:
+    r"""Against ids alone, whose vectors are those of the batch."""
+    model, batch = make_model(make), make_batch(mutation, vectors=3)
+    assert batch.generator is not None and batch.neg_vectors is not None and batch.neg_index is not None
+    as_ids = copy.copy(batch)
+    rows = batch.neg_vectors.detach().flatten(0, 1)
+    twin = copy.deepcopy(model)
+    twin.node_emb.weight = torch.nn.Parameter(torch.cat([model.node_emb.weight.detach(), rows]))
+    twin.num_nodes = as_ids.num_nodes = NODES + len(rows)
+    as_ids.neg_vectors = None
+    as_ids.neg_index = torch.cat([batch.neg_index, NODES + torch.arange(len(rows)).view(SIZE, 3)], dim=1)
+    state = batch.generator.get_state()
+    criterion = EMULoss(0.3, 0.9, mutate_vectors=True)
+    scored = criterion.score(model, batch)
+    batch.generator.set_state(state)
+    expected = criterion.score(twin, as_ids)
+    for name in ('vanilla', 'mutated'):
+        torch.testing.assert_close(getattr(scored, name), getattr(expected, name))
+    assert not torch.allclose(scored.mutated, scored.vanilla)  # type: ignore[arg-type]
+    for one, some in ((model, batch), (twin, as_ids)):
+        batch.generator.set_state(state)
+        criterion(one, some).backward()
+    torch.testing.assert_close(model.node_emb.weight.grad, twin.node_emb.weight.grad[:NODES])
+    torch.testing.assert_close(batch.neg_vectors.grad, twin.node_emb.weight.grad[NODES:].view(SIZE, 3, WIDTH))
+
+
+def test_mutated_vectors_alone() -> None:
+    model, batch = make_model(), make_batch(BernoulliMask(0.5), vectors=3, ids=0)
+    scored = EMUBCELoss(mutate_vectors=True).score(model, batch)
+    assert scored.vanilla is not None and scored.mutated is not None
+    assert scored.mutated.shape == (SIZE, 3) and not torch.allclose(scored.mutated, scored.vanilla)
+    for rate in (1.0, 0.0):  # all of the positive, and nothing
+        batch.mutation = BernoulliMask(rate)
+        hardest = EMULoss(mutate_vectors=True).score(model, batch).hardest
+        torch.testing.assert_close(hardest, scored.positive.unsqueeze(1).expand(-1, 3) if rate else scored.vanilla)
+
+
+@pytest.mark.parametrize('mutation', [Labelled(), Labelled(masks=True), Partners(), DeMixMutation()],
+                         ids=lambda mutation: repr(mutation)[:12])
+def test_vectors_have_neither_labels_nor_partners(mutation: Any) -> None:
+    batch = make_batch(mutation, vectors=2)
+    with pytest.raises(ArgumentError, match='mutate_vectors: (Labelled|Partners|DeMix).*False'):
+        EMULoss(mutate_vectors=True)(make_model(), batch)
 
 
 def test_vectors_alone() -> None:

@@ -24,7 +24,7 @@ from pyg_emu.core.interaction import Dot
 from pyg_emu.data import Batch, EdgeOrder, FactIndex, KGData, TripletLoader, load_dataset
 from pyg_emu.data import io as data_io
 from pyg_emu.evaluation import Metrics, evaluate, predict
-from pyg_emu.negatives import DeMixNegatives, EMUNegatives
+from pyg_emu.negatives import DeMixNegatives, EMUNegatives, adversarial
 from pyg_emu.negatives import mutation as mutations
 from pyg_emu.negatives import sampling as samplers
 from pyg_emu.training import (
@@ -42,8 +42,8 @@ from tests.robustness.cases import Cases
 
 #: Modules whose public names the walk has to cover.
 MODULES = ('pyg_emu', 'pyg_emu.losses', 'pyg_emu.negatives', 'pyg_emu.negatives.sampling', 'pyg_emu.negatives.mutation',
-           'pyg_emu.models', 'pyg_emu.training', 'pyg_emu.ops', 'pyg_emu.data', 'pyg_emu.data.io',
-           'pyg_emu.evaluation')
+           'pyg_emu.negatives.adversarial', 'pyg_emu.models', 'pyg_emu.training', 'pyg_emu.ops', 'pyg_emu.data',
+           'pyg_emu.data.io', 'pyg_emu.evaluation')
 #: Protocols, types, and records that the package returns: nothing to call. Base classes without a use of their own.
 NOT_CALLED = {'LearningPart', 'Negatives', 'Sampler', 'Scorer', '__version__', 'process_group', 'LinkPredictionLoss',
               'Regularizer', 'ScoredBatch', 'BaseSampler', 'MaskMutation', 'Mutation', 'MutationContext', 'Rate',
@@ -55,7 +55,8 @@ V, R, D, B, N = 12, 3, 4, 6, 5
 
 
 #: Arguments that are functions of the user, whose exceptions are the user's own, and values that can be called.
-CALLBACKS = {'regularizer', 'transform', 'criterion', 'validate', 'rate', 'mutation_rate', 'model', 'make', 'act'}
+CALLBACKS = {'regularizer', 'transform', 'criterion', 'validate', 'rate', 'mutation_rate', 'model', 'make', 'act',
+             'generator'}
 CALLABLE = {'function', 'module', 'graph', 'triples', 'plain data'}
 
 
@@ -184,6 +185,18 @@ def _mixed(**options: Any) -> Any:
     return losses.DeMixLoss()(given, batch)
 
 
+def _begun(sampler: Any) -> Any:
+    sampler.begin(model())
+    return sampler
+
+
+def _drawn() -> Any:
+    r"""A KBGAN sampler that has drawn the negatives of a batch, the same ones each time."""
+    sampler = _begun(adversarial.KBGANSampler())
+    sampler.sample(triples(rel_type=torch.zeros(B, dtype=torch.int64)), N, torch.Generator().manual_seed(0))
+    return sampler
+
+
 def _loss(kind: Callable[..., Any], make: Callable[[], Any] = model) -> Callable[..., Any]:
     return lambda **options: kind(**options)(make(), triples())
 
@@ -262,9 +275,10 @@ def targets(folder: Path) -> dict[str, Target]:
     add('as_scorer', pyg_emu.as_scorer, lambda: {'model': model()})
     # Losses, each used on a batch
     weights = {'alpha': 0.5, 'beta': 0.5, 'regularizer': None}
-    add('EMULoss', _loss(losses.EMULoss), lambda: {**weights, 'divide_by_negatives': True},
-        flags=('divide_by_negatives', ))
-    add('EMUBCELoss', _loss(losses.EMUBCELoss), lambda: {**weights, 'adversarial_temperature': 1.0})
+    add('EMULoss', _loss(losses.EMULoss), lambda: {**weights, 'divide_by_negatives': True, 'mutate_vectors': False},
+        flags=('divide_by_negatives', 'mutate_vectors'))
+    add('EMUBCELoss', _loss(losses.EMUBCELoss), lambda: {
+        **weights, 'adversarial_temperature': 1.0, 'mutate_vectors': False}, flags=('mutate_vectors', ))
     add('CrossEntropyLoss', _loss(losses.CrossEntropyLoss), lambda: {
         'regularizer': None, 'label_smoothing': 0.1, 'confidence_penalty': 0.1, 'mutate': False}, flags=('mutate', ))
     add('BCELoss', _loss(losses.BCELoss), lambda: {'adversarial_temperature': 1.0, 'regularizer': None,
@@ -377,6 +391,22 @@ def targets(folder: Path) -> dict[str, Target]:
                 lambda: {'batch': triples(), 'scorer': model()}, words=('model', ))
     add('MCNSSampler.begin', lambda **rest: samplers.MCNSSampler().begin(**rest), lambda: {'scorer': model()},
         words=('model', ))
+    for name, extra in (('DANSSampler', {
+            'pathways': 'both', 'film': True, 'from_entity': 1, 'from_relation': 1, 'sampler': None, 'film_weight': 0.1,
+            'noise': 0.01, 'generator_steps': 1, 'discriminator_steps': 1, 'generator_lr': 0.1, 'discriminator_lr': 0.1,
+            'max_grad_norm': 1.0, 'bound': 1.0, 'inverse_floor': 0.01, 'seed': 0}), ('KBGANSampler', {
+                'generator': 'DistMult', 'hidden_channels': D, 'num_candidates': 3, 'lr': 0.1, 'baseline_decay': 0.5,
+                'filtered': True, 'split': 'train', 'seed': 0})):
+        kind = getattr(adversarial, name)
+        add(name, lambda kind=kind, **rest: _begun(kind(**rest)).sample(triples(), 4), lambda extra=extra: dict(extra),
+            flags=('film', 'filtered'), fixed=('generator_steps', 'discriminator_steps'))
+        add(f'{name}.sample', lambda kind=kind, **rest: _begun(kind()).sample(**rest),
+            lambda: {'batch': triples(), 'num_negatives': 4, 'generator': None})
+        add(f'{name}.begin', lambda kind=kind, **rest: kind().begin(**rest), lambda: {'scorer': model()},
+            words=('model', ))
+    add('KBGANSampler.observe', lambda **rest: _drawn().observe(**rest), lambda: {
+        'batch': triples(neg_index=_drawn()._drawn.index),
+        'scored': pyg_emu.core.contract.ScoredBatch(torch.rand(B), torch.rand(B, N), None, None)})
     for name in ('BernoulliMask', 'ExactMask', 'BlockMask'):
         add(name, _masked(getattr(mutations, name)), lambda: {'rate': 0.5, 'shared': True, 'tied': False,
                                                               'num_masks': 4}, flags=('shared', 'tied'))

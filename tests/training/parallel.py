@@ -20,6 +20,7 @@ from pyg_emu.losses import MarginLoss
 from pyg_emu.losses.nbfnet import NBFNetEMULoss
 from pyg_emu.losses.regularizers import L3Regularizer, N3Regularizer
 from pyg_emu.models.nbfnet.model import NBFNet
+from pyg_emu.negatives.adversarial import DANSSampler
 from pyg_emu.negatives.mutation import BernoulliMask, ImportanceMask, LearnedMask, Mixup
 from pyg_emu.negatives.sampling import MCNSSampler, NSCachingSampler, SharedNegativesSampler, UniformSampler
 from pyg_emu.ops import use_backend
@@ -44,6 +45,7 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
                                  'criterion': MarginLoss(2.0, regularizer=N3Regularizer(0.1))},
     'cached negatives': lambda: {'negatives': {'sampler': NSCachingSampler(4, 3)}},
     'chains of negatives': lambda: {'negatives': {'sampler': MCNSSampler()}},
+    'generated negatives': lambda: {'negatives': {'sampler': DANSSampler(from_entity=1, from_relation=1)}},
     # Three rows share a set, and two processes cut a batch of five after two of them.
     'shared negatives': lambda: {'negatives': {'mutation_rate': 0.3, 'sampler': SharedNegativesSampler(3)}},
     'shared, cached and filtered': lambda: {

@@ -101,6 +101,27 @@ def test_gradients_of_a_part_are_clipped() -> None:
     assert part.vector.grad is not None and 0 < part.vector.grad.norm() <= 1e-6
 
 
+def test_history_holds_the_terms_of_parts() -> None:
+    class Telling(Generator):
+        def observe(self, batch: Batch, scored: Any) -> None:
+            super().observe(batch, scored)
+            # As the loss of this step is summed, it holds what was observed in it.
+            self.terms = {'loss': torch.tensor(self.log.count('observe')).double(), 'spread': torch.tensor(0.5)}
+
+    class Mute(Telling):
+        terms = None  # type: ignore[assignment]  # before the first step, or for good
+
+        def observe(self, batch: Batch, scored: Any) -> None:
+            pass
+
+    history = make_trainer(EMUNegatives(4, sampler=Telling()), num_steps=4, evaluate_every=2).fit().history
+    assert history['transform.sampler.loss'].tolist() == [1.5, 3.5]
+    assert history['transform.sampler.spread'].tolist() == [0.5, 0.5]
+    assert 'loss' in history and not [name for name in history.columns if name.startswith('criterion.')]
+    plain = make_trainer(EMUNegatives(4, sampler=Mute()), num_steps=1).fit().history
+    assert not [name for name in plain.columns if name.startswith('transform')]
+
+
 def test_resumed_parts_continue_bit_for_bit(tmp_path: Path) -> None:
     def run(folder: str, num_steps: int) -> tuple[Trainer, Generator]:
         part = Generator()

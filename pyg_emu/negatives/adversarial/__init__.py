@@ -1,0 +1,8 @@
+r"""Samplers with a generator of their own, which is trained against the model."""
+from pyg_emu.negatives.adversarial.dans import DANSSampler
+from pyg_emu.negatives.adversarial.kbgan import KBGANSampler
+
+__all__ = [
+    'DANSSampler',
+    'KBGANSampler',
+]
