@@ -261,6 +261,12 @@ def targets(folder: Path) -> dict[str, Target]:
     for layer in (kge.DistMult, kge.TransE, kge.ComplEx, kge.RotatE):
         add_scorer(f'as_scorer({layer.__name__})', lambda layer=layer: pyg_emu.as_scorer(layer(V, R, D)))
     add_scorer('ScorerMixin', _Own)
+    add('RGCN', models.RGCN, lambda: {
+        'num_nodes': V, 'num_relations': R, 'hidden_channels': D, 'decoder': 'DistMult', 'num_layers': 2,
+        'num_bases': 2, 'num_blocks': None, 'dropout': 0.1, 'max_edges': 10, 'visible': 0.5, 'margin': 1.0})
+    add('RGCN.for_graph', lambda **rest: models.RGCN(V, R, D).for_graph(**rest), lambda: {'data': graph()})
+    add('RGCN.forward', lambda **rest: models.RGCN(V, R, D)(**rest), lambda: {'data': graph(), **_ids()})
+    add_scorer('RGCN.for_graph', lambda: models.RGCN(V, R, D).for_graph(graph()))
     add('NBFNet', models.NBFNet, lambda: {
         'num_relations': R, 'hidden_channels': D, 'num_layers': 2, 'out_channels': D, 'message': 'product',
         'aggregate': 'sum', 'shortcut': True, 'layer_norm': True, 'dependent': True, 'concat_hidden': False,
@@ -492,6 +498,13 @@ def targets(folder: Path) -> dict[str, Target]:
         'x': torch.rand(V, 2, D), 'relation': torch.rand(R, D),
         'edges': ops.EdgeOrders(edges('target'), edges('source'), edges('relation')), 'message': 'product',
         'aggregate': 'sum', 'boundary': None, 'edge_weight': None, 'edge_mask': None, 'backend': None})
+    add('basis_sum', ops.basis_sum, lambda: {
+        'x': torch.rand(V, D), 'coefficient': torch.rand(R, 2),
+        'edges': ops.EdgeOrders(edges('target'), edges('source'), edges('relation')), 'edge_weight': None,
+        'backend': None})
+    add('block_sum', ops.block_sum, lambda: {
+        'x': torch.rand(V, D), 'weight': torch.rand(R, 2, D // 2, 3),
+        'edges': ops.EdgeOrders(edges('target'), edges('source'), edges('relation')), 'edge_weight': None})
     add('last_backend', ops.last_backend, lambda: {'operator': 'emu_score'})
 
     def use(name: Any) -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from pyg_emu.core.arguments import is_number, one_of, positive_integer, share, shown
 from pyg_emu.core.contract import Scorer, ScorerMixin, Side
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.memory import memory_reported
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.checks import check_sizes
 from pyg_emu.data.graph import KGData
@@ -24,6 +25,8 @@ from pyg_emu.models.hake import HAKE
 from pyg_emu.models.rotate import RotatE
 from pyg_emu.models.transe import TransE
 
+# More layers than message passing can use, and few enough to create at once.
+_MAX_LAYERS = 100
 #: The models whose queries and scores a decoder may have, by name.
 DECODERS: dict[str, Callable[..., KGEScorer]] = {
     'DistMult': DistMult, 'ComplEx': ComplEx, 'RotatE': RotatE, 'TransE': TransE, 'HAKE': HAKE}
@@ -95,13 +98,12 @@ class RGCN(ScorerMixin, torch.nn.Module):
         margin: Optional[float] = None,
     ) -> None:
         super().__init__()
-        positive_integer('num_layers', num_layers)
+        if positive_integer('num_layers', num_layers) > _MAX_LAYERS:
+            raise ArgumentError(f'num_layers: expected at most {_MAX_LAYERS}, got {num_layers}')
         if num_bases is None and num_blocks is None:
             num_bases = 4
-        made = _decoder_class(decoder)(num_nodes, num_relations, hidden_channels,
-                                       **({} if margin is None else {'margin': margin}))
-        if not isinstance(made, KGEScorer):
-            raise ArgumentError(f'decoder: expected a class that derives from KGEScorer, got {shown(decoder)}')
+        own = {} if margin is None else {'margin': margin}
+        made: KGEScorer = _decoder_class(decoder)(num_nodes, num_relations, hidden_channels, **own)
         self.decoder = made
         self.num_nodes = made.num_nodes
         self.num_relations = made.num_relations
@@ -115,8 +117,10 @@ class RGCN(ScorerMixin, torch.nn.Module):
             raise ArgumentError(f'visible: expected a share above 0 and at most 1, got {shown(visible)}')
         self.visible = visible
         width = made.node_emb.weight.size(1)
-        self.layers = torch.nn.ModuleList(
-            RGCNLayer(width, width, 2 * num_relations, num_bases, num_blocks) for _ in range(num_layers))
+        task = f'{num_layers} layers with num_bases={num_bases}, num_blocks={num_blocks} and width {width}'
+        with memory_reported(task, 'lower num_bases or hidden_channels'):
+            self.layers = torch.nn.ModuleList(
+                RGCNLayer(width, width, 2 * num_relations, num_bases, num_blocks) for _ in range(num_layers))
         self._held: Optional[_Held] = None
 
     def reset_parameters(self) -> None:
@@ -298,6 +302,7 @@ def _decoder_class(decoder: Any) -> Callable[..., Any]:
         if decoder.lower() not in known:
             one_of('decoder', decoder, tuple(DECODERS))
         return known[decoder.lower()]
-    if not isinstance(decoder, type):
-        raise ArgumentError(f'decoder: expected one of {", ".join(DECODERS)} or a class, got {shown(decoder)}')
+    if not isinstance(decoder, type) or not issubclass(decoder, KGEScorer):
+        raise ArgumentError(f'decoder: expected one of {", ".join(DECODERS)}, or a class that derives from KGEScorer, got '
+                            f'{shown(decoder)}')
     return decoder
