@@ -82,7 +82,7 @@ def _choices(*values: Any) -> dict[str, Any]:
 #: All methods by their name on the command line and in files.
 METHODS: dict[str, Method] = {
     'uniform': Method('uniform', {}, no_emu='it is EMU'),
-    'filtered': Method('uniform, filtered', _sampler('uniform', filtered=True)),
+    'filtered': Method('filtered', _sampler('uniform', filtered=True)),
     'bernoulli': Method('Bernoulli', {'corrupt': 'bernoulli'}),
     'popularity': Method('popularity', _sampler('popularity'), _searched(power=_SHARE, uniform=_SHARE)),
     'typed': Method('typed', _sampler('typed', uniform=0.5), _searched(uniform=_SHARE)),

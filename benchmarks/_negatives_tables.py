@@ -145,7 +145,7 @@ def ranking(folder: Path, dataset: str) -> Part:
     best, setting, lengths = rows[0], SETTINGS[dataset], _usual(rows[0].results)
     first = next((value for row in rows if row.variant.key == 'uniform' for value in row.each('peak_mib')), None)
     quarter = lengths[0] / 4
-    header = ['', 'negatives', 'MRR', 'Hits@1', 'Hits@10', 'behind the first', f'after {quarter:g} s',
+    header = ['', 'negatives', 'MRR', 'Hits@1', 'Hits@10', 'from the first', f'after {quarter:g} s',
               f'after {setting.steps:,} steps', 'ms a step', 'steps', 'extra MiB', 'seeds']
     lines = [header, ['---:', '---', *['---:'] * (len(header) - 2)]]
     for number, row in enumerate(rows, start=1):
@@ -159,7 +159,7 @@ def ranking(folder: Path, dataset: str) -> Part:
     text = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
     notes = [f'{dataset}, DistMult, {lengths[0]:g} s of training steps with each seed after '
              + (f'a search of {lengths[2]} times {lengths[1]:g} s' if lengths[2] else 'no search')
-             + '. Columns "after": the best validation MRR so far. "Behind the first": the difference of the mean MRR '
+             + '. Columns "after": the best validation MRR so far. "From the first": the difference of the mean MRR '
              'over the seeds of both ± its standard error; "tie" where it is at most two.']
     if first is not None:
         notes.append(f'Peak memory of uniform negatives: {first:.0f} MiB.')

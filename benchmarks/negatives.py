@@ -30,6 +30,7 @@ import argparse
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional, Sequence
@@ -41,7 +42,7 @@ from benchmarks._memory import peak_rise
 from benchmarks._negatives import METHODS, SETTINGS, Variant, variants
 from benchmarks._record import RESULTS, ROOT, read_results, write_result
 from pyg_emu import KGData, Trainer, TripletLoader
-from pyg_emu.core.errors import PygEmuError
+from pyg_emu.core.errors import DataWarning, PygEmuError
 from pyg_emu.data.io.datasets import load_dataset
 from pyg_emu.experiments.build import build, fused_by_default
 from pyg_emu.experiments.cli.options import duration
@@ -251,6 +252,7 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     r"""Runs the command line."""
     arguments = parse(argv)
+    warnings.simplefilter('ignore', DataWarning)
     if arguments.measure_memory:
         import yaml
 
