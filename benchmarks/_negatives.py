@@ -25,6 +25,7 @@ EMU_SEARCH: dict[str, Any] = {'loss.alpha': {'low': 0.01, 'high': 1.0, 'log': Tr
 SHARED_SEARCH: dict[str, Any] = {'optimizer.lr': {'factor': 5},
                                  'loss.regularizer.weight': {'low': 1e-7, 'high': 1e-3, 'log': True}}
 _SHARE = {'low': 0.0, 'high': 1.0}
+_RATE = {'low': 1e-4, 'high': 1e-2, 'log': True}
 _TEMPERATURE = {'low': 0.1, 'high': 2.0, 'log': True}
 
 
@@ -100,8 +101,10 @@ METHODS: dict[str, Method] = {
     'esns-like': Method('ESNSLike', _sampler('esns_like'), _searched(
         context=_choices('fact', 'relation'), uniform=_SHARE)),
     'cans-like': Method('CANSLike', _sampler('cans_like'), _searched(uniform=_SHARE)),
-    'kbgan': Method('KBGAN', {'negatives': {'num_negatives': 20, 'sampler': {'name': 'kbgan'}}}),
-    'dans': Method('DANS', {'negatives': {'num_negatives': 20, 'sampler': {'name': 'dans'}}}),
+    'kbgan': Method('KBGAN', {'negatives': {'num_negatives': 20, 'sampler': {'name': 'kbgan', 'num_candidates': 128}}},
+                    _searched(num_candidates=_choices(32, 128), lr=_RATE)),
+    'dans': Method('DANS', {'negatives': {'num_negatives': 20, 'sampler': {'name': 'dans'}}},
+                   _searched(film_weight={'low': 1e-6, 'high': 1e-2, 'log': True}, generator_lr=_RATE)),
     'mixup': Method(
         'Mixup', {'loss': EMU['loss'], 'negatives': {'mutation': {'name': 'mixup', 'alpha': 2.0, 'beta': 1.0}}},
         {'loss.alpha': EMU_SEARCH['loss.alpha'], 'loss.beta': EMU_SEARCH['loss.beta'],
