@@ -194,6 +194,40 @@ def effect_of_emu(folder: Path, dataset: str) -> Part:
     return f'{text}\n\nMRR on {dataset} with EMU on top, of {len(pairs)} kinds of negatives: {told}.', []
 
 
+def costs(folder: Path) -> Part:
+    r"""Returns what other benchmarks have recorded about the cost of single methods."""
+    said, used = [], []
+    for name, key, text in (
+            ('speed/steps', 'emu over vanilla, mask per triple',
+             '**EMU**, one mask for all negatives of a fact: {} times a step without mutation'),
+            ('speed/shared', 'own over shared', '**Shared** negatives: steps {} times as fast as with own ones'),
+            ('speed/demix', 'demix over self-adversarial, refresh included',
+             '**DeMix**: {} times a self-adversarial step')):
+        for result in read_results(name, folder):
+            values = _ratios(result['metrics']['ratios'], key)
+            if values:
+                said.append(f'- {text.format(f"{min(values):.1f} to {max(values):.1f}")}, over the models measured.')
+                used.append(result)
+    for result in read_results('sans/*', folder):
+        metrics = result['metrics']
+        said.append(f'- **SANS** on FB15k-237, {metrics["label"]}: {metrics["prepare_s"]:.1f} s before the first batch, '
+                    f'{metrics["kept_mib"]:.0f} MiB kept.')
+        used.append(result)
+    return '\n'.join(said), used
+
+
+def _ratios(found: Any, key: str) -> list[float]:
+    r"""Returns all values below a key that begins with :obj:`key`, at any depth."""
+    values = []
+    for name, inner in found.items():
+        if isinstance(inner, dict):
+            if name.startswith(key) and 'value' in inner:
+                values.append(inner['value'])
+            else:
+                values += _ratios(inner, key)
+    return values
+
+
 def guide(folder: Path) -> Part:
     r"""Returns what the results say about the choice, as sentences."""
     parts = [text for dataset in ('UMLS', 'FB15k-237') if (text := _advice(rows_of(dataset, folder), dataset))]
@@ -269,5 +303,5 @@ TEXTS: dict[str, Callable[[Path], Part]] = {
     'negatives-umls-emu': lambda folder: effect_of_emu(folder, 'UMLS'),
     'negatives-fb15k237': lambda folder: ranking(folder, 'FB15k-237'),
     'negatives-fb15k237-emu': lambda folder: effect_of_emu(folder, 'FB15k-237'),
-    'negatives-guide': guide,
+    'negatives-guide': guide, 'negatives-costs': costs,
 }

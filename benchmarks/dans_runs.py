@@ -14,8 +14,8 @@ of the DeMix paper and therefore :class:`~pyg_emu.DeMixLoss` without a temperatu
 softmax of their scores.
 
 **Table 3** quotes systems with encoders of their own. SANS-RW, NSCaching and KBGAN are run as their papers have them, on
-plain vectors (SANS-RW with d = 1,000, as printed), with the loss and the negatives above and 20,000 steps, as many as the
-two parts of the others. CAKE and SMiLE read types of entities, which none of these graphs has: no recipe.
+plain vectors (SANS-RW with d = 1,000, as printed; KBGAN with one negative, picked from 20 candidates), with the loss above
+and 20,000 steps, as many as the two parts of the others. CAKE and SMiLE read types of entities, which none of these graphs has: no recipe.
 
 ``python -m benchmarks.paper_runs`` writes the recipes under ``benchmarks/recipes/dans``.
 """
