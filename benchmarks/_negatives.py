@@ -1,4 +1,4 @@
-r"""The ways to get negatives that :mod:`benchmarks.negatives` compares: their recipes, and the settings that are searched.
+r"""The ways to get negatives that :mod:`benchmarks.negatives` compares: their recipes, and the settings to search.
 
 All are changes to one recipe: DistMult with uniform negatives and cross-entropy, and a penalty of L3. A way is one line
 in :data:`METHODS`. With EMU on top, :data:`EMU` is laid over it.
@@ -125,7 +125,8 @@ METHODS: dict[str, Method] = {
 
 _BASE: dict[str, Any] = {
     'model': {'name': 'DistMult', 'hidden_channels': 100}, 'corrupt': 'alternate',
-    'negatives': {'mutation_rate': 0.0}, 'loss': {'name': 'cross_entropy', 'regularizer': {'name': 'l3', 'weight': 1e-5}},
+    'negatives': {'mutation_rate': 0.0},
+    'loss': {'name': 'cross_entropy', 'regularizer': {'name': 'l3', 'weight': 1e-5}},
     'optimizer': {'name': 'adagrad', 'lr': 0.1}, 'num_steps': _ENDLESS}
 #: What is shared on each dataset.
 SETTINGS: dict[str, Setting] = {

@@ -210,8 +210,8 @@ def costs(folder: Path) -> Part:
                 used.append(result)
     for result in read_results('sans/*', folder):
         metrics = result['metrics']
-        said.append(f'- **SANS** on FB15k-237, {metrics["label"]}: {metrics["prepare_s"]:.1f} s before the first batch, '
-                    f'{metrics["kept_mib"]:.0f} MiB kept.')
+        said.append(f'- **SANS** on FB15k-237, {metrics["label"]}: {metrics["prepare_s"]:.1f} s before the first '
+                    f'batch, {metrics["kept_mib"]:.0f} MiB kept.')
         used.append(result)
     return '\n'.join(said), used
 
@@ -239,8 +239,8 @@ def _advice(rows: Sequence[Row], dataset: str) -> str:
         return ''
     best = rows[0]
     if any(difference(best, row)[1] is None for row in rows[1:]):
-        return (f'**{dataset}**: highest MRR {_mean(best.values("mrr"))} with {best.variant.title}. Not all methods have '
-                'two seeds, so what is a tie is not known.')
+        return (f'**{dataset}**: highest MRR {_mean(best.values("mrr"))} with {best.variant.title}. Not all methods '
+                'have two seeds, so what is a tie is not known.')
     ties = [row for row in rows[1:] if not is_clear(best, row)]
     fastest = min([best, *ties], key=lambda row: spread(row.each('step_ms'))[0])
     said = [f'highest MRR {_mean(best.values("mrr"))} with {best.variant.title}',

@@ -16,7 +16,7 @@ class Sample(NamedTuple):
     r"""The mean of a number of seeds."""
     mean: float
     std: float
-    count: int
+    seeds: int
 
 
 def anova(samples: Sequence[Sample]) -> float:
@@ -25,14 +25,14 @@ def anova(samples: Sequence[Sample]) -> float:
     """
     from scipy.stats import f
 
-    count, groups = samples[0].count, len(samples)
-    if any(sample.count != count for sample in samples):
-        raise ValueError(f'samples: expected equally many seeds, got {[sample.count for sample in samples]}')
+    seeds, groups = samples[0].seeds, len(samples)
+    if any(sample.seeds != seeds for sample in samples):
+        raise ValueError(f'samples: expected equally many seeds, got {[sample.seeds for sample in samples]}')
     within = sum(sample.std**2 for sample in samples) / groups
-    between = count * spread(sample.mean for sample in samples)[1]**2
+    between = seeds * spread(sample.mean for sample in samples)[1]**2
     if within == 0:
         return 0.0 if between > 0 else 1.0
-    return float(f.sf(between / within, groups - 1, groups * (count - 1)))
+    return float(f.sf(between / within, groups - 1, groups * (seeds - 1)))
 
 
 def welch(one: Sample, other: Sample) -> float:
@@ -46,7 +46,7 @@ def paired(one: Sequence[float], other: Sequence[float]) -> float:
     r"""Returns the p-value of a paired t-test over seeds."""
     from scipy.stats import ttest_rel
 
-    if len(set(left - right for left, right in zip(one, other))) == 1:  # No spread: the test is not defined.
+    if len({left - right for left, right in zip(one, other)}) == 1:  # No spread: the test is not defined.
         return 1.0 if one[0] == other[0] else 0.0
     return float(ttest_rel(one, other).pvalue)
 
@@ -90,7 +90,7 @@ def dans_significance(folder: Path, dataset: str = 'UMLS', metric: str = 'mrr') 
             parts.append(f'here {_told(anova(samples))}')
         said.append(f'{decoder}: {", ".join(parts)}')
     text = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
-    return (f'{text}\n\nTest MRR on {dataset}. Paper: Welch\'s t-test from the printed means and deviations of {SEEDS} '
+    return (f"{text}\n\nTest MRR on {dataset}. Paper: Welch's t-test from the printed means and deviations of {SEEDS} "
             'seeds; here: paired t-test over the seeds that all five methods have; both adjusted for four comparisons '
             f'(Holm). All five methods together, one-way analysis of variance: {"; ".join(said)}.'), used
 

@@ -5,8 +5,8 @@ r"""Figures 2 and 3 of the DANS paper.
     python -m benchmarks.dans_figures lines                  # from the recorded runs of --paper DANS --figure 2
     python -m benchmarks.dans_figures embeddings --run runs/reproduction/dans/UMLS/distmult-dans-seed0 --relation isa
 
-``lines`` (Figure 2) draws the MRR on the test facts of the ablation (a), by the number of negatives (b), and by the weight
-of the regularizer of FiLM (c). ``embeddings`` (Figure 3) draws the tails of the training facts of one relation,
+``lines`` (Figure 2) draws the MRR on the test facts of the ablation (a), by the number of negatives (b), and by the
+weight of the regularizer of FiLM (c). ``embeddings`` (Figure 3) draws the tails of the training facts of one relation,
 vectors that each pathway of the generator of a trained run makes for them, and uniformly drawn entities, projected by
 t-SNE. Both write a picture and its values to ``benchmarks/results/dans``.
 """
@@ -66,8 +66,8 @@ def draw_lines(folder: Path) -> list[Path]:
 
 @torch.no_grad()
 def vectors_of(run: Path, relation: Optional[str]) -> tuple[dict[str, Tensor], str, int]:
-    r"""Returns the vectors of each group of Figure 3, the label of the relation, and the seed of the run. The weights of
-    the model and of the generator are those of the last step.
+    r"""Returns the vectors of each group of Figure 3, the label of the relation, and the seed of the run. The weights
+    of the model and of the generator are those of the last step.
 
     Raises:
         ArgumentError: If the run has no generator.

@@ -1,21 +1,22 @@
 r"""The training runs of the rows of the DANS paper, and their recipes.
 
 **Table 2 and Figure 2** share an R-GCN and its pre-training. One pre-training for each dataset, decoder and seed, with
-uniform negatives, gives the weights from which the runs of all methods with this seed start. Printed (section 4.1):
-d = 100, 20 negatives for each fact, five of each pathway of the generator and ten uniform ones, batches of 1,000 facts,
-15,000 epochs of pre-training and 5,000 of training with a learning rate of 0.001, five steps of the generator (0.001) and
-one of the discriminator (0.0001) for each batch, lambda = 1e-4. The pre-training's learning rate (0.01), two layers, four
-bases, dropout 0.2, a penalty of the mean square (1e-2), gradients clipped to 1 and subgraphs of 30,000 edges, half of them
-hidden, are those of the authors' code. One of its epochs is one subgraph, so here an epoch is a step: 15,000 and 5,000
-steps. The optimizer is Adam.
+uniform negatives, gives the weights from which the runs of all methods with this seed start. Printed (section 4.1): d =
+100, 20 negatives for each fact, five of each pathway of the generator and ten uniform ones, batches of 1,000 facts,
+15,000 epochs of pre-training and 5,000 of training with a learning rate of 0.001, five steps of the generator (0.001)
+and one of the discriminator (0.0001) for each batch, lambda = 1e-4. The pre-training's learning rate (0.01), two
+layers, four bases, dropout 0.2, a penalty of the mean square (1e-2), gradients clipped to 1 and subgraphs of 30,000
+edges, half of them hidden, are those of the authors' code. One of its epochs is one subgraph, so here an epoch is a
+step: 15,000 and 5,000 steps. The optimizer is Adam.
 
 The loss is equation 2, the binary cross-entropy of a fact plus the sum of those of its negatives, which is equation 13
 of the DeMix paper and therefore :class:`~pyg_emu.DeMixLoss` without a temperature. Self-adv weighs the negatives by a
 softmax of their scores.
 
-**Table 3** quotes systems with encoders of their own. SANS-RW, NSCaching and KBGAN are run as their papers have them, on
-plain vectors (SANS-RW with d = 1,000, as printed; KBGAN with one negative, picked from 20 candidates), with the loss above
-and 20,000 steps, as many as the two parts of the others. CAKE and SMiLE read types of entities, which none of these graphs has: no recipe.
+**Table 3** quotes systems with encoders of their own. SANS-RW, NSCaching and KBGAN are run as their papers have them,
+on plain vectors (SANS-RW with d = 1,000, as printed; KBGAN with one negative, picked from 20 candidates), with the loss
+above and 20,000 steps, as many as the two parts of the others. CAKE and SMiLE read types of entities, which none of
+these graphs has: no recipe.
 
 ``python -m benchmarks.paper_runs`` writes the recipes under ``benchmarks/recipes/dans``.
 """
@@ -61,7 +62,8 @@ _METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
                         {'negatives': {'num_negatives': number, 'sampler': {'name': 'dans'}}})
        for number in NEGATIVES if number != 20},
     **{f'lambda={weight}': (f'dans-lambda{weight}', f'DANS with lambda = {weight}',
-                            _sampler('dans', film_weight=float(weight))) for weight in FILM_WEIGHTS if weight != '1e-4'},
+                            _sampler('dans', film_weight=float(weight)))
+       for weight in FILM_WEIGHTS if weight != '1e-4'},
 }
 # Points of Figure 2 that are DANS itself.
 _SAME = {'Ns=20': 'DANS', 'lambda=1e-4': 'DANS'}

@@ -9,11 +9,11 @@ r"""Every way to get negatives, alone and with EMU on top: the same model, data,
     python -m benchmarks.negatives --smoke --out <folder>           # tiny, on Nations
 
 Each method is a change to one recipe (:mod:`benchmarks._negatives`). For each, ``--search-trials`` trials of
-``--search-seconds`` seconds of training search its own settings, the learning rate and the weight of L3 on the validation
-facts (:func:`~pyg_emu.experiments.tuning.tune`). The first trial has the values of the recipe. The best settings are then
-trained for ``--seconds`` seconds with each seed. Time is that of training steps, drawing of negatives included, without
-validations and the compilation of kernels; so methods with slower steps take fewer of them. The test facts are ranked with the weights of the best
-validation.
+``--search-seconds`` seconds of training search its own settings, the learning rate and the weight of L3 on the
+validation facts (:func:`~pyg_emu.experiments.tuning.tune`). The first trial has the values of the recipe. The best
+settings are then trained for ``--seconds`` seconds with each seed. Time is that of training steps, drawing of negatives
+included, without validations and the compilation of kernels; so methods with slower steps take fewer of them. The test
+facts are ranked with the weights of the best validation.
 
 Peak memory is measured in a process of its own: the rise of the peak resident memory during :data:`MEMORY_STEPS`
 training steps without validation, after the same code has run on a tiny graph. It includes what a method prepares and
@@ -21,8 +21,9 @@ keeps, such as neighbourhoods and caches, and, alike for all methods, the model 
 is above that of uniform negatives.
 
 The same command continues what was interrupted, from ``runs/negatives``, and skips what is recorded. Writes
-``benchmarks/results/negatives/{dataset}/{method}-seed{k}.json`` and ``{dataset}.csv`` and ``{dataset}.png`` beside it. Run
-it on a machine that does nothing else, with a fixed number of threads: the steps that fit into the time depend on both.
+``benchmarks/results/negatives/{dataset}/{method}-seed{k}.json`` and ``{dataset}.csv`` and ``{dataset}.png`` beside it.
+Run it on a machine that does nothing else, with a fixed number of threads: the steps that fit into the time depend on
+both.
 """
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ _INTERRUPTED = 130
 def settings(variant: Variant, arguments: argparse.Namespace) -> dict[str, Any]:
     r"""Returns what decides the results of a method, without the seed."""
     recipe = variant.recipe(arguments.dataset)
-    return {'recipe': recipe.hash(), 'search': variant.space(recipe).to_dict(), **{key: getattr(arguments, key) for key in LENGTHS}}
+    return {'recipe': recipe.hash(), 'search': variant.space(recipe).to_dict(),
+            **{key: getattr(arguments, key) for key in LENGTHS}}
 
 
 def result_name(variant: Variant, arguments: argparse.Namespace, seed: int) -> str:
@@ -92,7 +94,8 @@ def search(variant: Variant, data: KGData, arguments: argparse.Namespace) -> tup
     best = found.recipe.to_dict()
     return found.recipe, {
         'trials': len(found.trials), 'outcomes': found.trials['outcome'].value_counts().to_dict(),
-        'valid_mrr': found.value, 'found': {parameter.key: _lookup(best, parameter.key) for parameter in space.parameters}}
+        'valid_mrr': found.value,
+        'found': {parameter.key: _lookup(best, parameter.key) for parameter in space.parameters}}
 
 
 def run(variant: Variant, seed: int, data: KGData, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -108,8 +111,9 @@ def run(variant: Variant, seed: int, data: KGData, arguments: argparse.Namespace
     curve = train.history[['step', 'seconds', 'valid_mrr']].rename(columns={'valid_mrr': 'mrr'})
     memory = memory_of(variant, recipe, arguments) if seed == 0 and arguments.memory else None
     return {'label': variant.title, 'method': variant.name, 'emu': variant.with_emu, 'test': outcome.test.to_dict(),
-            'valid_mrr': train.best_metric, 'best_step': train.best_step, 'steps': train.steps, 'seconds': train.seconds,
-            'step_ms': 1000.0 * train.seconds / train.steps, 'peak_mib': memory, 'search': searched,
+            'valid_mrr': train.best_metric, 'best_step': train.best_step, 'steps': train.steps,
+            'seconds': train.seconds, 'step_ms': 1000.0 * train.seconds / train.steps, 'peak_mib': memory,
+            'search': searched,
             'settings': settings(variant, arguments), 'recipe': recipe.to_dict(), 'curve': curve.to_dict('records')}
 
 
@@ -138,7 +142,7 @@ def train_steps(recipe: Recipe, data: KGData, steps: int) -> None:
     model = make_model(recipe, data)
     loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=build('negatives', recipe.negatives),
                            corrupt=recipe.corrupt, seed=recipe.seed)
-    parameters = [*model.parameters()]
+    parameters: list[torch.Tensor] = [*model.parameters()]
     for part in parts_of(loader).values():
         if not does(part, 'make_optimizer'):
             parameters += parameters_of(part)

@@ -133,8 +133,8 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
         validate=None if data.num_facts('valid') == 0 else validate,
         evaluate_every=recipe.evaluate_every, patience=recipe.patience, checkpoint_every=recipe.checkpoint_every,
         max_seconds=recipe.max_seconds, max_grad_norm=recipe.max_grad_norm, graph=recipe.graph, run_dir=folder,
-        tensorboard=tensorboard, loggers=loggers, progress=progress, name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}',
-        recipe_hash=recipe.hash())
+        tensorboard=tensorboard, loggers=loggers, progress=progress,
+        name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}', recipe_hash=recipe.hash())
     if folder is not None:
         folder.files.update(_description(folder, recipe, data))
     result = trainer.fit(resume)

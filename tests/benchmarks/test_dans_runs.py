@@ -149,7 +149,7 @@ def test_tests_agree_with_scipy_on_raw_values() -> None:
     assert holm([0.02, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
     assert paired([0.5, 0.6], [0.4, 0.5]) >= 0.0 and paired([0.5, 0.5], [0.5, 0.5]) == 1.0
     with pytest.raises(ValueError, match=r'\[6, 5\]'):
-        anova([samples[0], samples[1]._replace(count=5)])
+        anova([samples[0], samples[1]._replace(seeds=5)])
 
 
 def test_significance_is_over_the_seeds_that_all_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

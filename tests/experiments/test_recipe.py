@@ -150,7 +150,8 @@ def test_inputs_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize('assignment', ['graph=true', 'num_steps=99', 'evaluate_every=3', 'patience=4', 'max_seconds=9',
-                                        'description=x', 'validation.max_triples=9', 'evaluation.tie=optimistic', 'loss.alpha=0.11'])
+                                        'description=x', 'validation.max_triples=9', 'evaluation.tie=optimistic',
+                                        'loss.alpha=0.11'])
 def test_hash_without_what_does_not_matter(assignment: str) -> None:
     assert assigned(assignment).hash() == assigned().hash()
 
