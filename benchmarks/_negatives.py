@@ -131,9 +131,10 @@ _BASE: dict[str, Any] = {
 #: What is shared on each dataset.
 SETTINGS: dict[str, Setting] = {
     'UMLS': Setting({**_BASE, 'dataset': 'UMLS', 'negatives': {**_BASE['negatives'], 'num_negatives': 64},
-                     'batch_size': 500, 'evaluate_every': 100}, 20.0, 10.0, 5, 1000),
+                     'batch_size': 500, 'evaluate_every': 25, 'checkpoint_every': 500}, 20.0, 10.0, 5, 1000),
     'FB15k-237': Setting({**_BASE, 'dataset': 'FB15k-237', 'negatives': {**_BASE['negatives'], 'num_negatives': 256},
-                          'batch_size': 1000, 'evaluate_every': 250, 'validation': {'max_triples': 2000}},
+                          'batch_size': 1000, 'evaluate_every': 100, 'checkpoint_every': 500,
+                          'validation': {'max_triples': 2000}},
                          300.0, 60.0, 3, 2000),
     # For tests.
     'Nations': Setting({**_BASE, 'dataset': 'Nations', 'model': {'name': 'DistMult', 'hidden_channels': 4},

@@ -36,6 +36,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
+import pandas as pd
 import torch
 
 from benchmarks._budget import Budget
@@ -108,13 +109,22 @@ def run(variant: Variant, seed: int, data: KGData, arguments: argparse.Namespace
     outcome = run_recipe(recipe, folder, data=data, device='cpu', progress=False, name=variant.title)
     assert outcome.test is not None
     train = outcome.train
-    curve = train.history[['step', 'seconds', 'valid_mrr']].rename(columns={'valid_mrr': 'mrr'})
     memory = memory_of(variant, recipe, arguments) if seed == 0 and arguments.memory else None
     return {'label': variant.title, 'method': variant.name, 'emu': variant.with_emu, 'test': outcome.test.to_dict(),
             'valid_mrr': train.best_metric, 'best_step': train.best_step, 'steps': train.steps,
             'seconds': train.seconds, 'step_ms': 1000.0 * train.seconds / train.steps, 'peak_mib': memory,
             'search': searched,
-            'settings': settings(variant, arguments), 'recipe': recipe.to_dict(), 'curve': curve.to_dict('records')}
+            'settings': settings(variant, arguments), 'recipe': recipe.to_dict(), 'curve': improvements(train.history)}
+
+
+def improvements(history: pd.DataFrame) -> list[dict[str, float]]:
+    r"""Returns the validations that were better than all before, and the last one: what tells the best MRR up to any
+    step or second.
+    """
+    rows = history[['step', 'seconds', 'valid_mrr']].rename(columns={'valid_mrr': 'mrr'})
+    best = rows['mrr'].cummax().shift(fill_value=float('-inf'))
+    kept = rows[(rows['mrr'] > best) | (rows.index == rows.index[-1])]
+    return [{str(key): value for key, value in row.items()} for row in kept.to_dict('records')]
 
 
 def memory_of(variant: Variant, recipe: Recipe, arguments: argparse.Namespace) -> float:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -66,7 +67,8 @@ def test_runs_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert (metrics['method'], metrics['emu'], metrics['steps']) == ('filtered', True, 6)
     assert metrics['recipe']['negatives']['sampler']['filtered'] and metrics['recipe']['loss']['name'] == 'emu'
     assert metrics['search']['trials'] == 1 and metrics['search']['found']['loss.alpha'] == 0.11
-    assert [point['step'] for point in metrics['curve']] == [2, 4, 6]
+    assert metrics['curve'][-1]['step'] == 6 and max(metrics['curve'], key=lambda point: point['mrr'])['mrr'] == (
+        metrics['valid_mrr'])
     assert metrics['step_ms'] == pytest.approx(1000 * metrics['seconds'] / 6)
     assert (tmp_path / 'negatives' / 'Nations.png').exists() and (tmp_path / 'negatives' / 'Nations.csv').exists()
     # What is recorded is not run again, unless its settings differ.
@@ -140,6 +142,11 @@ def test_table_worked_out_by_hand(tmp_path: Path) -> None:
     assert effect[3].startswith('| SANS |') and '2 higher' in effect[-1]
     guide = TEXTS['negatives-guide'](tmp_path)[0]
     assert 'tied with it: 1-vs-all;' in guide and 'clearly below: SANS + EMU, SANS' in guide
+
+
+def test_curve_holds_what_improved_and_the_end() -> None:
+    history = pd.DataFrame({'step': range(1, 7), 'seconds': range(6), 'valid_mrr': [0.3, 0.2, 0.3, 0.4, 0.1, 0.4]})
+    assert [point['step'] for point in negatives.improvements(history)] == [1, 4, 6]
 
 
 def test_one_seed_is_no_tie(tmp_path: Path) -> None:
