@@ -16,6 +16,7 @@ from benchmarks._record import read_result, read_results
 from benchmarks._reproduction import entries
 from benchmarks._significance import Sample, anova, dans_significance, holm, paired, welch
 from benchmarks.papers import PAPERS, paper_of
+from pyg_emu import load_dataset
 from pyg_emu.experiments.layers import dump
 from pyg_emu.experiments.names import class_names
 from pyg_emu.experiments.recipe import load_recipe
@@ -73,15 +74,15 @@ def test_rows_of_a_decoder_share_a_pretraining() -> None:
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     r"""Puts DistMult on forty entities in place of the recipes and of UMLS."""
     random = np.random.default_rng(0)
-    folder = tmp_path / 'data' / 'UMLS'
-    folder.mkdir(parents=True)
+    folder = tmp_path / 'data'
+    folder.mkdir()
     facts = np.unique(random.integers(0, (40, 3, 40), (400, 3)), axis=0)
     random.shuffle(facts)
     for name, part in (('train', facts[:300]), ('valid', facts[300:320]), ('test', facts[320:340])):
         (folder / f'{name}.txt').write_text(''.join(f'e{h}\tr{r}\te{t}\n' for h, r, t in part))
-    monkeypatch.setenv('PYG_EMU_DATA', str(tmp_path / 'data'))
+    monkeypatch.setattr(reproduce, '_load', lambda name, bar: load_dataset(str(folder)))
     ks = {'ks': [1, 3, 5]}
-    base = {'dataset': 'UMLS', 'model': {'name': 'DistMult', 'hidden_channels': 4}, 'batch_size': 50, 'num_steps': 6,
+    base = {'dataset': str(folder), 'model': {'name': 'DistMult', 'hidden_channels': 4}, 'batch_size': 50, 'num_steps': 6,
             'negatives': {'num_negatives': 3, 'mutation_rate': 0.0}, 'loss': {'name': 'demix', 'temperature': None},
             'evaluate_every': 2, 'evaluation': ks, 'validation': ks}
     # With a rate this small, no weight changes: what a run ends with is what it started from.
@@ -182,7 +183,7 @@ def test_figure_2_from_recorded_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.skipif('dans' not in class_names('sampler'), reason='there is no sampler dans yet')
 def test_figure_3_of_a_run(tmp_path: Path, small: Path) -> None:
-    settings = {'dataset': 'UMLS', 'model': {'name': 'DistMult', 'hidden_channels': 4}, 'num_steps': 2,
+    settings = {'dataset': str(small / 'data'), 'model': {'name': 'DistMult', 'hidden_channels': 4}, 'num_steps': 2,
                 'batch_size': 50, 'negatives': {'num_negatives': 8, 'mutation_rate': 0.0, 'sampler': {'name': 'dans'}},
                 'loss': {'name': 'demix', 'temperature': None}, 'evaluate_every': 2}
     run_recipe(load_recipe(settings), tmp_path / 'run', progress=False)
