@@ -82,8 +82,9 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / f'{name}.txt').write_text(''.join(f'e{h}\tr{r}\te{t}\n' for h, r, t in part))
     monkeypatch.setattr(reproduce, '_load', lambda name, bar: load_dataset(str(folder)))
     ks = {'ks': [1, 3, 5]}
-    base = {'dataset': str(folder), 'model': {'name': 'DistMult', 'hidden_channels': 4}, 'batch_size': 50, 'num_steps': 6,
-            'negatives': {'num_negatives': 3, 'mutation_rate': 0.0}, 'loss': {'name': 'demix', 'temperature': None},
+    base = {'dataset': str(folder), 'model': {'name': 'DistMult', 'hidden_channels': 4}, 'batch_size': 50,
+            'num_steps': 6, 'negatives': {'num_negatives': 3, 'mutation_rate': 0.0},
+            'loss': {'name': 'demix', 'temperature': None},
             'evaluate_every': 2, 'evaluation': ks, 'validation': ks}
     # With a rate this small, no weight changes: what a run ends with is what it started from.
     slow = {'num_steps': 2, 'optimizer': {'name': 'sgd', 'lr': 1e-30}}
