@@ -198,6 +198,8 @@ def test_figure_3_of_a_run(tmp_path: Path, small: Path) -> None:
 
 def test_command_line_names_the_tables_of_the_paper(capsys: pytest.CaptureFixture[str]) -> None:
     assert reproduce.parse(['--paper', 'DANS', '--table', '3']).source == 'DANS Table 3'
+    assert reproduce.parse(['--paper', 'DANS', '--figure', '2']).source == 'DANS Figure 2'
+    assert reproduce.parse(['--figure', '2']).source == 'Table 8'
     assert paper_of('DANS Figure 2').group == 'dans'
     with pytest.raises(SystemExit):
         reproduce.parse(['--paper', 'DANS', '--table', '8'])
