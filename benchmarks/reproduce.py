@@ -292,8 +292,8 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     if shown != (arguments.run is not None):
         parser.error('--run: expected together with --figure 3, 4 or 6 of the EMU paper, and only with these')
     # Figure 2 of the EMU paper shows its Table 8.
-    arguments.source = ('Table 8' if arguments.paper == 'EMU' and arguments.figure == 2 else f'Figure {arguments.figure}'
-                        if arguments.figure is not None else f'Table {arguments.table}')
+    table = 8 if arguments.paper == 'EMU' and arguments.figure == 2 else arguments.table
+    arguments.source = f'Figure {arguments.figure}' if table is None else f'Table {table}'
     if arguments.paper != 'EMU':
         arguments.source = f'{arguments.paper} {arguments.source}'
     return arguments
