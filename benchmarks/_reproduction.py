@@ -15,7 +15,8 @@ from benchmarks.papers import file_stem, paper_of
 from pyg_emu.experiments.recipe import Recipe, load_recipe
 from pyg_emu.experiments.sections import replaced_settings
 
-_CAPTIONS = {'mrr': 'MRR', 'hits@1': 'Hits@1', 'hits@3': 'Hits@3', 'hits@10': 'Hits@10'}
+_CAPTIONS = {'mrr': 'MRR', 'hits@1': 'Hits@1', 'hits@3': 'Hits@3', 'hits@10': 'Hits@10',
+             'ndcg@5': 'NDCG@5'}
 #: Figure 5 prints no values, so its rows use these metrics.
 _METRICS = ('mrr', 'hits@10')
 
@@ -28,10 +29,13 @@ class Entry:
         row (Row): The row.
         reading (str): The reading, see :mod:`benchmarks.paper_runs`.
         path (Path, optional): The recipe, or :obj:`None` if this reading has no recipe for the row.
+        pretraining (Path, optional): The recipe of the training whose weights the row starts from.
+            (default: :obj:`None`, initial weights)
     """
     row: Row
     reading: str
     path: Optional[Path]
+    pretraining: Optional[Path] = None
 
     @property
     def folder(self) -> str:
@@ -54,7 +58,8 @@ class Entry:
 def entries(source: str, reading: str) -> list[Entry]:
     r"""Returns the rows of a table, such as :obj:`"Table 8"`, or of :obj:`"Figure 5"`."""
     paper = paper_of(source)
-    return [Entry(row, reading, paper.recipe_path(reading, row)) for row in paper.rows() if row.source == source]
+    return [Entry(row, reading, paper.recipe_path(reading, row), paper.pretraining(reading, row))
+            for row in paper.rows() if row.source == source]
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-r"""Generated text blocks of README.md and docs/reproduction.md.
+r"""Generated text blocks of README.md and the pages in docs.
 
 Each block is generated from the files under ``benchmarks/results`` and names missing results. A block is a pair of its
 Markdown and the results that it uses.
@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterable, Optional, Sequence
 
+from benchmarks import _negatives_tables
 from benchmarks._record import read_results, spread
 from benchmarks._reproduction import entries, frame, markdown, recorded
+from benchmarks._significance import dans_significance
 from benchmarks.paper import MODELS, Row
 from benchmarks.paper_runs import READINGS
 from benchmarks.papers import paper_of
@@ -188,6 +190,11 @@ TEXTS: dict[str, Callable[[Path], Part]] = {
        for number in (2, 3, 4, 5, 6)},
     **{f'demix-{name.lower()}': partial(paper_rows, _TABLES_2_TO_4, dataset=name) for name in ('UMLS', 'WN18RR')},
     'demix-figure-1': partial(paper_rows, ['DeMix Figure 1']),
+    **{f'dans-table-{number}': partial(paper_rows, [f'DANS Table {number}'], dataset='UMLS') for number in (2, 3)},
+    **{f'dans-{name.lower()}': partial(paper_rows, ['DANS Table 2', 'DANS Table 3'], dataset=name)
+       for name in ('WN18RR', 'NELL-995', 'FB15k-237')},
+    'dans-figure-2': partial(paper_rows, ['DANS Figure 2'], dataset='UMLS'), 'dans-significance': dans_significance,
+    **_negatives_tables.TEXTS,
 }
 
 

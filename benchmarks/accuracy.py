@@ -68,7 +68,7 @@ def _source(sampler: Mapping[str, Any]) -> str:
 
 def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Path = RESULTS, again: bool = False,
            data: KGData | None = None, extra: Mapping[str, Any] = MappingProxyType({}), shown: str = 'hits@10',
-           on_validation: Callable[[int, Metrics], Any] | None = None) -> str:
+           on_validation: Callable[[int, Metrics], Any] | None = None, weights: Path | None = None) -> str:
     r"""Trains a recipe, or continues its run, and records the result.
 
     Args:
@@ -82,11 +82,12 @@ def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Pa
         extra (dict, optional): Additional values to record. (default: none)
         shown (str, optional): The metric to print in addition to MRR. (default: :obj:`"hits@10"`)
         on_validation (callable, optional): See :func:`~pyg_emu.experiments.runs.run_recipe`. (default: :obj:`None`)
+        weights (Path, optional): See there. (default: :obj:`None`)
 
     :rtype: A one-line summary of the result.
     """
     outcome = run_recipe(recipe, run_dir, resume=False if again else 'auto', data=data, name=title,
-                         on_validation=on_validation)
+                         on_validation=on_validation, weights=weights)
     assert outcome.test is not None, f'{recipe.dataset}: expected test triples, got none'
     train = outcome.train
     write_result(result, {'label': title, 'test': outcome.test.to_dict(), 'valid_mrr': train.best_metric,

@@ -15,7 +15,7 @@ r"""The training run of each row of the paper, and its recipe in each reading of
 
 All readings alternate between tails and heads by batch. NBFNet, whose rows are the packaged recipes, alternates within
 each batch. This module generates the recipes under ``benchmarks/recipes``, also those of
-:mod:`benchmarks.demix_runs`:
+:mod:`benchmarks.demix_runs` and :mod:`benchmarks.dans_runs`:
 
 .. code-block:: console
 
@@ -30,7 +30,7 @@ import sys
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Optional
 
-from benchmarks import demix_runs
+from benchmarks import dans_runs, demix_runs
 from benchmarks._recipes import RECIPES, Recipe
 from benchmarks.paper import DATASETS, MODELS, VANILLA_SMOOTHING, Hyperparameters, Row, hyperparameters, rows
 from pyg_emu.experiments.layers import dump
@@ -122,8 +122,9 @@ def texts() -> dict[Path, str]:
                   'batch_size': 1000, 'corrupt': 'alternate',
                   'negatives': {'num_negatives': 256, 'mutation_rate': 0.0, **settings['negatives']}}
         found[Path(reading, 'base.yaml')] = dump(shared)
-    found |= {path: dump(settings) for path, settings in demix_runs.texts().items()}
-    return {**found, **{path: recipe.text() for path, recipe in {**recipes(), **demix_runs.recipes()}.items()}}
+    found |= {path: dump(settings) for path, settings in {**demix_runs.texts(), **dans_runs.texts()}.items()}
+    every = {**recipes(), **demix_runs.recipes(), **dans_runs.recipes()}
+    return {**found, **{path: recipe.text() for path, recipe in every.items()}}
 
 
 def _recipes(reading: str, dataset: str, model: str) -> Iterator[tuple[str, Recipe]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional, Sequence
 
-from benchmarks import demix_paper, demix_runs, paper, paper_runs
+from benchmarks import dans_paper, dans_runs, demix_paper, demix_runs, paper, paper_runs
 from benchmarks.paper import Row
 
 
@@ -22,6 +22,8 @@ class Paper:
         tables (sequence of int): The numbers of its result tables.
         group (str): The subfolder of the results.
         figures (sequence of int, optional): The numbers of its figures that are reproduced. (default: :obj:`()`)
+        pretraining (callable, optional): Returns the recipe file of the training whose weights a row in a reading
+            starts from, or :obj:`None`. Rows with the same one share it. (default: none)
     """
     rows: Callable[[], Sequence[Row]]
     recipe_path: Callable[[str, Row], Optional[Path]]
@@ -30,6 +32,7 @@ class Paper:
     tables: Sequence[int]
     group: str
     figures: Sequence[int] = ()
+    pretraining: Callable[[str, Row], Optional[Path]] = lambda reading, row: None
 
 
 def _emu_rows() -> Sequence[Row]:
@@ -41,6 +44,8 @@ PAPERS = {
                  figures=range(2, 7)),
     'DeMix': Paper(demix_paper.rows, demix_runs.recipe_path, demix_runs.READINGS, demix_paper.DATASETS,
                    demix_paper.TABLES, 'demix', demix_paper.FIGURES),
+    'DANS': Paper(dans_paper.rows, dans_runs.recipe_path, dans_runs.READINGS, dans_paper.DATASETS, dans_paper.TABLES,
+                  'dans', dans_paper.FIGURES, dans_runs.pretraining),
 }
 
 

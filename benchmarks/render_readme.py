@@ -23,7 +23,8 @@ from benchmarks._texts import TEXTS
 
 #: The files with tables.
 FILES = tuple(ROOT / name for name in ('README.md', 'benchmarks/README.md', 'docs/reproduction.md',
-                                       'docs/reproduction-demix.md', 'docs/reliability.md'))
+                                       'docs/reproduction-demix.md', 'docs/reproduction-dans.md', 'docs/negatives.md',
+                                       'docs/reliability.md'))
 #: The text in place of a table without recorded results.
 EMPTY = '_Not recorded yet._'
 #: The maximum number of commands of one program to list.

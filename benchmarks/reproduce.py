@@ -8,18 +8,25 @@ r"""Runs the rows of the paper that are not recorded yet, and compares them with
     python -m benchmarks.reproduce --figure 5 --model DistMult
     python -m benchmarks.reproduce --figure 4 --run <run folder of a model trained with EMU>
     python -m benchmarks.reproduce --paper DeMix --table 2 --dataset FB15k-237
+    python -m benchmarks.reproduce --paper DANS --table 2 --dataset UMLS --seeds 5
 
 Each row is a recipe under ``benchmarks/recipes``, in the reading of the paper that ``--reading`` selects
-(:mod:`benchmarks.paper_runs`; :mod:`benchmarks.demix_runs` for the DeMix paper, which has one). Runs that were
+(:mod:`benchmarks.paper_runs`; :mod:`benchmarks.demix_runs` for the DeMix paper and :mod:`benchmarks.dans_runs` for the
+DANS paper, which have one). Runs that were
 interrupted or stopped by ``--budget`` continue from their folder under ``runs/reproduction``. Runs recorded under
 ``benchmarks/results`` are skipped, and rows with the same training share one run. After each run, all tables are
 written there as CSV and Markdown. Rows of a dataset that cannot be loaded are skipped.
+
+Rows of the DANS paper start from the weights of a pre-training, which all rows of a dataset, decoder and seed share. It
+runs before the first of them and is recorded as a result of its own. With ``--steps``, it is shortened in proportion.
 """
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
@@ -27,7 +34,7 @@ from typing import Any, Callable, Iterator, NamedTuple, Optional, Sequence
 from benchmarks._budget import Budget
 from benchmarks._progress import RunsBar
 from benchmarks._record import RESULTS, ROOT
-from benchmarks._reproduction import Entry, entries, frame, markdown, recipe_of, recorded, write_table
+from benchmarks._reproduction import Entry, entries, frame, is_of, markdown, recipe_of, recorded, write_table
 from benchmarks.accuracy import record
 from benchmarks.papers import PAPERS, paper_of
 from pyg_emu.core.errors import DataError, PygEmuError
@@ -36,6 +43,7 @@ from pyg_emu.data.io.datasets import load_dataset
 from pyg_emu.experiments.cli.options import duration
 from pyg_emu.experiments.layers import assignment_layer
 from pyg_emu.experiments.recipe import load_recipe
+from pyg_emu.training.checkpoint import load_checkpoint
 from pyg_emu.training.run_folder import RunFolder
 
 # The exit code of a process that SIGINT ends.
@@ -168,6 +176,11 @@ def _load(name: str, bar: RunsBar) -> Optional[KGData]:
         return None
 
 
+def _shown(run: Run) -> str:
+    r"""Returns the metric to print beside MRR."""
+    return next((metric for metric in ('hits@10', 'hits@1') if metric in run.entry.row.metrics), 'hits@10')
+
+
 def _without_recipe(found: Sequence[Entry], arguments: argparse.Namespace) -> str:
     paper = paper_of(arguments.source)
     others = [reading for reading in paper.readings if any(paper.recipe_path(reading, entry.row) for entry in found)]
@@ -184,9 +197,43 @@ def train(run: Run, data: KGData, arguments: argparse.Namespace, reach: Callable
     if arguments.steps is not None:
         settings.append(f'num_steps={arguments.steps}')
     recipe = load_recipe(run.entry.path, [assignment_layer(settings)])
+    weights, extra, again = None, {}, is_outdated(run, arguments)
+    if run.entry.pretraining is not None:
+        weights, renewed = pretrained(run, data, arguments)
+        extra, again = {'pretraining': describe_weights(weights)}, again or renewed
     return record(recipe, run.result, f'{run.entry.title}, seed {run.seed}', run_dir=run_folder(run, arguments),
-                  folder=arguments.out, again=is_outdated(run, arguments), data=data,
-                  on_validation=lambda step, metrics: reach(step))
+                  folder=arguments.out, again=again, data=data, extra=extra, shown=_shown(run),
+                  on_validation=lambda step, metrics: reach(step), weights=weights)
+
+
+def pretrained(run: Run, data: KGData, arguments: argparse.Namespace) -> tuple[Path, bool]:
+    r"""Returns the weights that a run starts from, and whether they are new. Trains them first, or continues to,
+    unless another row has done so. They are those of the best validation.
+    """
+    entry = run.entry
+    assert entry.path is not None and entry.pretraining is not None
+    settings = [f'seed={run.seed}']
+    if arguments.steps is not None:
+        share = arguments.steps / recipe_of(entry.path).num_steps
+        settings.append(f'num_steps={max(1, round(share * recipe_of(entry.pretraining).num_steps))}')
+    recipe = load_recipe(entry.pretraining, [assignment_layer(settings)])
+    shared = run._replace(entry=replace(entry, path=entry.pretraining), result=replace(
+        entry, path=entry.pretraining).result(None if arguments.steps is None else recipe.num_steps, run.seed))
+    folder, result = run_folder(shared, arguments), arguments.out / f'{shared.result}.json'
+    found = json.loads(result.read_text(encoding='utf-8')) if result.exists() else None
+    if found is None or not is_of(recipe, found) or not RunFolder(folder).best.exists():
+        title = f'{entry.row.dataset}, {entry.row.model}, pre-training, seed {run.seed}'
+        outdated = found is not None and not is_of(recipe, found)
+        print(record(recipe, shared.result, title, run_dir=folder, folder=arguments.out, again=outdated, data=data,
+                     shown=_shown(run)), flush=True)
+        return RunFolder(folder).best, True
+    return RunFolder(folder).best, False
+
+
+def describe_weights(path: Path) -> dict[str, Any]:
+    r"""Describes the weights that a run starts from: their run, their step and the digest of their file."""
+    return {'run': path.parent.name, 'step': int(load_checkpoint(path)['step']),
+            'sha256': hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def show(arguments: argparse.Namespace, found: Sequence[Entry]) -> None:
@@ -245,8 +292,8 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     if shown != (arguments.run is not None):
         parser.error('--run: expected together with --figure 3, 4 or 6 of the EMU paper, and only with these')
     # Figure 2 of the EMU paper shows its Table 8.
-    arguments.source = ('Table 8' if arguments.figure == 2 else f'Figure {arguments.figure}'
-                        if arguments.figure is not None else f'Table {arguments.table}')
+    table = 8 if arguments.paper == 'EMU' and arguments.figure == 2 else arguments.table
+    arguments.source = f'Figure {arguments.figure}' if table is None else f'Table {table}'
     if arguments.paper != 'EMU':
         arguments.source = f'{arguments.paper} {arguments.source}'
     return arguments

@@ -51,8 +51,8 @@ _DEFAULTS: dict[str, Any] = {
     'validation': {},
 }
 #: Settings that do not change the weights a run goes through, only what is looked at and when.
-_OBSERVATION = ('description', 'evaluate_every', 'checkpoint_every', 'patience', 'evaluation', 'validation',
-                'inference', 'graph')
+_OBSERVATION = ('description', 'evaluate_every', 'checkpoint_every', 'patience', 'max_seconds', 'evaluation',
+                'validation', 'inference', 'graph')
 _COUNTS = ('batch_size', 'num_steps', 'evaluate_every', 'checkpoint_every', 'patience')
 
 
@@ -75,6 +75,8 @@ class Recipe:
         evaluate_every (int): Steps between validations. (default: :obj:`500`)
         checkpoint_every (int, optional): Steps between checkpoints. (default: :obj:`evaluate_every`)
         patience (int, optional): Validations without a new best before stopping. (default: :obj:`None`)
+        max_seconds (float, optional): Seconds of training steps after which to stop, see :class:`~pyg_emu.Trainer`.
+            (default: :obj:`None`)
         max_grad_norm (float, optional): Clip gradients to this norm. (default: :obj:`None`)
         seed (int): Seed of everything random. (default: :obj:`0`)
         graph (bool): Whether steps run as CUDA graphs, see :class:`~pyg_emu.Trainer`. (default: :obj:`False`)
@@ -102,6 +104,7 @@ class Recipe:
     evaluate_every: int = 500
     checkpoint_every: Optional[int] = None
     patience: Optional[int] = None
+    max_seconds: Optional[float] = None
     max_grad_norm: Optional[float] = None
     seed: int = 0
     graph: bool = False
@@ -189,6 +192,8 @@ def make_recipe(layer: Layer) -> Recipe:
             raise RecipeError(f'{layer.place((key, ))}{key}: expected {error}, got {value!r:.100}') from None
         if key in _COUNTS and checked[key] is not None and checked[key] < 1:
             raise RecipeError(f'{layer.place((key, ))}{key}: expected an integer of at least 1, got {value!r}')
+        if key == 'max_seconds' and checked[key] is not None and not 0 < checked[key] < float('inf'):
+            raise RecipeError(f'{layer.place((key, ))}{key}: expected a positive number of seconds, got {value!r}')
     if not 0 <= checked.get('seed', 0) < 2**63:
         raise RecipeError(f'{layer.place(("seed", ))}seed: expected an integer in [0, 2^63), got {checked["seed"]}')
     for key in ('dataset', 'inference'):

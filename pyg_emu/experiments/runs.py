@@ -51,7 +51,7 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
                resume: Union[bool, Literal['auto']] = 'auto', device: Optional[str] = None, progress: bool = True,
                tensorboard: bool = False, name: Optional[str] = None, test: bool = True,
                on_validation: Optional[Callable[[int, Metrics], Any]] = None, overwrite: bool = False,
-               loggers: Optional[Iterable[Logger]] = None) -> RunResult:
+               loggers: Optional[Iterable[Logger]] = None, weights: Optional[Union[str, Path]] = None) -> RunResult:
     r"""Trains the model of a recipe and ranks the test facts. Within :func:`~pyg_emu.process_group`, all processes must
     call it with the same arguments, and only the first process writes files.
 
@@ -70,10 +70,13 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
             (default: :obj:`None`)
         overwrite (bool, optional): See :class:`~pyg_emu.Trainer`. (default: :obj:`False`)
         loggers (list, optional): See :class:`~pyg_emu.Trainer`. (default: :obj:`None`)
+        weights (str or Path, optional): The :obj:`best.pt` or :obj:`last.pt` of another run, whose weights a new run
+            starts from. A run that is resumed has weights of its own. (default: :obj:`None`, initial weights)
 
     Raises:
         RecipeError: If a class does not accept its settings, or the folder contains a run with other settings.
         ArgumentError: If the folder contains a run with other entities or relations.
+        CheckpointError: If :obj:`weights` cannot be read, or are those of another model.
     """
     # Settings are checked before a possibly large graph is loaded.
     transform = build('negatives', recipe.negatives)
@@ -83,13 +86,13 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     device = str(local_device(device))
     with nullcontext() if folder is None else folder.held():
         return _run(recipe, folder, transform, criterion, schedule, data, resume, device, progress, tensorboard, name,
-                    test, on_validation, loggers)
+                    test, on_validation, loggers, weights)
 
 
 def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion: Any, schedule: Any,
          data: Optional[KGData], resume: Union[bool, Literal['auto']], device: str, progress: bool, tensorboard: bool,
          name: Optional[str], test: bool, on_validation: Optional[Callable[[int, Metrics], Any]],
-         loggers: Optional[Iterable[Logger]]) -> RunResult:
+         loggers: Optional[Iterable[Logger]], weights: Optional[Union[str, Path]]) -> RunResult:
     if folder is not None and resume is not False:
         on_first(lambda: _check_same(recipe, folder))
     other = None
@@ -104,6 +107,8 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
     graph = data if other is None else _prepared(recipe, other, device)
     torch.manual_seed(recipe.seed)
     model = make_model(recipe, data).to(device)
+    if weights is not None:
+        load_weights(weights, model)
     loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=transform, corrupt=recipe.corrupt,
                            seed=recipe.seed)
     parameters: list[Tensor] = [*model.parameters()]
@@ -127,9 +132,9 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
         model, criterion, loader, optimizer, num_steps=recipe.num_steps, schedule=schedule,
         validate=None if data.num_facts('valid') == 0 else validate,
         evaluate_every=recipe.evaluate_every, patience=recipe.patience, checkpoint_every=recipe.checkpoint_every,
-        max_grad_norm=recipe.max_grad_norm, graph=recipe.graph, run_dir=folder, tensorboard=tensorboard,
-        loggers=loggers, progress=progress, name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}',
-        recipe_hash=recipe.hash())
+        max_seconds=recipe.max_seconds, max_grad_norm=recipe.max_grad_norm, graph=recipe.graph, run_dir=folder,
+        tensorboard=tensorboard, loggers=loggers, progress=progress,
+        name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}', recipe_hash=recipe.hash())
     if folder is not None:
         folder.files.update(_description(folder, recipe, data))
     result = trainer.fit(resume)

@@ -82,6 +82,11 @@ class Trainer:
             always evaluated. (default: :obj:`500`)
         patience (int, optional): Stop after this many validations in a row that brought no new best.
             (default: :obj:`None`)
+        max_seconds (float, optional): Stop after this many seconds of training steps, as :attr:`TrainResult.seconds
+            <pyg_emu.training.run_state.TrainResult>` counts them: without validations and checkpoints, those before a
+            resumption included. The last step is evaluated like any other last step. A schedule that follows
+            :obj:`num_steps` does not know of it. On a GPU, the time is looked at with the loss, see :obj:`log_every`.
+            (default: :obj:`None`)
         restore_best (bool, optional): Whether the model ends with the weights of its best validation.
             (default: :obj:`True`)
         run_dir (str, Path or RunFolder, optional): The run folder. (default: :obj:`None`)
@@ -113,8 +118,8 @@ class Trainer:
                  validate: Optional[Callable[[torch.nn.Module], Any]] = None, metric: str = 'mrr',
                  mode: Optional[Literal['max', 'min']] = None,
                  evaluate_every: Union[int, Sequence[int]] = 500, patience: Optional[int] = None,
-                 restore_best: bool = True, run_dir: Optional[Union[str, Path, RunFolder]] = None,
-                 overwrite: bool = False,
+                 max_seconds: Optional[float] = None, restore_best: bool = True,
+                 run_dir: Optional[Union[str, Path, RunFolder]] = None, overwrite: bool = False,
                  checkpoint_every: Optional[int] = None, max_grad_norm: Optional[float] = None, log_every: int = 50,
                  graph: bool = False,
                  tensorboard: bool = False, loggers: Optional[Iterable[Logger]] = None, progress: bool = True,
@@ -135,8 +140,9 @@ class Trainer:
             if value is not None and not _is_count(value):
                 raise ArgumentError(f'{argument}: expected a positive integer, got {value!r}')
         _check_validation_steps(evaluate_every, num_steps)
-        if max_grad_norm is not None and not (is_number(max_grad_norm) and max_grad_norm > 0.0):
-            raise ArgumentError(f'max_grad_norm: expected a positive number, got {max_grad_norm!r}')
+        for argument, number in (('max_grad_norm', max_grad_norm), ('max_seconds', max_seconds)):
+            if number is not None and not (is_number(number) and number > 0.0):
+                raise ArgumentError(f'{argument}: expected a positive number, got {number!r}')
         folder = run_dir if run_dir is None or isinstance(run_dir, RunFolder) else RunFolder(run_dir, overwrite)
         if patience is not None and validate is None:
             raise ArgumentError('patience: expected validate, too, whose results it counts; got '
@@ -157,6 +163,7 @@ class Trainer:
         self.mode = mode
         self.evaluate_every = evaluate_every
         self.patience = patience
+        self.max_seconds = max_seconds
         self.restore_best = restore_best
         self.folder = folder
         self.loggers = loggers
@@ -175,7 +182,7 @@ class Trainer:
         return self._run.step
 
     def fit(self, resume: Union[bool, Literal['auto']] = 'auto') -> TrainResult:
-        r"""Trains until all steps are taken or patience runs out.
+        r"""Trains until all steps are taken, or until patience or time runs out.
 
         Args:
             resume (bool or str, optional): :obj:`True` continues the run in :obj:`run_dir`, :obj:`False` starts over
@@ -249,6 +256,7 @@ class Trainer:
                 self._load(load_checkpoint(folder.last, expected=self._fingerprint))
             on_first(lambda: folder.write_json(folder.versions, versions(device)))
         self._first_step = self._run.step
+        self._is_late = self._spent(0.0)
 
     def _open(self, resume: Union[bool, Literal['auto']]) -> bool:
         r"""Makes the run folder ready, and returns whether there is a run in it to be continued."""
@@ -276,8 +284,8 @@ class Trainer:
 
     def _describe(self) -> dict[str, Any]:
         settings = {name: getattr(self, name) for name in (
-            'num_steps', 'metric', 'mode', 'evaluate_every', 'checkpoint_every', 'patience', 'restore_best',
-            'max_grad_norm', 'log_every', 'graph')}
+            'num_steps', 'metric', 'mode', 'evaluate_every', 'checkpoint_every', 'patience', 'max_seconds',
+            'restore_best', 'max_grad_norm', 'log_every', 'graph')}
         settings |= {name: list(value) for name, value in settings.items() if isinstance(value, Sequence) and
                      not isinstance(value, str)}
         record = describe_run(self.model, self.criterion, self.loader, self.optimizer, self.schedule, settings)
@@ -316,6 +324,8 @@ class Trainer:
             # On a CPU, asking the other processes takes no time beside a step.
             asking = look or self._device.type == 'cpu' or current()[1] == 1
             stop = asking and any_process(request.signal is not None)
+            if asking and self.max_seconds is not None and any_process(self._spent(time.perf_counter() - clock)):
+                self._is_late = evaluation = look = True
             # At steps that do not depend on when the run was stopped, so that a resumed one has the same mean.
             measuring = measuring or measure
             norm = self._take.gradient_norm() if measuring else None
@@ -359,7 +369,8 @@ class Trainer:
     def _validation_due(self) -> bool:
         r"""Whether the run stopped because its last validation failed."""
         step, rows = self._run.step, self.history.rows
-        return step > 0 and self._due(self.evaluate_every) and (not rows or rows[-1]['step'] < step)
+        due = self._due(self.evaluate_every) or self._is_late
+        return step > 0 and due and (not rows or rows[-1]['step'] < step)
 
     def _due(self, every: Union[int, Sequence[int]]) -> bool:
         step = self._run.step
@@ -439,7 +450,11 @@ class Trainer:
             folder.write_json(folder.metrics, run.reported)
 
     def _done(self) -> bool:
-        return self._run.step >= self.num_steps or self._stopped_early()
+        return self._run.step >= self.num_steps or self._stopped_early() or self._is_late
+
+    def _spent(self, more: float) -> bool:
+        r"""Whether the time is over, :obj:`more` seconds after what is counted so far."""
+        return self.max_seconds is not None and self._run.seconds + more >= self.max_seconds
 
     def _stopped_early(self) -> bool:
         return self.patience is not None and self._run.stale >= self.patience

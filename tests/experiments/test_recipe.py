@@ -149,8 +149,9 @@ def test_inputs_are_left_alone() -> None:
 # What may continue what ######################################################
 
 
-@pytest.mark.parametrize('assignment', ['graph=true', 'num_steps=99', 'evaluate_every=3', 'patience=4', 'description=x',
-                                        'validation.max_triples=9', 'evaluation.tie=optimistic', 'loss.alpha=0.11'])
+@pytest.mark.parametrize('assignment', ['graph=true', 'num_steps=99', 'evaluate_every=3', 'patience=4', 'max_seconds=9',
+                                        'description=x', 'validation.max_triples=9', 'evaluation.tie=optimistic',
+                                        'loss.alpha=0.11'])
 def test_hash_without_what_does_not_matter(assignment: str) -> None:
     assert assigned(assignment).hash() == assigned().hash()
 
@@ -192,6 +193,7 @@ def test_differences() -> None:
     ('seed: -1\n', r'a\.yaml:2: seed: .*\[0, 2\^63\).* -1$'),
     ('num_steps: 0\n', r'a\.yaml:2: num_steps: .* 1.* 0$'),
     ('patience: -1\n', r'a\.yaml:2: patience: .* 1.* -1$'),
+    ('max_seconds: 0\n', r'a\.yaml:2: max_seconds: .* 0'),
     ('corrupt: tails\n', r"a\.yaml:2: corrupt: .*'alternate', .*'bernoulli'.* 'tails'$"),
     ('model: DistMul\n', r"a\.yaml:2: .*'DistMul'.*'DistMult'"),
     ('loss:\n  name: emu\n  alpha: [1]\n', r'a\.yaml:4: loss\.alpha: .*number.* \[1\]$'),

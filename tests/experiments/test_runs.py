@@ -102,6 +102,21 @@ def test_learned_masks_are_learned_and_saved(folder: Path, tmp_path: Path) -> No
     assert logits.unique().numel() > 1
 
 
+def test_run_from_the_weights_of_another(folder: Path, tmp_path: Path) -> None:
+    first = run_recipe(recipe(folder), tmp_path / 'first', progress=False)
+    lower = recipe(folder, 'optimizer={name: sgd, lr: 1e-30}')  # Too small for any weight to change.
+    start = {'weights': tmp_path / 'first' / 'best.pt', 'progress': False}
+    second = run_recipe(lower, tmp_path / 'second', **start)
+    assert second.train.steps == 6 and same_weights(second.model, first.model)
+    assert not same_weights(run_recipe(lower, progress=False).model, first.model)
+    # What is resumed has weights of its own.
+    third = run_recipe(recipe(folder, 'optimizer={name: sgd, lr: 1e-30}', 'num_steps=7'), tmp_path / 'second',
+                       weights=tmp_path / 'first' / 'last.pt', progress=False)
+    assert same_weights(third.model, first.model)
+    with pytest.raises(CheckpointError, match='hidden_channels|shape|DistMult|node_emb'):
+        run_recipe(recipe(folder, 'model.hidden_channels=3'), **start)
+
+
 def test_longer_run_continues_a_shorter_one(folder: Path, tmp_path: Path) -> None:
     run_recipe(recipe(folder), tmp_path / 'run', progress=False)
     longer = run_recipe(recipe(folder, 'num_steps=12'), tmp_path / 'run', progress=False)

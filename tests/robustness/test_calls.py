@@ -446,9 +446,9 @@ def targets(folder: Path) -> dict[str, Target]:
         **{key: getattr(trainer, key) for trainer in (_trainer(), ) for key in ('model', 'criterion', 'loader',
                                                                                'optimizer')},
         'num_steps': 1, 'schedule': None, 'validate': None, 'metric': 'mrr', 'mode': 'max', 'evaluate_every': 1,
-        'patience': None, 'restore_best': True, 'run_dir': None, 'overwrite': False, 'checkpoint_every': 1,
-        'max_grad_norm': 1.0, 'log_every': 1, 'graph': False, 'tensorboard': False, 'loggers': None, 'progress': False,
-        'name': 'train', 'recipe_hash': None},
+        'patience': None, 'max_seconds': None, 'restore_best': True, 'run_dir': None, 'overwrite': False,
+        'checkpoint_every': 1, 'max_grad_norm': 1.0, 'log_every': 1, 'graph': False, 'tensorboard': False,
+        'loggers': None, 'progress': False, 'name': 'train', 'recipe_hash': None},
         flags=('restore_best', 'overwrite', 'graph', 'tensorboard', 'progress'), words=('loss', ),
         fixed=('run_dir', ))
     add('Trainer.fit', lambda **rest: _trainer().fit(**rest), lambda: {'resume': 'auto'})

@@ -33,12 +33,12 @@ SCALARS: tuple[Any, ...] = (
     'a' * 300, 'ü', '../..', '/dev/null', '\0', '-1', '1e5', '0x10', '2024-13-45', '${HOME}', '%s', '{}', [], {}, [1],
     ['x', None], [[]], {'x': 1}, {'name': None}, {'name': 'x'}, {1: 2}, {None: None}, [0.9, 0.999], [0.9])
 KEYS = ('base', 'dataset', 'description', 'model', 'negatives', 'loss', 'optimizer', 'schedule', 'batch_size',
-        'corrupt', 'num_steps', 'evaluate_every', 'checkpoint_every', 'patience', 'max_grad_norm', 'seed', 'graph',
-        'evaluation', 'validation', 'inference', 'name', 'hidden_channels', 'sparse', 'reciprocal', 'num_negatives',
-        'mutation_rate', 'mask', 'shared', 'sampler', 'mutation', 'filtered', 'alpha', 'beta', 'regularizer', 'weight',
-        'margin', 'lr', 'betas', 'weight_decay', 'foreach', 'fused', 'warmup_steps', 'num_layers', 'aggregation',
-        'tie', 'max_triples', 'batch_size', 'source', 'header', 'delimiter', 'fractions', 'start', 'end', 'steps',
-        'adversarial_temperature', 'cache_size', 'p', 'unknown', '', 'x.y')
+        'corrupt', 'num_steps', 'evaluate_every', 'checkpoint_every', 'patience', 'max_seconds', 'max_grad_norm',
+        'seed', 'graph', 'evaluation', 'validation', 'inference', 'name', 'hidden_channels', 'sparse', 'reciprocal',
+        'num_negatives', 'mutation_rate', 'mask', 'shared', 'sampler', 'mutation', 'filtered', 'alpha', 'beta',
+        'regularizer', 'weight', 'margin', 'lr', 'betas', 'weight_decay', 'foreach', 'fused', 'warmup_steps',
+        'num_layers', 'aggregation', 'tie', 'max_triples', 'batch_size', 'source', 'header', 'delimiter', 'fractions',
+        'start', 'end', 'steps', 'adversarial_temperature', 'cache_size', 'p', 'unknown', '', 'x.y')
 FLAG_NAMES = ('--dataset', '--data', '--inference', '--model', '--dim', '--negatives', '--rate', '--loss', '--alpha',
               '--beta', '--l3', '--optimizer', '--lr', '--schedule', '--batch-size', '--steps', '--evaluate-every',
               '--patience', '--seed', '--set', '--recipe', '--run-dir', '--device', '--require-splits', '--nope')

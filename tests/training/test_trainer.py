@@ -154,6 +154,54 @@ def test_early_stopping(tmp_path: Path) -> None:
     assert len(again.history) == 5
 
 
+class Clock:
+    r"""Stands in for the module :obj:`time`: a step takes one second and a validation a hundred."""
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.loss = 0.0, EMULoss()
+        monkeypatch.setattr('pyg_emu.training.trainer.time', self)
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def criterion(self, model: Any, batch: Any) -> Tensor:
+        self.now += 1.0
+        return self.loss(model, batch)
+
+    def validate(self, model: torch.nn.Module) -> dict[str, float]:
+        self.now += 100.0
+        return score(model)
+
+
+def test_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    options: dict[str, Any] = {'criterion': clock.criterion, 'validate': clock.validate}
+    first = make_trainer(**options, max_seconds=7.5, run_dir=tmp_path).fit()
+    assert (first.steps, first.seconds, first.stopped_early) == (8, 8.0, False)
+    assert first.history['step'].tolist() == [5, 8]
+    assert load_checkpoint(tmp_path / 'last.pt')['step'] == 8
+    # A finished run is not trained any further, and one with more time goes on as if it had always had it.
+    assert make_trainer(**options, max_seconds=7.5, run_dir=tmp_path).fit().steps == 8
+    longer = make_trainer(**options, max_seconds=13.0, run_dir=tmp_path)
+    assert longer.fit().steps == 13
+    whole = make_trainer(**options, max_seconds=13.0, restore_best=False)
+    assert whole.fit().history['step'].tolist() == [5, 10, 13]
+    last = load_checkpoint(tmp_path / 'last.pt')['model']
+    assert all(torch.equal(last[name], value) for name, value in whole.model.state_dict().items())
+
+
+def test_validation_that_failed_when_time_was_over_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    options: dict[str, Any] = {'criterion': clock.criterion, 'max_seconds': 3.0, 'run_dir': tmp_path}
+
+    def fail(model: torch.nn.Module) -> dict[str, float]:
+        raise RuntimeError('no room')
+
+    with pytest.raises(RuntimeError, match='no room'):
+        make_trainer(**options, validate=fail).fit()
+    result = make_trainer(**options).fit()
+    assert (result.steps, result.best_step, len(result.history)) == (3, 3, 1)
+
+
 def test_sampler_learns_once_a_step() -> None:
     class Learning(UniformSampler):
         seen: list[int] = []
@@ -795,6 +843,7 @@ def test_truncated_checkpoint(tmp_path: Path) -> None:
     ({'patience': -1}, 'patience: .* -1'),
     ({'patience': 2, 'validate': None}, 'patience.*validate'),
     ({'max_grad_norm': math.nan}, 'max_grad_norm: .* nan'),
+    ({'max_seconds': 0}, 'max_seconds: .* 0'),
     ({'tensorboard': True}, 'tensorboard.*run_dir'),
     ({'run_dir': ''}, "run_dir: .* ''"),
     ({'metric': 'auc'}, "'auc' .*'max'.*'min'"),

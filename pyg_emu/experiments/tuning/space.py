@@ -32,7 +32,7 @@ Value = Union[bool, int, float, str, None]
 _KINDS = ('low', 'high', 'log', 'step', 'choices', 'factor')
 #: Settings that define how trials are evaluated and compared, and therefore cannot be searched.
 _MEASURES = ('description', 'dataset', 'inference', 'evaluation', 'validation', 'evaluate_every', 'checkpoint_every',
-             'patience', 'seed')
+             'patience', 'max_seconds', 'seed')
 #: The maximum number of combinations of choices to check before the first trial.
 _MAX_COMBINATIONS = 64
 #: The number of significant digits of sampled numbers, which keeps the tuned recipe readable.

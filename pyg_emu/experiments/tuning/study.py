@@ -247,6 +247,8 @@ class _Search:
     def _settings(self) -> dict[str, Any]:
         recipe = self.recipe
         watched = {key: getattr(recipe, key) for key in ('num_steps', 'evaluate_every', 'patience', 'validation')}
+        if recipe.max_seconds is not None:
+            watched['max_seconds'] = recipe.max_seconds
         return {'recipe': {**recipe.decisive(), **watched}, 'search': self.space.to_dict(), 'metric': self.metric,
                 'pruning': self.pruning, 'seed': self.seed}
 
