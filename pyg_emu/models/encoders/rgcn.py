@@ -303,6 +303,6 @@ def _decoder_class(decoder: Any) -> Callable[..., Any]:
             one_of('decoder', decoder, tuple(DECODERS))
         return known[decoder.lower()]
     if not isinstance(decoder, type) or not issubclass(decoder, KGEScorer):
-        raise ArgumentError(f'decoder: expected one of {", ".join(DECODERS)}, or a class that derives from KGEScorer, got '
-                            f'{shown(decoder)}')
+        raise ArgumentError(f'decoder: expected one of {", ".join(DECODERS)}, or a class that derives from KGEScorer, '
+                            f'got {shown(decoder)}')
     return decoder
