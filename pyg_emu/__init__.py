@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyg_emu.core.distributed import process_group
     from pyg_emu.core.interaction import Interaction
     from pyg_emu.data.batch import Batch
+    from pyg_emu.data.candidates import RelationCandidates
     from pyg_emu.data.graph import KGData
     from pyg_emu.data.io.datasets import load_dataset
     from pyg_emu.data.loader import TripletLoader
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pyg_emu.negatives.adversarial import DANSSampler, KBGANSampler
     from pyg_emu.negatives.contract import LearningPart, Negatives, Sampler
     from pyg_emu.negatives.sampling import (
+        CandidateSampler,
         CANSLikeSampler,
         ESNSLikeSampler,
         MCNSSampler,
@@ -52,6 +54,7 @@ _MODULES = {
     'process_group': 'core.distributed',
     'Interaction': 'core.interaction',
     'Batch': 'data.batch',
+    'RelationCandidates': 'data.candidates',
     'KGData': 'data.graph',
     'load_dataset': 'data.io.datasets',
     'TripletLoader': 'data.loader',
@@ -87,6 +90,7 @@ _MODULES = {
     'Negatives': 'negatives.contract',
     'Sampler': 'negatives.contract',
     'CANSLikeSampler': 'negatives.sampling',
+    'CandidateSampler': 'negatives.sampling',
     'ESNSLikeSampler': 'negatives.sampling',
     'MCNSSampler': 'negatives.sampling',
     'NSCachingSampler': 'negatives.sampling',

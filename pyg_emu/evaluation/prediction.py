@@ -15,9 +15,10 @@ from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError, DivergenceError, OutOfMemoryError
 from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
 from pyg_emu.core.modes import evaluating
+from pyg_emu.data.candidates import Names, RelationCandidates, ids_of, members
 from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import KGData
-from pyg_emu.evaluation.candidates import Members, Names, ids_of, members
+from pyg_emu.evaluation.candidates import CandidateArgument, Candidates
 from pyg_emu.evaluation.ranking import (
     LARGEST_BLOCK,
     MEMORY_REMEDY,
@@ -96,7 +97,7 @@ def predict(
     k: int = 10,
     exclude_known: bool = False,
     *,
-    candidates: Optional[Members] = None,
+    candidates: Optional[CandidateArgument] = None,
     batch_size: Optional[int] = None,
     backend: Optional[str] = None,
 ) -> Predictions:
@@ -122,8 +123,10 @@ def predict(
         tails (str or int or sequence, optional): The known tails, labels or ids. (default: :obj:`None`)
         k (int): Number of answers per query. (default: :obj:`10`)
         exclude_known (bool): Whether to leave out answers that are facts of any split. (default: :obj:`False`)
-        candidates (sequence, optional): The answers that are considered: labels or ids, or a boolean mask over all
-            entities (over all relations, if relations are predicted). (default: :obj:`None`, all)
+        candidates (sequence or RelationCandidates, optional): The answers that are considered: labels or ids, or a
+            boolean mask over all entities (over all relations, if relations are predicted); or a
+            :class:`~pyg_emu.RelationCandidates` with those of each relation. No other answer is returned.
+            (default: :obj:`None`, all)
         batch_size (int, optional): Number of queries per block of scores. (default: :obj:`None`, as many as fit into
             64 MiB)
         backend (str, optional): The backend of :func:`~pyg_emu.ops.score_entities`. (default: :obj:`None`, by device)
@@ -161,11 +164,10 @@ def predict(
             raise ArgumentError(f'{first}s, {second}s: expected the same number of values, or one value, got '
                                 f'{one.numel()} and {other.numel()}')
         one, other = (part.contiguous() for part in torch.broadcast_tensors(one, other))
-        answers = None
-        if candidates is not None:
-            answers = members('candidates', candidates, data, 'relation' if asked == 'relation' else 'entity')
+        answers, sets = _answers(candidates, data, asked)
         with evaluating(model), torch.no_grad():
-            job = _Job(_make_scores(model, data, asked, answers, backend), data, asked, answers, k, exclude_known)
+            scores = _make_scores(model, data, asked, answers, backend)
+            job = _Job(scores, data, asked, answers, sets, k, exclude_known)
             size = batch_size or _block_size(data, asked)
             columns = [job.best(*part) for part in zip(one.split(size), other.split(size))]
         return _frame(data, *(torch.cat(parts) for parts in zip(*columns)))
@@ -173,6 +175,21 @@ def predict(
 
 # Scores (Q, C) of the answers to queries, of which the two known columns (Q,) are given in the order of a fact.
 _Scores = Callable[[Tensor, Tensor], Tensor]
+
+
+def _answers(candidates: Optional[CandidateArgument], data: KGData, asked: Column
+             ) -> tuple[Optional[Tensor], Optional[RelationCandidates]]:
+    r"""The ids that are considered, and the sets of each relation."""
+    if candidates is None:
+        return None, None
+    if asked == 'relation':
+        if isinstance(candidates, RelationCandidates):
+            raise ArgumentError('candidates: expected relations, since relations are predicted, got sets of entities '
+                                'for each relation')
+        return members('candidates', candidates, data, 'relation'), None
+    competing = Candidates.of(candidates, data)
+    assert competing is not None
+    return (competing.index, None) if competing.sets is None else (None, competing.sets)
 
 
 def _block_size(data: KGData, asked: Column) -> int:
@@ -231,6 +248,7 @@ class _Job:
     data: KGData
     asked: Column
     answers: Optional[Tensor]
+    sets: Optional[RelationCandidates]
     k: int
     exclude_known: bool
 
@@ -252,15 +270,19 @@ class _Job:
 
     def _best(self, one: Tensor, other: Tensor) -> tuple[Tensor, ...]:
         scores = self.scores(one, other)
+        allowed = None
+        if self.sets is not None and self.asked != 'relation':
+            allowed = self.sets.allowed(other if self.asked == 'tail' else one, self.asked)
+            scores = scores.masked_fill(~allowed, -torch.inf)
         invalid = scores.isnan().any(1)
         if bool(invalid.any()):
             raise DivergenceError(f'the scores of {self._name(one, other, int(invalid.nonzero()[0, 0]))} contain NaN '
                                   'and cannot be ranked')
         # A stable sort defines the order of equal scores, unlike topk.
         order = scores.argsort(dim=1, descending=True, stable=True)
-        keep = torch.ones_like(scores, dtype=torch.bool)
+        keep = torch.ones_like(scores, dtype=torch.bool) if allowed is None else allowed.gather(1, order)
         if self.exclude_known:
-            keep = ~self._facts(one, other, scores.size(1)).gather(1, order)
+            keep &= ~self._facts(one, other, scores.size(1)).gather(1, order)
         rank = keep.cumsum(1)
         query, place = (keep & (rank <= self.k)).nonzero().unbind(1)
         answer = order[query, place]

@@ -19,9 +19,16 @@ from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.index import FactIndex
 from pyg_emu.data.relations import relation_kinds
-from pyg_emu.evaluation.candidates import Candidates, Members
+from pyg_emu.evaluation.candidates import CandidateArgument, Candidates, rank_among
 from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, Tie, check_ks
-from pyg_emu.ops.rank_counts import NaNScoreError, RankCounts, default_block_size, rank_counts, rank_from_scores
+from pyg_emu.ops.rank_counts import (
+    NaNScoreError,
+    RankCounts,
+    default_block_size,
+    rank_counts,
+    rank_from_scores,
+    score_entities,
+)
 
 SideName = Literal['tail', 'head']
 #: Returns the scores :obj:`(B, num_nodes)` of all entities, given the known entities :obj:`(B,)`, the relations
@@ -46,7 +53,7 @@ def evaluate(
     sides: Sequence[SideName] = ('tail', 'head'),
     ks: Sequence[int] = (1, 3, 10),
     filter_splits: Union[None, str, Sequence[str]] = 'all',
-    candidates: Optional[Members] = None,
+    candidates: Optional[CandidateArgument] = None,
     max_triples: Optional[int] = None,
     seed: int = 0,
     num_negatives: Optional[int] = None,
@@ -71,6 +78,7 @@ def evaluate(
         print(metrics)
         metrics['mrr'], metrics['tail.hits@10'], metrics['1-N.mrr']
         evaluate(model, data, candidates=['aspirin', 'ibuprofen', 'insulin'])  # rank among drugs only
+        evaluate(model, data, candidates=RelationCandidates.seen(data))        # among entities that fit the relation
 
     Args:
         model (Scorer or torch.nn.Module or callable): A :class:`~pyg_emu.Scorer`, one of PyG's KGE layers, or
@@ -86,10 +94,11 @@ def evaluate(
         ks (tuple of int): The :math:`k` of Hits@k. (default: :obj:`(1, 3, 10)`)
         filter_splits (str or tuple of str, optional): The facts that do not compete: :obj:`"all"` (train, valid and
             test), one split or several, or :obj:`None` for the unfiltered setting. (default: :obj:`"all"`)
-        candidates (sequence, optional): The entities that compete: labels or ids, or a boolean mask of shape
-            :obj:`(num_nodes,)`. Other entities count nowhere, neither in ranks nor in metrics that depend on the number
-            of competitors. Facts whose true answer is not a candidate are not ranked on that side; a warning and
-            :obj:`metrics.info` say how many. (default: :obj:`None`, all entities)
+        candidates (sequence or RelationCandidates, optional): The entities that compete: labels or ids, or a boolean
+            mask of shape :obj:`(num_nodes,)`; or a :class:`~pyg_emu.RelationCandidates` with those of each relation.
+            Other entities count nowhere, neither in ranks nor in metrics that depend on the number of competitors.
+            Facts whose true answer is not a candidate are not ranked on that side; a warning and :obj:`metrics.info`
+            say how many. (default: :obj:`None`, all entities)
         max_triples (int, optional): Rank a random subset of at most this many facts. (default: :obj:`None`, all)
         seed (int): Seed of the subset. (default: :obj:`0`)
         num_negatives (int, optional): Adds the expected Hits@10 against this many random negatives, see
@@ -148,18 +157,21 @@ def _subset(facts: Tensor, split: str, max_triples: Optional[int], seed: int) ->
 
 def _with_answer_in(competing: Optional[Candidates], facts: Tensor, side: SideName) -> Tensor:
     r"""The facts whose true answer competes."""
-    return facts if competing is None else facts[competing.contains(facts[:, 2 if side == 'tail' else 0])]
+    if competing is None:
+        return facts
+    head, relation, tail = facts.unbind(1)
+    return facts[competing.contains(tail if side == 'tail' else head, relation, side)]
 
 
 def _candidate_info(competing: Candidates, facts: Tensor, ranked: dict[SideName, Tensor], split: str) -> dict[str, str]:
     r"""What the title of the table says about candidates; warns of facts that are not ranked."""
-    info = {'candidates': f'{competing.index.numel()} of {competing.place.numel()} entities'}
+    info = {'candidates': str(competing)}
     missing = {side: facts.size(0) - part.size(0) for side, part in ranked.items()}
     if not any(missing.values()):
         return info
     if all(part.size(0) == 0 for part in ranked.values()):
         raise DataError(f'candidates: none of the {facts.size(0)} facts of split {split!r} has its true answer among '
-                        f'the {competing.index.numel()} candidates, so there is nothing to rank')
+                        f'the candidates ({competing}), so there is nothing to rank')
     info['not ranked'] = ' and '.join(f'{number} {side}s' for side, number in missing.items() if number)
     warnings.warn(f'candidates: {info["not ranked"]} of the {facts.size(0)} facts of split {split!r} are not among the '
                   'candidates and are not ranked', DataWarning, stacklevel=3)
@@ -254,13 +266,16 @@ def _make_ranker(model: Any, data: KGData, competing: Optional[Candidates], batc
     num_nodes = data.num_nodes or 0
     scorer = scorer_of(model, data)
     check_sizes(model if scorer is None else scorer, data, equal=SIZES)
-    index = None if competing is None else competing.index
+    index, sets = (None, None) if competing is None else (competing.index, competing.sets)
+    index = index if sets is None else None
 
     if scorer is None:
         def rank_by_function(known: Tensor, rel_type: Tensor, side: SideName, row: Tensor, target: Tensor,
                              known_answers: _Filter) -> RankCounts:
             scores = scores_of(model, known, rel_type, side, num_nodes)
             scores = scores if index is None else scores.index_select(1, index)
+            if sets is not None:
+                return rank_among(scores, sets.allowed(rel_type, side), target, *known_answers, row, backend)
             return rank_from_scores(scores, target, *known_answers, row=row, backend=backend)
 
         return rank_by_function, batch_size or min(_MAX_FUNCTION_BATCH, default_block_size(num_nodes, 4))
@@ -271,6 +286,9 @@ def _make_ranker(model: Any, data: KGData, competing: Optional[Candidates], batc
 
     def rank_by_query(known: Tensor, rel_type: Tensor, side: SideName, row: Tensor, target: Tensor,
                       known_answers: _Filter) -> RankCounts:
+        if sets is not None:
+            scores = score_entities(query(known, rel_type, side), table, interaction=interaction, backend=backend)
+            return rank_among(scores, sets.allowed(rel_type, side), target, *known_answers, row, backend)
         return rank_counts(query(known, rel_type, side), table, target, *known_answers, interaction=interaction,
                            row=row, block_size=known.numel(), backend=backend)
 
@@ -359,7 +377,7 @@ class _Job:
         answers: _Filter = (None, None)
         if self.known_facts is not None:
             answers = self.known_facts.known(known, rel_type, side)
-            answers = answers if self.competing is None else self.competing.filter(*answers)
+            answers = answers if self.competing is None else self.competing.filter(*answers, rel_type, side)
         try:
             return torch.stack(self.rank(known, rel_type, side, row, target, answers))
         except NaNScoreError as error:

@@ -20,6 +20,7 @@ from torch_geometric.nn import ComplEx, DistMult, RotatE, TransE
 
 import pyg_emu.models as models
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, DivergenceError, OutOfMemoryError
+from pyg_emu.data.candidates import RelationCandidates
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import TIES
 from pyg_emu.evaluation.ranking import evaluate
@@ -149,9 +150,11 @@ PYKEEN_NAMES = {
 }
 
 
-def assert_equals_pykeen(data: KGData, model: Any, result: Any, filter_splits: Any = 'all') -> None:
+def assert_equals_pykeen(data: KGData, model: Any, result: Any, filter_splits: Any = 'all',
+                         candidates: Any = None) -> None:
     for tie in TIES:
-        metrics = evaluate(model, data, tie=tie, filter_splits=filter_splits)  # type: ignore[arg-type]
+        metrics = evaluate(model, data, tie=tie, filter_splits=filter_splits,  # type: ignore[arg-type]
+                           candidates=candidates)
         for side in ('both', 'tail', 'head'):
             for ours, theirs in PYKEEN_NAMES.items():
                 if ours == 'amri' and tie != 'realistic':
@@ -161,9 +164,11 @@ def assert_equals_pykeen(data: KGData, model: Any, result: Any, filter_splits: A
 
 
 @pytest.mark.parametrize('filtered', [True, False])
-def test_equals_pykeen_on_the_same_scores(filtered: bool) -> None:
+@pytest.mark.parametrize('sets', [False, True])
+def test_equals_pykeen_on_the_same_scores(filtered: bool, sets: bool) -> None:
     evaluation = pytest.importorskip('pykeen.evaluation')
     data, tables = make_data(), integer_scores()
+    candidates = RelationCandidates.seen(data, 'all') if sets else None
     facts = data.facts('test')
     evaluator = evaluation.RankBasedEvaluator(filtered=filtered)
     for side, known, target in (('tail', 0, 2), ('head', 2, 0)):
@@ -175,8 +180,10 @@ def test_equals_pykeen_on_the_same_scores(filtered: bool) -> None:
                 others = others[(others[:, known] == fact[known]) & (others[:, 1] == fact[1])]
                 scores[0, others[:, target]] = float('nan')
                 scores[0, fact[target]] = own.item()
+            if candidates is not None:  # NaN is PyKEEN's mark of what does not compete
+                scores[~candidates.allowed(fact[1:2], side)] = float('nan')  # type: ignore[arg-type]
             evaluator.process_scores_(fact.unsqueeze(0), side, scores, own)
-    assert_equals_pykeen(data, lookup(tables), evaluator.finalize(), 'all' if filtered else None)
+    assert_equals_pykeen(data, lookup(tables), evaluator.finalize(), 'all' if filtered else None, candidates)
 
 
 def test_equals_pykeen_with_its_own_filter_and_model() -> None:
@@ -461,6 +468,38 @@ def test_facts_without_a_candidate_are_counted() -> None:
     assert set(heads.groups) >= {'both', 'head'} and 'tail' not in heads.groups
     with pytest.raises(DataError, match='candidates'):
         evaluate(lambda known, *_: torch.rand(len(known), 4), single, candidates=[3])
+
+
+@pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
+@pytest.mark.parametrize('by_function', [True, False])
+def test_sets_of_relations_rank_as_one_set_a_relation(by_function: bool) -> None:
+    data = make_data(2)
+    tables = {side: table.double() for side, table in integer_scores(2).items()}
+    for table in tables.values():
+        table[table == 0] = -torch.inf  # a score like others
+    model = lookup(tables) if by_function else make_layer(DistMult, 2)
+    sets = {'tail': {0: [0, 2, 4, 6, 8, 9, 11], 1: [1]}, 'head': {1: [3, 4, 5, 7, 10], 2: range(11)}}
+    candidates = RelationCandidates(data, sets['tail'], sets['head'])  # type: ignore[arg-type]
+    found = evaluate(model, data, candidates=candidates, num_negatives=5, batch_size=3)
+    relation = data.facts('test')[:, 1]
+    for side, column in (('tail', 2), ('head', 0)):
+        expected = []
+        for number in range(NUM_RELATIONS):
+            only = KGData(data.edge_index, data.edge_type, NUM_NODES, NUM_RELATIONS,
+                          valid_edge_index=data.valid_edge_index, valid_edge_type=data.valid_edge_type,
+                          test_edge_index=data.test_edge_index[:, relation == number],
+                          test_edge_type=relation[relation == number])
+            chosen = sets[side].get(number, range(NUM_NODES))
+            if torch.isin(only.facts('test')[:, column], torch.tensor(list(chosen))).any():
+                expected += counts_of(evaluate(model, only, candidates=chosen, sides=(side,)), side)
+        assert sorted(counts_of(found, side)) == sorted(expected)
+    assert found.info['candidates'] == 'by relation'
+
+
+def test_sets_of_another_graph() -> None:
+    other = KGData(torch.tensor([[0], [1]]), torch.tensor([0]), NUM_NODES + 1, NUM_RELATIONS)
+    with pytest.raises(ArgumentError, match='candidates: .* 12 .* 13 '):
+        evaluate(make_layer(DistMult), make_data(), candidates=RelationCandidates.seen(other))
 
 
 # Limits: memory, threads, inference mode #####################################

@@ -21,7 +21,7 @@ import pyg_emu
 from pyg_emu import losses, models, ops
 from pyg_emu.core.errors import PygEmuError
 from pyg_emu.core.interaction import Dot
-from pyg_emu.data import Batch, EdgeOrder, FactIndex, KGData, TripletLoader, load_dataset
+from pyg_emu.data import Batch, EdgeOrder, FactIndex, KGData, RelationCandidates, TripletLoader, load_dataset
 from pyg_emu.data import io as data_io
 from pyg_emu.evaluation import Metrics, evaluate, predict
 from pyg_emu.negatives import DeMixNegatives, EMUNegatives, adversarial
@@ -376,6 +376,7 @@ def targets(folder: Path) -> dict[str, Target]:
                                                                  'max_size': 2**20, 'seed': 0}),
                         ('SharedNegativesSampler', {'chunk_size': 2, 'sampler': None}),
                         ('NSCachingSampler', {'cache_size': 3, 'num_candidates': 3, 'lazy_update': 0, 'seed': 0}),
+                        ('CandidateSampler', {'candidates': [1, 2, 5]}),
                         ('PopularitySampler', {'power': 0.75, 'per_relation': True, 'uniform': 0.1}),
                         ('TypedSampler', {'types': torch.arange(V) % 3, 'uniform': 0.1}),
                         ('ESNSLikeSampler', {'context': 'fact', 'uniform': 0.1}),
@@ -419,6 +420,8 @@ def targets(folder: Path) -> dict[str, Target]:
     add('LinearSchedule', lambda **rest: mutations.LinearSchedule(**rest)(2), lambda: {'start': 0.1, 'end': 0.5,
                                                                                        'steps': 3})
     # Evaluation
+    add('RelationCandidates', RelationCandidates, lambda: {'data': graph(), 'tails': {'r1': ['e1']},
+                                                                       'heads': {'r0': [1, 2]}})
     add('evaluate', evaluate, lambda: {
         'model': model(), 'data': graph(), 'split': 'test', 'batch_size': 4, 'tie': 'realistic',
         'sides': ('tail', 'head'), 'ks': (1, 3), 'filter_splits': 'all', 'candidates': None, 'max_triples': None,

@@ -1,0 +1,74 @@
+r"""The commands that answer, on one small run."""
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pyg_emu import RelationCandidates, evaluate
+from pyg_emu.experiments.cli.main import main
+from pyg_emu.experiments.runs import open_run
+
+SMALL = ['--dim', '4', '--negatives', '3', '--batch-size', '40', '--steps', '6', '--evaluate-every', '6', '--quiet',
+         '--device', 'cpu']
+
+
+@pytest.fixture
+def run(tmp_path: Path, graph_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    r"""A run of the graph in the folder :obj:`graph`, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    assert main(['train', '--data', 'graph', '--run-dir', 'run', *SMALL]) == 0
+    capsys.readouterr()
+    return 'run'
+
+
+def table(capsys: pytest.CaptureFixture[str], *arguments: str) -> pd.DataFrame:
+    assert main([*arguments, '--quiet', '--csv']) == 0
+    return pd.read_csv(io.StringIO(capsys.readouterr().out))
+
+
+def values(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    assert main([*arguments, '--quiet', '--json']) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_candidates(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path('some.txt').write_text('e1\ne2\ne5\n')
+    frame = table(capsys, 'predict', run, '--head', 'e3', '--relation', 'r0', '--candidates', 'some.txt')
+    assert sorted(frame['tail']) == ['e1', 'e2', 'e5']
+    assert values(capsys, 'evaluate', run, '--candidates', 'some.txt')['info']['candidates'] == '3 of 12 entities'
+
+    model, data, _ = open_run(run, device='cpu')
+    seen = RelationCandidates.seen(data)
+    found = values(capsys, 'evaluate', run, '--seen-candidates')
+    assert found['mrr'] == evaluate(model, data, candidates=seen)['mrr'] != evaluate(model, data)['mrr']
+    frame = table(capsys, 'predict', run, '--tail', 'e3', '--relation', 'r0', '-k', '12', '--seen-candidates')
+    heads = {data.entity_labels[head] for head, relation, _ in data.facts('train').tolist()
+             if data.relation_labels[relation] == 'r0'}
+    assert set(frame['head']) == heads
+
+    Path('types.tsv').write_text('e1\tx\ne2\ty\n')
+    frame = table(capsys, 'predict', run, '--head', 'e3', '--relation', 'r0', '--types', 'types.tsv')
+    types = RelationCandidates.of_types(data, {'e1': 'x', 'e2': 'y'})
+    assert set(frame['tail']) == {data.entity_labels[place] for place in types.allowed(
+        data.facts()[:1, 1] * 0 + data.relation_id('r0'), 'tail')[0].nonzero().flatten().tolist()}
+
+
+@pytest.mark.parametrize('content, arguments, told', [
+    ('e1\ne99\n', ['--candidates', 'file'], r"file:2: .*'e99'"),
+    ('e1\te2\n', ['--candidates', 'file'], 'file:1: .* 2 '),
+    ('', ['--candidates', 'file'], 'file: '),
+    ('e1\n', ['--types', 'file'], 'file:1: .*type.* 1 '),
+    ('', ['--candidates', 'missing'], 'missing: '),
+])
+def test_bad_candidates(run: str, capsys: pytest.CaptureFixture[str], content: str, arguments: list[str],
+                        told: str) -> None:
+    Path('file').write_text(content)
+    assert main(['evaluate', run, '--quiet', *arguments]) == 2
+    error = capsys.readouterr().err
+    assert re.search(told, error) and error.count('\n') == 1
