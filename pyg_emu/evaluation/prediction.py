@@ -18,6 +18,8 @@ from pyg_emu.core.modes import evaluating
 from pyg_emu.data.candidates import Names, RelationCandidates, ids_of, members
 from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import KGData
+from pyg_emu.data.index import FactIndex
+from pyg_emu.data.io.given import FactSource, given_facts
 from pyg_emu.evaluation.candidates import CandidateArgument, Candidates
 from pyg_emu.evaluation.ranking import (
     LARGEST_BLOCK,
@@ -97,6 +99,7 @@ def predict(
     k: int = 10,
     exclude_known: bool = False,
     *,
+    known_facts: Optional[FactSource] = None,
     candidates: Optional[CandidateArgument] = None,
     batch_size: Optional[int] = None,
     backend: Optional[str] = None,
@@ -122,7 +125,10 @@ def predict(
         relations (str or int or sequence, optional): The known relations, labels or ids. (default: :obj:`None`)
         tails (str or int or sequence, optional): The known tails, labels or ids. (default: :obj:`None`)
         k (int): Number of answers per query. (default: :obj:`10`)
-        exclude_known (bool): Whether to leave out answers that are facts of any split. (default: :obj:`False`)
+        exclude_known (bool): Whether to leave out answers that are facts of any split or of :obj:`known_facts`.
+            (default: :obj:`False`)
+        known_facts (torch.Tensor or pandas.DataFrame or str, optional): Further known facts, see
+            :func:`~pyg_emu.evaluate`. (default: :obj:`None`)
         candidates (sequence or RelationCandidates, optional): The answers that are considered: labels or ids, or a
             boolean mask over all entities (over all relations, if relations are predicted); or a
             :class:`~pyg_emu.RelationCandidates` with those of each relation. No other answer is returned.
@@ -136,7 +142,8 @@ def predict(
     Returns:
         Predictions: A :class:`pandas.DataFrame` with one row per answer, the best first for each query: :obj:`head`,
         :obj:`relation` and :obj:`tail` (labels, or ids if there are none), :obj:`rank` from 1, :obj:`score`, and
-        :obj:`known`, the first split that contains the fact, or an empty string. Equal scores are ordered by id.
+        :obj:`known`, the first split that contains the fact, :obj:`"given"` if it is one of :obj:`known_facts` alone,
+        or an empty string. Equal scores are ordered by id.
 
     Raises:
         ArgumentError: If an argument is outside its domain, or the sizes of the model do not match the data.
@@ -156,6 +163,10 @@ def predict(
     if batch_size is not None:
         batch_size = min(int(positive_integer('batch_size', batch_size)), LARGEST_BLOCK)
     exclude_known = boolean('exclude_known', exclude_known)
+    extra = None
+    if known_facts is not None:
+        facts = given_facts('known_facts', known_facts, data, 'leave out').facts
+        extra = FactIndex(facts, data.num_nodes or 0, data.num_relations)
     with memory_reported('the prediction', MEMORY_REMEDY):
         known = {name: ids_of(f'{name}s', value, data, 'relation' if name == 'relation' else 'entity')
                  for name, value in given.items() if name != asked}
@@ -167,10 +178,10 @@ def predict(
         answers, sets = _answers(candidates, data, asked)
         with evaluating(model), torch.no_grad():
             scores = _make_scores(model, data, asked, answers, backend)
-            job = _Job(scores, data, asked, answers, sets, k, exclude_known)
+            job = _Job(scores, data, asked, answers, sets, k, exclude_known, extra)
             size = batch_size or _block_size(data, asked)
             columns = [job.best(*part) for part in zip(one.split(size), other.split(size))]
-        return _frame(data, *(torch.cat(parts) for parts in zip(*columns)))
+        return _frame(data, extra, *(torch.cat(parts) for parts in zip(*columns)))
 
 
 # Scores (Q, C) of the answers to queries, of which the two known columns (Q,) are given in the order of a fact.
@@ -251,6 +262,7 @@ class _Job:
     sets: Optional[RelationCandidates]
     k: int
     exclude_known: bool
+    extra: Optional[FactIndex]
 
     def best(self, one: Tensor, other: Tensor) -> tuple[Tensor, ...]:
         r"""Head, relation, tail, rank and score of each answer, query by query; in parts if memory does not suffice."""
@@ -296,7 +308,8 @@ class _Job:
         answers = torch.arange(size, device=one.device) if self.answers is None else self.answers
         columns = [one.unsqueeze(1), other.unsqueeze(1)]
         columns.insert(('head', 'relation', 'tail').index(self.asked), answers.unsqueeze(0))
-        return self.data.fact_index('all').contains(*columns)
+        found = self.data.fact_index('all').contains(*columns)
+        return found if self.extra is None else found | self.extra.contains(*columns)
 
     def _name(self, one: Tensor, other: Tensor, row: int) -> str:
         if self.asked != 'relation':
@@ -307,8 +320,11 @@ class _Job:
         return f'({names[0]!r}, ?, {names[1]!r})'
 
 
-def _frame(data: KGData, head: Tensor, relation: Tensor, tail: Tensor, rank: Tensor, score: Tensor) -> Predictions:
+def _frame(data: KGData, extra: Optional[FactIndex], head: Tensor, relation: Tensor, tail: Tensor, rank: Tensor,
+           score: Tensor) -> Predictions:
     known = pd.Series('', index=range(len(head)), dtype=object)
+    if extra is not None:
+        known[extra.contains(head, relation, tail).cpu().numpy()] = 'given'
     for split in ('test', 'valid', 'train'):
         known[data.fact_index(split).contains(head, relation, tail).cpu().numpy()] = split
     return Predictions({

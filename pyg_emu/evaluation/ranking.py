@@ -18,6 +18,7 @@ from pyg_emu.core.modes import evaluating
 from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.index import FactIndex
+from pyg_emu.data.io.given import FactSource, given_facts
 from pyg_emu.data.relations import relation_kinds
 from pyg_emu.evaluation.candidates import CandidateArgument, Candidates, rank_among
 from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, Tie, check_ks
@@ -53,7 +54,9 @@ def evaluate(
     sides: Sequence[SideName] = ('tail', 'head'),
     ks: Sequence[int] = (1, 3, 10),
     filter_splits: Union[None, str, Sequence[str]] = 'all',
+    known_facts: Optional[FactSource] = None,
     candidates: Optional[CandidateArgument] = None,
+    by: Optional[Literal['relation']] = None,
     max_triples: Optional[int] = None,
     seed: int = 0,
     num_negatives: Optional[int] = None,
@@ -77,6 +80,7 @@ def evaluate(
         metrics = evaluate(model, data, split='test')
         print(metrics)
         metrics['mrr'], metrics['tail.hits@10'], metrics['1-N.mrr']
+        metrics.by('relation')                                                 # a DataFrame, a row for each relation
         evaluate(model, data, candidates=['aspirin', 'ibuprofen', 'insulin'])  # rank among drugs only
         evaluate(model, data, candidates=RelationCandidates.seen(data))        # among entities that fit the relation
 
@@ -94,12 +98,18 @@ def evaluate(
         ks (tuple of int): The :math:`k` of Hits@k. (default: :obj:`(1, 3, 10)`)
         filter_splits (str or tuple of str, optional): The facts that do not compete: :obj:`"all"` (train, valid and
             test), one split or several, or :obj:`None` for the unfiltered setting. (default: :obj:`"all"`)
+        known_facts (torch.Tensor or pandas.DataFrame or str, optional): Further facts that do not compete, beside those
+            of :obj:`filter_splits`: ids of shape :obj:`(F, 3)`, a table, or a file of labels. Facts about other
+            entities or relations than those of :obj:`data` are left out with a warning. (default: :obj:`None`)
         candidates (sequence or RelationCandidates, optional): The entities that compete: labels or ids, or a boolean
             mask of shape :obj:`(num_nodes,)`; or a :class:`~pyg_emu.RelationCandidates` with those of each relation.
             Other entities count nowhere, neither in ranks nor in metrics that depend on the number of competitors.
             Facts whose true answer is not a candidate are not ranked on that side; a warning and :obj:`metrics.info`
             say how many. (default: :obj:`None`, all entities)
-        max_triples (int, optional): Rank a random subset of at most this many facts. (default: :obj:`None`, all)
+        by (str, optional): :obj:`"relation"` adds a table with the metrics of each relation and their mean, the group
+            :obj:`"macro"`. See :meth:`~pyg_emu.evaluation.Metrics.by`. (default: :obj:`None`)
+        max_triples (int, optional): Rank a random subset of at most this many facts;
+            :meth:`~pyg_emu.evaluation.Metrics.ranked` shows which ones. (default: :obj:`None`, all)
         seed (int): Seed of the subset. (default: :obj:`0`)
         num_negatives (int, optional): Adds the expected Hits@10 against this many random negatives, see
             :func:`~pyg_emu.evaluation.metrics.expected_hits`. (default: :obj:`None`)
@@ -123,26 +133,32 @@ def evaluate(
     batch_size = None if batch_size is None else min(int(batch_size), LARGEST_BLOCK)
     random_seed('seed', seed)
     _check_filter_splits(filter_splits)
+    if by is not None:
+        one_of('by', by, ('relation', ))
+    extra = None if known_facts is None else given_facts('known_facts', known_facts, data, 'leave out').facts
     with memory_reported(f'ranking the {split} split', MEMORY_REMEDY):
         facts = _subset(data.facts(split), split, max_triples, seed)
         competing = Candidates.of(candidates, data)
         ranked = {side: _with_answer_in(competing, facts, side) for side in sides}
-        info = {'split': split, 'triples': facts.size(0), 'filtered by': _filter_name(filter_splits)}
+        info: dict[str, Any] = {'split': split, 'triples': facts.size(0), 'filtered by': _filter_name(filter_splits)}
         if competing is not None:
             info.update(_candidate_info(competing, facts, ranked, split))
-        known_facts = filter_index(data, filter_splits)
+        known = filter_index(data, filter_splits, extra)
+        if extra is not None:
+            info['filtered by'] += f' + {extra.size(0)} given facts'
 
         turns = _Turns()
         total = sum(part.size(0) for part in ranked.values())
         bar = tqdm(total=total, desc='ranking', disable=not progress or turns.rank > 0)
         with evaluating(model), torch.no_grad(), bar, shared_errors():
             rank, block_size = _make_ranker(model, data, competing, batch_size, backend)
-            job = _Job(rank, block_size, data, known_facts, competing, bar.update, turns, block_size)
+            job = _Job(rank, block_size, data, known, competing, bar.update, turns, block_size)
             counts = {side: job.rank_side(part, side) for side, part in ranked.items()}
         ranks: dict[str, Ranks] = {side: Ranks(*sum_(columns)) for side, columns in counts.items()}
         kinds = relation_kinds(data.fact_index('train'))
         return Metrics(ranks, tie, ks, {side: kinds[part[:, 1]] for side, part in ranked.items()}, num_negatives,
-                       info=info)
+                       info=info, facts={str(side): part for side, part in ranked.items()},
+                       labels=(data.entity_labels, data.relation_labels), by=by)
 
 
 def _subset(facts: Tensor, split: str, max_triples: Optional[int], seed: int) -> Tensor:
@@ -182,13 +198,20 @@ def _filter_name(splits: Union[None, str, Sequence[str]]) -> str:
     return splits if isinstance(splits, str) else ' + '.join(splits or ()) or 'nothing'
 
 
-def filter_index(data: KGData, splits: Union[None, str, Sequence[str]]) -> Optional[FactIndex]:
-    r"""Returns the index of the facts of one or more splits.
+def filter_index(data: KGData, splits: Union[None, str, Sequence[str]], extra: Optional[Tensor] = None
+                 ) -> Optional[FactIndex]:
+    r"""Returns the index of the facts of one or more splits, and of further facts.
 
     Args:
         data (KGData): The facts.
         splits (str or tuple of str, optional): :obj:`"all"`, one split, several splits, or :obj:`None`.
+        extra (torch.Tensor, optional): Further facts. shape: :obj:`(F, 3)`. (default: :obj:`None`)
     """
+    if extra is not None:
+        # Not cached, because it belongs to a single call.
+        named = () if splits is None else (splits,) if isinstance(splits, str) else tuple(splits)
+        facts = torch.cat([extra, *(data.facts(part) for part in dict.fromkeys(named))])  # type: ignore[arg-type]
+        return FactIndex(facts, data.num_nodes or 0, data.num_relations)
     if splits is None or isinstance(splits, str):
         return None if splits is None else data.fact_index(splits)  # type: ignore[arg-type]
     chosen = set(splits)

@@ -59,6 +59,15 @@ def test_known_facts_are_left_out() -> None:
     assert set(frame['known']) == {''}
 
 
+def test_further_known_facts() -> None:
+    data, extra = make_data(), pd.DataFrame([('ann', 'knows', 'ann'), ('ann', 'knows', 'cat')],
+                                            columns=['head', 'relation', 'tail'])
+    frame = predict(model, data, heads='ann', relations='knows', known_facts=extra)
+    assert rows(frame, 'tail', 'known') == [('cat', 'valid'), ('ann', 'given'), ('bob', 'train'), ('dan', '')]
+    frame = predict(model, data, heads='ann', relations='knows', known_facts=extra, exclude_known=True)
+    assert rows(frame, 'tail', 'rank') == [('dan', 1)]
+
+
 def test_first_split_that_holds_a_fact() -> None:
     assert rows(predict(model, make_data(), heads='ann', relations='likes', k=1), 'tail', 'known') == [('cat', 'train')]
 

@@ -337,6 +337,9 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
     ({'model': torch.nn.Linear(2, 2)}, ['Linear']),
     ({'model': 'DistMult'}, ['str']),
     ({'model': lambda known, *_: torch.zeros(len(known), 5)}, ['12)', '5)']),
+    ({'by': 'entity'}, ['by', "'entity'", "'relation'"]),
+    ({'known_facts': 'missing.tsv'}, ['missing.tsv']),
+    ({'known_facts': torch.tensor([[0, 3, 0]])}, ['known_facts', '3']),
     ({'candidates': []}, ['candidates']),
     ({'candidates': torch.zeros(NUM_NODES, dtype=torch.bool)}, ['candidates']),
     ({'candidates': torch.ones(NUM_NODES + 1, dtype=torch.bool)}, ['candidates', '(12,)', '(13,)']),
@@ -348,7 +351,7 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
 ])
 def test_bad_arguments(kwargs: dict[str, Any], facts: list[str]) -> None:
     arguments = {'model': make_layer(DistMult), 'data': make_data(), **kwargs}
-    with pytest.raises(ArgumentError) as caught:
+    with pytest.raises((ArgumentError, DataError)) as caught:
         evaluate(**arguments)
     assert all(fact in str(caught.value) for fact in facts), caught.value
 
@@ -357,6 +360,69 @@ def test_empty_split() -> None:
     data = KGData(torch.tensor([[0], [1]]), torch.tensor([0]), NUM_NODES, NUM_RELATIONS)
     with pytest.raises(DataError, match="'test'"):
         evaluate(make_layer(DistMult), data)
+
+
+# Further facts, tables of relations ###########################################
+
+
+def test_further_facts_do_not_compete() -> None:
+    data, model = make_data(), lookup(integer_scores())
+    expected = evaluate(model, data)
+    rest = torch.cat([data.facts('valid'), data.facts('test')])
+    labels = {'entity_labels': [f'e{i}' for i in range(NUM_NODES)], 'relation_labels': ['likes', 'knows', 'sees']}
+    named = make_data(**labels)
+    table = pd.DataFrame([(f'e{h}', labels['relation_labels'][r], f'e{t}') for h, r, t in rest.tolist()],
+                         columns=['head', 'relation', 'tail'])
+    for graph, known in ((data, rest), (named, table)):
+        found = evaluate(model, graph, filter_splits='train', known_facts=known)
+        assert found.groups == expected.groups
+        assert found.info['filtered by'] == 'train + 25 given facts'
+    everything = data.facts('all')
+    assert evaluate(model, data, filter_splits=None, known_facts=everything).groups == expected.groups
+    table.loc[0, 'head'] = 'stranger'
+    with pytest.warns(DataWarning, match="known_facts: 1 of 25 .*'stranger'"):
+        evaluate(model, named, known_facts=table)
+
+
+def test_a_table_of_relations() -> None:
+    labels = ['likes', 'knows', 'sees']
+    data, model = make_data(relation_labels=labels), lookup(integer_scores())
+    metrics = evaluate(model, data, by='relation', num_negatives=5)
+    table = metrics.by('relation')
+    relation = data.facts('test')[:, 1]
+    for number, name in enumerate(labels):
+        chosen = relation == number
+        only = KGData(data.edge_index, data.edge_type, NUM_NODES, NUM_RELATIONS, valid_edge_type=data.valid_edge_type,
+                      valid_edge_index=data.valid_edge_index, test_edge_index=data.test_edge_index[:, chosen],
+                      test_edge_type=relation[chosen])
+        # Other test facts would compete, if they were not known.
+        expected = evaluate(model, only, num_negatives=5, known_facts=data.facts('test'))
+        for group, prefix in (('both', ''), ('tail', 'tail.'), ('head', 'head.')):
+            for metric, value in expected.groups[group].items():
+                assert table.loc[name, f'{prefix}{metric}'] == pytest.approx(value), (name, metric)
+    assert table['count'].is_monotonic_decreasing and table['count'].sum() == 30
+    assert metrics['macro.mrr'] == pytest.approx(table['mrr'].mean()) and metrics['macro.count'] == 3
+    assert metrics['macro.mrr'] != pytest.approx(metrics['mrr'])
+    plain = evaluate(model, data, num_negatives=5)
+    assert 'macro' not in plain.groups and plain.to_dict().keys() == metrics.to_dict().keys() - {'macro', 'relations'}
+    assert metrics.to_dict()['relations']['likes']['tail.mrr'] == pytest.approx(table.loc['likes', 'tail.mrr'])
+    assert 'knows' in str(metrics) and 'macro' in str(metrics) and 'knows' in metrics._repr_html_()
+    # A relation without ranks has no row, and one without ranks on a side no value there.
+    with pytest.warns(DataWarning):
+        part = evaluate(model, data, candidates=data.facts('test')[:1, 2], by='relation').by()
+    assert len(part) < 3 or part.isna().any(axis=None) and (part[['tail.count', 'head.count']] == 0).any(axis=None)
+
+
+def test_which_facts_were_ranked() -> None:
+    data, model = make_data(entity_labels=[f'e{i}' for i in range(NUM_NODES)]), lookup(integer_scores())
+    whole, part = (evaluate(model, data, max_triples=size).ranked() for size in (None, 4))
+    assert list(part) == ['head', 'relation', 'tail', 'side', 'rank', 'competitors'] and len(part) == 8
+    assert whole['rank'].rdiv(1).mean() == pytest.approx(evaluate(model, data)['mrr'])
+    rows = set(whole.itertuples(index=False, name=None))
+    assert all(row in rows for row in part.itertuples(index=False, name=None))
+    facts = [(data.entity_id(head), relation, data.entity_id(tail)) for head, relation, tail in
+             part.loc[part['side'] == 'tail', ['head', 'relation', 'tail']].itertuples(index=False)]
+    assert torch.tensor(facts).equal(evaluate(model, data, max_triples=4).facts['tail'])  # type: ignore[index]
 
 
 # Sets of candidates ##########################################################

@@ -424,14 +424,15 @@ def targets(folder: Path) -> dict[str, Target]:
                                                                        'heads': {'r0': [1, 2]}})
     add('evaluate', evaluate, lambda: {
         'model': model(), 'data': graph(), 'split': 'test', 'batch_size': 4, 'tie': 'realistic',
-        'sides': ('tail', 'head'), 'ks': (1, 3), 'filter_splits': 'all', 'candidates': None, 'max_triples': None,
-        'seed': 0, 'progress': False}, flags=('progress', ))
+        'sides': ('tail', 'head'), 'ks': (1, 3), 'filter_splits': 'all', 'known_facts': None, 'candidates': None,
+        'by': 'relation', 'max_triples': None, 'seed': 0, 'progress': False}, flags=('progress', ))
     add('predict', predict, lambda: {
         'model': model(), 'data': graph(), 'heads': 'e1', 'relations': 'r1', 'tails': None, 'k': 3,
-        'exclude_known': False, 'candidates': None, 'batch_size': 2}, flags=('exclude_known', ),
+        'exclude_known': False, 'known_facts': None, 'candidates': None, 'batch_size': 2}, flags=('exclude_known', ),
         words=('heads', 'tails'))
     add('Metrics', Metrics, lambda: {'ranks': evaluate(model(), graph()).ranks, 'tie': 'realistic', 'ks': (1, 3),
-                                     'kinds': None, 'num_negatives': None, 'info': None})
+                                     'kinds': None, 'num_negatives': None, 'info': None, 'facts': None,
+                                     'by': None})
     add('explain', pyg_emu.explain, lambda: {
         'model': nbfnet(), 'graph': inverse(), 'head': 'e1', 'relation': 'r1', 'tail': 'e2',
         'num_paths': 3, 'beam_width': 3, 'side': 'tail'}, words=('data', ))

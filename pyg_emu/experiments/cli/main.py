@@ -80,6 +80,7 @@ Rank the facts of a split, heads and tails, among all entities; other known answ
 examples:
   pyg-emu evaluate --run runs/umls
   pyg-emu evaluate --run runs/umls --split valid --tie pessimistic --json
+  pyg-emu evaluate --run runs/umls --by relation --ranks ranks.csv
   pyg-emu evaluate --run runs/umls --candidates drugs.txt    # among these entities, one a line
   pyg-emu evaluate --run runs/umls --seen-candidates         # among entities that fit the relation
   pyg-emu evaluate --run runs/nbfnet --data path/to/other    # NBFNet: other entities, the same relations
@@ -304,13 +305,16 @@ def _default_folder(options: argparse.Namespace, recipe: Recipe) -> Path:
 def _evaluate(options: argparse.Namespace) -> None:
     run_dir = run_dir_of(options)
     from pyg_emu.core.distributed import process_group
+    from pyg_emu.data.io.frames import check_table_path, write_table
     from pyg_emu.evaluation.graphs import rank
     from pyg_emu.experiments.runs import is_inductive
+    if options.ranks is not None:
+        check_table_path('--ranks', options.ranks)
     with process_group(options.device) as place:
         options.device = str(place.device)
         model, data, recipe, name = open_options(options, run_dir, inference=options.split == 'test')
         settings = dict(recipe.evaluation)
-        for key in ('tie', 'max_triples'):
+        for key in ('tie', 'max_triples', 'by', 'known_facts'):
             if getattr(options, key) is not None:
                 settings[key] = getattr(options, key)
         candidates = candidates_of(options, data)
@@ -319,6 +323,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         metrics = rank(model, data, options.split, settings, name=name, inductive=is_inductive(run_dir, data),
                        progress=not options.quiet)
     if place.rank == 0:
+        if options.ranks is not None:
+            write_table(metrics.ranked(), '--ranks', options.ranks)
         print(json.dumps(metrics.to_dict(), indent=2) if options.json else metrics)
 
 
@@ -334,7 +340,7 @@ def _predict(options: argparse.Namespace) -> None:
     with labels_of(name):
         frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation,
                         tails=options.tail, k=options.k, exclude_known=options.exclude_known,
-                        candidates=candidates_of(options, data))
+                        known_facts=options.known_facts, candidates=candidates_of(options, data))
     print(frame.to_csv(index=False) if options.csv else frame.to_string(index=False), end='' if options.csv else '\n')
 
 
@@ -426,6 +432,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument('--tie', choices=('realistic', 'optimistic', 'pessimistic'),
                           help='rank among equal scores (default: realistic)')
     evaluate.add_argument('--max-triples', type=int, metavar='N', help='rank a random subset of this size')
+    evaluate.add_argument('--by', choices=('relation', ), help='add the metrics of each relation, and their mean')
+    evaluate.add_argument('--ranks', metavar='FILE', help='write the rank of each fact to a .csv, .tsv, .jsonl or '
+                                                          '.parquet file')
+    evaluate.add_argument('--known-facts', metavar='FILE', help='further facts that do not compete')
     add_candidates(evaluate)
     evaluate.add_argument('--json', action='store_true', help='print JSON')
     add_common(evaluate)
@@ -439,6 +449,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument('--relation', nargs='+', metavar='LABEL', help='the known relation')
     predict.add_argument('-k', type=int, default=10, metavar='K', help='answers to a question (default: 10)')
     predict.add_argument('--exclude-known', action='store_true', help='leave out answers that are facts already')
+    predict.add_argument('--known-facts', metavar='FILE', help='further facts that are known already')
     add_candidates(predict)
     predict.add_argument('--csv', action='store_true', help='print CSV')
     add_common(predict)

@@ -72,3 +72,26 @@ def test_bad_candidates(run: str, capsys: pytest.CaptureFixture[str], content: s
     assert main(['evaluate', run, '--quiet', *arguments]) == 2
     error = capsys.readouterr().err
     assert re.search(told, error) and error.count('\n') == 1
+
+
+def test_relations_ranks_and_known_facts(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = values(capsys, 'evaluate', run, '--by', 'relation', '--ranks', 'ranks.csv')
+    assert set(found['relations']) == {'r0', 'r1', 'r2'}
+    assert found['macro']['mrr'] == pytest.approx(sum(row['mrr'] for row in found['relations'].values()) / 3)
+    ranks = pd.read_csv('ranks.csv')
+    assert ranks['rank'].rdiv(1).mean() == pytest.approx(found['mrr']) and len(ranks) == found['count']
+    Path('known.tsv').write_text(''.join(f'e{number}\tr0\te1\n' for number in range(12)) + 'stranger\tr0\te1\n')
+    assert main(['evaluate', run, '--quiet', '--json', '--known-facts', 'known.tsv']) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)['info']['filtered by'] == 'all + 12 given facts'
+    assert "'stranger' (known.tsv:13)" in shown.err
+    frame = table(capsys, 'predict', run, '--tail', 'e1', '--relation', 'r0', '-k', '12', '--known-facts', 'known.tsv')
+    assert set(frame['known']) <= {'given', 'train', 'valid', 'test'} and len(frame) == 12
+    assert main(['evaluate', run, '--quiet', '--ranks', 'ranks.xlsx']) == 2
+    assert '--ranks' in capsys.readouterr().err
+
+
+def test_a_table_of_relations_in_the_run_folder(run: str) -> None:
+    assert main(['train', '--data', 'graph', '--run-dir', 'other', *SMALL, '--set', 'evaluation.by=relation']) == 0
+    recorded = json.loads(Path('other/metrics.json').read_text())
+    assert set(recorded['test']['relations']) == {'r0', 'r1', 'r2'} and 'macro' in recorded['test']
