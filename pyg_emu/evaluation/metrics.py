@@ -4,7 +4,7 @@ from __future__ import annotations
 import html
 import math
 from dataclasses import dataclass
-from typing import Any, Iterable, Iterator, Literal, Mapping, Optional, Sequence, Union, cast
+from typing import Any, Iterable, Iterator, Literal, Mapping, Optional, Sequence, TypeVar, Union, cast
 
 import pandas as pd
 import torch
@@ -14,6 +14,7 @@ from pyg_emu.core.arguments import kind_of, on_device, one_of, positive_integer,
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.relations import RELATION_KINDS
 
+T = TypeVar('T')
 Tie = Literal['realistic', 'optimistic', 'pessimistic']
 TIES = ('realistic', 'optimistic', 'pessimistic')
 
@@ -105,7 +106,8 @@ class Metrics(Mapping[str, Any]):
     Groups without ranks are omitted.
 
     Args:
-        ranks (dict): The :class:`Ranks` of all triples for each predicted side (:obj:`"tail"`, :obj:`"head"`).
+        ranks (dict): The :class:`Ranks` of all triples for each predicted side (:obj:`"tail"`, :obj:`"head"`) and of
+            relations (:obj:`"relation"`), which metrics over both sides include only if they are alone.
         tie (str): The tie policy: :obj:`"realistic"`, :obj:`"optimistic"` or :obj:`"pessimistic"`.
             (default: :obj:`"realistic"`)
         ks (tuple of int): The values of :math:`k` for Hits@k. (default: :obj:`(1, 3, 10)`)
@@ -217,7 +219,7 @@ class Metrics(Mapping[str, Any]):
             if len(part) > 0:
                 values = {'relation': facts[side][:, 1], **_per_rank(part, *self._settings)}
                 parts[side] = pd.DataFrame({name: value.cpu().numpy() for name, value in values.items()})
-        tables = [_means(pd.concat(parts.values()).groupby('relation'))]
+        tables = [_means(pd.concat(_entity_sides(parts).values()).groupby('relation'))]
         tables += [_means(part.groupby('relation')).add_prefix(f'{side}.') for side, part in parts.items()]
         table = pd.concat(tables, axis=1)
         counts = [str(name) for name in table if str(name).rpartition('.')[2] == 'count']
@@ -270,7 +272,7 @@ class Metrics(Mapping[str, Any]):
         r"""Yields headings and tables of formatted text."""
         yield ', '.join([*(f'{key}: {value}' for key, value in self.info.items()), f'ties: {self.tie}'])
         frame = self.to_frame()
-        order = [name for name in ('both', 'tail', 'head', 'macro') if name in frame.index]
+        order = [name for name in ('both', 'tail', 'head', 'relation', 'macro') if name in frame.index]
         sides, kinds = frame.loc[order], frame.drop(index=order)
         yield _render(sides.T)
         if len(kinds) > 0:
@@ -401,16 +403,21 @@ def _check_facts(facts: Any, ranks: Mapping[str, Ranks]) -> None:
                                 f'got {kind_of(found) if isinstance(found, Tensor) else shown(found)}')
 
 
+def _entity_sides(parts: Mapping[str, T]) -> Mapping[str, T]:
+    r"""The sides that rank entities, or relations where nothing else is ranked."""
+    return {side: part for side, part in parts.items() if side != 'relation'} or parts
+
+
 def _groups(ranks: Mapping[str, Ranks],
             kinds: Union[None, Tensor, Mapping[str, Tensor]]) -> Iterable[tuple[str, Ranks]]:
-    yield 'both', Ranks.concatenate(ranks.values())
+    yield 'both', Ranks.concatenate(_entity_sides(ranks).values())
     yield from ranks.items()
     if kinds is None:
         return
     by_side = {side: kinds if isinstance(kinds, Tensor) else kinds[side] for side in ranks}
     for number, kind in enumerate(RELATION_KINDS):
         parts = {side: part.select(by_side[side] == number) for side, part in ranks.items()}
-        yield kind, Ranks.concatenate(parts.values())
+        yield kind, Ranks.concatenate(_entity_sides(parts).values())
         for side, part in parts.items():
             yield f'{kind}.{side}', part
 

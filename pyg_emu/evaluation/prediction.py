@@ -28,11 +28,12 @@ from pyg_emu.evaluation.ranking import (
     SideName,
     check_graph,
     question_name,
+    relation_scores,
     scorer_of,
     scores_of,
     table_of,
 )
-from pyg_emu.ops.rank_counts import BLOCK_BYTES, default_block_size, score_entities
+from pyg_emu.ops.rank_counts import default_block_size, score_entities
 
 Column = Literal['head', 'relation', 'tail']
 
@@ -230,26 +231,7 @@ def _make_scores(model: Any, data: KGData, asked: Column, answers: Optional[Tens
 
 def _relation_scores(model: Any, scorer: Optional[Scorer], data: KGData, answers: Optional[Tensor]) -> _Scores:
     relations = torch.arange(data.num_relations, device=data.device) if answers is None else answers
-    table = None if scorer is None else table_of(scorer, data)
-    if table is None:
-        size = default_block_size(data.num_nodes or 0, 8)
-    else:
-        size = max(1, BLOCK_BYTES // max(1, 8 * table.size(1)))
-
-    def relation_scores(head: Tensor, tail: Tensor) -> Tensor:
-        # Every pair with every relation is a query for the tail, of which one answer is read.
-        rows = (head.repeat_interleave(relations.numel()), relations.repeat(head.numel()),
-                tail.repeat_interleave(relations.numel()))
-        parts = []
-        for known, rel_type, target in zip(*(column.split(size) for column in rows)):
-            if scorer is None or table is None:
-                scores = scores_of(cast(ScoreFunction, model), known, rel_type, 'tail', data.num_nodes or 0)
-                parts.append(scores.gather(1, target.unsqueeze(1)).squeeze(1))
-            else:
-                parts.append(scorer.score(scorer.query(known, rel_type, 'tail'), table[target]))
-        return torch.cat(parts).view(head.numel(), relations.numel())
-
-    return relation_scores
+    return relation_scores(model, scorer, data, relations)
 
 
 @dataclass
@@ -315,9 +297,7 @@ class _Job:
         if self.asked != 'relation':
             known, rel_type = (one, other) if self.asked == 'tail' else (other, one)
             return question_name(self.data, known, rel_type, self.asked, row)
-        names = [self.data.entity_labels[int(part[row])] if self.data.entity_labels is not None else int(part[row])
-                 for part in (one, other)]
-        return f'({names[0]!r}, ?, {names[1]!r})'
+        return question_name(self.data, one, other, 'relation', row)
 
 
 def _frame(data: KGData, extra: Optional[FactIndex], head: Tensor, relation: Tensor, tail: Tensor, rank: Tensor,

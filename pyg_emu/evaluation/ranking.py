@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Callable, Literal, Optional, Sequence, Union
+from typing import Any, Callable, Literal, Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from pyg_emu.data.io.given import FactSource, given_facts
 from pyg_emu.data.relations import relation_kinds
 from pyg_emu.evaluation.candidates import CandidateArgument, Candidates, rank_among
 from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, Tie, check_ks
+from pyg_emu.evaluation.relations import RelationScores, rank_relations, scores_by_function, scores_by_table
 from pyg_emu.ops.rank_counts import (
     NaNScoreError,
     RankCounts,
@@ -32,6 +33,8 @@ from pyg_emu.ops.rank_counts import (
 )
 
 SideName = Literal['tail', 'head']
+#: What is predicted.
+Asked = Literal['tail', 'head', 'relation']
 #: Returns the scores :obj:`(B, num_nodes)` of all entities, given the known entities :obj:`(B,)`, the relations
 #: :obj:`(B,)` and the predicted side, :obj:`"tail"` or :obj:`"head"`.
 ScoreFunction = Callable[[Tensor, Tensor, SideName], Tensor]
@@ -51,7 +54,7 @@ def evaluate(
     *,
     batch_size: Optional[int] = None,
     tie: Tie = 'realistic',
-    sides: Sequence[SideName] = ('tail', 'head'),
+    sides: Sequence[Asked] = ('tail', 'head'),
     ks: Sequence[int] = (1, 3, 10),
     filter_splits: Union[None, str, Sequence[str]] = 'all',
     known_facts: Optional[FactSource] = None,
@@ -94,7 +97,9 @@ def evaluate(
             (default: :obj:`None`, as many as fit into 64 MiB)
         tie (str): The rank of a target among entities of exactly its score: :obj:`"optimistic"`, :obj:`"pessimistic"`,
             or the mean of the two (:obj:`"realistic"`). (default: :obj:`"realistic"`)
-        sides (tuple of str): The predicted sides. (default: :obj:`("tail", "head")`)
+        sides (tuple of str): What is predicted: :obj:`"tail"`, :obj:`"head"`, and :obj:`"relation"`, which ranks the
+            true relation among all relations for the query :math:`(h, ?, t)`. Metrics over both sides do not include
+            relations, unless nothing else is ranked. (default: :obj:`("tail", "head")`)
         ks (tuple of int): The :math:`k` of Hits@k. (default: :obj:`(1, 3, 10)`)
         filter_splits (str or tuple of str, optional): The facts that do not compete: :obj:`"all"` (train, valid and
             test), one split or several, or :obj:`None` for the unfiltered setting. (default: :obj:`"all"`)
@@ -153,10 +158,11 @@ def evaluate(
         with evaluating(model), torch.no_grad(), bar, shared_errors():
             rank, block_size = _make_ranker(model, data, competing, batch_size, backend)
             job = _Job(rank, block_size, data, known, competing, bar.update, turns, block_size)
-            counts = {side: job.rank_side(part, side) for side, part in ranked.items()}
-        ranks: dict[str, Ranks] = {side: Ranks(*sum_(columns)) for side, columns in counts.items()}
+            counts = {side: job.rank_side(part, side) if side != 'relation' else
+                      job.rank_relations(part, model, backend) for side, part in ranked.items()}
+        ranks = {str(side): Ranks(*sum_(columns)) for side, columns in counts.items()}
         kinds = relation_kinds(data.fact_index('train'))
-        return Metrics(ranks, tie, ks, {side: kinds[part[:, 1]] for side, part in ranked.items()}, num_negatives,
+        return Metrics(ranks, tie, ks, {str(side): kinds[part[:, 1]] for side, part in ranked.items()}, num_negatives,
                        info=info, facts={str(side): part for side, part in ranked.items()},
                        labels=(data.entity_labels, data.relation_labels), by=by)
 
@@ -171,15 +177,18 @@ def _subset(facts: Tensor, split: str, max_triples: Optional[int], seed: int) ->
     return facts[chosen.to(facts.device)]
 
 
-def _with_answer_in(competing: Optional[Candidates], facts: Tensor, side: SideName) -> Tensor:
+def _with_answer_in(competing: Optional[Candidates], facts: Tensor, side: Asked) -> Tensor:
     r"""The facts whose true answer competes."""
     if competing is None:
         return facts
+    if side == 'relation':
+        raise ArgumentError("candidates: the candidates are entities, which do not compete with relations; leave out "
+                            "candidates, or 'relation' in sides")
     head, relation, tail = facts.unbind(1)
     return facts[competing.contains(tail if side == 'tail' else head, relation, side)]
 
 
-def _candidate_info(competing: Candidates, facts: Tensor, ranked: dict[SideName, Tensor], split: str) -> dict[str, str]:
+def _candidate_info(competing: Candidates, facts: Tensor, ranked: Mapping[Asked, Tensor], split: str) -> dict[str, str]:
     r"""What the title of the table says about candidates; warns of facts that are not ranked."""
     info = {'candidates': str(competing)}
     missing = {side: facts.size(0) - part.size(0) for side, part in ranked.items()}
@@ -261,6 +270,22 @@ def scores_of(model: ScoreFunction, known: Tensor, rel_type: Tensor, side: SideN
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ArgumentError(f'model: expected scores of shape {(known.numel(), num_nodes)}, got {shape}')
     return scores
+
+
+def relation_scores(model: Any, scorer: Optional[Scorer], data: KGData, relations: Tensor) -> RelationScores:
+    r"""Returns a function of heads and tails to the scores of relations between them.
+
+    Args:
+        model (callable): A score function, if :obj:`scorer` is :obj:`None`.
+        scorer (Scorer, optional): The scorer.
+        data (KGData): The entities.
+        relations (torch.Tensor): The relations to score. shape: :obj:`(C,)`.
+    """
+    if scorer is not None:
+        return scores_by_table(scorer, table_of(scorer, data), relations)
+    num_nodes = data.num_nodes or 0
+    return scores_by_function(lambda known, rel_type: scores_of(model, known, rel_type, 'tail', num_nodes), num_nodes,
+                              relations)
 
 
 def table_of(scorer: Scorer, data: KGData) -> Tensor:
@@ -367,6 +392,38 @@ class _Job:
                 counts[:, own] = self._rank_in_parts(block, side, row[own] - number * self.block_size, target[own])
         return torch.empty_like(counts).index_copy_(1, order, counts)
 
+    def rank_relations(self, facts: Tensor, model: Any, backend: Optional[str]) -> Tensor:
+        r"""The columns of :class:`Ranks` for the relations of facts, zero where another process counts.
+        shape: :obj:`(3, F)`.
+        """
+        every = torch.arange(self.data.num_relations, device=facts.device)
+        scores = relation_scores(model, scorer_of(model, self.data), self.data, every)
+        order = facts[:, 0].argsort(stable=True)  # pairs with the same head may share scores
+        counts = torch.zeros(3, len(facts), dtype=torch.int64, device=facts.device)
+        size = self.block_size
+        for number, block in enumerate(facts[order].split(size)):
+            self.advance(len(block))
+            if self.turns.mine():
+                counts[:, number * size:number * size + len(block)] = self._relations_in_parts(block, scores, backend)
+        return torch.empty_like(counts).index_copy_(1, order, counts)
+
+    def _relations_in_parts(self, facts: Tensor, scores: RelationScores, backend: Optional[str]) -> Tensor:
+        try:
+            return torch.stack(rank_relations(scores, facts, self.data.num_relations, self.known_facts, backend))
+        except NaNScoreError as error:
+            name = question_name(self.data, facts[:, 0], facts[:, 2], 'relation', error.query)
+            raise DivergenceError(f'the scores of {name} contain NaN and cannot be ranked') from error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        release_memory()
+        if len(facts) == 1:
+            name = question_name(self.data, facts[:, 0], facts[:, 2], 'relation', 0)
+            raise OutOfMemoryError(f'ranking the single query {name} needs more memory than is available; '
+                                   f'{MEMORY_REMEDY}')
+        parts = facts.tensor_split(2)
+        return torch.cat([self._relations_in_parts(part, scores, backend) for part in parts], dim=1)
+
     def _rank_in_parts(self, queries: Tensor, side: SideName, row: Tensor, target: Tensor) -> Tensor:
         r"""Ranks one block, in smaller parts if memory does not suffice. shape: :obj:`(3, B)`."""
         if queries.numel() == 0:
@@ -413,19 +470,31 @@ class _Job:
         return torch.div(queries, num_relations, rounding_mode='floor'), queries % num_relations
 
 
-def question_name(data: KGData, known: Tensor, rel_type: Tensor, side: SideName, row: int) -> str:
-    r"""Writes out the query in :obj:`row`, with labels if the data has them."""
-    entity, relation = int(known[row]), int(rel_type[row])
-    name = repr(data.entity_labels[entity]) if data.entity_labels is not None else f'entity {entity}'
-    verb = repr(data.relation_labels[relation]) if data.relation_labels is not None else f'relation {relation}'
-    return f'({name}, {verb}, ?)' if side == 'tail' else f'(?, {verb}, {name})'
+def question_name(data: KGData, one: Tensor, other: Tensor, asked: Asked, row: int) -> str:
+    r"""Writes out the query in :obj:`row`, with labels if the data has them.
+
+    Args:
+        data (KGData): The labels.
+        one (torch.Tensor): The known entities; the heads if relations are asked for.
+        other (torch.Tensor): The relations; the tails if relations are asked for.
+        asked (str): What is predicted.
+        row (int): The query.
+    """
+    def name(number: int, labels: Optional[list[str]], what: str) -> str:
+        return f'{what} {number}' if labels is None else repr(labels[number])
+
+    entity = name(int(one[row]), data.entity_labels, 'entity')
+    if asked == 'relation':
+        return f'({entity}, ?, {name(int(other[row]), data.entity_labels, "entity")})'
+    verb = name(int(other[row]), data.relation_labels, 'relation')
+    return f'({entity}, {verb}, ?)' if asked == 'tail' else f'(?, {verb}, {entity})'
 
 
 def _check_arguments(tie: Any, sides: Any, ks: Any, split: Any, progress: Any) -> None:
     one_of('tie', tie, TIES)
     if (isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) == 0
-            or any(side not in ('tail', 'head') for side in sides) or len(set(sides)) != len(sides)):
-        raise ArgumentError(f"sides: expected 'tail', 'head' or both in a tuple, got {sides!r}")
+            or any(side not in ('tail', 'head', 'relation') for side in sides) or len(set(sides)) != len(sides)):
+        raise ArgumentError(f"sides: expected 'tail', 'head', 'relation' or several of them in a tuple, got {sides!r}")
     check_ks(ks)
     one_of('split', split, SPLITS)
     boolean('progress', progress)

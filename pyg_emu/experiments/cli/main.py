@@ -81,6 +81,7 @@ examples:
   pyg-emu evaluate --run runs/umls
   pyg-emu evaluate --run runs/umls --split valid --tie pessimistic --json
   pyg-emu evaluate --run runs/umls --by relation --ranks ranks.csv
+  pyg-emu evaluate --run runs/umls --sides relation          # which relation holds between head and tail
   pyg-emu evaluate --run runs/umls --candidates drugs.txt    # among these entities, one a line
   pyg-emu evaluate --run runs/umls --seen-candidates         # among entities that fit the relation
   pyg-emu evaluate --run runs/nbfnet --data path/to/other    # NBFNet: other entities, the same relations
@@ -314,7 +315,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.device = str(place.device)
         model, data, recipe, name = open_options(options, run_dir, inference=options.split == 'test')
         settings = dict(recipe.evaluation)
-        for key in ('tie', 'max_triples', 'by', 'known_facts'):
+        for key in ('tie', 'max_triples', 'by', 'known_facts', 'sides'):
             if getattr(options, key) is not None:
                 settings[key] = getattr(options, key)
         candidates = candidates_of(options, data)
@@ -432,6 +433,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument('--tie', choices=('realistic', 'optimistic', 'pessimistic'),
                           help='rank among equal scores (default: realistic)')
     evaluate.add_argument('--max-triples', type=int, metavar='N', help='rank a random subset of this size')
+    evaluate.add_argument('--sides', nargs='+', choices=('tail', 'head', 'relation'),
+                          help='what is predicted; relations are ranked among all relations (default: tail head)')
     evaluate.add_argument('--by', choices=('relation', ), help='add the metrics of each relation, and their mean')
     evaluate.add_argument('--ranks', metavar='FILE', help='write the rank of each fact to a .csv, .tsv, .jsonl or '
                                                           '.parquet file')

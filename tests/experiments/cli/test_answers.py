@@ -91,6 +91,13 @@ def test_relations_ranks_and_known_facts(run: str, capsys: pytest.CaptureFixture
     assert '--ranks' in capsys.readouterr().err
 
 
+def test_relations_between_entities(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(['evaluate', run, '--quiet', '--json', '--sides', 'relation']) == 0
+    model, data, _ = open_run(run, device='cpu')
+    expected = evaluate(model, data, sides=('relation',)).to_dict()
+    assert json.loads(capsys.readouterr().out) == expected and expected['mr'] <= 3
+
+
 def test_a_table_of_relations_in_the_run_folder(run: str) -> None:
     assert main(['train', '--data', 'graph', '--run-dir', 'other', *SMALL, '--set', 'evaluation.by=relation']) == 0
     recorded = json.loads(Path('other/metrics.json').read_text())
