@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from pyg_emu.data.graph import KGData
     from pyg_emu.data.io.datasets import load_dataset
     from pyg_emu.data.loader import TripletLoader
+    from pyg_emu.evaluation.calibration import Calibration
+    from pyg_emu.evaluation.classification import calibrate, classify
     from pyg_emu.evaluation.prediction import predict
     from pyg_emu.evaluation.ranking import evaluate
+    from pyg_emu.evaluation.scoring import score
     from pyg_emu.losses.baselines import CrossEntropyLoss
     from pyg_emu.losses.demix import DeMixLoss
     from pyg_emu.losses.emu import EMUBCELoss, EMULoss
@@ -58,8 +61,12 @@ _MODULES = {
     'KGData': 'data.graph',
     'load_dataset': 'data.io.datasets',
     'TripletLoader': 'data.loader',
+    'Calibration': 'evaluation.calibration',
+    'calibrate': 'evaluation.classification',
+    'classify': 'evaluation.classification',
     'predict': 'evaluation.prediction',
     'evaluate': 'evaluation.ranking',
+    'score': 'evaluation.scoring',
     'CrossEntropyLoss': 'losses.baselines',
     'DeMixLoss': 'losses.demix',
     'EMUBCELoss': 'losses.emu',

@@ -18,7 +18,7 @@ import torch
 from torch_geometric.nn import kge
 
 import pyg_emu
-from pyg_emu import losses, models, ops
+from pyg_emu import evaluation, losses, models, ops
 from pyg_emu.core.errors import PygEmuError
 from pyg_emu.core.interaction import Dot
 from pyg_emu.data import Batch, EdgeOrder, FactIndex, KGData, RelationCandidates, TripletLoader, load_dataset
@@ -49,7 +49,7 @@ NOT_CALLED = {'LearningPart', 'Negatives', 'Sampler', 'Scorer', '__version__', '
               'Regularizer', 'ScoredBatch', 'BaseSampler', 'MaskMutation', 'Mutation', 'MutationContext', 'Rate',
               'Logger', 'RunInfo', 'Schedule', 'TrainResult', 'TrainingInterrupted', 'EMUScores', 'BoundaryRows',
               'EdgeOrders', 'MaskPlan', 'MixPlan', 'Plan', 'RankCounts', 'SharedIndex', 'dataset_names', 'draw_plan',
-              'parts_of', 'from_pykeen', 'Interaction', 'ScorerMixin'}
+              'parts_of', 'from_pykeen', 'Interaction', 'ScorerMixin', 'Classification'}
 
 V, R, D, B, N = 12, 3, 4, 6, 5
 
@@ -151,6 +151,10 @@ def nbfnet() -> models.NBFNet:
 
 def _facts() -> pd.DataFrame:
     return pd.DataFrame({'head': ['a', 'b', 'c', 'a'], 'relation': ['r', 'r', 's', 's'], 'tail': ['b', 'c', 'a', 'c']})
+
+
+def _calibration() -> Any:
+    return evaluation.Calibration('platt', [1.0], [0.0], 0.0, [None] * R, 'tail', 0.5)
 
 
 def _write(folder: Path) -> Path:
@@ -430,6 +434,15 @@ def targets(folder: Path) -> dict[str, Target]:
         'model': model(), 'data': graph(), 'heads': 'e1', 'relations': 'r1', 'tails': None, 'k': 3,
         'exclude_known': False, 'known_facts': None, 'candidates': None, 'batch_size': 2}, flags=('exclude_known', ),
         words=('heads', 'tails'))
+    labelled = {'split': 'valid', 'facts': None, 'negatives': None, 'num_negatives': 2, 'seed': 0}
+    add('score', evaluation.score, lambda: {
+        'model': model(), 'data': graph(), 'facts': graph().facts(), 'side': 'tail', 'calibration': None, 'batch_size': 2})
+    add('calibrate', evaluation.calibrate, lambda: {
+        'model': model(), 'data': graph(), 'method': 'platt', 'side': 'tail', **labelled}, words=('facts', ))
+    add('classify', evaluation.classify, lambda: {
+        'model': model(), 'data': graph(), 'calibration': _calibration(), **labelled}, words=('facts', ))
+    add('Calibration.check', lambda **rest: _calibration().check(**rest), lambda: {'data': graph(), 'side': 'tail'})
+    add('Calibration.save', lambda **rest: _calibration().save(**rest), lambda: {'path': folder / 'calibration.json'})
     add('Metrics', Metrics, lambda: {'ranks': evaluate(model(), graph()).ranks, 'tie': 'realistic', 'ks': (1, 3),
                                      'kinds': None, 'num_negatives': None, 'info': None, 'facts': None,
                                      'by': None})

@@ -1,4 +1,4 @@
-r"""The command line: :obj:`pyg-emu train | evaluate | predict | explain | tune | data | diff | bench | recipes`.
+r"""The command line :obj:`pyg-emu`, and the commands that have no module of their own.
 
 Commands import their modules when they run, so that :obj:`--help` responds at once.
 """
@@ -32,6 +32,7 @@ from pyg_emu.experiments.cli.options import (
     split_names,
 )
 from pyg_emu.experiments.cli.run import add_candidates, add_run, candidates_of, labels_of, open_options, run_dir_of
+from pyg_emu.experiments.cli.scores import add_scores
 from pyg_emu.experiments.cli.tune import add_tune
 from pyg_emu.experiments.cli.warmup import add_warmup
 from pyg_emu.experiments.layers import KeyPath, Layer, assignment_layer, flag_place, parse_value, put
@@ -48,6 +49,9 @@ examples:
   pyg-emu train --dataset UMLS --run-dir runs/umls
   pyg-emu evaluate --run runs/umls --split test
   pyg-emu predict --run runs/umls --head virus --relation causes -k 5
+  pyg-emu score --run runs/umls --input facts.tsv
+  pyg-emu calibrate --run runs/umls
+  pyg-emu classify --run runs/umls
   pyg-emu tune --recipe distmult-umls-emu --study runs/tune/umls
   pyg-emu data path/to/folder
   pyg-emu diff runs/umls runs/umls-seed1
@@ -470,6 +474,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument('--csv', action='store_true', help='print CSV')
     add_common(explain)
 
+    add_scores(commands)
     add_tune(commands)
     add_data(commands)
     add_diff(commands)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from pyg_emu import RelationCandidates, evaluate
 from pyg_emu.experiments.cli.main import main
@@ -102,3 +103,38 @@ def test_a_table_of_relations_in_the_run_folder(run: str) -> None:
     assert main(['train', '--data', 'graph', '--run-dir', 'other', *SMALL, '--set', 'evaluation.by=relation']) == 0
     recorded = json.loads(Path('other/metrics.json').read_text())
     assert set(recorded['test']['relations']) == {'r0', 'r1', 'r2'} and 'macro' in recorded['test']
+
+
+def test_scores_probabilities_and_classes(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip('sklearn')
+    Path('facts.tsv').write_text('e1\tr0\te2\ne3\tr1\te4\n')
+    frame = table(capsys, 'score', run, '--input', 'facts.tsv')
+    model, data, _ = open_run(run, device='cpu')
+    facts = torch.tensor([[data.entity_id(h), data.relation_id(r), data.entity_id(t)]
+                          for h, r, t in (('e1', 'r0', 'e2'), ('e3', 'r1', 'e4'))])
+    assert frame['score'].tolist() == pytest.approx(model(*facts.t()).tolist(), abs=1e-6)
+    assert list(frame) == ['head', 'relation', 'tail', 'score']
+
+    assert main(['calibrate', run, '--quiet', '--num-negatives', '3']) == 0
+    assert 'run/calibration.json' in capsys.readouterr().out
+    assert main(['score', run, '--input', 'facts.tsv', '--output', 'scored.csv', '--quiet']) == 0
+    scored = pd.read_csv('scored.csv')
+    assert scored['score'].tolist() == pytest.approx(frame['score'].tolist()) and 'predicted' in scored
+    assert scored['probability'].between(0, 1).all()
+    capsys.readouterr()
+    assert main(['classify', run, '--quiet', '--json', '--output', 'decided.csv', '--negatives', 'facts.tsv']) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found['count'] == len(pd.read_csv('decided.csv')) == data.num_facts('test') + 2
+    assert main(['classify', run, '--quiet']) == 0
+    assert 'all relations' in capsys.readouterr().out
+
+    # Other weights are not judged by thresholds that were not made for them.
+    assert main(['score', run, '--input', 'facts.tsv', '--checkpoint', 'last', '--quiet']) == 2
+    assert main(['train', '--data', 'graph', '--run-dir', 'run', *SMALL, '--fresh', '--seed', '1']) == 0
+    capsys.readouterr()
+    assert main(['score', run, '--input', 'facts.tsv', '--quiet']) == 2
+    assert 'calibration.json' in (error := capsys.readouterr().err) and 'calibrate' in error
+    Path('run/calibration.json').unlink()
+    for arguments, told in ((['--input', 'no.tsv'], 'no.tsv'), (['--input', 'facts.tsv', '--output', 'a.x'], 'a.x')):
+        assert main(['score', run, *arguments, '--quiet']) == 2
+        assert told in capsys.readouterr().err
