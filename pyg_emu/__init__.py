@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from pyg_emu.evaluation.calibration import Calibration
     from pyg_emu.evaluation.classification import calibrate, classify
     from pyg_emu.evaluation.prediction import predict
+    from pyg_emu.evaluation.questions import answer
     from pyg_emu.evaluation.ranking import evaluate
     from pyg_emu.evaluation.scoring import score
+    from pyg_emu.evaluation.vectors import embeddings, neighbors
     from pyg_emu.losses.baselines import CrossEntropyLoss
     from pyg_emu.losses.demix import DeMixLoss
     from pyg_emu.losses.emu import EMUBCELoss, EMULoss
@@ -65,8 +67,11 @@ _MODULES = {
     'calibrate': 'evaluation.classification',
     'classify': 'evaluation.classification',
     'predict': 'evaluation.prediction',
+    'answer': 'evaluation.questions',
     'evaluate': 'evaluation.ranking',
     'score': 'evaluation.scoring',
+    'embeddings': 'evaluation.vectors',
+    'neighbors': 'evaluation.vectors',
     'CrossEntropyLoss': 'losses.baselines',
     'DeMixLoss': 'losses.demix',
     'EMUBCELoss': 'losses.emu',

@@ -49,7 +49,8 @@ NOT_CALLED = {'LearningPart', 'Negatives', 'Sampler', 'Scorer', '__version__', '
               'Regularizer', 'ScoredBatch', 'BaseSampler', 'MaskMutation', 'Mutation', 'MutationContext', 'Rate',
               'Logger', 'RunInfo', 'Schedule', 'TrainResult', 'TrainingInterrupted', 'EMUScores', 'BoundaryRows',
               'EdgeOrders', 'MaskPlan', 'MixPlan', 'Plan', 'RankCounts', 'SharedIndex', 'dataset_names', 'draw_plan',
-              'parts_of', 'from_pykeen', 'Interaction', 'ScorerMixin', 'Classification'}
+              'parts_of', 'from_pykeen', 'Interaction', 'ScorerMixin', 'Classification',
+              'from_pykeen_model'}
 
 V, R, D, B, N = 12, 3, 4, 6, 5
 
@@ -436,7 +437,17 @@ def targets(folder: Path) -> dict[str, Target]:
         words=('heads', 'tails'))
     labelled = {'split': 'valid', 'facts': None, 'negatives': None, 'num_negatives': 2, 'seed': 0}
     add('score', evaluation.score, lambda: {
-        'model': model(), 'data': graph(), 'facts': graph().facts(), 'side': 'tail', 'calibration': None, 'batch_size': 2})
+        'model': model(), 'data': graph(), 'facts': graph().facts(), 'side': 'tail', 'calibration': None,
+        'batch_size': 2})
+    add('embeddings', evaluation.embeddings, lambda: {'model': model(), 'data': graph(), 'kind': 'entity'})
+    add('neighbors', evaluation.neighbors, lambda: {
+        'model': model(), 'data': graph(), 'entities': 'e1', 'k': 2, 'similarity': 'dot', 'candidates': None})
+    asked = pd.DataFrame({'head': ['e1'], 'relation': ['r1'], 'tail': ['?']})
+    add('answer', evaluation.answer, lambda: {'model': model(), 'data': graph(), 'questions': asked, 'k': 2})
+    rows = pd.DataFrame([[0.5, 1.0]], index=['a'])
+    add('write_vectors', data_io.write_vectors, lambda: {'vectors': rows, 'path': folder / 'a.txt', 'format': None})
+    add('write_table', data_io.write_table, lambda: {'frame': rows, 'argument': 'path', 'path': folder / 'a.csv'},
+        fixed=('argument', ))
     add('calibrate', evaluation.calibrate, lambda: {
         'model': model(), 'data': graph(), 'method': 'platt', 'side': 'tail', **labelled}, words=('facts', ))
     add('classify', evaluation.classify, lambda: {

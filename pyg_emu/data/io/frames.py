@@ -7,7 +7,7 @@ from typing import IO, Any, Callable, Union
 
 import pandas as pd
 
-from pyg_emu.core.arguments import file_path
+from pyg_emu.core.arguments import file_path, instance
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.files import atomic_write
 
@@ -63,6 +63,7 @@ def write_table(frame: pd.DataFrame, argument: str, path: Union[str, os.PathLike
         ArgumentError: See :func:`check_table_path`.
         CheckpointError: If the file cannot be written.
     """
+    instance('frame', frame, pd.DataFrame)
     found = check_table_path(argument, path)
     writer = _WRITERS[found.suffix.lower()]
     atomic_write(found, lambda file: writer(pd.DataFrame(frame), file))

@@ -34,6 +34,7 @@ from pyg_emu.experiments.cli.options import (
 from pyg_emu.experiments.cli.run import add_candidates, add_run, candidates_of, labels_of, open_options, run_dir_of
 from pyg_emu.experiments.cli.scores import add_scores
 from pyg_emu.experiments.cli.tune import add_tune
+from pyg_emu.experiments.cli.vectors import add_vectors
 from pyg_emu.experiments.cli.warmup import add_warmup
 from pyg_emu.experiments.layers import KeyPath, Layer, assignment_layer, flag_place, parse_value, put
 from pyg_emu.experiments.names import SECTIONS
@@ -52,6 +53,8 @@ examples:
   pyg-emu score --run runs/umls --input facts.tsv
   pyg-emu calibrate --run runs/umls
   pyg-emu classify --run runs/umls
+  pyg-emu export --run runs/umls --output entities.parquet
+  pyg-emu neighbors --run runs/umls --entity virus
   pyg-emu tune --recipe distmult-umls-emu --study runs/tune/umls
   pyg-emu data path/to/folder
   pyg-emu diff runs/umls runs/umls-seed1
@@ -99,6 +102,7 @@ examples:
   pyg-emu predict --run runs/umls --head virus --relation causes
   pyg-emu predict --run runs/umls --tail disease_or_syndrome --relation causes -k 5 --exclude-known
   pyg-emu predict --run runs/umls --head virus --tail disease_or_syndrome
+  pyg-emu predict --run runs/umls --input questions.tsv --output answers.csv    # lines such as "virus  causes  ?"
   pyg-emu predict --run runs/umls --head virus --relation causes --types types.tsv   # lines of an entity and its type
 """
 
@@ -336,16 +340,29 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     run_dir = run_dir_of(options)
     known = [name for name in ('head', 'relation', 'tail') if getattr(options, name) is not None]
-    if len(known) != 2:
+    if options.input is not None and known:
+        raise RecipeError(f'--input, --{known[0]}: give the questions in a file or with flags, not both')
+    if options.input is None and len(known) != 2:
         raise RecipeError('--head, --relation, --tail: expected two of the three, the third is predicted; got '
                           f'{", ".join(f"--{name}" for name in known) or "none"}')
+    from pyg_emu.data.io.frames import check_table_path, write_table
     from pyg_emu.evaluation.graphs import ranker_of
     from pyg_emu.evaluation.prediction import predict
+    from pyg_emu.evaluation.questions import answer
+    if options.output is not None:
+        check_table_path('--output', options.output)
     model, data, _, name = open_options(options, run_dir, whole=True)
     with labels_of(name):
-        frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation,
-                        tails=options.tail, k=options.k, exclude_known=options.exclude_known,
-                        known_facts=options.known_facts, candidates=candidates_of(options, data))
+        settings: dict[str, Any] = {'k': options.k, 'exclude_known': options.exclude_known,
+                                    'known_facts': options.known_facts, 'candidates': candidates_of(options, data)}
+        if options.input is not None:
+            frame = answer(ranker_of(model, data), data, options.input, **settings)
+        else:
+            frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation,
+                            tails=options.tail, **settings)
+    if options.output is not None:
+        write_table(frame, '--output', options.output)
+        return
     print(frame.to_csv(index=False) if options.csv else frame.to_string(index=False), end='' if options.csv else '\n')
 
 
@@ -454,6 +471,10 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument('--head', nargs='+', metavar='LABEL', help='the known head')
     predict.add_argument('--tail', nargs='+', metavar='LABEL', help='the known tail')
     predict.add_argument('--relation', nargs='+', metavar='LABEL', help='the known relation')
+    predict.add_argument('--input', metavar='FILE', help='a file of questions: head, relation and tail on each line, '
+                                                         'with ? for the answer')
+    predict.add_argument('--output', metavar='FILE', help='write a .csv, .tsv, .jsonl or .parquet file (default: '
+                                                          'print)')
     predict.add_argument('-k', type=int, default=10, metavar='K', help='answers to a question (default: 10)')
     predict.add_argument('--exclude-known', action='store_true', help='leave out answers that are facts already')
     predict.add_argument('--known-facts', metavar='FILE', help='further facts that are known already')
@@ -475,6 +496,7 @@ def _parser() -> argparse.ArgumentParser:
     add_common(explain)
 
     add_scores(commands)
+    add_vectors(commands)
     add_tune(commands)
     add_data(commands)
     add_diff(commands)

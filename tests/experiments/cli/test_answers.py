@@ -138,3 +138,27 @@ def test_scores_probabilities_and_classes(run: str, capsys: pytest.CaptureFixtur
     for arguments, told in ((['--input', 'no.tsv'], 'no.tsv'), (['--input', 'facts.tsv', '--output', 'a.x'], 'a.x')):
         assert main(['score', run, *arguments, '--quiet']) == 2
         assert told in capsys.readouterr().err
+
+
+def test_vectors_and_many_questions(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    model, data, _ = open_run(run, device='cpu')
+    assert main(['export', run, '--output', 'vectors.txt', '--quiet']) == 0
+    lines = Path('vectors.txt').read_text().splitlines()
+    assert lines[0] == '12 4' and lines[1].split()[0] == data.entity_labels[0]
+    assert [float(value) for value in lines[1].split()[1:]] == pytest.approx(model.entity_table()[0].tolist())
+    assert main(['export', run, '--output', 'projector', '--kind', 'relation', '--quiet']) == 0
+    assert len(Path('projector/metadata.tsv').read_text().splitlines()) == 3
+    capsys.readouterr()
+    frame = table(capsys, 'neighbors', run, '--entity', 'e1', 'e2', '-k', '3')
+    assert frame['entity'].tolist() == ['e1'] * 3 + ['e2'] * 3
+    Path('questions.tsv').write_text('e1\tr0\t?\n?\tr0\te1\ne1\t?\te2\n')
+    assert main(['predict', run, '--input', 'questions.tsv', '--output', 'answers.csv', '-k', '2', '--quiet']) == 0
+    answers = pd.read_csv('answers.csv')
+    assert answers['question'].tolist() == [0, 0, 1, 1, 2, 2]
+    single = table(capsys, 'predict', run, '--head', 'e1', '--relation', 'r0', '-k', '2')
+    assert answers['tail'][:2].tolist() == single['tail'].tolist()
+    for arguments, told in ((['predict', run, '--input', 'questions.tsv', '--head', 'e1'], '--input, --head'),
+                            (['export', run, '--output', 'vectors.bin'], '--output'),
+                            (['neighbors', run, '--entity', 'e99'], "'e99'")):
+        assert main([*arguments, '--quiet']) == 2
+        assert told in capsys.readouterr().err
