@@ -144,7 +144,8 @@ def predict(
         Predictions: A :class:`pandas.DataFrame` with one row per answer, the best first for each query: :obj:`head`,
         :obj:`relation` and :obj:`tail` (labels, or ids if there are none), :obj:`rank` from 1, :obj:`score`, and
         :obj:`known`, the first split that contains the fact, :obj:`"given"` if it is one of :obj:`known_facts` alone,
-        or an empty string. Equal scores are ordered by id.
+        or an empty string; missing throughout if neither :obj:`data` nor :obj:`known_facts` holds facts. Equal
+        scores are ordered by id.
 
     Raises:
         ArgumentError: If an argument is outside its domain, or the sizes of the model do not match the data.
@@ -164,6 +165,9 @@ def predict(
     if batch_size is not None:
         batch_size = min(int(positive_integer('batch_size', batch_size)), LARGEST_BLOCK)
     exclude_known = boolean('exclude_known', exclude_known)
+    if exclude_known and known_facts is None and data.num_facts('all') == 0:
+        raise ArgumentError('exclude_known: the data holds no facts, so that none is known; pass data with facts, or '
+                            'known_facts')
     extra = None
     if known_facts is not None:
         facts = given_facts('known_facts', known_facts, data, 'leave out').facts
@@ -303,6 +307,8 @@ class _Job:
 def _frame(data: KGData, extra: Optional[FactIndex], head: Tensor, relation: Tensor, tail: Tensor, rank: Tensor,
            score: Tensor) -> Predictions:
     known = pd.Series('', index=range(len(head)), dtype=object)
+    if extra is None and data.num_facts('all') == 0:
+        known[:] = None
     if extra is not None:
         known[extra.contains(head, relation, tail).cpu().numpy()] = 'given'
     for split in ('test', 'valid', 'train'):

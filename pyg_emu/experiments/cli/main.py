@@ -457,6 +457,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument('--sides', nargs='+', choices=('tail', 'head', 'relation'),
                           help='what is predicted; relations are ranked among all relations (default: tail head)')
     evaluate.add_argument('--by', choices=('relation', ), help='add the metrics of each relation, and their mean')
+    evaluate.add_argument('--other-facts', action='store_true',
+                          help='rank although the data has other facts than the run was trained with')
     evaluate.add_argument('--ranks', metavar='FILE', help='write the rank of each fact to a .csv, .tsv, .jsonl or '
                                                           '.parquet file')
     evaluate.add_argument('--known-facts', metavar='FILE', help='further facts that do not compete')

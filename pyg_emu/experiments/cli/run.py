@@ -3,11 +3,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
 
-from pyg_emu.core.errors import ArgumentError, DataError
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, PygEmuError
 from pyg_emu.experiments.cli.options import add_dataset, dataset_settings
 from pyg_emu.experiments.recipe import Recipe
 
@@ -34,12 +35,30 @@ def run_dir_of(options: argparse.Namespace) -> str:
 
 def open_options(options: argparse.Namespace, run_dir: str, inference: bool = True, whole: bool = False
                  ) -> tuple[Any, Any, Recipe, str]:
-    r"""The model, the data, the recipe and the data's name."""
+    r"""The model, the data, the recipe and the data's name.
+
+    Args:
+        options (argparse.Namespace): The flags of :func:`add_run`.
+        run_dir (str): The run folder.
+        inference (bool): Whether to read the graph for inference of the recipe, if it has one. (default: :obj:`True`)
+        whole (bool): Whether the command can do without facts. Then the labels in the run folder serve where the data
+            is no longer there, with a warning. (default: :obj:`False`)
+    """
     from pyg_emu.experiments.provenance import source_name
     from pyg_emu.experiments.runs import open_run
-    data: Any = dataset_settings(options)
-    model, data, recipe = open_run(run_dir, which=options.checkpoint, data=data, inference=inference, whole=whole,
-                                   device=options.device)
+    given: Any = dataset_settings(options)
+    settings: dict[str, Any] = {'which': options.checkpoint, 'device': options.device, 'inference': inference}
+    try:
+        model, data, recipe = open_run(run_dir, data=given, whole=whole, **settings,
+                                       other_facts=getattr(options, 'other_facts', False))
+    except (DataError, OSError) as error:
+        if given is not None or not whole:
+            raise
+        try:
+            model, data, recipe = open_run(run_dir, facts=False, **settings)
+        except PygEmuError:
+            raise error from None
+        warnings.warn(f'the data of the run cannot be read, and its facts are not known: {error}', DataWarning)
     source = options.data or (recipe.inference if inference else None) or recipe.dataset
     return model, data, recipe, source_name(source)
 

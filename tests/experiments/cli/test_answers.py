@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pyg_emu import RelationCandidates, evaluate
+from pyg_emu.core.errors import ArgumentError, CheckpointError, DataWarning, RecipeError
 from pyg_emu.experiments.cli.main import main
 from pyg_emu.experiments.runs import open_run
 
@@ -162,3 +163,69 @@ def test_vectors_and_many_questions(run: str, capsys: pytest.CaptureFixture[str]
                             (['neighbors', run, '--entity', 'e99'], "'e99'")):
         assert main([*arguments, '--quiet']) == 2
         assert told in capsys.readouterr().err
+
+
+def test_a_run_folder_stands_alone(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = (['predict', run, '--head', 'e1', '--relation', 'r0', '-k', '12', '--csv'],
+                ['predict', run, '--head', 'e1', '--tail', 'e2', '--csv'],
+                ['neighbors', run, '--entity', 'e1', '--csv'], ['export', run, '--output', 'vectors.txt'])
+    before, whole = [], open_run(run, device='cpu')
+    for command in commands:
+        assert main([*command, '--quiet']) == 0
+        before.append(capsys.readouterr().out)
+    vectors = Path('vectors.txt').read_text()
+    Path('graph').rename('gone')
+    for command, expected in zip(commands, before):
+        assert main([*command, '--quiet']) == 0
+        shown = capsys.readouterr()
+        assert 'warning' in shown.err and 'graph' in shown.err
+        if command[0] == 'predict':
+            ours, theirs = (pd.read_csv(io.StringIO(text)) for text in (shown.out, expected))
+            assert ours['known'].isna().all() and theirs['known'].notna().any()
+            pd.testing.assert_frame_equal(ours.drop(columns='known'), theirs.drop(columns='known'))
+        else:
+            assert shown.out == expected
+    assert Path('vectors.txt').read_text() == vectors
+    # Where facts are needed, their absence is an error, and so is an answer that would have to know them.
+    for command, told in ((['evaluate', run], 'graph'), (['predict', run, '--head', 'e1', '--relation', 'r0',
+                                                          '--exclude-known'], 'exclude_known')):
+        assert main([*command, '--quiet']) == 2
+        assert told in capsys.readouterr().err.splitlines()[-1]
+    model, data, _ = open_run(run, facts=False, device='cpu')
+    assert data.entity_labels == whole[1].entity_labels and data.relation_labels == whole[1].relation_labels
+    assert data.num_facts('all') == 0 and torch.equal(model.node_emb.weight, whole[0].node_emb.weight)
+    with pytest.raises(ArgumentError, match='facts'):
+        open_run(run, data='gone', facts=False)
+
+
+def test_labels_in_the_folder_are_those_of_the_rows(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path('run/trained_on.json')
+    written = json.loads(path.read_text())
+    assert written['entity_labels'] == [f'e{number}' for number in sorted(range(12), key=str)]
+    labels = written['entity_labels']
+    path.write_text(json.dumps({**written, 'entity_labels': [labels[1], labels[0], *labels[2:]]}))
+    with pytest.raises(CheckpointError, match='trained_on.json: entity_labels'):
+        open_run(run, facts=False)
+    # Folders of earlier versions hold no labels of entities.
+    old = {key: written[key] for key in ('relations', 'entities', 'facts')}
+    path.write_text(json.dumps(old))
+    assert open_run(run, device='cpu')[1].num_nodes == 12
+    with pytest.raises(RecipeError, match='labels'):
+        open_run(run, facts=False)
+    assert main(['train', '--data', 'graph', '--run-dir', 'graphs', *SMALL, '--model', 'NBFNet', '--steps', '1',
+                 '--set', 'model.num_layers=1']) == 0
+    with pytest.raises(RecipeError, match='NBFNet'):
+        open_run('graphs', facts=False)
+
+
+def test_other_facts_are_refused(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Path('graph/test.txt').read_text().splitlines()
+    Path('graph/test.txt').write_text('\n'.join(lines[1:]) + '\n')
+    assert main(['evaluate', run, '--quiet']) == 2
+    error = capsys.readouterr().err
+    assert f'test ({len(lines) - 1} facts, the run had {len(lines)})' in error and '--other-facts' in error
+    with pytest.raises(ArgumentError, match='other_facts=True'):
+        open_run(run, device='cpu')
+    with pytest.warns(DataWarning, match='test'):
+        assert open_run(run, other_facts=True, device='cpu')[1].num_facts('test') == len(lines) - 1
+    assert main(['predict', run, '--head', 'e1', '--relation', 'r0', '--quiet']) == 0
