@@ -13,6 +13,7 @@ from pyg_emu.core.errors import DivergenceError, OutOfMemoryError
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import TIES
 from pyg_emu.evaluation.ranking import evaluate
+from pyg_emu.evaluation.relations import scores_by_function
 
 V, R = 9, 5
 
@@ -150,3 +151,14 @@ def test_limits() -> None:
         evaluate(lambda *_: torch.empty(2**60), data, sides=('relation',))
     with pytest.raises(DivergenceError, match=r'\(entity \d, \?, entity \d\)'):
         evaluate(lambda known, *_: torch.full((len(known), V), torch.nan), data, sides=('relation',))
+
+
+def test_blocks_of_heads() -> None:
+    r"""More heads than a block holds, and more relations."""
+    generator = torch.Generator().manual_seed(0)
+    for num_relations in (5, 300):
+        table = torch.rand(60, num_relations, 60, generator=generator)
+        head, tail = (torch.randint(60, (90,), generator=generator) for _ in range(2))
+        relations = torch.randperm(num_relations, generator=generator)
+        scores = scores_by_function(lambda known, rel_type, table=table: table[known, rel_type], 60, relations)
+        assert scores(head, tail).equal(table[head, :, tail][:, relations])
