@@ -12,11 +12,17 @@ if TYPE_CHECKING:
     from pyg_emu.core.distributed import process_group
     from pyg_emu.core.interaction import Interaction
     from pyg_emu.data.batch import Batch
+    from pyg_emu.data.candidates import RelationCandidates
     from pyg_emu.data.graph import KGData
     from pyg_emu.data.io.datasets import load_dataset
     from pyg_emu.data.loader import TripletLoader
+    from pyg_emu.evaluation.calibration import Calibration
+    from pyg_emu.evaluation.classification import calibrate, classify
     from pyg_emu.evaluation.prediction import predict
+    from pyg_emu.evaluation.questions import answer
     from pyg_emu.evaluation.ranking import evaluate
+    from pyg_emu.evaluation.scoring import score
+    from pyg_emu.evaluation.vectors import embeddings, neighbors
     from pyg_emu.losses.baselines import CrossEntropyLoss
     from pyg_emu.losses.demix import DeMixLoss
     from pyg_emu.losses.emu import EMUBCELoss, EMULoss
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     from pyg_emu.negatives.adversarial import DANSSampler, KBGANSampler
     from pyg_emu.negatives.contract import LearningPart, Negatives, Sampler
     from pyg_emu.negatives.sampling import (
+        CandidateSampler,
         CANSLikeSampler,
         ESNSLikeSampler,
         MCNSSampler,
@@ -52,11 +59,19 @@ _MODULES = {
     'process_group': 'core.distributed',
     'Interaction': 'core.interaction',
     'Batch': 'data.batch',
+    'RelationCandidates': 'data.candidates',
     'KGData': 'data.graph',
     'load_dataset': 'data.io.datasets',
     'TripletLoader': 'data.loader',
+    'Calibration': 'evaluation.calibration',
+    'calibrate': 'evaluation.classification',
+    'classify': 'evaluation.classification',
     'predict': 'evaluation.prediction',
+    'answer': 'evaluation.questions',
     'evaluate': 'evaluation.ranking',
+    'score': 'evaluation.scoring',
+    'embeddings': 'evaluation.vectors',
+    'neighbors': 'evaluation.vectors',
     'CrossEntropyLoss': 'losses.baselines',
     'DeMixLoss': 'losses.demix',
     'EMUBCELoss': 'losses.emu',
@@ -87,6 +102,7 @@ _MODULES = {
     'Negatives': 'negatives.contract',
     'Sampler': 'negatives.contract',
     'CANSLikeSampler': 'negatives.sampling',
+    'CandidateSampler': 'negatives.sampling',
     'ESNSLikeSampler': 'negatives.sampling',
     'MCNSSampler': 'negatives.sampling',
     'NSCachingSampler': 'negatives.sampling',

@@ -4,7 +4,7 @@ from __future__ import annotations
 import html
 import math
 from dataclasses import dataclass
-from typing import Any, Iterable, Iterator, Literal, Mapping, Optional, Sequence, Union, cast
+from typing import Any, Iterable, Iterator, Literal, Mapping, Optional, Sequence, TypeVar, Union, cast
 
 import pandas as pd
 import torch
@@ -14,6 +14,7 @@ from pyg_emu.core.arguments import kind_of, on_device, one_of, positive_integer,
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.relations import RELATION_KINDS
 
+T = TypeVar('T')
 Tie = Literal['realistic', 'optimistic', 'pessimistic']
 TIES = ('realistic', 'optimistic', 'pessimistic')
 
@@ -84,6 +85,8 @@ class Metrics(Mapping[str, Any]):
         metrics['mrr'], metrics['hits@10']    # both sides
         metrics['tail.mrr']                   # triples whose tail was predicted
         metrics['1-N.mrr'], metrics['1-N.head.hits@10']  # per kind of relation, see relation_kinds()
+        metrics.by('relation')                # a DataFrame with a row for each relation
+        metrics.ranked()                      # a DataFrame with a row for each rank
 
     The metrics are
 
@@ -103,7 +106,8 @@ class Metrics(Mapping[str, Any]):
     Groups without ranks are omitted.
 
     Args:
-        ranks (dict): The :class:`Ranks` of all triples for each predicted side (:obj:`"tail"`, :obj:`"head"`).
+        ranks (dict): The :class:`Ranks` of all triples for each predicted side (:obj:`"tail"`, :obj:`"head"`) and of
+            relations (:obj:`"relation"`), which metrics over both sides include only if they are alone.
         tie (str): The tie policy: :obj:`"realistic"`, :obj:`"optimistic"` or :obj:`"pessimistic"`.
             (default: :obj:`"realistic"`)
         ks (tuple of int): The values of :math:`k` for Hits@k. (default: :obj:`(1, 3, 10)`)
@@ -114,6 +118,13 @@ class Metrics(Mapping[str, Any]):
             (default: :obj:`None`)
         info (dict, optional): A description of the evaluation for the title of the table, as plain values. (default:
             :obj:`None`)
+        facts (dict, optional): The ranked facts of each side, in the order of the ranks, with columns head, relation
+            and tail. shape: :obj:`(B, 3)`. (default: :obj:`None`)
+        labels (tuple, optional): The labels of the entities and of the relations, each :obj:`None` if there are none.
+            (default: :obj:`(None, None)`)
+        by (str, optional): :obj:`"relation"` adds the group :obj:`"macro"`, the mean over relations instead of facts,
+            and the table of :meth:`by` to what is printed and to :meth:`to_dict`. It needs :obj:`facts`.
+            (default: :obj:`None`)
 
     Raises:
         ArgumentError: If an argument has an invalid type or value.
@@ -121,7 +132,9 @@ class Metrics(Mapping[str, Any]):
     """
     def __init__(self, ranks: Mapping[str, Ranks], tie: Tie = 'realistic', ks: Sequence[int] = (1, 3, 10),
                  kinds: Union[None, Tensor, Mapping[str, Tensor]] = None, num_negatives: Optional[int] = None,
-                 info: Optional[Mapping[str, Any]] = None) -> None:
+                 info: Optional[Mapping[str, Any]] = None, *, facts: Optional[Mapping[str, Tensor]] = None,
+                 labels: tuple[Optional[list[str]], Optional[list[str]]] = (None, None),
+                 by: Optional[Literal['relation']] = None) -> None:
         check_ks(ks)
         one_of('tie', tie, TIES)
         if not isinstance(ranks, Mapping) or not all(isinstance(part, Ranks) for part in ranks.values()):
@@ -134,6 +147,9 @@ class Metrics(Mapping[str, Any]):
         if num_negatives is not None:
             positive_integer('num_negatives', num_negatives)
         _check_kinds(kinds, ranks)
+        _check_facts(facts, ranks)
+        if not isinstance(labels, tuple) or len(labels) != 2:
+            raise ArgumentError(f'labels: expected the labels of entities and of relations, got {shown(labels)}')
         if not any(len(part) for part in ranks.values()):
             raise DataError('ranks: expected at least one rank, got none')
         #: The ranks of all triples, by side.
@@ -144,9 +160,20 @@ class Metrics(Mapping[str, Any]):
         self.info = dict(info or {})
         #: The metrics of each group by name: ``"both"``, the sides and the kinds of relations.
         self.groups: dict[str, dict[str, float]] = {}
+        self._settings = tie, sorted(set(ks)), num_negatives
         for group, part in _groups(ranks, kinds):
             if len(part) > 0:
-                self.groups[group] = _summarise(part, tie, sorted(set(ks)), num_negatives)
+                self.groups[group] = _summarise(part, *self._settings)
+        #: The ranked facts, by side, in the order of the ranks; :obj:`None` if they are not known.
+        self.facts = None if facts is None else dict(facts)
+        self._labels = labels
+        self._by_relation: Optional[pd.DataFrame] = None
+        if by is not None:
+            one_of('by', by, ('relation', ))
+            self._by_relation = self.by(by)
+            macro = self._by_relation[list(self.groups['both'])].drop(columns='count').mean()
+            self.groups['macro'] = {str(name): float(value) for name, value in macro.items()}
+            self.groups['macro']['count'] = len(self._by_relation)
 
     def __getitem__(self, name: str) -> Any:
         group, _, metric = name.rpartition('.')
@@ -168,7 +195,63 @@ class Metrics(Mapping[str, Any]):
         """
         groups = {group: {name: None if isinstance(value, float) and math.isnan(value) else value
                           for name, value in values.items()} for group, values in self.groups.items()}
-        return {**groups.pop('both'), **groups, 'info': {**self.info, 'tie': self.tie}}
+        found = {**groups.pop('both'), **groups, 'info': {**self.info, 'tie': self.tie}}
+        if self._by_relation is not None:
+            rows = self._by_relation.astype(object).where(self._by_relation.notna(), None).to_dict('index')
+            found['relations'] = {str(relation): values for relation, values in rows.items()}
+        return found
+
+    def by(self, what: Literal['relation'] = 'relation') -> pd.DataFrame:
+        r"""Returns a :class:`pandas.DataFrame` with a row for each relation that has ranks, the most frequent first:
+        the metrics over both sides, those of each side (:obj:`"tail.mrr"`), and :obj:`"count"`. The index holds the
+        labels of the relations, or their ids if there are none.
+
+        Args:
+            what (str): :obj:`"relation"`. (default: :obj:`"relation"`)
+
+        Raises:
+            ArgumentError: If the ranked facts are not known.
+        """
+        one_of('what', what, ('relation', ))
+        facts = self._known_facts()
+        parts = {}
+        for side, part in self.ranks.items():
+            if len(part) > 0:
+                values = {'relation': facts[side][:, 1], **_per_rank(part, *self._settings)}
+                parts[side] = pd.DataFrame({name: value.cpu().numpy() for name, value in values.items()})
+        tables = [_means(pd.concat(_entity_sides(parts).values()).groupby('relation'))]
+        tables += [_means(part.groupby('relation')).add_prefix(f'{side}.') for side, part in parts.items()]
+        table = pd.concat(tables, axis=1)
+        counts = [str(name) for name in table if str(name).rpartition('.')[2] == 'count']
+        table = table.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int))
+        table = table.sort_values('count', ascending=False, kind='stable')
+        labels = self._labels[1]
+        return table if labels is None else table.set_axis(pd.Index([labels[int(number)] for number in table.index],
+                                                                    dtype=object, name='relation'))
+
+    def ranked(self) -> pd.DataFrame:
+        r"""Returns a :class:`pandas.DataFrame` with a row for each rank: :obj:`head`, :obj:`relation`, :obj:`tail`
+        (labels, or ids if there are none), the predicted :obj:`side`, the :obj:`rank`, and the number of
+        :obj:`competitors`. It shows which facts were ranked if :obj:`max_triples` or :obj:`candidates` left some out.
+
+        Raises:
+            ArgumentError: If the ranked facts are not known.
+        """
+        tables = []
+        for side, facts in self._known_facts().items():
+            columns = facts.cpu().numpy().T
+            names = [column if labels is None else pd.array(labels, dtype=object).take(column)
+                     for column, labels in zip(columns, (*self._labels, self._labels[0]))]
+            ranks = self.ranks[side]
+            tables.append(pd.DataFrame({
+                'head': names[0], 'relation': names[1], 'tail': names[2], 'side': side,
+                'rank': ranks.of(self.tie).cpu().numpy(), 'competitors': ranks.candidates.cpu().numpy()}))
+        return pd.concat(tables, ignore_index=True)
+
+    def _known_facts(self) -> dict[str, Tensor]:
+        if self.facts is None:
+            raise ArgumentError('facts: expected the ranked facts of each side, as evaluate() gives them, got None')
+        return self.facts
 
     def to_frame(self) -> pd.DataFrame:
         r"""Returns a :class:`pandas.DataFrame` with one row for each group and one column for each metric."""
@@ -189,12 +272,15 @@ class Metrics(Mapping[str, Any]):
         r"""Yields headings and tables of formatted text."""
         yield ', '.join([*(f'{key}: {value}' for key, value in self.info.items()), f'ties: {self.tie}'])
         frame = self.to_frame()
-        order = [name for name in ('both', 'tail', 'head') if name in frame.index]
+        order = [name for name in ('both', 'tail', 'head', 'relation', 'macro') if name in frame.index]
         sides, kinds = frame.loc[order], frame.drop(index=order)
         yield _render(sides.T)
         if len(kinds) > 0:
             yield 'by kind of relation (1-1, 1-N, N-1, N-N) and predicted side'
             yield _render(kinds)
+        if self._by_relation is not None:
+            yield 'by relation; macro is the mean of these rows'
+            yield _render(self._by_relation[list(self.groups['both'])])
 
 
 def check_ks(ks: Any) -> None:
@@ -307,30 +393,60 @@ def _check_kinds(kinds: Any, ranks: Mapping[str, Ranks]) -> None:
         on_device('kinds', found, part.greater.device, 'ranks')
 
 
+def _check_facts(facts: Any, ranks: Mapping[str, Ranks]) -> None:
+    if facts is None:
+        return
+    for side, part in ranks.items():
+        found = facts.get(side) if isinstance(facts, Mapping) else None
+        if not isinstance(found, Tensor) or tuple(found.shape) != (len(part), 3):
+            raise ArgumentError(f'facts: expected the ranked facts of shape ({len(part)}, 3) for the side {side!r}, '
+                                f'got {kind_of(found) if isinstance(found, Tensor) else shown(found)}')
+
+
+def _entity_sides(parts: Mapping[str, T]) -> Mapping[str, T]:
+    r"""The sides that rank entities, or relations where nothing else is ranked."""
+    return {side: part for side, part in parts.items() if side != 'relation'} or parts
+
+
 def _groups(ranks: Mapping[str, Ranks],
             kinds: Union[None, Tensor, Mapping[str, Tensor]]) -> Iterable[tuple[str, Ranks]]:
-    yield 'both', Ranks.concatenate(ranks.values())
+    yield 'both', Ranks.concatenate(_entity_sides(ranks).values())
     yield from ranks.items()
     if kinds is None:
         return
     by_side = {side: kinds if isinstance(kinds, Tensor) else kinds[side] for side in ranks}
     for number, kind in enumerate(RELATION_KINDS):
         parts = {side: part.select(by_side[side] == number) for side, part in ranks.items()}
-        yield kind, Ranks.concatenate(parts.values())
+        yield kind, Ranks.concatenate(_entity_sides(parts).values())
         for side, part in parts.items():
             yield f'{kind}.{side}', part
 
 
-def _summarise(ranks: Ranks, tie: Tie, ks: Sequence[int], num_negatives: Optional[int]) -> dict[str, float]:
+def _per_rank(ranks: Ranks, tie: Tie, ks: Sequence[int], num_negatives: Optional[int]) -> dict[str, Tensor]:
+    r"""What the metrics are the means of, with a value for each rank; for :obj:`amri`, the expected rank minus one."""
     rank = ranks.of(tie)
-    values = {'mrr': rank.reciprocal().mean(), 'mr': rank.mean()}
-    values |= {f'hits@{k}': (rank <= k).double().mean() for k in ks}
-    values[f'ndcg@{ks[-1]}'] = torch.where(rank <= ks[-1], 1 / torch.log2(1 + rank), 0.0).mean()
+    values = {'mrr': rank.reciprocal(), 'mr': rank}
+    values |= {f'hits@{k}': (rank <= k).double() for k in ks}
+    values[f'ndcg@{ks[-1]}'] = torch.where(rank <= ks[-1], 1 / torch.log2(1 + rank), 0.0)
     # All ranks are equally likely for random scores, so a random rank beats half of the competitors.
-    values['amri'] = 1 - (rank - 1).sum() / (ranks.candidates.double() / 2).sum()
+    values['amri'] = ranks.candidates.double() / 2
     if num_negatives is not None:
-        values[f'hits@10 ({num_negatives} negatives)'] = expected_hits(rank, ranks.candidates, 10, num_negatives).mean()
-    return {**{name: float(value) for name, value in values.items()}, 'count': len(ranks)}
+        values[f'hits@10 ({num_negatives} negatives)'] = expected_hits(rank, ranks.candidates, 10, num_negatives)
+    return values
+
+
+def _summarise(ranks: Ranks, tie: Tie, ks: Sequence[int], num_negatives: Optional[int]) -> dict[str, float]:
+    values = _per_rank(ranks, tie, ks, num_negatives)
+    means = {name: value.mean() for name, value in values.items()}
+    means['amri'] = 1 - (values['mr'] - 1).sum() / values['amri'].sum()
+    return {**{name: float(value) for name, value in means.items()}, 'count': len(ranks)}
+
+
+def _means(groups: Any) -> pd.DataFrame:
+    r"""The metrics of groups of rows, see :func:`_per_rank`."""
+    means = groups.mean()
+    means['amri'] = 1 - (means['mr'] - 1) / means['amri'].where(means['amri'] > 0)
+    return means.assign(count=groups.size())
 
 
 def _render(frame: pd.DataFrame) -> pd.DataFrame:

@@ -15,9 +15,12 @@ from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError, DivergenceError, OutOfMemoryError
 from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
 from pyg_emu.core.modes import evaluating
+from pyg_emu.data.candidates import Names, RelationCandidates, ids_of, members
 from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import KGData
-from pyg_emu.evaluation.candidates import Members, Names, ids_of, members
+from pyg_emu.data.index import FactIndex
+from pyg_emu.data.io.given import FactSource, given_facts
+from pyg_emu.evaluation.candidates import CandidateArgument, Candidates
 from pyg_emu.evaluation.ranking import (
     LARGEST_BLOCK,
     MEMORY_REMEDY,
@@ -25,11 +28,12 @@ from pyg_emu.evaluation.ranking import (
     SideName,
     check_graph,
     question_name,
+    relation_scores,
     scorer_of,
     scores_of,
     table_of,
 )
-from pyg_emu.ops.rank_counts import BLOCK_BYTES, default_block_size, score_entities
+from pyg_emu.ops.rank_counts import default_block_size, score_entities
 
 Column = Literal['head', 'relation', 'tail']
 
@@ -96,7 +100,8 @@ def predict(
     k: int = 10,
     exclude_known: bool = False,
     *,
-    candidates: Optional[Members] = None,
+    known_facts: Optional[FactSource] = None,
+    candidates: Optional[CandidateArgument] = None,
     batch_size: Optional[int] = None,
     backend: Optional[str] = None,
 ) -> Predictions:
@@ -121,9 +126,14 @@ def predict(
         relations (str or int or sequence, optional): The known relations, labels or ids. (default: :obj:`None`)
         tails (str or int or sequence, optional): The known tails, labels or ids. (default: :obj:`None`)
         k (int): Number of answers per query. (default: :obj:`10`)
-        exclude_known (bool): Whether to leave out answers that are facts of any split. (default: :obj:`False`)
-        candidates (sequence, optional): The answers that are considered: labels or ids, or a boolean mask over all
-            entities (over all relations, if relations are predicted). (default: :obj:`None`, all)
+        exclude_known (bool): Whether to leave out answers that are facts of any split or of :obj:`known_facts`.
+            (default: :obj:`False`)
+        known_facts (torch.Tensor or pandas.DataFrame or str, optional): Further known facts, see
+            :func:`~pyg_emu.evaluate`. (default: :obj:`None`)
+        candidates (sequence or RelationCandidates, optional): The answers that are considered: labels or ids, or a
+            boolean mask over all entities (over all relations, if relations are predicted); or a
+            :class:`~pyg_emu.RelationCandidates` with those of each relation. No other answer is returned.
+            (default: :obj:`None`, all)
         batch_size (int, optional): Number of queries per block of scores. (default: :obj:`None`, as many as fit into
             64 MiB)
         backend (str, optional): The backend of :func:`~pyg_emu.ops.score_entities`. (default: :obj:`None`, by device)
@@ -133,7 +143,9 @@ def predict(
     Returns:
         Predictions: A :class:`pandas.DataFrame` with one row per answer, the best first for each query: :obj:`head`,
         :obj:`relation` and :obj:`tail` (labels, or ids if there are none), :obj:`rank` from 1, :obj:`score`, and
-        :obj:`known`, the first split that contains the fact, or an empty string. Equal scores are ordered by id.
+        :obj:`known`, the first split that contains the fact, :obj:`"given"` if it is one of :obj:`known_facts` alone,
+        or an empty string; missing throughout if neither :obj:`data` nor :obj:`known_facts` holds facts. Equal
+        scores are ordered by id.
 
     Raises:
         ArgumentError: If an argument is outside its domain, or the sizes of the model do not match the data.
@@ -153,6 +165,13 @@ def predict(
     if batch_size is not None:
         batch_size = min(int(positive_integer('batch_size', batch_size)), LARGEST_BLOCK)
     exclude_known = boolean('exclude_known', exclude_known)
+    if exclude_known and known_facts is None and data.num_facts('all') == 0:
+        raise ArgumentError('exclude_known: the data holds no facts, so that none is known; pass data with facts, or '
+                            'known_facts')
+    extra = None
+    if known_facts is not None:
+        facts = given_facts('known_facts', known_facts, data, 'leave out').facts
+        extra = FactIndex(facts, data.num_nodes or 0, data.num_relations)
     with memory_reported('the prediction', MEMORY_REMEDY):
         known = {name: ids_of(f'{name}s', value, data, 'relation' if name == 'relation' else 'entity')
                  for name, value in given.items() if name != asked}
@@ -161,18 +180,32 @@ def predict(
             raise ArgumentError(f'{first}s, {second}s: expected the same number of values, or one value, got '
                                 f'{one.numel()} and {other.numel()}')
         one, other = (part.contiguous() for part in torch.broadcast_tensors(one, other))
-        answers = None
-        if candidates is not None:
-            answers = members('candidates', candidates, data, 'relation' if asked == 'relation' else 'entity')
+        answers, sets = _answers(candidates, data, asked)
         with evaluating(model), torch.no_grad():
-            job = _Job(_make_scores(model, data, asked, answers, backend), data, asked, answers, k, exclude_known)
+            scores = _make_scores(model, data, asked, answers, backend)
+            job = _Job(scores, data, asked, answers, sets, k, exclude_known, extra)
             size = batch_size or _block_size(data, asked)
             columns = [job.best(*part) for part in zip(one.split(size), other.split(size))]
-        return _frame(data, *(torch.cat(parts) for parts in zip(*columns)))
+        return _frame(data, extra, *(torch.cat(parts) for parts in zip(*columns)))
 
 
 # Scores (Q, C) of the answers to queries, of which the two known columns (Q,) are given in the order of a fact.
 _Scores = Callable[[Tensor, Tensor], Tensor]
+
+
+def _answers(candidates: Optional[CandidateArgument], data: KGData, asked: Column
+             ) -> tuple[Optional[Tensor], Optional[RelationCandidates]]:
+    r"""The ids that are considered, and the sets of each relation."""
+    if candidates is None:
+        return None, None
+    if asked == 'relation':
+        if isinstance(candidates, RelationCandidates):
+            raise ArgumentError('candidates: expected relations, since relations are predicted, got sets of entities '
+                                'for each relation')
+        return members('candidates', candidates, data, 'relation'), None
+    competing = Candidates.of(candidates, data)
+    assert competing is not None
+    return (competing.index, None) if competing.sets is None else (None, competing.sets)
 
 
 def _block_size(data: KGData, asked: Column) -> int:
@@ -202,26 +235,7 @@ def _make_scores(model: Any, data: KGData, asked: Column, answers: Optional[Tens
 
 def _relation_scores(model: Any, scorer: Optional[Scorer], data: KGData, answers: Optional[Tensor]) -> _Scores:
     relations = torch.arange(data.num_relations, device=data.device) if answers is None else answers
-    table = None if scorer is None else table_of(scorer, data)
-    if table is None:
-        size = default_block_size(data.num_nodes or 0, 8)
-    else:
-        size = max(1, BLOCK_BYTES // max(1, 8 * table.size(1)))
-
-    def relation_scores(head: Tensor, tail: Tensor) -> Tensor:
-        # Every pair with every relation is a query for the tail, of which one answer is read.
-        rows = (head.repeat_interleave(relations.numel()), relations.repeat(head.numel()),
-                tail.repeat_interleave(relations.numel()))
-        parts = []
-        for known, rel_type, target in zip(*(column.split(size) for column in rows)):
-            if scorer is None or table is None:
-                scores = scores_of(cast(ScoreFunction, model), known, rel_type, 'tail', data.num_nodes or 0)
-                parts.append(scores.gather(1, target.unsqueeze(1)).squeeze(1))
-            else:
-                parts.append(scorer.score(scorer.query(known, rel_type, 'tail'), table[target]))
-        return torch.cat(parts).view(head.numel(), relations.numel())
-
-    return relation_scores
+    return relation_scores(model, scorer, data, relations)
 
 
 @dataclass
@@ -231,8 +245,10 @@ class _Job:
     data: KGData
     asked: Column
     answers: Optional[Tensor]
+    sets: Optional[RelationCandidates]
     k: int
     exclude_known: bool
+    extra: Optional[FactIndex]
 
     def best(self, one: Tensor, other: Tensor) -> tuple[Tensor, ...]:
         r"""Head, relation, tail, rank and score of each answer, query by query; in parts if memory does not suffice."""
@@ -252,15 +268,19 @@ class _Job:
 
     def _best(self, one: Tensor, other: Tensor) -> tuple[Tensor, ...]:
         scores = self.scores(one, other)
+        allowed = None
+        if self.sets is not None and self.asked != 'relation':
+            allowed = self.sets.allowed(other if self.asked == 'tail' else one, self.asked)
+            scores = scores.masked_fill(~allowed, -torch.inf)
         invalid = scores.isnan().any(1)
         if bool(invalid.any()):
             raise DivergenceError(f'the scores of {self._name(one, other, int(invalid.nonzero()[0, 0]))} contain NaN '
                                   'and cannot be ranked')
         # A stable sort defines the order of equal scores, unlike topk.
         order = scores.argsort(dim=1, descending=True, stable=True)
-        keep = torch.ones_like(scores, dtype=torch.bool)
+        keep = torch.ones_like(scores, dtype=torch.bool) if allowed is None else allowed.gather(1, order)
         if self.exclude_known:
-            keep = ~self._facts(one, other, scores.size(1)).gather(1, order)
+            keep &= ~self._facts(one, other, scores.size(1)).gather(1, order)
         rank = keep.cumsum(1)
         query, place = (keep & (rank <= self.k)).nonzero().unbind(1)
         answer = order[query, place]
@@ -274,19 +294,23 @@ class _Job:
         answers = torch.arange(size, device=one.device) if self.answers is None else self.answers
         columns = [one.unsqueeze(1), other.unsqueeze(1)]
         columns.insert(('head', 'relation', 'tail').index(self.asked), answers.unsqueeze(0))
-        return self.data.fact_index('all').contains(*columns)
+        found = self.data.fact_index('all').contains(*columns)
+        return found if self.extra is None else found | self.extra.contains(*columns)
 
     def _name(self, one: Tensor, other: Tensor, row: int) -> str:
         if self.asked != 'relation':
             known, rel_type = (one, other) if self.asked == 'tail' else (other, one)
             return question_name(self.data, known, rel_type, self.asked, row)
-        names = [self.data.entity_labels[int(part[row])] if self.data.entity_labels is not None else int(part[row])
-                 for part in (one, other)]
-        return f'({names[0]!r}, ?, {names[1]!r})'
+        return question_name(self.data, one, other, 'relation', row)
 
 
-def _frame(data: KGData, head: Tensor, relation: Tensor, tail: Tensor, rank: Tensor, score: Tensor) -> Predictions:
+def _frame(data: KGData, extra: Optional[FactIndex], head: Tensor, relation: Tensor, tail: Tensor, rank: Tensor,
+           score: Tensor) -> Predictions:
     known = pd.Series('', index=range(len(head)), dtype=object)
+    if extra is None and data.num_facts('all') == 0:
+        known[:] = None
+    if extra is not None:
+        known[extra.contains(head, relation, tail).cpu().numpy()] = 'given'
     for split in ('test', 'valid', 'train'):
         known[data.fact_index(split).contains(head, relation, tail).cpu().numpy()] = split
     return Predictions({

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Callable, Literal, Optional, Sequence, Union
+from typing import Any, Callable, Literal, Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -18,12 +18,23 @@ from pyg_emu.core.modes import evaluating
 from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.index import FactIndex
+from pyg_emu.data.io.given import FactSource, given_facts
 from pyg_emu.data.relations import relation_kinds
-from pyg_emu.evaluation.candidates import Candidates, Members
+from pyg_emu.evaluation.candidates import CandidateArgument, Candidates, rank_among
 from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, Tie, check_ks
-from pyg_emu.ops.rank_counts import NaNScoreError, RankCounts, default_block_size, rank_counts, rank_from_scores
+from pyg_emu.evaluation.relations import RelationScores, rank_relations, scores_by_function, scores_by_table
+from pyg_emu.ops.rank_counts import (
+    NaNScoreError,
+    RankCounts,
+    default_block_size,
+    rank_counts,
+    rank_from_scores,
+    score_entities,
+)
 
 SideName = Literal['tail', 'head']
+#: What is predicted.
+Asked = Literal['tail', 'head', 'relation']
 #: Returns the scores :obj:`(B, num_nodes)` of all entities, given the known entities :obj:`(B,)`, the relations
 #: :obj:`(B,)` and the predicted side, :obj:`"tail"` or :obj:`"head"`.
 ScoreFunction = Callable[[Tensor, Tensor, SideName], Tensor]
@@ -43,10 +54,12 @@ def evaluate(
     *,
     batch_size: Optional[int] = None,
     tie: Tie = 'realistic',
-    sides: Sequence[SideName] = ('tail', 'head'),
+    sides: Sequence[Asked] = ('tail', 'head'),
     ks: Sequence[int] = (1, 3, 10),
     filter_splits: Union[None, str, Sequence[str]] = 'all',
-    candidates: Optional[Members] = None,
+    known_facts: Optional[FactSource] = None,
+    candidates: Optional[CandidateArgument] = None,
+    by: Optional[Literal['relation']] = None,
     max_triples: Optional[int] = None,
     seed: int = 0,
     num_negatives: Optional[int] = None,
@@ -70,7 +83,9 @@ def evaluate(
         metrics = evaluate(model, data, split='test')
         print(metrics)
         metrics['mrr'], metrics['tail.hits@10'], metrics['1-N.mrr']
+        metrics.by('relation')                                                 # a DataFrame, a row for each relation
         evaluate(model, data, candidates=['aspirin', 'ibuprofen', 'insulin'])  # rank among drugs only
+        evaluate(model, data, candidates=RelationCandidates.seen(data))        # among entities that fit the relation
 
     Args:
         model (Scorer or torch.nn.Module or callable): A :class:`~pyg_emu.Scorer`, one of PyG's KGE layers, or
@@ -82,15 +97,24 @@ def evaluate(
             (default: :obj:`None`, as many as fit into 64 MiB)
         tie (str): The rank of a target among entities of exactly its score: :obj:`"optimistic"`, :obj:`"pessimistic"`,
             or the mean of the two (:obj:`"realistic"`). (default: :obj:`"realistic"`)
-        sides (tuple of str): The predicted sides. (default: :obj:`("tail", "head")`)
+        sides (tuple of str): What is predicted: :obj:`"tail"`, :obj:`"head"`, and :obj:`"relation"`, which ranks the
+            true relation among all relations for the query :math:`(h, ?, t)`. Metrics over both sides do not include
+            relations, unless nothing else is ranked. (default: :obj:`("tail", "head")`)
         ks (tuple of int): The :math:`k` of Hits@k. (default: :obj:`(1, 3, 10)`)
         filter_splits (str or tuple of str, optional): The facts that do not compete: :obj:`"all"` (train, valid and
             test), one split or several, or :obj:`None` for the unfiltered setting. (default: :obj:`"all"`)
-        candidates (sequence, optional): The entities that compete: labels or ids, or a boolean mask of shape
-            :obj:`(num_nodes,)`. Other entities count nowhere, neither in ranks nor in metrics that depend on the number
-            of competitors. Facts whose true answer is not a candidate are not ranked on that side; a warning and
-            :obj:`metrics.info` say how many. (default: :obj:`None`, all entities)
-        max_triples (int, optional): Rank a random subset of at most this many facts. (default: :obj:`None`, all)
+        known_facts (torch.Tensor or pandas.DataFrame or str, optional): Further facts that do not compete, beside those
+            of :obj:`filter_splits`: ids of shape :obj:`(F, 3)`, a table, or a file of labels. Facts about other
+            entities or relations than those of :obj:`data` are left out with a warning. (default: :obj:`None`)
+        candidates (sequence or RelationCandidates, optional): The entities that compete: labels or ids, or a boolean
+            mask of shape :obj:`(num_nodes,)`; or a :class:`~pyg_emu.RelationCandidates` with those of each relation.
+            Other entities count nowhere, neither in ranks nor in metrics that depend on the number of competitors.
+            Facts whose true answer is not a candidate are not ranked on that side; a warning and :obj:`metrics.info`
+            say how many. (default: :obj:`None`, all entities)
+        by (str, optional): :obj:`"relation"` adds a table with the metrics of each relation and their mean, the group
+            :obj:`"macro"`. See :meth:`~pyg_emu.evaluation.Metrics.by`. (default: :obj:`None`)
+        max_triples (int, optional): Rank a random subset of at most this many facts;
+            :meth:`~pyg_emu.evaluation.Metrics.ranked` shows which ones. (default: :obj:`None`, all)
         seed (int): Seed of the subset. (default: :obj:`0`)
         num_negatives (int, optional): Adds the expected Hits@10 against this many random negatives, see
             :func:`~pyg_emu.evaluation.metrics.expected_hits`. (default: :obj:`None`)
@@ -114,26 +138,33 @@ def evaluate(
     batch_size = None if batch_size is None else min(int(batch_size), LARGEST_BLOCK)
     random_seed('seed', seed)
     _check_filter_splits(filter_splits)
+    if by is not None:
+        one_of('by', by, ('relation', ))
+    extra = None if known_facts is None else given_facts('known_facts', known_facts, data, 'leave out').facts
     with memory_reported(f'ranking the {split} split', MEMORY_REMEDY):
         facts = _subset(data.facts(split), split, max_triples, seed)
         competing = Candidates.of(candidates, data)
         ranked = {side: _with_answer_in(competing, facts, side) for side in sides}
-        info = {'split': split, 'triples': facts.size(0), 'filtered by': _filter_name(filter_splits)}
+        info: dict[str, Any] = {'split': split, 'triples': facts.size(0), 'filtered by': _filter_name(filter_splits)}
         if competing is not None:
             info.update(_candidate_info(competing, facts, ranked, split))
-        known_facts = filter_index(data, filter_splits)
+        known = filter_index(data, filter_splits, extra)
+        if extra is not None:
+            info['filtered by'] += f' + {extra.size(0)} given facts'
 
         turns = _Turns()
         total = sum(part.size(0) for part in ranked.values())
         bar = tqdm(total=total, desc='ranking', disable=not progress or turns.rank > 0)
         with evaluating(model), torch.no_grad(), bar, shared_errors():
             rank, block_size = _make_ranker(model, data, competing, batch_size, backend)
-            job = _Job(rank, block_size, data, known_facts, competing, bar.update, turns, block_size)
-            counts = {side: job.rank_side(part, side) for side, part in ranked.items()}
-        ranks: dict[str, Ranks] = {side: Ranks(*sum_(columns)) for side, columns in counts.items()}
+            job = _Job(rank, block_size, data, known, competing, bar.update, turns, block_size)
+            counts = {side: job.rank_side(part, side) if side != 'relation' else
+                      job.rank_relations(part, model, backend) for side, part in ranked.items()}
+        ranks = {str(side): Ranks(*sum_(columns)) for side, columns in counts.items()}
         kinds = relation_kinds(data.fact_index('train'))
-        return Metrics(ranks, tie, ks, {side: kinds[part[:, 1]] for side, part in ranked.items()}, num_negatives,
-                       info=info)
+        return Metrics(ranks, tie, ks, {str(side): kinds[part[:, 1]] for side, part in ranked.items()}, num_negatives,
+                       info=info, facts={str(side): part for side, part in ranked.items()},
+                       labels=(data.entity_labels, data.relation_labels), by=by)
 
 
 def _subset(facts: Tensor, split: str, max_triples: Optional[int], seed: int) -> Tensor:
@@ -146,20 +177,26 @@ def _subset(facts: Tensor, split: str, max_triples: Optional[int], seed: int) ->
     return facts[chosen.to(facts.device)]
 
 
-def _with_answer_in(competing: Optional[Candidates], facts: Tensor, side: SideName) -> Tensor:
+def _with_answer_in(competing: Optional[Candidates], facts: Tensor, side: Asked) -> Tensor:
     r"""The facts whose true answer competes."""
-    return facts if competing is None else facts[competing.contains(facts[:, 2 if side == 'tail' else 0])]
+    if competing is None:
+        return facts
+    if side == 'relation':
+        raise ArgumentError("candidates: the candidates are entities, which do not compete with relations; leave out "
+                            "candidates, or 'relation' in sides")
+    head, relation, tail = facts.unbind(1)
+    return facts[competing.contains(tail if side == 'tail' else head, relation, side)]
 
 
-def _candidate_info(competing: Candidates, facts: Tensor, ranked: dict[SideName, Tensor], split: str) -> dict[str, str]:
+def _candidate_info(competing: Candidates, facts: Tensor, ranked: Mapping[Asked, Tensor], split: str) -> dict[str, str]:
     r"""What the title of the table says about candidates; warns of facts that are not ranked."""
-    info = {'candidates': f'{competing.index.numel()} of {competing.place.numel()} entities'}
+    info = {'candidates': str(competing)}
     missing = {side: facts.size(0) - part.size(0) for side, part in ranked.items()}
     if not any(missing.values()):
         return info
     if all(part.size(0) == 0 for part in ranked.values()):
         raise DataError(f'candidates: none of the {facts.size(0)} facts of split {split!r} has its true answer among '
-                        f'the {competing.index.numel()} candidates, so there is nothing to rank')
+                        f'the candidates ({competing}), so there is nothing to rank')
     info['not ranked'] = ' and '.join(f'{number} {side}s' for side, number in missing.items() if number)
     warnings.warn(f'candidates: {info["not ranked"]} of the {facts.size(0)} facts of split {split!r} are not among the '
                   'candidates and are not ranked', DataWarning, stacklevel=3)
@@ -170,13 +207,20 @@ def _filter_name(splits: Union[None, str, Sequence[str]]) -> str:
     return splits if isinstance(splits, str) else ' + '.join(splits or ()) or 'nothing'
 
 
-def filter_index(data: KGData, splits: Union[None, str, Sequence[str]]) -> Optional[FactIndex]:
-    r"""Returns the index of the facts of one or more splits.
+def filter_index(data: KGData, splits: Union[None, str, Sequence[str]], extra: Optional[Tensor] = None
+                 ) -> Optional[FactIndex]:
+    r"""Returns the index of the facts of one or more splits, and of further facts.
 
     Args:
         data (KGData): The facts.
         splits (str or tuple of str, optional): :obj:`"all"`, one split, several splits, or :obj:`None`.
+        extra (torch.Tensor, optional): Further facts. shape: :obj:`(F, 3)`. (default: :obj:`None`)
     """
+    if extra is not None:
+        # Not cached, because it belongs to a single call.
+        named = () if splits is None else (splits,) if isinstance(splits, str) else tuple(splits)
+        facts = torch.cat([extra, *(data.facts(part) for part in dict.fromkeys(named))])  # type: ignore[arg-type]
+        return FactIndex(facts, data.num_nodes or 0, data.num_relations)
     if splits is None or isinstance(splits, str):
         return None if splits is None else data.fact_index(splits)  # type: ignore[arg-type]
     chosen = set(splits)
@@ -228,6 +272,22 @@ def scores_of(model: ScoreFunction, known: Tensor, rel_type: Tensor, side: SideN
     return scores
 
 
+def relation_scores(model: Any, scorer: Optional[Scorer], data: KGData, relations: Tensor) -> RelationScores:
+    r"""Returns a function of heads and tails to the scores of relations between them.
+
+    Args:
+        model (callable): A score function, if :obj:`scorer` is :obj:`None`.
+        scorer (Scorer, optional): The scorer.
+        data (KGData): The entities.
+        relations (torch.Tensor): The relations to score. shape: :obj:`(C,)`.
+    """
+    if scorer is not None:
+        return scores_by_table(scorer, table_of(scorer, data), relations)
+    num_nodes = data.num_nodes or 0
+    return scores_by_function(lambda known, rel_type: scores_of(model, known, rel_type, 'tail', num_nodes), num_nodes,
+                              relations)
+
+
 def table_of(scorer: Scorer, data: KGData) -> Tensor:
     r"""Returns the entity table of :obj:`scorer`.
 
@@ -254,13 +314,16 @@ def _make_ranker(model: Any, data: KGData, competing: Optional[Candidates], batc
     num_nodes = data.num_nodes or 0
     scorer = scorer_of(model, data)
     check_sizes(model if scorer is None else scorer, data, equal=SIZES)
-    index = None if competing is None else competing.index
+    index, sets = (None, None) if competing is None else (competing.index, competing.sets)
+    index = index if sets is None else None
 
     if scorer is None:
         def rank_by_function(known: Tensor, rel_type: Tensor, side: SideName, row: Tensor, target: Tensor,
                              known_answers: _Filter) -> RankCounts:
             scores = scores_of(model, known, rel_type, side, num_nodes)
             scores = scores if index is None else scores.index_select(1, index)
+            if sets is not None:
+                return rank_among(scores, sets.allowed(rel_type, side), target, *known_answers, row, backend)
             return rank_from_scores(scores, target, *known_answers, row=row, backend=backend)
 
         return rank_by_function, batch_size or min(_MAX_FUNCTION_BATCH, default_block_size(num_nodes, 4))
@@ -271,6 +334,9 @@ def _make_ranker(model: Any, data: KGData, competing: Optional[Candidates], batc
 
     def rank_by_query(known: Tensor, rel_type: Tensor, side: SideName, row: Tensor, target: Tensor,
                       known_answers: _Filter) -> RankCounts:
+        if sets is not None:
+            scores = score_entities(query(known, rel_type, side), table, interaction=interaction, backend=backend)
+            return rank_among(scores, sets.allowed(rel_type, side), target, *known_answers, row, backend)
         return rank_counts(query(known, rel_type, side), table, target, *known_answers, interaction=interaction,
                            row=row, block_size=known.numel(), backend=backend)
 
@@ -326,6 +392,38 @@ class _Job:
                 counts[:, own] = self._rank_in_parts(block, side, row[own] - number * self.block_size, target[own])
         return torch.empty_like(counts).index_copy_(1, order, counts)
 
+    def rank_relations(self, facts: Tensor, model: Any, backend: Optional[str]) -> Tensor:
+        r"""The columns of :class:`Ranks` for the relations of facts, zero where another process counts.
+        shape: :obj:`(3, F)`.
+        """
+        every = torch.arange(self.data.num_relations, device=facts.device)
+        scores = relation_scores(model, scorer_of(model, self.data), self.data, every)
+        order = facts[:, 0].argsort(stable=True)  # pairs with the same head may share scores
+        counts = torch.zeros(3, len(facts), dtype=torch.int64, device=facts.device)
+        size = self.block_size
+        for number, block in enumerate(facts[order].split(size)):
+            self.advance(len(block))
+            if self.turns.mine():
+                counts[:, number * size:number * size + len(block)] = self._relations_in_parts(block, scores, backend)
+        return torch.empty_like(counts).index_copy_(1, order, counts)
+
+    def _relations_in_parts(self, facts: Tensor, scores: RelationScores, backend: Optional[str]) -> Tensor:
+        try:
+            return torch.stack(rank_relations(scores, facts, self.data.num_relations, self.known_facts, backend))
+        except NaNScoreError as error:
+            name = question_name(self.data, facts[:, 0], facts[:, 2], 'relation', error.query)
+            raise DivergenceError(f'the scores of {name} contain NaN and cannot be ranked') from error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        release_memory()
+        if len(facts) == 1:
+            name = question_name(self.data, facts[:, 0], facts[:, 2], 'relation', 0)
+            raise OutOfMemoryError(f'ranking the single query {name} needs more memory than is available; '
+                                   f'{MEMORY_REMEDY}')
+        parts = facts.tensor_split(2)
+        return torch.cat([self._relations_in_parts(part, scores, backend) for part in parts], dim=1)
+
     def _rank_in_parts(self, queries: Tensor, side: SideName, row: Tensor, target: Tensor) -> Tensor:
         r"""Ranks one block, in smaller parts if memory does not suffice. shape: :obj:`(3, B)`."""
         if queries.numel() == 0:
@@ -359,7 +457,7 @@ class _Job:
         answers: _Filter = (None, None)
         if self.known_facts is not None:
             answers = self.known_facts.known(known, rel_type, side)
-            answers = answers if self.competing is None else self.competing.filter(*answers)
+            answers = answers if self.competing is None else self.competing.filter(*answers, rel_type, side)
         try:
             return torch.stack(self.rank(known, rel_type, side, row, target, answers))
         except NaNScoreError as error:
@@ -372,19 +470,31 @@ class _Job:
         return torch.div(queries, num_relations, rounding_mode='floor'), queries % num_relations
 
 
-def question_name(data: KGData, known: Tensor, rel_type: Tensor, side: SideName, row: int) -> str:
-    r"""Writes out the query in :obj:`row`, with labels if the data has them."""
-    entity, relation = int(known[row]), int(rel_type[row])
-    name = repr(data.entity_labels[entity]) if data.entity_labels is not None else f'entity {entity}'
-    verb = repr(data.relation_labels[relation]) if data.relation_labels is not None else f'relation {relation}'
-    return f'({name}, {verb}, ?)' if side == 'tail' else f'(?, {verb}, {name})'
+def question_name(data: KGData, one: Tensor, other: Tensor, asked: Asked, row: int) -> str:
+    r"""Writes out the query in :obj:`row`, with labels if the data has them.
+
+    Args:
+        data (KGData): The labels.
+        one (torch.Tensor): The known entities; the heads if relations are asked for.
+        other (torch.Tensor): The relations; the tails if relations are asked for.
+        asked (str): What is predicted.
+        row (int): The query.
+    """
+    def name(number: int, labels: Optional[list[str]], what: str) -> str:
+        return f'{what} {number}' if labels is None else repr(labels[number])
+
+    entity = name(int(one[row]), data.entity_labels, 'entity')
+    if asked == 'relation':
+        return f'({entity}, ?, {name(int(other[row]), data.entity_labels, "entity")})'
+    verb = name(int(other[row]), data.relation_labels, 'relation')
+    return f'({entity}, {verb}, ?)' if asked == 'tail' else f'(?, {verb}, {entity})'
 
 
 def _check_arguments(tie: Any, sides: Any, ks: Any, split: Any, progress: Any) -> None:
     one_of('tie', tie, TIES)
     if (isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) == 0
-            or any(side not in ('tail', 'head') for side in sides) or len(set(sides)) != len(sides)):
-        raise ArgumentError(f"sides: expected 'tail', 'head' or both in a tuple, got {sides!r}")
+            or any(side not in ('tail', 'head', 'relation') for side in sides) or len(set(sides)) != len(sides)):
+        raise ArgumentError(f"sides: expected 'tail', 'head', 'relation' or several of them in a tuple, got {sides!r}")
     check_ks(ks)
     one_of('split', split, SPLITS)
     boolean('progress', progress)

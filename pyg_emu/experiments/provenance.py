@@ -29,10 +29,17 @@ class TrainedOn:
         entities (str): A fingerprint of the entities and their order.
         facts (dict, optional): The number and a fingerprint of the facts of each split, and of :obj:`"all"`. The order
             of the facts does not matter. (default: :obj:`None`, for folders of earlier versions)
+        num_nodes (int, optional): The number of entities. (default: :obj:`None`, likewise)
+        num_relations (int, optional): The number of relations. (default: :obj:`None`, likewise)
+        entity_labels (list of str, optional): The labels of the entities, in the order of their ids. (default:
+            :obj:`None`, without labels, or likewise)
     """
     relations: Optional[list[str]]
     entities: str
     facts: Optional[dict[str, dict[str, Any]]] = None
+    num_nodes: Optional[int] = None
+    num_relations: Optional[int] = None
+    entity_labels: Optional[list[str]] = None
 
     @classmethod
     def of(cls, data: KGData) -> TrainedOn:
@@ -40,7 +47,8 @@ class TrainedOn:
         splits: tuple[Split, ...] = (*SPLITS, 'all')
         facts = {str(split): {'number': data.num_facts(split), 'fingerprint': _facts_fingerprint(data.facts(split))}
                  for split in splits}
-        return cls(data.relation_labels, _entities_fingerprint(data), facts)
+        return cls(data.relation_labels, _entities_fingerprint(data), facts, data.num_nodes, data.num_relations,
+                   data.entity_labels)
 
     @classmethod
     def read(cls, path: Path) -> Optional[TrainedOn]:
@@ -69,6 +77,18 @@ class TrainedOn:
             return 'relations is not a list of distinct labels'
         if not isinstance(self.entities, str):
             return f'entities is not a fingerprint, but {self.entities!r:.50}'
+        for name in ('num_nodes', 'num_relations'):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or not 0 <= value < 2**62):
+                return f'{name} is not a number of at least 0, but {value!r:.50}'
+        if self.entity_labels is not None:
+            labels = self.entity_labels
+            if not isinstance(labels, list) or not all(isinstance(each, str) for each in labels):
+                return 'entity_labels is not a list of labels'
+            if _fingerprint(json.dumps(self.entity_labels)) != self.entities:
+                return 'entity_labels are not the labels that entities is the fingerprint of'
+        if self.relations is not None and self.num_relations not in (None, len(self.relations)):
+            return f'relations holds {len(self.relations)} labels, but num_relations is {self.num_relations}'
         if self.facts is None:
             return None
         if not isinstance(self.facts, dict):
@@ -107,12 +127,24 @@ class TrainedOn:
             raise ArgumentError(f'data: its facts are not those that the run was begun with; the differences are in '
                                 f'{", ".join(changed)}; continue with the same data, or start a run of its own')
 
-    def check_split(self, data: KGData) -> None:
-        r"""Refuses another split of the facts of the run, in which facts that were trained on would be ranked. Warns of
+    def without_facts(self) -> Optional[KGData]:
+        r"""Returns the entities and relations of the run, and no facts; :obj:`None` for folders of earlier versions."""
+        if self.num_nodes is None or self.num_relations is None:
+            return None
+        empty = torch.empty(2, 0, dtype=torch.int64)
+        return KGData(empty, empty[0], self.num_nodes, self.num_relations, entity_labels=self.entity_labels,
+                      relation_labels=self.relations)
+
+    def check_split(self, data: KGData, other_facts: bool = False) -> None:
+        r"""Refuses another split of the facts of the run, in which facts that were trained on would be ranked, and
         other facts about the same entities.
 
+        Args:
+            data (KGData): The data.
+            other_facts (bool): Whether to warn of other facts instead of refusing them. (default: :obj:`False`)
+
         Raises:
-            ArgumentError: If the facts of the run are split otherwise.
+            ArgumentError: If the facts of the run are split otherwise, or are others.
         """
         changed = self.changed_splits(data)
         if not changed or not self.is_of(data):
@@ -122,9 +154,11 @@ class TrainedOn:
             raise ArgumentError(f'data: its facts are those of the run in another split, so that facts which were '
                                 f'trained on would be ranked; the differences are in {", ".join(changed)}; read it '
                                 'with the seed and the fractions in recipe.yaml of the run, or from its split files')
-        warnings.warn(f'data: it has the entities of the run, but other facts; the differences are in '
-                      f'{", ".join(changed)}; facts that the run was trained on may be among those that are ranked',
-                      DataWarning, stacklevel=3)
+        told = (f'data: it has the entities of the run, but other facts; the differences are in {", ".join(changed)}; '
+                'facts that the run was trained on may be among those that are ranked')
+        if not other_facts:
+            raise ArgumentError(f'{told}; to rank them nevertheless, pass other_facts=True')
+        warnings.warn(told, DataWarning, stacklevel=3)
 
     def load(self, source: Union[str, Mapping[str, Any]]) -> KGData:
         r"""Reads a dataset whose relations get the ids that they have here.
@@ -249,7 +283,10 @@ def source_name(source: Union[str, Mapping[str, Any]]) -> str:
 
 def _entities_fingerprint(data: KGData) -> str:
     labels = data.entity_labels
-    text = str(data.num_nodes) if labels is None else json.dumps(labels)
+    return _fingerprint(str(data.num_nodes) if labels is None else json.dumps(labels))
+
+
+def _fingerprint(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

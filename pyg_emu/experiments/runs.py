@@ -10,6 +10,7 @@ from typing import Any, Callable, Iterable, Literal, Mapping, Optional, Union
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import boolean
 from pyg_emu.core.distributed import first_alone, local_device, on_first
 from pyg_emu.core.errors import ArgumentError, RecipeError
 from pyg_emu.core.files import read_bytes
@@ -160,8 +161,9 @@ def _description(folder: RunFolder, recipe: Recipe, data: KGData) -> dict[str, b
 
 
 def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'best',
-             data: Optional[Union[KGData, str, Mapping[str, Any]]] = None, inference: bool = False, whole: bool = False,
-             device: Optional[str] = None) -> tuple[torch.nn.Module, KGData, Recipe]:
+             data: Optional[Union[KGData, str, Mapping[str, Any]]] = None, inference: bool = False,
+             whole: bool = False, facts: bool = True, other_facts: bool = False, device: Optional[str] = None
+             ) -> tuple[torch.nn.Module, KGData, Recipe]:
     r"""Loads the model of a run folder, and its training data or other data. If the model reads a graph, the data has
     inverse relations.
 
@@ -182,13 +184,17 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
             instead of its :obj:`dataset`. (default: :obj:`False`)
         whole (bool): Whether all facts of :obj:`data` are known facts, as in prediction. A file is not split, and a
             folder only needs the file train.txt. (default: :obj:`False`)
+        facts (bool): Whether to read the data. If :obj:`False`, the run folder alone is read: the data has the
+            entities, relations and labels of the run, and no facts. (default: :obj:`True`)
+        other_facts (bool): Whether data with the entities of the run may have other facts than the run. A warning says
+            so. (default: :obj:`False`)
         device (str, optional): The device of the model and the data. (default: a GPU if available, else the CPU)
 
     Raises:
         RecipeError: If the folder does not contain a run.
         CheckpointError: If the checkpoint cannot be read or does not match the data.
         ArgumentError: If the data has other relation ids than the training data, other entity ids (unless the model
-            reads a graph), or another split of the same facts.
+            reads a graph), another split of the same facts, or other facts about the same entities.
     """
     if which not in ('best', 'last'):
         raise ArgumentError(f"which: expected 'best' or 'last', got {which!r}")
@@ -199,7 +205,9 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
                           'written by pyg-emu train')
     device = str(local_device(device))
     known, trained = TrainedOn.read(_trained_on(folder)), None
-    if not isinstance(data, KGData):
+    if not boolean('facts', facts):
+        data, whole = _labels_alone(folder, recipe, known, data), True
+    elif not isinstance(data, KGData):
         recorded = recipe.inference if inference and recipe.inference is not None else recipe.dataset
         source = merged_source(data, recorded, whole)
         if known is None:
@@ -213,11 +221,25 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
     if known is not None and not reads_graph('model', recipe.model):
         known.check_entities(data, trained)
     if known is not None and not whole:
-        known.check_split(data)
+        known.check_split(data, boolean('other_facts', other_facts))
     data = _prepared(recipe, data, device)
     model = make_model(recipe, data)
     load_weights(folder.weights(which), model)
     return model.to(device).eval(), data, recipe
+
+
+def _labels_alone(folder: RunFolder, recipe: Recipe, known: Optional[TrainedOn], data: Any) -> KGData:
+    r"""The entities and relations of a run, without its facts."""
+    if data is not None:
+        raise ArgumentError('data, facts: expected no data with facts=False, which reads the run folder alone')
+    if reads_graph('model', recipe.model):
+        raise RecipeError(f'{recipe.model["name"]} computes its scores from the facts of a graph; open the run with '
+                          'its data')
+    found = None if known is None else known.without_facts()
+    if found is None:
+        raise RecipeError(f'{folder.path} was written by a version that did not record the labels of the entities; '
+                          'open the run with its data')
+    return found
 
 
 def is_inductive(run_dir: Union[str, Path], data: KGData) -> bool:

@@ -9,6 +9,7 @@ from pyg_emu.models.encoders.rgcn import RGCN
 from pyg_emu.models.hake import HAKE
 from pyg_emu.models.nbfnet.model import NBFNet
 from pyg_emu.models.nbfnet.state import load_nbfnet_pyg_state_dict
+from pyg_emu.models.pykeen import from_pykeen_model
 from pyg_emu.models.reciprocal import Reciprocal
 from pyg_emu.models.rotate import RotatE
 from pyg_emu.models.transe import TransE
@@ -23,5 +24,6 @@ __all__ = [
     'Reciprocal',
     'RotatE',
     'TransE',
+    'from_pykeen_model',
     'load_nbfnet_pyg_state_dict',
 ]

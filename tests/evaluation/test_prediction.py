@@ -12,6 +12,7 @@ from torch_geometric.nn import DistMult, RotatE, TransE
 
 import pyg_emu.models as models
 from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError, OutOfMemoryError
+from pyg_emu.data.candidates import RelationCandidates
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.prediction import predict
 
@@ -56,6 +57,15 @@ def test_known_facts_are_left_out() -> None:
     assert rows(frame, 'relation', 'tail', 'rank') == [
         ('knows', 'ann', 1), ('knows', 'dan', 2), ('likes', 'ann', 1), ('likes', 'bob', 2), ('likes', 'dan', 3)]
     assert set(frame['known']) == {''}
+
+
+def test_further_known_facts() -> None:
+    data, extra = make_data(), pd.DataFrame([('ann', 'knows', 'ann'), ('ann', 'knows', 'cat')],
+                                            columns=['head', 'relation', 'tail'])
+    frame = predict(model, data, heads='ann', relations='knows', known_facts=extra)
+    assert rows(frame, 'tail', 'known') == [('cat', 'valid'), ('ann', 'given'), ('bob', 'train'), ('dan', '')]
+    frame = predict(model, data, heads='ann', relations='knows', known_facts=extra, exclude_known=True)
+    assert rows(frame, 'tail', 'rank') == [('dan', 1)]
 
 
 def test_first_split_that_holds_a_fact() -> None:
@@ -177,6 +187,26 @@ def test_candidates() -> None:
     part = predict(scorer, data, tails='cat', relations='knows', candidates=['ann', 'dan'])
     expected = whole[whole['head'].isin(['ann', 'dan'])]
     assert rows(part, 'head', 'score', 'known') == rows(expected, 'head', 'score', 'known')
+
+
+@pytest.mark.parametrize('batch_size', [None, 1])
+def test_candidates_of_relations(batch_size: Any) -> None:
+    data = make_data()
+
+    def strict(known: Tensor, rel_type: Tensor, side: str) -> Tensor:
+        return torch.where(torch.arange(4) == 3, torch.nan, model(known, rel_type, side))
+
+    sets = RelationCandidates(data, tails={'knows': ['bob', 'cat'], 'likes': ['ann']}, heads={'knows': ['ann', 'bob']})
+    frame = predict(strict, data, heads='ann', relations=['knows', 'likes'], candidates=sets, batch_size=batch_size)
+    assert rows(frame, 'relation', 'tail', 'rank') == [('knows', 'cat', 1), ('knows', 'bob', 2), ('likes', 'ann', 1)]
+    frame = predict(strict, data, relations='knows', tails='cat', candidates=sets, exclude_known=True)
+    assert rows(frame, 'head', 'rank') == [('bob', 1)]
+    scorer = DistMult(4, 2, 6)
+    whole, part = (predict(scorer, data, heads='dan', relations='knows', candidates=chosen)
+                   for chosen in (['bob', 'cat'], sets))
+    pd.testing.assert_frame_equal(whole, part)
+    with pytest.raises(ArgumentError, match='candidates'):
+        predict(strict, data, heads='ann', tails='bob', candidates=sets)
 
 
 # Relations ###################################################################

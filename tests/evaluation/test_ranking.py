@@ -20,6 +20,7 @@ from torch_geometric.nn import ComplEx, DistMult, RotatE, TransE
 
 import pyg_emu.models as models
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, DivergenceError, OutOfMemoryError
+from pyg_emu.data.candidates import RelationCandidates
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import TIES
 from pyg_emu.evaluation.ranking import evaluate
@@ -149,9 +150,11 @@ PYKEEN_NAMES = {
 }
 
 
-def assert_equals_pykeen(data: KGData, model: Any, result: Any, filter_splits: Any = 'all') -> None:
+def assert_equals_pykeen(data: KGData, model: Any, result: Any, filter_splits: Any = 'all',
+                         candidates: Any = None) -> None:
     for tie in TIES:
-        metrics = evaluate(model, data, tie=tie, filter_splits=filter_splits)  # type: ignore[arg-type]
+        metrics = evaluate(model, data, tie=tie, filter_splits=filter_splits,  # type: ignore[arg-type]
+                           candidates=candidates)
         for side in ('both', 'tail', 'head'):
             for ours, theirs in PYKEEN_NAMES.items():
                 if ours == 'amri' and tie != 'realistic':
@@ -161,9 +164,11 @@ def assert_equals_pykeen(data: KGData, model: Any, result: Any, filter_splits: A
 
 
 @pytest.mark.parametrize('filtered', [True, False])
-def test_equals_pykeen_on_the_same_scores(filtered: bool) -> None:
+@pytest.mark.parametrize('sets', [False, True])
+def test_equals_pykeen_on_the_same_scores(filtered: bool, sets: bool) -> None:
     evaluation = pytest.importorskip('pykeen.evaluation')
     data, tables = make_data(), integer_scores()
+    candidates = RelationCandidates.seen(data, 'all') if sets else None
     facts = data.facts('test')
     evaluator = evaluation.RankBasedEvaluator(filtered=filtered)
     for side, known, target in (('tail', 0, 2), ('head', 2, 0)):
@@ -175,8 +180,10 @@ def test_equals_pykeen_on_the_same_scores(filtered: bool) -> None:
                 others = others[(others[:, known] == fact[known]) & (others[:, 1] == fact[1])]
                 scores[0, others[:, target]] = float('nan')
                 scores[0, fact[target]] = own.item()
+            if candidates is not None:  # NaN is PyKEEN's mark of what does not compete
+                scores[~candidates.allowed(fact[1:2], side)] = float('nan')  # type: ignore[arg-type]
             evaluator.process_scores_(fact.unsqueeze(0), side, scores, own)
-    assert_equals_pykeen(data, lookup(tables), evaluator.finalize(), 'all' if filtered else None)
+    assert_equals_pykeen(data, lookup(tables), evaluator.finalize(), 'all' if filtered else None, candidates)
 
 
 def test_equals_pykeen_with_its_own_filter_and_model() -> None:
@@ -303,7 +310,8 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
     ({'split': ['test']}, ['split', "['test']"]),
     ({'tie': 'random'}, ['tie', "'random'", "'realistic'"]),
     ({'sides': 'tail'}, ['sides', "'tail'"]),
-    ({'sides': ('tail', 'relation')}, ['sides', 'relation']),
+    ({'sides': ('tail', 'type')}, ['sides', 'type', 'relation']),
+    ({'sides': ('relation',), 'candidates': [0, 1]}, ['candidates', 'relation']),
     ({'sides': ()}, ['sides', '()']),
     ({'sides': 5}, ['sides', '5']),
     ({'ks': (0,)}, ['ks', '(0,)']),
@@ -330,6 +338,9 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
     ({'model': torch.nn.Linear(2, 2)}, ['Linear']),
     ({'model': 'DistMult'}, ['str']),
     ({'model': lambda known, *_: torch.zeros(len(known), 5)}, ['12)', '5)']),
+    ({'by': 'entity'}, ['by', "'entity'", "'relation'"]),
+    ({'known_facts': 'missing.tsv'}, ['missing.tsv']),
+    ({'known_facts': torch.tensor([[0, 3, 0]])}, ['known_facts', '3']),
     ({'candidates': []}, ['candidates']),
     ({'candidates': torch.zeros(NUM_NODES, dtype=torch.bool)}, ['candidates']),
     ({'candidates': torch.ones(NUM_NODES + 1, dtype=torch.bool)}, ['candidates', '(12,)', '(13,)']),
@@ -341,7 +352,7 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
 ])
 def test_bad_arguments(kwargs: dict[str, Any], facts: list[str]) -> None:
     arguments = {'model': make_layer(DistMult), 'data': make_data(), **kwargs}
-    with pytest.raises(ArgumentError) as caught:
+    with pytest.raises((ArgumentError, DataError)) as caught:
         evaluate(**arguments)
     assert all(fact in str(caught.value) for fact in facts), caught.value
 
@@ -350,6 +361,69 @@ def test_empty_split() -> None:
     data = KGData(torch.tensor([[0], [1]]), torch.tensor([0]), NUM_NODES, NUM_RELATIONS)
     with pytest.raises(DataError, match="'test'"):
         evaluate(make_layer(DistMult), data)
+
+
+# Further facts, tables of relations ###########################################
+
+
+def test_further_facts_do_not_compete() -> None:
+    data, model = make_data(), lookup(integer_scores())
+    expected = evaluate(model, data)
+    rest = torch.cat([data.facts('valid'), data.facts('test')])
+    labels = {'entity_labels': [f'e{i}' for i in range(NUM_NODES)], 'relation_labels': ['likes', 'knows', 'sees']}
+    named = make_data(**labels)
+    table = pd.DataFrame([(f'e{h}', labels['relation_labels'][r], f'e{t}') for h, r, t in rest.tolist()],
+                         columns=['head', 'relation', 'tail'])
+    for graph, known in ((data, rest), (named, table)):
+        found = evaluate(model, graph, filter_splits='train', known_facts=known)
+        assert found.groups == expected.groups
+        assert found.info['filtered by'] == 'train + 25 given facts'
+    everything = data.facts('all')
+    assert evaluate(model, data, filter_splits=None, known_facts=everything).groups == expected.groups
+    table.loc[0, 'head'] = 'stranger'
+    with pytest.warns(DataWarning, match="known_facts: 1 of 25 .*'stranger'"):
+        evaluate(model, named, known_facts=table)
+
+
+def test_a_table_of_relations() -> None:
+    labels = ['likes', 'knows', 'sees']
+    data, model = make_data(relation_labels=labels), lookup(integer_scores())
+    metrics = evaluate(model, data, by='relation', num_negatives=5)
+    table = metrics.by('relation')
+    relation = data.facts('test')[:, 1]
+    for number, name in enumerate(labels):
+        chosen = relation == number
+        only = KGData(data.edge_index, data.edge_type, NUM_NODES, NUM_RELATIONS, valid_edge_type=data.valid_edge_type,
+                      valid_edge_index=data.valid_edge_index, test_edge_index=data.test_edge_index[:, chosen],
+                      test_edge_type=relation[chosen])
+        # Other test facts would compete, if they were not known.
+        expected = evaluate(model, only, num_negatives=5, known_facts=data.facts('test'))
+        for group, prefix in (('both', ''), ('tail', 'tail.'), ('head', 'head.')):
+            for metric, value in expected.groups[group].items():
+                assert table.loc[name, f'{prefix}{metric}'] == pytest.approx(value), (name, metric)
+    assert table['count'].is_monotonic_decreasing and table['count'].sum() == 30
+    assert metrics['macro.mrr'] == pytest.approx(table['mrr'].mean()) and metrics['macro.count'] == 3
+    assert metrics['macro.mrr'] != pytest.approx(metrics['mrr'])
+    plain = evaluate(model, data, num_negatives=5)
+    assert 'macro' not in plain.groups and plain.to_dict().keys() == metrics.to_dict().keys() - {'macro', 'relations'}
+    assert metrics.to_dict()['relations']['likes']['tail.mrr'] == pytest.approx(table.loc['likes', 'tail.mrr'])
+    assert 'knows' in str(metrics) and 'macro' in str(metrics) and 'knows' in metrics._repr_html_()
+    # A relation without ranks has no row, and one without ranks on a side no value there.
+    with pytest.warns(DataWarning):
+        part = evaluate(model, data, candidates=data.facts('test')[:1, 2], by='relation').by()
+    assert len(part) < 3 or part.isna().any(axis=None) and (part[['tail.count', 'head.count']] == 0).any(axis=None)
+
+
+def test_which_facts_were_ranked() -> None:
+    data, model = make_data(entity_labels=[f'e{i}' for i in range(NUM_NODES)]), lookup(integer_scores())
+    whole, part = (evaluate(model, data, max_triples=size).ranked() for size in (None, 4))
+    assert list(part) == ['head', 'relation', 'tail', 'side', 'rank', 'competitors'] and len(part) == 8
+    assert whole['rank'].rdiv(1).mean() == pytest.approx(evaluate(model, data)['mrr'])
+    rows = set(whole.itertuples(index=False, name=None))
+    assert all(row in rows for row in part.itertuples(index=False, name=None))
+    facts = [(data.entity_id(head), relation, data.entity_id(tail)) for head, relation, tail in
+             part.loc[part['side'] == 'tail', ['head', 'relation', 'tail']].itertuples(index=False)]
+    assert torch.tensor(facts).equal(evaluate(model, data, max_triples=4).facts['tail'])  # type: ignore[index]
 
 
 # Sets of candidates ##########################################################
@@ -461,6 +535,38 @@ def test_facts_without_a_candidate_are_counted() -> None:
     assert set(heads.groups) >= {'both', 'head'} and 'tail' not in heads.groups
     with pytest.raises(DataError, match='candidates'):
         evaluate(lambda known, *_: torch.rand(len(known), 4), single, candidates=[3])
+
+
+@pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
+@pytest.mark.parametrize('by_function', [True, False])
+def test_sets_of_relations_rank_as_one_set_a_relation(by_function: bool) -> None:
+    data = make_data(2)
+    tables = {side: table.double() for side, table in integer_scores(2).items()}
+    for table in tables.values():
+        table[table == 0] = -torch.inf  # a score like others
+    model = lookup(tables) if by_function else make_layer(DistMult, 2)
+    sets = {'tail': {0: [0, 2, 4, 6, 8, 9, 11], 1: [1]}, 'head': {1: [3, 4, 5, 7, 10], 2: range(11)}}
+    candidates = RelationCandidates(data, sets['tail'], sets['head'])  # type: ignore[arg-type]
+    found = evaluate(model, data, candidates=candidates, num_negatives=5, batch_size=3)
+    relation = data.facts('test')[:, 1]
+    for side, column in (('tail', 2), ('head', 0)):
+        expected = []
+        for number in range(NUM_RELATIONS):
+            only = KGData(data.edge_index, data.edge_type, NUM_NODES, NUM_RELATIONS,
+                          valid_edge_index=data.valid_edge_index, valid_edge_type=data.valid_edge_type,
+                          test_edge_index=data.test_edge_index[:, relation == number],
+                          test_edge_type=relation[relation == number])
+            chosen = sets[side].get(number, range(NUM_NODES))
+            if torch.isin(only.facts('test')[:, column], torch.tensor(list(chosen))).any():
+                expected += counts_of(evaluate(model, only, candidates=chosen, sides=(side,)), side)
+        assert sorted(counts_of(found, side)) == sorted(expected)
+    assert found.info['candidates'] == 'by relation'
+
+
+def test_sets_of_another_graph() -> None:
+    other = KGData(torch.tensor([[0], [1]]), torch.tensor([0]), NUM_NODES + 1, NUM_RELATIONS)
+    with pytest.raises(ArgumentError, match='candidates: .* 12 .* 13 '):
+        evaluate(make_layer(DistMult), make_data(), candidates=RelationCandidates.seen(other))
 
 
 # Limits: memory, threads, inference mode #####################################

@@ -18,10 +18,10 @@ import torch
 from torch_geometric.nn import kge
 
 import pyg_emu
-from pyg_emu import losses, models, ops
+from pyg_emu import evaluation, losses, models, ops
 from pyg_emu.core.errors import PygEmuError
 from pyg_emu.core.interaction import Dot
-from pyg_emu.data import Batch, EdgeOrder, FactIndex, KGData, TripletLoader, load_dataset
+from pyg_emu.data import Batch, EdgeOrder, FactIndex, KGData, RelationCandidates, TripletLoader, load_dataset
 from pyg_emu.data import io as data_io
 from pyg_emu.evaluation import Metrics, evaluate, predict
 from pyg_emu.negatives import DeMixNegatives, EMUNegatives, adversarial
@@ -49,7 +49,8 @@ NOT_CALLED = {'LearningPart', 'Negatives', 'Sampler', 'Scorer', '__version__', '
               'Regularizer', 'ScoredBatch', 'BaseSampler', 'MaskMutation', 'Mutation', 'MutationContext', 'Rate',
               'Logger', 'RunInfo', 'Schedule', 'TrainResult', 'TrainingInterrupted', 'EMUScores', 'BoundaryRows',
               'EdgeOrders', 'MaskPlan', 'MixPlan', 'Plan', 'RankCounts', 'SharedIndex', 'dataset_names', 'draw_plan',
-              'parts_of', 'from_pykeen', 'Interaction', 'ScorerMixin'}
+              'parts_of', 'from_pykeen', 'Interaction', 'ScorerMixin', 'Classification',
+              'from_pykeen_model'}
 
 V, R, D, B, N = 12, 3, 4, 6, 5
 
@@ -151,6 +152,10 @@ def nbfnet() -> models.NBFNet:
 
 def _facts() -> pd.DataFrame:
     return pd.DataFrame({'head': ['a', 'b', 'c', 'a'], 'relation': ['r', 'r', 's', 's'], 'tail': ['b', 'c', 'a', 'c']})
+
+
+def _calibration() -> Any:
+    return evaluation.Calibration('platt', [1.0], [0.0], 0.0, [None] * R, 'tail', 0.5)
 
 
 def _write(folder: Path) -> Path:
@@ -382,6 +387,7 @@ def targets(folder: Path) -> dict[str, Target]:
                                                                  'max_size': 2**20, 'seed': 0}),
                         ('SharedNegativesSampler', {'chunk_size': 2, 'sampler': None}),
                         ('NSCachingSampler', {'cache_size': 3, 'num_candidates': 3, 'lazy_update': 0, 'seed': 0}),
+                        ('CandidateSampler', {'candidates': [1, 2, 5]}),
                         ('PopularitySampler', {'power': 0.75, 'per_relation': True, 'uniform': 0.1}),
                         ('TypedSampler', {'types': torch.arange(V) % 3, 'uniform': 0.1}),
                         ('ESNSLikeSampler', {'context': 'fact', 'uniform': 0.1}),
@@ -425,16 +431,38 @@ def targets(folder: Path) -> dict[str, Target]:
     add('LinearSchedule', lambda **rest: mutations.LinearSchedule(**rest)(2), lambda: {'start': 0.1, 'end': 0.5,
                                                                                        'steps': 3})
     # Evaluation
+    add('RelationCandidates', RelationCandidates, lambda: {'data': graph(), 'tails': {'r1': ['e1']},
+                                                                       'heads': {'r0': [1, 2]}})
     add('evaluate', evaluate, lambda: {
         'model': model(), 'data': graph(), 'split': 'test', 'batch_size': 4, 'tie': 'realistic',
-        'sides': ('tail', 'head'), 'ks': (1, 3), 'filter_splits': 'all', 'candidates': None, 'max_triples': None,
-        'seed': 0, 'progress': False}, flags=('progress', ))
+        'sides': ('tail', 'head'), 'ks': (1, 3), 'filter_splits': 'all', 'known_facts': None, 'candidates': None,
+        'by': 'relation', 'max_triples': None, 'seed': 0, 'progress': False}, flags=('progress', ))
     add('predict', predict, lambda: {
         'model': model(), 'data': graph(), 'heads': 'e1', 'relations': 'r1', 'tails': None, 'k': 3,
-        'exclude_known': False, 'candidates': None, 'batch_size': 2}, flags=('exclude_known', ),
+        'exclude_known': False, 'known_facts': None, 'candidates': None, 'batch_size': 2}, flags=('exclude_known', ),
         words=('heads', 'tails'))
+    labelled = {'split': 'valid', 'facts': None, 'negatives': None, 'num_negatives': 2, 'seed': 0}
+    add('score', evaluation.score, lambda: {
+        'model': model(), 'data': graph(), 'facts': graph().facts(), 'side': 'tail', 'calibration': None,
+        'batch_size': 2})
+    add('embeddings', evaluation.embeddings, lambda: {'model': model(), 'data': graph(), 'kind': 'entity'})
+    add('neighbors', evaluation.neighbors, lambda: {
+        'model': model(), 'data': graph(), 'entities': 'e1', 'k': 2, 'similarity': 'dot', 'candidates': None})
+    asked = pd.DataFrame({'head': ['e1'], 'relation': ['r1'], 'tail': ['?']})
+    add('answer', evaluation.answer, lambda: {'model': model(), 'data': graph(), 'questions': asked, 'k': 2})
+    rows = pd.DataFrame([[0.5, 1.0]], index=['a'])
+    add('write_vectors', data_io.write_vectors, lambda: {'vectors': rows, 'path': folder / 'a.txt', 'format': None})
+    add('write_table', data_io.write_table, lambda: {'frame': rows, 'argument': 'path', 'path': folder / 'a.csv'},
+        fixed=('argument', ))
+    add('calibrate', evaluation.calibrate, lambda: {
+        'model': model(), 'data': graph(), 'method': 'platt', 'side': 'tail', **labelled}, words=('facts', ))
+    add('classify', evaluation.classify, lambda: {
+        'model': model(), 'data': graph(), 'calibration': _calibration(), **labelled}, words=('facts', ))
+    add('Calibration.check', lambda **rest: _calibration().check(**rest), lambda: {'data': graph(), 'side': 'tail'})
+    add('Calibration.save', lambda **rest: _calibration().save(**rest), lambda: {'path': folder / 'calibration.json'})
     add('Metrics', Metrics, lambda: {'ranks': evaluate(model(), graph()).ranks, 'tie': 'realistic', 'ks': (1, 3),
-                                     'kinds': None, 'num_negatives': None, 'info': None})
+                                     'kinds': None, 'num_negatives': None, 'info': None, 'facts': None,
+                                     'by': None})
     add('explain', pyg_emu.explain, lambda: {
         'model': nbfnet(), 'graph': inverse(), 'head': 'e1', 'relation': 'r1', 'tail': 'e2',
         'num_paths': 3, 'beam_width': 3, 'side': 'tail'}, words=('data', ))

@@ -10,6 +10,8 @@ from pyg_emu.data.io.datasets import (
     to_dataframe,
     to_folder,
 )
+from pyg_emu.data.io.frames import write_table
+from pyg_emu.data.io.vectors import write_vectors
 
 __all__ = [
     'dataset_names',
@@ -21,4 +23,6 @@ __all__ = [
     'load_dataset',
     'to_dataframe',
     'to_folder',
+    'write_table',
+    'write_vectors',
 ]

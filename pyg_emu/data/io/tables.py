@@ -64,7 +64,7 @@ def from_dataframe(
     if len(df) == 0:
         raise DataError('the table has no rows; expected one per fact')
     _warn_of_unread_columns(df, [*(names[place] for place in places), *([] if split is None else [split])])
-    columns = [_labels(df.iloc[:, place], names[place]) for place in places]
+    columns = [label_column(df.iloc[:, place], names[place]) for place in places]
     collector = Collector(vocabulary, entities)
     parts = {'all': np.ones(len(df), dtype=bool)} if split is None else _parts(df, split)
     for name, mask in parts.items():
@@ -112,7 +112,7 @@ def _warn_of_unread_columns(df: pd.DataFrame, read: Sequence[Any]) -> None:
 
 def _parts(df: pd.DataFrame, split: str) -> dict[str, np.ndarray]:
     r"""Which rows belong to which split."""
-    given = _labels(df[split], split)
+    given = label_column(df[split], split)
     parts = {name: np.isin(given, aliases) for name, aliases in SPLIT_NAMES.items()}
     stray = ~np.logical_or.reduce(list(parts.values()))
     if stray.any():
@@ -124,7 +124,16 @@ def _parts(df: pd.DataFrame, split: str) -> dict[str, np.ndarray]:
     return parts
 
 
-def _labels(column: pd.Series, name: Any) -> np.ndarray:
+def label_column(column: pd.Series, name: Any) -> np.ndarray:
+    r"""The labels of a column, as strings.
+
+    Args:
+        column (pandas.Series): Strings, or integers, which become strings.
+        name (Any): The name of the column, for messages.
+
+    Raises:
+        DataError: If a label is missing, empty, or neither a string nor an integer; names the row.
+    """
     missing = column.isna().to_numpy()
     if missing.any():
         raise DataError(f'column {name!r}, row {column.index[int(missing.argmax())]}: the label is missing; expected '

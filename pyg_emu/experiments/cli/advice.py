@@ -7,7 +7,8 @@ from typing import Any
 
 #: Python arguments that have a flag of their own, and the flag.
 _FLAGS = {'require_splits': '--require-splits', 'resume': '--fresh', 'overwrite': '--overwrite', 'device': '--device',
-          'num_steps': '--steps', 'batch_size': '--batch-size', 'patience': '--patience'}
+          'other_facts': '--other-facts', 'num_steps': '--steps', 'batch_size': '--batch-size',
+          'patience': '--patience'}
 #: Options of the readers of data, which are settings of a recipe.
 _READER = ('delimiter', 'header', 'comment', 'extra_files', 'fractions', 'seed', 'head', 'relation', 'tail')
 _VALUE = r'(\((?:[^()]*)\)|\[[^\]]*\]|\'[^\']*\'|"[^"]*"|[\w.+-]*\w)'
@@ -34,8 +35,8 @@ def _flag(match: re.Match) -> str:
         return match[0]
     if name == 'resume':
         return '--fresh' if value is False else match[0]
-    if name == 'overwrite':
-        return '--overwrite' if value is True else match[0]
+    if name in ('overwrite', 'other_facts'):
+        return _FLAGS[name] if value is True else match[0]
     if name == 'require_splits':
         return f'--require-splits {",".join(value)}'
     return f'{_FLAGS[name]} {text}' if name in _FLAGS else f'--set {_quoted(f"dataset.{name}={_yaml(value)}")}'

@@ -1,4 +1,4 @@
-r"""The command line: :obj:`pyg-emu train | evaluate | predict | explain | tune | data | diff | bench | recipes`.
+r"""The command line :obj:`pyg-emu`, and the commands that have no module of their own.
 
 Commands import their modules when they run, so that :obj:`--help` responds at once.
 """
@@ -11,13 +11,12 @@ import os
 import re
 import sys
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple, Optional, Sequence, TextIO, Union
+from typing import Any, NamedTuple, Optional, Sequence, TextIO, Union
 
 from pyg_emu import __version__
 from pyg_emu.core.cores import limit_threads
-from pyg_emu.core.errors import ArgumentError, DataError, PygEmuError, RecipeError
+from pyg_emu.core.errors import ArgumentError, PygEmuError, RecipeError
 from pyg_emu.core.files import reason
 from pyg_emu.experiments.cli.advice import in_flags
 from pyg_emu.experiments.cli.bench import add_bench
@@ -27,14 +26,15 @@ from pyg_emu.experiments.cli.options import (
     Formatter,
     Parser,
     add_common,
-    add_dataset,
-    dataset_settings,
     dataset_value,
     make_working_directory_importable,
     one_line,
     split_names,
 )
+from pyg_emu.experiments.cli.run import add_candidates, add_run, candidates_of, labels_of, open_options, run_dir_of
+from pyg_emu.experiments.cli.scores import add_scores
 from pyg_emu.experiments.cli.tune import add_tune
+from pyg_emu.experiments.cli.vectors import add_vectors
 from pyg_emu.experiments.cli.warmup import add_warmup
 from pyg_emu.experiments.layers import KeyPath, Layer, assignment_layer, flag_place, parse_value, put
 from pyg_emu.experiments.names import SECTIONS
@@ -50,6 +50,11 @@ examples:
   pyg-emu train --dataset UMLS --run-dir runs/umls
   pyg-emu evaluate --run runs/umls --split test
   pyg-emu predict --run runs/umls --head virus --relation causes -k 5
+  pyg-emu score --run runs/umls --input facts.tsv
+  pyg-emu calibrate --run runs/umls
+  pyg-emu classify --run runs/umls
+  pyg-emu export --run runs/umls --output entities.parquet
+  pyg-emu neighbors --run runs/umls --entity virus
   pyg-emu tune --recipe distmult-umls-emu --study runs/tune/umls
   pyg-emu data path/to/folder
   pyg-emu diff runs/umls runs/umls-seed1
@@ -82,6 +87,10 @@ Rank the facts of a split, heads and tails, among all entities; other known answ
 examples:
   pyg-emu evaluate --run runs/umls
   pyg-emu evaluate --run runs/umls --split valid --tie pessimistic --json
+  pyg-emu evaluate --run runs/umls --by relation --ranks ranks.csv
+  pyg-emu evaluate --run runs/umls --sides relation          # which relation holds between head and tail
+  pyg-emu evaluate --run runs/umls --candidates drugs.txt    # among these entities, one a line
+  pyg-emu evaluate --run runs/umls --seen-candidates         # among entities that fit the relation
   pyg-emu evaluate --run runs/nbfnet --data path/to/other    # NBFNet: other entities, the same relations
 """
 
@@ -93,6 +102,8 @@ examples:
   pyg-emu predict --run runs/umls --head virus --relation causes
   pyg-emu predict --run runs/umls --tail disease_or_syndrome --relation causes -k 5 --exclude-known
   pyg-emu predict --run runs/umls --head virus --tail disease_or_syndrome
+  pyg-emu predict --run runs/umls --input questions.tsv --output answers.csv    # lines such as "virus  causes  ?"
+  pyg-emu predict --run runs/umls --head virus --relation causes --types types.tsv   # lines of an entity and its type
 """
 
 _EXPLAIN = """\
@@ -301,49 +312,71 @@ def _default_folder(options: argparse.Namespace, recipe: Recipe) -> Path:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    run_dir = _run_dir(options)
+    run_dir = run_dir_of(options)
     from pyg_emu.core.distributed import process_group
+    from pyg_emu.data.io.frames import check_table_path, write_table
     from pyg_emu.evaluation.graphs import rank
     from pyg_emu.experiments.runs import is_inductive
+    if options.ranks is not None:
+        check_table_path('--ranks', options.ranks)
     with process_group(options.device) as place:
         options.device = str(place.device)
-        model, data, recipe, name = _open(options, run_dir, inference=options.split == 'test')
+        model, data, recipe, name = open_options(options, run_dir, inference=options.split == 'test')
         settings = dict(recipe.evaluation)
-        for key in ('tie', 'max_triples'):
+        for key in ('tie', 'max_triples', 'by', 'known_facts', 'sides'):
             if getattr(options, key) is not None:
                 settings[key] = getattr(options, key)
+        candidates = candidates_of(options, data)
+        if candidates is not None:
+            settings['candidates'] = candidates
         metrics = rank(model, data, options.split, settings, name=name, inductive=is_inductive(run_dir, data),
                        progress=not options.quiet)
     if place.rank == 0:
+        if options.ranks is not None:
+            write_table(metrics.ranked(), '--ranks', options.ranks)
         print(json.dumps(metrics.to_dict(), indent=2) if options.json else metrics)
 
 
 def _predict(options: argparse.Namespace) -> None:
-    run_dir = _run_dir(options)
+    run_dir = run_dir_of(options)
     known = [name for name in ('head', 'relation', 'tail') if getattr(options, name) is not None]
-    if len(known) != 2:
+    if options.input is not None and known:
+        raise RecipeError(f'--input, --{known[0]}: give the questions in a file or with flags, not both')
+    if options.input is None and len(known) != 2:
         raise RecipeError('--head, --relation, --tail: expected two of the three, the third is predicted; got '
                           f'{", ".join(f"--{name}" for name in known) or "none"}')
+    from pyg_emu.data.io.frames import check_table_path, write_table
     from pyg_emu.evaluation.graphs import ranker_of
     from pyg_emu.evaluation.prediction import predict
-    model, data, _, name = _open(options, run_dir, whole=True)
-    with _labels_of(name):
-        frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation,
-                        tails=options.tail, k=options.k, exclude_known=options.exclude_known)
+    from pyg_emu.evaluation.questions import answer
+    if options.output is not None:
+        check_table_path('--output', options.output)
+    model, data, _, name = open_options(options, run_dir, whole=True)
+    with labels_of(name):
+        settings: dict[str, Any] = {'k': options.k, 'exclude_known': options.exclude_known,
+                                    'known_facts': options.known_facts, 'candidates': candidates_of(options, data)}
+        if options.input is not None:
+            frame = answer(ranker_of(model, data), data, options.input, **settings)
+        else:
+            frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation,
+                            tails=options.tail, **settings)
+    if options.output is not None:
+        write_table(frame, '--output', options.output)
+        return
     print(frame.to_csv(index=False) if options.csv else frame.to_string(index=False), end='' if options.csv else '\n')
 
 
 def _explain(options: argparse.Namespace) -> None:
-    run_dir = _run_dir(options)
+    run_dir = run_dir_of(options)
     if options.k < 1:
         raise ArgumentError(f'-k {options.k}: expected at least 1')
     from pyg_emu.evaluation.graphs import reads_graph
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
-    model, data, recipe, name = _open(options, run_dir, whole=True)
+    model, data, recipe, name = open_options(options, run_dir, whole=True)
     if not reads_graph(model):
         raise RecipeError(f'{recipe.model["name"]} reads no graph, so its scores have no paths; explain needs '
                           'a run of NBFNet')
-    with _labels_of(name):
+    with labels_of(name):
         paths = explain(model, data, options.head, options.relation, options.tail, options.k, side=options.side)
     if options.out is not None:
         _save_drawing(draw_paths(paths), Path(options.out))
@@ -360,34 +393,12 @@ def _explain(options: argparse.Namespace) -> None:
         print(f'{weight:10.4f}  {path}')
 
 
-@contextmanager
-def _labels_of(name: str) -> Iterator[None]:
-    r"""Adds the name of the graph to an error about a label. A run with a second graph looks labels up there."""
-    try:
-        yield
-    except DataError as error:
-        told = re.sub(r'^(head|relation|tail)s: ', r'--\1: ', str(error))
-        raise DataError(f'{name}: {told}') from error
-
-
 def _save_drawing(figure: Any, path: Path) -> None:
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
         raise ArgumentError(f'--out {path}: cannot be written ({error}); expected a file such as paths.png or '
                             'paths.pdf') from error
-
-
-def _open(options: argparse.Namespace, run_dir: str, inference: bool = True, whole: bool = False
-          ) -> tuple[Any, Any, Recipe, str]:
-    r"""The model, the data, the recipe and the data's name."""
-    from pyg_emu.experiments.provenance import source_name
-    from pyg_emu.experiments.runs import open_run
-    data: Any = dataset_settings(options)
-    model, data, recipe = open_run(run_dir, which=options.checkpoint, data=data, inference=inference, whole=whole,
-                                   device=options.device)
-    source = options.data or (recipe.inference if inference else None) or recipe.dataset
-    return model, data, recipe, source_name(source)
 
 
 def _recipes(options: argparse.Namespace) -> None:
@@ -398,13 +409,6 @@ def _recipes(options: argparse.Namespace) -> None:
     width = max(map(len, found))
     for name, description in found.items():
         print(f'{name:<{width}}  {description}')
-
-
-def _run_dir(options: argparse.Namespace) -> str:
-    given = [folder for folder in (options.folder, options.run) if folder is not None]
-    if len(given) != 1:
-        raise ArgumentError('give one run folder: --run DIR')
-    return str(given[0])
 
 
 def _show_warning(message: Union[Warning, str], category: type[Warning], filename: str, lineno: int,
@@ -445,30 +449,45 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser('evaluate', help='rank the facts of a split', description=_EVALUATE,
                                    formatter_class=Formatter)
     evaluate.set_defaults(command=_evaluate)
-    _add_run(evaluate)
+    add_run(evaluate)
     evaluate.add_argument('--split', choices=('train', 'valid', 'test'), default='test', help='(default: test)')
     evaluate.add_argument('--tie', choices=('realistic', 'optimistic', 'pessimistic'),
                           help='rank among equal scores (default: realistic)')
     evaluate.add_argument('--max-triples', type=int, metavar='N', help='rank a random subset of this size')
+    evaluate.add_argument('--sides', nargs='+', choices=('tail', 'head', 'relation'),
+                          help='what is predicted; relations are ranked among all relations (default: tail head)')
+    evaluate.add_argument('--by', choices=('relation', ), help='add the metrics of each relation, and their mean')
+    evaluate.add_argument('--other-facts', action='store_true',
+                          help='rank although the data has other facts than the run was trained with')
+    evaluate.add_argument('--ranks', metavar='FILE', help='write the rank of each fact to a .csv, .tsv, .jsonl or '
+                                                          '.parquet file')
+    evaluate.add_argument('--known-facts', metavar='FILE', help='further facts that do not compete')
+    add_candidates(evaluate)
     evaluate.add_argument('--json', action='store_true', help='print JSON')
     add_common(evaluate)
 
     predict = commands.add_parser('predict', help='answer with labels', description=_PREDICT,
                                   formatter_class=Formatter)
     predict.set_defaults(command=_predict)
-    _add_run(predict)
+    add_run(predict)
     predict.add_argument('--head', nargs='+', metavar='LABEL', help='the known head')
     predict.add_argument('--tail', nargs='+', metavar='LABEL', help='the known tail')
     predict.add_argument('--relation', nargs='+', metavar='LABEL', help='the known relation')
+    predict.add_argument('--input', metavar='FILE', help='a file of questions: head, relation and tail on each line, '
+                                                         'with ? for the answer')
+    predict.add_argument('--output', metavar='FILE', help='write a .csv, .tsv, .jsonl or .parquet file (default: '
+                                                          'print)')
     predict.add_argument('-k', type=int, default=10, metavar='K', help='answers to a question (default: 10)')
     predict.add_argument('--exclude-known', action='store_true', help='leave out answers that are facts already')
+    predict.add_argument('--known-facts', metavar='FILE', help='further facts that are known already')
+    add_candidates(predict)
     predict.add_argument('--csv', action='store_true', help='print CSV')
     add_common(predict)
 
     explain = commands.add_parser('explain', help='name the paths behind a score', description=_EXPLAIN,
                                   formatter_class=Formatter)
     explain.set_defaults(command=_explain)
-    _add_run(explain)
+    add_run(explain)
     for end in ('head', 'relation', 'tail'):
         explain.add_argument(f'--{end}', metavar='LABEL', required=True, help=f'the {end} of the fact')
     explain.add_argument('--side', choices=('tail', 'head'), default='tail',
@@ -478,6 +497,8 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument('--csv', action='store_true', help='print CSV')
     add_common(explain)
 
+    add_scores(commands)
+    add_vectors(commands)
     add_tune(commands)
     add_data(commands)
     add_diff(commands)
@@ -492,10 +513,3 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument('name', metavar='NAME')
     show.add_argument('--resolved', action='store_true', help='with its base and all defaults written out')
     return parser
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('folder', nargs='?', metavar='DIR', help='the run folder')
-    parser.add_argument('--run', metavar='DIR', help='the same, as a flag')
-    parser.add_argument('--checkpoint', choices=('best', 'last'), default='best', help='which weights (default: best)')
-    add_dataset(parser, 'other data than the run was trained on, or its new place')

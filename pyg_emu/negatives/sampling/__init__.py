@@ -6,6 +6,7 @@ TransH, is a way to decide that. It is therefore no sampler, but an option of th
 :obj:`Batch(..., side='bernoulli', source=data)`, and goes with any of these samplers.
 """
 from pyg_emu.negatives.sampling.base import BaseSampler
+from pyg_emu.negatives.sampling.candidate import CandidateSampler
 from pyg_emu.negatives.sampling.cans import CANSLikeSampler
 from pyg_emu.negatives.sampling.esns import ESNSLikeSampler
 from pyg_emu.negatives.sampling.mcns import MCNSSampler
@@ -19,6 +20,7 @@ from pyg_emu.negatives.sampling.uniform import UniformSampler
 __all__ = [
     'BaseSampler',
     'CANSLikeSampler',
+    'CandidateSampler',
     'ESNSLikeSampler',
     'MCNSSampler',
     'NSCachingSampler',

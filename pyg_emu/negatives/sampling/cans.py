@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from pyg_emu.core.arguments import positive_integer, random_seed
 from pyg_emu.data.batch import Batch
+from pyg_emu.data.candidates import ends_of_relations
 from pyg_emu.data.index import FactIndex
-from pyg_emu.negatives.sampling.pools import Pools, PoolSampler, ends_of_relations
+from pyg_emu.negatives.sampling.pools import Pools, PoolSampler
 from pyg_emu.negatives.sampling.typed import pools_of_types
 
 # Similarities of entities and types that are held at a time: what bounds the memory of the clustering.

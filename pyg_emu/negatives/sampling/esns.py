@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyg_emu.core.arguments import one_of, share
 from pyg_emu.data.batch import Batch
+from pyg_emu.data.candidates import ends_of_relations
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.contract import Negatives
 from pyg_emu.negatives.sampling.filtered import (
@@ -17,7 +18,6 @@ from pyg_emu.negatives.sampling.filtered import (
     random_below,
     redraw,
 )
-from pyg_emu.negatives.sampling.pools import ends_of_relations
 
 #: How often a known fact is drawn again before an unknown entity is drawn from all.
 _REDRAWS = 3

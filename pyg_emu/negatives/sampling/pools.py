@@ -132,6 +132,12 @@ class _KnownMembers:
         mass = mass + self.taken[below] - self.taken[first].unsqueeze(1)
         return self.pools.at(mass + start.unsqueeze(1)), left > 0
 
+    def any_left(self, pool: Tensor, pattern: Tensor) -> Tensor:
+        r"""Whether pools have unknown members. shape: :obj:`(B,)`, bool."""
+        segment = self.pools.segment(pattern, pool)
+        first, last = (torch.searchsorted(self.segment, segment, right=right) for right in (False, True))
+        return self.pools.size(pool) > last - first
+
 
 class _State(NamedTuple):
     r"""What is prepared of a graph."""
@@ -173,6 +179,9 @@ class PoolSampler(FilteredSampler):
         r"""Makes the pools. Integer weights of a pool sum to about :obj:`largest_sum`."""
         raise NotImplementedError
 
+    def _pools(self, batch: Batch, train: FactIndex, largest_sum: int) -> Pools:
+        return self._build(train, largest_sum)
+
     def _sample(self, batch: Batch, num_negatives: int, generator: Optional[torch.Generator]) -> Negatives:
         state = self._prepare(batch)
         pools, target = state.pools, batch.target_index
@@ -200,21 +209,9 @@ class PoolSampler(FilteredSampler):
             known = self._known_facts(batch) if self.filtered else train
             # Sums over all pools, and places of all known facts times sums, stay within 64 bits.
             most = max(2 * train.num_relations + 1, train.num_nodes + 1, known.keys.numel())
-            pools = self._build(train, min(_LARGEST_SUM, 2**61 // most))
+            pools = self._pools(batch, train, min(_LARGEST_SUM, 2**61 // most))
             self._state = _State(train, known, pools, _KnownMembers(pools, known) if self.filtered else None)
         return self._state
-
-
-def ends_of_relations(train: FactIndex) -> tuple[Tensor, Tensor, Tensor]:
-    r"""The distinct entities at both ends of each relation: ends, :math:`r` for tails of relation :math:`r` and
-    :math:`R + r` for heads, their entities, and the numbers of facts. Ascending; shape of each: :obj:`(M,)`.
-    """
-    size, relations = max(train.num_nodes, 1), max(train.num_relations, 1)
-    pattern = torch.div(train.keys, size, rounding_mode='floor')
-    tails = pattern < train.num_nodes * train.num_relations
-    end = torch.where(tails, pattern % relations, pattern % relations + train.num_relations)
-    pair, count = torch.unique(end * size + train.keys - pattern * size, return_counts=True)
-    return torch.div(pair, size, rounding_mode='floor'), pair % size, count
 
 
 def integer_weights(log_weight: Tensor, pool: Tensor, num_pools: int, largest_sum: int) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 import torch
 
 from pyg_emu.core.arguments import boolean, non_negative
+from pyg_emu.data.candidates import ends_of_relations
 from pyg_emu.data.index import FactIndex
-from pyg_emu.negatives.sampling.pools import Pools, PoolSampler, ends_of_relations, integer_weights
+from pyg_emu.negatives.sampling.pools import Pools, PoolSampler, integer_weights
 
 
 class PopularitySampler(PoolSampler):

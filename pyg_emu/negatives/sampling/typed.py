@@ -8,8 +8,9 @@ from torch import Tensor
 
 from pyg_emu.core.arguments import kind_of, shown
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.candidates import ends_of_relations
 from pyg_emu.data.index import FactIndex
-from pyg_emu.negatives.sampling.pools import Pools, PoolSampler, ends_of_relations
+from pyg_emu.negatives.sampling.pools import Pools, PoolSampler
 
 
 class TypedSampler(PoolSampler):

@@ -514,7 +514,10 @@ def test_facts_that_change_under_a_run(train: Callable[..., int], capsys: pytest
     assert main(['train', '--run-dir', 'run', '--steps', '9', '--quiet']) == 2
     error = capsys.readouterr().err
     assert re.search(rf'train \({len(lines)} .* {len(lines)}\)', error) and 'valid (' not in error
-    assert main(['evaluate', 'run', '--quiet', '--json']) == 0
+    assert main(['evaluate', 'run', '--quiet', '--json']) == 2
+    error = capsys.readouterr().err
+    assert '--other-facts' in error and 'train (' in error
+    assert main(['evaluate', 'run', '--quiet', '--json', '--other-facts']) == 0
     error = capsys.readouterr().err
     assert 'warning' in error and 'train (' in error
 
@@ -546,7 +549,7 @@ def test_advice_about_a_missing_split_works(train: Callable[..., int], capsys: p
     error = capsys.readouterr().err
     advice = re.search(r'--require-splits \S+', error)
     assert advice is not None and 'require_splits' not in error
-    assert main(['evaluate', 'run', '--quiet', '--json', *advice[0].split()]) == 0
+    assert main(['evaluate', 'run', '--quiet', '--json', *advice[0].split(), '--other-facts']) == 0
     assert main(['train', '--data', 'graph', '--run-dir', 'other', *SMALL]) == 2
     advice = re.search(r'--require-splits \S+', capsys.readouterr().err)
     assert advice is not None

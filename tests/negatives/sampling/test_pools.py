@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pyg_emu.data.batch import Batch
+from pyg_emu.data.candidates import ends_of_relations
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.sampling import PopularitySampler, TypedSampler, pools
-from pyg_emu.negatives.sampling.pools import Pools, PoolSampler, _KnownMembers, ends_of_relations, integer_weights
+from pyg_emu.negatives.sampling.pools import Pools, PoolSampler, _KnownMembers, integer_weights
 from tests.negatives.sampling.shares import assert_shares
 
 NUM_NODES, NUM_RELATIONS = 7, 2

@@ -1,0 +1,152 @@
+r"""Facts that are given beside a graph: a tensor of ids, a table or a file of labels."""
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Optional, Union
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pyg_emu.core.arguments import ids_below, kind_of, shown, tensors
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.columns import COLUMNS, chosen_columns, named_columns
+from pyg_emu.data.io.formats import TextFormat
+from pyg_emu.data.io.readers import line_of, read_columns
+from pyg_emu.data.io.tables import label_column
+from pyg_emu.data.io.textfiles import records
+from pyg_emu.data.labels import unknown_label
+
+#: Facts of a caller.
+FactSource = Union[Tensor, pd.DataFrame, str, os.PathLike]
+
+#: The column that tells true facts from false ones.
+TRUTH = 'label'
+_TRUE, _FALSE = ('1', '1.0', 'true', 'yes'), ('0', '-1', '0.0', '-1.0', 'false', 'no')
+
+
+class GivenFacts(NamedTuple):
+    r"""Facts of a caller.
+
+    Args:
+        facts (torch.Tensor): Their ids. shape: :obj:`(F, 3)`, int64.
+        truth (torch.Tensor, optional): Whether each one is true, if a column says so. shape: :obj:`(F,)`, bool.
+    """
+    facts: Tensor
+    truth: Optional[Tensor]
+
+
+def given_facts(argument: str, value: Any, data: KGData, unknown: Literal['refuse', 'leave out'] = 'refuse'
+                ) -> GivenFacts:
+    r"""Reads facts about the entities and relations of a graph.
+
+    Args:
+        argument (str): The name of the argument, for messages.
+        value (torch.Tensor or pandas.DataFrame or str): Ids :obj:`(F, 3)` with columns head, relation, tail; a table
+            with these columns, or usual synonyms, of labels (or of ids, as integers, where labels are none); or a file
+            of labels, see :func:`~pyg_emu.data.io.files.from_file`. A column :obj:`label`, or a fourth column of a file
+            without a header, says which facts are true: 1 or 0, 1 or -1, true or false.
+        data (KGData): The graph. Where it has no labels, its ids serve as such.
+        unknown (str): What to do with facts about entities or relations that the graph does not have:
+            :obj:`"refuse"`, or :obj:`"leave out"` with a warning. (default: :obj:`"refuse"`)
+
+    Raises:
+        ArgumentError: If the value is of another type, or a tensor has another shape or ids out of range.
+        DataError: If a table or file cannot be read, or a label is unknown; names the row, or file and line.
+    """
+    if isinstance(value, Tensor):
+        return GivenFacts(_ids(argument, value, data), None)
+    if isinstance(value, pd.DataFrame):
+        columns, truth = _columns_of_table(argument, value)
+        return _looked_up(argument, columns, truth, data, unknown, lambda row: f'{argument}: row {value.index[row]}')
+    if not isinstance(value, (str, os.PathLike)) or isinstance(os.fspath(value), bytes) or not os.fspath(value):
+        raise ArgumentError(f'{argument}: expected a tensor of ids of shape (F, 3), a DataFrame with the columns head, '
+                            f'relation and tail, or the path of a file, got {shown(value)}')
+    path = Path(value).expanduser()
+    text, truth_text = _formats(path)
+    columns = read_columns(path, text)
+    truth = None if truth_text is None else read_columns(path, truth_text)[1]
+    return _looked_up(argument, columns, truth, data, unknown,
+                      lambda row: f'{path}:{line_of(path, text, row, len(columns[0]))}')
+
+
+def _ids(argument: str, facts: Tensor, data: KGData) -> Tensor:
+    tensors(**{argument: facts})
+    if facts.dim() != 2 or facts.size(1) != 3 or facts.dtype not in (torch.int64, torch.int32) or facts.is_meta:
+        raise ArgumentError(f'{argument}: expected ids, int64 of shape (F, 3) with columns head, relation, tail, got '
+                            f'{kind_of(facts)}')
+    facts = facts.long().to(data.device)
+    for column, (limit, what) in enumerate(((data.num_nodes, 'entities'), (data.num_relations, 'relations'),
+                                            (data.num_nodes, 'entities'))):
+        ids_below(argument, facts[:, column], limit, f'number of {what}', wait=True)
+    return facts
+
+
+def _columns_of_table(argument: str, table: pd.DataFrame) -> tuple[list[np.ndarray], Optional[np.ndarray]]:
+    names = list(table.columns)
+    try:
+        places = chosen_columns((None, None, None), names, len(names), 'the table').places
+        columns = [label_column(table.iloc[:, place], names[place]) for place in places]
+        truth = None
+        if names.count(TRUTH) == 1:
+            truth = table[TRUTH].map(lambda value: str(int(value)) if isinstance(value, (bool, np.bool_)) else
+                                     str(value)).to_numpy(dtype=object)
+    except DataError as error:
+        raise DataError(f'{argument}: {error}') from None
+    return columns, truth
+
+
+def _formats(path: Path) -> tuple[TextFormat, Optional[TextFormat]]:
+    r"""How to read the facts of a file, and, if it has one, the column that says which of them are true."""
+    _, first = next(records(path, TextFormat().syntax_of(path)), (0, []))
+    names = [name.strip().casefold() for name in first]
+    known = named_columns(names)
+    if known is not None and TRUTH in names:
+        # Where the header names the facts, its columns are read by position, and it is skipped.
+        chosen = TextFormat(header=True, head=known.head, relation=known.relation, tail=known.tail)
+        return chosen, TextFormat(header=True, head=known.head, relation=names.index(TRUTH), tail=known.tail)
+    if known is None and len(first) == 4:
+        return (TextFormat(header=False, head=0, relation=1, tail=2),
+                TextFormat(header=False, head=0, relation=3, tail=2))
+    return TextFormat(), None
+
+
+def _looked_up(argument: str, columns: list[np.ndarray], truth: Optional[np.ndarray], data: KGData, unknown: str,
+               place: Any) -> GivenFacts:
+    entities, relations = (pd.Index(range(size or 0) if labels is None else labels).astype(str).astype(object)
+                           for labels, size in ((data.entity_labels, data.num_nodes),
+                                                (data.relation_labels, data.num_relations)))
+    found = []
+    for kind, labels, column in zip(('entity', 'relation', 'entity'), (entities, relations, entities), columns):
+        codes, distinct = pd.factorize(column)
+        ids = labels.get_indexer(pd.Index(distinct, dtype=object))[codes] if len(column) else np.empty(0, np.int64)
+        missing = ids < 0
+        if missing.any() and unknown == 'refuse':
+            row = int(missing.argmax())
+            raise DataError(f'{place(row)}: {unknown_label(kind, column[row], list(labels))}')
+        found.append(ids)
+    facts = np.stack(found, axis=1).astype(np.int64)
+    kept = (facts >= 0).all(axis=1)
+    if not kept.all():
+        row = int((~kept).argmax())
+        which = int((facts[row] < 0).argmax())
+        warnings.warn(f'{argument}: {int((~kept).sum())} of {len(facts)} facts are left out, which are about entities '
+                      f'or relations that the graph does not have, such as the {COLUMNS[which]} '
+                      f'{columns[which][row]!r} ({place(row)})', DataWarning, stacklevel=4)
+    true = None if truth is None else torch.from_numpy(_truth(truth, place)[kept]).to(data.device)
+    return GivenFacts(torch.from_numpy(facts[kept]).to(data.device), true)
+
+
+def _truth(values: np.ndarray, place: Any) -> np.ndarray:
+    text = np.array([str(value).strip().casefold() for value in pd.unique(pd.Series(values, dtype=object))])
+    codes = pd.factorize(pd.Series(values, dtype=object))[0]
+    wrong = ~np.isin(text, (*_TRUE, *_FALSE))
+    if wrong[codes].any():
+        row = int(wrong[codes].argmax())
+        raise DataError(f'{place(row)}: the {TRUTH} says whether a fact is true; expected 1 or 0, 1 or -1, true or '
+                        f'false, got {values[row]!r}')
+    return np.isin(text, _TRUE)[codes]

@@ -1,0 +1,221 @@
+r"""Telling true facts from false ones: calibrated on one split, measured on another."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Iterator, Literal, Mapping, Optional
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pyg_emu.core.arguments import instance, one_of, positive_integer, random_seed
+from pyg_emu.core.errors import ArgumentError, DataError
+from pyg_emu.core.memory import memory_reported
+from pyg_emu.core.shared_index import expanded
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.frames import require
+from pyg_emu.data.io.given import FactSource, given_facts
+from pyg_emu.evaluation.calibration import METHODS, Calibration, Method, fit
+from pyg_emu.evaluation.ranking import check_graph
+from pyg_emu.evaluation.scoring import SCORED_SIDES, ScoredSide, fact_frame, fact_scores
+
+
+def calibrate(
+    model: Any,
+    data: KGData,
+    split: Literal['train', 'valid', 'test'] = 'valid',
+    *,
+    method: Method = 'platt',
+    facts: Optional[FactSource] = None,
+    negatives: Optional[FactSource] = None,
+    num_negatives: int = 1,
+    side: ScoredSide = 'tail',
+    seed: int = 0,
+) -> Calibration:
+    r"""Fits probabilities, and a threshold for each relation, to scores of labelled facts.
+
+    A threshold maximises the accuracy on the facts of its relation, as in the `"Reasoning With Neural Tensor Networks
+    for Knowledge Base Completion" <https://papers.nips.cc/paper/5028>`_ paper. Probabilities assume the share of true
+    facts that they were fitted on, which for drawn negatives is :math:`1 / (1 + n)`.
+
+    .. code-block:: python
+
+        calibration = calibrate(model, data)                                   # drawn negatives
+        calibration = calibrate(model, data, negatives='valid_negatives.tsv')  # your own
+        print(classify(model, data, calibration, negatives='test_negatives.tsv'))
+
+    Args:
+        model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluate`.
+        data (KGData): The facts, on the device of the model.
+        split (str): The true facts. (default: :obj:`"valid"`)
+        method (str): :obj:`"platt"` (a logistic curve) or :obj:`"isotonic"` (any rising steps; needs more facts).
+            (default: :obj:`"platt"`)
+        facts (torch.Tensor or pandas.DataFrame or str, optional): Labelled facts instead of those of :obj:`split`: a
+            table or file with a column :obj:`label`. (default: :obj:`None`)
+        negatives (torch.Tensor or pandas.DataFrame or str, optional): The false facts. (default: :obj:`None`, drawn)
+        num_negatives (int): The number of false facts that are drawn for each true one. Half of them replace the tail
+            and half the head, uniformly by an entity with which the fact is in no split. (default: :obj:`1`)
+        side (str): Which end is predicted, see :func:`~pyg_emu.evaluation.score`. (default: :obj:`"tail"`)
+        seed (int): The seed of the draws. (default: :obj:`0`)
+
+    Raises:
+        ArgumentError: If an argument is outside its domain, or scikit-learn is not installed.
+        DataError: If there are no true or no false facts.
+    """
+    check_graph(data)
+    one_of('method', method, METHODS)
+    one_of('side', side, SCORED_SIDES)
+    given, truth = _labelled(data, split, facts, negatives, num_negatives, seed)
+    return fit(fact_scores(model, data, given, side), truth, given[:, 1], data.num_relations, method, side)
+
+
+@dataclass(frozen=True)
+class Classification(Mapping[str, Any]):
+    r"""The result of :func:`classify`: a mapping from names to values that prints as a table.
+
+    * :obj:`"accuracy"`, :obj:`"precision"`, :obj:`"recall"`, :obj:`"f1"`: of the decisions;
+    * :obj:`"roc_auc"`, :obj:`"average_precision"`: of the scores over all relations, without thresholds;
+    * :obj:`"brier"`: the mean squared difference of probability and truth;
+    * :obj:`"positives"`, :obj:`"count"`: the numbers of true facts and of all.
+
+    Args:
+        metrics (dict): The metrics over all facts.
+        relations (pandas.DataFrame): The same for each relation, the most frequent first.
+        facts (pandas.DataFrame): The facts: :obj:`head`, :obj:`relation`, :obj:`tail`, :obj:`label`, :obj:`score`,
+            :obj:`probability` and :obj:`predicted`.
+    """
+    metrics: dict[str, Any]
+    relations: pd.DataFrame
+    facts: pd.DataFrame
+
+    def __getitem__(self, name: str) -> Any:
+        return self.metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+    def to_dict(self) -> dict[str, Any]:
+        r"""Returns plain values for JSON; NaN becomes :obj:`None`."""
+        rows = self.relations.astype(object).where(self.relations.notna(), None).to_dict('index')
+        plain = {name: None if isinstance(value, float) and np.isnan(value) else value
+                 for name, value in self.metrics.items()}
+        return {**plain, 'relations': {str(name): values for name, values in rows.items()}}
+
+    def __str__(self) -> str:
+        whole = pd.DataFrame(self.metrics, index=['all relations'])
+        return pd.concat([whole, self.relations]).to_string(float_format=lambda value: f'{value:.4f}')
+
+    __repr__ = __str__
+
+
+def classify(
+    model: Any,
+    data: KGData,
+    calibration: Optional[Calibration] = None,
+    split: Literal['train', 'valid', 'test'] = 'test',
+    *,
+    facts: Optional[FactSource] = None,
+    negatives: Optional[FactSource] = None,
+    num_negatives: int = 1,
+    seed: int = 1,
+) -> Classification:
+    r"""Triple classification: decides for true and false facts which they are, by the thresholds of a calibration.
+
+    Args:
+        model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluate`.
+        data (KGData): The facts, on the device of the model.
+        calibration (Calibration, optional): See :func:`calibrate`. (default: fitted on the validation facts with drawn
+            negatives)
+        split (str): The true facts. (default: :obj:`"test"`)
+        facts (torch.Tensor or pandas.DataFrame or str, optional): Labelled facts instead, see :func:`calibrate`.
+            (default: :obj:`None`)
+        negatives (torch.Tensor or pandas.DataFrame or str, optional): The false facts. (default: :obj:`None`, drawn)
+        num_negatives (int): See :func:`calibrate`. (default: :obj:`1`)
+        seed (int): The seed of the draws. (default: :obj:`1`)
+
+    Raises:
+        ArgumentError: If an argument is outside its domain, or scikit-learn is not installed.
+        DataError: If there are no true or no false facts.
+    """
+    check_graph(data)
+    calibration = calibrate(model, data) if calibration is None else calibration
+    instance('calibration', calibration, Calibration, 'as calibrate(model, data) returns it')
+    calibration.check(data)
+    require('sklearn', 'triple classification', 'score facts without metrics')
+    given, truth = _labelled(data, split, facts, negatives, num_negatives, seed)
+    scores = fact_scores(model, data, given, calibration.side)
+    columns = {'label': truth, 'score': scores, 'probability': calibration.probability(scores),
+               'predicted': calibration.decide(scores, given[:, 1])}
+    frame = fact_frame(data, given).assign(**{name: value.cpu().numpy() for name, value in columns.items()})
+    # One pass of scikit-learn for each relation, as its curves are of one set of facts each.
+    rows = {name: _measured(part) for name, part in frame.groupby('relation', sort=False)}
+    relations = pd.DataFrame.from_dict(rows, orient='index').sort_values('count', ascending=False, kind='stable')
+    return Classification(_measured(frame), relations, frame)
+
+
+def _measured(frame: pd.DataFrame) -> dict[str, Any]:
+    from sklearn import metrics
+
+    truth, predicted = frame['label'].to_numpy(), frame['predicted'].to_numpy()
+    options = {'average': 'binary', 'zero_division': 0.0}
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(truth, predicted, **options)
+    both = truth.any() and not truth.all()
+    return {
+        'accuracy': float((truth == predicted).mean()), 'precision': float(precision), 'recall': float(recall),
+        'f1': float(f1), 'roc_auc': float(metrics.roc_auc_score(truth, frame['score'])) if both else float('nan'),
+        'average_precision': float(metrics.average_precision_score(truth, frame['score'])) if both else float('nan'),
+        'brier': float(((frame['probability'] - truth)**2).mean()), 'positives': int(truth.sum()), 'count': len(frame)}
+
+
+def _labelled(data: KGData, split: Any, facts: Optional[FactSource], negatives: Optional[FactSource],
+              num_negatives: int, seed: int) -> tuple[Tensor, Tensor]:
+    r"""Facts and whether each one is true."""
+    one_of('split', split, ('train', 'valid', 'test'))
+    num_negatives, seed = int(positive_integer('num_negatives', num_negatives)), random_seed('seed', seed)
+    if facts is not None:
+        given = given_facts('facts', facts, data)
+        if given.truth is None:
+            raise ArgumentError("facts: expected a column 'label' that says which facts are true, got none; give false "
+                                'facts alone as negatives')
+        if negatives is not None:
+            raise ArgumentError('facts, negatives: expected one of the two, since facts are labelled, got both')
+        return given.facts, given.truth
+    true = data.facts(split)
+    if len(true) == 0:
+        raise DataError(f'split: the split {split!r} has no facts, so that nothing can be told apart')
+    if negatives is None:
+        with memory_reported(f'drawing num_negatives={num_negatives} for each of {len(true)} facts',
+                             'choose a smaller num_negatives'):
+            false = _drawn(data, true, num_negatives, seed)
+    else:
+        false = _false(negatives, data)
+    truth = torch.arange(len(true) + len(false), device=true.device) < len(true)
+    return torch.cat([true, false]), truth
+
+
+def _false(negatives: FactSource, data: KGData) -> Tensor:
+    given = given_facts('negatives', negatives, data)
+    if given.truth is not None and bool(given.truth.any()):
+        row = int(given.truth.nonzero()[0, 0])
+        raise DataError(f'negatives: expected false facts, but row {row} is labelled as true; pass labelled facts as '
+                        'facts')
+    return given.facts
+
+
+def _drawn(data: KGData, true: Tensor, num_negatives: int, seed: int) -> Tensor:
+    from pyg_emu.data.batch import Batch
+    from pyg_emu.negatives.sampling import UniformSampler
+
+    generator = torch.Generator(device=data.device).manual_seed(seed)
+    repeated = true.repeat_interleave(num_negatives, dim=0)
+    tails = torch.arange(len(repeated), device=data.device) % 2 == 0
+    head, relation, tail = repeated.t().contiguous()
+    batch = Batch(head, relation, tail, tails, num_nodes=data.num_nodes, num_relations=data.num_relations, source=data)
+    drawn = UniformSampler(filtered=True, split='all').sample(batch, 1, generator)
+    entity = expanded(drawn.index)[:, 0]
+    found = torch.stack([torch.where(tails, head, entity), relation, torch.where(tails, entity, tail)], 1)
+    return found if drawn.mask is None else found[drawn.mask[:, 0]]

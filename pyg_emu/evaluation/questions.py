@@ -1,0 +1,133 @@
+r"""Many questions at once: a table or a file with a question in each row."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+import pandas as pd
+
+from pyg_emu.core.arguments import shown
+from pyg_emu.core.errors import ArgumentError, DataError
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.columns import COLUMNS, role_of
+from pyg_emu.data.io.formats import TextFormat
+from pyg_emu.data.io.textfiles import records
+from pyg_emu.data.labels import unknown_label
+from pyg_emu.evaluation.prediction import Predictions, predict
+from pyg_emu.evaluation.ranking import check_graph
+
+#: What stands in the place of the answer.
+UNKNOWN = '?'
+
+Questions = Union[pd.DataFrame, str, os.PathLike]
+
+
+def answer(model: Any, data: KGData, questions: Questions, k: int = 10, **options: Any) -> Predictions:
+    r"""Answers many questions: each row names two of head, relation and tail, and the third is predicted.
+
+    .. code-block:: python
+
+        answer(model, data, pd.DataFrame({'head': ['virus', '?'], 'relation': ['causes', 'causes'],
+                                          'tail': ['?', 'disease']}))
+        answer(model, data, 'questions.tsv', k=3, exclude_known=True)
+
+    Args:
+        model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluate`.
+        data (KGData): The labels and the known facts, on the device of the model.
+        questions (pandas.DataFrame or str): A table with the columns head, relation and tail of labels, or usual
+            synonyms, in which :obj:`"?"` (or a missing value) stands for the answer; or with two of these columns. Or a
+            file of such lines; without a header, it has three columns.
+        k (int): Number of answers to a question. (default: :obj:`10`)
+        **options (optional): Further arguments of :func:`~pyg_emu.predict`.
+
+    Returns:
+        Predictions: The answers as :func:`~pyg_emu.predict` returns them, in the order of the questions, with a column
+        :obj:`question`, the position of the question from 0. A question without answers has no row.
+
+    Raises:
+        ArgumentError: If an argument is outside its domain.
+        DataError: If a row does not name two of the three, or a label does not exist; names the row, or file and line.
+    """
+    check_graph(data)
+    table, places = _table(questions)
+    asked = (table == UNKNOWN).to_numpy()
+    wrong = asked.sum(1) != 1
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(f'{places[row]}: expected two of head, relation and tail, and {UNKNOWN!r} for the third, got '
+                        f'{", ".join(map(repr, table.iloc[row]))}')
+    _check_labels(table, asked, places, data)
+    parts = []
+    for place, name in enumerate(COLUMNS):
+        rows = np.flatnonzero(asked[:, place])
+        if len(rows) == 0:
+            continue
+        known = [column for column in COLUMNS if column != name]
+        own = table.iloc[rows][known].assign(question=rows)
+        unique = own[known].drop_duplicates()
+        arguments: dict[str, Any] = {f'{column}s': unique[column].tolist() for column in known}
+        found = pd.DataFrame(predict(model, data, k=k, **arguments, **options))
+        keys = found[known].astype(str) if len(found) else found[known].astype(object)
+        found = found.join(keys.add_suffix(' asked'))
+        own = own.astype(dict.fromkeys(known, str)).rename(columns={c: f'{c} asked' for c in known})
+        parts.append(own.merge(found, on=[f'{column} asked' for column in known]))
+    columns = ['question', *COLUMNS, 'rank', 'score', 'known']
+    if not parts:
+        return Predictions(columns=columns)
+    answers = pd.concat(parts)
+    order = np.lexsort((answers['rank'], answers['question']))
+    return Predictions(answers.iloc[order][columns].reset_index(drop=True))
+
+
+def _table(questions: Any) -> tuple[pd.DataFrame, Any]:
+    r"""A column of text for each of head, relation and tail, and the name of each row."""
+    if isinstance(questions, pd.DataFrame):
+        roles = [role_of(name) for name in questions.columns]
+        table = _chosen(questions, roles, 'questions')
+        filled = table.astype(object).where(table.notna(), UNKNOWN).map(str)
+        return filled, [f'questions: row {row}' for row in questions.index]
+    if not isinstance(questions, (str, os.PathLike)) or isinstance(os.fspath(questions), bytes) or not str(questions):
+        raise ArgumentError('questions: expected a DataFrame with the columns head, relation and tail, or the path of '
+                            f'a file, got {shown(questions)}')
+    path = Path(questions).expanduser()
+    lines = list(records(path, TextFormat().syntax_of(path)))
+    if not lines:
+        raise DataError(f'{path}: expected lines of head, relation and tail, got none')
+    names = [role_of(name.strip()) for name in lines[0][1]]
+    header = len(set(names) - {None}) >= 2 and UNKNOWN not in lines[0][1]
+    width = len(names) if header else len(COLUMNS)
+    rows = lines[1:] if header else lines
+    for number, row in rows:
+        if len(row) != width:
+            raise DataError(f'{path}:{number}: expected {width} columns, got {len(row)}; without a header, lines hold '
+                            f'head, relation and tail, with {UNKNOWN!r} for the answer')
+    table = pd.DataFrame([row for _, row in rows], columns=range(width), dtype=object)
+    table = _chosen(table, names if header else list(COLUMNS), str(path))
+    return table.replace('', UNKNOWN), [f'{path}:{number}' for number, _ in rows]
+
+
+def _chosen(table: pd.DataFrame, roles: list[Any], place: str) -> pd.DataFrame:
+    for role in COLUMNS:
+        if roles.count(role) > 1:
+            raise DataError(f'{place}: expected one column of {role}s, got {roles.count(role)}')
+    if len(set(roles) & {*COLUMNS}) < 2:
+        raise DataError(f'{place}: expected columns of heads, relations and tails, or two of these, got '
+                        f'{", ".join(map(repr, table.columns)) or "none"}')
+    return pd.DataFrame({role: table.iloc[:, roles.index(role)] if role in roles else UNKNOWN for role in COLUMNS},
+                        index=table.index, dtype=object)
+
+
+def _check_labels(table: pd.DataFrame, asked: np.ndarray, places: Any, data: KGData) -> None:
+    for number, (column, labels) in enumerate(zip(COLUMNS, (data.entity_labels, data.relation_labels,
+                                                            data.entity_labels))):
+        size = data.num_relations if column == 'relation' else data.num_nodes or 0
+        names = pd.Index([str(each) for each in range(size)] if labels is None else labels, dtype=object)
+        wrong = ~table[column].isin(names).to_numpy() & ~asked[:, number]
+        if wrong.any():
+            row = int(wrong.argmax())
+            kind = 'relation' if column == 'relation' else 'entity'
+            raise DataError(f'{places[row]}: {unknown_label(kind, table[column].iloc[row], list(names))}')
+        if labels is None:
+            table[column] = [value if value == UNKNOWN else int(value) for value in table[column]]

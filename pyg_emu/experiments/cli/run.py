@@ -1,0 +1,123 @@
+r"""What commands that work with a run share: which run, which data, and which entities may answer."""
+from __future__ import annotations
+
+import argparse
+import re
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator
+
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, PygEmuError
+from pyg_emu.experiments.cli.options import add_dataset, dataset_settings
+from pyg_emu.experiments.recipe import Recipe
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    r"""Adds the flags that name a run and its data."""
+    parser.add_argument('folder', nargs='?', metavar='DIR', help='the run folder')
+    parser.add_argument('--run', metavar='DIR', help='the same, as a flag')
+    parser.add_argument('--checkpoint', choices=('best', 'last'), default='best', help='which weights (default: best)')
+    add_dataset(parser, 'other data than the run was trained on, or its new place')
+
+
+def run_dir_of(options: argparse.Namespace) -> str:
+    r"""The run folder that the flags of :func:`add_run` name.
+
+    Raises:
+        ArgumentError: If there is none, or there are two.
+    """
+    given = [folder for folder in (options.folder, options.run) if folder is not None]
+    if len(given) != 1:
+        raise ArgumentError('give one run folder: --run DIR')
+    return str(given[0])
+
+
+def open_options(options: argparse.Namespace, run_dir: str, inference: bool = True, whole: bool = False
+                 ) -> tuple[Any, Any, Recipe, str]:
+    r"""The model, the data, the recipe and the data's name.
+
+    Args:
+        options (argparse.Namespace): The flags of :func:`add_run`.
+        run_dir (str): The run folder.
+        inference (bool): Whether to read the graph for inference of the recipe, if it has one. (default: :obj:`True`)
+        whole (bool): Whether the command can do without facts. Then the labels in the run folder serve where the data
+            is no longer there, with a warning. (default: :obj:`False`)
+    """
+    from pyg_emu.experiments.provenance import source_name
+    from pyg_emu.experiments.runs import open_run
+    given: Any = dataset_settings(options)
+    settings: dict[str, Any] = {'which': options.checkpoint, 'device': options.device, 'inference': inference}
+    try:
+        model, data, recipe = open_run(run_dir, data=given, whole=whole, **settings,
+                                       other_facts=getattr(options, 'other_facts', False))
+    except (DataError, OSError) as error:
+        if given is not None or not whole:
+            raise
+        try:
+            model, data, recipe = open_run(run_dir, facts=False, **settings)
+        except PygEmuError:
+            raise error from None
+        warnings.warn(f'the data of the run cannot be read, and its facts are not known: {error}', DataWarning)
+    source = options.data or (recipe.inference if inference else None) or recipe.dataset
+    return model, data, recipe, source_name(source)
+
+
+@contextmanager
+def labels_of(name: str) -> Iterator[None]:
+    r"""Adds the name of the graph to an error about a label. A run with a second graph looks labels up there."""
+    try:
+        yield
+    except DataError as error:
+        told = re.sub(r'^(head|relation|tail)s: ', r'--\1: ', str(error))
+        raise DataError(f'{name}: {told}') from error
+
+
+def add_candidates(parser: argparse.ArgumentParser) -> None:
+    r"""Adds the flags that say which entities may answer."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument('--candidates', metavar='FILE', help='only these entities answer: a file with a label on each '
+                                                            'line')
+    group.add_argument('--seen-candidates', action='store_true',
+                       help='only entities answer that training facts have at the same end of the relation')
+    group.add_argument('--types', metavar='FILE',
+                       help='only entities answer whose type training facts have at the same end of the relation: a '
+                            'file of entities and types, separated by tabs')
+
+
+def candidates_of(options: argparse.Namespace, data: Any) -> Any:
+    r"""The argument :obj:`candidates` that the flags of :func:`add_candidates` come to, or :obj:`None`.
+
+    Raises:
+        DataError: If a file cannot be read, a line has another number of fields, or a label does not exist; names file
+            and line.
+    """
+    from pyg_emu.data.candidates import RelationCandidates
+
+    if options.seen_candidates:
+        return RelationCandidates.seen(data)
+    if options.candidates is not None:
+        return [record[0] for record in _lines(Path(options.candidates), ('entity',), data)]
+    if options.types is None:
+        return None
+    types = {record[0]: record[1] for record in _lines(Path(options.types), ('entity', 'type'), data)}
+    return RelationCandidates.of_types(data, types)
+
+
+def _lines(path: Path, fields: tuple[str, ...], data: Any) -> list[tuple[str, ...]]:
+    r"""The records of a file whose first field is an entity."""
+    from pyg_emu.data.io.formats import TextFormat
+    from pyg_emu.data.io.textfiles import records
+
+    path, found = path.expanduser(), []
+    for number, record in records(path, TextFormat().syntax_of(path)):
+        if len(record) != len(fields):
+            raise DataError(f'{path}:{number}: expected {" and ".join(fields)}, got {len(record)} fields')
+        try:
+            data.entity_id(record[0])
+        except DataError as error:
+            raise DataError(f'{path}:{number}: {error}') from None
+        found.append(tuple(record))
+    if not found:
+        raise DataError(f'{path}: expected lines of {" and ".join(fields)}, got none')
+    return found

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.given import given_facts
+
+EDGES = torch.tensor([[0, 0], [1, 2]]), torch.tensor([0, 1])
+DATA = KGData(*EDGES, entity_labels=['ann', 'bob', 'cat'], relation_labels=['knows', 'likes'])
+BARE = KGData(*EDGES, 3, 2)
+ROWS = [('bob', 'likes', 'ann'), ('cat', 'knows', 'cat')]
+IDS = [[1, 1, 0], [2, 0, 2]]
+
+
+def test_every_source(tmp_path: Path) -> None:
+    frame = pd.DataFrame(ROWS, columns=['subject', 'predicate', 'object'])
+    for name, content in (('a.tsv', 'bob\tlikes\tann\ncat\tknows\tcat\n'), ('b.csv', 'bob,likes,ann\ncat,knows,cat\n'),
+                          ('c.csv', 'tail,head,relation,label\nann,bob,likes,1\ncat,cat,knows,0\n'),
+                          ('d.txt', 'bob\tlikes\tann\t1\ncat\tknows\tcat\t-1\n')):
+        (tmp_path / name).write_text(content)
+        found = given_facts('facts', tmp_path / name, DATA)
+        assert found.facts.tolist() == IDS and found.facts.dtype == torch.int64
+        assert (found.truth is None) == (name in ('a.tsv', 'b.csv'))
+        assert found.truth is None or found.truth.tolist() == [True, False]
+    for truth in ([True, False], [1, 0], [1, -1], [1.0, 0.0], ['true', 'No'], np.array([True, False])):
+        found = given_facts('facts', frame.assign(label=truth), DATA)
+        assert found.facts.tolist() == IDS and found.truth is not None and found.truth.tolist() == [True, False]
+    assert given_facts('facts', torch.tensor(IDS, dtype=torch.int32), DATA).facts.tolist() == IDS
+    numbers = pd.DataFrame(IDS, columns=['head', 'relation', 'tail'])
+    assert given_facts('facts', numbers, BARE).facts.tolist() == IDS
+    assert given_facts('facts', frame[:0], DATA).facts.shape == (0, 3)
+
+
+def test_facts_of_others_are_left_out_on_request() -> None:
+    frame = pd.DataFrame([('eve', 'likes', 'ann'), *ROWS, ('ann', 'sees', 'ann')], columns=['head', 'relation', 'tail'])
+    with pytest.warns(DataWarning, match="facts: 2 of 4 .*head 'eve'.*row 0"):
+        assert given_facts('facts', frame, DATA, 'leave out').facts.tolist() == IDS
+
+
+@pytest.mark.parametrize('value, error, facts', [
+    (torch.zeros(3, dtype=torch.int64), ArgumentError, ['(F, 3)', '(3,)']),
+    (torch.zeros(2, 3), ArgumentError, ['float32']),
+    (torch.tensor([[0, 2, 0]]), ArgumentError, ['2', 'relations']),
+    (torch.tensor([[0, 0, 0], [3, 0, 0]]), ArgumentError, ['3', 'entities', 'position 1']),
+    (pd.DataFrame({'head': ['ann'], 'tail': ['bob']}), DataError, ['relation']),
+    (pd.DataFrame([('ann', 'know', 'bob')], columns=['head', 'relation', 'tail'], index=[7]), DataError,
+     ['row 7', "'know'", "'knows'"]),
+    (pd.DataFrame([('ann', 'knows', 'bob', 2)], columns=['head', 'relation', 'tail', 'label']), DataError,
+     ['row 0', '2']),
+    (pd.DataFrame([('ann', None, 'bob')], columns=['head', 'relation', 'tail']), DataError, ['row 0', 'missing']),
+    ('missing.tsv', DataError, ['missing.tsv']),
+    ('', ArgumentError, ["''"]),
+    ([[0, 0, 0]], ArgumentError, ['[0, 0, 0]']),
+])
+def test_bad_sources(value: Any, error: type[Exception], facts: list[str]) -> None:
+    with pytest.raises(error) as caught:
+        given_facts('these', value, DATA)
+    assert all(fact in str(caught.value) for fact in facts), caught.value
+
+
+@pytest.mark.parametrize('content, told', [
+    ('ann\tknows\tbob\nann\tknows\teve\n', ":2: .*'eve'"), ('ann\tknows\tbob\t1\nann\tknows\tcat\tx\n', ":2: .*'x'"),
+    ('ann\tknows\n', ':1: '),
+])
+def test_bad_lines(tmp_path: Path, content: str, told: str) -> None:
+    (tmp_path / 'facts.tsv').write_text(content)
+    with pytest.raises(DataError, match=f'facts.tsv{told}'):
+        given_facts('these', str(tmp_path / 'facts.tsv'), DATA)

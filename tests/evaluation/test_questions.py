@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from pyg_emu.core.errors import ArgumentError, DataError
+from pyg_emu.data.graph import KGData
+from pyg_emu.evaluation.prediction import predict
+from pyg_emu.evaluation.questions import answer
+
+NAMES, VERBS = ['ann', 'bob', 'cat', 'dan'], ['knows', 'likes']
+TABLE = torch.rand(4, 2, 4, generator=torch.Generator().manual_seed(0))
+
+
+def make_data(labels: bool = True) -> KGData:
+    names: dict[str, Any] = {'entity_labels': NAMES, 'relation_labels': VERBS} if labels else {}
+    return KGData(torch.tensor([[0, 0], [1, 2]]), torch.tensor([0, 1]), 4, 2, **names)
+
+
+def one(known: Tensor, rel_type: Tensor, side: str) -> Tensor:
+    rows = TABLE if side == 'tail' else TABLE.permute(2, 1, 0)
+    return rows[known, rel_type]
+
+
+def test_questions_of_all_kinds(tmp_path: Path) -> None:
+    rows = [('ann', 'knows', '?'), ('?', 'likes', 'bob'), ('ann', '?', 'cat'), ('ann', 'knows', '?'),
+            ('dan', 'likes', '?')]
+    frame = pd.DataFrame(rows, columns=['head', 'relation', 'tail'])
+    data = make_data()
+    found = answer(one, data, frame, k=2)
+    assert list(found) == ['question', 'head', 'relation', 'tail', 'rank', 'score', 'known']
+    assert found['question'].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4] and found['rank'].tolist() == [1, 2] * 5
+    for number, (head, relation, tail) in enumerate(rows):
+        known = {'heads': head, 'relations': relation, 'tails': tail}
+        expected = predict(one, data, k=2, **{name: value for name, value in known.items() if value != '?'})
+        own = found[found['question'] == number].drop(columns='question').reset_index(drop=True)
+        pd.testing.assert_frame_equal(pd.DataFrame(own), pd.DataFrame(expected), check_dtype=False)
+    path = tmp_path / 'questions.tsv'
+    path.write_text(''.join('\t'.join(row) + '\n' for row in rows))
+    pd.testing.assert_frame_equal(answer(one, data, path, k=2), found)
+    path.write_text('object\tsubject\tpredicate\n' + ''.join(f'{t}\t{h}\t{r}\n' for h, r, t in rows))
+    pd.testing.assert_frame_equal(answer(one, data, str(path), k=2), found)
+    # Only two of the columns, and options of predict.
+    path.write_text('head\trelation\nann\tknows\nann\tlikes\n')
+    left = answer(one, data, path, exclude_known=True)
+    assert left['question'].tolist() == [0] * 3 + [1] * 3 and not left['known'].any()
+    pairs = answer(one, data, frame.replace('?', None).iloc[:2])
+    assert set(pairs['question']) == {0, 1}
+    assert len(answer(one, data, frame[:0])) == 0
+
+
+def test_without_labels_and_without_answers() -> None:
+    frame = pd.DataFrame({'head': [0, 3], 'relation': [0, 1]})
+    found = answer(one, make_data(labels=False), frame, k=1)
+    assert found['question'].tolist() == [0, 1] and found['head'].tolist() == [0, 3]
+    none = answer(one, make_data(labels=False), frame, candidates=[1], exclude_known=True)
+    assert none['question'].tolist() == [1]
+
+
+@pytest.mark.parametrize('rows, told', [
+    ([('ann', 'knows', 'bob')], "row 0.*'ann', 'knows', 'bob'"),
+    ([('ann', 'knows', '?'), ('?', 'knows', '?')], "row 1.*'knows'"),
+    ([('ann', 'knows', '?'), ('eve', 'knows', '?')], "row 1: .*'eve'"),
+    ([('ann', 'know', '?')], "row 0: .*'know'.*'knows'"),
+])
+def test_bad_rows(rows: list[tuple[str, ...]], told: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame(rows, columns=['head', 'relation', 'tail'])
+    with pytest.raises(DataError, match=f'questions: {told}'):
+        answer(one, make_data(), frame)
+    path = tmp_path / 'q.tsv'
+    path.write_text(''.join('\t'.join(row) + '\n' for row in rows))
+    with pytest.raises(DataError, match=f'q.tsv:{len(rows)}: '):
+        answer(one, make_data(), path)
+
+
+def test_bad_sources(tmp_path: Path) -> None:
+    (tmp_path / 'q.tsv').write_text('ann\tknows\n')
+    with pytest.raises(DataError, match='q.tsv:1: .*3'):
+        answer(one, make_data(), tmp_path / 'q.tsv')
+    (tmp_path / 'q.tsv').write_text('')
+    for source in (tmp_path / 'q.tsv', tmp_path / 'missing.tsv', pd.DataFrame({'head': ['ann']})):
+        with pytest.raises(DataError):
+            answer(one, make_data(), source)
+    with pytest.raises(ArgumentError, match='questions'):
+        answer(one, make_data(), [('ann', 'knows', '?')])  # type: ignore[arg-type]
