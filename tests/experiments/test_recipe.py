@@ -88,7 +88,8 @@ def test_what_the_measurements_were_made_with() -> None:
         assert recipe.model['hidden_channels'] == 100 and recipe.batch_size == 1000 and recipe.corrupt == 'alternate'
         assert recipe.negatives['num_negatives'] == 256 and recipe.optimizer == {'name': 'adagrad', 'lr': 0.1}
     assert uniform.loss['regularizer'] == {'name': 'l3', 'weight': 1e-5}
-    assert emu.loss == {'name': 'emu', 'alpha': 0.11, 'beta': 0.53, 'divide_by_negatives': True, 'regularizer': None}
+    assert emu.loss == {'name': 'emu', 'alpha': 0.11, 'beta': 0.53, 'divide_by_negatives': True, 'regularizer': None,
+                        'mutate_vectors': False}
     assert emu.negatives['mutation_rate'] == 0.61 and emu.negatives['shared'] and not emu.negatives['tied']
 
 
