@@ -11,6 +11,7 @@ from pyg_emu.models.nbfnet.model import NBFNet
 from pyg_emu.models.nbfnet.state import load_nbfnet_pyg_state_dict
 from pyg_emu.models.reciprocal import Reciprocal
 from pyg_emu.models.rotate import RotatE
+from pyg_emu.models.sharded import shard_entities
 from pyg_emu.models.transe import TransE
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     'RotatE',
     'TransE',
     'load_nbfnet_pyg_state_dict',
+    'shard_entities',
 ]

@@ -1,0 +1,164 @@
+r"""What is computed by one process, and by several that divide the entity rows among themselves; see
+:mod:`tests.training.test_sharded`. One process imports everything and forks groups of others.
+"""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Callable
+
+import torch
+from torch import Tensor
+
+from pyg_emu import (
+    HAKE,
+    ComplEx,
+    CrossEntropyLoss,
+    DistMult,
+    EMUBCELoss,
+    EMULoss,
+    EMUNegatives,
+    KGData,
+    OneVsAllEMULoss,
+    OneVsAllLoss,
+    RotatE,
+    TransE,
+    TripletLoader,
+    UniformSampler,
+    shard_entities,
+)
+from pyg_emu.core.distributed import current, process_group
+from pyg_emu.losses import BCELoss, L3Regularizer, MarginLoss, N3Regularizer, SelfAdversarialLoss
+from pyg_emu.models import Reciprocal
+from pyg_emu.negatives.mutation import BernoulliMask, LearnedMask, Mixup
+from pyg_emu.negatives.sampling import NSCachingSampler, SharedNegativesSampler
+from pyg_emu.ops import use_backend
+
+#: Two processes hold 5 and 4 rows, and four of them 3, 3, 3 and none.
+NUM_NODES, NUM_RELATIONS, WIDTH = 9, 3, 8
+WORLDS = (2, 4)
+
+
+def transe(p_norm: int) -> Callable[..., torch.nn.Module]:
+    return lambda **options: TransE(NUM_NODES, NUM_RELATIONS, WIDTH, p_norm=p_norm, **options)
+
+
+def of(kind: Any, nodes: int = NUM_NODES, relations: int = NUM_RELATIONS) -> Callable[..., torch.nn.Module]:
+    return lambda **options: kind(nodes, relations, WIDTH, **options)
+
+
+# A model, a criterion and arguments of EMUNegatives.
+LOSSES: dict[str, tuple[Callable[..., torch.nn.Module], Callable[[], Any], Callable[[], dict[str, Any]]]] = {
+    'DistMult, EMU': (of(DistMult), EMULoss, lambda: {'mutation_rate': 0.4}),
+    'ComplEx, masks per negative': (of(ComplEx), EMULoss, lambda: {'mutation': BernoulliMask(0.4, shared=False)}),
+    'TransE L1, EMU': (transe(1), EMULoss, lambda: {'mutation_rate': 0.4}),
+    'TransE L2, cross entropy': (transe(2), CrossEntropyLoss, lambda: {'mutation_rate': 0.0}),
+    'RotatE, self-adversarial': (of(RotatE), SelfAdversarialLoss, lambda: {'mutation_rate': 0.0}),
+    'RotatE, EMU BCE': (of(RotatE), lambda: EMUBCELoss(regularizer=L3Regularizer(0.1)), lambda: {'mutation_rate': 0.4}),
+    'HAKE, EMU': (of(HAKE), EMULoss, lambda: {'mutation_rate': 0.4}),
+    'HAKE, BCE': (of(HAKE), BCELoss, lambda: {'mutation_rate': 0.0}),
+    'reciprocal, filtered': (lambda **options: Reciprocal(of(ComplEx, relations=2 * NUM_RELATIONS)(**options)),
+                             lambda: MarginLoss(regularizer=N3Regularizer(0.1)),
+                             lambda: {'mutation_rate': 0.0, 'sampler': UniformSampler(filtered=True)}),
+    'shared negatives': (of(DistMult), EMULoss, lambda: {'sampler': SharedNegativesSampler(3)}),
+    'learned mask': (of(DistMult), EMULoss, lambda: {'mutation': LearnedMask(WIDTH, num_masks=2)}),
+    'mixup': (of(TransE), EMULoss, lambda: {'mutation': Mixup()}),
+    'no own negative': (of(DistMult), EMULoss, lambda: {'mutation_rate': 0.4, 'sampler': LowIds()}),
+    'cached negatives': (of(DistMult), EMULoss, lambda: {'sampler': NSCachingSampler(4, 3)}),
+    '1-vs-all': (of(DistMult), lambda: OneVsAllLoss(0.1, block_size=2), lambda: {'mutation_rate': 0.0}),
+    '1-vs-all, L1': (transe(1), lambda: OneVsAllLoss(0.1), lambda: {'mutation_rate': 0.0}),
+    '1-vs-all, EMU': (of(ComplEx), lambda: OneVsAllEMULoss(mutation=BernoulliMask(0.5)), lambda: {}),
+    '1-vs-all, EMU, HAKE': (of(HAKE), lambda: OneVsAllEMULoss(mutation=BernoulliMask(0.5)), lambda: {}),
+}
+
+
+class LowIds:
+    r"""Negatives of the first process alone."""
+    def sample(self, batch: Any, num_negatives: int, generator: Any = None) -> Any:
+        from pyg_emu import Negatives
+        return Negatives(torch.randint(3, (batch.head_index.numel(), num_negatives), generator=generator))
+
+
+def make_data() -> KGData:
+    generator = torch.Generator().manual_seed(0)
+
+    def facts(count: int) -> tuple[Tensor, Tensor]:
+        return (torch.randint(NUM_NODES, (2, count), generator=generator),
+                torch.randint(NUM_RELATIONS, (count, ), generator=generator))
+
+    (edges, types), (valid, valid_types), (test, test_types) = facts(40), facts(9), facts(17)
+    return KGData(edges, types, NUM_NODES, NUM_RELATIONS, valid_edge_index=valid, valid_edge_type=valid_types,
+                  test_edge_index=test, test_edge_type=test_types)
+
+
+def make_model(make: Callable[..., torch.nn.Module], **options: Any) -> torch.nn.Module:
+    r"""A model in double precision, never whole in any of several processes."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        if current()[1] == 1:
+            return make(**options)
+        with torch.device('meta'):
+            model = make(**options)
+        return shard_entities(model)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def loss_of(name: str, sparse: bool = False) -> dict[str, Any]:
+    r"""The loss of a batch, and all gradients."""
+    make, criterion, negatives = LOSSES[name]
+    model = make_model(make, margin=3.0, **({'sparse': True} if sparse else {}))
+    transform = EMUNegatives(6, **negatives())
+    loader = TripletLoader(make_data(), 11, shuffle=True, transform=transform, corrupt='both', seed=3)
+    mutation = transform.mutation
+    learned = dict(mutation.double().named_parameters()) if isinstance(mutation, torch.nn.Module) else {}
+    if hasattr(transform.sampler, 'begin'):
+        transform.sampler.begin(model)
+    batch = next(iter(loader))
+    if hasattr(transform.sampler, 'update'):
+        transform.sampler.update(batch, model)
+    loss = criterion()(model, batch)
+    loss.backward()
+    grads = {key: value.grad for key, value in {**dict(model.named_parameters()), **learned}.items()}
+    return {'loss': loss.detach(), 'grads': {key: grad for key, grad in grads.items() if grad is not None},
+            'drawn': loader.generator.get_state()}
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    r"""What each process comes to."""
+    return {'losses': {name: loss_of(name) for name in LOSSES}, 'sparse': loss_of('DistMult, EMU', True)}
+
+
+def work(rank: int, world: int, folder: Path) -> None:
+    r"""One process of a group, as :obj:`torchrun` starts it."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
+    torch.set_num_threads(1)
+    try:
+        with process_group('cpu'), use_backend('torch'):
+            torch.save(everything(folder / str(world)), folder / f'{world}-{rank}.pt')
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)  # The others wait for it, and their connections break.
+
+
+def main(folder: Path, ports: list[int]) -> None:
+    r"""All groups, one after the other."""
+    fork = multiprocessing.get_context('fork')
+    for world, port in zip(WORLDS, ports):
+        os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+        (folder / str(world)).mkdir()
+        processes = [fork.Process(target=work, args=(rank, world, folder)) for rank in range(world)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        if any(process.exitcode for process in processes):
+            sys.exit(1)
+
+
+if __name__ == '__main__':
+    main(Path(sys.argv[1]), [int(port) for port in sys.argv[2:]])
