@@ -40,18 +40,17 @@ class ShardedTable:
 
     Args:
         rows (torch.Tensor): The rows of this process. shape: :obj:`(V_w, d)`.
-        num_rows (int): :math:`V`.
+        bounds (sequence of int): The first row of each process, and :math:`V`.
         sparse (bool, optional): Whether gradients of looked-up rows are row-sparse. (default: :obj:`False`)
     """
-    def __init__(self, rows: Tensor, num_rows: int, sparse: bool = False) -> None:
+    def __init__(self, rows: Tensor, bounds: Sequence[int], sparse: bool = False) -> None:
         self.rows = rows
-        self.num_rows = num_rows
+        self.bounds = tuple(bounds)
         self.sparse = sparse
-        self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        #: Rows of each process but the last ones, which may have fewer.
-        self.chunk = chunk_size(num_rows, self.world)
+        self.rank, self.world = dist.get_rank(), len(bounds) - 1
+        self.num_rows = self.bounds[-1]
         #: The first row of this process.
-        self.start = own_rows(num_rows, self.rank, self.world).start
+        self.start = self.bounds[self.rank]
 
     # The whole table, as far as it can be described #########################
 
@@ -105,7 +104,27 @@ class ShardedTable:
     def __repr__(self) -> str:
         return f'ShardedTable({self.num_rows} rows, {self.rows.size(0)} from {self.start} on in process {self.rank})'
 
+    @property
+    def most_rows(self) -> int:
+        r"""The largest number of rows of a process."""
+        return max(stop - start for start, stop in zip(self.bounds, self.bounds[1:]))
+
+    def index_select(self, dim: int, index: Tensor) -> ShardedTable:
+        r"""A table of some rows, which remain in their processes.
+
+        Args:
+            dim (int): 0.
+            index (torch.Tensor): The rows, ascending. shape: :obj:`(C,)`.
+        """
+        bounds = torch.searchsorted(index, index.new_tensor(self.bounds)).tolist()
+        own = index[bounds[self.rank]:bounds[self.rank + 1]] - self.start
+        return ShardedTable(self.rows.index_select(dim, own), bounds, self.sparse)
+
     # What processes exchange ################################################
+
+    def owner(self, index: Tensor) -> Tensor:
+        r"""The process of each row."""
+        return torch.bucketize(index, index.new_tensor(self.bounds[1:]), right=True)
 
     def owns(self, index: Tensor) -> Tensor:
         r"""Whether each row belongs to this process. dtype: bool."""
@@ -158,6 +177,18 @@ class ShardedTable:
         """
         joined: Tensor = _Gather.apply(values, tuple(counts), self.rank)
         return joined
+
+    def join(self, value: Tensor) -> Tensor:
+        r"""The columns of all processes, in their order, without a gradient.
+
+        Args:
+            value (torch.Tensor): As many columns in each process. shape: :obj:`(Q, k)`.
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(Q, W k)`.
+        """
+        parts = [torch.empty_like(value) for _ in range(self.world)]
+        dist.all_gather(parts, value.contiguous())
+        return torch.cat(parts, dim=1)
 
     # Values #################################################################
 
@@ -215,15 +246,10 @@ def rows_of(table: Any) -> Any:
     return table.rows if isinstance(table, ShardedTable) else table
 
 
-def chunk_size(num_rows: int, world: int) -> int:
-    r"""Rows of each process but the last ones."""
-    return -(-num_rows // world)
-
-
-def own_rows(num_rows: int, rank: int, world: int) -> slice:
-    r"""The rows of a process."""
-    chunk = chunk_size(num_rows, world)
-    return slice(min(rank * chunk, num_rows), min((rank + 1) * chunk, num_rows))
+def even_bounds(num_rows: int, world: int) -> list[int]:
+    r"""The first row of each process, and the number of rows, where rows are divided as evenly as possible."""
+    chunk = -(-num_rows // world)
+    return [min(process * chunk, num_rows) for process in range(world + 1)]
 
 
 class _Sum(torch.autograd.Function):

@@ -11,7 +11,7 @@ from pyg_emu.core.arguments import shown
 from pyg_emu.core.distributed import current
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.memory import memory_reported
-from pyg_emu.core.sharded_table import ShardedTable, own_rows
+from pyg_emu.core.sharded_table import ShardedTable, even_bounds
 from pyg_emu.models.base import KGEScorer
 
 ModelT = TypeVar('ModelT', bound=torch.nn.Module)
@@ -30,12 +30,13 @@ class ShardedEmbedding(torch.nn.Module):
         #: The rows of this process, an ordinary parameter. The state dictionary holds the whole table as `weight`.
         self.rows = torch.nn.Parameter(rows)
         self.num_embeddings = num_rows
+        self.bounds = even_bounds(num_rows, current()[1])
         self.sparse = sparse
 
     @property
     def weight(self) -> Any:
         r"""The whole table, a :class:`~pyg_emu.core.sharded_table.ShardedTable`."""
-        return ShardedTable(self.rows, self.num_embeddings, self.sparse)
+        return ShardedTable(self.rows, self.bounds, self.sparse)
 
     def forward(self, index: Tensor) -> Tensor:
         r"""Returns rows, see :meth:`~pyg_emu.core.sharded_table.ShardedTable.lookup`."""
@@ -130,7 +131,8 @@ def _sharded(table: torch.nn.Embedding, rank: int, world: int) -> ShardedEmbeddi
                             f'num_nodes={size}')
     if not table.weight.is_meta:
         dist.broadcast(table.weight.detach(), src=0)
-    return ShardedEmbedding(table.weight.detach()[own_rows(size, rank, world)].clone(), size, table.sparse)
+    bounds = even_bounds(size, world)
+    return ShardedEmbedding(table.weight.detach()[bounds[rank]:bounds[rank + 1]].clone(), size, table.sparse)
 
 
 def _materialise(model: torch.nn.Module) -> None:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any, Callable
 
@@ -28,11 +29,16 @@ from pyg_emu import (
     TransE,
     TripletLoader,
     UniformSampler,
+    evaluate,
+    predict,
     shard_entities,
 )
 from pyg_emu.core.distributed import current, process_group
+from pyg_emu.core.errors import DivergenceError
+from pyg_emu.core.interaction import Dot
 from pyg_emu.losses import BCELoss, L3Regularizer, MarginLoss, N3Regularizer, SelfAdversarialLoss
 from pyg_emu.models import Reciprocal
+from pyg_emu.models.sharded import sharded_tables
 from pyg_emu.negatives.mutation import BernoulliMask, LearnedMask, Mixup
 from pyg_emu.negatives.sampling import NSCachingSampler, SharedNegativesSampler
 from pyg_emu.ops import use_backend
@@ -128,9 +134,55 @@ def loss_of(name: str, sparse: bool = False) -> dict[str, Any]:
             'drawn': loader.generator.get_state()}
 
 
+# Ranking and prediction ######################################################
+
+#: Whose ties show whether the order of answers depends on who has them.
+RANKED: dict[str, Callable[..., torch.nn.Module]] = {
+    'DistMult': of(DistMult), 'TransE': transe(1), 'RotatE': of(RotatE), 'HAKE': of(HAKE),
+    'reciprocal': lambda **options: Reciprocal(of(ComplEx, relations=2 * NUM_RELATIONS)(**options)),
+}
+
+
+def answers(name: str) -> dict[str, Any]:
+    r"""Metrics, and predictions as lists."""
+    data, model = make_data(), make_model(RANKED[name], margin=3.0)
+    with torch.no_grad():
+        for table in sharded_tables(model):  # Two entities with the rows of others: ties.
+            rows = table[torch.tensor([0, 4])]
+            for row, entity in zip(rows, (7, 8)):
+                if bool(table.owns(torch.tensor(entity))):
+                    table.rows[entity - table.start] = row
+        if current()[1] == 1:
+            weight = next(iter(model.embedding_weights()))
+            weight[[7, 8]] = weight[[0, 4]]
+    some = [1, 3, 4, 8]
+    found: dict[str, Any] = {}
+    # PyTorch's matrix products do not keep ties.
+    with use_backend('numba' if isinstance(model.interaction, Dot) else 'torch'):
+        for key, options in {'all': {}, 'unfiltered': {'filter_splits': None, 'tie': 'optimistic', 'batch_size': 2},
+                             'some': {'candidates': some, 'tie': 'pessimistic'}}.items():
+            with warnings.catch_warnings(action='ignore'):
+                found[key] = evaluate(model, data, 'test', **options).to_dict()
+        heads, tails = torch.tensor([0, 3, 5]), torch.tensor([2, 2, 8])
+        for key, asked in {
+                'tails': {'heads': heads, 'relations': 1, 'k': 4},
+                'new heads': {'tails': tails, 'relations': 0, 'k': 20, 'exclude_known': True},
+                'some tails': {'heads': heads, 'relations': 2, 'candidates': some, 'k': 3},
+                'relations': {'heads': heads, 'tails': tails}}.items():
+            found[key] = predict(model, data, **asked).to_dict('list')
+    with torch.no_grad():
+        (next(sharded_tables(model)).rows if current()[1] > 1 else weight)[:1] = float('nan')
+    try:
+        evaluate(model, data, 'test')
+    except DivergenceError as error:
+        found['error'] = str(error)
+    return found
+
+
 def everything(folder: Path) -> dict[str, Any]:
     r"""What each process comes to."""
-    return {'losses': {name: loss_of(name) for name in LOSSES}, 'sparse': loss_of('DistMult, EMU', True)}
+    return {'losses': {name: loss_of(name) for name in LOSSES}, 'sparse': loss_of('DistMult, EMU', True),
+            'answers': {name: answers(name) for name in RANKED}}
 
 
 def work(rank: int, world: int, folder: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.ops import use_backend
-from tests.training.sharded import LOSSES, NUM_NODES, WORLDS, loss_of
+from tests.training.sharded import LOSSES, NUM_NODES, RANKED, WORLDS, answers, loss_of
 from tests.training.test_data_parallel import ROOT, environment, free_port
 
 Results = dict[int, list[dict[str, Any]]]
@@ -25,6 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope='module')
 def results(folder: Path) -> Results:
     r"""What each process has come to, by the number of processes."""
+    answers('DistMult')  # compiles kernels once, which the processes then find
     ports = [str(free_port()) for _ in WORLDS]
     done = subprocess.run([sys.executable, '-m', 'tests.training.sharded', str(folder), *ports], cwd=ROOT,
                           env=environment(0, 1, 0), stderr=subprocess.PIPE, text=True, timeout=250)
@@ -73,3 +74,13 @@ def test_row_sparse_gradients_name_the_same_rows(results: Results, world: int) -
     rows = torch.cat([part.coalesce().indices()[0] + rank * chunk for rank, part in enumerate(parts)])
     assert torch.equal(rows, expected.indices()[0])
     torch.testing.assert_close(torch.cat([part.to_dense() for part in parts]), expected.to_dense())
+
+
+@pytest.mark.parametrize('world', WORLDS)
+@pytest.mark.parametrize('name', RANKED)
+def test_ranks_and_answers(results: Results, name: str, world: int) -> None:
+    expected = answers(name)
+    assert 0.0 < expected['all']['mrr'] < expected['some']['mrr'] and 'NaN' in expected['error']
+    assert len(expected['new heads']['tail']) > len(expected['tails']['tail']) == 12
+    for result in results[world]:
+        assert result['answers'][name] == expected

@@ -79,7 +79,7 @@ def _slots(index: Union[Tensor, SharedIndex], table: ShardedTable) -> _Slots:
         left = rows[0].repeat(ids.size(0), int(place[:, -1].max()) + 1)
         left[kept, place[kept, column]] = rows
         local = index._replace(index=left) if isinstance(index, SharedIndex) else left
-    owner = torch.div(expanded(index), table.chunk, rounding_mode='floor')
+    owner = table.owner(expanded(index))
     if isinstance(index, SharedIndex):
         own, place = index.per_row(own), index.per_row(place)
         kept, column = own.nonzero().unbind(1)
