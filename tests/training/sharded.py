@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import sys
 import traceback
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -26,6 +28,9 @@ from pyg_emu import (
     OneVsAllEMULoss,
     OneVsAllLoss,
     RotatE,
+    RowAdagrad,
+    RowAdam,
+    Trainer,
     TransE,
     TripletLoader,
     UniformSampler,
@@ -33,7 +38,7 @@ from pyg_emu import (
     predict,
     shard_entities,
 )
-from pyg_emu.core.distributed import current, process_group
+from pyg_emu.core.distributed import current, on_first, process_group
 from pyg_emu.core.errors import DivergenceError
 from pyg_emu.core.interaction import Dot
 from pyg_emu.losses import BCELoss, L3Regularizer, MarginLoss, N3Regularizer, SelfAdversarialLoss
@@ -42,6 +47,7 @@ from pyg_emu.models.sharded import sharded_tables
 from pyg_emu.negatives.mutation import BernoulliMask, LearnedMask, Mixup
 from pyg_emu.negatives.sampling import NSCachingSampler, SharedNegativesSampler
 from pyg_emu.ops import use_backend
+from pyg_emu.training import SwitchOptimizer
 
 #: Two processes hold 5 and 4 rows, and four of them 3, 3, 3 and none.
 NUM_NODES, NUM_RELATIONS, WIDTH = 9, 3, 8
@@ -179,10 +185,75 @@ def answers(name: str) -> dict[str, Any]:
     return found
 
 
+# Training ####################################################################
+
+# An optimiser of parameters, whether gradients are row-sparse, and arguments of the trainer.
+TRAINED: dict[str, tuple[Callable[[Any], Any], bool, dict[str, Any]]] = {
+    'Adagrad': (lambda values: torch.optim.Adagrad(values, lr=0.1), False, {'restore_best': True, 'patience': 4}),
+    'Adam, clipped': (lambda values: torch.optim.Adam(values, lr=0.1, fused=True), False, {'max_grad_norm': 0.05}),
+    'RowAdagrad, clipped': (lambda values: RowAdagrad(values, lr=0.1), True, {'max_grad_norm': 0.05}),
+    'RowAdam': (lambda values: RowAdam(values, lr=0.05), True, {}),
+    'switched': (lambda values: RowAdagrad(values, lr=0.1), True, {'schedule': SwitchOptimizer(sparse=True)}),
+}
+
+
+def make_trainer(name: str, run_dir: Any = None, **options: Any) -> Trainer:
+    r"""A run of 12 steps."""
+    make, sparse, settings = TRAINED[name]
+    data, model = make_data(), make_model(of(DistMult), margin=2.0, sparse=sparse)
+    loader = TripletLoader(data, 5, shuffle=True, transform=EMUNegatives(3), seed=1)
+    settings = {'num_steps': 12, 'evaluate_every': 3, 'restore_best': False, 'progress': False, 'log_every': 2,
+                'validate': lambda model: evaluate(model, data, 'valid'), **settings, **options}
+    return Trainer(model, EMULoss(), loader, make(model.parameters()), run_dir=run_dir, **settings)
+
+
+def trained(trainer: Trainer) -> dict[str, Any]:
+    r"""What a run comes to."""
+    result = trainer.fit()
+    weights = {key: value.full_tensor() if hasattr(value, 'full_tensor') else value
+               for key, value in trainer.model.state_dict().items()}
+    rows = result.history.drop(columns=['seconds', 'steps_per_second'])
+    return {'weights': weights, 'history': rows.to_dict('list'), 'best': result.best_step}
+
+
+def cut(name: str, folder: Path) -> None:
+    r"""A run that ends after 6 of 12 steps, as if it was killed."""
+    class Killed(Exception):
+        pass
+
+    trainer = make_trainer(name, folder)
+
+    def validate(model: Any) -> Any:
+        if trainer.step == 9:
+            raise Killed
+        return evaluate(model, trainer.loader.data, 'valid')
+
+    trainer.validate = validate
+    try:
+        trainer.fit()
+    except Killed:
+        pass
+
+
+def resumed(folder: Path) -> dict[str, Any]:
+    r"""Runs that one process, or two, have begun, and that go on here."""
+    world = current()[1]
+    found = {}
+    for name in TRAINED:
+        for before in (1, 2):
+            if before != world:
+                copy = folder / f'from {before}' / name
+                on_first(partial(shutil.copytree, folder.parent / str(before) / 'cut' / name, copy))
+                found[f'{name} from {before}'] = trained(make_trainer(name, copy))
+    return found
+
+
 def everything(folder: Path) -> dict[str, Any]:
     r"""What each process comes to."""
     return {'losses': {name: loss_of(name) for name in LOSSES}, 'sparse': loss_of('DistMult, EMU', True),
-            'answers': {name: answers(name) for name in RANKED}}
+            'answers': {name: answers(name) for name in RANKED},
+            'trained': {name: trained(make_trainer(name)) for name in TRAINED}, 'resumed': resumed(folder),
+            'cut': [cut(name, folder / 'cut' / name) for name in TRAINED]}
 
 
 def work(rank: int, world: int, folder: Path) -> None:

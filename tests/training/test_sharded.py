@@ -11,7 +11,18 @@ import torch
 from torch import Tensor
 
 from pyg_emu.ops import use_backend
-from tests.training.sharded import LOSSES, NUM_NODES, RANKED, WORLDS, answers, loss_of
+from tests.training.sharded import (
+    LOSSES,
+    NUM_NODES,
+    RANKED,
+    TRAINED,
+    WORLDS,
+    answers,
+    cut,
+    loss_of,
+    make_trainer,
+    trained,
+)
 from tests.training.test_data_parallel import ROOT, environment, free_port
 
 Results = dict[int, list[dict[str, Any]]]
@@ -25,6 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope='module')
 def results(folder: Path) -> Results:
     r"""What each process has come to, by the number of processes."""
+    with use_backend('torch'):
+        for name in TRAINED:
+            cut(name, folder / '1' / 'cut' / name)
     answers('DistMult')  # compiles kernels once, which the processes then find
     ports = [str(free_port()) for _ in WORLDS]
     done = subprocess.run([sys.executable, '-m', 'tests.training.sharded', str(folder), *ports], cwd=ROOT,
@@ -84,3 +98,42 @@ def test_ranks_and_answers(results: Results, name: str, world: int) -> None:
     assert len(expected['new heads']['tail']) > len(expected['tails']['tail']) == 12
     for result in results[world]:
         assert result['answers'][name] == expected
+
+
+def assert_same_run(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found['best'] == expected['best'] and found['history'].keys() == expected['history'].keys()
+    for key, values in expected['history'].items():
+        assert found['history'][key] == pytest.approx(values, rel=1e-9, nan_ok=True), key
+    assert found['weights'].keys() == expected['weights'].keys()
+    for key, value in expected['weights'].items():
+        torch.testing.assert_close(found['weights'][key], value, rtol=1e-7, atol=1e-10)
+
+
+@pytest.fixture(scope='module')
+def expected() -> dict[str, dict[str, Any]]:
+    r"""What one process comes to."""
+    with use_backend('torch'):
+        return {name: trained(make_trainer(name)) for name in TRAINED}
+
+
+@pytest.mark.parametrize('world', WORLDS)
+@pytest.mark.parametrize('name', TRAINED)
+def test_same_steps(results: Results, expected: dict[str, Any], name: str, world: int) -> None:
+    assert len(expected[name]['history']['step']) == 4
+    for result in results[world]:
+        assert_same_run(result['trained'][name], expected[name])
+
+
+@pytest.mark.parametrize('world', WORLDS)
+@pytest.mark.parametrize('name', TRAINED)
+def test_other_processes_continue(results: Results, folder: Path, expected: dict[str, Any], name: str,
+                                  world: int) -> None:
+    for result in results[world]:
+        assert_same_run(result['resumed'][f'{name} from 1'], expected[name])
+        if world == 4:
+            assert_same_run(result['resumed'][f'{name} from 2'], expected[name])
+    with use_backend('torch'):  # and one
+        run = folder / str(world) / 'cut' / name
+        assert [path.name for path in (run / 'tables').iterdir()]
+        assert_same_run(trained(make_trainer(name, run)), expected[name])
+    assert not (run / 'tables').exists()

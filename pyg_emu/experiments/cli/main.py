@@ -28,6 +28,7 @@ from pyg_emu.experiments.cli.options import (
     Parser,
     add_common,
     add_dataset,
+    add_shard,
     dataset_settings,
     dataset_value,
     make_working_directory_importable,
@@ -74,6 +75,7 @@ examples:
   pyg-emu train --data path/to/folder --set dataset.header=true --set dataset.delimiter=';'
   pyg-emu train --run-dir runs/fb-1               # continue what is there
   torchrun --nproc_per_node 2 -m pyg_emu train --recipe nbfnet-fb15k237     # two processes, the same steps
+  torchrun --nproc_per_node 2 -m pyg_emu train --data path/to/large --shard entities  # each holds half of the entities
 """
 
 _EVALUATE = """\
@@ -249,7 +251,8 @@ def _train(options: argparse.Namespace) -> None:
         if place.rank == 0:
             print(f'run folder: {run_dir}', flush=True)
         result = run_recipe(recipe, run_dir, resume=False if options.fresh else 'auto', device=str(place.device),
-                            progress=not options.quiet, tensorboard=options.tensorboard, overwrite=options.overwrite)
+                            progress=not options.quiet, tensorboard=options.tensorboard, overwrite=options.overwrite,
+                            shard=options.shard)
     if place.rank > 0:
         return
     train = result.train
@@ -324,12 +327,17 @@ def _predict(options: argparse.Namespace) -> None:
     if len(known) != 2:
         raise RecipeError('--head, --relation, --tail: expected two of the three, the third is predicted; got '
                           f'{", ".join(f"--{name}" for name in known) or "none"}')
+    from pyg_emu.core.distributed import process_group
     from pyg_emu.evaluation.graphs import ranker_of
     from pyg_emu.evaluation.prediction import predict
-    model, data, _, name = _open(options, run_dir, whole=True)
-    with _labels_of(name):
-        frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation,
-                        tails=options.tail, k=options.k, exclude_known=options.exclude_known)
+    with process_group(options.device) as place:
+        options.device = str(place.device)
+        model, data, _, name = _open(options, run_dir, whole=True)
+        with _labels_of(name):
+            frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation,
+                            tails=options.tail, k=options.k, exclude_known=options.exclude_known)
+    if place.rank > 0:
+        return
     print(frame.to_csv(index=False) if options.csv else frame.to_string(index=False), end='' if options.csv else '\n')
 
 
@@ -385,7 +393,7 @@ def _open(options: argparse.Namespace, run_dir: str, inference: bool = True, who
     from pyg_emu.experiments.runs import open_run
     data: Any = dataset_settings(options)
     model, data, recipe = open_run(run_dir, which=options.checkpoint, data=data, inference=inference, whole=whole,
-                                   device=options.device)
+                                   device=options.device, shard=getattr(options, 'shard', None))
     source = options.data or (recipe.inference if inference else None) or recipe.dataset
     return model, data, recipe, source_name(source)
 
@@ -440,6 +448,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument('--overwrite', action='store_true',
                      help='replace files in the folder that no run has written, or a run that cannot be continued')
     run.add_argument('--tensorboard', action='store_true', help='write the history for TensorBoard as well')
+    add_shard(run)
     add_common(run)
 
     evaluate = commands.add_parser('evaluate', help='rank the facts of a split', description=_EVALUATE,
@@ -451,6 +460,7 @@ def _parser() -> argparse.ArgumentParser:
                           help='rank among equal scores (default: realistic)')
     evaluate.add_argument('--max-triples', type=int, metavar='N', help='rank a random subset of this size')
     evaluate.add_argument('--json', action='store_true', help='print JSON')
+    add_shard(evaluate)
     add_common(evaluate)
 
     predict = commands.add_parser('predict', help='answer with labels', description=_PREDICT,
@@ -463,6 +473,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument('-k', type=int, default=10, metavar='K', help='answers to a question (default: 10)')
     predict.add_argument('--exclude-known', action='store_true', help='leave out answers that are facts already')
     predict.add_argument('--csv', action='store_true', help='print CSV')
+    add_shard(predict)
     add_common(predict)
 
     explain = commands.add_parser('explain', help='name the paths behind a score', description=_EXPLAIN,
