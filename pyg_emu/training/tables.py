@@ -13,6 +13,7 @@ import hashlib
 import os
 import pickle
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator, Mapping, Optional, Union
 
@@ -124,7 +125,9 @@ def read_tables(state: Mapping[str, Any], folder: Path, model: torch.nn.Module) 
     from torch.distributed.checkpoint import load
     from torch.distributed.checkpoint.api import CheckpointException
     try:
-        load(tensors, storage_reader=_reader(path), no_dist=table is None)
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='torch.distributed is disabled')
+            load(tensors, storage_reader=_reader(path), no_dist=table is None)
     except (CheckpointException, OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise CheckpointError(f'{path} does not hold the tables that its checkpoint refers to ({_cause(error)}); '
                               'restore the folder, use another checkpoint of the run, or start over') from error

@@ -3,10 +3,14 @@ r"""What is computed by one process, and by several that divide the entity rows 
 """
 from __future__ import annotations
 
+import contextlib
+import io
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
+import time
 import traceback
 import warnings
 from functools import partial
@@ -41,6 +45,7 @@ from pyg_emu import (
 from pyg_emu.core.distributed import current, on_first, process_group
 from pyg_emu.core.errors import DivergenceError
 from pyg_emu.core.interaction import Dot
+from pyg_emu.experiments.cli.main import main as command_line
 from pyg_emu.losses import BCELoss, L3Regularizer, MarginLoss, N3Regularizer, SelfAdversarialLoss
 from pyg_emu.models import Reciprocal
 from pyg_emu.models.sharded import sharded_tables
@@ -144,7 +149,7 @@ def loss_of(name: str, sparse: bool = False) -> dict[str, Any]:
 
 #: Whose ties show whether the order of answers depends on who has them.
 RANKED: dict[str, Callable[..., torch.nn.Module]] = {
-    'DistMult': of(DistMult), 'TransE': transe(1), 'RotatE': of(RotatE), 'HAKE': of(HAKE),
+    'DistMult': of(DistMult), 'TransE': transe(1), 'HAKE': of(HAKE),
     'reciprocal': lambda **options: Reciprocal(of(ComplEx, relations=2 * NUM_RELATIONS)(**options)),
 }
 
@@ -165,7 +170,7 @@ def answers(name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     # PyTorch's matrix products do not keep ties.
     with use_backend('numba' if isinstance(model.interaction, Dot) else 'torch'):
-        for key, options in {'all': {}, 'unfiltered': {'filter_splits': None, 'tie': 'optimistic', 'batch_size': 2},
+        for key, options in {'all': {}, 'unfiltered': {'filter_splits': None, 'tie': 'optimistic', 'batch_size': 9},
                              'some': {'candidates': some, 'tie': 'pessimistic'}}.items():
             with warnings.catch_warnings(action='ignore'):
                 found[key] = evaluate(model, data, 'test', **options).to_dict()
@@ -195,6 +200,10 @@ TRAINED: dict[str, tuple[Callable[[Any], Any], bool, dict[str, Any]]] = {
     'RowAdam': (lambda values: RowAdam(values, lr=0.05), True, {}),
     'switched': (lambda values: RowAdagrad(values, lr=0.1), True, {'schedule': SwitchOptimizer(sparse=True)}),
 }
+
+
+#: Those that are continued by others.
+RESUMED = ('Adam, clipped', 'RowAdagrad, clipped')
 
 
 def make_trainer(name: str, run_dir: Any = None, **options: Any) -> Trainer:
@@ -239,7 +248,7 @@ def resumed(folder: Path) -> dict[str, Any]:
     r"""Runs that one process, or two, have begun, and that go on here."""
     world = current()[1]
     found = {}
-    for name in TRAINED:
+    for name in RESUMED:
         for before in (1, 2):
             if before != world:
                 copy = folder / f'from {before}' / name
@@ -249,38 +258,77 @@ def resumed(folder: Path) -> dict[str, Any]:
 
 
 def everything(folder: Path) -> dict[str, Any]:
-    r"""What each process comes to."""
-    return {'losses': {name: loss_of(name) for name in LOSSES}, 'sparse': loss_of('DistMult, EMU', True),
-            'answers': {name: answers(name) for name in RANKED},
-            'trained': {name: trained(make_trainer(name)) for name in TRAINED}, 'resumed': resumed(folder),
-            'cut': [cut(name, folder / 'cut' / name) for name in TRAINED]}
+    r"""What each process of a group comes to."""
+    with process_group('cpu'), use_backend('torch'):
+        return {'losses': {name: loss_of(name) for name in LOSSES}, 'sparse': loss_of('DistMult, EMU', True),
+                'answers': {name: answers(name) for name in RANKED},
+                'trained': {name: trained(make_trainer(name)) for name in TRAINED}, 'resumed': resumed(folder),
+                'cut': [cut(name, folder / 'cut' / name) for name in RESUMED]}
 
 
-def work(rank: int, world: int, folder: Path) -> None:
+def killed(folder: Path) -> dict[str, Any]:
+    r"""Commands that end as they should, and a run of which one process is killed."""
+    arguments = ['--shard', 'entities', '--device', 'cpu', '--quiet']
+    found: dict[str, Any] = {}
+    for name, command in {
+            'train': ['train', '--data', str(folder / 'graph'), '--dim', '4', '--steps', '4', '--evaluate-every', '2',
+                      '--negatives', '3', '--batch-size', '5', '--run-dir', str(folder / 'commands')],
+            'evaluate': ['evaluate', str(folder / 'commands'), '--json'],
+            'predict': ['predict', str(folder / 'commands'), '--head', 'e1', '--relation', 'r1', '-k', '4', '--csv'],
+            'nothing to divide': ['train', '--data', str(folder / 'graph'), '--model', 'NBFNet']}.items():
+        output, told = io.StringIO(), io.StringIO()
+        with use_backend('torch'), contextlib.redirect_stdout(output), contextlib.redirect_stderr(told):
+            code = command_line([*command, *arguments])
+        found[name] = code, output.getvalue(), told.getvalue()
+    with process_group('cpu') as place, use_backend('torch'):
+        class Dying(EMULoss):
+            def forward(self, model: torch.nn.Module, batch: Any) -> Tensor:
+                if batch.step == 7 and place.rank == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return super().forward(model, batch)
+
+        trainer = make_trainer('RowAdam', folder / 'killed')
+        trainer.criterion = Dying()
+        torch.save(found, folder / f'commands-{place.rank}.pt')
+        trainer.fit()
+    raise AssertionError('this is not reached')
+
+
+def work(function: Callable[[Path], dict[str, Any]], rank: int, world: int, folder: Path) -> None:
     r"""One process of a group, as :obj:`torchrun` starts it."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
     torch.set_num_threads(1)
     try:
-        with process_group('cpu'), use_backend('torch'):
-            torch.save(everything(folder / str(world)), folder / f'{world}-{rank}.pt')
-    except BaseException:
+        torch.save(function(folder), folder / f'{rank}.pt')
+    except BaseException as error:
+        (folder / f'error-{rank}.txt').write_text(f'{type(error).__name__}: {error}')
         traceback.print_exc()
         os._exit(1)  # The others wait for it, and their connections break.
 
 
+def group(function: Callable[[Path], dict[str, Any]], world: int, folder: Path, port: int) -> list[Any]:
+    r"""Runs a group of processes, and returns their exit codes."""
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    folder.mkdir(exist_ok=True)
+    fork = multiprocessing.get_context('fork')
+    processes = [fork.Process(target=work, args=(function, rank, world, folder)) for rank in range(world)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
 def main(folder: Path, ports: list[int]) -> None:
     r"""All groups, one after the other."""
-    fork = multiprocessing.get_context('fork')
+    import pyg_emu.ops.rank_counts.numba  # noqa: F401  once, and not in each process
+
     for world, port in zip(WORLDS, ports):
-        os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-        (folder / str(world)).mkdir()
-        processes = [fork.Process(target=work, args=(rank, world, folder)) for rank in range(world)]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-        if any(process.exitcode for process in processes):
+        if any(group(everything, world, folder / str(world), port)):
             sys.exit(1)
+    start = time.monotonic()
+    torch.save(group(killed, 2, folder / 'commands', ports[-1]), folder / 'codes.pt')
+    torch.save(time.monotonic() - start, folder / 'seconds.pt')
 
 
 if __name__ == '__main__':
