@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.distributed import current, minimum_, sum_
+from pyg_emu.models.sharded import sharded_tables
 
 
 class LossMeter:
@@ -103,6 +104,18 @@ def nonfinite_weights(model: torch.nn.Module) -> list[str]:
     # Entity rows may be divided among processes. All of them have to know.
     finite = minimum_(sums.isfinite().to(torch.float32))
     return [name for name, good in zip(names, finite.tolist()) if not good]
+
+
+def drifted_weights(model: torch.nn.Module) -> list[str]:
+    r"""Returns the names of the parameters that differ between the processes, of those that each of them holds whole.
+    Synchronizes with the device and the other processes once.
+    """
+    own = {id(table.rows) for table in sharded_tables(model)}
+    replicated = {name: value for name, value in model.named_parameters() if id(value) not in own}
+    sums = torch.stack([value.detach().sum(dtype=torch.float64) for value in replicated.values()])
+    smallest = minimum_(torch.cat([sums, -sums]))
+    same = (smallest[:len(replicated)] == -smallest[len(replicated):]).tolist()
+    return [name for name, equal in zip(replicated, same) if not equal]
 
 
 def gradient_norm(gradients: Iterable[Tensor], divided: Iterable[Tensor] = ()) -> Tensor:

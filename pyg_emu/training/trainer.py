@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from pyg_emu.core.arguments import boolean, is_number, positive_integer
 from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
-from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError
+from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError, ProcessError
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import metric_mode, plain_numbers
 from pyg_emu.models.sharded import sharded_tables
@@ -31,7 +31,7 @@ from pyg_emu.training.run_folder import RunFolder, versions
 from pyg_emu.training.run_record import describe_run, used_backends
 from pyg_emu.training.run_state import Progress, RunState, TrainResult
 from pyg_emu.training.schedules import Constant, Schedule
-from pyg_emu.training.stability import LossMeter, nonfinite_weights
+from pyg_emu.training.stability import LossMeter, drifted_weights, nonfinite_weights
 from pyg_emu.training.step import PlainStep, check_parts
 from pyg_emu.training.tables import TABLES, read_tables, remove_tables, tables_of, write_tables
 
@@ -196,6 +196,7 @@ class Trainer:
 
         Raises:
             DivergenceError: If the loss or a weight becomes NaN or infinite. The last checkpoint before is kept.
+            ProcessError: If processes that divide the entities hold different relations.
             CheckpointError: If :obj:`run_dir` cannot be written to, is in use by another process, or holds a run that
                 was made of other parts or files of the user.
             TrainingInterrupted: On SIGINT or SIGTERM, after a checkpoint was written.
@@ -518,6 +519,12 @@ class Trainer:
         if names:
             raise DivergenceError(f'the weights {", ".join(names)} became NaN or infinite by step {self._run.step}; '
                                   f'{self._kept()}')
+        # Gradients of what all processes hold are equal only if all of them round alike.
+        drifted = drifted_weights(self.model) if self._divided else []
+        if drifted:
+            raise ProcessError(f'the weights {", ".join(drifted)} differ between the processes by step '
+                               f'{self._run.step}; start all of them on machines of one kind, with equal versions of '
+                               'PyTorch and numbers of threads')
 
     def _kept(self) -> str:
         rate = self.schedule.optimizer.param_groups[0]['lr']

@@ -6,19 +6,23 @@ from __future__ import annotations
 import contextlib
 import io
 import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 import traceback
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch_geometric.nn import DistMult as PyGDistMult
 
 from pyg_emu import (
     HAKE,
@@ -43,7 +47,7 @@ from pyg_emu import (
     shard_entities,
 )
 from pyg_emu.core.distributed import current, on_first, process_group
-from pyg_emu.core.errors import DivergenceError
+from pyg_emu.core.errors import DivergenceError, PygEmuError
 from pyg_emu.core.interaction import Dot
 from pyg_emu.experiments.cli.main import main as command_line
 from pyg_emu.losses import BCELoss, L3Regularizer, MarginLoss, N3Regularizer, SelfAdversarialLoss
@@ -51,7 +55,7 @@ from pyg_emu.models import Reciprocal
 from pyg_emu.models.sharded import sharded_tables
 from pyg_emu.negatives.mutation import BernoulliMask, LearnedMask, Mixup
 from pyg_emu.negatives.sampling import NSCachingSampler, SharedNegativesSampler
-from pyg_emu.ops import use_backend
+from pyg_emu.ops import MixPlan, emu_score, use_backend
 from pyg_emu.training import SwitchOptimizer
 
 #: Two processes hold 5 and 4 rows, and four of them 3, 3, 3 and none.
@@ -257,13 +261,59 @@ def resumed(folder: Path) -> dict[str, Any]:
     return found
 
 
+def errors() -> Iterator[str]:
+    r"""What all processes raise."""
+    rank, world = current()
+    model = make_model(of(DistMult), margin=3.0)
+    loader = TripletLoader(make_data(), 5, transform=EMUNegatives(3, mutation=Partners()))
+
+    def drifting() -> None:
+        trainer = make_trainer('Adagrad')
+        with torch.no_grad():
+            trainer.model.rel_emb.weight[0, 0] += rank
+        trainer.fit()
+
+    for function in (lambda: shard_entities(PyGDistMult(9, 3, 4)), lambda: shard_entities(torch.nn.Linear(2, 2)),
+                     lambda: shard_entities(of(DistMult, nodes=world - 1)()),
+                     lambda: EMULoss()(model, next(iter(loader))), lambda: model.entity_table().mean(),
+                     lambda: model.load_state_dict(of(DistMult, nodes=4)().state_dict()), drifting,
+                     lambda: emu_score(torch.zeros(1, 8), torch.zeros(1, 8), model.entity_table(),
+                                       torch.tensor([[9]]))):
+        try:
+            function()
+            yield 'nothing'
+        except (PygEmuError, RuntimeError) as error:
+            yield f'{type(error).__name__}: {error}'
+
+
+class Partners:
+    r"""Mixes each negative with another entity."""
+    def plan(self, context: Any) -> MixPlan:
+        weight = torch.full((context.query.size(0), context.num_negatives), 0.5, dtype=torch.float64)
+        return MixPlan(weight, torch.zeros_like(weight, dtype=torch.int64))
+
+
+def exchanged() -> list[int]:
+    r"""The numbers that this process sends in a step, one count for each exchange."""
+    sent: list[int] = []
+    all_reduce, all_gather = dist.all_reduce, dist.all_gather
+    dist.all_reduce = lambda value, *args: (sent.append(value.numel()), all_reduce(value, *args))
+    dist.all_gather = lambda parts, value: (sent.append(value.numel()), all_gather(parts, value))
+    try:
+        loss_of('DistMult, EMU')
+    finally:
+        dist.all_reduce, dist.all_gather = all_reduce, all_gather
+    return sent
+
+
 def everything(folder: Path) -> dict[str, Any]:
     r"""What each process of a group comes to."""
     with process_group('cpu'), use_backend('torch'):
         return {'losses': {name: loss_of(name) for name in LOSSES}, 'sparse': loss_of('DistMult, EMU', True),
                 'answers': {name: answers(name) for name in RANKED},
                 'trained': {name: trained(make_trainer(name)) for name in TRAINED}, 'resumed': resumed(folder),
-                'cut': [cut(name, folder / 'cut' / name) for name in RESUMED]}
+                'cut': [cut(name, folder / 'cut' / name) for name in RESUMED], 'errors': [*errors()],
+                'exchanged': exchanged()}
 
 
 def killed(folder: Path) -> dict[str, Any]:
@@ -306,30 +356,37 @@ def work(function: Callable[[Path], dict[str, Any]], rank: int, world: int, fold
         os._exit(1)  # The others wait for it, and their connections break.
 
 
-def group(function: Callable[[Path], dict[str, Any]], world: int, folder: Path, port: int) -> list[Any]:
-    r"""Runs a group of processes, and returns their exit codes."""
-    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+def group(function: Callable[[Path], dict[str, Any]], world: int, folder: Path, alone: bool = False) -> list[Any]:
+    r"""Runs a group of processes, and returns their exit codes. If one fails, the others are ended, unless they are to
+    notice it :obj:`alone`.
+    """
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(probe.getsockname()[1]))
     folder.mkdir(exist_ok=True)
     fork = multiprocessing.get_context('fork')
     processes = [fork.Process(target=work, args=(function, rank, world, folder)) for rank in range(world)]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join()
+    while any(process.is_alive() for process in processes):
+        multiprocessing.connection.wait([process.sentinel for process in processes if process.is_alive()])
+        if not alone and any(process.exitcode for process in processes):
+            for process in processes:
+                process.kill()
     return [process.exitcode for process in processes]
 
 
-def main(folder: Path, ports: list[int]) -> None:
+def main(folder: Path) -> None:
     r"""All groups, one after the other."""
     import pyg_emu.ops.rank_counts.numba  # noqa: F401  once, and not in each process
 
-    for world, port in zip(WORLDS, ports):
-        if any(group(everything, world, folder / str(world), port)):
+    for world in WORLDS:
+        if any(group(everything, world, folder / str(world))):
             sys.exit(1)
     start = time.monotonic()
-    torch.save(group(killed, 2, folder / 'commands', ports[-1]), folder / 'codes.pt')
+    torch.save(group(killed, 2, folder / 'commands', alone=True), folder / 'codes.pt')
     torch.save(time.monotonic() - start, folder / 'seconds.pt')
 
 
 if __name__ == '__main__':
-    main(Path(sys.argv[1]), [int(port) for port in sys.argv[2:]])
+    main(Path(sys.argv[1]))

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.experiments.cli.main import main
+from pyg_emu.models.sharded import shard_entities, sharded_tables
 from pyg_emu.ops import use_backend
 from pyg_emu.training.checkpoint import load_checkpoint, load_weights, model_fingerprint, save_checkpoint
 from tests.training.sharded import (
@@ -36,7 +37,7 @@ from tests.training.sharded import (
     make_trainer,
     trained,
 )
-from tests.training.test_data_parallel import ROOT, environment, free_port
+from tests.training.test_data_parallel import ROOT, environment
 
 Results = dict[int, list[dict[str, Any]]]
 
@@ -54,8 +55,7 @@ def results(folder: Path) -> Results:
             cut(name, folder / '1' / 'cut' / name)
     answers('DistMult')  # compiles kernels once, which the processes then find
     write_graph(folder / 'commands' / 'graph')
-    ports = [str(free_port()) for _ in (*WORLDS, 'commands')]
-    done = subprocess.run([sys.executable, '-m', 'tests.training.sharded', str(folder), *ports], cwd=ROOT,
+    done = subprocess.run([sys.executable, '-m', 'tests.training.sharded', str(folder)], cwd=ROOT,
                           env=environment(0, 1, 0), stderr=subprocess.PIPE, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     return {world: [torch.load(folder / str(world) / f'{rank}.pt', weights_only=False) for rank in range(world)]
@@ -113,6 +113,41 @@ def test_row_sparse_gradients_name_the_same_rows(results: Results, world: int) -
     rows = torch.cat([part.coalesce().indices()[0] + rank * chunk for rank, part in enumerate(parts)])
     assert torch.equal(rows, expected.indices()[0])
     torch.testing.assert_close(torch.cat([part.to_dense() for part in parts]), expected.to_dense())
+
+
+@pytest.mark.parametrize('world', WORLDS)
+def test_rows_of_negatives_do_not_travel(results: Results, world: int) -> None:
+    batch, negatives, width = 11, 6, 8
+    for result in results[world]:
+        *rows, scores, gradients = result['exchanged']
+        # As heads, as tails, and positives.
+        assert rows == 3 * [batch * width] and gradients == 2 * batch * width
+        # Vanilla and mutated ones, of the process that has most of the negatives.
+        assert 2 * batch * negatives / world <= scores < 2 * batch * negatives
+
+
+@pytest.mark.parametrize('number, facts', [*enumerate([
+    'ArgumentError: model: .*DistMult', 'ArgumentError: model: .*Linear', r'ArgumentError: model: .*num_nodes=',
+    'ArgumentError: plan.partner: ', "ArgumentError: entity table: .* 9 rows .*'mean'",
+    r'RuntimeError: (?s:.*)node_emb.weight: .*\(4, 8\).*\(9, 8\)', r'ProcessError: .*rel_emb.weight.* step 3\b',
+    r'ArgumentError: index: 9 .*\[0, 9\)'])])
+def test_errors(results: Results, number: int, facts: str) -> None:
+    for world in WORLDS:
+        for result in results[world]:
+            assert re.match(facts, result['errors'][number]), result['errors'][number]
+
+
+@pytest.mark.parametrize('make', [*RANKED.values()])
+def test_one_process_holds_everything(make: Any) -> None:
+    torch.manual_seed(0)
+    expected = make()
+    torch.manual_seed(0)
+    with torch.device('meta'):
+        model = make()
+    assert shard_entities(model) is model
+    for key, value in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value)
+    assert [*sharded_tables(model)] == []
 
 
 @pytest.mark.parametrize('world', WORLDS)
