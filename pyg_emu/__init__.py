@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         PopularitySampler,
         SANSSampler,
         SharedNegativesSampler,
+        StratifiedSampler,
         TypedSampler,
         UniformSampler,
     )
@@ -104,6 +105,7 @@ _MODULES = {
     'PopularitySampler': 'negatives.sampling',
     'SANSSampler': 'negatives.sampling',
     'SharedNegativesSampler': 'negatives.sampling',
+    'StratifiedSampler': 'negatives.sampling',
     'TypedSampler': 'negatives.sampling',
     'UniformSampler': 'negatives.sampling',
     'RowAdagrad': 'training.optimizers',

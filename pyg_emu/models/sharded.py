@@ -13,6 +13,7 @@ from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.memory import memory_reported
 from pyg_emu.core.sharded_table import ShardedTable, even_bounds
 from pyg_emu.models.base import KGEScorer
+from pyg_emu.models.reciprocal import Reciprocal
 
 ModelT = TypeVar('ModelT', bound=torch.nn.Module)
 
@@ -95,16 +96,14 @@ def shard_entities(model: ModelT) -> ModelT:
         ArgumentError: If the model has no entity table that can be divided, or has fewer entities than there are
             processes.
     """
-    holders = [part for part in model.modules() if isinstance(part, KGEScorer)] if isinstance(
-        model, torch.nn.Module) else []
-    if not holders or any(not isinstance(part.node_emb, (torch.nn.Embedding, ShardedEmbedding)) for part in holders):
+    holder: Any = model.model if isinstance(model, Reciprocal) else model
+    if not isinstance(holder, KGEScorer) or not isinstance(holder.node_emb, (torch.nn.Embedding, ShardedEmbedding)):
         raise ArgumentError('model: expected one of pyg_emu.models with an entity table, such as DistMult, or a class '
                             f'derived from KGEScorer, to divide its rows among processes, got {shown(model)}')
     rank, world = current()
     drawn = any(value.is_meta for value in model.parameters())
-    for part in holders:
-        if world > 1 and isinstance(part.node_emb, torch.nn.Embedding):
-            part.node_emb = _sharded(part.node_emb, rank, world)  # type: ignore[assignment]
+    if world > 1 and isinstance(holder.node_emb, torch.nn.Embedding):
+        holder.node_emb = _sharded(holder.node_emb, rank, world)  # type: ignore[assignment]
     with memory_reported('the rows of this process', 'start more processes, or lower hidden_channels'):
         _materialise(model)
     if drawn:

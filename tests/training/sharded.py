@@ -26,6 +26,7 @@ from torch_geometric.nn import DistMult as PyGDistMult
 
 from pyg_emu import (
     HAKE,
+    RGCN,
     ComplEx,
     CrossEntropyLoss,
     DistMult,
@@ -273,7 +274,7 @@ def errors() -> Iterator[str]:
             trainer.model.rel_emb.weight[0, 0] += rank
         trainer.fit()
 
-    for function in (lambda: shard_entities(PyGDistMult(9, 3, 4)), lambda: shard_entities(torch.nn.Linear(2, 2)),
+    for function in (lambda: shard_entities(PyGDistMult(9, 3, 4)), lambda: shard_entities(RGCN(9, 3, 4)),
                      lambda: shard_entities(of(DistMult, nodes=world - 1)()),
                      lambda: EMULoss()(model, next(iter(loader))), lambda: model.entity_table().mean(),
                      lambda: model.load_state_dict(of(DistMult, nodes=4)().state_dict()), drifting,
@@ -318,6 +319,24 @@ def everything(folder: Path) -> dict[str, Any]:
 
 def killed(folder: Path) -> dict[str, Any]:
     r"""Commands that end as they should, and a run of which one process is killed."""
+    # One group for everything: a second one could meet the store of the first one.
+    with process_group('cpu') as place, use_backend('torch'):
+        torch.save(commands(folder), folder / f'commands-{place.rank}.pt')
+
+        class Dying(EMULoss):
+            def forward(self, model: torch.nn.Module, batch: Any) -> Tensor:
+                if batch.step == 7 and place.rank == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return super().forward(model, batch)
+
+        trainer = make_trainer('RowAdam', folder / 'killed')
+        trainer.criterion = Dying()
+        trainer.fit()
+    raise AssertionError('this is not reached')
+
+
+def commands(folder: Path) -> dict[str, Any]:
+    r"""The code of each command, and what it prints."""
     arguments = ['--shard', 'entities', '--device', 'cpu', '--quiet']
     found: dict[str, Any] = {}
     for name, command in {
@@ -327,21 +346,10 @@ def killed(folder: Path) -> dict[str, Any]:
             'predict': ['predict', str(folder / 'commands'), '--head', 'e1', '--relation', 'r1', '-k', '4', '--csv'],
             'nothing to divide': ['train', '--data', str(folder / 'graph'), '--model', 'NBFNet']}.items():
         output, told = io.StringIO(), io.StringIO()
-        with use_backend('torch'), contextlib.redirect_stdout(output), contextlib.redirect_stderr(told):
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(told):
             code = command_line([*command, *arguments])
         found[name] = code, output.getvalue(), told.getvalue()
-    with process_group('cpu') as place, use_backend('torch'):
-        class Dying(EMULoss):
-            def forward(self, model: torch.nn.Module, batch: Any) -> Tensor:
-                if batch.step == 7 and place.rank == 1:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return super().forward(model, batch)
-
-        trainer = make_trainer('RowAdam', folder / 'killed')
-        trainer.criterion = Dying()
-        torch.save(found, folder / f'commands-{place.rank}.pt')
-        trainer.fit()
-    raise AssertionError('this is not reached')
+    return found
 
 
 def work(function: Callable[[Path], dict[str, Any]], rank: int, world: int, folder: Path) -> None:
@@ -368,8 +376,8 @@ def group(function: Callable[[Path], dict[str, Any]], world: int, folder: Path, 
     processes = [fork.Process(target=work, args=(function, rank, world, folder)) for rank in range(world)]
     for process in processes:
         process.start()
-    while any(process.is_alive() for process in processes):
-        multiprocessing.connection.wait([process.sentinel for process in processes if process.is_alive()])
+    while alive := [process.sentinel for process in processes if process.is_alive()]:
+        multiprocessing.connection.wait(alive)
         if not alone and any(process.exitcode for process in processes):
             for process in processes:
                 process.kill()

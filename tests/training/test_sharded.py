@@ -127,7 +127,7 @@ def test_rows_of_negatives_do_not_travel(results: Results, world: int) -> None:
 
 
 @pytest.mark.parametrize('number, facts', [*enumerate([
-    'ArgumentError: model: .*DistMult', 'ArgumentError: model: .*Linear', r'ArgumentError: model: .*num_nodes=',
+    'ArgumentError: model: .*DistMult', 'ArgumentError: model: .*RGCN', r'ArgumentError: model: .*num_nodes=',
     'ArgumentError: plan.partner: ', "ArgumentError: entity table: .* 9 rows .*'mean'",
     r'RuntimeError: (?s:.*)node_emb.weight: .*\(4, 8\).*\(9, 8\)', r'ProcessError: .*rel_emb.weight.* step 3\b',
     r'ArgumentError: index: 9 .*\[0, 9\)'])])

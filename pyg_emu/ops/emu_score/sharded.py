@@ -1,7 +1,8 @@
 r"""Scores of negatives whose rows are divided among processes: each process scores its own and exchanges scores.
 
 Negatives come from any sampler. Each process moves the slots of its own rows to the left, so that it scores
-:obj:`(B, n)` negatives, where :math:`n` is the largest number of own slots in a row: about :math:`N / W`.
+:obj:`(B, n)` negatives, where :math:`n` is the largest number of own slots in a row: :math:`N / W` where all rows draw
+evenly, as those of :class:`~pyg_emu.StratifiedSampler` do, and more where they do not.
 """
 from __future__ import annotations
 
