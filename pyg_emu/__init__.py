@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     from pyg_emu.losses.nbfnet import NBFNetBCELoss, NBFNetEMULoss
     from pyg_emu.losses.one_vs_all import OneVsAllEMULoss, OneVsAllLoss
     from pyg_emu.losses.regularizers import L3Regularizer, LpRegularizer, N3Regularizer
-    from pyg_emu.models import HAKE, RGCN, ComplEx, DistMult, NBFNet, RotatE, TransE, load_nbfnet_pyg_state_dict
+    from pyg_emu.models import (
+        HAKE,
+        RGCN,
+        ComplEx,
+        DistMult,
+        NBFNet,
+        RotatE,
+        TransE,
+        load_nbfnet_pyg_state_dict,
+        shard_entities,
+    )
     from pyg_emu.models.adapters import as_scorer
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
     from pyg_emu.negatives import DeMixNegatives, EMUNegatives
@@ -44,6 +54,7 @@ if TYPE_CHECKING:
         PopularitySampler,
         SANSSampler,
         SharedNegativesSampler,
+        StratifiedSampler,
         TypedSampler,
         UniformSampler,
     )
@@ -91,6 +102,7 @@ _MODULES = {
     'RotatE': 'models',
     'TransE': 'models',
     'load_nbfnet_pyg_state_dict': 'models',
+    'shard_entities': 'models',
     'as_scorer': 'models.adapters',
     'draw_paths': 'models.nbfnet.explanation',
     'explain': 'models.nbfnet.explanation',
@@ -109,6 +121,7 @@ _MODULES = {
     'PopularitySampler': 'negatives.sampling',
     'SANSSampler': 'negatives.sampling',
     'SharedNegativesSampler': 'negatives.sampling',
+    'StratifiedSampler': 'negatives.sampling',
     'TypedSampler': 'negatives.sampling',
     'UniformSampler': 'negatives.sampling',
     'RowAdagrad': 'training.optimizers',

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pyg_emu.core.errors import ArgumentError, PygEmuError
+from pyg_emu.core.errors import ArgumentError, ProcessError, PygEmuError
 
 T = TypeVar('T')
 
@@ -56,6 +56,7 @@ def process_group(device: Optional[str] = None) -> Iterator[Place]:
     Raises:
         ArgumentError: If there are fewer GPUs than processes, or the environment variables are not those of
             :obj:`torchrun`.
+        ProcessError: If another process has ended before its work was done.
     """
     chosen = local_device(device)
     if launched() == 1 or dist.is_initialized():
@@ -67,8 +68,23 @@ def process_group(device: Optional[str] = None) -> Iterator[Place]:
     dist.init_process_group('cpu:gloo,cuda:nccl' if chosen.type == 'cuda' else 'gloo')
     try:
         yield Place(*current(), chosen)
+    except RuntimeError as error:
+        if _is_lost_connection(error):
+            rank, world = current()
+            raise ProcessError(f'process {rank} of {world} has lost another one, which ended or cannot be reached; the '
+                               'first error above names the cause. The last checkpoint is kept, and the same command '
+                               'continues from it') from error
+        raise
     finally:
         dist.destroy_process_group()
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    # Gloo raises a RuntimeError of no class of its own.
+    text = str(error)
+    return not isinstance(error, PygEmuError) and (
+        isinstance(error, dist.DistError)
+        or any(part in text for part in ('gloo/', 'Connection closed by peer', 'Connection reset by peer')))
 
 
 def launched() -> int:

@@ -34,5 +34,9 @@ class OutOfMemoryError(PygEmuError, MemoryError):
     r"""A computation that does not fit into the available memory, not even in the smallest parts."""
 
 
+class ProcessError(PygEmuError, RuntimeError):
+    r"""Raised if another process of a job has ended or cannot be reached."""
+
+
 class DataWarning(UserWarning):
     r"""Warns about valid but suspicious data, such as duplicates, unseen entities or empty relations."""

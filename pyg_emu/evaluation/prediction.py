@@ -3,6 +3,7 @@ head and a tail.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Callable, Literal, Optional, Union, cast
 
@@ -15,6 +16,7 @@ from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError, DivergenceError, OutOfMemoryError
 from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
 from pyg_emu.core.modes import evaluating
+from pyg_emu.core.sharded_table import ShardedTable
 from pyg_emu.data.candidates import Names, RelationCandidates, ids_of, members
 from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import KGData
@@ -32,6 +34,7 @@ from pyg_emu.evaluation.ranking import (
     scorer_of,
     scores_of,
     table_of,
+    whole_table,
 )
 from pyg_emu.ops.rank_counts import default_block_size, score_entities
 
@@ -182,8 +185,8 @@ def predict(
         one, other = (part.contiguous() for part in torch.broadcast_tensors(one, other))
         answers, sets = _answers(candidates, data, asked)
         with evaluating(model), torch.no_grad():
-            scores = _make_scores(model, data, asked, answers, backend)
-            job = _Job(scores, data, asked, answers, sets, k, exclude_known, extra)
+            scores, answers, shards = _make_scores(model, data, asked, answers, sets is not None, backend)
+            job = _Job(scores, data, asked, answers, sets, k, exclude_known, extra, shards)
             size = batch_size or _block_size(data, asked)
             columns = [job.best(*part) for part in zip(one.split(size), other.split(size))]
         return _frame(data, extra, *(torch.cat(parts) for parts in zip(*columns)))
@@ -212,15 +215,24 @@ def _block_size(data: KGData, asked: Column) -> int:
     return default_block_size((data.num_relations if asked == 'relation' else data.num_nodes) or 0, 8)
 
 
-def _make_scores(model: Any, data: KGData, asked: Column, answers: Optional[Tensor], backend: Optional[str]) -> _Scores:
+def _make_scores(model: Any, data: KGData, asked: Column, answers: Optional[Tensor], whole: bool,
+                 backend: Optional[str]) -> tuple[_Scores, Optional[Tensor], Optional[ShardedTable]]:
+    r"""A function that scores answers, the answers that it scores in this process, and the table whose processes score
+    the others; with :obj:`whole`, all of them are scored here.
+    """
     scorer = scorer_of(model, data)
     check_sizes(model if scorer is None else scorer, data, equal=SIZES)
     if asked == 'relation':
-        return _relation_scores(model, scorer, data, answers)
+        return _relation_scores(model, scorer, data, answers), answers, None
     side: SideName = 'tail' if asked == 'tail' else 'head'
-    table = None if scorer is None else table_of(scorer, data)
+    table = None if scorer is None else (whole_table if whole else table_of)(scorer, data)
     if table is not None and answers is not None:
         table = table.index_select(0, answers)
+    shards = table if isinstance(table, ShardedTable) else None
+    if shards is not None:
+        table = shards.rows
+        everyone = torch.arange(shards.num_rows, device=data.device) if answers is None else answers
+        answers = everyone[shards.start:shards.start + table.size(0)]
 
     def entity_scores(one: Tensor, other: Tensor) -> Tensor:
         known, rel_type = (one, other) if side == 'tail' else (other, one)
@@ -228,9 +240,11 @@ def _make_scores(model: Any, data: KGData, asked: Column, answers: Optional[Tens
             scores = scores_of(cast(ScoreFunction, model), known, rel_type, side, data.num_nodes or 0)
             return scores if answers is None else scores.index_select(1, answers)
         query = scorer.query(known, rel_type, side)
+        if table.size(0) == 0:  # of this process
+            return query.new_empty(query.size(0), 0)
         return scorer.offset + score_entities(query, table, interaction=scorer.interaction, backend=backend)
 
-    return entity_scores
+    return entity_scores, answers, shards
 
 
 def _relation_scores(model: Any, scorer: Optional[Scorer], data: KGData, answers: Optional[Tensor]) -> _Scores:
@@ -249,13 +263,15 @@ class _Job:
     k: int
     exclude_known: bool
     extra: Optional[FactIndex]
+    #: Set if each process has answers of its own. Then all of them answer the same queries.
+    shards: Optional[ShardedTable] = None
 
     def best(self, one: Tensor, other: Tensor) -> tuple[Tensor, ...]:
         r"""Head, relation, tail, rank and score of each answer, query by query; in parts if memory does not suffice."""
         try:
             return self._best(one, other)
         except Exception as error:
-            if not is_out_of_memory(error):
+            if not is_out_of_memory(error) or self.shards is not None:
                 raise
         # Outside of the handler, since the exception keeps the tensors of the failed attempt alive.
         release_memory()
@@ -273,21 +289,32 @@ class _Job:
             allowed = self.sets.allowed(other if self.asked == 'tail' else one, self.asked)
             scores = scores.masked_fill(~allowed, -torch.inf)
         invalid = scores.isnan().any(1)
+        if self.shards is not None:
+            invalid = self.shards.largest(invalid.to(torch.uint8)) > 0
         if bool(invalid.any()):
             raise DivergenceError(f'the scores of {self._name(one, other, int(invalid.nonzero()[0, 0]))} contain NaN '
                                   'and cannot be ranked')
-        # A stable sort defines the order of equal scores, unlike topk.
-        order = scores.argsort(dim=1, descending=True, stable=True)
-        keep = torch.ones_like(scores, dtype=torch.bool) if allowed is None else allowed.gather(1, order)
+        keep = torch.ones_like(scores, dtype=torch.bool) if allowed is None else allowed
         if self.exclude_known:
-            keep &= ~self._facts(one, other, scores.size(1)).gather(1, order)
-        rank = keep.cumsum(1)
-        query, place = (keep & (rank <= self.k)).nonzero().unbind(1)
-        answer = order[query, place]
+            keep = keep & ~self._facts(one, other, scores.size(1))
+        query, answer, rank = _best(scores, keep, self.k)
+        score = scores[query, answer]
         found = answer if self.answers is None else self.answers[answer]
+        if self.shards is not None:
+            query, found, rank, score = self._best_of_all(one.numel(), query, found, rank, score)
         columns = [one[query], other[query]]
         columns.insert(('head', 'relation', 'tail').index(self.asked), found)
-        return *columns, rank[query, place], scores[query, answer]
+        return *columns, rank, score
+
+    def _best_of_all(self, size: int, query: Tensor, found: Tensor, rank: Tensor, score: Tensor) -> tuple[Tensor, ...]:
+        r"""The best of the answers that are the best in each process."""
+        assert self.shards is not None
+        width = min(self.k, self.shards.most_rows)
+        scores = score.new_full((size, width), -math.inf).index_put((query, rank - 1), score)
+        answers = found.new_full((size, width), -1).index_put((query, rank - 1), found)
+        scores, answers = self.shards.join(scores), self.shards.join(answers)
+        query, place, rank = _best(scores, answers >= 0, self.k)
+        return query, answers[query, place], rank, scores[query, place]
 
     def _facts(self, one: Tensor, other: Tensor, size: int) -> Tensor:
         r"""Whether each answer is a fact of any split. shape: :obj:`(Q, C)`."""
@@ -302,6 +329,16 @@ class _Job:
             known, rel_type = (one, other) if self.asked == 'tail' else (other, one)
             return question_name(self.data, known, rel_type, self.asked, row)
         return question_name(self.data, one, other, 'relation', row)
+
+
+def _best(scores: Tensor, keep: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Query, column and rank of the :obj:`k` highest scores of each query that are kept."""
+    # A stable sort defines the order of equal scores, unlike topk.
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    keep = keep.gather(1, order)
+    rank = keep.cumsum(1)
+    query, place = (keep & (rank <= k)).nonzero().unbind(1)
+    return query, order[query, place], rank[query, place]
 
 
 def _frame(data: KGData, extra: Optional[FactIndex], head: Tensor, relation: Tensor, tail: Tensor, rank: Tensor,

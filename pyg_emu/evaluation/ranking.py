@@ -15,6 +15,7 @@ from pyg_emu.core.distributed import current, shared_errors, sum_
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, DivergenceError, OutOfMemoryError
 from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
 from pyg_emu.core.modes import evaluating
+from pyg_emu.core.sharded_table import ShardedTable
 from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.index import FactIndex
@@ -76,7 +77,8 @@ def evaluate(
     If a block of scores does not fit into memory, it is split into smaller blocks.
 
     Inside :func:`~pyg_emu.process_group`, all processes have to call this function with the same arguments.
-    Each process ranks its share and returns the metrics of all.
+    Each process ranks its share and returns the metrics of all. If the entities of the model are divided among them
+    (:func:`~pyg_emu.models.shard_entities`), each counts among its own entities, and counts are exchanged.
 
     .. code-block:: python
 
@@ -154,13 +156,13 @@ def evaluate(
 
         turns = _Turns()
         total = sum(part.size(0) for part in ranked.values())
-        bar = tqdm(total=total, desc='ranking', disable=not progress or turns.rank > 0)
+        bar = tqdm(total=total, desc='ranking', disable=not progress or current()[0] > 0)
         with evaluating(model), torch.no_grad(), bar, shared_errors():
-            rank, block_size = _make_ranker(model, data, competing, batch_size, backend)
+            rank, block_size, turns = _make_ranker(model, data, competing, batch_size, backend)
             job = _Job(rank, block_size, data, known, competing, bar.update, turns, block_size)
             counts = {side: job.rank_side(part, side) if side != 'relation' else
                       job.rank_relations(part, model, backend) for side, part in ranked.items()}
-        ranks = {str(side): Ranks(*sum_(columns)) for side, columns in counts.items()}
+        ranks = {str(side): Ranks(*turns.sum(columns)) for side, columns in counts.items()}
         kinds = relation_kinds(data.fact_index('train'))
         return Metrics(ranks, tie, ks, {str(side): kinds[part[:, 1]] for side, part in ranked.items()}, num_negatives,
                        info=info, facts={str(side): part for side, part in ranked.items()},
@@ -288,8 +290,9 @@ def relation_scores(model: Any, scorer: Optional[Scorer], data: KGData, relation
                               relations)
 
 
-def table_of(scorer: Scorer, data: KGData) -> Tensor:
-    r"""Returns the entity table of :obj:`scorer`.
+def table_of(scorer: Scorer, data: KGData) -> Any:
+    r"""Returns the entity table of :obj:`scorer`, a tensor or a
+    :class:`~pyg_emu.core.sharded_table.ShardedTable`.
 
     Raises:
         ArgumentError: If it is on another device than :obj:`data`.
@@ -301,6 +304,19 @@ def table_of(scorer: Scorer, data: KGData) -> Tensor:
     return table
 
 
+def whole_table(scorer: Scorer, data: KGData) -> Tensor:
+    r"""Returns the entity table of :obj:`scorer` as a tensor.
+
+    Raises:
+        ArgumentError: If it is on another device than :obj:`data`, or its rows are divided among processes.
+    """
+    table = table_of(scorer, data)
+    if isinstance(table, ShardedTable):
+        raise ArgumentError('model: its entity rows are divided among processes, and candidates for each relation, '
+                            "vectors and neighbors need all of them in one; open the run without shard='entities'")
+    return table
+
+
 # A filter as `ptr` and `index` of a `Ragged`, or none.
 _Filter = tuple[Optional[Tensor], Optional[Tensor]]
 # Ranks one block: known entities and relations (U,), side, the query (B,) of each target (B,), and the filter. Targets
@@ -309,8 +325,8 @@ _Ranker = Callable[[Tensor, Tensor, SideName, Tensor, Tensor, _Filter], RankCoun
 
 
 def _make_ranker(model: Any, data: KGData, competing: Optional[Candidates], batch_size: Optional[int],
-                 backend: Optional[str]) -> tuple[_Ranker, int]:
-    r"""A function that ranks a block of queries, and the number of queries in a block."""
+                 backend: Optional[str]) -> tuple[_Ranker, int, _Turns]:
+    r"""A function that ranks a block of queries, the number of queries in a block, and who ranks which."""
     num_nodes = data.num_nodes or 0
     scorer = scorer_of(model, data)
     check_sizes(model if scorer is None else scorer, data, equal=SIZES)
@@ -326,10 +342,11 @@ def _make_ranker(model: Any, data: KGData, competing: Optional[Candidates], batc
                 return rank_among(scores, sets.allowed(rel_type, side), target, *known_answers, row, backend)
             return rank_from_scores(scores, target, *known_answers, row=row, backend=backend)
 
-        return rank_by_function, batch_size or min(_MAX_FUNCTION_BATCH, default_block_size(num_nodes, 4))
+        return rank_by_function, batch_size or min(_MAX_FUNCTION_BATCH, default_block_size(num_nodes, 4)), _Turns()
 
     # Computed once for all queries, because an encoder's entity table is expensive.
-    table, interaction, query = table_of(scorer, data), scorer.interaction, scorer.query
+    table: Any = (table_of if sets is None else whole_table)(scorer, data)
+    interaction, query = scorer.interaction, scorer.query
     table = table if index is None else table.index_select(0, index)
 
     def rank_by_query(known: Tensor, rel_type: Tensor, side: SideName, row: Tensor, target: Tensor,
@@ -340,21 +357,28 @@ def _make_ranker(model: Any, data: KGData, competing: Optional[Candidates], batc
         return rank_counts(query(known, rel_type, side), table, target, *known_answers, interaction=interaction,
                            row=row, block_size=known.numel(), backend=backend)
 
-    return rank_by_query, batch_size or default_block_size(table.size(0), table.element_size())
+    divided = isinstance(table, ShardedTable)
+    scored = table.most_rows if divided else table.size(0)
+    return rank_by_query, batch_size or default_block_size(scored, table.element_size()), _Turns(divided)
 
 
 class _Turns:
     r"""Deals blocks out among the processes. Whole blocks, because the last digits of a score may depend on the other
-    queries of its block.
+    queries of its block. Processes that divide the entities instead rank all blocks together.
     """
-    def __init__(self) -> None:
-        self.rank, self.world = current()
+    def __init__(self, together: bool = False) -> None:
+        self.together = together
+        self._rank, self._world = current()
         self._dealt = 0
 
     def mine(self) -> bool:
         r"""Whether this process ranks the next block."""
         self._dealt += 1
-        return (self._dealt - 1) % self.world == self.rank
+        return self.together or (self._dealt - 1) % self._world == self._rank
+
+    def sum(self, counts: Tensor) -> Tensor:
+        r"""Counts of all blocks, of which this process has counted its own."""
+        return counts if self.together else sum_(counts)
 
 
 @dataclass
@@ -432,7 +456,8 @@ class _Job:
             try:
                 return self._rank_block(queries, side, row, target)
             except Exception as error:
-                if not is_out_of_memory(error):
+                # Processes that rank together would no longer rank the same queries.
+                if not is_out_of_memory(error) or self.turns.together:
                     raise
             # Outside of the handler, since the exception keeps the tensors of the failed attempt alive.
             release_memory()

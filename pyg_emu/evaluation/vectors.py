@@ -17,7 +17,7 @@ from pyg_emu.core.modes import evaluating
 from pyg_emu.data.candidates import Members, Names, ids_of, members
 from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import KGData
-from pyg_emu.evaluation.ranking import MEMORY_REMEDY, check_graph, scorer_of
+from pyg_emu.evaluation.ranking import MEMORY_REMEDY, check_graph, scorer_of, whole_table
 from pyg_emu.ops.rank_counts import default_block_size
 
 Kind = Literal['entity', 'relation']
@@ -64,7 +64,7 @@ def _rows(model: Any, data: KGData, kind: Kind) -> Tensor:
         raise ArgumentError('model: expected a model with a vector for each entity, got a function of scores')
     check_sizes(scorer, data, equal=SIZES)
     if kind == 'entity':
-        return scorer.entity_table().detach()
+        return whole_table(scorer, data).detach()
     rows = getattr(scorer, 'relation_rows', None)
     if rows is None:
         raise ArgumentError(f'model: {type(scorer).__name__} has no relation_rows(rel_type, side), which returns the '

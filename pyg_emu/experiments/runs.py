@@ -23,6 +23,7 @@ from pyg_emu.experiments.build import build, fused_by_default
 from pyg_emu.experiments.provenance import TrainedOn, load_source, merged_source, source_name
 from pyg_emu.experiments.recipe import Recipe, differences, load_recipe
 from pyg_emu.experiments.sections import reads_graph
+from pyg_emu.models.sharded import shard_entities
 from pyg_emu.negatives.transform import parts_of
 from pyg_emu.training.checkpoint import load_weights
 from pyg_emu.training.loggers import Logger
@@ -52,7 +53,8 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
                resume: Union[bool, Literal['auto']] = 'auto', device: Optional[str] = None, progress: bool = True,
                tensorboard: bool = False, name: Optional[str] = None, test: bool = True,
                on_validation: Optional[Callable[[int, Metrics], Any]] = None, overwrite: bool = False,
-               loggers: Optional[Iterable[Logger]] = None, weights: Optional[Union[str, Path]] = None) -> RunResult:
+               loggers: Optional[Iterable[Logger]] = None, weights: Optional[Union[str, Path]] = None,
+               shard: Optional[Literal['entities']] = None) -> RunResult:
     r"""Trains the model of a recipe and ranks the test facts. Within :func:`~pyg_emu.process_group`, all processes must
     call it with the same arguments, and only the first process writes files.
 
@@ -73,12 +75,16 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
         loggers (list, optional): See :class:`~pyg_emu.Trainer`. (default: :obj:`None`)
         weights (str or Path, optional): The :obj:`best.pt` or :obj:`last.pt` of another run, whose weights a new run
             starts from. A run that is resumed has weights of its own. (default: :obj:`None`, initial weights)
+        shard (str, optional): :obj:`"entities"` divides the entity rows among the processes, see
+            :func:`~pyg_emu.models.shard_entities`, instead of the rows of batches. (default: :obj:`None`)
 
     Raises:
-        RecipeError: If a class does not accept its settings, or the folder contains a run with other settings.
+        RecipeError: If a class does not accept its settings, the folder contains a run with other settings, or the
+            model has no entity rows to divide.
         ArgumentError: If the folder contains a run with other entities or relations.
         CheckpointError: If :obj:`weights` cannot be read, or are those of another model.
     """
+    _check_shard(shard, recipe)
     # Settings are checked before a possibly large graph is loaded.
     transform = build('negatives', recipe.negatives)
     criterion = build('loss', recipe.loss)
@@ -87,13 +93,14 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     device = str(local_device(device))
     with nullcontext() if folder is None else folder.held():
         return _run(recipe, folder, transform, criterion, schedule, data, resume, device, progress, tensorboard, name,
-                    test, on_validation, loggers, weights)
+                    test, on_validation, loggers, weights, shard)
 
 
 def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion: Any, schedule: Any,
          data: Optional[KGData], resume: Union[bool, Literal['auto']], device: str, progress: bool, tensorboard: bool,
          name: Optional[str], test: bool, on_validation: Optional[Callable[[int, Metrics], Any]],
-         loggers: Optional[Iterable[Logger]], weights: Optional[Union[str, Path]]) -> RunResult:
+         loggers: Optional[Iterable[Logger]], weights: Optional[Union[str, Path]],
+         shard: Optional[str]) -> RunResult:
     if folder is not None and resume is not False:
         on_first(lambda: _check_same(recipe, folder))
     other = None
@@ -107,7 +114,7 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
     data = _prepared(recipe, data, device)
     graph = data if other is None else _prepared(recipe, other, device)
     torch.manual_seed(recipe.seed)
-    model = make_model(recipe, data).to(device)
+    model = make_model(recipe, data, shard).to(device)
     if weights is not None:
         load_weights(weights, model)
     loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=transform, corrupt=recipe.corrupt,
@@ -162,7 +169,8 @@ def _description(folder: RunFolder, recipe: Recipe, data: KGData) -> dict[str, b
 
 def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'best',
              data: Optional[Union[KGData, str, Mapping[str, Any]]] = None, inference: bool = False,
-             whole: bool = False, facts: bool = True, other_facts: bool = False, device: Optional[str] = None
+             whole: bool = False, facts: bool = True, other_facts: bool = False, device: Optional[str] = None,
+             shard: Optional[Literal['entities']] = None
              ) -> tuple[torch.nn.Module, KGData, Recipe]:
     r"""Loads the model of a run folder, and its training data or other data. If the model reads a graph, the data has
     inverse relations.
@@ -189,9 +197,12 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
         other_facts (bool): Whether data with the entities of the run may have other facts than the run. A warning says
             so. (default: :obj:`False`)
         device (str, optional): The device of the model and the data. (default: a GPU if available, else the CPU)
+        shard (str, optional): :obj:`"entities"` divides the entity rows among the processes of
+            :func:`~pyg_emu.process_group`, all of which have to call this function. It does not matter how many
+            processes have trained the model. (default: :obj:`None`)
 
     Raises:
-        RecipeError: If the folder does not contain a run.
+        RecipeError: If the folder does not contain a run, or its model has no entity rows to divide.
         CheckpointError: If the checkpoint cannot be read or does not match the data.
         ArgumentError: If the data has other relation ids than the training data, other entity ids (unless the model
             reads a graph), another split of the same facts, or other facts about the same entities.
@@ -203,6 +214,7 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
     if recipe is None:
         raise RecipeError(f'there is no run in {folder.path}; expected a folder with recipe.yaml and last.pt, as '
                           'written by pyg-emu train')
+    _check_shard(shard, recipe)
     device = str(local_device(device))
     known, trained = TrainedOn.read(_trained_on(folder)), None
     if not boolean('facts', facts):
@@ -223,7 +235,7 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
     if known is not None and not whole:
         known.check_split(data, boolean('other_facts', other_facts))
     data = _prepared(recipe, data, device)
-    model = make_model(recipe, data)
+    model = make_model(recipe, data, shard)
     load_weights(folder.weights(which), model)
     return model.to(device).eval(), data, recipe
 
@@ -257,10 +269,27 @@ def recorded_recipe(folder: RunFolder) -> Optional[Recipe]:
     return load_recipe(folder.recipe) if folder.recipe.exists() else None
 
 
-def make_model(recipe: Recipe, data: KGData) -> torch.nn.Module:
-    r"""Creates the model of a recipe for the size of the data."""
-    model: torch.nn.Module = build('model', recipe.model, num_nodes=data.num_nodes, num_relations=data.num_relations)
-    return model
+def make_model(recipe: Recipe, data: KGData, shard: Optional[str] = None) -> torch.nn.Module:
+    r"""Creates the model of a recipe for the size of the data.
+
+    Args:
+        recipe (Recipe): The settings.
+        data (KGData): The data.
+        shard (str, optional): :obj:`"entities"` divides the entity rows among processes. The whole table exists in none
+            of them. (default: :obj:`None`)
+    """
+    with nullcontext() if shard is None else torch.device('meta'):
+        model: torch.nn.Module = build('model', recipe.model, num_nodes=data.num_nodes,
+                                       num_relations=data.num_relations)
+    return model if shard is None else shard_entities(model)
+
+
+def _check_shard(shard: Optional[str], recipe: Recipe) -> None:
+    if shard not in (None, 'entities'):
+        raise ArgumentError(f"shard: expected 'entities' or None, got {shard!r}")
+    if shard is not None and reads_graph('model', recipe.model):
+        raise RecipeError(f'shard: {recipe.model["name"]} has no entity rows to divide among processes; leave shard '
+                          'out, which divides the rows of batches')
 
 
 def _prepared(recipe: Recipe, data: KGData, device: str) -> KGData:

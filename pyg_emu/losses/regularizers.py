@@ -9,6 +9,7 @@ from torch import Tensor
 from pyg_emu.core.arguments import non_negative, shown
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.sharded_table import ShardedTable
 from pyg_emu.data.batch import Batch
 
 
@@ -50,7 +51,7 @@ class LpRegularizer(torch.nn.Module):
         if isinstance(scorer, type) or not callable(getattr(scorer, 'embedding_weights', None)):
             raise ArgumentError('scorer: expected a model with embedding_weights(), such as one of pyg_emu.models or '
                                 f'as_scorer(model), got {shown(scorer)}')
-        powers = [_PowerSum.apply(weight, self.p) for weight in scorer.embedding_weights()]
+        powers = [_power_sum(weight, self.p) for weight in scorer.embedding_weights()]
         return self.weight * torch.stack(powers).sum()
 
     def __repr__(self) -> str:
@@ -118,6 +119,12 @@ class N3Regularizer(torch.nn.Module):
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(weight={self.weight})'
+
+
+def _power_sum(weight: Any, p: float) -> Tensor:
+    if isinstance(weight, ShardedTable):
+        return weight.sum(_power_sum(weight.rows, p))
+    return cast(Tensor, _PowerSum.apply(weight, p))
 
 
 def _cubes(rows: Tensor, is_complex: bool) -> Tensor:

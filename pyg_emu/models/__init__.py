@@ -12,6 +12,7 @@ from pyg_emu.models.nbfnet.state import load_nbfnet_pyg_state_dict
 from pyg_emu.models.pykeen import from_pykeen_model
 from pyg_emu.models.reciprocal import Reciprocal
 from pyg_emu.models.rotate import RotatE
+from pyg_emu.models.sharded import shard_entities
 from pyg_emu.models.transe import TransE
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     'TransE',
     'from_pykeen_model',
     'load_nbfnet_pyg_state_dict',
+    'shard_entities',
 ]

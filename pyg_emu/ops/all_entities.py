@@ -15,7 +15,7 @@ Entities are scored in blocks. Forward keeps a running logarithmic sum of expone
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from torch import Tensor
 from pyg_emu.core.arguments import ids_below, instance, is_number, kind_of, on_device, positive_integer, tensors
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Dot, Interaction
+from pyg_emu.core.sharded_table import ShardedTable, rows_of
 from pyg_emu.ops.emu_score import emu_score
 from pyg_emu.ops.interop import promoted, uncompiled
 from pyg_emu.ops.plan import MaskPlan
@@ -39,7 +40,7 @@ _ScoreBlock = Callable[..., Tensor]
 @uncompiled
 def all_entities_cross_entropy(
     query: Tensor,
-    table: Tensor,
+    table: Union[Tensor, ShardedTable],
     target: Tensor,
     labels: list[tuple[float, float]],
     *,
@@ -52,7 +53,8 @@ def all_entities_cross_entropy(
 
     Args:
         query (torch.Tensor): The queries. shape: :obj:`(B, d_q)`.
-        table (torch.Tensor): All candidates. shape: :obj:`(V, d)`.
+        table (torch.Tensor or ShardedTable): All candidates. shape: :obj:`(V, d)`. Processes among which the rows are
+            divided score their own, and exchange the largest score and three sums for each row of the batch.
         target (torch.Tensor): The positives' ids, int64. shape: :obj:`(B,)`.
         labels (list of tuple): One or two pairs of labels: the target's and that of any other entity. The first pair
             applies to the mutated scores where there is a :obj:`plan`, the second one, and without a :obj:`plan` the
@@ -81,6 +83,7 @@ def all_entities_cross_entropy(
     if plan is not None and plan.label is not None:
         raise ArgumentError('plan.label: expected None, as labels against all entities are those of the loss, got '
                             f'labels of shape {tuple(plan.label.shape)}')
+    shards, table = (table, table.rows) if isinstance(table, ShardedTable) else (None, table)
     if positive is None:
         query, table = promoted(query, table)
     else:
@@ -88,12 +91,12 @@ def all_entities_cross_entropy(
     if plan is not None and plan.bank.is_floating_point():
         plan = plan._replace(bank=plan.bank.to(table.dtype))
     with torch.autocast(table.device.type, enabled=False):
-        return _cross_entropy(query, table, target, labels, positive, plan, interaction, block_size)
+        return _cross_entropy(query, table, target, labels, positive, plan, interaction, block_size, shards)
 
 
 def _cross_entropy(query: Tensor, table: Tensor, target: Tensor, labels: list[tuple[float, float]],
                    positive: Optional[Tensor], plan: Optional[MaskPlan], interaction: Interaction,
-                   block_size: Optional[int]) -> Tensor:
+                   block_size: Optional[int], shards: Optional[ShardedTable]) -> Tensor:
     terms, size = len(labels), query.size(0)
     score_block: _ScoreBlock
     if interaction.matrix_product:
@@ -114,14 +117,15 @@ def _cross_entropy(query: Tensor, table: Tensor, target: Tensor, labels: list[tu
         block_size = max(most // max(terms * size, 1), 64)
     # Filled on the device: a copy from the host would make that wait, and could not be captured in a CUDA graph.
     columns = torch.stack([torch.cat([query.new_full((size, ), label) for label in kind]) for kind in zip(*labels)])
-    rows: Tensor = _AllEntities.apply(score_block, block_size, target.repeat(terms), columns, table,
-                                      *operands)
+    if shards is not None:
+        operands = [*shards.shared(*operands)]
+    rows: Tensor = _AllEntities.apply(score_block, block_size, shards, target.repeat(terms), columns, table, *operands)
     return rows.view(terms, size).sum(0).mean()
 
 
-def _check(query: Tensor, table: Tensor, target: Tensor, labels: Any, positive: Optional[Tensor],
+def _check(query: Tensor, table: Any, target: Tensor, labels: Any, positive: Optional[Tensor],
            interaction: Interaction) -> None:
-    tensors(query=query, table=table, target=target, optional=('positive',),
+    tensors(query=query, table=rows_of(table), target=target, optional=('positive',),
             positive=positive)
     instance('interaction', interaction, Interaction)
     if table.dim() != 2 or not table.is_floating_point():
@@ -179,17 +183,23 @@ class _AllEntities(torch.autograd.Function):
 
     With :math:`S` the logarithmic sum of exponentials this is :math:`(y_0 - y) (S - s_t) + y \sum_v (S - s_v)`, taken
     relative to the row's largest score, so that an offset common to all scores costs no digits.
+
+    With :obj:`shards`, the table holds the rows of this process, and :obj:`target` the ids of the whole table.
     """
     @staticmethod
     def forward(
         ctx: Any,
         score_block: _ScoreBlock,
         block_size: int,
+        shards: Optional[ShardedTable],
         target: Tensor,
         labels: Tensor,
         table: Tensor,
         *operands: Tensor,
     ) -> Tensor:
+        num_entities = table.size(0)
+        if shards is not None:
+            num_entities, target = shards.num_rows, target - shards.start
         largest = labels.new_full(target.size(), -math.inf)
         total, shortfall, target_score = (torch.zeros_like(largest) for _ in range(3))
         for start in range(0, table.size(0), block_size):
@@ -203,20 +213,27 @@ class _AllEntities(torch.autograd.Function):
             shortfall += distance.sum(1)
             total = total * (largest - raised).exp() + distance.neg_().exp_().sum(1)
             largest = raised
+        if shards is not None:
+            raised = shards.largest(largest)
+            if table.size(0) > 0:
+                shortfall += table.size(0) * (raised - largest)
+            parts = torch.stack([total * (largest - raised).exp(), shortfall, target_score])
+            total, shortfall, target_score = shards.sum(parts)
+            largest = raised
         log_sum = total.log()
         gap = log_sum - (target_score - largest)
         ctx.save_for_backward(target, labels, largest, log_sum, table, *operands)
-        ctx.score_block, ctx.block_size = score_block, block_size
+        ctx.score_block, ctx.block_size, ctx.num_entities = score_block, block_size, num_entities
         positive_label, label = labels
-        return (positive_label - label) * gap + label * (table.size(0) * log_sum + shortfall)
+        return (positive_label - label) * gap + label * (num_entities * log_sum + shortfall)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         target, labels, largest, log_sum, table, *operands = ctx.saved_tensors
         extra, label = (labels[0] - labels[1]) * grad, labels[1] * grad
-        weight = (extra + label * table.size(0)).unsqueeze(1)
-        wanted = ctx.needs_input_grad[4:]
+        weight = (extra + label * ctx.num_entities).unsqueeze(1)
+        wanted = ctx.needs_input_grad[5:]
         grad_table = torch.empty_like(table) if wanted[0] else None
         grads = [torch.zeros_like(value) if needed else None for value, needed in zip(operands, wanted[1:])]
         for start in range(0, table.size(0), ctx.block_size):
@@ -238,7 +255,7 @@ class _AllEntities(torch.autograd.Function):
             for value in grads:
                 if value is not None:
                     value += next(found)
-        return (None, None, None, None, grad_table, *grads)
+        return (None, None, None, None, None, grad_table, *grads)
 
 
 def _place(target: Tensor, start: int, scores: Tensor) -> tuple[Tensor, Tensor]:

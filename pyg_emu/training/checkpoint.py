@@ -18,6 +18,7 @@ import torch
 
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.core.files import atomic_write, open_regular, reason
+from pyg_emu.training.tables import TABLES, read_tables
 
 FORMAT = 'pyg_emu.training.checkpoint'
 #: The version of the format, incremented if older versions of this package cannot read the file.
@@ -145,7 +146,7 @@ def verified_digest(path: Path) -> Optional[str]:
 
 
 def load_weights(path: Union[str, Path], model: torch.nn.Module) -> int:
-    r"""Loads the weights of a model from a checkpoint.
+    r"""Loads the weights of a model from a checkpoint. All processes among which entities are divided have to call it.
 
     Args:
         path (str or Path): The :obj:`best.pt` or :obj:`last.pt` of a run folder.
@@ -167,8 +168,12 @@ def load_weights(path: Union[str, Path], model: torch.nn.Module) -> int:
         raise CheckpointError(f'{path} holds the state of step {state.get("step")} of a run, as a last.pt does, and '
                               'not its best weights; restore best.pt, or evaluate last.pt')
     try:
+        state = {**state, **read_tables({key: state[key] for key in ('model', TABLES) if key in state},
+                                        path.parent / TABLES, model)}
         model.load_state_dict(state['model'])
         return int(state['step'])
+    except CheckpointError:
+        raise
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(f'{path} contains no weights of a {_kind(model)} ({reason(error)}); expected the last.pt '
                               'or best.pt of a run folder') from error

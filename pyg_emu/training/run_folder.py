@@ -9,6 +9,8 @@ written in this order:
 3. :obj:`.best.pt.next` is renamed to :obj:`best.pt`;
 4. the row of :obj:`history.csv`, then :obj:`metrics.json`.
 
+Entity rows that are divided among processes are written before, to a folder of :obj:`tables`, to which 1 and 2 refer.
+
 If the process is killed between 2 and 3, :meth:`RunFolder.settle` renames the file later, and :meth:`RunFolder.weights`
 returns the correct file until then.
 """
@@ -32,6 +34,7 @@ from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.core.files import FolderLock, atomic_write, read_bytes, reason, remove, rename
 from pyg_emu.training.checkpoint import load_checkpoint, verified_digest
 from pyg_emu.training.loggers import EVENTS_SUFFIX
+from pyg_emu.training.tables import TABLES, remove_tables
 
 #: Identifies a :obj:`run.json` of this package.
 FORMAT = 'pyg_emu.training.run'
@@ -74,6 +77,10 @@ class RunFolder:
         self.best = self.path / 'best.pt'
         self.staged = self.path / '.best.pt.next'
         self.tensorboard = self.path / 'tensorboard'
+        #: Entity rows that are divided among processes, see :mod:`pyg_emu.training.tables`.
+        self.tables = self.path / TABLES
+        #: Whether the run has such rows.
+        self.divided = False
         self._holds = 0
         self._lock: Optional[FolderLock] = None
         self._made: list[Path] = []
@@ -158,6 +165,7 @@ class RunFolder:
                 user or a run without its :obj:`last.pt`, or if it is not writable.
         """
         names = [path.name for path in (self.last, self.best, self.history, self.metrics, self.record, self.versions)]
+        names += [self.tables.name] if self.divided else []
         names += self.files
         self.prepare(needed)
         self._sweep(names)
@@ -216,7 +224,10 @@ class RunFolder:
             return
         self.write_record({'files': [*present, self.record.name], 'clearing': True})
         for path in (*(self.path / name for name in present), self.staged, *events):
-            remove(path)
+            if path != self.tables:
+                remove(path)
+        if self.tables.name in present:
+            remove_tables(self.tables)
         if events:
             try:
                 self.tensorboard.rmdir()

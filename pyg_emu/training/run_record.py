@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pyg_emu.models.sharded import sharded_tables
 from pyg_emu.negatives.transform import parts_of
 from pyg_emu.ops.backend import last_backend
 
@@ -30,9 +31,10 @@ def describe_run(model: torch.nn.Module, criterion: Any, loader: Any, optimizer:
     data = getattr(loader, 'data', None)
     sizes = {name: getattr(data, name, None) for name in ('num_nodes', 'num_relations')}
     weights = list(model.parameters())
+    elsewhere = sum((table.num_rows - table.rows.size(0)) * table.rows.size(1) for table in sharded_tables(model))
     negatives = [part for part in parts_of(loader).values() if hasattr(part, 'sampler') or hasattr(part, 'mutation')]
     return {
-        'model': {'class': _class(model), 'parameters': sum(value.numel() for value in weights),
+        'model': {'class': _class(model), 'parameters': sum(value.numel() for value in weights) + elsewhere,
                   'dtype': str(weights[0].dtype).removeprefix('torch.')},
         'criterion': _described(criterion),
         'negatives': _described(negatives[0] if negatives else None),

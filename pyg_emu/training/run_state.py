@@ -15,6 +15,7 @@ from pyg_emu.training.history import History
 from pyg_emu.training.parts import LearningParts
 from pyg_emu.training.schedules import Schedule
 from pyg_emu.training.stability import LossMeter
+from pyg_emu.training.tables import own_state, whole_state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,7 +152,7 @@ class RunState:
         if self._device.type == 'cuda':
             random['cuda'] = torch.cuda.get_rng_state(self._device)
         return {'step': self.progress.step, 'run': asdict(self.progress), 'random': random,
-                'model': self.model.state_dict(), 'optimizer': self.schedule.optimizer.state_dict(),
+                'model': self.model.state_dict(), 'optimizer': whole_state(self.schedule.optimizer, self.model),
                 'optimizer_kind': type(self.schedule.optimizer).__name__, 'schedule_kind': repr(self.schedule),
                 'history': self.history.state_dict(),
                 'parts': {name: part.state_dict() for name, part in self._parts.items()}}
@@ -213,7 +214,7 @@ class RunState:
             raise CheckpointError(f'{path} contains the state of {kind}, but the optimiser of this run is {own}; '
                                   'continue with the same optimiser as before')
         try:
-            optimizer.load_state_dict(_as_implemented(state['optimizer'], optimizer))
+            optimizer.load_state_dict(own_state(_as_implemented(state['optimizer'], optimizer), optimizer, self.model))
         except ValueError as error:
             raise CheckpointError(f'{path} contains the state of an optimiser with other parameters ({error}); '
                                   'continue with the same optimiser as before') from error

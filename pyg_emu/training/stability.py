@@ -1,12 +1,13 @@
 r"""Measuring and limiting the loss, its terms, gradients and weights during training."""
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping, Optional
+from typing import Any, Collection, Iterable, Mapping, Optional
 
 import torch
 from torch import Tensor
 
 from pyg_emu.core.distributed import current, minimum_, sum_
+from pyg_emu.models.sharded import sharded_tables
 
 
 class LossMeter:
@@ -100,21 +101,40 @@ def nonfinite_weights(model: torch.nn.Module) -> list[str]:
     # A sum is NaN or infinite if any summand is. Unlike an element-wise test, it needs no memory.
     names = [name for name, _ in model.named_parameters()]
     sums = torch.stack([value.detach().sum(dtype=torch.float32) for value in model.parameters()])
-    return [name for name, good in zip(names, sums.isfinite().tolist()) if not good]
+    # Entity rows may be divided among processes. All of them have to know.
+    finite = minimum_(sums.isfinite().to(torch.float32))
+    return [name for name, good in zip(names, finite.tolist()) if not good]
 
 
-def gradient_norm(gradients: Iterable[Tensor]) -> Tensor:
+def drifted_weights(model: torch.nn.Module) -> list[str]:
+    r"""Returns the names of the parameters that differ between the processes, of those that each of them holds whole.
+    Synchronizes with the device and the other processes once.
+    """
+    own = {id(table.rows) for table in sharded_tables(model)}
+    replicated = {name: value for name, value in model.named_parameters() if id(value) not in own}
+    sums = torch.stack([value.detach().sum(dtype=torch.float64) for value in replicated.values()])
+    smallest = minimum_(torch.cat([sums, -sums]))
+    same = (smallest[:len(replicated)] == -smallest[len(replicated):]).tolist()
+    return [name for name, equal in zip(replicated, same) if not equal]
+
+
+def gradient_norm(gradients: Iterable[Tensor], divided: Iterable[Tensor] = ()) -> Tensor:
     r"""Returns the joint norm of all gradients as a tensor on their device, without synchronization.
 
     Args:
         gradients (iterable of torch.Tensor): The gradients, dense or row-sparse. They are not modified.
+        divided (iterable of torch.Tensor, optional): Gradients of rows that are divided among processes, those of this
+            process. (default: none)
     """
     # The gradient of a row that occurs several times is the sum.
-    norms = [torch.linalg.vector_norm(grad.coalesce().values() if grad.is_sparse else grad) for grad in gradients]
+    norms, own = ([torch.linalg.vector_norm(grad.coalesce().values() if grad.is_sparse else grad) for grad in part]
+                  for part in (gradients, divided))
+    if own:
+        norms.append(sum_(torch.stack(own).square().sum()).sqrt())
     return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
 
 
-def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Optional[Tensor]:
+def clip_gradients(parameters: Iterable[Tensor], max_norm: float, divided: Collection[int] = ()) -> Optional[Tensor]:
     r"""Scales all gradients such that their joint norm is at most :obj:`max_norm`.
 
     It is equivalent to :func:`torch.nn.utils.clip_grad_norm_`, which does not support the row-sparse gradients of
@@ -123,6 +143,8 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Optional[Te
     Args:
         parameters (iterable of torch.Tensor): All parameters. Those without a gradient are skipped.
         max_norm (float): The maximum norm.
+        divided (collection of int, optional): The :func:`id` of those parameters of which each process has its own
+            rows. (default: none)
 
     Returns:
         The norm before scaling, or :obj:`None` if there are no gradients.
@@ -132,12 +154,13 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Optional[Te
         if parameter.grad.is_sparse:  # type: ignore[union-attr]
             # The gradient of a row that occurs several times is the sum.
             parameter.grad = parameter.grad.coalesce()  # type: ignore[union-attr]
-    values = [grad.values() if grad.is_sparse else grad
-              for grad in (parameter.grad for parameter in parameters) if grad is not None]
-    if not values:
+    values, own = ([grad.values() if grad.is_sparse else grad for grad in
+                    (parameter.grad for parameter in parameters if (id(parameter) in divided) == part)
+                    if grad is not None] for part in (False, True))
+    if not values and not own:
         return None
-    norm = gradient_norm(values)
+    norm = gradient_norm(values, own)
     factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    for value in values:
+    for value in (*values, *own):
         value.mul_(factor)
     return norm

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
+from pyg_emu.models.sharded import sharded_tables
 from pyg_emu.training.stability import clip_gradients, gradient_norm
 
 
@@ -33,6 +34,7 @@ class PlainStep:
         self.others = tuple(others)
         #: The terms of the last loss, if the criterion has an attribute :obj:`terms`.
         self.terms: Mapping[str, Tensor] = {}
+        self._divided = {id(table.rows) for table in sharded_tables(model)}
         self._norm: Optional[Tensor] = None
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -56,7 +58,7 @@ class PlainStep:
         for optimizer in optimizers:
             if self.max_grad_norm is not None:
                 values = (value for group in optimizer.param_groups for value in group['params'])
-                norm = clip_gradients(values, self.max_grad_norm)
+                norm = clip_gradients(values, self.max_grad_norm, self._divided)
                 self._norm = norm if optimizer is self.optimizer else self._norm
             optimizer.step()
         self.terms = getattr(self.criterion, 'terms', None) or {}
@@ -66,8 +68,10 @@ class PlainStep:
         r"""Returns the norm of the last step's gradients before clipping, without synchronizing with the device."""
         if self._norm is not None:
             return self._norm
-        found = (value.grad for group in self.optimizer.param_groups for value in group['params'])
-        return gradient_norm(grad for grad in found if grad is not None)
+        found = [value for group in self.optimizer.param_groups for value in group['params'] if value.grad is not None]
+        whole, own = ([value.grad for value in found if (id(value) in self._divided) == part]
+                      for part in (False, True))
+        return gradient_norm(whole, own)
 
 
 def check_loss(loss: Any) -> None:

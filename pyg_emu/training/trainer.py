@@ -16,9 +16,10 @@ from tqdm.auto import tqdm
 
 from pyg_emu.core.arguments import boolean, is_number, positive_integer
 from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
-from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError
+from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError, ProcessError
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import metric_mode, plain_numbers
+from pyg_emu.models.sharded import sharded_tables
 from pyg_emu.training.checkpoint import load_checkpoint, load_weights, model_fingerprint, save_checkpoint
 from pyg_emu.training.data_parallel import DataParallelLoss
 from pyg_emu.training.graphed_step import GraphedStep, check_run
@@ -30,8 +31,9 @@ from pyg_emu.training.run_folder import RunFolder, versions
 from pyg_emu.training.run_record import describe_run, used_backends
 from pyg_emu.training.run_state import Progress, RunState, TrainResult
 from pyg_emu.training.schedules import Constant, Schedule
-from pyg_emu.training.stability import LossMeter, nonfinite_weights
+from pyg_emu.training.stability import LossMeter, drifted_weights, nonfinite_weights
 from pyg_emu.training.step import PlainStep, check_parts
+from pyg_emu.training.tables import TABLES, read_tables, remove_tables, tables_of, write_tables
 
 #: The graphs whose report has been shown, by id: they have no hash.
 _shown: WeakValueDictionary[int, KGData] = WeakValueDictionary()
@@ -55,7 +57,8 @@ class Trainer:
     Inside of :func:`~pyg_emu.process_group`, the processes that :obj:`torchrun` has started divide
     each batch's rows among themselves, and take the steps that a single one would take. All are created with the same
     arguments; the first one writes. A validation runs in all of them, so that
-    :func:`~pyg_emu.evaluate` can be divided, too.
+    :func:`~pyg_emu.evaluate` can be divided, too. With a model of :func:`~pyg_emu.models.shard_entities`, they divide
+    the entities instead of the batch's rows, and each writes its own into checkpoints.
 
     .. code-block:: python
 
@@ -175,6 +178,8 @@ class Trainer:
         self.name = name
         self._fingerprint = model_fingerprint(model, recipe_hash)
         self._run = Progress()
+        self._divided = any(True for _ in sharded_tables(model))
+        self._best_tables: Optional[str] = None
 
     @property
     def step(self) -> int:
@@ -191,6 +196,7 @@ class Trainer:
 
         Raises:
             DivergenceError: If the loss or a weight becomes NaN or infinite. The last checkpoint before is kept.
+            ProcessError: If processes that divide the entities hold different relations.
             CheckpointError: If :obj:`run_dir` cannot be written to, is in use by another process, or holds a run that
                 was made of other parts or files of the user.
             TrainingInterrupted: On SIGINT or SIGTERM, after a checkpoint was written.
@@ -242,7 +248,8 @@ class Trainer:
         self._run.metric = self.metric
         self._started: list[Logger] = []
         self._loss = self.criterion
-        if current()[1] > 1:
+        # Processes that divide the entities compute the same loss of the whole batch.
+        if current()[1] > 1 and not self._divided:
             self._learning.check_processes()
             self._loss = DataParallelLoss(self.model, self.criterion, self._learning.parameters())
         self._take = self._make_step()
@@ -252,8 +259,15 @@ class Trainer:
                                       "run_dir, or resume='auto'")
         else:
             folder, device = self.folder, str(self._device)
+            folder.divided = self._divided
             if on_first(lambda: self._open(resume)):
-                self._load(load_checkpoint(folder.last, expected=self._fingerprint))
+                state = load_checkpoint(folder.last, expected=self._fingerprint)
+                self._load(read_tables(state, folder.tables, self.model))
+                if self._run.best_step is not None and folder.tables.is_dir():
+                    self._best_tables = tables_of(load_checkpoint(folder.best))
+            else:
+                state = self._captured()
+                on_first(lambda: self._save(state))
             on_first(lambda: folder.write_json(folder.versions, versions(device)))
         self._first_step = self._run.step
         self._is_late = self._spent(0.0)
@@ -261,12 +275,9 @@ class Trainer:
     def _open(self, resume: Union[bool, Literal['auto']]) -> bool:
         r"""Makes the run folder ready, and returns whether there is a run in it to be continued."""
         assert self.folder is not None
-        parameter_bytes = sum(value.nbytes for value in self.model.parameters())
+        parameter_bytes = sum(value.numel() * value.element_size() for value in self.model.state_dict().values())
         # A checkpoint holds the weights and up to two moments of each; while it is being replaced there are two.
-        going_on = self.folder.open(resume, self._record, needed=4 * parameter_bytes)
-        if not going_on:
-            self._save()
-        return going_on
+        return self.folder.open(resume, self._record, needed=4 * parameter_bytes)
 
     def _load(self, state: Mapping[str, Any]) -> None:
         r"""Continues from a checkpoint, and brings the other files into agreement with it."""
@@ -289,7 +300,7 @@ class Trainer:
         settings |= {name: list(value) for name, value in settings.items() if isinstance(value, Sequence) and
                      not isinstance(value, str)}
         record = describe_run(self.model, self.criterion, self.loader, self.optimizer, self.schedule, settings)
-        return {**record, 'processes': current()[1]}
+        return {**record, 'processes': current()[1], **({'shard': 'entities'} if self._divided else {})}
 
     def _start_loggers(self) -> None:
         run = RunInfo(self.name, None if self.folder is None else self.folder.path, self._run.step, self.num_steps,
@@ -308,7 +319,7 @@ class Trainer:
         run = self._run
         if on_first(self._validation_due):
             due, better = self._evaluate_or_keep(self._read_loss())
-            on_first(lambda: self._write(due, better, True))
+            self._store(due, better, True)
         if self._done():
             return
         self.model.train()
@@ -345,7 +356,7 @@ class Trainer:
                 # A stop for want of patience is an end as well, and the last step is always saved; so is the best one,
                 # since what is resumed from before it would not know best.pt.
                 save = checkpoint or stop or self._done() or improved
-                on_first(partial(self._write, row, improved, save))
+                self._store(row, improved, save)
                 if stop:
                     raise TrainingInterrupted(self._interruption(request))
                 clock = time.perf_counter()
@@ -382,9 +393,10 @@ class Trainer:
         except DivergenceError:
             raise  # what has diverged is not worth keeping
         except Exception as error:
-            # Not by way of on_first: the other processes may be past the validation.
-            if self.folder is not None and current()[0] == 0:
-                self._save()
+            # Not by way of on_first: the other processes may be past the validation. For the same reason, nothing is
+            # kept of entities that are divided among them.
+            if self.folder is not None and current()[0] == 0 and not self._divided:
+                self._save(self._state.state_dict())
                 error.add_note(f'step {self._run.step} is kept in {self.folder.last}; the same command continues with '
                                'its validation')
             raise
@@ -428,20 +440,34 @@ class Trainer:
             self._best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
         return row, improved
 
-    def _write(self, row: Optional[Mapping[str, float]], improved: bool, save: bool) -> None:
+    def _store(self, row: Optional[Mapping[str, float]], improved: bool, save: bool) -> None:
+        r"""Writes a checkpoint and a row."""
+        state = self._captured() if save and self.folder is not None else None
+        on_first(partial(self._write, row, improved, state))
+
+    def _captured(self) -> dict[str, Any]:
+        r"""The state of the run. Entity rows that are divided among processes are written by all of them."""
+        assert self.folder is not None
+        return write_tables(self._state.state_dict(), self.folder.tables, self._run.step)
+
+    def _write(self, row: Optional[Mapping[str, float]], improved: bool, state: Optional[dict[str, Any]]) -> None:
         r"""Writes a checkpoint and a row, in the order that :mod:`pyg_emu.training.run_folder` explains."""
         run, folder = self._run, self.folder
-        if folder is not None and save:
+        if folder is not None and state is not None:
             if improved:
-                state = {'step': run.step, 'model': self.model.state_dict(), 'metrics': run.best_metrics}
-                run.best_digest = save_checkpoint(folder.staged, state, fingerprint=self._fingerprint)
+                best = {'step': run.step, 'model': state['model'], 'metrics': run.best_metrics}
+                best |= {TABLES: state[TABLES]} if TABLES in state else {}
+                run.best_digest = save_checkpoint(folder.staged, best, fingerprint=self._fingerprint)
+                state['run']['best_digest'] = run.best_digest
+                self._best_tables = tables_of(state)
             backends = used_backends()
             if self._record.get('backends') != backends:
                 self._record['backends'] = backends
                 folder.update_record({'backends': backends})
-            self._save()
+            self._save(state)
             if improved:
                 folder.promote()
+            remove_tables(folder.tables, keep=(tables_of(state), self._best_tables))
         if row is None:
             return
         for logger in self._started:
@@ -471,9 +497,9 @@ class Trainer:
         return TrainResult(run.step, run.best_step, run.best_metric, dict(run.best_metrics), self.history.frame(),
                            run.seconds, self._stopped_early(), None if self.folder is None else self.folder.path)
 
-    def _save(self) -> None:
-        if self.folder is not None:
-            save_checkpoint(self.folder.last, self._state.state_dict(), fingerprint=self._fingerprint)
+    def _save(self, state: Mapping[str, Any]) -> None:
+        assert self.folder is not None
+        save_checkpoint(self.folder.last, state, fingerprint=self._fingerprint)
 
     def _read_loss(self) -> dict[str, float]:
         r"""The means since the last row of the history. Waits for the device."""
@@ -493,6 +519,12 @@ class Trainer:
         if names:
             raise DivergenceError(f'the weights {", ".join(names)} became NaN or infinite by step {self._run.step}; '
                                   f'{self._kept()}')
+        # Gradients of what all processes hold are equal only if all of them round alike.
+        drifted = drifted_weights(self.model) if self._divided else []
+        if drifted:
+            raise ProcessError(f'the weights {", ".join(drifted)} differ between the processes by step '
+                               f'{self._run.step}; start all of them on machines of one kind, with equal versions of '
+                               'PyTorch and numbers of threads')
 
     def _kept(self) -> str:
         rate = self.schedule.optimizer.param_groups[0]['lr']

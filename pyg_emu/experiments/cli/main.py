@@ -26,6 +26,7 @@ from pyg_emu.experiments.cli.options import (
     Formatter,
     Parser,
     add_common,
+    add_shard,
     dataset_value,
     make_working_directory_importable,
     one_line,
@@ -79,6 +80,7 @@ examples:
   pyg-emu train --data path/to/folder --set dataset.header=true --set dataset.delimiter=';'
   pyg-emu train --run-dir runs/fb-1               # continue what is there
   torchrun --nproc_per_node 2 -m pyg_emu train --recipe nbfnet-fb15k237     # two processes, the same steps
+  torchrun --nproc_per_node 2 -m pyg_emu train --data path/to/large --shard entities  # each holds half of the entities
 """
 
 _EVALUATE = """\
@@ -260,7 +262,8 @@ def _train(options: argparse.Namespace) -> None:
         if place.rank == 0:
             print(f'run folder: {run_dir}', flush=True)
         result = run_recipe(recipe, run_dir, resume=False if options.fresh else 'auto', device=str(place.device),
-                            progress=not options.quiet, tensorboard=options.tensorboard, overwrite=options.overwrite)
+                            progress=not options.quiet, tensorboard=options.tensorboard, overwrite=options.overwrite,
+                            shard=options.shard)
     if place.rank > 0:
         return
     train = result.train
@@ -345,21 +348,26 @@ def _predict(options: argparse.Namespace) -> None:
     if options.input is None and len(known) != 2:
         raise RecipeError('--head, --relation, --tail: expected two of the three, the third is predicted; got '
                           f'{", ".join(f"--{name}" for name in known) or "none"}')
+    from pyg_emu.core.distributed import process_group
     from pyg_emu.data.io.frames import check_table_path, write_table
     from pyg_emu.evaluation.graphs import ranker_of
     from pyg_emu.evaluation.prediction import predict
     from pyg_emu.evaluation.questions import answer
     if options.output is not None:
         check_table_path('--output', options.output)
-    model, data, _, name = open_options(options, run_dir, whole=True)
-    with labels_of(name):
-        settings: dict[str, Any] = {'k': options.k, 'exclude_known': options.exclude_known,
-                                    'known_facts': options.known_facts, 'candidates': candidates_of(options, data)}
-        if options.input is not None:
-            frame = answer(ranker_of(model, data), data, options.input, **settings)
-        else:
-            frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation,
-                            tails=options.tail, **settings)
+    with process_group(options.device) as place:
+        options.device = str(place.device)
+        model, data, _, name = open_options(options, run_dir, whole=True)
+        with labels_of(name):
+            settings: dict[str, Any] = {'k': options.k, 'exclude_known': options.exclude_known,
+                                        'known_facts': options.known_facts, 'candidates': candidates_of(options, data)}
+            if options.input is not None:
+                frame = answer(ranker_of(model, data), data, options.input, **settings)
+            else:
+                frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation,
+                                tails=options.tail, **settings)
+    if place.rank > 0:
+        return
     if options.output is not None:
         write_table(frame, '--output', options.output)
         return
@@ -444,6 +452,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument('--overwrite', action='store_true',
                      help='replace files in the folder that no run has written, or a run that cannot be continued')
     run.add_argument('--tensorboard', action='store_true', help='write the history for TensorBoard as well')
+    add_shard(run)
     add_common(run)
 
     evaluate = commands.add_parser('evaluate', help='rank the facts of a split', description=_EVALUATE,
@@ -464,6 +473,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument('--known-facts', metavar='FILE', help='further facts that do not compete')
     add_candidates(evaluate)
     evaluate.add_argument('--json', action='store_true', help='print JSON')
+    add_shard(evaluate)
     add_common(evaluate)
 
     predict = commands.add_parser('predict', help='answer with labels', description=_PREDICT,
@@ -482,6 +492,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument('--known-facts', metavar='FILE', help='further facts that are known already')
     add_candidates(predict)
     predict.add_argument('--csv', action='store_true', help='print CSV')
+    add_shard(predict)
     add_common(predict)
 
     explain = commands.add_parser('explain', help='name the paths behind a score', description=_EXPLAIN,

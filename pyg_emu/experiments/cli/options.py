@@ -57,6 +57,13 @@ def add_common(parser: Any) -> None:
     parser.add_argument('--quiet', action='store_true', help='no progress bars, and no report of the data')
 
 
+def add_shard(parser: Any) -> None:
+    r"""Adds the flag of commands that several processes of :obj:`torchrun` can run together."""
+    parser.add_argument('--shard', choices=('entities', ),
+                        help='divide the rows of entities among the processes of torchrun, for tables that one process '
+                             'cannot hold (default: each holds all of them, and its share of the work)')
+
+
 def add_dataset(parser: Any, help: str) -> None:
     r"""Adds the flags that name a dataset to a command that works with a run."""
     parser.add_argument('--data', metavar='NAME|PATH', help=help)

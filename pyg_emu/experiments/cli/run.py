@@ -47,7 +47,8 @@ def open_options(options: argparse.Namespace, run_dir: str, inference: bool = Tr
     from pyg_emu.experiments.provenance import source_name
     from pyg_emu.experiments.runs import open_run
     given: Any = dataset_settings(options)
-    settings: dict[str, Any] = {'which': options.checkpoint, 'device': options.device, 'inference': inference}
+    settings: dict[str, Any] = {'which': options.checkpoint, 'device': options.device, 'inference': inference,
+                                'shard': getattr(options, 'shard', None)}
     try:
         model, data, recipe = open_run(run_dir, data=given, whole=whole, **settings,
                                        other_facts=getattr(options, 'other_facts', False))

@@ -14,6 +14,7 @@ from pyg_emu.negatives.sampling.nscaching import NSCachingSampler
 from pyg_emu.negatives.sampling.popularity import PopularitySampler
 from pyg_emu.negatives.sampling.sans import SANSSampler
 from pyg_emu.negatives.sampling.shared import SharedNegativesSampler
+from pyg_emu.negatives.sampling.stratified import StratifiedSampler
 from pyg_emu.negatives.sampling.typed import TypedSampler
 from pyg_emu.negatives.sampling.uniform import UniformSampler
 
@@ -27,6 +28,7 @@ __all__ = [
     'PopularitySampler',
     'SANSSampler',
     'SharedNegativesSampler',
+    'StratifiedSampler',
     'TypedSampler',
     'UniformSampler',
 ]

@@ -1,7 +1,8 @@
 r"""Vanilla and mutated scores of many negatives in one pass."""
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,9 +10,10 @@ from torch import Tensor
 from pyg_emu.core.arguments import boolean, ids_below, kind_of, on_device, shown, tensors
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Dot, Interaction, check_interaction
+from pyg_emu.core.sharded_table import ShardedTable, rows_of
 from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.ops.backend import load_backend
-from pyg_emu.ops.emu_score import shared
+from pyg_emu.ops.emu_score import sharded, shared
 from pyg_emu.ops.emu_score.torch import mixed
 from pyg_emu.ops.interop import promoted, uncompiled
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
@@ -34,7 +36,7 @@ class EMUScores(NamedTuple):
 def emu_score(
     query: Tensor,
     positive: Tensor,
-    table: Tensor,
+    table: Tensor | ShardedTable,
     index: Tensor | SharedIndex,
     plan: Plan | None = None,
     *,
@@ -69,12 +71,15 @@ def emu_score(
     :class:`torch.autocast`. They are promoted to a common type (:func:`torch.promote_types`), which is also that of the
     scores; a floating-point bank or weights follow. Gradients have the types of their operands.
 
+    Where the rows of the table are divided among processes (a :class:`~pyg_emu.core.sharded_table.ShardedTable`), all
+    of them call the operator with the same arguments, see :mod:`pyg_emu.ops.emu_score.sharded`.
+
     :func:`torch.compile` breaks the graph around this operator.
 
     Args:
         query (torch.Tensor): One query per triple. shape: :obj:`(B, interaction.query_width(d))`.
         positive (torch.Tensor): The positive candidate of each triple. shape: :obj:`(B, d)`.
-        table (torch.Tensor): The candidates. shape: :obj:`(V, d)`.
+        table (torch.Tensor or ShardedTable): The candidates. shape: :obj:`(V, d)`.
         index (torch.Tensor or SharedIndex): Row of each negative, in :obj:`[0, V)`; int64. shape: :obj:`(B, N)`. The
             range is checked on the CPU; on CUDA the check would make the device wait.
         plan (MaskPlan or MixPlan, optional): How negatives are mutated. (default: :obj:`None`, not at all)
@@ -96,14 +101,18 @@ def emu_score(
     """
     if isinstance(index, SharedIndex):
         index.check('index')
-    tensors(query=query, positive=positive, table=table, index=_ids(index))
+    tensors(query=query, positive=positive, table=rows_of(table), index=_ids(index))
     vanilla, sparse_grad = boolean('vanilla', vanilla), boolean('sparse_grad', sparse_grad)
     _check_operands(query, positive, table, index, interaction)
+    if plan is None and not vanilla:
+        raise ArgumentError('vanilla: there is nothing to score with vanilla=False and without a plan')
+    if isinstance(table, ShardedTable):
+        plan = None if plan is None else _checked_plan(plan, table.rows, tuple(index.shape), table.size(0))
+        own = partial(emu_score, interaction=interaction, vanilla=vanilla, sparse_grad=sparse_grad, backend=backend)
+        return EMUScores(*sharded.run(query, positive, table, index, plan, vanilla, own))
     query, positive, table = promoted(query, positive, table)
     if plan is not None:
         plan = _checked_plan(plan, table, tuple(index.shape), table.size(0))
-    elif not vanilla:
-        raise ArgumentError('vanilla: there is nothing to score with vanilla=False and without a plan')
     module = load_backend('emu_score', table, backend, interaction=interaction)
     if isinstance(index, SharedIndex):
         if shared.are_products(interaction, plan):
@@ -118,7 +127,7 @@ def _ids(index: Tensor | SharedIndex) -> Tensor:
     return index.index if isinstance(index, SharedIndex) else index
 
 
-def _check_operands(query: Tensor, positive: Tensor, table: Tensor, index: Tensor | SharedIndex,
+def _check_operands(query: Tensor, positive: Tensor, table: Any, index: Tensor | SharedIndex,
                     interaction: Interaction) -> None:
     if table.dim() != 2 or not table.is_floating_point():
         raise ArgumentError(f'table: expected floating-point numbers of shape (V, d), got {kind_of(table)}')

@@ -56,12 +56,12 @@ def score_block(query: Tensor, table: Tensor, interaction: Interaction) -> Tenso
     return scores
 
 
-def count(scores: Tensor, row: Tensor, target: Tensor, ptr: Tensor,
+def count(scores: Tensor, row: Tensor, target: Tensor, own: Tensor, ptr: Tensor,
           index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     r"""Computes counts from checked arguments, see :func:`pyg_emu.ops.rank_counts.torch.count`."""
     counts = target.new_empty(3, target.size(0))
     invalid = torch.empty(target.size(0), dtype=torch.bool)
-    arrays = [tensor.contiguous().numpy() for tensor in (scores, row, target, ptr, index)]
+    arrays = [tensor.contiguous().numpy() for tensor in (scores, row, target, own, ptr, index)]
     with parallel_section():
         _count(*arrays, counts.numpy(), invalid.numpy())
     greater, equal, candidates = counts.unbind(0)
@@ -182,11 +182,11 @@ def _sine(sine, cosine, block_sine, block_cosine, total):  # type: ignore[no-unt
 
 
 @jit(parallel=True, nogil=True)
-def _count(scores, row, target, ptr, index, counts, invalid):  # type: ignore[no-untyped-def]
+def _count(scores, row, target, owns, ptr, index, counts, invalid):  # type: ignore[no-untyped-def]
     num_nodes = scores.shape[1]
     for b in prange(row.shape[0]):
         line = scores[row[b]]
-        own = line[target[b]]
+        own = owns[b]
         greater, equal, smaller = 0, 0, 0
         for v in range(num_nodes):
             greater += line[v] > own
@@ -194,8 +194,10 @@ def _count(scores, row, target, ptr, index, counts, invalid):  # type: ignore[no
             smaller += line[v] < own
         # Comparisons with NaN are false, so the three numbers do not add up if the target or a competitor is NaN.
         invalid[b] = greater + equal + smaller != num_nodes
-        candidates = num_nodes - 1
-        equal -= 1
+        # The target ties with itself, unless another process has it.
+        here = 1 if target[b] >= 0 else 0
+        candidates = num_nodes - here
+        equal -= here
         for slot in range(ptr[row[b]], ptr[row[b] + 1]):
             entity = index[slot]
             if entity != target[b]:

@@ -4,7 +4,7 @@ number that score exactly the same.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import NamedTuple, Optional, cast
+from typing import Any, NamedTuple, Optional, Union, cast
 
 import torch
 from torch import Tensor
@@ -12,8 +12,10 @@ from torch import Tensor
 from pyg_emu.core.arguments import ids_below, kind_of, on_device, positive_integer, tensors
 from pyg_emu.core.errors import ArgumentError, DivergenceError
 from pyg_emu.core.interaction import Interaction, check_interaction
+from pyg_emu.core.sharded_table import ShardedTable, rows_of
 from pyg_emu.ops.backend import load_backend
 from pyg_emu.ops.interop import promoted, uncompiled
+from pyg_emu.ops.rank_counts import sharded
 
 #: The maximum size in bytes of the scores of one block of queries, unless :obj:`block_size` is given.
 BLOCK_BYTES = 64 * 2**20
@@ -50,7 +52,7 @@ class NaNScoreError(DivergenceError):
 @uncompiled
 def rank_counts(
     query: Tensor,
-    table: Tensor,
+    table: Union[Tensor, ShardedTable],
     target: Tensor,
     filter_ptr: Optional[Tensor] = None,
     filter_index: Optional[Tensor] = None,
@@ -75,7 +77,8 @@ def rank_counts(
 
     Args:
         query (torch.Tensor): The queries. shape: :obj:`(Q, interaction.query_width(d))`.
-        table (torch.Tensor): All candidates. shape: :obj:`(V, d)`.
+        table (torch.Tensor or ShardedTable): All candidates. shape: :obj:`(V, d)`. Processes among which the rows are
+            divided count among their own, and exchange the scores of targets and the counts.
         target (torch.Tensor): The entities to rank, int64. shape: :obj:`(B,)`, where :obj:`B` equals :obj:`Q` unless
             :obj:`row` is given.
         filter_ptr (torch.Tensor, optional): The position of the first filtered id of each query, see
@@ -95,19 +98,19 @@ def rank_counts(
         BackendError: If the requested backend is not available.
         NaNScoreError: If a score is NaN. It is a :class:`~pyg_emu.core.errors.DivergenceError` that names the query.
     """
-    tensors(query=query, table=table, target=target, optional=('row', 'filter_ptr', 'filter_index'),
+    tensors(query=query, table=rows_of(table), target=target, optional=('row', 'filter_ptr', 'filter_index'),
             row=row, filter_ptr=filter_ptr, filter_index=filter_index)
     if block_size is not None:
         positive_integer('block_size', block_size)
-    query, table = _checked_operands(query, table, interaction)
+    query, rows = _checked_operands(query, table, interaction)
     num_queries = query.size(0)
     row = _check_targets(target, row, num_queries, table.size(0), table.device)
     ptr, index = _check_filter(filter_ptr, filter_index, num_queries, table.size(0), table.device)
     if block_size is None:
-        block_size = default_block_size(table.size(0), table.element_size())
+        block_size = default_block_size(table.size(0), rows.element_size())
     elif block_size < 1:
         raise ArgumentError(f'block_size: expected a positive number of queries, got {block_size}')
-    module = load_backend('rank_counts', table, backend, interaction=interaction)
+    module = load_backend('rank_counts', rows, backend, interaction=interaction)
 
     blocks = []
     with torch.no_grad():
@@ -116,10 +119,10 @@ def rank_counts(
         for number, start in enumerate(range(0, num_queries, block_size)):
             end = min(start + block_size, num_queries)
             low, high = int(ptr[start]), int(ptr[end])
-            scores = module.score_block(query[start:end].detach(), table.detach(), interaction)
+            scores = module.score_block(query[start:end].detach(), rows.detach(), interaction)
             own = slice(first[number], first[number + 1])
             answers = ptr[start:end + 1] - low, index[low:high]
-            blocks.append(_count(module, scores, row[own] - start, target[own], *answers, start))
+            blocks.append(_count(module, table, scores, row[own] - start, target[own], *answers, start))
     if not blocks:
         return RankCounts(*(target.new_empty(0) for _ in RankCounts._fields))
     return RankCounts(*(torch.cat(parts) for parts in zip(*blocks)))
@@ -159,7 +162,7 @@ def rank_from_scores(
     ptr, index = _check_filter(filter_ptr, filter_index, num_queries, num_nodes, scores.device)
     module = load_backend('rank_counts', scores, backend, interaction=None)
     with torch.no_grad():
-        return _count(module, scores.detach(), row, target, ptr, index, 0)
+        return _count(module, None, scores.detach(), row, target, ptr, index, 0)
 
 
 @uncompiled
@@ -196,16 +199,20 @@ def default_block_size(num_nodes: int, element_size: int) -> int:
     return max(1, min(_MAX_BLOCK, BLOCK_BYTES // max(1, num_nodes * element_size)))
 
 
-def _count(module: ModuleType, scores: Tensor, row: Tensor, target: Tensor, ptr: Tensor, index: Tensor,
+def _count(module: ModuleType, table: Any, scores: Tensor, row: Tensor, target: Tensor, ptr: Tensor, index: Tensor,
            start: int) -> RankCounts:
-    greater, equal, candidates, invalid = module.count(scores, row, target, ptr, index)
+    if isinstance(table, ShardedTable):
+        counts = sharded.count(module, table, scores, row, target, ptr, index)
+    else:
+        counts = module.count(scores, row, target, scores[row, target], ptr, index)
+    greater, equal, candidates, invalid = counts
     if bool(invalid.any()):
         raise NaNScoreError(start + int(row[invalid.nonzero()[0, 0]]))
     return RankCounts(greater, equal, candidates)
 
 
-def _checked_operands(query: Tensor, table: Tensor, interaction: Interaction) -> tuple[Tensor, ...]:
-    r"""Returns both tensors in a common floating-point type."""
+def _checked_operands(query: Tensor, table: Any, interaction: Interaction) -> tuple[Tensor, ...]:
+    r"""Returns queries and rows of this process in a common floating-point type."""
     if table.dim() != 2 or not table.is_floating_point() or table.size(0) == 0:
         raise ArgumentError(f'table: expected floating-point numbers of shape (V, d) with V > 0, got {kind_of(table)}')
     check_interaction(interaction, table)
@@ -214,7 +221,7 @@ def _checked_operands(query: Tensor, table: Tensor, interaction: Interaction) ->
         raise ArgumentError(f"query: expected floating-point numbers of shape (Q, {width}) for a table of shape "
                             f"{tuple(table.shape)} and interaction '{interaction.name}', got {kind_of(query)}")
     on_device('query', query, table.device, 'table')
-    return promoted(query, table)
+    return promoted(query, rows_of(table))
 
 
 def _check_targets(target: Tensor, row: Optional[Tensor], num_queries: int, num_nodes: int,

@@ -25,7 +25,7 @@ def score_block(query: Tensor, table: Tensor, interaction: Interaction) -> Tenso
     return torch.cat([interaction(query.unsqueeze(1), part) for part in table.split(size)], dim=1)
 
 
-def count(scores: Tensor, row: Tensor, target: Tensor, ptr: Tensor,
+def count(scores: Tensor, row: Tensor, target: Tensor, own: Tensor, ptr: Tensor,
           index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     r"""Computes counts from checked arguments: greater, equal, candidates and whether a score is NaN.
     shape: :obj:`(B,)` each.
@@ -33,11 +33,13 @@ def count(scores: Tensor, row: Tensor, target: Tensor, ptr: Tensor,
     Args:
         scores (torch.Tensor): The scores of all entities. shape: :obj:`(Q, V)`.
         row (torch.Tensor): The row of :obj:`scores` for each target. shape: :obj:`(B,)`.
-        target (torch.Tensor): The targets. shape: :obj:`(B,)`.
+        target (torch.Tensor): The targets, or -1 for one that is none of these entities. shape: :obj:`(B,)`.
+        own (torch.Tensor): The scores of the targets. shape: :obj:`(B,)`.
         ptr (torch.Tensor): The position of the first filtered id of each row. shape: :obj:`(Q + 1,)`.
         index (torch.Tensor): The filtered ids, without duplicates within a row. shape: :obj:`(ptr[-1],)`.
     """
-    own = scores[row, target].unsqueeze(1)
+    own = own.unsqueeze(1)
+    here = (target >= 0).to(torch.int64)
     size = max(1, _BYTES // max(1, scores.size(1) * scores.element_size()))
     greater, equal = [], []
     for part, value in zip(row.split(size), own.split(size)):
@@ -45,7 +47,7 @@ def count(scores: Tensor, row: Tensor, target: Tensor, ptr: Tensor,
         greater.append((block > value).sum(1))
         equal.append((block == value).sum(1))
     above = torch.cat(greater)
-    same = torch.cat(equal) - 1  # The target ties with itself.
+    same = torch.cat(equal) - here  # The target ties with itself.
     num_filtered = ptr[row + 1] - ptr[row]
 
     # One slot per pair of target and filtered id. Targets of the same row share its ids.
@@ -57,5 +59,5 @@ def count(scores: Tensor, row: Tensor, target: Tensor, ptr: Tensor,
     value = own[slot, 0]
     above -= torch.zeros_like(above).index_add_(0, slot, ((filtered > value) & other).to(above.dtype))
     same -= torch.zeros_like(same).index_add_(0, slot, ((filtered == value) & other).to(same.dtype))
-    candidates = scores.size(1) - 1 - torch.zeros_like(above).index_add_(0, slot, other.to(above.dtype))
-    return above, same, candidates, scores.isnan().any(1)[row]
+    candidates = scores.size(1) - here - torch.zeros_like(above).index_add_(0, slot, other.to(above.dtype))
+    return above, same, candidates, scores.isnan().any(1)[row] | own[:, 0].isnan()
