@@ -46,6 +46,9 @@ TESTS = (
     'tests/negatives/sampling/test_esns.py::test_on_the_gpu',
     'tests/negatives/sampling/test_mcns.py::test_on_the_gpu',
     'tests/negatives/sampling/test_pools.py::test_on_the_gpu',
+    'tests/negatives/adversarial/test_dans.py::test_on_the_gpu',
+    'tests/negatives/adversarial/test_kbgan.py::test_on_the_gpu',
+    'tests/models/encoders/test_rgcn.py::test_a_gpu_computes_what_the_cpu_does',
 )
 SMOKE_TESTS = ('tests/ops/emu_score/test_triton.py::test_by_hand', 'tests/ops/relational/test_triton.py::test_by_hand')
 
