@@ -45,7 +45,8 @@ def test_every_model_with_a_table_has_them(name: str, data: KGData) -> None:
     model = make_model(recipe(model={'name': name, 'hidden_channels': 4, 'reciprocal': True}), data)
     assert isinstance(model, Reciprocal) and type(model.model).__name__ == name
     assert model.num_relations == 3 and model.model.num_relations == 6
-    assert model.model.rel_emb.weight.size(0) == 6
+    inner = getattr(model.model, 'decoder', model.model)  # of an encoder
+    assert inner.rel_emb.weight.size(0) == 6
 
 
 @pytest.mark.parametrize('sparse', [False, True])

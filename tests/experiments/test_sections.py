@@ -18,7 +18,7 @@ def check(kind: str, value: Any) -> dict[str, Any]:
 
 def test_section_is_completed_with_the_defaults_of_its_class() -> None:
     assert check('loss', 'EMU') == {'name': 'emu', 'alpha': 0.11, 'beta': 0.53, 'divide_by_negatives': True,
-                                    'regularizer': None}
+                                    'regularizer': None, 'mutate_vectors': False}
     assert check('optimizer', {'name': 'adam', 'lr': 1}) == {'name': 'adam', 'lr': 1.0}
 
 

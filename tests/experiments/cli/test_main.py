@@ -228,7 +228,7 @@ def test_recipe_and_default_folder(work: Path, capsys: pytest.CaptureFixture[str
                  '--patience', '2', '--schedule', 'cosine', *SMALL]) == 0
     recipe = read_layer(Path('runs/mine-seed3/recipe.yaml')).values
     assert recipe['loss'] == {'name': 'emu', 'alpha': 0.11, 'beta': 0.2, 'divide_by_negatives': True,
-                              'regularizer': {'name': 'l3', 'weight': 1e-4}}
+                              'regularizer': {'name': 'l3', 'weight': 1e-4}, 'mutate_vectors': False}
     assert recipe['negatives']['mutation_rate'] == 0.5 and recipe['schedule']['name'] == 'cosine'
     assert main(['train', '--data', 'graph', *SMALL]) == 0
     assert Path('runs/distmult-graph-emu-seed0/last.pt').exists()
@@ -572,7 +572,10 @@ def test_advice_about_other_relations_works(train: Callable[..., int], capsys: p
     with pytest.raises(ArgumentError) as caught:
         open_run('run', data=load_dataset('graph2'))
     assert "'r0'" in str(caught.value) and "'r1'" in str(caught.value)
-    assert open_run('run', data='graph2')[1].relation_labels[0] == 'r0', 'its path instead of the data'
+    with pytest.raises(ArgumentError, match='other facts'):
+        open_run('run', data='graph2')
+    data = open_run('run', data='graph2', other_facts=True)[1]
+    assert data.relation_labels[0] == 'r0', 'its path instead of the data'
 
 
 def test_facts_about_some_entities_are_ranked_with_their_own_vectors(train: Callable[..., int],
@@ -591,7 +594,8 @@ def test_facts_about_some_entities_are_ranked_with_their_own_vectors(train: Call
     with pytest.raises(ArgumentError) as caught:
         open_run('run', data=load_dataset('few.tsv', fractions=(1.0, 0.0, 0.0), vocabulary=trained))
     assert 'entities=' in str(caught.value)
-    assert open_run('run', data=load_dataset('few.tsv', fractions=(1.0, 0.0, 0.0), entities=trained))[1] is not None
+    other = load_dataset('few.tsv', fractions=(1.0, 0.0, 0.0), entities=trained)
+    assert open_run('run', data=other, other_facts=True)[1] is not None
     Path('few.tsv').write_text('e1\tr0\tnobody\n')
     capsys.readouterr()
     assert main(['predict', 'run', '--data', 'few.tsv', '--head', 'e1', '--relation', 'r0']) == 2
