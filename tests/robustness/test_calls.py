@@ -284,6 +284,7 @@ def targets(folder: Path) -> dict[str, Target]:
     add('load_nbfnet_pyg_state_dict', models.load_nbfnet_pyg_state_dict,
         lambda: {'model': nbfnet(), 'state': nbfnet().state_dict()})
     add('as_scorer', pyg_emu.as_scorer, lambda: {'model': model()})
+    add('shard_entities', models.shard_entities, lambda: {'model': model()})
     # Losses, each used on a batch
     weights = {'alpha': 0.5, 'beta': 0.5, 'regularizer': None}
     add('EMULoss', _loss(losses.EMULoss), lambda: {**weights, 'divide_by_negatives': True, 'mutate_vectors': False},
@@ -383,8 +384,8 @@ def targets(folder: Path) -> dict[str, Target]:
     add('DeMixMutation.refresh', lambda **rest: mutations.DeMixMutation().refresh(**rest),
         lambda: {'data': graph(), 'scorer': model()}, words=('model', ))
     add('EMUNegatives.forward', lambda **rest: EMUNegatives(3)(**rest), lambda: {'data': triples()}, words=('batch', ))
-    for name, extra in (('UniformSampler', {}), ('SANSSampler', {'num_hops': 1, 'mode': 'walk', 'walks': 3,
-                                                                 'max_size': 2**20, 'seed': 0}),
+    for name, extra in (('UniformSampler', {}), ('StratifiedSampler', {}),
+                        ('SANSSampler', {'num_hops': 1, 'mode': 'walk', 'walks': 3, 'max_size': 2**20, 'seed': 0}),
                         ('SharedNegativesSampler', {'chunk_size': 2, 'sampler': None}),
                         ('NSCachingSampler', {'cache_size': 3, 'num_candidates': 3, 'lazy_update': 0, 'seed': 0}),
                         ('CandidateSampler', {'candidates': [1, 2, 5]}),
@@ -398,7 +399,7 @@ def targets(folder: Path) -> dict[str, Target]:
             lambda extra=extra: {**extra, 'filtered': True, 'split': 'train'}, flags=('filtered', 'per_relation'))
         add(f'{name}.sample', lambda kind=kind, **rest: kind(filtered=True).sample(**rest),
             lambda: {'batch': triples(), 'num_negatives': 2, 'generator': None})
-        if name not in ('UniformSampler', 'SharedNegativesSampler'):
+        if name not in ('UniformSampler', 'StratifiedSampler', 'SharedNegativesSampler'):
             add(f'{name}.update', lambda kind=kind, **rest: kind().update(**rest),
                 lambda: {'batch': triples(), 'scorer': model()}, words=('model', ))
     add('MCNSSampler.begin', lambda **rest: samplers.MCNSSampler().begin(**rest), lambda: {'scorer': model()},
