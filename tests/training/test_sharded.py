@@ -41,6 +41,9 @@ from tests.training.test_data_parallel import ROOT, environment
 
 Results = dict[int, list[dict[str, Any]]]
 
+# One worker of xdist, so that the processes are started once.
+pytestmark = pytest.mark.xdist_group('sharded')
+
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
