@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch_geometric.data import HeteroData
 from torch_geometric.nn import kge
 
 import pyg_emu
@@ -127,6 +128,13 @@ def graph() -> KGData:
     return KGData(edges[:, :20], types[:20], V, R, valid_edge_index=edges[:, 20:25], valid_edge_type=types[20:25],
                   test_edge_index=edges[:, 25:], test_edge_type=types[25:], entity_labels=[f'e{i}' for i in range(V)],
                   relation_labels=[f'r{i}' for i in range(R)])
+
+
+def hetero() -> HeteroData:
+    data = HeteroData()
+    data['a'].num_nodes = V
+    data['a', 'to', 'a'].edge_index = graph().edge_index
+    return data
 
 
 def inverse() -> KGData:
@@ -366,6 +374,8 @@ def targets(folder: Path) -> dict[str, Target]:
         'folder': _write(folder / 'graph'), 'require_splits': ('train', ), 'extra_files': (), 'delimiter': None,
         'header': False, 'comment': None, **columns},
         words=('column', 'relations', 'table'))
+    add('from_hetero', data_io.from_hetero, lambda: {'source': hetero(), 'fractions': (0.8, 0.1, 0.1), 'seed': 0},
+        words=('HeteroData', ))
     add('from_pyg', data_io.from_pyg, lambda: {'source': graph(), 'fractions': None, 'seed': 0},
         words=('PyG', 'edge_index', 'graphs', 'splits', 'Data'))
     add('to_dataframe', data_io.to_dataframe, lambda: {'data': graph()})

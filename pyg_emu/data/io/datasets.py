@@ -16,12 +16,13 @@ import torch_geometric.data
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.files import from_file, from_folder, to_folder
+from pyg_emu.data.io.hetero import from_hetero
 from pyg_emu.data.io.pyg import from_pyg
 from pyg_emu.data.io.pykeen import from_pykeen
 from pyg_emu.data.io.tables import from_dataframe, to_dataframe
 
-__all__ = ['dataset_names', 'from_dataframe', 'from_file', 'from_folder', 'from_pyg', 'from_pykeen', 'load_dataset',
-           'to_dataframe', 'to_folder']
+__all__ = ['dataset_names', 'from_dataframe', 'from_file', 'from_folder', 'from_hetero', 'from_pyg', 'from_pykeen',
+           'load_dataset', 'to_dataframe', 'to_folder']
 
 #: A folder whose sub-folders are datasets, each known by its name.
 DATA_VARIABLE = 'PYG_EMU_DATA'
@@ -54,7 +55,8 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
     Args:
         source (Any): A name; a path to a folder (:func:`from_folder`) or file (:func:`from_file`); a
             :class:`pandas.DataFrame` (:func:`from_dataframe`); a dataset or :class:`~torch_geometric.data.Data` of PyG
-            (:func:`from_pyg`); a dataset or factory of PyKEEN (:func:`from_pykeen`); or a
+            (:func:`from_pyg`); a :class:`~torch_geometric.data.HeteroData` (:func:`from_hetero`); a dataset or factory
+            of PyKEEN (:func:`from_pykeen`); or a
             :class:`~pyg_emu.KGData`, which is returned as it is.
         root (str or os.PathLike, optional): Where downloads are kept. (default: :obj:`~/.cache/pyg_emu`)
         **options (optional): Arguments of the function that :obj:`source` goes to, in parentheses above.
@@ -78,9 +80,11 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
     # By name, so that PyKEEN is not imported for those who do not use it.
     if any(base.__module__.partition('.')[0] == 'pykeen' for base in type(sample).__mro__):
         return _call(from_pykeen, source, options)
+    if isinstance(source, torch_geometric.data.HeteroData):
+        return _call(from_hetero, source, options)
     if isinstance(sample, torch_geometric.data.HeteroData):
-        raise DataError('HeteroData: expected one graph with edge_type; pass source.to_homogeneous(), whose edge_type '
-                        'numbers the types of edges, with fractions=, such as (0.8, 0.1, 0.1)')
+        raise DataError('HeteroData: expected one graph, which fractions= split, got several parts; give the graph '
+                        'before RandomLinkSplit, whose held-out edges are not read')
     raise DataError(f'source: expected a name, a path, a DataFrame, a PyG or PyKEEN dataset, or a KGData, got an '
                     f'object of type {type(source).__name__}')
 

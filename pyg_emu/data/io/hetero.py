@@ -1,0 +1,132 @@
+r"""Heterogeneous graphs of PyG to a :class:`~pyg_emu.KGData`: types of nodes, types of edges as relations."""
+from __future__ import annotations
+
+import warnings
+from typing import Any, Optional, Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_emu.core.arguments import shown
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.collector import assemble
+from pyg_emu.data.io.splits import split_or_keep
+from pyg_emu.data.io.splitting import DEFAULT_FRACTIONS
+
+EdgeType = tuple[str, str, str]
+
+# What PyG's transforms put before the name of a relation for the edges in reverse.
+_REVERSE = 'rev_'
+# Attributes of edges that hold no fact: the structure itself.
+_EDGE_KEYS = ('edge_index', )
+
+
+def from_hetero(source: HeteroData, fractions: Optional[Sequence[float]] = None, seed: int = 0) -> KGData:
+    r"""Makes a graph from a :class:`~torch_geometric.data.HeteroData`. Each type of edges is a relation, and the nodes
+    of all types are the entities, one type after the other.
+
+    .. code-block:: python
+
+        data = load_dataset(hetero, fractions=(0.8, 0.1, 0.1))
+        data.entity_labels[:2], data.relation_labels   # ['author/0', 'author/1'], ['writes', 'cites']
+        evaluate(model, data, candidates=RelationCandidates.of_types(data, data.node_type))
+
+    A type of edges in reverse, such as :class:`~torch_geometric.transforms.ToUndirected` adds
+    (:obj:`("paper", "rev_writes", "author")`), is left out if it holds the edges of its counterpart:
+    :meth:`KGData.with_inverse_relations` brings them back. Entities are labelled by type and number, relations by the
+    name of the type of edges, or by all three parts where two have the same name. :obj:`data.node_type` numbers the
+    type of each entity, in the order of :obj:`source.node_types`.
+
+    Args:
+        source (torch_geometric.data.HeteroData): The graph.
+        fractions (sequence of float, optional): Shares of train, valid and test. (default: :obj:`None`)
+        seed (int): Seed of that split. (default: :obj:`0`)
+
+    Raises:
+        DataError: If :obj:`source` is something else, there are no edges, an edge ends at a node that is not there,
+            edges have attributes, which would be ignored, or edges in reverse differ from their counterpart.
+        ArgumentError: If there are no :obj:`fractions`.
+    """
+    if not isinstance(source, HeteroData):
+        raise DataError(f'source: expected a HeteroData, got {shown(source)}')
+    if fractions is None:
+        raise ArgumentError(f'HeteroData has no splits; pass fractions=, such as {DEFAULT_FRACTIONS}')
+    sizes = _sizes(source)
+    starts = dict(zip(sizes, torch.tensor([0, *sizes.values()]).cumsum(0).tolist()))
+    kept = _forward_types(source)
+    facts = []
+    for relation, kind in enumerate(kept):
+        head, tail = _edges(source, kind, sizes)
+        facts.append(torch.stack([head + starts[kind[0]], torch.full_like(head, relation), tail + starts[kind[2]]], 1))
+    names = [kind[1] for kind in kept]
+    relations = [name if names.count(name) == 1 else '__'.join(kind) for name, kind in zip(names, kept)]
+    entities = [f'{name}/{number}' for name, size in sizes.items() for number in range(size)]
+    out = assemble(split_or_keep({'all': torch.cat(facts)}, fractions, seed), len(entities), len(kept), entities,
+                   relations)
+    out.node_type = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor([*sizes.values()]))
+    return out
+
+
+def _sizes(source: HeteroData) -> dict[str, int]:
+    r"""The number of nodes of each type. Warns of their attributes, which no model reads."""
+    unread = [f'{name}.{key}' for name in source.node_types for key in source[name].keys() if key != 'num_nodes']
+    if unread:
+        warnings.warn(f'HeteroData: attributes of nodes that are not read: {", ".join(unread)}', DataWarning,
+                      stacklevel=4)
+    ends = {name for kind in source.edge_types for name in (kind[0], kind[2])}
+    sizes = {}
+    for name in dict.fromkeys((*source.node_types, *sorted(ends))):
+        size = source[name].num_nodes if name in source.node_types else None
+        if size is None:
+            raise DataError(f'HeteroData: the number of nodes of type {name!r} is not known; set '
+                            f'data[{name!r}].num_nodes')
+        sizes[name] = int(size)
+    return sizes
+
+
+def _forward_types(source: HeteroData) -> list[EdgeType]:
+    r"""The types of edges without those in reverse."""
+    kinds: list[EdgeType] = source.edge_types
+    kept = []
+    for kind in kinds:
+        strange = [key for key in source[kind].keys() if key not in _EDGE_KEYS]
+        if strange:
+            raise DataError(f'HeteroData{list(kind)}: attributes of edges that would be ignored: {", ".join(strange)}; '
+                            'all facts count alike; remove them')
+        head, name, tail = kind
+        forward = (tail, name.removeprefix(_REVERSE), head)
+        if not name.startswith(_REVERSE) or forward not in kinds:
+            kept.append(kind)
+        elif not _is_reverse(source[kind].get('edge_index'), source[forward].get('edge_index')):
+            raise DataError(f'HeteroData{list(kind)}: its edges are not those of {list(forward)} in reverse, as its '
+                            'name says; rename it if it is a relation of its own')
+    if not kept:
+        raise DataError('HeteroData: expected at least one type of edges, got none')
+    return kept
+
+
+def _is_reverse(edges: Any, forward: Any) -> bool:
+    if not isinstance(edges, Tensor) or not isinstance(forward, Tensor) or edges.shape != forward.shape:
+        return False
+    forward = forward.flip(0)
+    width = int(torch.cat([edges, forward]).max()) + 1 if edges.numel() > 0 else 1
+    left, right = ((value[0].long() * width + value[1].long()).sort().values for value in (edges, forward))
+    return torch.equal(left, right)
+
+
+def _edges(source: HeteroData, kind: EdgeType, sizes: dict[str, int]) -> tuple[Tensor, Tensor]:
+    edges = source[kind].get('edge_index')
+    place = f'HeteroData{list(kind)}.edge_index'
+    if not isinstance(edges, Tensor) or edges.dim() != 2 or edges.size(0) != 2 or edges.dtype not in (
+            torch.int64, torch.int32, torch.int16):
+        found = f'{edges.dtype} of shape {tuple(edges.shape)}' if isinstance(edges, Tensor) else type(edges).__name__
+        raise DataError(f'{place}: expected integers of shape (2, E), got {found}')
+    for row, name in ((0, kind[0]), (1, kind[2])):
+        wrong = ((edges[row] < 0) | (edges[row] >= sizes[name])).nonzero()
+        if wrong.numel() > 0:
+            column = int(wrong[0])
+            raise DataError(f'{place}, column {column}: node {int(edges[row, column])} of type {name!r}, which has '
+                            f'{sizes[name]} nodes')
+    return edges[0].long(), edges[1].long()

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+from torch_geometric.transforms import ToUndirected
+
+from pyg_emu import DistMult, RelationCandidates, load_dataset, predict
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.data.io import from_hetero
+
+ALL = (1.0, 0.0, 0.0)
+
+
+def papers(**sizes: Any) -> HeteroData:
+    data = HeteroData()
+    for name, size in {'author': 3, 'paper': 2, **sizes}.items():
+        data[name].num_nodes = size
+    data['author', 'writes', 'paper'].edge_index = torch.tensor([[0, 1, 2], [0, 1, 1]])
+    data['paper', 'cites', 'paper'].edge_index = torch.tensor([[0], [1]])
+    return data
+
+
+def labelled(data: Any) -> set[tuple[str, str, str]]:
+    return {(data.entity_labels[h], data.relation_labels[r], data.entity_labels[t])
+            for h, r, t in data.facts('train').tolist()}
+
+
+FACTS = {('author/0', 'writes', 'paper/0'), ('author/1', 'writes', 'paper/1'), ('author/2', 'writes', 'paper/1'),
+         ('paper/0', 'cites', 'paper/1')}
+
+
+def test_types_of_edges_are_relations_and_types_of_nodes_are_kept() -> None:
+    data = load_dataset(papers(), fractions=ALL)
+    assert labelled(data) == FACTS and data.num_nodes == 5 and data.relation_labels == ['writes', 'cites']
+    assert data.node_type.tolist() == [0, 0, 0, 1, 1]
+    sets = RelationCandidates.of_types(data, data.node_type)
+    frame = predict(DistMult(5, 2, 4), data, heads='author/0', relations='writes', candidates=sets)
+    assert set(frame['tail']) == {'paper/0', 'paper/1'}
+
+
+def test_edges_in_reverse_are_left_out() -> None:
+    both = ToUndirected(merge=False)(papers())
+    assert ('paper', 'rev_writes', 'author') in both.edge_types and ('paper', 'rev_cites', 'paper') in both.edge_types
+    assert labelled(from_hetero(both, ALL)) == FACTS
+    both['paper', 'rev_writes', 'author'].edge_index = torch.tensor([[0, 1, 1], [0, 1, 0]])
+    with pytest.raises(DataError, match='rev_writes.*rename'):
+        from_hetero(both, ALL)
+    # Without its counterpart, it is a relation like any other.
+    alone = HeteroData()
+    alone['a'].num_nodes = 2
+    alone['a', 'rev_likes', 'a'].edge_index = torch.tensor([[0], [1]])
+    assert labelled(from_hetero(alone, ALL)) == {('a/0', 'rev_likes', 'a/1')}
+
+
+def test_equal_names_are_told_apart() -> None:
+    data = papers()
+    data['author', 'cites', 'author'].edge_index = torch.tensor([[0], [1]])
+    assert from_hetero(data, ALL).relation_labels == ['writes', 'paper__cites__paper', 'author__cites__author']
+
+
+def test_facts_are_split() -> None:
+    data = HeteroData()
+    data['a'].num_nodes = 20
+    head = torch.arange(20).repeat(5)
+    data['a', 'to', 'a'].edge_index = torch.stack([head, (head + torch.arange(100) // 20) % 20])
+    found = from_hetero(data, (0.8, 0.1, 0.1), seed=1)
+    assert (found.num_facts('train'), found.num_facts('valid'), found.num_facts('test')) == (80, 10, 10)
+    with pytest.raises(ArgumentError, match='fractions='):
+        from_hetero(data)
+
+
+def test_what_is_not_read_is_named() -> None:
+    data = papers()
+    data['author'].x = torch.ones(3, 4)
+    with pytest.warns(DataWarning, match=r'author\.x'):
+        assert labelled(from_hetero(data, ALL)) == FACTS
+    data['author', 'writes', 'paper'].edge_attr = torch.ones(3)
+    with pytest.warns(DataWarning), pytest.raises(DataError, match='writes.*edge_attr'):
+        from_hetero(data, ALL)
+
+
+def test_broken_graphs_are_named() -> None:
+    for size, said in ((1, r'writes.*column 1: node 1 .*paper.* 1 nodes'), (None, "'paper' is not known")):
+        broken = papers()
+        del broken['paper']
+        broken['author', 'writes', 'paper'].edge_index = torch.tensor([[0, 1, 2], [0, 1, 1]])
+        if size is not None:
+            broken['paper'].num_nodes = size
+        with pytest.raises(DataError, match=said):
+            from_hetero(broken, ALL)
+    empty = HeteroData()
+    empty['a'].num_nodes = 2
+    with pytest.raises(DataError, match='at least one'):
+        from_hetero(empty, ALL)
+    data = papers()
+    data['author', 'writes', 'paper'].edge_index = torch.ones(2, 3)
+    with pytest.raises(DataError, match=r'writes.*\(2, E\), got torch.float32'):
+        from_hetero(data, ALL)
