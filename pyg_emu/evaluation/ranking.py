@@ -158,10 +158,14 @@ def evaluate(
         total = sum(part.size(0) for part in ranked.values())
         bar = tqdm(total=total, desc='ranking', disable=not progress or current()[0] > 0)
         with evaluating(model), torch.no_grad(), bar, shared_errors():
-            rank, block_size, turns = _make_ranker(model, data, competing, batch_size, backend)
+            # An encoder encodes the graph here, once.
+            scorer = scorer_of(model, data)
+            rank, block_size, turns = _make_ranker(model, scorer, data, competing, batch_size, backend)
             job = _Job(rank, block_size, data, known, competing, bar.update, turns, block_size)
+            every = torch.arange(data.num_relations, device=data.device)
             counts = {side: job.rank_side(part, side) if side != 'relation' else
-                      job.rank_relations(part, model, backend) for side, part in ranked.items()}
+                      job.rank_relations(part, relation_scores(model, scorer, data, every), backend)
+                      for side, part in ranked.items()}
         ranks = {str(side): Ranks(*turns.sum(columns)) for side, columns in counts.items()}
         kinds = relation_kinds(data.fact_index('train'))
         return Metrics(ranks, tie, ks, {str(side): kinds[part[:, 1]] for side, part in ranked.items()}, num_negatives,
@@ -324,11 +328,10 @@ _Filter = tuple[Optional[Tensor], Optional[Tensor]]
 _Ranker = Callable[[Tensor, Tensor, SideName, Tensor, Tensor, _Filter], RankCounts]
 
 
-def _make_ranker(model: Any, data: KGData, competing: Optional[Candidates], batch_size: Optional[int],
-                 backend: Optional[str]) -> tuple[_Ranker, int, _Turns]:
+def _make_ranker(model: Any, scorer: Optional[Scorer], data: KGData, competing: Optional[Candidates],
+                 batch_size: Optional[int], backend: Optional[str]) -> tuple[_Ranker, int, _Turns]:
     r"""A function that ranks a block of queries, the number of queries in a block, and who ranks which."""
     num_nodes = data.num_nodes or 0
-    scorer = scorer_of(model, data)
     check_sizes(model if scorer is None else scorer, data, equal=SIZES)
     index, sets = (None, None) if competing is None else (competing.index, competing.sets)
     index = index if sets is None else None
@@ -416,12 +419,10 @@ class _Job:
                 counts[:, own] = self._rank_in_parts(block, side, row[own] - number * self.block_size, target[own])
         return torch.empty_like(counts).index_copy_(1, order, counts)
 
-    def rank_relations(self, facts: Tensor, model: Any, backend: Optional[str]) -> Tensor:
+    def rank_relations(self, facts: Tensor, scores: RelationScores, backend: Optional[str]) -> Tensor:
         r"""The columns of :class:`Ranks` for the relations of facts, zero where another process counts.
         shape: :obj:`(3, F)`.
         """
-        every = torch.arange(self.data.num_relations, device=facts.device)
-        scores = relation_scores(model, scorer_of(model, self.data), self.data, every)
         order = facts[:, 0].argsort(stable=True)  # pairs with the same head may share scores
         counts = torch.zeros(3, len(facts), dtype=torch.int64, device=facts.device)
         size = self.block_size

@@ -142,10 +142,12 @@ def test_ranking_and_prediction_encode_once(nations: KGData, monkeypatch: pytest
     calls = []
     encode = RGCN.encode
     monkeypatch.setattr(RGCN, 'encode', lambda self, graph: calls.append(self.training) or encode(self, graph))
-    metrics = evaluate(model, nations, split='test', batch_size=16)
+    metrics = evaluate(model, nations, split='test', batch_size=16, sides=('tail', 'head', 'relation'))
     assert calls == [False] and model.training
     scorer = model.eval().for_graph(nations)
-    assert evaluate(scorer, nations, split='test')['mrr'] == pytest.approx(metrics['mrr'])
+    again = evaluate(scorer, nations, split='test', sides=('tail', 'head', 'relation'))
+    assert again['mrr'] == pytest.approx(metrics['mrr'])
+    assert again['relation.mrr'] == pytest.approx(metrics['relation.mrr'])
     calls.clear()
     frame = predict(model, nations, heads='usa', relations='embassy', k=3)
     assert len(calls) == 1
