@@ -57,7 +57,14 @@ class History:
                 'present': torch.tensor(present, dtype=torch.bool).reshape(shape)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        r"""Restores the rows of a checkpoint."""
+        r"""Restores the rows of a checkpoint.
+
+        Raises:
+            CheckpointError: If a row has no step, or the state is otherwise damaged.
+        """
+        columns, present = list(state['columns']), state['present']
+        if columns and ('step' not in columns or not bool(present[:, columns.index('step')].all())):
+            raise CheckpointError('the history lacks the step of a row; the file is damaged')
         self.columns, self.rows = list(state['columns']), []
         for values, present in zip(state['values'].tolist(), state['present'].tolist()):
             self.rows.append({name: int(value) if name == 'step' else value

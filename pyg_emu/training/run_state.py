@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pyg_emu.core.arguments import shown
 from pyg_emu.core.errors import ArgumentError, CheckpointError, PygEmuError
 from pyg_emu.core.files import reason
 from pyg_emu.training.history import History
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 #: The settings of an optimiser that select an implementation, with equal steps: CUDA graphs or not, and the device.
 _IMPLEMENTATION = ('foreach', 'fused', 'capturable')
+
+#: What the optimisers of PyTorch and of this package keep for a parameter. Those of a user may keep anything.
+_MOMENTS = ('step', 'sum', 'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'square_avg', 'acc_delta', 'grad_avg')
+#: The types of the entries of :class:`Progress`.
+_KINDS: dict[str, tuple[type, ...]] = {
+    'step': (int, ), 'seconds': (int, float), 'best_step': (int, type(None)), 'best_metric': (int, float, type(None)),
+    'best_metrics': (dict, ), 'stale': (int, ), 'best_digest': (str, type(None)), 'reported': (dict, ),
+    'metric': (str, type(None))}
 
 
 @dataclass(frozen=True)
@@ -181,15 +190,14 @@ class RunState:
         if began != own:
             raise CheckpointError(f'{path} was saved with the schedule {began}, but this run has {own}; continue with '
                                   'the same schedule as before, or start over')
-        try:
-            self.progress = Progress(**state['run'])
-        except TypeError as error:
-            raise CheckpointError(f'{path} is not the last.pt of a run ({error})') from error
+        self.progress = _progress(state['run'], path)
         try:
             self._load_parts(state, path)
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, PygEmuError):
-                raise
+                if str(path) in str(error):
+                    raise
+                raise CheckpointError(f'{path}: {error}') from error
             raise CheckpointError(f'{path} contains a state that does not match this run ({reason(error)}); continue '
                                   'with the same objects as before, or start over') from error
 
@@ -213,11 +221,39 @@ class RunState:
             # PyTorch would load it and fail in the next step.
             raise CheckpointError(f'{path} contains the state of {kind}, but the optimiser of this run is {own}; '
                                   'continue with the same optimiser as before')
+        _check_values(state['optimizer'], path)
         try:
             optimizer.load_state_dict(own_state(_as_implemented(state['optimizer'], optimizer), optimizer, self.model))
         except ValueError as error:
             raise CheckpointError(f'{path} contains the state of an optimiser with other parameters ({error}); '
                                   'continue with the same optimiser as before') from error
+
+
+def _progress(state: Mapping[str, Any], path: Path) -> Progress:
+    r"""The progress that a checkpoint holds.
+
+    Raises:
+        CheckpointError: If an entry is missing, unknown, or of another type.
+    """
+    try:
+        found = Progress(**state)
+    except TypeError as error:
+        raise CheckpointError(f'{path} is not the last.pt of a run ({error})') from error
+    for name, kinds in _KINDS.items():
+        value = getattr(found, name)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            expected = ' or '.join('None' if kind is type(None) else kind.__name__ for kind in kinds)
+            raise CheckpointError(f'{path}: expected {expected} as run.{name}, got {shown(value)}; the file is damaged')
+    return found
+
+
+def _check_values(state: Mapping[str, Any], path: Path) -> None:
+    r"""Checks that the state of an optimiser holds tensors and numbers, before a step fails on it."""
+    for number, entry in state['state'].items():
+        for name, value in entry.items():
+            if name in _MOMENTS and not isinstance(value, (Tensor, int, float)):
+                raise CheckpointError(f'{path}: expected a tensor as optimizer.state.{number}.{name}, got '
+                                      f'{shown(value)}; the file is damaged')
 
 
 def _as_implemented(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
