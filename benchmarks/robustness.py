@@ -4,6 +4,7 @@ r"""Runs all robustness tests and records their cases and failures.
 
     python -m benchmarks.robustness                         # a new seed, all cases: at most 40 minutes on two cores
     python -m benchmarks.robustness --cases 0.1 --seed 3    # a tenth of the cases, with seed 3
+    python -m benchmarks.robustness --tests tests/robustness/test_runs.py    # one file
 
 Each part is a test file (:data:`PARTS`) with one result under ``benchmarks/results/robustness``. A case is
 a damaged file, a recipe, a kill, a fault at a write, a step of the long run, or a comparison with a reference.
@@ -43,6 +44,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description='Run the tests of robustness in full and record the result.')
     parser.add_argument('--cases', type=float, default=1.0, metavar='SHARE', help='the share of the cases (default: 1)')
     parser.add_argument('--seed', type=int, help='the seed that draws them (default: a new one)')
+    every = list(dict.fromkeys(path for path, _ in PARTS.values()))
+    parser.add_argument('--tests', nargs='+', metavar='FILE', default=every,
+                        help='these test files alone, such as those of a part that failed (default: all)')
     parser.add_argument('--workers', default='auto', help='processes of pytest (default: auto)')
     options = parser.parse_args()
     seed = secrets.randbelow(10**6) if options.seed is None else options.seed
@@ -53,7 +57,7 @@ def main() -> int:
         code = subprocess.run([
             sys.executable, '-m', 'pytest', '-q', '-n', options.workers, '--dist', 'worksteal', f'--timeout={_TIMEOUT}',
             f'--robustness-cases={options.cases}', f'--robustness-seed={seed}', f'--robustness-report={report}',
-            *dict.fromkeys(tests for tests, _ in PARTS.values())], cwd=ROOT).returncode
+            *options.tests], cwd=ROOT).returncode
         minutes = (time.monotonic() - began) / 60.0
         parts = json.loads(report.read_text(encoding='utf-8')) if report.exists() else {}
     record(parts, options.cases, seed)
