@@ -4,7 +4,7 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, Callable, Iterable, Iterator, Optional
+from typing import Any, Callable, Iterator, Optional
 
 import torch
 from tqdm.auto import tqdm
@@ -154,7 +154,7 @@ def _measure(kinds: dict[str, tuple[Callable[[], None], Optional[str]]], seconds
     r"""The backend of each kind of step, and the times of its steps in seconds."""
     backends: dict[str, Optional[str]] = {}
     times: dict[str, list[float]] = {name: [] for name in kinds}
-    for name, (step, backend) in _shown(kinds.items(), progress, 'compiling', len(kinds)):
+    for name, (step, backend) in tqdm(kinds.items(), desc='compiling', unit='kind', disable=not progress, leave=False):
         with use_backend(backend):
             step()
             step()  # gradients that accumulate take another way in the second one
@@ -179,6 +179,3 @@ def _measure(kinds: dict[str, tuple[Callable[[], None], Optional[str]]], seconds
             bar.update(min(bar.total or 0, round(time.perf_counter() - begin)) - bar.n)
     return backends, times
 
-
-def _shown(items: Iterable[Any], progress: bool, name: str, total: int) -> Iterable[Any]:
-    return tqdm(items, desc=name, total=total, unit='kind', disable=not progress, leave=False)

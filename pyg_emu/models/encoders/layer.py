@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch_geometric.nn.inits import glorot, zeros
 
-from pyg_emu.core.arguments import boolean, positive_integer
+from pyg_emu.core.arguments import boolean, instance, positive_integer, tensors
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.models.encoders.messages import MessageGraph
 from pyg_emu.ops.basis_sum import basis_sum
@@ -97,10 +97,19 @@ class RGCNLayer(torch.nn.Module):
             graph (MessageGraph): The edges and their weights.
 
         :rtype: :class:`torch.Tensor` of shape :obj:`(V, out_channels)`.
+
+        Raises:
+            ArgumentError: If an argument is of another type, shape or device, or the graph has more relations.
         """
+        tensors(x=x)
+        instance('graph', graph, MessageGraph)
+        if x.dim() != 2 or x.size(1) != self.in_channels:
+            raise ArgumentError(f'x: expected shape (V, {self.in_channels}), got {tuple(x.shape)}')
         share = graph.weight_as(x)
         # A graph may have fewer relations than the layer.
         used = graph.edges.by_relation.ptr.numel() - 1
+        if used > self.num_relations:
+            raise ArgumentError(f'graph: expected at most {self.num_relations} edge types as in the layer, got {used}')
         if self.num_bases is not None:
             summed = basis_sum(x, self.comp[:used], graph.edges, share)
             out = summed.flatten(1) @ self.weight.flatten(0, 1)

@@ -69,6 +69,18 @@ def test_samples_are_facts_drawn_once() -> None:
     assert seen == facts
 
 
+def test_wrong_operands_are_named() -> None:
+    layer = RGCNLayer(8, 6, 5, num_bases=2)
+    edge = torch.tensor([[0], [1]])
+    graph = MessageGraph.build(edge, torch.tensor([0]), 3, 5)
+    wide = MessageGraph.build(edge, torch.tensor([6]), 3, 7)
+    for x, given, said in ((torch.ones(3, 8), KGData(edge, torch.tensor([0]), 3, 5), 'graph.*MessageGraph'),
+                           (torch.ones(3, 6), graph, r'x: .*\(V, 8\).*\(3, 6\)'), (None, graph, 'x'),
+                           (torch.ones(3, 8), wide, 'graph: .*5 edge types.* 7')):
+        with pytest.raises(ArgumentError, match=said):
+            layer(x, given)
+
+
 def test_wrong_settings_are_named() -> None:
     for options, said in (({'num_bases': 2, 'num_blocks': 2}, 'num_blocks'), ({'num_blocks': 3}, '8'),
                           ({'num_bases': 0}, 'num_bases')):

@@ -27,24 +27,15 @@ from pyg_emu.negatives.sampling import SharedNegativesSampler
 from pyg_emu.ops import use_backend
 from pyg_emu.training.parts import LearningParts
 from pyg_emu.training.trainer import Trainer
+from tests.negatives.adversarial.toy import NUM_NODES, NUM_RELATIONS, make_batch, make_data
 
-NUM_NODES, NUM_RELATIONS, WIDTH = 12, 2, 4
+WIDTH = 4
 
 
 @pytest.fixture(autouse=True)
 def reference_backend() -> Iterator[None]:
     with use_backend('torch'):
         yield
-
-
-def make_data() -> KGData:
-    generator = torch.Generator().manual_seed(1)
-    return KGData(torch.randint(NUM_NODES, (2, 40), generator=generator),
-                  torch.randint(NUM_RELATIONS, (40, ), generator=generator), NUM_NODES, NUM_RELATIONS)
-
-
-def make_batch(size: int = 10, seed: int = 0, corrupt: Any = 'both') -> Batch:
-    return next(iter(TripletLoader(make_data(), size, shuffle=True, corrupt=corrupt, seed=seed)))
 
 
 def make_model(**arguments: Any) -> DistMult:
