@@ -42,7 +42,7 @@ import torch
 from benchmarks._budget import Budget
 from benchmarks._memory import peak_rise
 from benchmarks._negatives import METHODS, SETTINGS, Variant, variants
-from benchmarks._record import RESULTS, ROOT, read_results, write_result
+from benchmarks._record import RESULTS, ROOT, read_result, read_results, write_result
 from pyg_emu import KGData, Trainer, TripletLoader
 from pyg_emu.core.errors import DataWarning, PygEmuError
 from pyg_emu.data.io.datasets import load_dataset
@@ -83,8 +83,12 @@ def is_recorded(variant: Variant, arguments: argparse.Namespace, seed: int) -> b
 
 def search(variant: Variant, data: KGData, arguments: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:
     r"""Searches the settings of a method, or continues its search. Returns the recipe of the best trial and a record of
-    the search.
+    the search. All seeds share one search, also if only its outcome is left: that of a recorded seed.
     """
+    for seed in range(arguments.seeds):
+        if is_recorded(variant, arguments, seed):
+            metrics = read_result(result_name(variant, arguments, seed), arguments.out)['metrics']
+            return load_recipe(metrics['recipe']), metrics['search']
     base = replace(variant.recipe(arguments.dataset), max_seconds=arguments.search_seconds)
     if arguments.search_trials == 0:
         return base, {'trials': 0}

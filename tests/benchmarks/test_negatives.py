@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,14 @@ def test_runs_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert '0 of 1 runs' in capsys.readouterr().out
     arguments = negatives.parse(['--smoke', '--out', str(tmp_path), '--seconds', '5'])
     assert not negatives.is_recorded(Variant('filtered', True), arguments, 0)
+
+    # Another seed takes the recorded outcome of the search, also where its folder is gone.
+    shutil.rmtree(tmp_path / 'runs')
+    monkeypatch.setattr(negatives, 'tune', lambda *_, **__: pytest.fail('searched again'))
+    assert smoke(tmp_path, '--methods', 'filtered-emu', '--seeds', '2') == 0
+    second = read_result('negatives/Nations/filtered-emu-seed1', tmp_path)
+    assert second['metrics']['search'] == metrics['search']
+    assert second['metrics']['recipe'] == {**metrics['recipe'], 'seed': 1}
 
 
 def test_seconds_end_a_run_and_an_interruption_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
