@@ -18,6 +18,7 @@ from pyg_emu.negatives.mutation.base import MutationContext
 from pyg_emu.negatives.mutation.patterns import Patterns, PatternScores
 from pyg_emu.negatives.sampling.filtered import facts_of
 from pyg_emu.ops import emu_score
+from pyg_emu.ops.mix_partners import PartnerPools, mix_partners
 from pyg_emu.ops.plan import MixPlan
 
 
@@ -277,49 +278,23 @@ class DeMixMutation(LearningPart):
         r"""Draws partners and weights. The random numbers depend on shapes alone: processes that see other queries draw
         the same ones.
         """
-        scores = self._scores
-        assert scores is not None
         # 64 random bits for each slot: the upper half chooses the partner, the lower half weighs it.
         words = torch.empty_like(ids).random_(-2**63, None, generator=context.generator)
         weight = self._weights(words, context)
-        size, first, own = (value if value is None else value.unsqueeze(1) for value in self._pools(context.batch, row))
-        assert size is not None and first is not None
-        marginal = marginal & (size > 0)
-        other = ~marginal
-        true = other if kept is None else kept & other
-        rank = true.cumsum(1).sub_(1)
-        others = rank[:, -1:].clamp(min=0)
-        place = words.bitwise_right_shift_(32).add_(2**31)
-        place = place.mul_(torch.where(marginal, size, others)).bitwise_right_shift_(32)
-        # Drawn from one less than there are: at and after the slot itself, the next one is meant.
-        beyond = place >= rank
-        place += beyond & other if own is None else torch.where(marginal, (own >= 0) & (place >= own), beyond)
-        # The ids of the true negatives side by side. All others end up in the last column.
-        last = ids.size(1)
-        rank.masked_fill_(~true, last)
-        row_ids = ids.new_zeros(ids.size(0), last + 1).scatter_(1, rank, ids)
-        partner = row_ids.gather(1, place.clamp(max=last))
-        if scores.pool.numel() > 0:
-            place = place.add_(first).masked_fill_(other, 0)
-            partner = torch.where(marginal, scores.pool.take(place), partner)
-        single = ~(marginal | true & (others > 0))
-        weight = weight.masked_fill_(single, 1.0)
-        return MixPlan(weight, torch.where(single, ids, partner), (1.0 - weight).masked_fill_(other, 0.0))
+        return mix_partners(ids, marginal, kept, words, weight, self._pools(context.batch, row))
 
-    def _pools(self, batch: Batch, row: Tensor) -> tuple[Tensor, Tensor, Optional[Tensor]]:
-        r"""How many partners the pool of each triple holds and where it begins; if the target is no partner, also its
-        place in the pool, negative where it is not in it.
-        """
+    def _pools(self, batch: Batch, row: Tensor) -> PartnerPools:
+        r"""The pools of a batch, without the target if it is no partner."""
         patterns, scores = self._patterns, self._scores
         assert patterns is not None and scores is not None
         size, first = scores.size[row], scores.first[row]
         if self.include_target or scores.key.numel() == 0:
-            return size, first, None
+            return PartnerPools(scores.pool, first, size)
         index = patterns.index
         key = index.pattern(batch.known_index, batch.rel_type, batch.side) * index.num_nodes + batch.target_index
         place = torch.searchsorted(scores.key, key)
         held = scores.key[place.clamp(max=scores.key.numel() - 1)] == key
-        return size - held.long(), first, torch.where(held, place - first, -1)
+        return PartnerPools(scores.pool, first, size - held.long(), torch.where(held, place - first, -1))
 
     def _weights(self, words: Tensor, context: MutationContext) -> Tensor:
         r""":math:`\lambda'` of each slot, of the lower 32 bits of its word if it is uniform."""
