@@ -63,7 +63,7 @@ def dataset_options() -> dict[str, Any]:
     r"""The options of the readers that take a name or a path, and their annotations."""
     from pyg_emu.data.io import datasets
 
-    readers = (datasets.from_folder, datasets.from_file, datasets.from_pykeen, datasets.load_dataset)
+    readers = (datasets.from_folder, datasets.from_file, datasets.from_sql, datasets.from_pykeen, datasets.load_dataset)
     found: dict[str, Any] = {}
     for reader in readers:
         for option, (hint, default) in signature(reader).items():

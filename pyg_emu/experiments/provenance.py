@@ -2,7 +2,6 @@ r"""Which data a run was trained on, and how other data with the same relations 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import warnings
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from torch import Tensor
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError, DataWarning
 from pyg_emu.core.files import read_bytes
 from pyg_emu.data.graph import SPLITS, KGData, Split
-from pyg_emu.data.io.datasets import from_file, from_folder, load_dataset
+from pyg_emu.data.io.datasets import is_folder, load_dataset, reader_options
 
 
 @dataclass(frozen=True)
@@ -257,12 +256,13 @@ def merged_source(given: Optional[Union[str, Mapping[str, Any]]], recorded: Unio
     if 'source' not in own:
         merged = {**before, **own}
     else:
-        is_file = Path(own['source']).expanduser().is_file()
-        applicable = inspect.signature(from_file if is_file else from_folder).parameters
-        merged = {**{key: value for key, value in before.items() if key in applicable}, **own}
-        if whole and is_file:
+        applicable = reader_options(own['source'], own)
+        # What another source is, it says itself.
+        merged = {**{key: value for key, value in before.items() if key in applicable and key != 'format'}, **own}
+        if whole and not is_folder(own['source']):
             merged.pop('seed', None)
-            merged = {**merged, 'fractions': own.get('fractions', (1.0, 0.0, 0.0))}
+            if 'split' not in merged:
+                merged = {**merged, 'fractions': own.get('fractions', (1.0, 0.0, 0.0))}
         elif whole:
             merged = {**merged, 'require_splits': own.get('require_splits', ('train', ))}
     return merged['source'] if len(merged) == 1 else merged

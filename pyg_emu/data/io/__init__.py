@@ -1,4 +1,4 @@
-r"""Where graphs come from and go to: names, folders, files, tables, and the objects of PyG and PyKEEN."""
+r"""Where graphs come from and go to: names, folders, files, databases, tables, and the objects of PyG and PyKEEN."""
 from pyg_emu.data.io.datasets import (
     dataset_names,
     from_dataframe,
@@ -7,6 +7,7 @@ from pyg_emu.data.io.datasets import (
     from_hetero,
     from_pyg,
     from_pykeen,
+    from_sql,
     load_dataset,
     to_dataframe,
     to_folder,
@@ -22,6 +23,7 @@ __all__ = [
     'from_hetero',
     'from_pyg',
     'from_pykeen',
+    'from_sql',
     'load_dataset',
     'to_dataframe',
     'to_folder',

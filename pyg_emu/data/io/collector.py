@@ -72,12 +72,14 @@ class Collector:
         r"""Number of facts of a split so far."""
         return sum(len(heads) for heads, _, _ in self._facts.get(split, []))
 
-    def finish(self, fractions: Optional[Sequence[float]] = None, seed: int = 0) -> KGData:
+    def finish(self, fractions: Optional[Sequence[float]] = None, seed: int = 0, in_order: bool = False) -> KGData:
         r"""The checked graph; facts added as :obj:`"all"` are split by :obj:`fractions`.
 
         Args:
             fractions (sequence of float, optional): Shares of train, valid and test. (default: :obj:`None`)
             seed (int): Seed of that split. (default: :obj:`0`)
+            in_order (bool): Whether to sort the facts by their ids first, for sources without an order of their own.
+                (default: :obj:`False`)
         """
         entity_labels, entity_ids = self._entities.finish()
         relation_labels, relation_ids = self._relations.finish()
@@ -85,6 +87,8 @@ class Collector:
         for split, parts in self._facts.items():
             heads, relations, tails = (np.concatenate(column) for column in zip(*parts))
             facts[split] = np.stack([entity_ids[heads], relation_ids[relations], entity_ids[tails]], axis=1)
+            if in_order:
+                facts[split] = facts[split][np.lexsort(facts[split].T[::-1])]
         if self._known is not None and len(entity_labels) > len(self._known):
             new = entity_labels[len(self._known):]
             warnings.warn(f'{len(new)} of the {len(entity_labels)} entities are not among those of entities= and get '

@@ -83,7 +83,7 @@ def chosen_columns(chosen: Sequence[Optional[Column]], names: Optional[Sequence[
     found: list[int] = []
     for number, (role, column) in enumerate(zip(COLUMNS, chosen)):
         if column is not None:
-            found.append(_position(role, column, names, width, place))
+            found.append(column_position(role, column, names, width, place))
         elif known is not None:
             found.append(known.places[number])
         elif names is None:
@@ -94,7 +94,20 @@ def chosen_columns(chosen: Sequence[Optional[Column]], names: Optional[Sequence[
     return Columns(found[0], found[1], found[2], width)
 
 
-def _position(role: str, column: Any, names: Optional[Sequence[Any]], width: int, place: str) -> int:
+def column_position(role: str, column: Any, names: Optional[Sequence[Any]], width: int, place: str) -> int:
+    r"""The position of the column that a caller asked for.
+
+    Args:
+        role (str): The argument, for messages.
+        column (Any): Its value: a name, or a position from 0.
+        names (sequence, optional): The names of the table's columns, or :obj:`None` where they have none.
+        width (int): Number of columns of the table.
+        place (str): The table, for messages.
+
+    Raises:
+        ArgumentError: If the value is neither a name nor a position.
+        DataError: If there is no such column, or there are several of that name.
+    """
     if isinstance(column, bool) or not isinstance(column, (str, int)):
         raise ArgumentError(f'{role}: expected the name of a column or its position from 0, got {column!r}')
     if names is not None and column in list(names):

@@ -15,14 +15,16 @@ import torch_geometric.data
 
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import KGData
-from pyg_emu.data.io.files import from_file, from_folder, to_folder
+from pyg_emu.data.io.detection import head_of
+from pyg_emu.data.io.files import from_file, from_folder, options_that_apply, to_folder
 from pyg_emu.data.io.hetero import from_hetero
 from pyg_emu.data.io.pyg import from_pyg
 from pyg_emu.data.io.pykeen import from_pykeen
+from pyg_emu.data.io.sql import absolute_url, from_sql, is_url
 from pyg_emu.data.io.tables import from_dataframe, to_dataframe
 
-__all__ = ['dataset_names', 'from_dataframe', 'from_file', 'from_folder', 'from_hetero', 'from_pyg', 'from_pykeen',
-           'load_dataset', 'to_dataframe', 'to_folder']
+__all__ = ['absolute_source', 'dataset_names', 'from_dataframe', 'from_file', 'from_folder', 'from_hetero', 'from_pyg',
+           'from_pykeen', 'from_sql', 'is_folder', 'load_dataset', 'reader_options', 'to_dataframe', 'to_folder']
 
 #: A folder whose sub-folders are datasets, each known by its name.
 DATA_VARIABLE = 'PYG_EMU_DATA'
@@ -45,6 +47,8 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
         load_dataset('UMLS')                                         # by name; dashes and case do not matter
         load_dataset('path/to/folder')                               # train.txt, valid.txt, test.txt
         load_dataset('facts.tsv.gz', fractions=(0.9, 0.05, 0.05))    # one file, split at random
+        load_dataset('dump.nt.gz')                                   # RDF; also Parquet and JSON Lines
+        load_dataset('sqlite:///kg.db', table='facts')               # a database
         load_dataset('fb237_v1_ind', vocabulary=load_dataset('fb237_v1'))  # the same relations, other entities
         load_dataset('new_facts.tsv', entities=data)                 # the same ids for the same labels
 
@@ -53,7 +57,8 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
     before a folder in the working directory; write :obj:`./UMLS` to mean the latter.
 
     Args:
-        source (Any): A name; a path to a folder (:func:`from_folder`) or file (:func:`from_file`); a
+        source (Any): A name; a path to a folder (:func:`from_folder`) or file (:func:`from_file`); the URL of a
+            database, the path of an SQLite database, or an engine of SQLAlchemy (:func:`from_sql`); a
             :class:`pandas.DataFrame` (:func:`from_dataframe`); a dataset or :class:`~torch_geometric.data.Data` of PyG
             (:func:`from_pyg`); a :class:`~torch_geometric.data.HeteroData` (:func:`from_hetero`); a dataset or factory
             of PyKEEN (:func:`from_pykeen`); or a
@@ -65,11 +70,13 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
         DataError: If there is no such dataset, or it cannot be read.
         ArgumentError: If an option does not apply to such a source.
     """
-    if isinstance(source, (str, os.PathLike)):
+    if isinstance(source, (str, os.PathLike)) and not is_url(source):
         return _load_path_or_name(source, root, options)
     if root is not None:
         raise ArgumentError(f'root: the folder of downloaded datasets does not apply to a {type(source).__name__}; '
                             'leave it out')
+    if isinstance(source, str) or type(source).__module__.partition('.')[0] == 'sqlalchemy':
+        return _call(from_sql, source, options)
     if isinstance(source, KGData):
         return _call(_as_it_is, source, options)
     if isinstance(source, pd.DataFrame):
@@ -85,8 +92,8 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
     if isinstance(sample, torch_geometric.data.HeteroData):
         raise DataError('HeteroData: expected one graph, which fractions= split, got several parts; give the graph '
                         'before RandomLinkSplit, whose held-out edges are not read')
-    raise DataError(f'source: expected a name, a path, a DataFrame, a PyG or PyKEEN dataset, or a KGData, got an '
-                    f'object of type {type(source).__name__}')
+    raise DataError(f'source: expected a name, a path, the URL of a database, a DataFrame, a PyG or PyKEEN dataset, or '
+                    f'a KGData, got an object of type {type(source).__name__}')
 
 
 def _as_it_is(data: KGData) -> KGData:
@@ -109,11 +116,11 @@ def _load_path_or_name(source: Union[str, os.PathLike], root: Optional[Union[str
         raise DataError('source: expected the name of a dataset or a path, got an empty one')
     try:
         path = Path(source).expanduser()
-        is_folder, exists = path.is_dir(), path.exists()
+        exists = path.exists()
     except (OSError, RuntimeError, ValueError) as error:  # too long, not allowed, no such user, a null byte
         raise DataError(f'{source}: cannot be read ({getattr(error, "strerror", None) or error})') from error
     if exists:
-        return _call(from_folder if is_folder else from_file, path, options)
+        return _call(_path_reader(path), path, options)
     if isinstance(source, str) and not _looks_like_path(source):
         nearest = difflib.get_close_matches(_key(source), list(known), n=1, cutoff=0.0)
         home = os.environ.get(DATA_VARIABLE)
@@ -122,6 +129,44 @@ def _load_path_or_name(source: Union[str, os.PathLike], root: Optional[Union[str
                         f'{where}; did you mean {known[nearest[0]]!r}? Known: {", ".join(known.values())}')
     raise DataError(f'{path}: no such folder or file; expected a folder with train.txt, valid.txt and test.txt, or a '
                     f'file of facts')
+
+
+def is_folder(source: str) -> bool:
+    r"""Returns whether a recipe's source is read by :func:`from_folder`, as far as paths and URLs tell: a name is."""
+    return not is_url(source) and not Path(source).expanduser().is_file()
+
+
+def absolute_source(source: str) -> str:
+    r"""Returns a path that exists, or the URL of an SQLite database, in absolute form, and other sources as they are."""
+    if is_url(source):
+        return absolute_url(source)
+    path = Path(source).expanduser()
+    known = source.lower() in (name.lower() for name in dataset_names())
+    return source if known or not path.exists() else str(path.resolve())
+
+
+def reader_options(source: str, options: Mapping[str, Any]) -> set[str]:
+    r"""The options of :func:`load_dataset` that apply to a recipe's source.
+
+    Args:
+        source (str): A name, a path or a URL.
+        options (dict): Options that are given for this source.
+
+    Raises:
+        DataError: If it is a path whose beginning contradicts its name or :obj:`format`, or that cannot be read.
+    """
+    path = Path(source).expanduser()
+    if is_url(source) or (path.is_file() and _path_reader(path) is from_sql):
+        return set(inspect.signature(from_sql).parameters)
+    if path.exists():
+        return options_that_apply(path, options.get('format'), options.get('extra_files', ()))
+    return set(inspect.signature(from_folder).parameters)
+
+
+def _path_reader(path: Path) -> Callable[..., KGData]:
+    if path.is_dir():
+        return from_folder
+    return from_sql if path.is_file() and head_of(path).kind == 'sqlite' else from_file
 
 
 def _load_name(name: str, root: Optional[Union[str, os.PathLike]], options: Mapping[str, Any]) -> KGData:

@@ -5,9 +5,10 @@ import warnings
 from itertools import islice
 from pathlib import Path
 from typing import AbstractSet as Set
-from typing import Any, Collection, Sequence
+from typing import Any, Collection, Optional, Sequence
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.data.io.detection import RDF_FORMATS, SUFFIXES, plain_suffix
 from pyg_emu.data.io.formats import EXTENSIONS, TextFormat
 from pyg_emu.data.io.splits import SPLIT_NAMES
 from pyg_emu.data.io.textfiles import records
@@ -16,21 +17,38 @@ from pyg_emu.data.io.textfiles import records
 _GLANCE = 3
 
 
-def find_splits(folder: Path, required: Collection[str]) -> dict[str, Path]:
+def check_required(required: Any) -> None:
+    r"""Checks the argument :obj:`require_splits`.
+
+    Raises:
+        ArgumentError: If it is not a collection of splits.
+    """
+    if (isinstance(required, str) or not isinstance(required, (Sequence, Set))
+            or any(split not in tuple(SPLIT_NAMES) for split in required)):
+        raise ArgumentError(f'require_splits: expected some of {tuple(SPLIT_NAMES)}, got {required!r}')
+
+
+def find_splits(folder: Path, required: Collection[str], format: Optional[str] = None) -> dict[str, Path]:
     r"""The file of each split in :obj:`folder`, except those that are neither there nor :obj:`required`.
+
+    Args:
+        folder (Path): The folder.
+        required (collection of str): The splits that have to be there, beside :obj:`"train"`.
+        format (str, optional): The format of the files, which decides where a split has several.
+            (default: :obj:`None`)
 
     Raises:
         ArgumentError: If :obj:`required` is not a collection of splits.
         DataError: If the folder cannot be read, or a required split has no file, or a split has more than one.
     """
-    if (isinstance(required, str) or not isinstance(required, (Sequence, Set))
-            or any(split not in tuple(SPLIT_NAMES) for split in required)):
-        raise ArgumentError(f'require_splits: expected some of {tuple(SPLIT_NAMES)}, got {required!r}')
-    names = _file_names(folder)
+    check_required(required)
+    names = file_names(folder)
     found: dict[str, Path] = {}
     for split, stems in SPLIT_NAMES.items():
-        accepted = {stem + extension + packed for stem in stems for extension in EXTENSIONS for packed in ('', '.gz')}
+        accepted = {stem + extension + packed for stem in stems for extension in SUFFIXES for packed in ('', '.gz')}
         files = [name for name in names if name.lower() in accepted]
+        if len(files) > 1 and format is not None:
+            files = [name for name in files if SUFFIXES[plain_suffix(name)] == format] or files
         if len(files) > 1:
             raise DataError(f"{folder}: several files for the split '{split}' ({', '.join(files)}); keep one of them")
         if files:
@@ -41,12 +59,23 @@ def find_splits(folder: Path, required: Collection[str]) -> dict[str, Path]:
         there = ', '.join(path.name for path in found.values()) or 'none of the three'
         message = (f"{folder}: no file for the split{'s' if len(missing) > 1 else ''} "
                    f"{' and '.join(repr(split) for split in missing)} (found: {there}); "
-                   f"expected {', '.join(split + '.txt' for split in missing)} (or .tsv, .csv, each also as .gz)")
+                   f"expected {', '.join(split + '.txt' for split in missing)} (or .tsv, .csv, .nt, .parquet, ..., also as .gz)")
         if 'train' in found:
             enough = tuple(split for split in found if split in required or split == 'train')
             message += f'. To do without, pass require_splits={enough!r}'
         raise DataError(message)
     return found
+
+
+def check_extra_files(names: Any) -> None:
+    r"""Checks the argument :obj:`extra_files`.
+
+    Raises:
+        ArgumentError: If it is not a collection of file names.
+    """
+    if isinstance(names, str) or not isinstance(names, (Sequence, Set)) or not all(
+            isinstance(name, str) for name in names):
+        raise ArgumentError(f'extra_files: expected a list of names such as ["facts.txt"], got {names!r}')
 
 
 def named_files(folder: Path, names: Any) -> list[Path]:
@@ -56,10 +85,8 @@ def named_files(folder: Path, names: Any) -> list[Path]:
         ArgumentError: If :obj:`names` is not a collection of file names.
         DataError: If there is no such file.
     """
-    if isinstance(names, str) or not isinstance(names, (Sequence, Set)) or not all(
-            isinstance(name, str) for name in names):
-        raise ArgumentError(f'extra_files: expected a list of names such as ["facts.txt"], got {names!r}')
-    there = _file_names(folder)
+    check_extra_files(names)
+    there = file_names(folder)
     for name in names:
         if name not in there:
             raise DataError(f'{folder}: no file {name!r} (extra_files); its files are {", ".join(there)}')
@@ -68,15 +95,20 @@ def named_files(folder: Path, names: Any) -> list[Path]:
 
 def warn_of_unread_facts(folder: Path, read: Collection[Path], text: TextFormat) -> None:
     r"""Warns of files in :obj:`folder` that look like facts and are not among those that are :obj:`read`."""
-    unread = [name for name in _file_names(folder)
+    unread = [name for name in file_names(folder)
               if folder / name not in read and not name.startswith('.') and _looks_like_facts(folder / name, text)]
     if unread:
-        warnings.warn(f'{folder}: {", ".join(unread)} {"holds" if len(unread) == 1 else "hold"} lines of three columns '
+        warnings.warn(f'{folder}: {", ".join(unread)} {"seems" if len(unread) == 1 else "seem"} to hold facts '
                       f'and {"is" if len(unread) == 1 else "are"} not read; pass extra_files={unread!r} to train on '
                       'these facts, too', DataWarning, stacklevel=4)
 
 
-def _file_names(folder: Path) -> list[str]:
+def file_names(folder: Path) -> list[str]:
+    r"""The sorted names of the files of a folder.
+
+    Raises:
+        DataError: If the folder does not exist or cannot be read.
+    """
     try:
         return sorted(entry.name for entry in folder.iterdir() if not entry.is_dir())
     except FileNotFoundError:
@@ -88,7 +120,7 @@ def _file_names(folder: Path) -> list[str]:
 def _looks_like_facts(path: Path, text: TextFormat) -> bool:
     plain = path.name.lower().removesuffix('.gz')
     if not plain.endswith(EXTENSIONS) and '.' in plain:
-        return False
+        return SUFFIXES.get(plain_suffix(path.name)) in RDF_FORMATS
     try:
         rows = [row for _, row in islice(records(path, text.syntax_of(path)), _GLANCE)]
     except DataError:

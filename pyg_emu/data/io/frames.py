@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import IO, Any, Callable, Union
+from typing import IO, Any, Callable, Optional, Union
 
 import pandas as pd
 
@@ -70,13 +70,14 @@ def write_table(frame: pd.DataFrame, argument: str, path: Union[str, os.PathLike
     return found
 
 
-def require(package: str, purpose: str, otherwise: str) -> None:
+def require(package: str, purpose: str, otherwise: str, extra: Optional[str] = None) -> None:
     r"""Checks that an optional package is installed.
 
     Args:
         package (str): The name under which it is imported.
         purpose (str): What needs it, for the message.
         otherwise (str): What to do without it, for the message.
+        extra (str, optional): The extra of this package that installs it. (default: :obj:`None`)
 
     Raises:
         ArgumentError: If it is not installed.
@@ -85,5 +86,6 @@ def require(package: str, purpose: str, otherwise: str) -> None:
 
     if importlib.util.find_spec(package) is None:
         name = {'sklearn': 'scikit-learn'}.get(package, package)
-        raise ArgumentError(f'{purpose} needs the package {name}, which is not installed: pip install {name}, or '
+        both = '' if extra is None else f' (or "pyg_emu[{extra}]")'
+        raise ArgumentError(f'{purpose} needs the package {name}, which is not installed: pip install {name}{both}, or '
                             f'{otherwise}')

@@ -2,7 +2,7 @@ r"""A :class:`pandas.DataFrame` of labelled facts to a :class:`~pyg_emu.KGData` 
 from __future__ import annotations
 
 import warnings
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,8 @@ from pyg_emu.core.arguments import instance
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.io.collector import Collector
-from pyg_emu.data.io.columns import Column, chosen_columns
-from pyg_emu.data.io.readers import unknown_relation
+from pyg_emu.data.io.columns import COLUMNS, Column, chosen_columns, column_position
+from pyg_emu.data.io.labelled import LabelledFacts
 from pyg_emu.data.io.splits import SPLIT_NAMES
 from pyg_emu.data.io.splitting import DEFAULT_FRACTIONS
 
@@ -25,7 +25,7 @@ def from_dataframe(
     head: Optional[Column] = None,
     relation: Optional[Column] = None,
     tail: Optional[Column] = None,
-    split: Optional[str] = None,
+    split: Optional[Column] = None,
     vocabulary: Optional[KGData] = None,
     entities: Optional[KGData] = None,
 ) -> KGData:
@@ -42,7 +42,7 @@ def from_dataframe(
             (default: the one called head, or a usual synonym such as subject, source or h, in any case)
         relation (str or int, optional): Column of the relations. (default: likewise)
         tail (str or int, optional): Column of the tails. (default: likewise)
-        split (str, optional): Column that holds :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`, instead of
+        split (str or int, optional): Column that holds :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`, instead of
             :obj:`fractions`. (default: :obj:`None`)
         vocabulary (KGData, optional): A graph whose relations this one shares. (default: :obj:`None`)
         entities (KGData, optional): A graph whose entities and relations keep their ids; see
@@ -54,25 +54,9 @@ def from_dataframe(
             row.
     """
     instance('df', df, pd.DataFrame)
-    if split is not None and fractions is not None:
-        raise ArgumentError('fractions, split: give one of the two; the column says where each fact belongs')
-    names = list(df.columns)
-    places = chosen_columns((head, relation, tail), names, len(names), 'the table').places
-    if split is not None and names.count(split) != 1:
-        raise DataError(f'the table has {names.count(split) or "no"} column{"s" * (names.count(split) > 1)} {split!r} '
-                        f'for split=; its columns are {names!r}')
-    if len(df) == 0:
-        raise DataError('the table has no rows; expected one per fact')
-    _warn_of_unread_columns(df, [*(names[place] for place in places), *([] if split is None else [split])])
-    columns = [label_column(df.iloc[:, place], names[place]) for place in places]
+    check_split_or_fractions(split, fractions)
     collector = Collector(vocabulary, entities)
-    parts = {'all': np.ones(len(df), dtype=bool)} if split is None else _parts(df, split)
-    for name, mask in parts.items():
-        bad = collector.add(name, [column[mask] for column in columns])
-        if bad is not None:
-            row = int(np.flatnonzero(mask)[bad])
-            raise DataError(f'column {names[places[1]]!r}, row {df.index[row]}: '
-                            f'{unknown_relation(columns[1][row], collector.relation_labels)}')
+    frame_facts(df, (head, relation, tail), split).add_to(collector, 'all')
     return collector.finish(DEFAULT_FRACTIONS if fractions is None and split is None else fractions, seed)
 
 
@@ -99,45 +83,120 @@ def to_dataframe(data: KGData) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _warn_of_unread_columns(df: pd.DataFrame, read: Sequence[Any]) -> None:
-    unread = [name for name in df.columns if name not in read]
-    if 'split' in unread and df['split'].isin(sorted(set().union(*SPLIT_NAMES.values()))).all():
+def check_split_or_fractions(split: Optional[Column], fractions: Optional[Sequence[float]]) -> None:
+    r"""Checks that facts are split in one way.
+
+    Raises:
+        ArgumentError: If there are a column of splits and fractions.
+    """
+    if split is not None and fractions is not None:
+        raise ArgumentError('fractions, split: give one of the two; the column says where each fact belongs')
+
+
+class TableColumns(NamedTuple):
+    r"""The columns of a table that are read.
+
+    Args:
+        facts (tuple of int): The positions of heads, relations and tails.
+        split (int, optional): The position of the splits. (default: :obj:`None`)
+    """
+    facts: tuple[int, int, int]
+    split: Optional[int]
+
+    @property
+    def read(self) -> list[int]:
+        r"""All positions that are read."""
+        return [*self.facts] if self.split is None else [*self.facts, self.split]
+
+
+def table_columns(names: Sequence[Any], chosen: Sequence[Optional[Column]], split: Optional[Column],
+                  what: str) -> TableColumns:
+    r"""The columns that a caller asked for, of a table with names.
+
+    Args:
+        names (sequence): The names of all columns.
+        chosen (sequence): The arguments :obj:`head`, :obj:`relation` and :obj:`tail`.
+        split (str or int, optional): The argument :obj:`split`.
+        what (str): The table, for messages.
+
+    Raises:
+        ArgumentError: If an argument is neither a name nor a position.
+        DataError: If there is no such column, no column has the name of a role, or one column is to serve twice.
+    """
+    names = list(names)
+    facts = chosen_columns(chosen, names, len(names), what).places
+    place = None
+    if split is not None:
+        place = column_position('split', split, names, len(names), what)
+        if place in facts:
+            raise DataError(f'{what}: column {names[place]!r} would serve as {COLUMNS[facts.index(place)]} and as '
+                            'split; pass split= with a column of its own')
+    return TableColumns(facts, place)
+
+
+def frame_facts(df: pd.DataFrame, chosen: Sequence[Optional[Column]], split: Optional[Column], what: str = 'the table',
+                place: Optional[Callable[[int, Any], str]] = None, unread: Sequence[Any] = ()) -> LabelledFacts:
+    r"""The labelled facts of a table with a row for each.
+
+    Args:
+        df (pandas.DataFrame): The table.
+        chosen (sequence): The arguments :obj:`head`, :obj:`relation` and :obj:`tail`.
+        split (str or int, optional): The argument :obj:`split`.
+        what (str): The table, for messages. (default: :obj:`"the table"`)
+        place (callable, optional): Describes a place, from a row and the name of a column. (default: both of them)
+        unread (sequence): The names of further columns of the source, of which :obj:`df` is a part.
+            (default: :obj:`()`)
+
+    Raises:
+        ArgumentError: If an argument is neither a name nor a position.
+        DataError: If a column is missing, or a label is missing, empty, or neither a string nor an integer.
+    """
+    names = list(df.columns)
+    found = table_columns(names, chosen, split, what)
+    if len(df) == 0:
+        raise DataError(f'{what} has no rows; expected one per fact')
+    _warn_of_unread_columns(df, found, unread, what)
+
+    def located(row: int, name: Any) -> str:
+        return f'column {name!r}, row {df.index[row]}' if place is None else place(row, name)
+
+    labels = [label_column(df.iloc[:, position], names[position], lambda row, at=position: located(row, names[at]))
+              for position in found.read]
+    roles = dict(zip((*COLUMNS, 'split'), found.read))
+    return LabelledFacts(labels[:3], lambda row, role: located(row, names[roles[role]]),
+                         None if found.split is None else labels[3])
+
+
+def _warn_of_unread_columns(df: pd.DataFrame, found: TableColumns, others: Sequence[Any], what: str) -> None:
+    unread = [name for position, name in enumerate(df.columns) if position not in found.read]
+    unread += [name for name in others if name not in unread]
+    if 'split' in unread and list(df.columns).count('split') == 1 and df['split'].isin(
+            sorted(set().union(*SPLIT_NAMES.values()))).all():
         unread.remove('split')
-        warnings.warn("the table has a column 'split', which is not read, and its facts are split at random; pass "
-                      "split='split' to keep its splits", DataWarning, stacklevel=4)
+        warnings.warn(f"{what} has a column 'split', which is not read, and its facts are split at random; pass "
+                      "split='split' to keep its splits", DataWarning, stacklevel=5)
     if unread:
-        warnings.warn(f'the table has columns that are not read: {", ".join(map(repr, unread))}', DataWarning,
-                      stacklevel=4)
+        warnings.warn(f'{what} has columns that are not read: {", ".join(map(repr, unread))}', DataWarning,
+                      stacklevel=5)
 
 
-def _parts(df: pd.DataFrame, split: str) -> dict[str, np.ndarray]:
-    r"""Which rows belong to which split."""
-    given = label_column(df[split], split)
-    parts = {name: np.isin(given, aliases) for name, aliases in SPLIT_NAMES.items()}
-    stray = ~np.logical_or.reduce(list(parts.values()))
-    if stray.any():
-        row = int(stray.argmax())
-        raise DataError(f'column {split!r}, row {df.index[row]}: {given[row]!r} is not a split; expected one of '
-                        f'{SPLITS}')
-    if not parts['train'].any():
-        raise DataError(f"column {split!r} assigns no fact to 'train'; expected at least one to train on")
-    return parts
-
-
-def label_column(column: pd.Series, name: Any) -> np.ndarray:
+def label_column(column: pd.Series, name: Any, place: Optional[Callable[[int], str]] = None) -> np.ndarray:
     r"""The labels of a column, as strings.
 
     Args:
         column (pandas.Series): Strings, or integers, which become strings.
         name (Any): The name of the column, for messages.
+        place (callable, optional): Describes a row, for messages. (default: the column and the row)
 
     Raises:
         DataError: If a label is missing, empty, or neither a string nor an integer; names the row.
     """
+    def located(row: int) -> str:
+        return f'column {name!r}, row {column.index[row]}' if place is None else place(row)
+
     missing = column.isna().to_numpy()
     if missing.any():
-        raise DataError(f'column {name!r}, row {column.index[int(missing.argmax())]}: the label is missing; expected '
-                        'text')
+        raise DataError(f'{located(int(missing.argmax()))}: the label is missing; expected text')
     if pd.api.types.is_integer_dtype(column):
         return column.astype(str).to_numpy(dtype=object)
     values = column.to_numpy(dtype=object)
@@ -151,8 +210,8 @@ def label_column(column: pd.Series, name: Any) -> np.ndarray:
         wrong = np.array([not isinstance(value, str) or value == '' for value in values])
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(f'column {name!r}, row {column.index[row]}: {values[row]!r} is not a label; expected text that '
-                        f'UTF-8 can hold, or integers throughout')
+        raise DataError(f'{located(row)}: {values[row]!r} is not a label; expected text that UTF-8 can hold, or '
+                        'integers throughout')
     return values
 
 

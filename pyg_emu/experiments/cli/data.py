@@ -4,11 +4,10 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from pathlib import Path
 from typing import Any
 
 from pyg_emu.core.errors import DataWarning, RecipeError
-from pyg_emu.experiments.cli.options import Formatter, dataset_value
+from pyg_emu.experiments.cli.options import Formatter, add_database, dataset_value, put_database
 from pyg_emu.experiments.layers import assignment_layer
 
 _DATA = """\
@@ -21,6 +20,8 @@ examples:
   pyg-emu data path/to/folder
   pyg-emu data UMLS --json
   pyg-emu data facts.tsv --set dataset.header=true --set dataset.fractions="[0.9, 0.05, 0.05]"
+  pyg-emu data graph.nt.gz --set dataset.literals=keep
+  pyg-emu data sqlite:///kg.db --table facts
   pyg-emu data facts.csv --set dataset.head=0 --set dataset.relation=2 --set dataset.tail=1
 """
 
@@ -30,25 +31,28 @@ def add_data(commands: Any) -> None:
     data = commands.add_parser('data', help='count facts and what looks wrong', description=_DATA,
                                formatter_class=Formatter)
     data.set_defaults(command=_data)
-    data.add_argument('source', metavar='NAME|PATH', help='a dataset, a folder or a file of facts')
+    data.add_argument('source', metavar='NAME|PATH|URL', help='a dataset, a folder, a file of facts or a database')
+    add_database(data)
     data.add_argument('--set', metavar='KEY=VALUE', action='append', default=[],
                       help='how the dataset is read, for example dataset.header=true; may be repeated')
     data.add_argument('--json', action='store_true', help='print JSON')
 
 
 def _data(options: argparse.Namespace) -> None:
-    settings = assignment_layer(options.set).values
+    assignments = assignment_layer(options.set)
+    put_database(assignments, options)
+    settings = assignments.values
     strange = [key for key in settings if key != 'dataset']
     given = settings.get('dataset', {})
     if strange or not isinstance(given, dict) or 'source' in given:
         wrong = strange[0] if strange else 'dataset'
         raise RecipeError(f'--set {wrong}: expected an option of the dataset, such as dataset.header=true')
-    from pyg_emu.data.io.datasets import load_dataset
+    from pyg_emu.data.io.datasets import is_folder, load_dataset
     from pyg_emu.data.io.splits import SPLIT_NAMES
     source = dataset_value(options.source)
     choices = dict(given)
     # A report answers for what is there; only training facts are indispensable.
-    if not Path(source).is_file():
+    if is_folder(source):
         choices.setdefault('require_splits', list(SPLIT_NAMES)[:1])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always', DataWarning)

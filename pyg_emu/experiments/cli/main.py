@@ -26,10 +26,12 @@ from pyg_emu.experiments.cli.options import (
     Formatter,
     Parser,
     add_common,
+    add_database,
     add_shard,
     dataset_value,
     make_working_directory_importable,
     one_line,
+    put_database,
     split_names,
 )
 from pyg_emu.experiments.cli.run import add_candidates, add_run, candidates_of, labels_of, open_options, run_dir_of
@@ -132,8 +134,8 @@ def _names(kind: str) -> str:
 
 
 _FLAGS = (
-    _Flag(('--dataset', '--data'), ('dataset', ), 'NAME|PATH',
-          'UMLS, Nations, FB15k-237, ...; or a folder with train.txt, valid.txt and test.txt; or one file of facts'),
+    _Flag(('--dataset', '--data'), ('dataset', ), 'NAME|PATH|URL',
+          'UMLS, Nations, FB15k-237, ...; a folder with train.txt, valid.txt and test.txt; one file of facts; a database'),
     _Flag(('--inference', ), ('inference', ), 'NAME|PATH',
           'another graph with the same relations, whose test facts are ranked in the end (NBFNet)'),
     _Flag(('--model', ), ('model', 'name'), 'NAME', _names('model')),
@@ -299,6 +301,7 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
     assignments = assignment_layer(options.set)
     if options.require_splits is not None:
         put(assignments, ('dataset', 'require_splits'), options.require_splits, '--require-splits')
+    put_database(assignments, options)
     if source is None and 'dataset' not in flags.values and 'dataset' not in assignments.values:
         raise RecipeError('there is nothing to train on: give --dataset, --recipe, or --run-dir with a run to continue')
     recipe = load_recipe({} if source is None else source, [flags, assignments])
@@ -446,6 +449,7 @@ def _parser() -> argparse.ArgumentParser:
                           help='any setting of a recipe, for example negatives.mutation_rate=0.61; may be repeated')
     settings.add_argument('--require-splits', metavar='SPLIT,...', type=split_names,
                           help='splits that the folder has to hold, such as train,test (default: train,valid,test)')
+    add_database(settings)
     run = train.add_argument_group('run')
     run.add_argument('--run-dir', '--out', metavar='DIR', help='the run folder (default: runs/ and a name)')
     run.add_argument('--fresh', action='store_true', help='start over, and remove the run that is in the folder')

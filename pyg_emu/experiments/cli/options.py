@@ -6,10 +6,12 @@ import difflib
 import os
 import re
 import sys
-from pathlib import Path
-from typing import Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 from pyg_emu.core.errors import RecipeError
+
+if TYPE_CHECKING:
+    from pyg_emu.experiments.layers import Layer
 
 _SECONDS = {'s': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86400.0}
 
@@ -66,11 +68,28 @@ def add_shard(parser: Any) -> None:
 
 def add_dataset(parser: Any, help: str) -> None:
     r"""Adds the flags that name a dataset to a command that works with a run."""
-    parser.add_argument('--data', metavar='NAME|PATH', help=help)
+    parser.add_argument('--data', metavar='NAME|PATH|URL', help=help)
+    add_database(parser)
     parser.add_argument('--require-splits', metavar='SPLIT,...', type=split_names,
                         help='splits that the folder has to hold, such as train,test (default: those of the run)')
     parser.add_argument('--set', metavar='dataset.KEY=VALUE', action='append', default=[],
                         help='an option for reading the data; may be repeated (default: those of the run)')
+
+
+def add_database(parser: Any) -> None:
+    r"""Adds the flags that say what is read of a database."""
+    parser.add_argument('--table', metavar='NAME', help='of a database: the table or view that holds the facts')
+    parser.add_argument('--query', metavar='SQL', help='of a database: a statement that returns the facts')
+
+
+def put_database(layer: Layer, options: argparse.Namespace) -> None:
+    r"""Puts the flags of :func:`add_database` into a layer of settings, as options of the dataset."""
+    from pyg_emu.experiments.layers import put
+
+    for name in ('table', 'query'):
+        value = getattr(options, name)
+        if value is not None:
+            put(layer, ('dataset', name), value, f'--{name} {value}')
 
 
 def dataset_settings(options: argparse.Namespace) -> Optional[dict[str, Any]]:
@@ -87,6 +106,7 @@ def dataset_settings(options: argparse.Namespace) -> Optional[dict[str, Any]]:
         put(layer, ('dataset', 'source'), dataset_value(options.data), f'--data {options.data}')
     if options.require_splits is not None:
         put(layer, ('dataset', 'require_splits'), options.require_splits, '--require-splits')
+    put_database(layer, options)
     for assignment in options.set:
         for path, place in assignment_layer([assignment]).places.items():
             if path[0] != 'dataset' or len(path) > 2:
@@ -124,11 +144,10 @@ def make_working_directory_importable() -> None:
 
 
 def dataset_value(text: str) -> str:
-    r"""A name or a path. A path is made absolute, so that the run can be evaluated from another folder."""
-    from pyg_emu.data.io.datasets import dataset_names
-    path = Path(text).expanduser()
-    known = text.lower() in (name.lower() for name in dataset_names())
-    return text if known or not path.exists() else str(path.resolve())
+    r"""A name, a path or a URL. A path is made absolute, so that the run can be evaluated from another folder."""
+    from pyg_emu.data.io.datasets import absolute_source
+
+    return absolute_source(text)
 
 
 def duration(text: str) -> float:

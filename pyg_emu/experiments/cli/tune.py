@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from pyg_emu.core.errors import RecipeError
-from pyg_emu.experiments.cli.options import Formatter, add_common, dataset_value, duration, split_names
+from pyg_emu.experiments.cli.options import (
+    Formatter,
+    add_common,
+    add_database,
+    dataset_value,
+    duration,
+    put_database,
+    split_names,
+)
 from pyg_emu.experiments.layers import Layer, assignment_layer, put
 from pyg_emu.experiments.recipe import Recipe, load_recipe
 
@@ -42,7 +50,8 @@ def add_tune(commands: Any) -> None:
     base = tune.add_argument_group('what is tuned')
     base.add_argument('--recipe', metavar='NAME|PATH', help='a packaged recipe or a YAML file')
     base.add_argument('--run-dir', metavar='DIR', help="or a run's folder, for its recipe")
-    base.add_argument('--dataset', '--data', metavar='NAME|PATH', help="other data than the recipe's, or its place")
+    base.add_argument('--dataset', '--data', metavar='NAME|PATH|URL', help="other data than the recipe's, or its place")
+    add_database(base)
     base.add_argument('--require-splits', metavar='SPLIT,...', type=split_names,
                       help='splits that the folder has to hold (default: train,valid,test)')
     base.add_argument('--steps', type=int, metavar='N', help='steps of a trial')
@@ -71,6 +80,7 @@ def _tune(options: argparse.Namespace) -> None:
     assignments = assignment_layer(options.set)
     if options.require_splits is not None:
         put(assignments, ('dataset', 'require_splits'), options.require_splits, '--require-splits')
+    put_database(assignments, options)
     recipe = _recipe(options, assignments)
 
     from pyg_emu.experiments.tuning import default_space, load_space, tune

@@ -1,0 +1,116 @@
+r"""Files of facts in any format to labelled facts, with one set of options for all files of a graph."""
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Collection, Optional, Sequence
+
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.io.columns import Column
+from pyg_emu.data.io.detection import FORMATS, RDF_FORMATS, TABLE_FORMATS, check_format, format_of
+from pyg_emu.data.io.formats import TextFormat
+from pyg_emu.data.io.labelled import LabelledFacts
+from pyg_emu.data.io.rdf import Prefixes, RDFReader, Treatment
+from pyg_emu.data.io.readers import line_of, read_columns
+from pyg_emu.data.io.tablefiles import read_json_lines, read_parquet
+
+_TEXT = ('delimiter', 'header', 'comment')
+_RDF = ('literals', 'blank_nodes', 'graphs', 'prefixes')
+_COLUMNS = ('head', 'relation', 'tail')
+
+
+@dataclass(frozen=True)
+class FactFiles:
+    r"""How files become facts.
+
+    Args:
+        format (str, optional): The format. (default: what the name and the beginning of a file say)
+        delimiter, header, comment (optional): See :class:`~pyg_emu.data.io.formats.TextFormat`; text alone.
+        head, relation, tail (str or int, optional): The columns, by name or position from 0.
+        split (str or int, optional): The column of splits; tables alone.
+        literals, blank_nodes, graphs, prefixes (optional): See :class:`~pyg_emu.data.io.rdf.RDFReader`; RDF alone.
+
+    Raises:
+        ArgumentError: If an argument is outside of its domain.
+    """
+    format: Optional[str] = None
+    delimiter: Optional[str] = None
+    header: Optional[bool] = None
+    comment: Optional[str] = None
+    head: Optional[Column] = None
+    relation: Optional[Column] = None
+    tail: Optional[Column] = None
+    split: Optional[Column] = None
+    literals: Optional[Treatment] = None
+    blank_nodes: Optional[Treatment] = None
+    graphs: Optional[Sequence[str]] = None
+    prefixes: Optional[Prefixes] = None
+
+    def __post_init__(self) -> None:
+        check_format(self.format)
+        self.text  # noqa: B018  (checks its arguments)
+        self._rdf  # noqa: B018
+
+    @cached_property
+    def text(self) -> TextFormat:
+        r"""How lines of text become facts."""
+        return TextFormat(self.delimiter, self.header, self.comment, self.head, self.relation, self.tail)
+
+    @cached_property
+    def _rdf(self) -> RDFReader:
+        return RDFReader(self.literals, self.blank_nodes, self.graphs, self.prefixes, self.head, self.relation,
+                         self.tail)
+
+    @property
+    def given(self) -> list[str]:
+        r"""The names of the arguments that are given."""
+        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+
+    def format_of(self, path: Path) -> str:
+        r"""The format of a file, see :func:`~pyg_emu.data.io.detection.format_of`."""
+        return format_of(path, self.format, any(name in _TEXT for name in self.given))
+
+    def read(self, path: Path) -> LabelledFacts:
+        r"""Returns the facts of a file.
+
+        Args:
+            path (Path): The file.
+
+        Raises:
+            ArgumentError: If an argument does not apply to the format of the file, or a package is not installed.
+            DataError: If the file cannot be read, or a line, row or statement is not a fact; names it.
+        """
+        format = self.format_of(path)
+        refuse_others(self.given, options_of(format), f'{path} is {FORMATS[format]}')
+        chosen = (self.head, self.relation, self.tail)
+        if format in RDF_FORMATS:
+            return self._rdf.read(path, format)
+        if format in TABLE_FORMATS:
+            read = read_parquet if format == 'parquet' else read_json_lines
+            return read(path, chosen, self.split)
+        columns = read_columns(path, self.text)
+        return LabelledFacts(columns, lambda row, role: f'{path}:{line_of(path, self.text, row, len(columns[0]))}')
+
+
+def options_of(format: str) -> tuple[str, ...]:
+    r"""The arguments of :class:`FactFiles` that apply to a format."""
+    own = _RDF if format in RDF_FORMATS else ('split', ) if format in TABLE_FORMATS else _TEXT
+    return ('format', *_COLUMNS, *own)
+
+
+def refuse_others(given: Collection[str], allowed: Collection[str], what: str) -> None:
+    r"""Refuses arguments that do not apply, which would be ignored.
+
+    Args:
+        given (collection of str): The names of the arguments that are given.
+        allowed (collection of str): The names of those that apply.
+        what (str): What they do not apply to, for the message.
+
+    Raises:
+        ArgumentError: If there is one.
+    """
+    for name in given:
+        if name not in allowed:
+            takes: Any = ', '.join(allowed) or 'none'
+            raise ArgumentError(f'{name}: does not apply here, since {what}; what applies: {takes}')

@@ -1,0 +1,60 @@
+r"""Labelled facts as readers return them: labels, the place of each fact for messages, and its split if it has one."""
+from __future__ import annotations
+
+from typing import Callable, NamedTuple, Optional
+
+import numpy as np
+
+from pyg_emu.core.errors import DataError
+from pyg_emu.data.graph import SPLITS
+from pyg_emu.data.io.collector import Collector
+from pyg_emu.data.io.readers import unknown_relation
+from pyg_emu.data.io.splits import SPLIT_NAMES
+
+
+class LabelledFacts(NamedTuple):
+    r"""Facts of one source.
+
+    Args:
+        columns (list of numpy.ndarray): Labels of the heads, relations and tails, arrays of strings of one length.
+        place (callable): Describes where a label is: from the row and :obj:`"head"`, :obj:`"relation"`,
+            :obj:`"tail"` or :obj:`"split"` to a text such as :obj:`"facts.tsv:7"`.
+        split (numpy.ndarray, optional): The split of each fact, as the source writes it. (default: :obj:`None`)
+    """
+    columns: list[np.ndarray]
+    place: Callable[[int, str], str]
+    split: Optional[np.ndarray] = None
+
+    def add_to(self, collector: Collector, split: str) -> None:
+        r"""Adds the facts to a graph.
+
+        Args:
+            collector (Collector): Gathers the graph.
+            split (str): The split of the facts, if the source does not name one.
+
+        Raises:
+            DataError: If a relation is not allowed, or the source names something else than a split; names the place.
+        """
+        if self.split is None:
+            self._add(collector, split, self.columns, None)
+            return
+        for name, mask in self._masks(self.split).items():
+            self._add(collector, name, [column[mask] for column in self.columns], mask)
+
+    def _add(self, collector: Collector, split: str, columns: list[np.ndarray], mask: Optional[np.ndarray]) -> None:
+        bad = collector.add(split, columns)
+        if bad is not None:
+            row = bad if mask is None else int(np.flatnonzero(mask)[bad])
+            raise DataError(f'{self.place(row, "relation")}: '
+                            f'{unknown_relation(self.columns[1][row], collector.relation_labels)}')
+
+    def _masks(self, given: np.ndarray) -> dict[str, np.ndarray]:
+        masks = {name: np.isin(given, aliases) for name, aliases in SPLIT_NAMES.items()}
+        stray = ~np.logical_or.reduce(list(masks.values()))
+        if stray.any():
+            row = int(stray.argmax())
+            raise DataError(f'{self.place(row, "split")}: {given[row]!r} is not a split; expected one of {SPLITS}')
+        if not masks['train'].any():
+            raise DataError(f"{self.place(0, 'split')}: no fact has the split 'train'; expected at least one to train "
+                            'on')
+        return masks
