@@ -137,7 +137,7 @@ def is_folder(source: str) -> bool:
 
 
 def absolute_source(source: str) -> str:
-    r"""Returns a path that exists, or the URL of an SQLite database, in absolute form, and other sources as they are."""
+    r"""Returns a path that exists, or the URL of an SQLite database, in absolute form, other sources as they are."""
     if is_url(source):
         return absolute_url(source)
     path = Path(source).expanduser()

@@ -74,8 +74,9 @@ def head_of(path: Path) -> Head:
     with opened(path) as handle:
         head = handle.read(_HEAD_BYTES)
     for magic, kind in _MAGIC:
-        # A fact in text may begin with the four letters, too.
-        if head.startswith(magic) and (kind != 'parquet' or b'\0' in head or SUFFIXES.get(plain_suffix(path.name)) == kind):
+        # A fact in text may begin with the four letters of Parquet, too.
+        sure = kind != 'parquet' or b'\0' in head or SUFFIXES.get(plain_suffix(path.name)) == kind
+        if sure and head.startswith(magic):
             return Head(kind)
     text = head.decode('utf-8-sig', errors='replace')
     lines = re.split(r'\r\n|\n|\r', text)
@@ -143,13 +144,13 @@ def format_of(path: Path, asked: Optional[str] = None, is_text: bool = False) ->
     """
     suffix = plain_suffix(path.name)
     named = SUFFIXES.get(suffix)
-    found = asked or ('text' if is_text else named or 'text')
+    found = asked or named or 'text'
     if found == 'parquet' and path.name.lower().endswith('.gz'):
         raise DataError(f'{path}: Parquet is compressed inside of the file; expected a name without .gz')
     head = head_of(path)
     if head.kind is None:
         if found == 'parquet':
-            raise DataError(f"{path}: not Parquet, whose files begin with PAR1; {_said_by(asked, suffix)}")
+            raise DataError(f'{path}: not Parquet, as {_said_by(asked, suffix)}, whose files begin with PAR1')
         return found
     if found in _READABLE.get(head.kind, ()):
         return found
@@ -162,7 +163,8 @@ def format_of(path: Path, asked: Optional[str] = None, is_text: bool = False) ->
     if found == 'text' and head.kind == 'array':
         return found
     remedy = _REMEDIES.get(head.kind, f'pass format={head.kind!r}')
-    raise DataError(f'{path}: looks like {head.name}, not like {FORMATS[found]}, as {_said_by(asked, suffix)}; {remedy}')
+    raise DataError(f'{path}: looks like {head.name}, not like {FORMATS[found]}, as {_said_by(asked, suffix)}; '
+                    f'{remedy}')
 
 
 def _said_by(asked: Optional[str], suffix: str) -> str:

@@ -161,9 +161,10 @@ def from_file(
         load_dataset('dump.nt.gz', prefixes={'dbr': 'http://dbpedia.org/resource/'})
         load_dataset('facts.parquet', head='s', relation='p', tail='o', split='split')
 
-    RDF is read through pyoxigraph: labels are IRIs without angle brackets, :obj:`"_:name"` for blank nodes, and, if they
-    are kept, literals as N-Triples writes them, :obj:`'"Bonn"@de'`. Blank nodes without a label in the file are named by
-    file and order, :obj:`"_:facts.ttl#1"`. The columns are subject, predicate, object, and graph, if there is one.
+    RDF is read through pyoxigraph: labels are IRIs without angle brackets, :obj:`"_:name"` for blank nodes, and, if
+    they are kept, literals as N-Triples writes them, :obj:`'"Bonn"@de'`. Blank nodes without a label in the file are
+    named by file and order, :obj:`"_:facts.ttl#1"`. The columns are subject, predicate, object, and graph, if there is
+    one.
 
     Args:
         path (str or os.PathLike): The file.

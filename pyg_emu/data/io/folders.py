@@ -45,7 +45,7 @@ def find_splits(folder: Path, required: Collection[str], format: Optional[str] =
     names = file_names(folder)
     found: dict[str, Path] = {}
     for split, stems in SPLIT_NAMES.items():
-        accepted = {stem + extension + packed for stem in stems for extension in SUFFIXES for packed in ('', '.gz')}
+        accepted = {stem + suffix + packed for stem in stems for suffix in SUFFIXES for packed in ('', '.gz')}
         files = [name for name in names if name.lower() in accepted]
         if len(files) > 1 and format is not None:
             files = [name for name in files if SUFFIXES[plain_suffix(name)] == format] or files
@@ -59,7 +59,8 @@ def find_splits(folder: Path, required: Collection[str], format: Optional[str] =
         there = ', '.join(path.name for path in found.values()) or 'none of the three'
         message = (f"{folder}: no file for the split{'s' if len(missing) > 1 else ''} "
                    f"{' and '.join(repr(split) for split in missing)} (found: {there}); "
-                   f"expected {', '.join(split + '.txt' for split in missing)} (or .tsv, .csv, .nt, .parquet, ..., also as .gz)")
+                   f"expected {', '.join(split + '.txt' for split in missing)} (or .tsv, .csv, .nt, .parquet, ..., "
+                   f'also as .gz)')
         if 'train' in found:
             enough = tuple(split for split in found if split in required or split == 'train')
             message += f'. To do without, pass require_splits={enough!r}'

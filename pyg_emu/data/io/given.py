@@ -15,8 +15,11 @@ from pyg_emu.core.arguments import ids_below, kind_of, shown, tensors
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.columns import COLUMNS, chosen_columns, named_columns
+from pyg_emu.data.io.detection import TABLE_FORMATS, format_of
+from pyg_emu.data.io.factfiles import FactFiles
 from pyg_emu.data.io.formats import TextFormat
 from pyg_emu.data.io.readers import line_of, read_columns
+from pyg_emu.data.io.tablefiles import read_table
 from pyg_emu.data.io.tables import label_column
 from pyg_emu.data.io.textfiles import records
 from pyg_emu.data.labels import unknown_label
@@ -48,8 +51,8 @@ def given_facts(argument: str, value: Any, data: KGData, unknown: Literal['refus
         argument (str): The name of the argument, for messages.
         value (torch.Tensor or pandas.DataFrame or str): Ids :obj:`(F, 3)` with columns head, relation, tail; a table
             with these columns, or usual synonyms, of labels (or of ids, as integers, where labels are none); or a file
-            of labels, see :func:`~pyg_emu.data.io.files.from_file`. A column :obj:`label`, or a fourth column of a file
-            without a header, says which facts are true: 1 or 0, 1 or -1, true or false.
+            of labels in any format of :func:`~pyg_emu.data.io.files.from_file`. A column :obj:`label`, or a fourth
+            column of a file without a header, says which facts are true: 1 or 0, 1 or -1, true or false.
         data (KGData): The graph. Where it has no labels, its ids serve as such.
         unknown (str): What to do with facts about entities or relations that the graph does not have:
             :obj:`"refuse"`, or :obj:`"leave out"` with a warning. (default: :obj:`"refuse"`)
@@ -67,6 +70,9 @@ def given_facts(argument: str, value: Any, data: KGData, unknown: Literal['refus
         raise ArgumentError(f'{argument}: expected a tensor of ids of shape (F, 3), a DataFrame with the columns head, '
                             f'relation and tail, or the path of a file, got {shown(value)}')
     path = Path(value).expanduser()
+    format = format_of(path)
+    if format != 'text':
+        return _of_file(argument, path, format, data, unknown)
     text, truth_text = _formats(path)
     columns = read_columns(path, text)
     truth = None if truth_text is None else read_columns(path, truth_text)[1]
@@ -98,6 +104,16 @@ def _columns_of_table(argument: str, table: pd.DataFrame) -> tuple[list[np.ndarr
     except DataError as error:
         raise DataError(f'{argument}: {error}') from None
     return columns, truth
+
+
+def _of_file(argument: str, path: Path, format: str, data: KGData, unknown: str) -> GivenFacts:
+    r"""The facts of a file that is not text."""
+    if format in TABLE_FORMATS:
+        table = read_table(path, format)
+        columns, truth = _columns_of_table(str(path), table)
+        return _looked_up(argument, columns, truth, data, unknown, lambda row: f'{path}: row {table.index[row]}')
+    found = FactFiles(format).read(path)
+    return _looked_up(argument, found.columns, None, data, unknown, lambda row: found.place(row, 'head'))
 
 
 def _formats(path: Path) -> tuple[TextFormat, Optional[TextFormat]]:

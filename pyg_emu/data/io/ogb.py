@@ -63,12 +63,14 @@ def _part(path: Path) -> dict[str, Any]:
     from numpy._core.multiarray import _reconstruct
 
     # Nothing but arrays and what they are made of is unpickled. NumPy 1 knew the function by another name.
-    allowed = [np.ndarray, np.dtype, np.dtypes.Int64DType, np.dtypes.Int32DType, _reconstruct,
-               (_reconstruct, 'numpy.core.multiarray._reconstruct')]
+    kinds = [getattr(np.dtypes, f'{name}DType') for name in ('Int64', 'Int32', 'Int16', 'Float64', 'Float32', 'Bool')]
+    allowed = [np.ndarray, np.dtype, *kinds, _reconstruct, (_reconstruct, 'numpy.core.multiarray._reconstruct')]
     try:
         with torch.serialization.safe_globals(allowed):
             part = torch.load(path, weights_only=True, map_location='cpu')
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        raise DataError(f'{path}: damaged, or not a file of OGB: expected arrays, tensors and text alone') from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise DataError(f'{path}: not an intact file of OGB ({" ".join(str(error).split()):.200})') from error
     if not isinstance(part, dict) or any(key not in part for key in _COLUMNS):
         keys = ', '.join(map(str, part)) if isinstance(part, dict) else type(part).__name__

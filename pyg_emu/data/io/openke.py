@@ -55,8 +55,8 @@ def _order(folder: Path, raw: dict[str, np.ndarray], num_entities: int, num_rela
     if any(column is not None for column in chosen):
         for role, column in zip(COLUMNS, chosen):
             if isinstance(column, str):
-                raise ArgumentError(f'{role}: the files of OpenKE have no names of columns; expected a position from 0, '
-                                    f'got {column!r}')
+                raise ArgumentError(f'{role}: the files of OpenKE have no names of columns; expected a position from '
+                                    f'0, got {column!r}')
         found = list(chosen_columns(_completed(chosen), None, 3, str(folder)).places)
         others = [name for name, order in fitting.items() if list(order) != found]
         if others and not all(_fits(values[:, found], num_entities, num_relations) for values in raw.values()):
@@ -128,7 +128,7 @@ def _numbers(path: Path) -> np.ndarray:
         first = handle.readline().removeprefix(codecs.BOM_UTF8).strip()
         try:
             values = pd.read_csv(handle, sep=r'\s+', header=None, dtype=np.int64).to_numpy()
-        except ValueError:  # anything but integers, no lines, lines of several lengths
+        except (ValueError, OverflowError):  # anything but integers, no lines, lines of several lengths
             values = np.empty((0, 0), dtype=np.int64)
     if values.shape[1] == 3 and (values >= 0).all() and first.isdigit() and int(first) == len(values):
         return values

@@ -34,8 +34,9 @@ _BLANK_LABEL = re.compile(rb'_:([^\s<>"\',;()\[\]]+)|nodeID\s*=\s*["\']([^"\']+)
 class RDFReader:
     r"""Reads the RDF files of one graph.
 
-    Labels are IRIs without angle brackets, :obj:`"_:name"` for blank nodes, and, if they are kept, literals as N-Triples
-    writes them, with their language or datatype: :obj:`'"Bonn"@de'`. The same triple in two named graphs is two facts.
+    Labels are IRIs without angle brackets, :obj:`"_:name"` for blank nodes, and, if they are kept, literals as
+    N-Triples writes them, with their language or datatype: :obj:`'"Bonn"@de'`. The same triple in two named graphs is
+    two facts.
 
     Args:
         literals (str, optional): What to do with statements about literals: :obj:`"leave out"`, with a warning that
@@ -135,7 +136,7 @@ class RDFReader:
             for column, term in zip(columns, terms):
                 column.append(known.setdefault(term, term))
         for kind, found in left_out.items():
-            warnings.warn(f'{statements.path}: {len(found)} of the {statements.count} statements are left out because '
+            warnings.warn(f'{statements.path}: {len(found)} of the {statements.count} statements are left out, since '
                           f'they hold a {kind} (the first: {statements.place(found[0])}); pass '
                           f"{_argument(kind)}='keep' to make entities of them", DataWarning, stacklevel=6)
         self._check_graphs(statements.path, graphs, _NAMES.index('graph') in places)
@@ -148,8 +149,8 @@ class RDFReader:
         if missing:
             raise DataError(f'{path}: there is no graph {missing[0]!r}; the file has {len(found)}: {names}')
         if self._graphs is None and len(found) > 1 and not named:
-            warnings.warn(f'{path}: {len(found)} graphs are read as one: {names}{", ..." if len(found) > 5 else ""}; pass '
-                          'graphs= with a list of those to read', DataWarning, stacklevel=6)
+            warnings.warn(f'{path}: {len(found)} graphs are read as one: {names}{", ..." if len(found) > 5 else ""}; '
+                          'pass graphs= with a list of those to read', DataWarning, stacklevel=6)
 
     def _labels(self, statements: _Statements, terms: Iterable[Any]) -> dict[Any, str]:
         r"""The labels of distinct terms.
@@ -184,16 +185,17 @@ class RDFReader:
     def _blank_labels(self, statements: _Statements, nodes: Sequence[Any]) -> dict[Any, str]:
         r"""Labels of blank nodes: as written, or by file and number, which no parser's choice of names changes."""
         written = None if statements.format in _BY_LINE else statements.blank_labels()
-        labels, shared = {}, []
+        labels, shared, unnamed = {}, [], 0
         for node in nodes:
             if written is not None and node.value not in written:
-                labels[node] = f'_:{statements.path.name}#{len(labels) + 1}'
+                unnamed += 1
+                labels[node] = f'_:{statements.path.name}#{unnamed}'
                 continue
             labels[node] = f'_:{node.value}'
             if self._blank.setdefault(node.value, statements.path) != statements.path:
                 shared.append(node.value)
         if shared:
-            warnings.warn(f'{statements.path}: {len(shared)} blank nodes have the labels of blank nodes in other files, '
+            warnings.warn(f'{statements.path}: {len(shared)} blank nodes have labels of blank nodes in other files, '
                           f'such as _:{shared[0]} in {self._blank[shared[0]]}; each label is read as one entity',
                           DataWarning, stacklevel=6)
         return labels

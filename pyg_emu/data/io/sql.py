@@ -130,8 +130,9 @@ def _connected(source: Any) -> Iterator[tuple[Any, str]]:
         if isinstance(source, sqlalchemy.Connection):
             yield source, _shown_url(source.engine.url)
             return
-        engine = source if isinstance(source, sqlalchemy.Engine) else sqlalchemy.create_engine(_url(source))
-        what = _shown_url(engine.url)
+        url = source.url if isinstance(source, sqlalchemy.Engine) else _url(source)
+        what = _shown_url(url)
+        engine = source if isinstance(source, sqlalchemy.Engine) else sqlalchemy.create_engine(url)
         try:
             with engine.connect() as connection:
                 yield connection, what
@@ -167,7 +168,8 @@ def _url(source: Any) -> Any:
                                 'postgresql://user@host/database') from error
         if url.password is not None:
             warnings.warn(f'{_shown_url(url)}: the URL contains a password, which the recipe of a run would contain, '
-                          'too; use the means of the driver, such as PGPASSWORD or ~/.pgpass', DataWarning, stacklevel=6)
+                          'too; use the means of the driver, such as PGPASSWORD or ~/.pgpass', DataWarning,
+                          stacklevel=6)
         if url.get_backend_name() != 'sqlite' or url.database in (None, '', ':memory:') or 'uri' in url.query:
             return url
         path = Path(str(url.database))

@@ -2,6 +2,7 @@ r"""Tables in files, Parquet and JSON Lines, to labelled facts."""
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, Optional, Sequence
 
@@ -28,21 +29,14 @@ def read_parquet(path: Path, chosen: Sequence[Optional[Column]], split: Optional
         ArgumentError: If pyarrow is not installed, or an argument is neither a name nor a position.
         DataError: If the file cannot be read, or a row is not a fact; names file, column and row.
     """
-    require('pyarrow', f'{path}: reading Parquet', 'convert the file to text', extra='export')
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with opened(path) as handle, pyarrow.parquet.ParquetFile(handle) as file:
-            names = file.schema_arrow.names
-            found = table_columns(names, chosen, split, str(path))
-            # A column of this name is looked at even if nobody has asked for it, to say so.
-            wanted = list(dict.fromkeys([*found.read, *(place for place, name in enumerate(names) if name == 'split')]))
-            for place in found.read:
-                _check_type(path, names[place], file.schema_arrow.field(place).type)
-            table = file.read(columns=[names[place] for place in wanted])
-    except pyarrow.ArrowException as error:
-        raise DataError(f'{path}: not an intact Parquet file ({error}); write it again') from error
+    with _parquet(path) as file:
+        names = file.schema_arrow.names
+        found = table_columns(names, chosen, split, str(path))
+        # A column of this name is looked at even if nobody has asked for it, to say so.
+        wanted = list(dict.fromkeys([*found.read, *(place for place, name in enumerate(names) if name == 'split')]))
+        for place in found.read:
+            _check_type(path, names[place], file.schema_arrow.field(place).type)
+        table = file.read(columns=[names[place] for place in wanted])
     if len(set(names)) < len(names):
         raise DataError(f'{path}: several columns have the same name, {names!r}; expected distinct names')
     df = pd.DataFrame({names[place]: table.column(names[place]).to_pandas() for place in wanted})
@@ -101,12 +95,49 @@ def read_json_lines(path: Path, chosen: Sequence[Optional[Column]], split: Optio
         numbers.append(number)
     if not numbers:
         raise DataError(f'{path}: the file has no facts; expected an object with head, relation and tail on each line')
-    df = pd.DataFrame({key: pd.Series(column, dtype=object) for key, column in zip(keys, columns)})
     if 'split' in names and 'split' not in keys:
-        df['split'] = pd.Series(columns[-1], dtype=object)
+        keys.append('split')
+    # Names that are no positions.
+    df = pd.DataFrame({str(key): pd.Series(column, dtype=object) for key, column in zip(keys, columns)})
     return frame_facts(df, (0, 1, 2), None if asked_split is None else 3, str(path),
                        lambda row, name: f'{path}:{numbers[row]}: {name!r}',
-                       [name for name in names if name not in list(df.columns)])
+                       [name for name in names if name not in keys])
+
+
+def read_table(path: Path, format: str) -> pd.DataFrame:
+    r"""Returns all columns of a file with names. The index holds the rows from 0, or of JSON Lines the lines from 1.
+
+    Args:
+        path (Path): The file.
+        format (str): :obj:`"parquet"` or :obj:`"jsonl"`.
+
+    Raises:
+        ArgumentError: If pyarrow is not installed.
+        DataError: If the file cannot be read, or a line is not an object.
+    """
+    if format == 'parquet':
+        with _parquet(path) as file:
+            return file.read().to_pandas()
+    numbers, rows = [], []
+    for number, row in _json_lines(path):
+        if not isinstance(row, dict):
+            raise DataError(f'{path}:{number}: expected an object, got {shown(row)}')
+        numbers.append(number)
+        rows.append(row)
+    return pd.DataFrame(rows, index=numbers, dtype=object)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    require('pyarrow', f'{path}: reading Parquet', 'convert the file to text', extra='export')
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with opened(path) as handle, pyarrow.parquet.ParquetFile(handle) as file:
+            yield file
+    except pyarrow.ArrowException as error:
+        raise DataError(f'{path}: not an intact Parquet file ({error}); write it again') from error
 
 
 def _positions(chosen: Sequence[Optional[Column]]) -> list[Column]:

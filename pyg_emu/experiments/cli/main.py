@@ -135,7 +135,7 @@ def _names(kind: str) -> str:
 
 _FLAGS = (
     _Flag(('--dataset', '--data'), ('dataset', ), 'NAME|PATH|URL',
-          'UMLS, Nations, FB15k-237, ...; a folder with train.txt, valid.txt and test.txt; one file of facts; a database'),
+          'UMLS, FB15k-237, ...; a folder with train.txt, valid.txt and test.txt; a file of facts; a database'),
     _Flag(('--inference', ), ('inference', ), 'NAME|PATH',
           'another graph with the same relations, whose test facts are ranked in the end (NBFNet)'),
     _Flag(('--model', ), ('model', 'name'), 'NAME', _names('model')),

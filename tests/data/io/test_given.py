@@ -38,6 +38,30 @@ def test_every_source(tmp_path: Path) -> None:
     assert given_facts('facts', frame[:0], DATA).facts.shape == (0, 3)
 
 
+def test_files_in_other_formats(tmp_path: Path) -> None:
+    frame = pd.DataFrame(ROWS, columns=['subject', 'predicate', 'object'])
+    for truth in (None, [True, False]):
+        table = frame if truth is None else frame.assign(label=truth)
+        pytest.importorskip('pyarrow')
+        table.to_parquet(tmp_path / 'a.parquet')
+        table.to_json(tmp_path / 'a.jsonl', orient='records', lines=True)
+        for name in ('a.parquet', 'a.jsonl'):
+            found = given_facts('facts', tmp_path / name, DATA)
+            assert found.facts.tolist() == IDS and (found.truth is None) == (truth is None)
+            assert found.truth is None or found.truth.tolist() == truth
+    with (tmp_path / 'a.jsonl').open('a') as file:
+        file.write('{"subject": "eve", "predicate": "likes", "object": "ann", "label": 1}\n')
+    with pytest.raises(DataError, match=f"{tmp_path}/a.jsonl: row 3: .*'eve'"):
+        given_facts('facts', tmp_path / 'a.jsonl', DATA)
+    pytest.importorskip('pyoxigraph')
+    data = KGData(*EDGES, entity_labels=['x:ann', 'x:bob', 'x:cat'], relation_labels=['x:knows', 'x:likes'])
+    (tmp_path / 'a.nt').write_text('<x:bob> <x:likes> <x:ann> .\n<x:eve> <x:likes> <x:ann> .\n')
+    with pytest.raises(DataError, match=r"a\.nt:2: .*'x:eve'"):
+        given_facts('facts', tmp_path / 'a.nt', data)
+    with pytest.warns(DataWarning):
+        assert given_facts('facts', tmp_path / 'a.nt', data, 'leave out').facts.tolist() == IDS[:1]
+
+
 def test_facts_of_others_are_left_out_on_request() -> None:
     frame = pd.DataFrame([('eve', 'likes', 'ann'), *ROWS, ('ann', 'sees', 'ann')], columns=['head', 'relation', 'tail'])
     with pytest.warns(DataWarning, match="facts: 2 of 4 .*head 'eve'.*row 0"):

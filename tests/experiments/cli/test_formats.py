@@ -1,0 +1,100 @@
+r"""Graphs in other formats on the command line: a run is trained on one and evaluated on another."""
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pyg_emu.experiments.cli.main import main
+from pyg_emu.experiments.provenance import merged_source
+
+FACTS = pd.DataFrame([(f'x:e{head}', f'x:r{relation}', f'x:e{(head + relation) % 12}') for head in range(12)
+                      for relation in range(1, 5)], columns=['head', 'relation', 'tail'])
+SPLIT = ['test' if number % 8 == 3 else 'valid' if number % 8 == 6 else 'train' for number in range(len(FACTS))]
+TINY = ['--dim', '4', '--steps', '2', '--negatives', '2', '--quiet', '--device', 'cpu']
+
+pytestmark = pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
+
+
+def database(path: Path) -> Path:
+    connection = sqlite3.connect(path)
+    FACTS.assign(split=SPLIT).to_sql('facts', connection, index=False)
+    FACTS[:3].to_sql('few', connection, index=False)
+    connection.close()
+    return path
+
+
+def triples(path: Path) -> Path:
+    path.write_text(''.join(f'<{head}> <{relation}> <{tail}> .\n' for head, relation, tail in FACTS.values)
+                    + '<x:e0> <x:name> "zero" .\n')
+    return path
+
+
+def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    assert main(['data', *arguments, '--json']) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip('sqlalchemy')
+    pytest.importorskip('pyoxigraph')
+    path = database(tmp_path / 'kg.db')
+    monkeypatch.chdir(tmp_path)
+    for source in ('sqlite:///kg.db', 'kg.db', str(path)):
+        assert report(capsys, source, '--table', 'facts', '--set', 'dataset.split=split')['train_facts'] == 36
+    found = report(capsys, 'kg.db', '--query', 'SELECT * FROM few', '--set', 'dataset.fractions=[1, 0, 0]')
+    assert found['train_facts'] == 3
+    found = report(capsys, str(triples(tmp_path / 'kg.nt')), '--set', 'dataset.prefixes={x: "x:"}')
+    assert found['num_nodes'] == 12 and any('literals' in sentence for sentence in found['warnings'])
+    for arguments, said in ((['kg.db'], '2 tables'), (['kg.db', '--table', 'fact'], "'facts'"),
+                            (['kg.nt', '--table', 'facts'], "'table'"),
+                            (['kg.nt', '--set', 'dataset.delimiter=","'], 'delimiter'),
+                            (['kg.nt', '--set', 'dataset.literals=refuse'], 'kg.nt:49')):
+        assert main(['data', *arguments]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count('\n') == 1
+
+
+def test_a_run_on_a_database_and_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip('sqlalchemy')
+    pytest.importorskip('pyoxigraph')
+    database(tmp_path / 'kg.db')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('PYG_EMU_BACKEND', 'torch')
+    run = str(tmp_path / 'run')
+    assert main(['train', '--data', 'sqlite:///kg.db', '--table', 'facts', '--set', 'dataset.split=split', '--run-dir',
+                 run, *TINY]) == 0
+    assert f'source: sqlite:///{tmp_path}/kg.db' in (tmp_path / 'run' / 'recipe.yaml').read_text()
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    capsys.readouterr()
+    assert main(['evaluate', run, '--json', '--quiet']) == 0
+    first = json.loads(capsys.readouterr().out)
+    # The same facts in files of splits, whose reader has no use for the options of the run.
+    for split in ('train', 'valid', 'test'):
+        FACTS[[name == split for name in SPLIT]].to_json(f'{split}.jsonl', orient='records', lines=True)
+    assert main(['evaluate', run, '--data', '.', '--json', '--quiet']) == 0
+    second = json.loads(capsys.readouterr().out)
+    assert second['mrr'] == pytest.approx(first['mrr']) and second['tail']['mr'] == first['tail']['mr']
+    # Facts that are known already, in RDF.
+    (tmp_path / 'known.nt').write_text('<x:e0> <x:r1> <x:e5> .\n')
+    assert main(['predict', run, '--head', 'x:e0', '--relation', 'x:r1', '-k', '12', '--exclude-known', '--known-facts',
+                 str(tmp_path / 'known.nt'), '--csv', '--quiet']) == 0
+    assert 'x:e5' not in [line.split(',')[2] for line in capsys.readouterr().out.splitlines()[1:]]
+
+
+def test_options_of_a_run_go_with_data_that_they_apply_to(tmp_path: Path) -> None:
+    (tmp_path / 'a.nt').write_text('<x:a> <x:r> <x:b> .\n')
+    (tmp_path / 'a.tsv').write_text('a\tr\tb\n')
+    recorded = {'source': 'old.txt', 'delimiter': ';', 'head': 2, 'seed': 5, 'format': 'text'}
+    assert merged_source(str(tmp_path / 'a.nt'), recorded) == {'source': str(tmp_path / 'a.nt'), 'head': 2, 'seed': 5}
+    assert merged_source(str(tmp_path / 'a.tsv'), recorded)['delimiter'] == ';'
+    assert merged_source(str(tmp_path / 'a.nt'), recorded, whole=True) == {
+        'source': str(tmp_path / 'a.nt'), 'head': 2, 'fractions': (1.0, 0.0, 0.0)}
+    recorded = {'source': 'sqlite:///a.db', 'table': 'facts', 'split': 'split'}
+    assert merged_source('sqlite:///b.db', recorded, whole=True) == {**recorded, 'source': 'sqlite:///b.db'}
+    assert merged_source(str(tmp_path / 'a.nt'), recorded) == str(tmp_path / 'a.nt')
