@@ -64,6 +64,21 @@ def test_snippets_of_rgcn_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert 'mrr' in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
+def test_snippets_of_data_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip('pyoxigraph')
+    pytest.importorskip('sqlalchemy')
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    rdf, database, _ = blocks(ROOT / 'docs' / 'data.md', 'python')
+    exec(rdf, names)
+    exec(database, names)
+    assert names['data'].entity_labels == ['ann', 'bob']
+    settings, = blocks(ROOT / 'docs' / 'data.md', 'yaml')
+    recipe = load_recipe(yaml.safe_load(settings))
+    assert isinstance(recipe.inference, dict) and recipe.inference['part'] == 'inference'
+
+
 def test_snippets_of_demix_run() -> None:
     pytest.importorskip('pykeen', reason='UMLS comes with PyKEEN')
     names: dict[str, Any] = {}

@@ -6,6 +6,7 @@ valid ones, made anew for each case.
 from __future__ import annotations
 
 import re
+import sqlite3
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -171,6 +172,19 @@ def _write(folder: Path) -> Path:
     for name in ('train', 'valid', 'test'):
         (folder / f'{name}.txt').write_text('a\tr\tb\nb\tr\tc\n')
     return folder
+
+
+def _write_rdf(path: Path) -> Path:
+    path.write_text('<x:a> <x:r> <x:b> .\n<x:b> <x:r> "c" .\n')
+    return path
+
+
+def _write_database(path: Path) -> Path:
+    if not path.exists():
+        connection = sqlite3.connect(path)
+        _facts().to_sql('facts', connection, index=False)
+        connection.close()
+    return path
 
 
 def _trainer(**options: Any) -> Trainer:
@@ -367,12 +381,19 @@ def targets(folder: Path) -> dict[str, Target]:
                                                            'split': None, **columns},
         words=('column', 'table'))
     add('from_file', data_io.from_file, lambda: {
-        'path': _write(folder / 'graph') / 'train.txt', 'fractions': (1.0, 0.0, 0.0), 'seed': 0, 'delimiter': None,
-        'header': False, 'comment': None, **columns},
+        'path': _write(folder / 'graph') / 'train.txt', 'fractions': (1.0, 0.0, 0.0), 'seed': 0, 'format': None,
+        'delimiter': None, 'header': False, 'comment': None, 'split': None, **columns},
         words=('column', 'relations', 'table'))
+    add('from_file of RDF', data_io.from_file, lambda: {
+        'path': _write_rdf(folder / 'graph.nq'), 'fractions': (1.0, 0.0, 0.0), 'literals': 'keep',
+        'blank_nodes': None, 'graphs': None, 'prefixes': {'x': 'x:'}, **columns}, words=('column', 'relations'))
+    add('from_sql', data_io.from_sql, lambda: {
+        'source': _write_database(folder / 'graph.db'), 'table': 'facts', 'query': None, 'fractions': (1.0, 0.0, 0.0),
+        'seed': 0, 'split': None, **columns}, words=('column', 'relations', 'database'))
     add('from_folder', data_io.from_folder, lambda: {
-        'folder': _write(folder / 'graph'), 'require_splits': ('train', ), 'extra_files': (), 'delimiter': None,
-        'header': False, 'comment': None, **columns},
+        'folder': _write(folder / 'graph'), 'require_splits': ('train', ), 'extra_files': (), 'format': None,
+        'part': None, 'delimiter': None, 'header': False, 'comment': None, 'literals': None, 'graphs': None,
+        'prefixes': None, **columns},
         words=('column', 'relations', 'table'))
     add('from_hetero', data_io.from_hetero, lambda: {'source': hetero(), 'fractions': (0.8, 0.1, 0.1), 'seed': 0},
         words=('HeteroData', ))
