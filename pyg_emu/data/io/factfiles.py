@@ -1,12 +1,13 @@
 r"""Files of facts in any format to labelled facts, with one set of options for all files of a graph."""
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import warnings
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Collection, Optional, Sequence
 
-from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError, DataWarning
 from pyg_emu.data.io.columns import Column
 from pyg_emu.data.io.detection import FORMATS, RDF_FORMATS, TABLE_FORMATS, check_format, format_of
 from pyg_emu.data.io.formats import TextFormat
@@ -14,6 +15,8 @@ from pyg_emu.data.io.labelled import LabelledFacts
 from pyg_emu.data.io.rdf import Prefixes, RDFReader, Treatment
 from pyg_emu.data.io.readers import line_of, read_columns
 from pyg_emu.data.io.tablefiles import read_json_lines, read_parquet
+from pyg_emu.data.io.tables import table_columns
+from pyg_emu.data.io.textfiles import records
 
 _TEXT = ('delimiter', 'header', 'comment')
 _RDF = ('literals', 'blank_nodes', 'graphs', 'prefixes')
@@ -28,7 +31,7 @@ class FactFiles:
         format (str, optional): The format. (default: what the name and the beginning of a file say)
         delimiter, header, comment (optional): See :class:`~pyg_emu.data.io.formats.TextFormat`; text alone.
         head, relation, tail (str or int, optional): The columns, by name or position from 0.
-        split (str or int, optional): The column of splits; tables alone.
+        split (str or int, optional): The column of splits; not of RDF.
         literals, blank_nodes, graphs, prefixes (optional): See :class:`~pyg_emu.data.io.rdf.RDFReader`; RDF alone.
 
     Raises:
@@ -89,13 +92,36 @@ class FactFiles:
         if format in TABLE_FORMATS:
             read = read_parquet if format == 'parquet' else read_json_lines
             return read(path, chosen, self.split)
-        columns = read_columns(path, self.text)
-        return LabelledFacts(columns, lambda row, role: f'{path}:{line_of(path, self.text, row, len(columns[0]))}')
+        text, split = (self.text, None) if self.split is None else self._with_split(path, self.split)
+        columns = read_columns(path, text)
+        # The splits are read in the place of the relations.
+        splits = None if split is None else read_columns(path, replace(text, relation=split))[1]
+        return LabelledFacts(columns, lambda row, role: f'{path}:{line_of(path, text, row, len(columns[0]))}', splits)
+
+    def _with_split(self, path: Path, split: Column) -> tuple[TextFormat, int]:
+        r"""How lines become facts if one more column is read: all columns by position."""
+        text = self.text
+        number, first = next(records(path, text.syntax_of(path)), (0, []))
+        header = text.announces_header or (text.header is None and isinstance(split, str))
+        if not header and text.may_be_header(first):
+            header = True
+            warnings.warn(f'{path}: the first line ({", ".join(first)}) is read as the names of the columns; pass '
+                          'header=True to confirm, or header=False if it is a fact', DataWarning, stacklevel=4)
+        # Without a header, the positions are the names.
+        names: list[Any] = [name.strip() for name in first] if header else [*range(len(first))]
+        chosen = text.chosen if header else [at if column is None else column for at, column in enumerate(text.chosen)]
+        found = table_columns(names, chosen, split, f'{path}:{number}')
+        unread = [str(name) for position, name in enumerate(names) if position not in found.read]
+        if unread:
+            warnings.warn(f'{path}: columns that are not read: {", ".join(unread)}', DataWarning, stacklevel=4)
+        assert found.split is not None
+        head, relation, tail = found.facts
+        return replace(text, header=header, head=head, relation=relation, tail=tail), found.split
 
 
 def options_of(format: str) -> tuple[str, ...]:
     r"""The arguments of :class:`FactFiles` that apply to a format."""
-    own = _RDF if format in RDF_FORMATS else ('split', ) if format in TABLE_FORMATS else _TEXT
+    own = _RDF if format in RDF_FORMATS else ('split', *(() if format in TABLE_FORMATS else _TEXT))
     return ('format', *_COLUMNS, *own)
 
 

@@ -174,7 +174,7 @@ def from_file(
             :obj:`"rdfxml"`, :obj:`"parquet"` or :obj:`"jsonl"`. (default: what the end of the name says, and the first
             line, where the name says nothing)
         delimiter, header, comment, head, relation, tail, vocabulary, entities: See :func:`from_folder`.
-        split (str or int, optional): Column of a table that holds :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`,
+        split (str or int, optional): Column (but of RDF) that holds :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`,
             instead of :obj:`fractions`. (default: :obj:`None`)
         literals (str, optional): What to do with statements about literals: :obj:`"leave out"`, with a warning that
             counts them, :obj:`"keep"`, or :obj:`"refuse"`. (default: :obj:`"leave out"`)

@@ -53,11 +53,11 @@ class NumberedFacts(NamedTuple):
         return collector.finish()
 
 
-def labels_by_id(ids: Sequence[Any], labels: Sequence[str], place: str) -> list[str]:
+def labels_by_id(ids: Any, labels: Sequence[str], place: str) -> list[str]:
     r"""Labels in the order of their ids.
 
     Args:
-        ids (sequence of int): The id of each label.
+        ids (array of int): The id of each label.
         labels (sequence of str): The labels.
         place (str): Where they are, for messages.
 
@@ -65,7 +65,7 @@ def labels_by_id(ids: Sequence[Any], labels: Sequence[str], place: str) -> list[
         DataError: If the ids are not those from 0 on, each once, or a label is empty or occurs twice.
     """
     numbers = np.asarray(ids, dtype=np.int64)
-    names = pd.Index(labels, dtype=object)
+    names = pd.Series(labels, dtype=object)
     order = np.argsort(numbers, kind='stable')
     wrong = numbers[order] != np.arange(len(numbers))
     if wrong.any():
@@ -73,10 +73,12 @@ def labels_by_id(ids: Sequence[Any], labels: Sequence[str], place: str) -> list[
         raise DataError(f'{place}: expected the ids 0 to {len(numbers) - 1}, each once, got {numbers[order][position]} '
                         f'where {position} should be')
     if not names.is_unique:
-        raise DataError(f'{place}: two ids have the label {names[names.duplicated()][0]!r}; expected distinct labels')
-    if (names == '').any():
-        raise DataError(f'{place}: the label of the id {numbers[int((names == "").argmax())]} is empty')
-    return list(names[order])
+        repeated = names[names.duplicated()].iloc[0]
+        raise DataError(f'{place}: two ids have the label {repeated!r}; expected distinct labels')
+    empty = (names == '').to_numpy()
+    if empty.any():
+        raise DataError(f'{place}: the label of the id {numbers[int(empty.argmax())]} is empty')
+    return names.to_numpy()[order].tolist()
 
 
 def check_ids(facts: np.ndarray, num_entities: int, num_relations: int, place: Any) -> None:

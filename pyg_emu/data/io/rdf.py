@@ -6,7 +6,7 @@ import re
 import warnings
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Iterable, Iterator, Literal, Optional, Sequence, Union
+from typing import IO, Any, Iterable, Iterator, Literal, Optional, Sequence, Union, cast
 
 import numpy as np
 
@@ -218,7 +218,7 @@ class _Statements:
         with opened(self.path) as handle:
             stream = _Stream(handle)
             try:
-                parser = ox.parse(stream, format=formats[self.format])
+                parser = ox.parse(cast(IO[bytes], stream), format=formats[self.format])
                 for quad in parser:
                     self.count += 1
                     yield quad

@@ -205,7 +205,8 @@ def _statement(connection: Any, table: Optional[str], query: Optional[str], what
         if len(found) != 1:
             raise DataError(f'{what} has {len(found)} tables and views{_listed(found)}; pass table= or query=')
         table = found[0]
-    schema, name = None, table
+    schema: Optional[str] = None
+    name = table
     if table not in found:
         schema, _, name = table.rpartition('.')
         if not schema or not inspector.has_table(name, schema=schema):
@@ -213,8 +214,9 @@ def _statement(connection: Any, table: Optional[str], query: Optional[str], what
             hint = f' (nearest: {near[0]!r})' if near else ''
             raise DataError(f'{what}: there is no table {table!r}{hint}; it has {len(found)} tables and '
                             f'views{_listed(found)}')
-    columns = [sqlalchemy.column(column['name']) for column in inspector.get_columns(name, schema=schema or None)]
-    source = sqlalchemy.table(name, schema=schema or None)
+    schema = schema or None
+    columns: list[Any] = [sqlalchemy.column(column['name']) for column in inspector.get_columns(name, schema=schema)]
+    source = sqlalchemy.table(name, schema=schema)
     return [column.name for column in columns], lambda wanted: connection.execute(
         sqlalchemy.select(*(columns[place] for place in wanted)).select_from(source)).fetchall()
 

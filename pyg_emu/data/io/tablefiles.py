@@ -71,24 +71,25 @@ def read_json_lines(path: Path, chosen: Sequence[Optional[Column]], split: Optio
     columns: list[list[Any]] = []
     numbers: list[int] = []
     names: dict[Any, None] = {}
-    kind: type = dict
+    arrays = False
     asked_split = None
     for number, row in _json_lines(path):
         place = f'{path}:{number}'
         if not numbers:
-            kind, names = type(row), dict.fromkeys(range(len(row)) if isinstance(row, list) else row)
-            found = table_columns([*names], _positions(chosen) if kind is list else chosen, split, place)
+            arrays = isinstance(row, list)
+            names = dict.fromkeys(range(len(row)) if arrays else row)
+            found = table_columns([*names], _positions(chosen) if arrays else chosen, split, place)
             asked_split = found.split
             keys = [[*names][position] for position in found.read]
             columns = [[] for _ in range(len(keys) + 1)]
-        if type(row) is not kind or (kind is list and len(row) != len(names)):
-            first = f'an array of {len(names)} values' if kind is list else 'an object'
+        if isinstance(row, list) != arrays or (arrays and len(row) != len(names)):
+            first = f'an array of {len(names)} values' if arrays else 'an object'
             raise DataError(f'{place}: expected {first}, as in the line before, got {shown(row)}')
         for key, column in zip(keys, columns):
-            if kind is dict and key not in row:
+            if not arrays and key not in row:
                 raise DataError(f'{place}: there is no key {key!r}; its keys are {[*row]!r}')
             column.append(row[key])
-        if kind is dict:
+        if not arrays:
             names.update(dict.fromkeys(row))
             # A column of this name is looked at even if nobody has asked for it, to say so.
             columns[-1].append(row.get('split'))

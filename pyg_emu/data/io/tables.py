@@ -2,6 +2,7 @@ r"""A :class:`pandas.DataFrame` of labelled facts to a :class:`~pyg_emu.KGData` 
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -160,7 +161,7 @@ def frame_facts(df: pd.DataFrame, chosen: Sequence[Optional[Column]], split: Opt
     def located(row: int, name: Any) -> str:
         return f'column {name!r}, row {df.index[row]}' if place is None else place(row, name)
 
-    labels = [label_column(df.iloc[:, position], names[position], lambda row, at=position: located(row, names[at]))
+    labels = [label_column(df.iloc[:, position], names[position], partial(located, name=names[position]))
               for position in found.read]
     roles = dict(zip((*COLUMNS, 'split'), found.read))
     return LabelledFacts(labels[:3], lambda row, role: located(row, names[roles[role]]),

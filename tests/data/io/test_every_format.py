@@ -103,7 +103,7 @@ def test_folders(tmp_path: Path, suffix: str) -> None:
     same(load_dataset(str(tmp_path)), from_dataframe(FRAME, split='split'))
 
 
-@pytest.mark.parametrize('suffix', ['.parquet', '.jsonl'])
+@pytest.mark.parametrize('suffix', ['.parquet', '.jsonl', '.csv'])
 def test_columns_of_splits(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f'graph{suffix}'
     table = FRAME.assign(weight=1.0)[['weight', 'split', 'tail', 'relation', 'head']]
@@ -111,21 +111,26 @@ def test_columns_of_splits(tmp_path: Path, suffix: str) -> None:
     if suffix == '.parquet':
         pytest.importorskip('pyarrow')
         table.to_parquet(path)
+    elif suffix == '.csv':
+        table.to_csv(path, index=False)
     else:
         table.to_json(path, orient='records', lines=True)
     expected = from_dataframe(FRAME, split='split')
-    with pytest.warns(DataWarning, match="not read: 'weight'"):
+    # Columns of text have no names where a header is not announced.
+    header: dict[str, Any] = {'header': True} if suffix == '.csv' else {}
+    with pytest.warns(DataWarning, match="not read: '?weight"):
         same(load_dataset(path, head='from_here', tail='what', split='split'), expected)
-    with pytest.warns(DataWarning):
-        same(load_dataset(path, head=4, relation=3, tail=2, split=1), expected)
-    with pytest.warns(DataWarning, match="'split'.*split='split'"):
-        load_dataset(path, head=4, relation=3, tail=2, fractions=FRACTIONS)
+    with pytest.warns(DataWarning, match='weight'):
+        same(load_dataset(path, head=4, relation=3, tail=2, split=1, **header), expected)
+    if not header:
+        with pytest.warns(DataWarning, match="'split'.*split='split'"):
+            load_dataset(path, head=4, relation=3, tail=2, fractions=FRACTIONS)
     with pytest.raises(DataError, match=rf'{re.escape(str(path))}.* tail.*\'what\''):
         load_dataset(path, head='from_here')
     with pytest.raises(ArgumentError, match='fractions, split'):
         load_dataset(path, head=4, relation=3, tail=2, split='split', fractions=FRACTIONS)
     with pytest.raises(DataError, match="'tail'"):
-        load_dataset(path, head=4, tail='tail')
+        load_dataset(path, head=4, tail='tail', **header)
 
 
 # Layouts of other libraries ##################################################
@@ -378,7 +383,9 @@ def test_missing_splits_of_layouts(tmp_path: Path) -> None:
     ('a.jsonl', b'[\n{"head": "a"}]', {}, 'array'), ('a.txt', b'3\n0 1 0\n', {}, 'OpenKE.*folder'),
     ('a.txt', b'PK\x03\x04', {}, 'ZIP'), ('a.ttl', b'\x1f\x8b\x08', {}, 'gzip.*.gz'),
     ('a.parquet.gz', gzip.compress(b'PAR1\0'), {}, 'without .gz'), ('a.txt', b'a\tr\tb\n', {'format': 'rdf'}, "'rdf'"),
-    ('a.txt', b'a\tr\tb\n', {'format': 3}, '3'), ('a.txt', b'a\tr\tb\n', {'split': 3}, 'split: '),
+    ('a.txt', b'a\tr\tb\n', {'format': 3}, '3'), ('a.nt', b'', {'split': 3}, 'split: '),
+    ('a.txt', b'a\tr\tb\n', {'split': 3}, '3'), ('a.txt', b'', {'split': 3}, 'a.txt'),
+    ('a.txt', b'a\tr\tb\ttrain\na\tr\tb\tx\n', {'split': 3}, "a.txt:2: 'x'"),
     ('a.tsv', b'a\tr\tb\n', {'prefixes': True}, 'prefixes: '), ('a.jsonl', b'{}', {'header': True}, 'header: '),
     ('a.txt', b'a\tr\tb\n', {'literals': 'drop'}, "literals: .*'drop'"),
     ('a.txt', b'a\tr\tb\n', {'graphs': 'x'}, "graphs: .*'x'"),
@@ -389,6 +396,23 @@ def test_contradictions_are_named(tmp_path: Path, name: str, content: bytes, opt
     (tmp_path / name).write_bytes(content)
     with pytest.raises((ArgumentError, DataError), match=said):
         from_file(tmp_path / name, **options)
+
+
+def test_splits_of_text(tmp_path: Path) -> None:
+    path = tmp_path / 'a.tsv'
+    path.write_text('\n'.join('\t'.join((split, *fact, 'x')) for split, fact in zip(SPLIT, FACTS)))
+    expected = from_dataframe(FRAME, split='split')
+    with pytest.warns(DataWarning, match='not read: 4'):
+        same(load_dataset(path, head=1, relation=2, tail=3, split=0), expected)
+    path.write_text('part\thead\ttail\trelation\n' +
+                    '\n'.join('\t'.join((split, head, tail, name)) for split, (head, name, tail) in zip(SPLIT, FACTS)))
+    for options in ({'split': 'part'}, {'split': 0, 'header': True},
+                    {'split': 'part', 'head': 1, 'relation': 3, 'tail': 2}):
+        with warnings.catch_warnings():
+            warnings.filterwarnings('error', message='.*(not read|first line)')
+            same(load_dataset(path, **options), expected)
+    with pytest.warns(DataWarning, match='first line.*part'):
+        same(load_dataset(path, split=0), expected)
 
 
 def test_what_fits_text_is_text(tmp_path: Path) -> None:
@@ -413,7 +437,7 @@ def test_options_are_known_by_format(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     assert {'literals', 'head', 'fractions'} <= options_that_apply(tmp_path / 'a.nt')
     assert 'delimiter' not in options_that_apply(tmp_path / 'a.nt')
-    assert 'split' in options_that_apply(tmp_path / 'a.jsonl') and 'split' not in options_that_apply(tmp_path / 'a.tsv')
+    assert 'split' in options_that_apply(tmp_path / 'a.jsonl') and 'split' not in options_that_apply(tmp_path / 'a.nt')
     (tmp_path / 'train.tsv').write_bytes(b'a\tr\tb\n')
     found = options_that_apply(tmp_path)
     assert 'delimiter' in found and 'literals' not in found and 'fractions' not in found

@@ -1,12 +1,14 @@
 r"""Datasets and triples factories of PyKEEN, with no network."""
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from pyg_emu.core.errors import ArgumentError, DataError
+from pyg_emu.data.io.datasets import load_dataset
 from pyg_emu.data.io.pykeen import from_pykeen
 
 SPLITS = ('train', 'valid', 'test')
@@ -72,3 +74,20 @@ def test_pykeen_names(name: str, sizes: tuple[int, ...]) -> None:
     pytest.importorskip('pykeen')
     data = from_pykeen(name)
     assert (data.num_nodes, data.num_relations, *(data.num_facts(split) for split in SPLITS)) == sizes
+
+
+def test_folders_that_pykeen_writes(tmp_path: Path) -> None:
+    datasets = pytest.importorskip('pykeen.datasets')
+    triples = pytest.importorskip('pykeen.triples')
+    labels = {'entity_to_id': {'NA': 0, '"a': 1, '01': 2, 'b': 3}, 'relation_to_id': {'null': 0, "it's": 1, 's': 2}}
+    facts = {'train': [[0, 2, 1], [2, 0, 3], [1, 0, 1]], 'valid': [[3, 2, 3]], 'test': [[1, 0, 0]]}
+    parts = {split: triples.TriplesFactory(torch.tensor(rows), create_inverse_triples=split == 'train', **labels)
+             for split, rows in facts.items()}
+    datasets.EagerDataset(parts['train'], parts['test'], parts['valid']).to_directory_binary(tmp_path / 'dataset')
+    expected = from_pykeen(parts)
+    read = load_dataset(tmp_path / 'dataset')
+    assert read.entity_labels == ['NA', '"a', '01', 'b'] == expected.entity_labels
+    assert read.relation_labels == expected.relation_labels and read.num_relations == 3
+    assert all(torch.equal(read.facts(split), expected.facts(split)) for split in SPLITS)
+    parts['train'].to_path_binary(tmp_path / 'training_triples')
+    assert torch.equal(load_dataset(tmp_path / 'training_triples', require_splits=['train']).facts(), expected.facts())
