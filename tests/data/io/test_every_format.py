@@ -255,6 +255,26 @@ def test_red_gnn_files_can_be_named(tmp_path: Path) -> None:
         load_dataset(tmp_path / 'graph', comment='#')
 
 
+def test_entities_without_facts(tmp_path: Path) -> None:
+    write_red_gnn(tmp_path / 'graph')
+    with (tmp_path / 'graph' / 'entities.txt').open('a') as file:
+        file.write('nobody\n')
+    data = load_dataset(tmp_path / 'graph')
+    assert data.entity_labels == [*ENTITIES, 'nobody'] and data.num_nodes == len(ENTITIES) + 1
+    with pytest.warns(DataWarning, match=f'1 of {len(ENTITIES) + 1} entities are in no fact'):
+        found = load_dataset(tmp_path / 'graph', entities=from_dataframe(FRAME, split='split'))
+    assert found.num_nodes == len(ENTITIES)
+
+
+def test_formats_decide_among_files(tmp_path: Path) -> None:
+    for split in SPLITS:
+        (tmp_path / f'{split}.nt').write_bytes(FILES['.nt'](rows_of(split)))
+        (tmp_path / f'{split}.jsonl').write_bytes(json_lines(rows_of('valid')))
+    with pytest.raises(DataError, match="'train' .*train.jsonl, train.nt"):
+        load_dataset(tmp_path)
+    same(load_dataset(tmp_path, format='ntriples'), from_dataframe(FRAME, split='split'))
+
+
 def test_openke_orders(tmp_path: Path) -> None:
     folder = tmp_path / 'graph'
     write_openke(folder)
