@@ -29,10 +29,10 @@ class FactFiles:
 
     Args:
         format (str, optional): The format. (default: what the name and the beginning of a file say)
-        delimiter, header, comment (optional): See :class:`~pyg_emu.data.io.formats.TextFormat`; text alone.
+        delimiter, header, comment: See :class:`~pyg_emu.data.io.formats.TextFormat`; text alone.
         head, relation, tail (str or int, optional): The columns, by name or position from 0.
         split (str or int, optional): The column of splits; not of RDF.
-        literals, blank_nodes, graphs, prefixes (optional): See :class:`~pyg_emu.data.io.rdf.RDFReader`; RDF alone.
+        literals, blank_nodes, graphs, prefixes: See :class:`~pyg_emu.data.io.rdf.RDFReader`; RDF alone.
 
     Raises:
         ArgumentError: If an argument is outside of its domain.

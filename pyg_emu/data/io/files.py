@@ -84,7 +84,7 @@ def from_folder(
             (default: by name, or else 0)
         relation (str or int, optional): The column of the relations. (default: by name, or else 1)
         tail (str or int, optional): The column of the tails. (default: by name, or else 2)
-        literals, blank_nodes, graphs, prefixes (optional): See :func:`from_file`; RDF alone.
+        literals, blank_nodes, graphs, prefixes: See :func:`from_file`; RDF alone.
         vocabulary (KGData, optional): A graph whose relations, and their ids, this one shares, while its entities are
             its own: the graph to infer on in the inductive setting. (default: :obj:`None`)
         entities (KGData, optional): A graph whose entities keep their ids, and whose relations are shared as with

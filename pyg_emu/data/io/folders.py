@@ -47,8 +47,14 @@ def find_splits(folder: Path, required: Collection[str], format: Optional[str] =
     for split, stems in SPLIT_NAMES.items():
         accepted = {stem + suffix + packed for stem in stems for suffix in SUFFIXES for packed in ('', '.gz')}
         files = [name for name in names if name.lower() in accepted]
-        if len(files) > 1 and format is not None:
-            files = [name for name in files if SUFFIXES[plain_suffix(name)] == format] or files
+        formats = [SUFFIXES[plain_suffix(name)] for name in files]
+        if len(files) > 1 and format in formats:
+            files = [name for name, each in zip(files, formats) if each == format]
+        elif len(files) > 1 and formats.count('text') == 1:
+            others = [name for name in files if name != files[formats.index('text')]]
+            files = [files[formats.index('text')]]
+            warnings.warn(f"{folder}: {files[0]} is read for the split '{split}', and {', '.join(others)} not; pass "
+                          f'format= to choose', DataWarning, stacklevel=4)
         if len(files) > 1:
             raise DataError(f"{folder}: several files for the split '{split}' ({', '.join(files)}); keep one of them")
         if files:

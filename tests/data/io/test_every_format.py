@@ -272,7 +272,14 @@ def test_formats_decide_among_files(tmp_path: Path) -> None:
         (tmp_path / f'{split}.jsonl').write_bytes(json_lines(rows_of('valid')))
     with pytest.raises(DataError, match="'train' .*train.jsonl, train.nt"):
         load_dataset(tmp_path)
-    same(load_dataset(tmp_path, format='ntriples'), from_dataframe(FRAME, split='split'))
+    expected = from_dataframe(FRAME, split='split')
+    same(load_dataset(tmp_path, format='ntriples'), expected)
+    # Text comes before what else is there.
+    for split in SPLITS:
+        (tmp_path / f'{split}.tsv').write_bytes(text(rows_of(split)))
+        (tmp_path / f'{split}.nt').write_bytes(b'<x:a> <x:b> <x:c> .\n')
+    with pytest.warns(DataWarning, match="train.tsv is read .*'train', and train.jsonl, train.nt not.*format="):
+        same(load_dataset(tmp_path), expected)
 
 
 def test_openke_orders(tmp_path: Path) -> None:
