@@ -140,8 +140,8 @@ def _connected(source: Any) -> Iterator[tuple[Any, str]]:
             if engine is not source:
                 engine.dispose()
     except ModuleNotFoundError as error:
-        raise ArgumentError(f'{what}: its driver, the package {error.name}, is not installed: pip install '
-                            f'{error.name}') from error
+        raise ArgumentError(f'{what}: its driver, the module {error.name}, is not installed; install it, or name '
+                            'another one in the URL, such as postgresql+psycopg://') from error
     except SQLAlchemyError as error:
         # The statement and a link to the documentation follow the first line.
         told = ' '.join(str(getattr(error, 'orig', None) or error).split('\n[SQL', 1)[0].split())
@@ -185,7 +185,9 @@ def _url(source: Any) -> Any:
 
 
 def _shown_url(url: Any) -> str:
-    return str(url.database) if url.get_backend_name() == 'sqlite' else str(url.render_as_string(hide_password=True))
+    if url.get_backend_name() == 'sqlite':
+        return str(url.database or 'the SQLite database in memory')
+    return str(url.render_as_string(hide_password=True))
 
 
 def _statement(connection: Any, table: Optional[str], query: Optional[str], what: str

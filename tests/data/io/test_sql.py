@@ -137,7 +137,7 @@ def test_passwords_are_not_told() -> None:
 
 def test_missing_packages(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'psycopg2', None)  # as if it were not installed
-    with pytest.raises(ArgumentError, match='postgresql.*://host/kg.*pip install psycopg2'):
+    with pytest.raises(ArgumentError, match='postgresql.*://host/kg.*psycopg2'):
         load_dataset('postgresql+psycopg2://host/kg', table='facts')
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(ArgumentError, match=r'pip install sqlalchemy.*pyg_emu\[sql\]'):
