@@ -63,6 +63,14 @@ class DataReport(dict[str, Any]):
         return '\n'.join(part.to_html() if isinstance(part, pd.DataFrame) else f'<p>{html.escape(part)}</p>'
                          for part in _parts(self) if not isinstance(part, str) or part != '')
 
+    def tables(self) -> tuple[pd.DataFrame, pd.Series]:
+        r"""The counts with titles for people: a table with a column for each split, and the counts of the whole graph.
+        A count that a split does not have is missing.
+        """
+        by_split = pd.DataFrame({split: {title: self.get(f'{split}_{name}') for name, title in _ROWS.items()}
+                                 for split in _SPLITS}, dtype=object)
+        return by_split, pd.Series({title: self[name] for name, title in _FURTHER.items()})
+
     def summary(self) -> str:
         r"""The report in two lines: the sizes, and the counts that look wrong."""
         facts = ', '.join(f'{self[f"{split}_facts"]} {split}' for split in _SPLITS)
@@ -263,13 +271,12 @@ def _parts(report: DataReport) -> Iterator[Union[str, pd.DataFrame]]:
     r"""Lines and a table."""
     yield f'{report["num_nodes"]} entities, {report["num_relations"]} relations'
     yield ''
-    table = pd.DataFrame({split: {name: report.get(f'{split}_{name}', '') for name in _ROWS} for split in _SPLITS})
-    table.index = pd.Index([_ROWS[name] for name in table.index])
-    yield table
+    by_split, further = report.tables()
+    yield by_split.where(by_split.notna(), '')
     yield ''
-    width = max(map(len, _FURTHER.values()))
-    for name, title in _FURTHER.items():
-        yield f'{title:<{width}}  {report[name]}'
+    width = max(map(len, further.index))
+    for title, number in further.items():
+        yield f'{title:<{width}}  {number}'
     yield ''
     yield from (f'warning: {sentence}' for sentence in report.warnings)
     if not report.warnings:

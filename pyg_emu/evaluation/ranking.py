@@ -7,7 +7,7 @@ from typing import Any, Callable, Literal, Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from pyg_emu.core.arguments import boolean, one_of, positive_integer, random_seed
 from pyg_emu.core.contract import Scorer, for_graph

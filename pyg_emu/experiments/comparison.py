@@ -58,7 +58,7 @@ def compare_runs(left: Union[str, Path], right: Union[str, Path]) -> list[Differ
     Raises:
         RecipeError: If a folder holds no run, or a recipe that cannot be read.
     """
-    one, other = _entries(RunFolder(left)), _entries(RunFolder(right))
+    one, other = run_entries(RunFolder(left)), run_entries(RunFolder(right))
     found = []
     for section, values in one.items():
         others = other[section]
@@ -86,15 +86,25 @@ def render(entries: list[Difference], left: str, right: str) -> str:
     return '\n'.join(f'{key:<{widths[0]}}  {one:<{widths[1]}}  {two}'.rstrip() for key, one, two in lines)
 
 
-def _entries(folder: RunFolder) -> dict[str, dict[str, Any]]:
+def run_entries(folder: RunFolder, settings: bool = True) -> dict[str, dict[str, Any]]:
+    r"""Returns everything that a run folder says about its run, with dots between the levels, in the sections of
+    :class:`Difference`.
+
+    Args:
+        folder (RunFolder): The folder.
+        settings (bool): Whether to read the recipe. (default: :obj:`True`)
+
+    Raises:
+        RecipeError: If the folder holds no run, or a recipe that cannot be read.
+    """
     files = (folder.recipe, folder.record, folder.versions, folder.metrics, folder.last)
     if not any(path.exists() for path in files):
         raise RecipeError(f'there is no run in {folder.path}: expected a folder as pyg-emu train or a Trainer with '
                           'run_dir writes it')
-    settings = yaml.safe_load(load_recipe(folder.recipe).to_yaml()) if folder.recipe.exists() else {}
+    recipe = yaml.safe_load(load_recipe(folder.recipe).to_yaml()) if settings and folder.recipe.exists() else {}
     record = {name: value for name, value in _object(folder.record).items() if name not in _BOOKKEEPING}
     data = {**record.pop('data', {}), **_object(folder.path / 'trained_on.json')}
-    sections = {'settings': settings, 'built': record, 'data': data, 'environment': _object(folder.versions),
+    sections = {'settings': recipe, 'built': record, 'data': data, 'environment': _object(folder.versions),
                 'metrics': _object(folder.metrics)}
     return {name: dict(_flat(content)) for name, content in sections.items()}
 

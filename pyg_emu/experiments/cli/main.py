@@ -34,6 +34,7 @@ from pyg_emu.experiments.cli.options import (
     put_database,
     split_names,
 )
+from pyg_emu.experiments.cli.report import add_report
 from pyg_emu.experiments.cli.run import add_candidates, add_run, candidates_of, labels_of, open_options, run_dir_of
 from pyg_emu.experiments.cli.scores import add_scores
 from pyg_emu.experiments.cli.tune import add_tune
@@ -61,6 +62,7 @@ examples:
   pyg-emu tune --recipe distmult-umls-emu --study runs/tune/umls
   pyg-emu data path/to/folder
   pyg-emu diff runs/umls runs/umls-seed1
+  pyg-emu report runs/umls
   pyg-emu recipes list
   pyg-emu warmup
   pyg-emu bench
@@ -517,6 +519,7 @@ def _parser() -> argparse.ArgumentParser:
     add_tune(commands)
     add_data(commands)
     add_diff(commands)
+    add_report(commands)
     add_warmup(commands)
     add_bench(commands)
 
