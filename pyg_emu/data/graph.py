@@ -2,9 +2,11 @@ r"""A knowledge graph as a PyG :class:`~torch_geometric.data.Data` with facts, s
 from __future__ import annotations
 
 import copy
+import html
 import warnings
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
@@ -27,6 +29,8 @@ Device = Union[int, str, torch.device]
 #: The splits whose facts a :class:`KGData` can hold.
 SPLITS: tuple[Split, ...] = ('train', 'valid', 'test')
 
+#: Facts that a notebook shows.
+_SHOWN_FACTS = 5
 _SIZE_KEYS = ('num_nodes', 'num_relations', 'has_inverse_relations')
 #: The prefix of what :meth:`KGData.cached` holds for others.
 _FOREIGN = 'cached/'
@@ -146,6 +150,21 @@ class KGData(Data):
         parts += ['inverse relations'] if self.has_inverse_relations else []
         parts += ['labels'] if self.entity_labels is not None else []
         return f'{self.__class__.__name__}({", ".join(parts)})'
+
+    def _repr_html_(self) -> str:
+        r"""The HTML representation for notebooks: sizes, and the first facts of the first split that has some."""
+        rows = {split: [self.num_facts(split)] for split in SPLITS if self._edges(split)[1] is not None}
+        parts = [f'<p>{html.escape(repr(self))}</p>', pd.DataFrame(rows, index=['facts']).to_html() if rows else '']
+        first = next((split for split in rows if self.num_facts(split) > 0), None)
+        index, kind = (None, None) if first is None else self._edges(first)
+        if index is not None and kind is not None and index.dim() == 2:
+            facts = torch.stack([index[0, :_SHOWN_FACTS], kind[:_SHOWN_FACTS], index[1, :_SHOWN_FACTS]], dim=1).tolist()
+            names = (self.entity_labels, self.relation_labels, self.entity_labels)
+            labelled = [[number if labels is None or not 0 <= number < len(labels) else labels[number]
+                         for number, labels in zip(fact, names)] for fact in facts]
+            frame = pd.DataFrame(labelled, columns=['head', 'relation', 'tail'])
+            parts.append(f'<p>the first facts of {first}</p>{frame.to_html(index=False)}')
+        return '\n'.join(part for part in parts if part)
 
     # Copies and moves ########################################################
 

@@ -67,8 +67,8 @@ class DataReport(dict[str, Any]):
         r"""The counts with titles for people: a table with a column for each split, and the counts of the whole graph.
         A count that a split does not have is missing.
         """
-        by_split = pd.DataFrame({split: {title: self.get(f'{split}_{name}') for name, title in _ROWS.items()}
-                                 for split in _SPLITS}, dtype=object)
+        by_split = pd.DataFrame({split: [self.get(f'{split}_{name}') for name in _ROWS] for split in _SPLITS},
+                                index=list(_ROWS.values()), dtype=object)
         return by_split, pd.Series({title: self[name] for name, title in _FURTHER.items()})
 
     def summary(self) -> str:

@@ -106,10 +106,16 @@ class Classification(Mapping[str, Any]):
         return {**plain, 'relations': {str(name): values for name, values in rows.items()}}
 
     def __str__(self) -> str:
-        whole = pd.DataFrame(self.metrics, index=['all relations'])
-        return pd.concat([whole, self.relations]).to_string(float_format=lambda value: f'{value:.4f}')
+        return self._frame().to_string(float_format=lambda value: f'{value:.4f}')
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        r"""The HTML representation for notebooks."""
+        return str(self._frame().to_html(float_format=lambda value: f'{value:.4f}'))
+
+    def _frame(self) -> pd.DataFrame:
+        return pd.concat([pd.DataFrame(self.metrics, index=['all relations']), self.relations])
 
 
 def classify(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import kind_of, on_device, one_of, positive_integer, shown, tensors
+from pyg_emu.core.drawing import new_figure
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.relations import RELATION_KINDS
 
@@ -257,6 +258,38 @@ class Metrics(Mapping[str, Any]):
         r"""Returns a :class:`pandas.DataFrame` with one row for each group and one column for each metric."""
         frame = pd.DataFrame.from_dict(self.groups, orient='index')
         return frame.astype({'count': int})
+
+    def plot(self, metric: str = 'mrr') -> Any:
+        r"""Plots a metric of both sides and of each side, and of each kind of relation. Requires matplotlib.
+
+        Args:
+            metric (str): The metric. (default: :obj:`"mrr"`)
+
+        :rtype: :class:`matplotlib.figure.Figure`
+
+        Raises:
+            ArgumentError: If there is no such metric; names those that there are.
+        """
+        one_of('metric', metric, [*self.groups['both']])
+        kinds = [kind for kind in RELATION_KINDS if kind in self.groups]
+        figure = new_figure('plot()', 7.0 if kinds else 3.5, 3.0)
+        places = figure.subplots(1, 2 if kinds else 1, sharey=True, squeeze=False)[0]
+        sides = [name for name in ('both', 'tail', 'head', 'relation', 'macro') if name in self.groups]
+        bars = places[0].bar(sides, [self.groups[side][metric] for side in sides], color='C7')
+        places[0].bar_label(bars, fmt='%.3g', padding=2)
+        places[0].set(ylabel=metric)
+        places[0].margins(y=0.12)
+        shown = [side for side in self.ranks if any(f'{kind}.{side}' in self.groups for kind in kinds)]
+        for number, side in enumerate(shown):
+            width = 0.8 / len(shown)
+            values = [self.groups.get(f'{kind}.{side}', {}).get(metric, math.nan) for kind in kinds]
+            across = [place + (number - (len(shown) - 1) / 2) * width for place in range(len(kinds))]
+            places[1].bar(across, values, width, label=side)
+        if kinds:
+            places[1].set_xticks(range(len(kinds)), kinds)
+            places[1].set(xlabel='kind of relation')
+            places[1].legend(fontsize=9)
+        return figure
 
     def __str__(self) -> str:
         return '\n'.join(part if isinstance(part, str) else part.to_string() for part in self._parts())

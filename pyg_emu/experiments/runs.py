@@ -48,6 +48,11 @@ class RunResult:
     model: torch.nn.Module = field(repr=False)
     data: KGData = field(repr=False)
 
+    def _repr_html_(self) -> str:
+        r"""The HTML representation for notebooks: training, and the ranking of the test facts."""
+        test = '<p>no test facts</p>' if self.test is None else self.test._repr_html_()
+        return f'{self.train._repr_html_()}\n{test}'
+
 
 def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, data: Optional[KGData] = None,
                resume: Union[bool, Literal['auto']] = 'auto', device: Optional[str] = None, progress: bool = True,

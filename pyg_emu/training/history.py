@@ -4,11 +4,13 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, Optional, Sequence
 
 import torch
 
-from pyg_emu.core.errors import CheckpointError
+from pyg_emu.core.arguments import one_of
+from pyg_emu.core.drawing import new_figure
+from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.core.files import read_bytes, reason
 
 if TYPE_CHECKING:
@@ -48,6 +50,23 @@ class History:
         frame = pd.DataFrame(self.rows, columns=self.columns)
         return frame.astype({'step': 'int64'}) if self.rows else frame
 
+    def plot(self, metric: str = 'mrr') -> Any:
+        r"""Plots the loss and a validation metric against steps. Requires matplotlib.
+
+        Args:
+            metric (str): The metric. (default: :obj:`"mrr"`)
+
+        :rtype: :class:`matplotlib.figure.Figure`
+
+        Raises:
+            ArgumentError: If there are no rows, or they have no such metric; names those that they have.
+        """
+        return plot_history(self.frame(), metric)
+
+    def _repr_html_(self) -> str:
+        r"""The HTML representation for notebooks."""
+        return table_html(self.frame())
+
     def state_dict(self) -> dict[str, Any]:
         r"""Returns the rows as tensors, which load much faster from a checkpoint than dictionaries."""
         values = [[row.get(name, 0.0) for name in self.columns] for row in self.rows]
@@ -75,6 +94,42 @@ class History:
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({len(self)} rows)'
+
+
+def plot_history(frame: pd.DataFrame, metric: str = 'mrr', best_step: Optional[int] = None) -> Any:
+    r"""Plots the loss and a validation metric against steps.
+
+    Args:
+        frame (pandas.DataFrame): The rows of a history.
+        metric (str): The metric. (default: :obj:`"mrr"`)
+        best_step (int, optional): A step to mark. (default: :obj:`None`)
+
+    :rtype: :class:`matplotlib.figure.Figure`
+
+    Raises:
+        ArgumentError: If there are no rows, or they have no such metric, or matplotlib is not installed.
+    """
+    if len(frame) == 0:
+        raise ArgumentError('plot(): the history has no rows yet; the first one comes with the first evaluation')
+    known = [str(name).removeprefix('valid_') for name in frame.columns if str(name).startswith('valid_')]
+    if known:
+        one_of('metric', metric, known)
+    figure = new_figure('plot()', 7.0, 3.0)
+    names = ['loss', *([f'valid_{metric}'] if known else [])]
+    for number, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), number + 1)
+        rows = frame[['step', name]].dropna()
+        axes.plot(rows['step'], rows[name], marker='o' if len(rows) < 30 else None)
+        axes.set(xlabel='step', ylabel=name.replace('valid_', 'validation '))
+        if name != 'loss' and best_step is not None:
+            axes.axvline(best_step, color='grey', linestyle=':')
+    return figure
+
+
+def table_html(frame: pd.DataFrame) -> str:
+    r"""A table for notebooks, with as many rows as pandas shows."""
+    import pandas as pd
+    return str(frame.to_html(index=False, max_rows=pd.get_option('display.max_rows')))
 
 
 def csv_lines(columns: Sequence[str], rows: Iterable[Mapping[str, float]], header: bool = True) -> bytes:

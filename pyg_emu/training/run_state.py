@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyg_emu.core.arguments import shown
-from pyg_emu.core.errors import ArgumentError, CheckpointError, PygEmuError
+from pyg_emu.core.errors import CheckpointError, PygEmuError
 from pyg_emu.core.files import reason
-from pyg_emu.training.history import History
+from pyg_emu.training.history import History, plot_history, table_html
 from pyg_emu.training.parts import LearningParts
 from pyg_emu.training.schedules import Schedule
 from pyg_emu.training.stability import LossMeter
@@ -65,29 +65,15 @@ class TrainResult:
         :rtype: :class:`matplotlib.figure.Figure`
 
         Raises:
-            ArgumentError: If the history has no such metric; names those that it has.
+            ArgumentError: If the history has no rows, or no such metric; names those that it has.
         """
-        from matplotlib.figure import Figure
-
-        known = [name.removeprefix('valid_') for name in self.history.columns if name.startswith('valid_')]
-        if known and metric not in known:
-            raise ArgumentError(f'metric: expected one of {", ".join(known)}, got {metric!r}')
-        figure = Figure(figsize=(7.0, 3.0), layout='constrained')
-        names = ['loss', *([f'valid_{metric}'] if known else [])]
-        for number, name in enumerate(names):
-            axes = figure.add_subplot(1, len(names), number + 1)
-            rows = self.history[['step', name]].dropna()
-            axes.plot(rows['step'], rows[name], marker='o' if len(rows) < 30 else None)
-            axes.set(xlabel='step', ylabel=name.replace('valid_', 'validation '))
-            if name != 'loss' and self.best_step is not None:
-                axes.axvline(self.best_step, color='grey', linestyle=':')
-        return figure
+        return plot_history(self.history, metric, self.best_step)
 
     def _repr_html_(self) -> str:
         r"""The HTML representation for notebooks: the numbers of the best step, and the history."""
         best = '' if self.best_step is None else f', best at step {self.best_step}: {self.best_metric:.4f}'
         early = ', stopped early' if self.stopped_early else ''
-        return f'<p>{self.steps} steps in {self.seconds:.0f} s{best}{early}</p>\n{self.history.to_html(index=False)}'
+        return f'<p>{self.steps} steps in {self.seconds:.0f} s{best}{early}</p>\n{table_html(self.history)}'
 
 
 @dataclass

@@ -6,7 +6,6 @@ from typing import Any, Optional, Sequence
 import numpy as np
 import pandas as pd
 
-from pyg_emu.evaluation.metrics import DIRECTIONS
 from pyg_emu.experiments.report.content import (
     Cell,
     Column,
@@ -69,7 +68,7 @@ def metrics_section(runs: Sequence[OpenedRun]) -> Section:
         assert run.ranking is not None
         kinds |= {name: title for name, title in kind_groups(run.ranking).items() if name not in kinds}
     blocks = [*texts, _table(runs, groups), *([Grid([_bars(runs, kinds)])] if kinds else []),
-              *([_table(runs, kinds, 'by kind of relation and predicted side', ('mrr', 'hits@10'))] if kinds else [])]
+              *([_table(runs, kinds, 'by kind of relation and predicted side', ('mrr', ))] if kinds else [])]
     return Section('metrics', 'Metrics', blocks)
 
 
@@ -178,7 +177,7 @@ def _ranked(run: OpenedRun) -> pd.DataFrame:
 
 
 def _table(runs: Sequence[OpenedRun], groups: dict[str, str], caption: str = '',
-           only: Optional[Sequence[str]] = None) -> Table:
+           only: Sequence[str] = ('mrr', 'mr')) -> Table:
     r"""A row for each group and metric, and a column for each run."""
     columns = [Column(''), Column('metric'), *(Column(run.name, True) for run in runs),
                *([Column('difference', True)] if len(runs) == 2 else [])]
@@ -186,7 +185,7 @@ def _table(runs: Sequence[OpenedRun], groups: dict[str, str], caption: str = '',
     for place, (group, title) in enumerate(groups.items()):
         held = [{} if run.ranking is None else run.ranking.groups.get(group, {}) for run in runs]
         for name in dict.fromkeys(name for values in held for name in values):
-            if (only is not None and name not in only) or (name != 'count' and not _known(name)):
+            if name not in only and not name.startswith('hits@'):
                 continue
             values = [number(part.get(name)) for part in held]
             best = best_value(values, name)
@@ -197,10 +196,6 @@ def _table(runs: Sequence[OpenedRun], groups: dict[str, str], caption: str = '',
                          *([signed(None if one is None or other is None else other - one, 1 if name == 'mr' else 4)]
                            if len(runs) == 2 else [])])
     return Table(columns, rows, caption)
-
-
-def _known(name: str) -> bool:
-    return name.partition('@')[0].partition(' ')[0] in DIRECTIONS
 
 
 def _bars(runs: Sequence[OpenedRun], kinds: dict[str, str]) -> Figure:

@@ -42,11 +42,12 @@ def curves_section(runs: Sequence[OpenedRun]) -> Section:
     r"""The curves of several runs over each other."""
     there = [run for run in runs if 'history' not in run.absent]
     texts = [Text(f'{run.name}: {run.absent["history"]}', note=True) for run in runs if 'history' in run.absent]
-    names = list(dict.fromkeys(name for run in there for name in ('loss', *_columns(run.history))))
+    names = list(dict.fromkeys(name for run in there for name in ('loss', *_columns(run.history))
+                               if not name.startswith(('valid_ndcg@', 'valid_amri'))))
     panels = []
     for name in names:
         held = [(place, run) for place, run in enumerate(runs) if run in there and name in run.history]
-        if not held or (name not in ('loss', ) and not name.startswith('valid_') and len(held) < 2):
+        if not held or (name != 'loss' and not name.startswith('valid_') and len(held) < 2):
             continue
         title = (f'Validation, {metric_title(name.removeprefix("valid_"))}' if name.startswith('valid_') else
                  _TITLES.get(name, name))

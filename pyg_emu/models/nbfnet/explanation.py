@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import file_path, instance, one_of, positive_integer
+from pyg_emu.core.drawing import new_figure
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.memory import memory_reported
 from pyg_emu.core.modes import evaluating
@@ -108,10 +109,8 @@ def draw_paths(paths: pd.DataFrame, file: Optional[Union[str, Path]] = None) -> 
         raise ArgumentError(f'paths: expected the result of explain(), got a DataFrame without the column {missing[0]}')
     if file is not None:
         file_path('file', file)
-    from matplotlib.figure import Figure
-
     longest = max(paths['length'], default=1)
-    figure = Figure(figsize=(3.0 * (longest + 1), 1.0 * max(1, len(paths)) + 0.5), layout='constrained')
+    figure = new_figure('draw_paths()', 3.0 * (longest + 1), 1.0 * max(1, len(paths)) + 0.5)
     axes = figure.add_subplot()
     axes.set_axis_off()
     axes.set_xlim(-0.5, longest + 0.5)
