@@ -43,7 +43,6 @@ def add_report(commands: Any) -> None:
                         help='how vectors of entities are drawn (default: tsne)')
     report.add_argument('--max-entities', type=int, default=1000, metavar='N',
                         help='entities on the map, those with the most facts (default: 1000)')
-    report.add_argument('--seed', type=int, default=0, metavar='N', help='seed of the map (default: 0)')
     add_common(report)
 
 
@@ -53,7 +52,7 @@ def _report(options: argparse.Namespace) -> None:
         options.runs, options.output, split=options.split, which=options.checkpoint, data=dataset_settings(options),
         max_triples=options.max_triples, num_hardest=options.num_hardest, num_answers=options.num_answers,
         projection=None if options.map == 'none' else options.map, max_entities=options.max_entities,
-        seed=options.seed, other_facts=options.other_facts, device=options.device, progress=not options.quiet)
+        other_facts=options.other_facts, device=options.device, progress=not options.quiet)
     for title, reason in written.left_out.items():
         print(one_line(f'left out: {title}. {reason}'), file=sys.stderr)
     print(written.path)

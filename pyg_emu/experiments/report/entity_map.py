@@ -42,7 +42,7 @@ def map_section(run: OpenedRun, choices: Choices) -> Section:
         return Section('map', 'Entities', absent=f'A map needs three entities with vectors of two components; there '
                                                  f'are {len(shown)} with {rows.shape[1]}.')
     method = choices.projection if choices.projection == 'pca' or len(shown) > 5 else 'pca'
-    points = project(rows, method or 'tsne', choices.seed)
+    points = project(rows, method or 'tsne')
     groups, what = _groups(run.data, shown)
     names = vectors.index[shown]
     traces = []
@@ -63,20 +63,19 @@ def map_section(run: OpenedRun, choices: Choices) -> Section:
     number = len(vectors)
     which = (f'all {number:,} entities' if len(shown) == number else
              f'{len(shown):,} of {number:,} entities, those with the most training facts')
-    text = f'{_TITLES[method or "tsne"]} of the vectors of {which} (seed {choices.seed}).{what}'
+    text = f'{_TITLES[method or "tsne"]} of the vectors of {which}.{what}'
     drawn = figure(traces, height=620, xaxis=hidden, yaxis=hidden, hovermode='closest',
                    margin={'l': 8, 'r': 8, 't': 44, 'b': 8})
     return Section('map', 'Entities', [Text(text), drawn])
 
 
-def project(rows: np.ndarray, method: str, seed: int) -> np.ndarray:
-    r"""Projects vectors to two dimensions.
+def project(rows: np.ndarray, method: str) -> np.ndarray:
+    r"""Projects vectors to two dimensions, equal vectors to the same points each time.
 
     Args:
         rows (numpy.ndarray): The vectors. shape: :obj:`(n, d)`.
         method (str): :obj:`"tsne"` (`"Visualizing Data using t-SNE"
             <https://www.jmlr.org/papers/v9/vandermaaten08a.html>`_) or :obj:`"pca"`.
-        seed (int): The seed.
 
     :rtype: :class:`numpy.ndarray` of shape :obj:`(n, 2)`.
     """
@@ -90,7 +89,7 @@ def project(rows: np.ndarray, method: str, seed: int) -> np.ndarray:
     perplexity = min(30.0, (len(rows) - 1) / 3)
     # Without spread there is nothing to start from.
     start: Any = 'pca' if reduced.std() > 0 else 'random'
-    return np.asarray(TSNE(2, perplexity=perplexity, init=start, random_state=seed).fit_transform(reduced))
+    return np.asarray(TSNE(2, perplexity=perplexity, init=start, random_state=0).fit_transform(reduced))
 
 
 def _obstacle(run: OpenedRun, choices: Choices) -> Optional[str]:

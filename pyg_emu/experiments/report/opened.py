@@ -35,7 +35,6 @@ class Choices:
     num_answers: int = 5
     projection: Optional[Literal['tsne', 'pca']] = 'tsne'
     max_entities: int = 1000
-    seed: int = 0
     other_facts: bool = False
     device: Optional[str] = None
     progress: bool = True
@@ -246,3 +245,9 @@ def _rank(run: OpenedRun, choices: Choices) -> None:
         run.absent['ranking'] = reason
     else:
         run.notes.append(f'The metrics are those in metrics.json. {reason}')
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    r"""The metrics among the entries of a file."""
+    found = {str(name): number(value) for name, value in values.items() if not isinstance(value, (dict, list, str))}
+    return {name: value for name, value in found.items() if value is not None}

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Mapping, Optional, Sequence, Union
 
-from pyg_emu.core.arguments import boolean, file_path, instance, one_of, positive_integer, random_seed, shown
+from pyg_emu.core.arguments import boolean, file_path, instance, one_of, positive_integer, shown
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.files import atomic_write
 from pyg_emu.data.graph import SPLITS, KGData
@@ -59,7 +59,6 @@ def write_report(
     num_answers: int = 5,
     projection: Optional[Literal['tsne', 'pca']] = 'tsne',
     max_entities: int = 1000,
-    seed: int = 0,
     other_facts: bool = False,
     device: Optional[str] = None,
     progress: bool = True,
@@ -93,7 +92,6 @@ def write_report(
             (default: :obj:`"tsne"`)
         max_entities (int): The number of entities on the map, those with the most training facts. (default:
             :obj:`1000`)
-        seed (int): The seed of the map. (default: :obj:`0`)
         other_facts (bool): Whether :obj:`data` may have other facts than the run. (default: :obj:`False`)
         device (str, optional): The device of the models. (default: a GPU if available, else the CPU)
         progress (bool): Whether to show progress bars. (default: :obj:`True`)
@@ -117,8 +115,7 @@ def write_report(
     if device is not None:
         instance('device', device, str)
     choices = Choices(split, which, data, max_triples, num_hardest, num_answers, projection, max_entities,
-                      random_seed('seed', seed), boolean('other_facts', other_facts), device,
-                      boolean('progress', progress))
+                      boolean('other_facts', other_facts), device, boolean('progress', progress))
     if find_spec('plotly') is None or find_spec('jinja2') is None:
         raise ArgumentError("report: needs the packages plotly and jinja2, which are not installed; install the extra "
                             "'report': pip install plotly jinja2 scikit-learn")
