@@ -90,6 +90,11 @@ def test_no_cycles() -> None:
     assert not pending, f'modules in or above a cycle of imports: {sorted(pending)}'
 
 
+def test_bars_are_those_of_notebooks() -> None:
+    names = {name for path in FILES for name in imports_of(tree_of(path), ()) if name.split('.')[0] == 'tqdm'}
+    assert names == {'tqdm.auto'}
+
+
 def test_import_reader_sees_every_form() -> None:
     source = """
 import torch

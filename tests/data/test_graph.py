@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import re
 import warnings
 from typing import Any, Callable
 
@@ -68,6 +69,17 @@ def test_what_is_missing_reads_as_none() -> None:
         data.no_such_attribute  # noqa: B018
     for name in ('head_index', 'neg_index', 'side', 'step', 'source', 'generator', 'mutation'):
         assert not hasattr(data, name)  # a graph is no batch
+
+
+def test_shows_itself_in_a_notebook() -> None:
+    shown = make_data(entity_labels=['<b>', *LABELS[1:]])._repr_html_()
+    rows = [re.findall('<t[hd]>([^<]*)</t', row) for row in shown.split('<tr')]
+    assert ['facts', '3', '1', '1'] in rows and ['&lt;b&gt;', 'likes', 'bob'] in rows and '<b>' not in shown
+    assert ['0', '0', '1'] in [re.findall('<td>([^<]*)</td', row)
+                               for row in make_data(entity_labels=None, relation_labels=None, num_nodes=4,
+                                                    num_relations=2)._repr_html_().split('<tr')]
+    assert make_data().with_inverse_relations()._repr_html_().count('<tr') == 2 + 4
+    assert 'num_nodes=None' in KGData()._repr_html_()
 
 
 def test_unknown_split_and_order() -> None:

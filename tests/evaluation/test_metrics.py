@@ -93,6 +93,19 @@ def test_table_of_a_notebook() -> None:
     assert any(row[0] == 'N-N.tail' for row in rows if row)
 
 
+def test_a_plot_of_sides_and_kinds() -> None:
+    pytest.importorskip('matplotlib')
+    metrics = Metrics({'tail': TAIL, 'head': HEAD}, kinds=torch.tensor([0, 3]))
+    sides, kinds = metrics.plot('mr').axes
+    assert [bar.get_height() for bar in sides.patches] == [metrics[f'{name}mr'] for name in ('', 'tail.', 'head.')]
+    assert [bar.get_height() for bar in kinds.patches] == [metrics[f'{kind}.{side}.mr'] for side in ('tail', 'head')
+                                                           for kind in ('1-1', 'N-N')]
+    assert [label.get_text() for label in kinds.get_xticklabels()] == ['1-1', 'N-N']
+    assert len(Metrics({'tail': TAIL}).plot().axes) == 1
+    with pytest.raises(ArgumentError, match="metric: .*'mrr'.*'loss'"):
+        metrics.plot('loss')
+
+
 def test_undefined_is_none_in_json() -> None:
     metrics = Metrics({'tail': make_ranks([0], [0], [0])})
     assert metrics['mrr'] == 1 and math.isnan(metrics['amri'])

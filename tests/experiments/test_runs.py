@@ -42,6 +42,7 @@ def test_run_and_open(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / 'run'
     result = run_recipe(recipe(folder), run, progress=False)
     assert result.train.steps == 6 and result.test is not None
+    assert '6 steps' in result._repr_html_() and result.test._repr_html_() in result._repr_html_()
     metrics = json.loads((run / 'metrics.json').read_text())
     assert metrics['test']['mrr'] == result.test['mrr'] and metrics['valid'] == result.train.metrics
     assert load_recipe(run / 'recipe.yaml') == recipe(folder)

@@ -3,9 +3,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from pyg_emu.core.errors import CheckpointError
+from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.training.history import History, csv_lines, read_csv
 
 
@@ -71,3 +72,16 @@ def test_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / 'history.csv').write_bytes(b'\xff\xfe\x00')
     with pytest.raises(CheckpointError, match=r'history\.csv'):
         read_csv(tmp_path / 'history.csv')
+
+
+def test_a_history_plots_and_shows_itself() -> None:
+    pytest.importorskip('matplotlib')
+    loss, mrr = make(3).plot().axes
+    assert loss.lines[0].get_ydata().tolist() == [1 / 3, 1 / 6, 1 / 9] and mrr.get_ylabel() == 'validation mrr'
+    with pytest.raises(ArgumentError, match='rows'):
+        History().plot()
+    with pytest.raises(ArgumentError, match="'mrr'.*'mr'"):
+        make(3).plot('mr')
+    assert make(3)._repr_html_().count('<tr') == 4
+    with pd.option_context('display.max_rows', 10):
+        assert make(100)._repr_html_().count('<tr') < 15

@@ -2,7 +2,7 @@ r"""A map of the entities: their vectors in two dimensions."""
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 import pandas as pd
@@ -82,14 +82,14 @@ def project(rows: np.ndarray, method: str) -> np.ndarray:
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
+    if (rows == rows[0]).all():
+        return np.zeros((len(rows), 2))
     size = 2 if method == 'pca' else min(_REDUCED, *rows.shape)
     reduced = PCA(size, svd_solver='full').fit_transform(rows)
     if method == 'pca':
         return np.asarray(reduced)
     perplexity = min(30.0, (len(rows) - 1) / 3)
-    # Without spread there is nothing to start from.
-    start: Any = 'pca' if reduced.std() > 0 else 'random'
-    return np.asarray(TSNE(2, perplexity=perplexity, init=start, random_state=0).fit_transform(reduced))
+    return np.asarray(TSNE(2, perplexity=perplexity, init='pca', random_state=0).fit_transform(reduced))
 
 
 def _obstacle(run: OpenedRun, choices: Choices) -> Optional[str]:

@@ -60,17 +60,6 @@ def digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def chromium(folder: Path, *flags: str) -> str:
-    found = next((path for path in map(shutil.which, BROWSERS) if path is not None), None)
-    if found is None:
-        pytest.skip('needs Chromium')
-    done = subprocess.run(
-        [found, '--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--virtual-time-budget=10000',
-         '--window-size=1280,2000', '--host-resolver-rules=MAP * ~NOTFOUND', f'--user-data-dir={folder / "profile"}',
-         *flags], capture_output=True, text=True, timeout=200, check=True)
-    return done.stdout
-
-
 def test_a_page_needs_no_network_and_runs_its_own_scripts_alone(written: Report, trained: Path, tmp_path: Path
                                                                 ) -> None:
     page = Parsed(written.path)
@@ -94,12 +83,20 @@ def test_a_page_needs_no_network_and_runs_its_own_scripts_alone(written: Report,
 
 
 def test_a_browser_draws_sorts_and_filters(written: Report, tmp_path: Path) -> None:
+    image = pytest.importorskip('PIL.Image')
+    browser = next((path for path in map(shutil.which, BROWSERS) if path is not None), None)
+    if browser is None:
+        pytest.skip('needs Chromium')
     text = written.path.read_text(encoding='utf-8')
     # The page's own policy, and what the reader does.
     text = text.replace('script-src ', f"script-src 'sha256-{digest(ACTIONS)}' ")
-    page = tmp_path / 'page.html'
+    page, shot = tmp_path / 'page.html', tmp_path / 'page.png'
     page.write_text(text.replace('</body>', f'<script>{ACTIONS}</script></body>'), encoding='utf-8')
-    body = re.search('<body[^>]*>', chromium(tmp_path, '--dump-dom', page.as_uri()))
+    done = subprocess.run(
+        [browser, '--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--virtual-time-budget=3000',
+         '--window-size=1280,2000', '--host-resolver-rules=MAP * ~NOTFOUND', f'--user-data-dir={tmp_path / "profile"}',
+         '--dump-dom', f'--screenshot={shot}', page.as_uri()], capture_output=True, text=True, timeout=250, check=True)
+    body = re.search('<body[^>]*>', done.stdout)
     assert body is not None
     said = {name: json.loads(html.unescape(value)) for name, value in re.findall(r'data-(\w+)="([^"]*)"', body[0])}
     assert said['title'] == 'emu' and len(said['plots']) > 8 and all(said['plots'])
@@ -109,11 +106,6 @@ def test_a_browser_draws_sorts_and_filters(written: Report, tmp_path: Path) -> N
     steps, seconds, title = said['axes']
     assert steps == [2, 4] and 0.0 < seconds[0] < seconds[1] and title == 'seconds'
 
-
-def test_a_browser_shows_the_page(written: Report, tmp_path: Path) -> None:
-    image = pytest.importorskip('PIL.Image')
-    shot = tmp_path / 'page.png'
-    chromium(tmp_path, f'--screenshot={shot}', written.path.as_uri())
     with image.open(shot) as picture:
         assert picture.size == (1280, 2000)
         colors = {color: number for number, color in picture.convert('RGB').getcolors(2**24)}
