@@ -2,6 +2,7 @@ r"""Holds ARCHITECTURE.md: who may import whom, what a module must say about its
 from __future__ import annotations
 
 import ast
+import configparser
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,15 @@ def test_no_cycles() -> None:
         for name in free:
             del pending[name]
     assert not pending, f'modules in or above a cycle of imports: {sorted(pending)}'
+
+
+def test_the_wheel_holds_all_files() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / 'setup.cfg')
+    patterns = config['options.package_data']['pyg_emu'].split()
+    others = [path.relative_to(PACKAGE) for path in PACKAGE.rglob('*')
+              if path.is_file() and path.suffix not in ('.py', '.pyc')]
+    assert len(others) > 5 and [path for path in others if not any(map(path.match, patterns))] == []
 
 
 def test_bars_are_those_of_notebooks() -> None:

@@ -157,11 +157,12 @@ class KGData(Data):
         parts = [f'<p>{html.escape(repr(self))}</p>', pd.DataFrame(rows, index=['facts']).to_html() if rows else '']
         first = next((split for split in rows if self.num_facts(split) > 0), None)
         index, kind = (None, None) if first is None else self._edges(first)
-        if index is not None and kind is not None and index.dim() == 2:
-            facts = torch.stack([index[0, :_SHOWN_FACTS], kind[:_SHOWN_FACTS], index[1, :_SHOWN_FACTS]], dim=1).tolist()
+        if first is not None and index is not None and kind is not None and index.dim() == 2:
+            number = min(_SHOWN_FACTS, self.num_facts(first))  # inverse edges follow the facts
+            facts = torch.stack([index[0, :number], kind[:number], index[1, :number]], dim=1).tolist()
             names = (self.entity_labels, self.relation_labels, self.entity_labels)
-            labelled = [[number if labels is None or not 0 <= number < len(labels) else labels[number]
-                         for number, labels in zip(fact, names)] for fact in facts]
+            labelled = [[each if labels is None or not 0 <= each < len(labels) else labels[each]
+                         for each, labels in zip(fact, names)] for fact in facts]
             frame = pd.DataFrame(labelled, columns=['head', 'relation', 'tail'])
             parts.append(f'<p>the first facts of {first}</p>{frame.to_html(index=False)}')
         return '\n'.join(part for part in parts if part)

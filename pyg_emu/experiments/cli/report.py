@@ -30,15 +30,16 @@ def add_report(commands: Any) -> None:
     report.add_argument('runs', nargs='+', metavar='DIR', help='a run folder, or several to compare')
     report.add_argument('--output', metavar='FILE', help='the page (default: report.html in the run folder; of several '
                                                          'runs, in the working directory)')
-    report.add_argument('--split', choices=('train', 'valid', 'test'), help='the facts to rank (default: test, or valid '
-                                                                            'without test facts)')
+    report.add_argument('--split', choices=('train', 'valid', 'test'),
+                        help='the facts to rank (default: test, or valid without test facts)')
     report.add_argument('--checkpoint', choices=('best', 'last'), default='best', help='which weights (default: best)')
     add_dataset(report, 'other data than the run was trained on, or its new place')
     report.add_argument('--other-facts', action='store_true',
                         help='rank although the data has other facts than the run was trained with')
     report.add_argument('--max-triples', type=int, metavar='N', help='rank a random subset of this size')
     report.add_argument('--num-hardest', type=int, default=50, metavar='N', help='hardest facts to show (default: 50)')
-    report.add_argument('--num-answers', type=int, default=5, metavar='K', help='answers beside each of them (default: 5)')
+    report.add_argument('--num-answers', type=int, default=5, metavar='N',
+                        help='answers beside each of them (default: 5)')
     report.add_argument('--map', choices=('tsne', 'pca', 'none'), default='tsne',
                         help='how vectors of entities are drawn (default: tsne)')
     report.add_argument('--max-entities', type=int, default=1000, metavar='N',

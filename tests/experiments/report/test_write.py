@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def test_a_page_holds_what_evaluation_says(trained: Path, tmp_path: Path) -> Non
     assert f'{metrics["mrr"]:.4f}' in page.texts['summary']
 
     sides = {row['']: row for row in page.table('metrics')}
-    assert [row['MRR'] for row in sides.values()] == [f'{metrics[name]:.4f}' for name in ('mrr', 'tail.mrr', 'head.mrr')]
+    assert [row['MRR'] for row in sides.values()] == [f'{metrics[name]:.4f}'
+                                                      for name in ('mrr', 'tail.mrr', 'head.mrr')]
     kinds = page.table('metrics', 1)
     assert {row['MRR'] for row in kinds} == {f'{values["mrr"]:.4f}' for name, values in metrics.groups.items()
                                              if name[0] in '1N'}
@@ -235,6 +237,18 @@ def test_without_labels(tmp_path: Path) -> None:
     report, page = write(tmp_path / 'run', tmp_path / 'page.html', data=data, num_hardest=4)
     assert report.left_out == {} and all(row['head'].isdigit() for row in page.table('hardest'))
     assert {row['relation'] for row in page.table('relations')} == {'0', '1', '2', '3'}
+
+
+def test_the_documented_snippet_runs(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = Path(__file__).resolve().parents[3] / 'docs' / 'report.md'
+    snippet, = re.findall(r'^```python\n(.*?)^```', document.read_text(encoding='utf-8'), re.DOTALL | re.MULTILINE)
+    shutil.copytree(trained / 'emu', tmp_path / 'runs' / 'umls')
+    shutil.copytree(trained / 'plain', tmp_path / 'runs' / 'umls-uniform')
+    monkeypatch.chdir(tmp_path)
+    with use_backend('torch'):
+        exec(snippet, {})
+    assert Parsed(tmp_path / 'runs' / 'umls' / 'report.html').texts['map'].startswith('t-SNE')
+    assert 'MRR, umls-uniform' in Parsed(tmp_path / 'comparison.html').table('relations')[0]
 
 
 @pytest.mark.parametrize(('options', 'told'), [
