@@ -25,7 +25,7 @@ def new_figure(purpose: str, width: float, height: float) -> Any:
         raise ArgumentError(f"{purpose} needs the package matplotlib, which is not installed; install the extra "
                             "'plots': pip install matplotlib")
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(width, height), layout='constrained')
+    figure: Any = Figure(figsize=(width, height), layout='constrained')
     figure._repr_png_ = partial(_png, figure)
     return figure
 

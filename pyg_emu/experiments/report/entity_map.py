@@ -126,8 +126,8 @@ def _groups(data: KGData, shown: np.ndarray) -> tuple[pd.Series, str]:
         return pd.Series(['entities'] * len(shown), dtype='category'), ''
     ends = pd.DataFrame({'entity': torch.cat([facts[:, 0], facts[:, 2]]).numpy(),
                          'end': torch.cat([2 * facts[:, 1], 2 * facts[:, 1] + 1]).numpy()})
-    most = ends.value_counts(sort=False).reset_index().sort_values(['entity', 'count'], kind='stable')
-    most = most.drop_duplicates('entity', keep='last').set_index('entity')['end'].reindex(shown)
+    counts = ends.value_counts(sort=False).reset_index().sort_values(['entity', 'count'], kind='stable')
+    most = counts.drop_duplicates('entity', keep='last').set_index('entity')['end'].reindex(shown)
     labels = data.relation_labels
 
     def name(end: float) -> str:

@@ -82,8 +82,9 @@ def _answers(run: OpenedRun, data: KGData, facts: Tensor, sides: Sequence[str], 
         frame = predict(model, data, k=k, exclude_known=True, batch_size=_QUERIES if reads_graph(run.model) else None,
                         **given, **options)
         by_query: dict[tuple[str, ...], list[str]] = {}
-        for row in frame.to_dict('records'):
-            by_query.setdefault(tuple(str(row[_NAMES[column]]) for column in known), []).append(short(row[side]))
+        for answer in frame.to_dict('records'):
+            key = tuple(str(answer[_NAMES[column]]) for column in known)
+            by_query.setdefault(key, []).append(short(answer[side]))
         for row in rows:
             key = tuple(str(_label(data, column, int(facts[row, column]))) for column in known)
             found[row] = tuple(by_query.get(key, ()))

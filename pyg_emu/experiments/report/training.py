@@ -108,7 +108,8 @@ def _columns(history: pd.DataFrame) -> list[str]:
 
 def _validation_columns(history: pd.DataFrame) -> tuple[list[str], list[str]]:
     r"""The validation metrics that are shares of 1, and the others."""
-    shares, others = [], []
+    shares: list[str] = []
+    others: list[str] = []
     for name in map(str, history.columns):
         kind = name.removeprefix('valid_')
         if not name.startswith('valid_') or kind == 'count' or history[name].isna().all():
