@@ -68,7 +68,7 @@ def metrics_section(runs: Sequence[OpenedRun]) -> Section:
         assert run.ranking is not None
         kinds |= {name: title for name, title in kind_groups(run.ranking).items() if name not in kinds}
     blocks = [*texts, _table(runs, groups), *([Grid([_bars(runs, kinds)])] if kinds else []),
-              *([_table(runs, kinds, 'by kind of relation and predicted side', ('mrr', ))] if kinds else [])]
+              *([_table(runs, kinds, 'by kind of relation and predicted side', ('mrr', 'hits@10'))] if kinds else [])]
     return Section('metrics', 'Metrics', blocks)
 
 
@@ -177,7 +177,7 @@ def _ranked(run: OpenedRun) -> pd.DataFrame:
 
 
 def _table(runs: Sequence[OpenedRun], groups: dict[str, str], caption: str = '',
-           only: Sequence[str] = ('mrr', 'mr')) -> Table:
+           only: Optional[Sequence[str]] = None) -> Table:
     r"""A row for each group and metric, and a column for each run."""
     columns = [Column(''), Column('metric'), *(Column(run.name, True) for run in runs),
                *([Column('difference', True)] if len(runs) == 2 else [])]
@@ -185,7 +185,7 @@ def _table(runs: Sequence[OpenedRun], groups: dict[str, str], caption: str = '',
     for place, (group, title) in enumerate(groups.items()):
         held = [{} if run.ranking is None else run.ranking.groups.get(group, {}) for run in runs]
         for name in dict.fromkeys(name for values in held for name in values):
-            if name not in only and not name.startswith('hits@'):
+            if name not in ('mrr', 'mr') and not name.startswith('hits@') or (only is not None and name not in only):
                 continue
             values = [number(part.get(name)) for part in held]
             best = best_value(values, name)

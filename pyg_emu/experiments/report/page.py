@@ -10,6 +10,9 @@ from typing import Any
 from pyg_emu import __version__
 from pyg_emu.experiments.report.content import Page
 
+#: Letters from which on a text may fill more than a line.
+_LONG = 16
+
 
 def render(page: Page) -> bytes:
     r"""Returns the file. All text of the page is escaped, and the browser runs no script but the two that belong to the
@@ -32,8 +35,10 @@ def render(page: Page) -> bytes:
 
 
 def _breakable(text: str) -> Any:
-    r"""Escaped text whose lines may break after marks that join the words of labels."""
-    from markupsafe import Markup
+    r"""Escaped text whose lines may break after marks that join the words of labels, if it is long."""
+    from markupsafe import Markup, escape
+    if len(text) < _LONG:
+        return escape(text)
     return Markup('<wbr>').join(re.split(r'(?<=[_/.:,-])(?=\w)', text))
 
 

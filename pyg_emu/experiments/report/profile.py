@@ -69,6 +69,6 @@ def _facts_of_entities(data: KGData) -> Figure:
              'hovertemplate': '%{y:.2%} of the entities are in at least %{x:,} training facts<extra></extra>'}
     return figure([trace], x='training facts', y='share of entities',
                   caption='Entities in at least so many training facts', xaxis={'type': 'log', 'dtick': 1},
-                  yaxis={'type': 'log', 'dtick': 1, 'tickformat': '.1~%'},
+                  yaxis={'type': 'log', 'dtick': 1, 'tickformat': '.1~p'},
                   height=max(240, 70 + 17 * min(data.num_relations, _MOST_RELATIONS)))
 
