@@ -139,7 +139,7 @@ def facts_section(runs: Sequence[OpenedRun]) -> Section:
 
 
 def differently_ranked(runs: Sequence[OpenedRun]) -> Optional[str]:
-    r"""Says so if runs have ranked different facts, or among other entities, so that their metrics cannot be
+    r"""Returns a sentence if runs have ranked different facts, or in different ways, so that their metrics cannot be
     compared.
     """
     first = runs[0].ranking
@@ -160,8 +160,8 @@ def differently_ranked(runs: Sequence[OpenedRun]) -> Optional[str]:
             prints = [part.entry('data', 'facts.all.fingerprint') for part in (runs[0], run)]
             same = prints[0] == prints[1]
         if not same:
-            return (f'{runs[0].name} and {run.name} ranked different facts, or among different entities: their metrics '
-                    'cannot be compared.')
+            return (f'{runs[0].name} and {run.name} did not rank the same facts in the same way (split, facts, filter, '
+                    'candidates or ties): their metrics cannot be compared.')
     return None
 
 

@@ -134,7 +134,7 @@ def _how(ranking: Ranking) -> str:
         parts.append('Known facts compete.' if filtered == 'nothing' else
                      f'Other answers that are known facts ({"all splits" if filtered == "all" else filtered}) do not '
                      'compete.')
-    ties = info.pop('ties', info.pop('tie', None))
+    ties = info.pop('ties', None)
     info.pop('split', None)
     rest = {**info, **({} if ties is None else {'Ties': ties})}
     return ' '.join([*parts, *(f'{str(key)[:1].upper()}{str(key)[1:]}: {value}.' for key, value in rest.items())])

@@ -78,7 +78,8 @@ class Ranking:
         if isinstance(relations, dict) and relations:
             table = pd.DataFrame.from_dict({name: _numbers(values) for name, values in relations.items()
                                             if isinstance(values, dict)}, orient='index')
-        return cls('test', groups, dict(info) if isinstance(info, dict) else {}, table)
+        told = {'ties' if key == 'tie' else key: value for key, value in info.items()} if isinstance(info, dict) else {}
+        return cls('test', groups, told, table)
 
 
 @dataclass

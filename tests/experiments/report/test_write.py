@@ -178,6 +178,20 @@ def test_data_that_is_gone(run: Path, tmp_path: Path, trained: Path) -> None:
         write(run, tmp_path / 'page.html', data=str(tmp_path / 'nowhere'))
 
 
+def test_a_run_without_its_data_is_compared(run: Path, trained: Path, tmp_path: Path) -> None:
+    recipe = run / 'recipe.yaml'
+    recipe.write_text(recipe.read_text().replace(str(trained / 'graph'), str(tmp_path / 'gone')))
+    report, page = write([run, trained / 'plain'], tmp_path / 'page.html')
+    assert {*report.left_out} == {'Relations', 'Facts'} and 'gone' in page.texts['summary']
+    assert 'and plain' not in page.texts['metrics'] and {'run', 'plain'} <= {*page.table('metrics')[0]}
+
+
+def test_a_graph_encoder_has_a_map(trained: Path, tmp_path: Path) -> None:
+    run = train(str(trained / 'graph'), tmp_path / 'rgcn', 'model={name: RGCN, num_bases: 2}', 'num_steps=1')
+    report, page = write(run, tmp_path / 'page.html', max_triples=6, num_hardest=3)
+    assert report.left_out == {} and 'principal' in page.texts['map']
+
+
 @pytest.mark.parametrize(('name', 'content', 'absent'), [
     ('history.csv', None, ['Training']), ('history.csv', 'step,loss\n', ['Training']),
     ('history.csv', 'step,loss\n1,x\n', ['Training']), ('best.pt', b'damaged', ['Hardest facts', 'Entities']),
