@@ -15,7 +15,8 @@ FILES = sorted(PACKAGE.rglob('*.py'))
 MODULES = {'.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__'): path for path in FILES}
 
 # Loaded only by those who use them: slow to import, or not installed everywhere.
-HEAVY = ('numba', 'triton', 'pykeen', 'matplotlib', 'tensorboard', 'optuna', 'plotly', 'pyoxigraph', 'sqlalchemy')
+HEAVY = ('numba', 'triton', 'pykeen', 'matplotlib', 'tensorboard', 'optuna', 'plotly', 'pyoxigraph', 'sqlalchemy',
+         'lightning', 'wandb', 'mlflow')
 
 # "Who may import whom" of ARCHITECTURE.md: each room imports itself and the rooms before it.
 ROOMS = ('core', 'ops', 'data', 'models', 'negatives', 'losses', 'evaluation', 'training', 'experiments')

@@ -4,6 +4,7 @@ from pyg_emu.training.loggers import CSVLogger, Logger, RunInfo, TensorBoardLogg
 from pyg_emu.training.optimizers import RowAdagrad, RowAdam
 from pyg_emu.training.run_state import TrainResult
 from pyg_emu.training.schedules import Constant, CosineDecay, LinearDecay, Schedule, SwitchOptimizer
+from pyg_emu.training.trackers import MLflowLogger, WandbLogger
 from pyg_emu.training.trainer import Trainer
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     'CosineDecay',
     'LinearDecay',
     'Logger',
+    'MLflowLogger',
     'RowAdagrad',
     'RowAdam',
     'RunInfo',
@@ -21,4 +23,5 @@ __all__ = [
     'TrainResult',
     'Trainer',
     'TrainingInterrupted',
+    'WandbLogger',
 ]

@@ -72,11 +72,10 @@ class Trainer:
         loader (TripletLoader): Has :obj:`batches()`, without end, :obj:`state_dict()` and :obj:`load_state_dict()`.
         optimizer (torch.optim.Optimizer): The optimiser.
         num_steps (int): Steps to take.
-        schedule (Schedule, optional): See :mod:`pyg_emu.training.schedules`. (default:
-        :class:`~pyg_emu.training.schedules.Constant`)
+        schedule (Schedule, optional): See :mod:`pyg_emu.training.schedules`.
+            (default: :class:`~pyg_emu.training.schedules.Constant`)
         validate (callable, optional): :obj:`validate(model)` returns :class:`~pyg_emu.evaluation.metrics.Metrics` or a
-        dictionary.
-            It runs without gradients, the model in evaluation mode. (default: :obj:`None`)
+            dictionary. It runs without gradients, the model in evaluation mode. (default: :obj:`None`)
         metric (str, optional): The validation metric that decides which step is best. (default: :obj:`"mrr"`)
         mode (str, optional): Whether more (:obj:`"max"`) or less (:obj:`"min"`) of the metric is better. Needed for
             metrics that are not in :obj:`pyg_emu.evaluation.metrics.DIRECTIONS`. (default: :obj:`None`)
@@ -102,8 +101,7 @@ class Trainer:
         log_every (int, optional): Steps between readings of the loss, for the progress bar and to detect NaN, and
             between measurements of the gradient norm. (default: :obj:`50`)
         graph (bool, optional): Whether steps are captured as CUDA graphs, see
-        :class:`~pyg_emu.training.graphed_step.GraphedStep`.
-            (default: :obj:`False`)
+            :class:`~pyg_emu.training.graphed_step.GraphedStep`. (default: :obj:`False`)
         tensorboard (bool, optional): Whether to write the history for TensorBoard, too. (default: :obj:`False`)
         loggers (list, optional): Further receivers of the history's rows, see :class:`~pyg_emu.training.Logger`.
             (default: :obj:`None`)

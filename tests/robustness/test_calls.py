@@ -11,6 +11,7 @@ import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -34,11 +35,14 @@ from pyg_emu.training import (
     CosineDecay,
     CSVLogger,
     LinearDecay,
+    MLflowLogger,
     RowAdagrad,
     RowAdam,
     SwitchOptimizer,
     TensorBoardLogger,
     Trainer,
+    WandbLogger,
+    trackers,
 )
 from tests.robustness.cases import Cases
 
@@ -248,6 +252,13 @@ _FIELDS = ('head_index', 'rel_type', 'tail_index', 'side', 'num_nodes', 'num_rel
 def _fields() -> dict[str, Any]:
     batch = triples(source=inverse())
     return {name: getattr(batch, name) for name in _FIELDS}
+
+
+def _as_if_installed(make: Callable[..., Any]) -> Callable[..., Any]:
+    def call(**arguments: Any) -> Any:
+        with patch.object(trackers, '_check_installed'):
+            return make(**arguments)
+    return call
 
 
 def targets(folder: Path) -> dict[str, Target]:
@@ -524,6 +535,9 @@ def targets(folder: Path) -> dict[str, Target]:
                                                                 'sparse': False}, flags=('sparse', ))
     add('CSVLogger', CSVLogger, lambda: {'path': folder / 'rows.csv'})
     add('TensorBoardLogger', TensorBoardLogger, lambda: {'path': folder / 'events'})
+    add('WandbLogger', _as_if_installed(WandbLogger), lambda: {'project': 'mine'})
+    add('MLflowLogger', _as_if_installed(MLflowLogger), lambda: {'experiment': 'mine', 'tracking_uri': None,
+                                                                 'run_id': None})
     # Operators
     add('emu_score', ops.emu_score, lambda: {
         'query': torch.rand(B, D), 'positive': torch.rand(B, D), 'table': torch.rand(V, D),

@@ -266,8 +266,8 @@ def _train(options: argparse.Namespace) -> None:
         if place.rank == 0:
             print(f'run folder: {run_dir}', flush=True)
         result = run_recipe(recipe, run_dir, resume=False if options.fresh else 'auto', device=str(place.device),
-                            progress=not options.quiet, tensorboard=options.tensorboard, overwrite=options.overwrite,
-                            shard=options.shard)
+                            progress=not options.quiet, tensorboard=options.tensorboard, loggers=_loggers(options),
+                            overwrite=options.overwrite, shard=options.shard)
     if place.rank > 0:
         return
     train = result.train
@@ -278,6 +278,13 @@ def _train(options: argparse.Namespace) -> None:
     else:
         print(f'there are no validation facts to choose a step by: these are the weights of step {train.steps}')
     print('there are no test facts to rank' if result.test is None else result.test)
+
+
+def _loggers(options: argparse.Namespace) -> list[Any]:
+    r"""The loggers that the flags of :obj:`train` name, beside TensorBoard's."""
+    from pyg_emu.training.trackers import MLflowLogger, WandbLogger
+    named = ((WandbLogger, options.wandb), (MLflowLogger, options.mlflow))
+    return [make(name) for make, name in named if name is not None]
 
 
 def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
@@ -458,6 +465,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument('--overwrite', action='store_true',
                      help='replace files in the folder that no run has written, or a run that cannot be continued')
     run.add_argument('--tensorboard', action='store_true', help='write the history for TensorBoard as well')
+    run.add_argument('--wandb', metavar='PROJECT', help='write the history to this project of Weights & Biases as well')
+    run.add_argument('--mlflow', metavar='EXPERIMENT', help='write the history to this experiment of MLflow as well')
     add_shard(run)
     add_common(run)
 
