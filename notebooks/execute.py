@@ -23,7 +23,7 @@ def execute(path: Path) -> None:
         nbclient.exceptions.CellExecutionError: If a cell fails. The file is then unchanged.
     """
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, kernel_name='python3', record_timing=False).execute()
+    NotebookClient(notebook, timeout=1200, kernel_name='python3', record_timing=False).execute()
     for cell in notebook.cells:
         cell.metadata.clear()
         if cell.cell_type == 'code':
