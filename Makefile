@@ -19,7 +19,7 @@ endif
 export NUMBA_CACHE_DIR ?= $(CURDIR)/.cache/numba
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test robustness test-gpu-suite lint types package clean
+.PHONY: help setup demo test robustness test-gpu-suite lint types docs package lower-bounds clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,10 +51,18 @@ types: ## Check types with mypy
 	@tools/setup.sh dev
 	@$(PY) -m mypy
 
+docs: ## Build the documentation into build/docs; warnings are errors
+	@tools/setup.sh dev
+	@$(PY) -m sphinx -W --keep-going -q -c docs -d .cache/docs . build/docs
+	@echo 'documentation: build/docs/index.html'
+
 package: ## Build wheel and sdist, install the wheel elsewhere and run the quickstart there
 	@tools/setup.sh dev
 	@tools/package.sh $(PY)
 
+lower-bounds: ## Run a quick part of the tests with the oldest versions that setup.cfg allows
+	@tools/lower_bounds.sh $(ARGS)
+
 clean: ## Remove caches and build products, keep the environment and results
-	@rm -rf build dist *.egg-info .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf build dist docs/api *.egg-info .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

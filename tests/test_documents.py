@@ -5,15 +5,18 @@ import ast
 import importlib.util
 import re
 import shlex
+import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping, NamedTuple
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 import pyg_emu
+from pyg_emu.data import io as data_io
 from pyg_emu.experiments.cli.main import _parser
 from pyg_emu.experiments.recipe import load_recipe
 
@@ -26,82 +29,136 @@ def blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf'^```{language}\n(.*?)^```', path.read_text(encoding='utf-8'), re.DOTALL | re.MULTILINE)
 
 
-def shorter(code: str, old: str, new: str) -> str:
-    assert code.count(old) == 1, f'{old!r} is not in the snippet any more'
-    return code.replace(old, new)
-
-
 def label(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
-def test_snippets_run(graph_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip('pykeen', reason='UMLS and Nations come with PyKEEN')
-    loop, own_loop, trainer, own_facts = blocks(ROOT / 'README.md', 'python')
-    names: dict[str, Any] = {}
-    for code in (shorter(loop, 'range(50)', 'range(1)'), own_loop,
-                 shorter(trainer, 'num_steps=500', 'num_steps=2, progress=False')):
-        exec(code, names)
-    assert len(names['batch'].neg_index) == 5216 % 500  # the loop over PyG's loader came to its end
-    assert 'mrr' in capsys.readouterr().out
-
-    offline = [line for line in own_facts.splitlines() if 'FB15k' not in line]
-    assert len(offline) == len(own_facts.splitlines()) - 2  # what is left out downloads
-    frame = pd.DataFrame([('a', 'r', 'b')] * 10, columns=['head', 'relation', 'tail'])
-    exec(shorter('\n'.join(offline), 'path/to/folder', str(graph_folder)),
-         {'load_dataset': pyg_emu.load_dataset, 'frame': frame})
-
-    nbfnet, = blocks(ROOT / 'docs' / 'nbfnet.md', 'python')
-    exec(shorter(nbfnet, 'NBFNet(data.num_relations)', 'NBFNet(data.num_relations, 4, 2)'), {})
+class Page(NamedTuple):
+    r"""What the snippets of a page need to run in a test."""
+    #: Parts of the snippets and what they are replaced by, for less training.
+    changes: Mapping[str, str] = {}
+    #: Words in lines that are left out, because these lines download something.
+    without: tuple[str, ...] = ()
+    #: Whether the snippets take imports and a trained model for granted.
+    fragments: bool = False
+    #: Packages that may be missing.
+    requires: tuple[str, ...] = ()
+    #: What holds afterwards, in the names of the snippets.
+    holds: str = 'True'
 
 
-@pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
-def test_snippets_of_rgcn_run(capsys: pytest.CaptureFixture[str]) -> None:
+STEPS = 'num_steps=2, progress=False'
+#: Pages that are not listed run as they are.
+PAGES = {
+    'README.md': Page({'range(50)': 'range(1)', 'num_steps=500': STEPS, "'path/to/folder'": 'folder'}, ('FB15k', ),
+                      holds='len(batch.neg_index) == 5216 % 500'),  # the loop over PyG's loader came to its end
+    'docs/answers.md': Page(fragments=True),
+    'docs/command-line.md': Page({'num_steps=10_000': STEPS, ', 200, ': ', 8, '}, fragments=True),
+    'docs/dans.md': Page({'range(20)': 'range(1)', 'num_steps=200': STEPS, 'batch_size=500': 'batch_size=2000'},
+                         holds='batch.neg_vectors.shape[1:] == (10, 100) and sampler.model is not None'),
+    'docs/data.md': Page(fragments=True, requires=('pyoxigraph', 'sqlalchemy'), holds='data.num_facts() == 1'),
+    'docs/demix.md': Page({'range(100)': 'range(2)', 'num_steps=1000': STEPS, 'warmup=8': 'warmup=1'},
+                          holds='negatives.mutation.active'),
+    'docs/gpu.md': Page({'num_steps=500': STEPS}),
+    'docs/lightning.md': Page({'max_epochs=50, check_val_every_n_epoch=10': 'max_epochs=1, **quiet'},
+                              requires=('lightning', ), holds="float(trainer.callback_metrics['test_mrr']) > 0.05"),
+    'docs/loggers.md': Page({'num_steps=500': STEPS, 'evaluate_every=100': 'evaluate_every=1'},
+                            requires=('wandb.sdk', 'mlflow.tracking')),
+    'docs/metrics.md': Page({'num_steps=200, progress=False': STEPS}),
+    'docs/nbfnet.md': Page({'NBFNet(data.num_relations)': 'NBFNet(data.num_relations, 4, 2)'}),
+    'docs/reproducing.md': Page({'num_steps=100, progress=False': STEPS}),
+    'docs/rgcn.md': Page({'num_steps=300': STEPS, ', 100, ': ', 8, '}),
+}
+
+
+@pytest.fixture(scope='module')
+def trained() -> dict[str, Any]:
+    r"""What snippets go on from: a model of UMLS, and the names of the rooms."""
     pytest.importorskip('pykeen', reason='UMLS comes with PyKEEN')
-    snippet, = blocks(ROOT / 'docs' / 'rgcn.md', 'python')
-    exec(shorter(shorter(snippet, 'num_steps=300', 'num_steps=2, progress=False'), ', 100, ', ', 8, '), {})
-    assert 'mrr' in capsys.readouterr().out
+    data = pyg_emu.load_dataset('UMLS')
+    torch.manual_seed(0)
+    model = pyg_emu.DistMult(data.num_nodes, data.num_relations, 8)
+    facts = data_io.to_dataframe(data)
+    return {**{name: getattr(pyg_emu, name) for name in pyg_emu.__all__}, 'torch': torch, 'data': data, 'model': model,
+            'loader': pyg_emu.TripletLoader(data, 100, transform=pyg_emu.EMUNegatives(4)),
+            'write_vectors': data_io.write_vectors, 'types': [number % 3 for number in range(data.num_nodes)],
+            'frame': facts[['head', 'relation', 'tail']].head(20)}
 
 
-@pytest.mark.filterwarnings('ignore::pyg_emu.core.errors.DataWarning')
-def test_snippets_of_data_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip('pyoxigraph')
-    pytest.importorskip('sqlalchemy')
+def write_files(names: Mapping[str, Any]) -> None:
+    r"""The files that snippets name, in the working directory."""
+    frame = names['frame']
+    frame.to_csv('more_facts.tsv', sep='\t', index=False)
+    frame.assign(tail='?').to_csv('questions.tsv', sep='\t', index=False)
+    labelled = names['data'].facts('valid').tolist()
+    entities, relations = names['data'].entity_labels, names['data'].relation_labels
+    pd.DataFrame([(entities[0], relations[relation], entities[tail]) for _, relation, tail in labelled],
+                 columns=['head', 'relation', 'tail']).drop_duplicates().to_csv('negatives.tsv', sep='\t', index=False)
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('path', [path for path in DOCUMENTS if blocks(path, 'python')], ids=label)
+def test_snippets_run(path: Path, trained: dict[str, Any], graph_folder: Path, tmp_path: Path,
+                      monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    page = PAGES.get(label(path), Page())
+    for package in page.requires:
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    rdf, database, _ = blocks(ROOT / 'docs' / 'data.md', 'python')
-    exec(rdf, names)
-    exec(database, names)
-    assert names['data'].entity_labels == ['ann', 'bob']
-    settings, = blocks(ROOT / 'docs' / 'data.md', 'yaml')
-    recipe = load_recipe(yaml.safe_load(settings))
-    assert isinstance(recipe.inference, dict) and recipe.inference['part'] == 'inference'
+    for variable in ('WANDB_MODE', 'MLFLOW_TRACKING_URI'):
+        monkeypatch.delenv(variable, raising=False)
+    write_files(trained)
+    code = '\n'.join(blocks(path, 'python'))
+    for old, new in page.changes.items():
+        assert old in code, f'{old!r} is not in the snippets any more'
+        code = code.replace(old, new)
+    for word in page.without:
+        assert word in code, f'{word!r} is not in the snippets any more'
+        code = '\n'.join(line for line in code.splitlines() if word not in line)
+    names: dict[str, Any] = {'__name__': '__main__'}
+    names |= trained if page.fragments else {'frame': trained['frame']}
+    names |= {'folder': str(graph_folder), 'quiet': {'logger': False, 'enable_checkpointing': False,
+                                                     'enable_progress_bar': False, 'accelerator': 'cpu'}}
+    exec(compile(code, label(path), 'exec'), names)
+    assert eval(page.holds, names)
 
 
-def test_snippets_of_demix_run() -> None:
-    pytest.importorskip('pykeen', reason='UMLS comes with PyKEEN')
-    names: dict[str, Any] = {}
-    loop, trainer = blocks(ROOT / 'docs' / 'demix.md', 'python')
-    exec(shorter(shorter(loop, 'range(100)', 'range(2)'), 'warmup=8', 'warmup=1'), names)
-    assert names['negatives'].mutation.active
-    exec(shorter(shorter(trainer, 'num_steps=1000', 'num_steps=12, progress=False'), 'warmup=8', 'warmup=1'), names)
-    settings, = blocks(ROOT / 'docs' / 'demix.md', 'yaml')
-    assert load_recipe(yaml.safe_load(settings)).negatives['mutation']['name'] == 'demix'
+#: Modules that recipes in the documents name.
+OWN_MODULES = {
+    'my_models': """
+        from pyg_emu import DistMult
+        class Shifted(DistMult):
+            def __init__(self, num_nodes: int, num_relations: int, hidden_channels: int, shift: float = 0.0) -> None:
+                super().__init__(num_nodes, num_relations, hidden_channels)
+    """,
+    'my_losses': """
+        from pyg_emu.losses import LinkPredictionLoss, Regularizer
+        class Hinge(LinkPredictionLoss):
+            def __init__(self, gap: float = 1.0, regularizer=None) -> None:
+                super().__init__(regularizer=regularizer)
+        class Spread(Regularizer):
+            def __init__(self, weight: float) -> None:
+                self.weight = weight
+            def __call__(self, scorer, batch):
+                return self.weight * sum(table.square().mean() for table in scorer.embedding_weights())
+    """,
+}
 
 
-def test_snippets_of_dans_run() -> None:
-    pytest.importorskip('pykeen', reason='UMLS comes with PyKEEN')
-    names: dict[str, Any] = {}
-    loop, trainer, kbgan = blocks(ROOT / 'docs' / 'dans.md', 'python')
-    exec(shorter(shorter(loop, 'range(20)', 'range(1)'), 'batch_size=500', 'batch_size=2000'), names)
-    assert names['batch'].neg_vectors.shape[1:] == (10, 100) and len(names['sampler'].terms) == 6
-    for code in (trainer, kbgan):
-        exec(shorter(shorter(code, 'num_steps=200', 'num_steps=2, progress=False'), 'batch_size=500', 'batch_size=50'),
-             names)
-    assert names['sampler'].model is not None
-    settings, = blocks(ROOT / 'docs' / 'dans.md', 'yaml')
-    assert load_recipe(yaml.safe_load(settings)).negatives['sampler']['sampler']['filtered'] is True
+@pytest.mark.parametrize('path', [path for path in DOCUMENTS if blocks(path, 'yaml')], ids=label)
+def test_settings_are_understood(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, text in OWN_MODULES.items():
+        (tmp_path / f'{name}.py').write_text(textwrap.dedent(text))
+    try:
+        for text in blocks(path, 'yaml'):
+            # Pieces of recipes change uniform negatives.
+            whole = text if 'dataset' in yaml.safe_load(text) else f'base: distmult-umls-uniform\n{text}'
+            (tmp_path / 'recipe.yaml').write_text(whole)
+            assert load_recipe(tmp_path / 'recipe.yaml').model['name']
+    finally:
+        for name in OWN_MODULES:
+            sys.modules.pop(name, None)
 
 
 def commands() -> list[tuple[str, str]]:
