@@ -19,6 +19,7 @@ import pyg_emu
 from pyg_emu.data import io as data_io
 from pyg_emu.experiments.cli.main import _parser
 from pyg_emu.experiments.recipe import load_recipe
+from pyg_emu.experiments.runs import run_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [*sorted(ROOT.glob('*.md')), ROOT / 'benchmarks' / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -43,6 +44,8 @@ class Page(NamedTuple):
     fragments: bool = False
     #: Packages that may be missing.
     requires: tuple[str, ...] = ()
+    #: Run folders that the snippets read.
+    runs: tuple[str, ...] = ()
     #: What holds afterwards, in the names of the snippets.
     holds: str = 'True'
 
@@ -66,6 +69,8 @@ PAGES = {
                             requires=('wandb.sdk', 'mlflow.tracking')),
     'docs/metrics.md': Page({'num_steps=200, progress=False': STEPS}),
     'docs/nbfnet.md': Page({'NBFNet(data.num_relations)': 'NBFNet(data.num_relations, 4, 2)'}),
+    'docs/report.md': Page(requires=('plotly', 'jinja2', 'sklearn'), runs=('runs/umls', 'runs/umls-uniform'),
+                           holds="report.path.name == 'comparison.html'"),
     'docs/reproducing.md': Page({'num_steps=100, progress=False': STEPS}),
     'docs/rgcn.md': Page({'num_steps=300': STEPS, ', 100, ': ', 8, '}),
 }
@@ -107,6 +112,9 @@ def test_snippets_run(path: Path, trained: dict[str, Any], graph_folder: Path, t
     for variable in ('WANDB_MODE', 'MLFLOW_TRACKING_URI'):
         monkeypatch.delenv(variable, raising=False)
     write_files(trained)
+    for run in page.runs:
+        run_recipe(load_recipe({'base': 'distmult-umls-emu', 'num_steps': 2, 'model': {'hidden_channels': 4}}), run,
+                   progress=False, device='cpu')
     code = '\n'.join(blocks(path, 'python'))
     for old, new in page.changes.items():
         assert old in code, f'{old!r} is not in the snippets any more'
