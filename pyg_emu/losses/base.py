@@ -1,7 +1,8 @@
 r"""The base class of losses of a model and a batch, :obj:`criterion(model, batch)`: scores, labels and checks."""
 from __future__ import annotations
 
-from typing import Any, Callable, ClassVar, Optional
+from contextlib import nullcontext
+from typing import Any, Callable, ClassVar, Mapping, NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor
@@ -9,11 +10,14 @@ from torch import Tensor
 from pyg_emu.core.arguments import boolean, is_number, penalty
 from pyg_emu.core.contract import ScoredBatch, Scorer, for_batch
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.row_gradients import row_gradients
+from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.checks import check_sizes
 from pyg_emu.models.adapters import as_scorer
 from pyg_emu.negatives.mutation.base import draw_plan
-from pyg_emu.ops import emu_score, mutate
+from pyg_emu.ops import SoftLabels, emu_loss, emu_score, mutate
+from pyg_emu.ops.emu_loss import is_fused
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 
 #: A penalty on a model, such as :class:`~pyg_emu.LpRegularizer`.
@@ -45,6 +49,9 @@ class LinkPredictionLoss(torch.nn.Module):
     needs_vanilla: bool = False
     #: Whether :meth:`loss` uses :meth:`ScoredBatch.labels`. If it does not, a plan with labels raises an error.
     uses_labels: bool = False
+    #: Whether loss and gradients are computed at once where :meth:`cross_entropies` and
+    #: :func:`~pyg_emu.ops.emu_loss` allow it, which is faster and differs in rounding only.
+    fused: bool = True
 
     def __init__(self, *, mutate: bool = False, mutate_vectors: bool = False,
                  regularizer: Optional[Regularizer] = None) -> None:
@@ -59,12 +66,25 @@ class LinkPredictionLoss(torch.nn.Module):
         r"""The loss of given scores, a scalar."""
         raise NotImplementedError
 
+    def cross_entropies(self, num_negatives: int, masked: bool) -> Optional[Mapping[str, SoftLabels]]:
+        r"""What :meth:`loss` computes, if that is a sum of cross-entropies with the same labels for all triples: by the
+        names of its terms, the labels of :attr:`ScoredBatch.hardest` and then, if there is a second term, those of the
+        vanilla negatives. A name that is empty is not noted. :obj:`None` if it is something else.
+
+        Args:
+            num_negatives (int): The number of negatives per triple.
+            masked (bool): Whether some of them may not count.
+        """
+        return None
+
     def forward(self, model: Any, batch: Batch) -> Tensor:
         batch = with_negatives(batch)
-        scored = self.score(model, batch)
+        self.terms = {}
+        loss, scored = self._fused(model, batch) if self._is_stated() else (None, self.score(model, batch))
         batch.scored = scored.detach()
-        self.terms = {'positive_score': scored.positive.detach().mean()}
-        loss = self.loss(scored)
+        self.terms = {'positive_score': scored.positive.detach().mean(), **self.terms}
+        if loss is None:
+            loss = self.loss(scored)
         if self.regularizer is None:
             return loss
         return loss + self.term('loss_penalty', self.regularizer(for_batch(as_scorer(model), batch), batch))
@@ -86,26 +106,39 @@ class LinkPredictionLoss(torch.nn.Module):
                 entities or relations than the data.
         """
         batch = with_negatives(batch)
+        return self._scored(self._prepared(model, batch), batch)
+
+    def _prepared(self, model: Any, batch: Batch) -> _Operands:
         scorer = as_scorer(model)
         check_sizes(scorer, batch if batch.source is None else batch.source)
         check_relations(scorer, batch)
         check_device(model, batch)
         scorer = for_batch(scorer, batch)
-        query = scorer.query(batch.known_index, batch.rel_type, batch.side)
-        positive = scorer.candidates(batch.target_index)
         index = batch.neg_index if batch.shared_index is None else batch.shared_index
+        num_ids = 0 if index is None else index.shape[1]
+        table = scorer.entity_table()
+        # The operators that score ids have a dense gradient of the table, to which rows are added.
+        added = num_ids > 0 and isinstance(table, Tensor) and self._is_stated() and not scorer.sparse
+        with row_gradients(table) if added else nullcontext():
+            query = scorer.query(batch.known_index, batch.rel_type, batch.side)
+            positive = scorer.candidates(batch.target_index)
         vectors = batch.neg_vectors
         if vectors is not None and vectors.size(1) > 0:
             vectors = _as_candidates(vectors, positive)
-        num_ids = 0 if index is None else index.shape[1]
         num_mutated = num_ids + (vectors.size(1) if vectors is not None and self.mutate_vectors else 0)
-        vanilla = mutated = plan = plan_of_vectors = None
+        plan = plan_of_vectors = None
         if num_mutated > 0:
             plan = self.plan(batch, scorer, query, num_mutated, positive.size(1))
             if num_mutated > num_ids:
                 plan, plan_of_vectors = _divided(plan, num_ids, batch.mutation)
-        if index is not None and num_ids > 0:
-            scores = emu_score(query, positive, scorer.entity_table(), index, plan, interaction=scorer.interaction,
+        return _Operands(scorer, query, positive, table, index if num_ids > 0 else None, plan, vectors, plan_of_vectors)
+
+    def _scored(self, operands: _Operands, batch: Batch) -> ScoredBatch:
+        r"""The scores of negatives, ids first."""
+        scorer, query, positive, table, index, plan, vectors, plan_of_vectors = operands
+        vanilla = mutated = None
+        if index is not None:
+            scores = emu_score(query, positive, table, index, plan, interaction=scorer.interaction,
                                vanilla=self.needs_vanilla or plan is None, sparse_grad=scorer.sparse)
             vanilla, mutated = (value if value is None or scorer.offset == 0.0 else value + scorer.offset
                                 for value in scores)
@@ -115,6 +148,31 @@ class LinkPredictionLoss(torch.nn.Module):
             vanilla, mutated = _beside(vanilla, mutated, plain, mixed)
         return ScoredBatch(scorer.score(query, positive), vanilla, mutated, batch.neg_mask,
                            None if plan is None else plan.label)
+
+    def _fused(self, model: Any, batch: Batch) -> tuple[Optional[Tensor], ScoredBatch]:
+        r"""The loss without its penalty, or :obj:`None` if it has to be computed from the scores, and the scores."""
+        operands = self._prepared(model, batch)
+        scorer, query, positive, table, index, plan, vectors, _ = operands
+        stated = None
+        if isinstance(index, Tensor) and isinstance(table, Tensor) and (vectors is None or vectors.size(1) == 0):
+            stated = self.cross_entropies(index.size(1), batch.neg_mask is not None)
+            if not is_fused(query, positive, table, index, plan, scorer.interaction):
+                stated = None
+        if stated is None:
+            return None, self._scored(operands, batch)
+        labels, vanilla_labels = (*stated.values(), SoftLabels(0.0))[:2]
+        result = emu_loss(query, positive, table, index, plan, labels=labels, vanilla_labels=vanilla_labels,
+                          interaction=scorer.interaction, offset=scorer.offset, mask=batch.neg_mask,
+                          sparse_grad=scorer.sparse)
+        self.terms = {name: term for name, term in zip(stated, result.terms.unbind()) if name}
+        vanilla = result.vanilla if self.needs_vanilla or plan is None else None
+        return result.loss, ScoredBatch(result.positive, vanilla, result.mutated, batch.neg_mask)
+
+    def _is_stated(self) -> bool:
+        r"""Whether :meth:`cross_entropies` speaks of :meth:`loss`, and not of one that a subclass has replaced."""
+        owners = [next(cls for cls in type(self).__mro__ if name in vars(cls)) for name in
+                  ('loss', 'cross_entropies', 'score')]
+        return self.fused and owners[0] is owners[1] and owners[2] is LinkPredictionLoss
 
     def plan(self, batch: Batch, model: Any, query: Tensor, num_negatives: int, width: int) -> Optional[Plan]:
         r"""Draws the plan of the batch's mutation, if negatives are mutated.
@@ -147,6 +205,18 @@ class LinkPredictionLoss(torch.nn.Module):
 
     def extra_repr(self) -> str:
         return f'mutate={self.mutate}'
+
+
+class _Operands(NamedTuple):
+    r"""What the scores of a batch are computed from. Negatives are ids, vectors, or both."""
+    scorer: Scorer
+    query: Tensor
+    positive: Tensor
+    table: Any
+    index: Optional[Union[Tensor, SharedIndex]]
+    plan: Optional[Plan]
+    vectors: Optional[Tensor]
+    plan_of_vectors: Optional[Plan]
 
 
 def with_negatives(batch: Batch) -> Batch:

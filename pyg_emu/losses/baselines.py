@@ -1,7 +1,7 @@
 r"""The losses that EMU is compared with and can be put on: cross-entropy, BCE, self-adversarial, margin."""
 from __future__ import annotations
 
-from typing import Any, Callable, ClassVar, Optional
+from typing import Any, Callable, ClassVar, Mapping, Optional
 
 from torch import Tensor
 
@@ -9,6 +9,7 @@ from pyg_emu.core.arguments import is_number, non_negative, share
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.losses.base import LinkPredictionLoss, Regularizer, ScoredBatch, positive_temperature
 from pyg_emu.losses.functional import margin_ranking, smoothed_cross_entropy, softmax_entropy, uls_binary_cross_entropy
+from pyg_emu.ops import SoftLabels
 
 
 class CrossEntropyLoss(LinkPredictionLoss):
@@ -45,6 +46,12 @@ class CrossEntropyLoss(LinkPredictionLoss):
         super().__init__(mutate=mutate, regularizer=regularizer)
         self.label_smoothing = share('label_smoothing', label_smoothing)
         self.confidence_penalty = non_negative('confidence_penalty', confidence_penalty)
+
+    def cross_entropies(self, num_negatives: int, masked: bool) -> Optional[Mapping[str, SoftLabels]]:
+        if self.confidence_penalty > 0 or (masked and self.label_smoothing > 0):
+            return None  # with a mask, the labels of equation 20 differ between triples
+        share = self.label_smoothing / (num_negatives + 1)
+        return {'': SoftLabels(1.0, 1.0 - self.label_smoothing + share, share)}
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         loss = smoothed_cross_entropy(scored.positive, scored.hardest, self.label_smoothing, scored.mask)

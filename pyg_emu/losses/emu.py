@@ -1,13 +1,14 @@
 r"""The losses of the EMU paper, as cross-entropy (equations 12 and 21) and as binary cross-entropy."""
 from __future__ import annotations
 
-from typing import ClassVar, Optional
+from typing import ClassVar, Mapping, Optional
 
 from torch import Tensor
 
 from pyg_emu.core.arguments import boolean, non_negative
 from pyg_emu.losses.base import LinkPredictionLoss, Regularizer, ScoredBatch, positive_temperature
 from pyg_emu.losses.functional import uls_binary_cross_entropy, uls_cross_entropy
+from pyg_emu.ops import SoftLabels
 
 
 class EMULoss(LinkPredictionLoss):
@@ -57,6 +58,10 @@ class EMULoss(LinkPredictionLoss):
         self.beta = non_negative('beta', beta)
         self.divide_by_negatives = boolean('divide_by_negatives', divide_by_negatives)
         self.needs_vanilla = alpha > 0
+
+    def cross_entropies(self, num_negatives: int, masked: bool) -> Mapping[str, SoftLabels]:
+        hard = SoftLabels(1.0 / num_negatives if self.divide_by_negatives else 1.0, negative=self.beta)
+        return {'loss_mutated': hard, **({'loss_vanilla': SoftLabels(self.alpha)} if self.alpha > 0 else {})}
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         loss = uls_cross_entropy(scored.positive, scored.hardest, scored.labels(self.beta), scored.mask)

@@ -12,6 +12,7 @@ from torch_geometric.nn.kge import KGEModel
 from pyg_emu.core.arguments import boolean, non_negative, positive_integer, same_length_ids
 from pyg_emu.core.contract import ScorerMixin, Side
 from pyg_emu.core.memory import check_fits, memory_reported
+from pyg_emu.core.row_gradients import has_row_gradients
 
 
 class KGEScorer(ScorerMixin, KGEModel):
@@ -132,5 +133,11 @@ class KGEScorer(ScorerMixin, KGEModel):
         return F.binary_cross_entropy_with_logits(scores, target)
 
 
+class _Table(Embedding):
+    r"""An embedding layer whose look-ups may have row-sparse gradients beside an operator with a dense one."""
+    def forward(self, index: Tensor) -> Tensor:
+        return F.embedding(index, self.weight, sparse=self.sparse or has_row_gradients(self.weight))
+
+
 def _empty_table(rows: int, width: int, sparse: bool) -> Embedding:
-    return Embedding.from_pretrained(torch.empty(rows, width), freeze=False, sparse=sparse)
+    return _Table.from_pretrained(torch.empty(rows, width), freeze=False, sparse=sparse)

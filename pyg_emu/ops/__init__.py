@@ -5,6 +5,7 @@ from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.ops.all_entities import all_entities_cross_entropy
 from pyg_emu.ops.backend import last_backend, use_backend
 from pyg_emu.ops.basis_sum import basis_sum
+from pyg_emu.ops.emu_loss import EMULossResult, SoftLabels, emu_loss
 from pyg_emu.ops.emu_score import EMUScores, emu_score, mutate
 from pyg_emu.ops.plan import MaskPlan, MixPlan, Plan
 from pyg_emu.ops.rank_counts import RankCounts, rank_counts, rank_from_scores, score_entities
@@ -13,6 +14,7 @@ from pyg_emu.ops.relational import BoundaryRows, EdgeOrders, relational_conv
 
 __all__ = [
     'BoundaryRows',
+    'EMULossResult',
     'EMUScores',
     'EdgeOrders',
     'MaskPlan',
@@ -20,9 +22,11 @@ __all__ = [
     'Plan',
     'RankCounts',
     'SharedIndex',
+    'SoftLabels',
     'all_entities_cross_entropy',
     'basis_sum',
     'block_sum',
+    'emu_loss',
     'emu_score',
     'last_backend',
     'mutate',
