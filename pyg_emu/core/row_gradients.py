@@ -2,34 +2,52 @@ r"""Look-ups in a table that has a dense gradient already, from an operator in t
 
 A look-up in a table :math:`V \times d` of an embedding layer has a dense gradient, which takes three passes over
 :math:`V \times d` numbers: to be cleared, and to be added to that of the operator. A row-sparse gradient is added to
-the operator's row by row. The sum is dense, whatever the order.
+the operator's row by row. The sum is dense.
 """
 from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Iterator, Optional
+from typing import Any, Iterator, Optional
 
+import torch
 from torch import Tensor
 
 _table: ContextVar[Optional[Tensor]] = ContextVar('pyg_emu_row_gradients', default=None)
 
 
 @contextmanager
-def row_gradients(table: Tensor) -> Iterator[None]:
-    r"""Context manager in which look-ups in a table have row-sparse gradients. It is right only where something else has
-    a dense gradient of the table in each backward pass through these look-ups.
+def row_gradients(table: Tensor) -> Iterator[Tensor]:
+    r"""Context manager in which look-ups in a table have row-sparse gradients. It yields the table for the operator,
+    which has to have a dense gradient of it in each backward pass through these look-ups.
 
     It has no effect on a GPU, where adding rows that occur more than once is not deterministic.
 
     Args:
         table (torch.Tensor): The table. shape: :obj:`(V, d)`.
     """
-    token = _table.set(table if table.device.type == 'cpu' else None)
+    if table.device.type != 'cpu' or not table.requires_grad:
+        yield table
+        return
+    # Autograd adds a sparse gradient to a dense one in place only if the dense one comes last. Of the nodes that are
+    # ready, it runs the youngest first, so the operator's gradient passes through a node that is older than look-ups.
+    older: Tensor = _Same.apply(table)
+    token = _table.set(table)
     try:
-        yield
+        yield older
     finally:
         _table.reset(token)
+
+
+class _Same(torch.autograd.Function):
+    r"""The same tensor. Unlike a view's, its gradient is not shared, so it can be changed in place."""
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
 
 
 def has_row_gradients(table: Tensor) -> bool:

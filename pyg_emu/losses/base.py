@@ -119,7 +119,7 @@ class LinkPredictionLoss(torch.nn.Module):
         table = scorer.entity_table()
         # The operators that score ids have a dense gradient of the table, to which rows are added.
         added = num_ids > 0 and isinstance(table, Tensor) and self._is_stated() and not scorer.sparse
-        with row_gradients(table) if added else nullcontext():
+        with row_gradients(table) if added else nullcontext(table) as table:
             query = scorer.query(batch.known_index, batch.rel_type, batch.side)
             positive = scorer.candidates(batch.target_index)
         vectors = batch.neg_vectors

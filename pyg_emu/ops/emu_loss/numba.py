@@ -157,7 +157,7 @@ def _table_gradient(operands: _Operands, slopes: Tensor, scale: Any, size: torch
         target = np.zeros((num_groups if sparse else size[0], size[1]), dtype)
         touched = np.empty(num_groups if sparse else 0, np.int64)
         partial = np.empty((2 * num_pieces, size[1]), dtype)
-        kernels.rows(*operands, slopes.numpy(), scale, *groups, sparse, target, touched, partial,
+        kernels.rows(*operands, slopes.view(1, -1).numpy(), scale, *groups, sparse, target, touched, partial,
                      np.full(2 * num_pieces, -1, np.int64))
     if not sparse:
         return torch.from_numpy(target)

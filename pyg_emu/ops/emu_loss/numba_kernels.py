@@ -240,47 +240,55 @@ def _triple(kind, tag, data, counts, labels, scale, b, results, differentiable):
         coefficient[0, n], coefficient[1, n] = vanilla, vanilla + mutated
         results.slopes[b, 2 * n], results.slopes[b, 2 * n + 1] = vanilla, vanilla + mutated
 
-    # The gradients of the query and of the positive, one block of components for all rows at a time.
-    for k in range(blocks):
-        at = min(k * LANES, size - LANES)
-        q0, q1 = load(query, b, at, LANES), load(query, b, at + second, LANES)
-        kept = load(bank, mask, at, LANES) == clear
-        g0 = g1 = taken = nothing
-        for n in range(0, num, 4):
-            i = first + n
-            xa, xb = index[i], index[min(i + 1, final)]
-            xc, xd = index[min(i + 2, final)], index[min(i + 3, final)]
-            va, vb = fill(coefficient[0, n], LANES), fill(coefficient[0, n + 1], LANES)
-            vc, vd = fill(coefficient[0, n + 2], LANES), fill(coefficient[0, n + 3], LANES)
-            ma, mb = fill(coefficient[1, n], LANES), fill(coefficient[1, n + 1], LANES)
-            mc, md = fill(coefficient[1, n + 2], LANES), fill(coefficient[1, n + 3], LANES)
-            ka = kb = kc = kd = kept
-            if has_own_masks(kind):
-                ka = load(bank, np.int64(mask_index[b, n]), at, LANES) == clear
-                kb = load(bank, np.int64(mask_index[b, min(n + 1, num - 1)]), at, LANES) == clear
-                kc = load(bank, np.int64(mask_index[b, min(n + 2, num - 1)]), at, LANES) == clear
-                kd = load(bank, np.int64(mask_index[b, min(n + 3, num - 1)]), at, LANES) == clear
-                taken = taken + choose(ka, nothing, ma - va) + choose(kb, nothing, mb - vb)
-                taken = taken + choose(kc, nothing, mc - vc) + choose(kd, nothing, md - vd)
+    # The gradients of the query, four rows at a time, and then those of the positive. What a component of the positive
+    # gives to mutated scores is in the third row.
+    gradient = np.zeros((3, blocks * LANES), table.dtype)
+    for n in range(0, num, 4):
+        i = first + n
+        xa, xb = index[i], index[min(i + 1, final)]
+        xc, xd = index[min(i + 2, final)], index[min(i + 3, final)]
+        va, vb = fill(coefficient[0, n], LANES), fill(coefficient[0, n + 1], LANES)
+        vc, vd = fill(coefficient[0, n + 2], LANES), fill(coefficient[0, n + 3], LANES)
+        ma, mb = fill(coefficient[1, n], LANES), fill(coefficient[1, n + 1], LANES)
+        mc, md = fill(coefficient[1, n + 2], LANES), fill(coefficient[1, n + 3], LANES)
+        fa = fb = fc = fd = mask
+        if has_own_masks(kind):
+            fa, fb = np.int64(mask_index[b, n]), np.int64(mask_index[b, min(n + 1, num - 1)])
+            fc, fd = np.int64(mask_index[b, min(n + 2, num - 1)]), np.int64(mask_index[b, min(n + 3, num - 1)])
+        for k in range(blocks):
+            at, column = min(k * LANES, size - LANES), k * LANES
+            q0, q1 = load(query, b, at, LANES), load(query, b, at + second, LANES)
+            ka, kb = load(bank, fa, at, LANES) == clear, load(bank, fb, at, LANES) == clear
+            kc, kd = load(bank, fc, at, LANES) == clear, load(bank, fd, at, LANES) == clear
             a0, a1 = pull_query(tag, q0, q1, load(table, xa, at, LANES), load(table, xa, at + second, LANES))
             b0, b1 = pull_query(tag, q0, q1, load(table, xb, at, LANES), load(table, xb, at + second, LANES))
             c0, c1 = pull_query(tag, q0, q1, load(table, xc, at, LANES), load(table, xc, at + second, LANES))
             d0, d1 = pull_query(tag, q0, q1, load(table, xd, at, LANES), load(table, xd, at + second, LANES))
-            va, vb = blend(kind, ka, va, ma), blend(kind, kb, vb, mb)
-            vc, vd = blend(kind, kc, vc, mc), blend(kind, kd, vd, md)
-            g0 = g0 + multiply_add(va, a0, vb * b0) + multiply_add(vc, c0, vd * d0)
+            wa, wb = blend(kind, ka, va, ma), blend(kind, kb, vb, mb)
+            wc, wd = blend(kind, kc, vc, mc), blend(kind, kd, vd, md)
+            g0 = multiply_add(wb, b0, multiply_add(wa, a0, load(gradient, 0, column, LANES)))
+            store(gradient, 0, column, g0 + multiply_add(wc, c0, wd * d0))
             if parts(tag) > 1:
-                g1 = g1 + multiply_add(va, a1, vb * b1) + multiply_add(vc, c1, vd * d1)
+                g1 = multiply_add(wb, b1, multiply_add(wa, a1, load(gradient, 1, column, LANES)))
+                store(gradient, 1, column, g1 + multiply_add(wc, c1, wd * d1))
+            if has_own_masks(kind):
+                taken = load(gradient, 2, column, LANES)
+                taken = taken + choose(ka, nothing, ma - va) + choose(kb, nothing, mb - vb)
+                store(gradient, 2, column, taken + choose(kc, nothing, mc - vc) + choose(kd, nothing, md - vd))
+    for k in range(blocks):
+        at, column = min(k * LANES, size - LANES), k * LANES
+        q0, q1 = load(query, b, at, LANES), load(query, b, at + second, LANES)
+        taken = load(gradient, 2, column, LANES)
         if has_masks(kind) and not has_own_masks(kind):
-            taken = choose(kept, nothing, fill(mutated_total, LANES))
+            taken = choose(load(bank, mask, at, LANES) == clear, nothing, fill(mutated_total, LANES))
         taken = taken + fill(own_slope, LANES)
         p0, p1 = load(data.positive, b, at, LANES), load(data.positive, b, at + second, LANES)
         a0, a1 = pull_query(tag, q0, q1, p0, p1)
         b0, b1 = pull_row(tag, q0, q1, p0, p1)
-        store(results.query, b, at, multiply_add(taken, a0, g0))
+        store(results.query, b, at, multiply_add(taken, a0, load(gradient, 0, column, LANES)))
         store(results.candidate, b, at, taken * b0)
         if parts(tag) > 1:
-            store(results.query, b, at + second, multiply_add(taken, a1, g1))
+            store(results.query, b, at + second, multiply_add(taken, a1, load(gradient, 1, column, LANES)))
             store(results.candidate, b, at + second, taken * b1)
 
 
@@ -296,53 +304,66 @@ def triples(kind, tag, data, counts, labels, scale, results, differentiable):
         _triple(kind, tag, data, counts, labels, scale, np.int64(b), results, differentiable)
 
 
+@jit(forceinline=True, **_OPTIONS)
+def _slot(kind, data, order, i, num):
+    r"""Returns the triple of a grouped slot, the place of its gradients, and its mask."""
+    slot = np.uint32(order[i] & np.uint64(0xFFFFFFFF))
+    # Unsigned 32-bit division is several times faster than Python's division.
+    b = np.uint32(slot // num)
+    place = np.int64(np.uint32(slot - b * num)) if has_own_masks(kind) else 0
+    return np.int64(b), 2 * np.int64(slot), np.int64(data.mask_index[np.int64(b), place])
+
+
 @jit(**_OPTIONS)
-def _add_slots(kind, tag, data, slopes, scale, order, low, high, key, found, value, target, into):
-    r"""Writes the gradient of row :obj:`key` of the table, summed over the slots :obj:`order[low:high]`, to row
-    :obj:`into`."""
-    query, bank, mask_index = data.query, data.bank, data.mask_index
-    num, count = np.uint32(data.index.size // query.shape[0]), high - low
-    size = data.table.shape[1] // parts(tag)
+def _add_slots(kind, tag, data, slopes, scale, order, low, high, key, own):
+    r"""Adds the gradient of row :obj:`key` of the table, summed over the slots :obj:`order[low:high]`, to blocks of
+    components :obj:`own (2, blocks * LANES)`."""
+    query, bank, table = data.query, data.bank, data.table
+    num, size, last = np.uint32(data.index.size // query.shape[0]), table.shape[1] // parts(tag), high - 1
     second = size if parts(tag) > 1 else 0
-    nothing, clear = fill(tag.one - tag.one, LANES), fill(np.uint8(0), LANES)
-    for i in range(count):
-        later = np.uint32(order[min(low + i + _SLOTS_AHEAD, order.size - 1)] & np.uint64(0xFFFFFFFF))
-        prefetch(slopes, 0, 2 * np.int64(later), 0)
-        slot = np.uint32(order[low + i] & np.uint64(0xFFFFFFFF))
-        # Unsigned 32-bit division is several times faster than Python's division.
-        b = np.uint32(slot // num)
-        n = np.int64(np.uint32(slot - b * num))
-        found[0, i] = np.int64(b)
-        found[1, i] = np.int64(mask_index[np.int64(b), n if has_own_masks(kind) else 0])
-        value[0, i] = scale * slopes[np.int64(b), 2 * n]
-        value[1, i] = scale * slopes[np.int64(b), 2 * n + 1]
-    for i in range(count, -(-count // 4) * 4):
-        found[0, i], found[1, i] = found[0, 0], found[1, 0]
-        value[0, i] = value[1, i] = tag.one - tag.one
-    for k in range(-(-size // LANES)):
-        at = min(k * LANES, size - LANES)
-        x0, x1 = load(data.table, key, at, LANES), load(data.table, key, at + second, LANES)
-        g0 = g1 = nothing
-        for i in range(0, count, 4):
-            qa, qb, qc, qd = found[0, i], found[0, i + 1], found[0, i + 2], found[0, i + 3]
-            va, vb = fill(value[0, i], LANES), fill(value[0, i + 1], LANES)
-            vc, vd = fill(value[0, i + 2], LANES), fill(value[0, i + 3], LANES)
-            ma, mb = fill(value[1, i], LANES), fill(value[1, i + 1], LANES)
-            mc, md = fill(value[1, i + 2], LANES), fill(value[1, i + 3], LANES)
-            va = blend(kind, load(bank, found[1, i], at, LANES) == clear, va, ma)
-            vb = blend(kind, load(bank, found[1, i + 1], at, LANES) == clear, vb, mb)
-            vc = blend(kind, load(bank, found[1, i + 2], at, LANES) == clear, vc, mc)
-            vd = blend(kind, load(bank, found[1, i + 3], at, LANES) == clear, vd, md)
+    zero, clear, final = scale - scale, fill(np.uint8(0), LANES), order.size - 1
+    for i in range(low, high, 4):
+        for j in range(i + _SLOTS_AHEAD, i + _SLOTS_AHEAD + 4):
+            prefetch(slopes, 0, 2 * np.int64(order[min(j, final)] & np.uint64(0xFFFFFFFF)), 0)
+        qa, pa, fa = _slot(kind, data, order, i, num)
+        qb, pb, fb = _slot(kind, data, order, min(i + 1, last), num)
+        qc, pc, fc = _slot(kind, data, order, min(i + 2, last), num)
+        qd, pd, fd = _slot(kind, data, order, min(i + 3, last), num)
+        sb, sc, sd = scale if i + 1 < high else zero, scale if i + 2 < high else zero, scale if i + 3 < high else zero
+        va, vb = fill(scale * slopes[0, pa], LANES), fill(sb * slopes[0, pb], LANES)
+        vc, vd = fill(sc * slopes[0, pc], LANES), fill(sd * slopes[0, pd], LANES)
+        ma, mb = fill(scale * slopes[0, pa + 1], LANES), fill(sb * slopes[0, pb + 1], LANES)
+        mc, md = fill(sc * slopes[0, pc + 1], LANES), fill(sd * slopes[0, pd + 1], LANES)
+        for k in range(-(-size // LANES)):
+            at, column = min(k * LANES, size - LANES), k * LANES
+            x0, x1 = load(table, key, at, LANES), load(table, key, at + second, LANES)
+            wa = blend(kind, load(bank, fa, at, LANES) == clear, va, ma)
+            wb = blend(kind, load(bank, fb, at, LANES) == clear, vb, mb)
+            wc = blend(kind, load(bank, fc, at, LANES) == clear, vc, mc)
+            wd = blend(kind, load(bank, fd, at, LANES) == clear, vd, md)
             a0, a1 = pull_row(tag, load(query, qa, at, LANES), load(query, qa, at + second, LANES), x0, x1)
             b0, b1 = pull_row(tag, load(query, qb, at, LANES), load(query, qb, at + second, LANES), x0, x1)
             c0, c1 = pull_row(tag, load(query, qc, at, LANES), load(query, qc, at + second, LANES), x0, x1)
             d0, d1 = pull_row(tag, load(query, qd, at, LANES), load(query, qd, at + second, LANES), x0, x1)
-            g0 = g0 + multiply_add(va, a0, vb * b0) + multiply_add(vc, c0, vd * d0)
+            g0 = multiply_add(wb, b0, multiply_add(wa, a0, load(own, 0, column, LANES)))
+            store(own, 0, column, g0 + multiply_add(wc, c0, wd * d0))
             if parts(tag) > 1:
-                g1 = g1 + multiply_add(va, a1, vb * b1) + multiply_add(vc, c1, vd * d1)
-        store(target, into, at, g0)
+                g1 = multiply_add(wb, b1, multiply_add(wa, a1, load(own, 1, column, LANES)))
+                store(own, 1, column, g1 + multiply_add(wc, c1, wd * d1))
+
+
+@jit(**_OPTIONS)
+def _put(tag, source, target, row):
+    r"""Writes a gradient in blocks :obj:`(2, blocks * LANES)` to a row of :obj:`target`, and clears it."""
+    size = target.shape[1] // parts(tag)
+    nothing = fill(target.dtype.type(0), LANES)
+    for k in range(-(-size // LANES)):
+        at, column = min(k * LANES, size - LANES), k * LANES
+        store(target, row, at, load(source, 0, column, LANES))
+        store(source, 0, column, nothing)
         if parts(tag) > 1:
-            store(target, into, at + second, g1)
+            store(target, row, at + size, load(source, 1, column, LANES))
+            store(source, 1, column, nothing)
 
 
 @jit(**_OPTIONS)
@@ -350,8 +371,9 @@ def _piece(kind, tag, data, slopes, scale, order, piece, c, first, compact, targ
     r"""Sums the groups of one piece. Complete groups are written to their rows. Groups that continue from the previous
     piece or into the next one are written to :obj:`partial`."""
     low, high, shift = c * piece, min((c + 1) * piece, order.size), np.uint64(32)
-    found, value = np.empty((2, piece + 4), np.int64), np.empty((2, piece + 4), target.dtype)
-    group, start, sides = first[c] - 1, low, partial.shape[0] // (first.size - 1)
+    # Blocks that overlap in a row must not, while several slots are added to them.
+    own = np.zeros((2, -(-(target.shape[1] // parts(tag)) // LANES) * LANES), target.dtype)
+    group, start = first[c] - 1, low
     while start < high:
         key = order[start] >> shift
         stop = start + 1
@@ -363,12 +385,13 @@ def _piece(kind, tag, data, slopes, scale, order, piece, c, first, compact, targ
         row = group if compact else np.int64(key)
         if compact and not comes_in:
             ids[group] = np.int64(key)
+        _add_slots(kind, tag, data, slopes, scale, order, start, stop, np.int64(key), own)
         if comes_in or goes_on:
-            side = c * sides + (0 if comes_in else 1)
+            side = 2 * c + (0 if comes_in else 1)
             partial_row[side] = row
-            _add_slots(kind, tag, data, slopes, scale, order, start, stop, np.int64(key), found, value, partial, side)
+            _put(tag, own, partial, side)
         else:
-            _add_slots(kind, tag, data, slopes, scale, order, start, stop, np.int64(key), found, value, target, row)
+            _put(tag, own, target, row)
         start = stop
 
 
@@ -376,8 +399,8 @@ def _piece(kind, tag, data, slopes, scale, order, piece, c, first, compact, targ
 def rows(kind, tag, data, slopes, scale, order, piece, first, compact, target, ids, partial, partial_row):
     r"""Computes the gradients of the rows by which slots are grouped, for all pieces in parallel.
 
-    :obj:`target` must be zeros, and :obj:`partial_row` must be -1; each piece has two rows of both :obj:`partial` and
-    :obj:`partial_row`. With :obj:`compact`, row :math:`i` of :obj:`target` belongs to the :math:`i`-th group, whose id
+    :obj:`slopes` is one row. :obj:`target` must be zeros, and :obj:`partial_row` must be -1; each piece has two rows of
+    both :obj:`partial` and :obj:`partial_row`. With :obj:`compact`, row :math:`i` of :obj:`target` belongs to the :math:`i`-th group, whose id
     is written to :obj:`ids`. Otherwise, rows belong to ids.
     """
     for c in prange(first.size - 1):
