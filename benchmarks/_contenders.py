@@ -28,6 +28,7 @@ from pyg_emu import (
     TransE,
     TripletLoader,
 )
+from pyg_emu.losses import LinkPredictionLoss
 from pyg_emu.negatives.mutation import DeMixMutation
 
 MODELS: dict[str, Any] = {'distmult': DistMult, 'complex': ComplEx, 'transe': TransE, 'rotate': RotatE}
@@ -70,17 +71,20 @@ class Setting:
                              seed=self.seed).batches()
 
 
-def ours(setting: Setting, masks: str) -> Step:
+def ours(setting: Setting, masks: str, fused: bool = True) -> Step:
     r"""Returns a training step of this package.
 
     Args:
         setting (Setting): The settings.
         masks (str): :obj:`"none"` (uniform negatives and cross-entropy), :obj:`"negative"` (EMU with one mask per
             negative) or :obj:`"triple"` (EMU with one mask per triple). The masks of RotatE are tied.
+        fused (bool, optional): Whether losses compute their gradients at once, or compose scores and cross-entropies
+            as before. (default: :obj:`True`)
     """
     emu = masks != 'none'
     model = setting.make_model(setting.sparse)
-    criterion = EMULoss(ALPHA, BETA) if emu else CrossEntropyLoss()
+    criterion: LinkPredictionLoss = EMULoss(ALPHA, BETA) if emu else CrossEntropyLoss()
+    criterion.fused = fused
     sampler = None if setting.chunk_size is None else SharedNegativesSampler(setting.chunk_size)
     transform = EMUNegatives(setting.num_negatives, RATE if emu else 0.0, shared=masks != 'negative',
                              tied=setting.model == 'rotate', sampler=sampler)
@@ -225,22 +229,85 @@ def pyg(setting: Setting) -> Step:
     return step
 
 
-#: All contenders by name. PyKEEN supports DistMult only.
+def sparse_transe(setting: Setting) -> Step:
+    r"""Returns a training step of vanilla TransE in the manner of the `"SparseTransX"
+    <https://arxiv.org/abs/2502.16949>`_ paper: all differences :math:`\mathbf{h} + \mathbf{r} - \mathbf{t}` are one
+    product of a sparse incidence matrix, with three entries for each triple, and the stacked tables.
+    """
+    model = setting.make_model()
+    table = torch.nn.Parameter(torch.cat([model.node_emb.weight, model.rel_emb.weight]).detach())
+    optimizer = torch.optim.Adagrad([table], lr=LEARNING_RATE, fused=True)
+    batches, num_nodes = setting.batches(), setting.data.num_nodes or 0
+    size, count = setting.batch_size, setting.num_negatives + 1
+    ends, signs = torch.arange(0, 3 * size * count + 1, 3), torch.tensor([1.0, 1.0, -1.0]).repeat(size * count)
+
+    def step() -> None:
+        batch = next(batches)
+        optimizer.zero_grad()
+        drawn = torch.randint(num_nodes, (size, count))
+        tail = batch.corrupts_tail.unsqueeze(1)
+        head, other = (torch.where(tail == kept, ids.unsqueeze(1), drawn)
+                       for kept, ids in ((True, batch.head_index), (False, batch.tail_index)))
+        head[:, 0], other[:, 0] = batch.head_index, batch.tail_index
+        columns = torch.stack([head, (batch.rel_type + num_nodes).unsqueeze(1).expand(-1, count), other], dim=2)
+        incidence = torch.sparse_csr_tensor(ends, columns.flatten(), signs, (size * count, table.size(0)),
+                                            check_invariants=False)
+        scores = -torch.sparse.mm(incidence, table).abs().sum(1).view(size, count)
+        soft_label_cross_entropy(scores[:, 0], scores[:, 1:], 0.0).backward()
+        optimizer.step()
+
+    return step
+
+
+def matrix_products(setting: Setting) -> Step:
+    r"""Returns six matrix products that multiply as often as an EMU step: for two scores of each negative, and for the
+    gradients of queries and negatives by each. It is a bound for comparison and no training step.
+    """
+    width = setting.make_model().node_emb.weight.size(1)
+    left, right = torch.randn(setting.batch_size, width), torch.randn(width, setting.num_negatives)
+
+    def step() -> None:
+        for _ in range(6):
+            torch.mm(left, right)
+
+    return step
+
+
+def embedding_bag(setting: Setting) -> Step:
+    r"""Returns one pass over the rows of all negatives, which adds them up. It is a bound for comparison and no training
+    step.
+    """
+    table = setting.make_model().node_emb.weight.detach()
+    index = torch.randint(table.size(0), (setting.batch_size, setting.num_negatives))
+    return lambda: F.embedding_bag(index, table, mode='sum')
+
+
+#: Bounds for comparison, which do not train.
+BOUNDS = {'six_matrix_products': matrix_products, 'one_embedding_bag': embedding_bag}
+
+#: All contenders by name. PyKEEN supports DistMult only, and sparse incidence products support TransE only.
 CONTENDERS: dict[str, Callable[[Setting], Step]] = {
     'vanilla': lambda setting: ours(setting, 'none'),
     'emu_triple': lambda setting: ours(setting, 'triple'),
     'emu_negative': lambda setting: ours(setting, 'negative'),
+    'composed_vanilla': lambda setting: ours(setting, 'none', fused=False),
+    'composed_emu_triple': lambda setting: ours(setting, 'triple', fused=False),
+    'composed_emu_negative': lambda setting: ours(setting, 'negative', fused=False),
     'eager_vanilla': lambda setting: eager(setting, 'none'),
     'eager_emu_triple': lambda setting: eager(setting, 'triple'),
     'eager_emu_negative': lambda setting: eager(setting, 'negative'),
     'pykeen_vanilla': pykeen,
     'pyg_one_negative': pyg,
+    'sparse_vanilla': sparse_transe,
+    **BOUNDS,
 }
+#: The only model of contenders whose name begins in this way.
+_ONLY = {'pykeen': 'distmult', 'sparse': 'transe'}
 
 
 def contenders_of(model: str) -> list[str]:
     r"""Returns the names of the contenders that support :obj:`model`."""
-    return [name for name in CONTENDERS if model == 'distmult' or not name.startswith('pykeen')]
+    return [name for name in CONTENDERS if _ONLY.get(name.partition('_')[0], model) == model]
 
 
 def generate(num_nodes: int, num_relations: int, num_facts: int, num_test: int = 0, seed: int = 0) -> KGData:

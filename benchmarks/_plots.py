@@ -11,7 +11,8 @@ import pandas as pd
 _LABELS = {'vanilla': 'ours, vanilla', 'emu_triple': 'ours, EMU, mask per triple',
            'emu_negative': 'ours, EMU, mask per negative', 'eager_vanilla': 'eager PyTorch, vanilla',
            'eager_emu_triple': 'eager, EMU, mask per triple', 'eager_emu_negative': 'eager, EMU, mask per negative',
-           'pykeen_vanilla': 'PyKEEN, vanilla', 'pyg_one_negative': 'PyG, a single negative'}
+           'pykeen_vanilla': 'PyKEEN, vanilla', 'pyg_one_negative': 'PyG, a single negative',
+           'sparse_vanilla': 'sparse products, vanilla'}
 _AXES = {'negatives': 'negatives per triple', 'channels': 'channels', 'entities': 'entities (row-sparse)'}
 
 

@@ -75,6 +75,13 @@ TABLES = {
     'eager': Table('speed/steps', _ratios('eager emu over emu, mask per triple'), 'eager EMU step / our EMU step'),
     'peer': Table('speed/steps', _ratios('pykeen vanilla over emu, mask per triple', ['DistMult']),
                   "PyKEEN's vanilla step / our EMU step"),
+    'fused': Table('speed/steps', _ratios('composed emu over emu, mask per triple'),
+                   'composed EMU step / our EMU step'),
+    'bounds-products': Table('speed/steps', _ratios('emu over six matrix products'),
+                             'our EMU step / six matrix products'),
+    'bounds-bag': Table('speed/steps', _ratios('emu over one embedding_bag'), 'our EMU step / one `embedding_bag`'),
+    'sparse': Table('speed/steps', _ratios('sparse vanilla over vanilla', ['TransE']),
+                    'vanilla step of sparse products / our vanilla step'),
     'speed-demix': Table('speed/demix', {
         f'{name} (target: at most 1.6)': f'ratios.demix over self-adversarial, refresh included, {model}.value'
         for model, name in (('transe', 'TransE'), ('rotate', 'RotatE'), ('distmult', 'DistMult'),

@@ -166,6 +166,14 @@ class ScorerMixin:
     sparse: bool = False
     #: Whether rows are complex vectors :math:`[\mathrm{re}, \mathrm{im}]`.
     complex_rows: bool = False
+    #: Whether queries are the same for both sides, so that one of them is enough for a batch of both. It is a fact about
+    #: :obj:`_query`, so a subclass that overrides it does not inherit it.
+    symmetric: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if '_query' in vars(cls):
+            cls.symmetric = vars(cls).get('symmetric', False)
 
     def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
         raise NotImplementedError
@@ -200,8 +208,8 @@ class ScorerMixin:
         device = self._device()
         if device is not None:
             on_device('known', known, device, 'the model')
-        if isinstance(side, str):
-            return self._query(known, rel_type, side)
+        if isinstance(side, str) or self.symmetric:
+            return self._query(known, rel_type, side if isinstance(side, str) else 'tail')
         tails = self._query(known, rel_type, 'tail')
         heads = self._query(known, rel_type, 'head')
         return torch.where(side.unsqueeze(-1), tails, heads)

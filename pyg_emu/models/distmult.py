@@ -28,6 +28,8 @@ class DistMult(KGEScorer):
     Raises:
         ArgumentError: If a size is not positive or :obj:`margin` is negative.
     """
+    symmetric = True
+
     def __init__(
         self,
         num_nodes: int,

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks import _contenders as contenders
 from benchmarks import speed
 from benchmarks._contenders import (
+    BOUNDS,
     CONTENDERS,
     MODELS,
     Setting,
@@ -39,7 +41,8 @@ def test_eager_loss_is_ours(label: float) -> None:
                                uls_cross_entropy(positive, negative, label))
 
 
-@pytest.mark.parametrize('name', contenders_of('distmult'))
+@pytest.mark.parametrize('name', [name for name in (*contenders_of('distmult'), 'sparse_vanilla')
+                                  if name not in BOUNDS])
 def test_contenders_train(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # A step without an update, or without a draw, would be too fast.
     losses = []
@@ -50,7 +53,8 @@ def test_contenders_train(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         backward(self, *arguments, **options)
 
     monkeypatch.setattr(torch.Tensor, 'backward', watched)
-    step = CONTENDERS[name](Setting('distmult', generate(20, 2, 60), batch_size=30, num_negatives=4, channels=8))
+    model = 'transe' if name == 'sparse_vanilla' else 'distmult'
+    step = CONTENDERS[name](Setting(model, generate(20, 2, 60), batch_size=30, num_negatives=4, channels=8))
     for _ in range(40):
         step()
     assert len(losses) == 40 and sum(losses[-8:]) < 0.8 * sum(losses[:8])
@@ -97,16 +101,25 @@ def test_exponents() -> None:
 
 def test_ratios() -> None:
     medians = {'vanilla': 10.0, 'emu_triple': 12.0, 'emu_negative': 13.0, 'eager_emu_triple': 150.0,
-               'eager_emu_negative': 150.0, 'pykeen_vanilla': 100.0}
-    found = {name: (round(entry['value'], 3), entry['kept'])
+               'eager_emu_negative': 150.0, 'pykeen_vanilla': 100.0, 'composed_vanilla': 15.0,
+               'composed_emu_triple': 24.0, 'composed_emu_negative': 19.5, 'six_matrix_products': 2.0,
+               'one_embedding_bag': 3.0}
+    found = {name: (round(entry['value'], 3), entry.get('kept'))
              for name, entry in speed.step_ratios(medians, 'distmult').items()}
     assert found == {
         'emu over vanilla, mask per triple': (1.2, True),
         'emu over vanilla, mask per negative': (1.3, False),
         'eager emu over emu, mask per triple': (12.5, True),
         'eager emu over emu, mask per negative': (11.538, False),
+        'composed emu over emu, mask per triple': (2.0, True),
+        'composed emu over emu, mask per negative': (1.5, None),
+        'composed vanilla over vanilla': (1.5, None),
+        'emu over six matrix products': (6.0, None),
+        'emu over one embedding_bag': (4.0, None),
         'pykeen vanilla over emu, mask per triple': (8.333, False),
     }
+    medians = {**medians, 'sparse_vanilla': 400.0}
+    assert speed.step_ratios(medians, 'transe')['sparse vanilla over vanilla'] == {'value': 40.0}
 
 
 def test_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,3 +150,16 @@ def test_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_smoke_results_are_not_recorded() -> None:
     with pytest.raises(SystemExit):
         speed.parse(['--smoke'])
+
+
+def test_incidence_products_are_transe(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The positive and one negative of each of two facts, h + r - t.
+    found: list[torch.Tensor] = []
+    monkeypatch.setattr(contenders, 'soft_label_cross_entropy',
+                        lambda positive, negative, label: found.extend([positive, negative]) or positive.sum())
+    setting = Setting('transe', generate(20, 2, 60), batch_size=30, num_negatives=4, channels=8)
+    batch, model = next(setting.batches()), setting.make_model()
+    CONTENDERS['sparse_vanilla'](setting)()
+    expected = model.triple_score(batch.head_index, batch.rel_type, batch.tail_index) - model.offset
+    torch.testing.assert_close(found[0].detach(), expected.detach())
+    assert found[1].shape == (30, 4)

@@ -53,8 +53,9 @@ MODULES = ('pyg_emu', 'pyg_emu.losses', 'pyg_emu.negatives', 'pyg_emu.negatives.
 #: Protocols, types, and records that the package returns: nothing to call. Base classes without a use of their own.
 NOT_CALLED = {'LearningPart', 'Negatives', 'Sampler', 'Scorer', '__version__', 'process_group', 'LinkPredictionLoss',
               'Regularizer', 'ScoredBatch', 'BaseSampler', 'MaskMutation', 'Mutation', 'MutationContext', 'Rate',
-              'Logger', 'RunInfo', 'Schedule', 'TrainResult', 'TrainingInterrupted', 'EMUScores', 'BoundaryRows',
-              'EdgeOrders', 'MaskPlan', 'MixPlan', 'Plan', 'RankCounts', 'SharedIndex', 'dataset_names', 'draw_plan',
+              'Logger', 'RunInfo', 'Schedule', 'TrainResult', 'TrainingInterrupted', 'EMULossResult', 'EMUScores',
+              'BoundaryRows', 'EdgeOrders', 'MaskPlan', 'MixPlan', 'Plan', 'RankCounts', 'SharedIndex', 'SoftLabels',
+              'dataset_names', 'draw_plan',
               'parts_of', 'from_pykeen', 'Interaction', 'ScorerMixin', 'Classification',
               'from_pykeen_model'}
 
@@ -555,6 +556,14 @@ def targets(folder: Path) -> dict[str, Target]:
     add('MaskPlan in emu_score', lambda **rest: ops.emu_score(torch.rand(B, D), torch.rand(B, D), torch.rand(V, D),
                                                               torch.randint(V, (B, N)), ops.MaskPlan(**rest)),
         lambda: {'bank': torch.rand(B, D) < 0.5, 'index': torch.arange(B), 'label': None}, words=('plan', ))
+    add('emu_loss', ops.emu_loss, lambda: {
+        'query': torch.rand(B, D), 'positive': torch.rand(B, D), 'table': torch.rand(V, D),
+        'index': torch.randint(V, (B, N)), 'plan': None, 'labels': ops.SoftLabels(), 'vanilla_labels': ops.SoftLabels(),
+        'interaction': Dot(), 'offset': 0.0, 'mask': None, 'sparse_grad': False, 'backend': None},
+        flags=('sparse_grad', ))
+    add('SoftLabels in emu_loss', lambda **rest: ops.emu_loss(torch.rand(B, D), torch.rand(B, D), torch.rand(V, D),
+                                                              torch.randint(V, (B, N)), labels=ops.SoftLabels(**rest)),
+        lambda: {'weight': 1.0, 'positive': 1.0, 'negative': 0.5}, words=('labels', ))
     add('all_entities_cross_entropy', ops.all_entities_cross_entropy, lambda: {
         'query': torch.rand(B, D), 'table': torch.rand(V, D), 'target': torch.randint(V, (B, )),
         'labels': [(1.0, 0.0)], 'positive': None, 'plan': None, 'interaction': Dot(), 'block_size': None})

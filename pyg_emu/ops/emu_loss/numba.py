@@ -154,7 +154,7 @@ def _table_gradient(operands: _Operands, slopes: Tensor, scale: Any, size: torch
     with parallel_section():
         groups = group(operands.data.index, size[0])
         num_groups, num_pieces = int(groups.first[-1]), groups.first.size - 1
-        target = np.zeros((num_groups if sparse else size[0], size[1]), dtype)
+        target = np.empty((num_groups if sparse else size[0], size[1]), dtype)
         touched = np.empty(num_groups if sparse else 0, np.int64)
         partial = np.empty((2 * num_pieces, size[1]), dtype)
         kernels.rows(*operands, slopes.view(1, -1).numpy(), scale, *groups, sparse, target, touched, partial,

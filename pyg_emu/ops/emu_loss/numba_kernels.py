@@ -367,13 +367,22 @@ def _put(tag, source, target, row):
 
 
 @jit(**_OPTIONS)
+def _clear(target, low, high):
+    for row in range(low, high):
+        for k in range(target.shape[1]):
+            target[row, k] = target.dtype.type(0)
+
+
+@jit(**_OPTIONS)
 def _piece(kind, tag, data, slopes, scale, order, piece, c, first, compact, target, ids, partial, partial_row):
     r"""Sums the groups of one piece. Complete groups are written to their rows. Groups that continue from the previous
-    piece or into the next one are written to :obj:`partial`."""
+    piece or into the next one are written to :obj:`partial`. Rows without a group, and those of groups that continue
+    into the next piece, are cleared by the piece in which the next group, or the group itself, begins."""
     low, high, shift = c * piece, min((c + 1) * piece, order.size), np.uint64(32)
     # Blocks that overlap in a row must not, while several slots are added to them.
     own = np.zeros((2, -(-(target.shape[1] // parts(tag)) // LANES) * LANES), target.dtype)
     group, start = first[c] - 1, low
+    before = np.int64(order[low - 1] >> shift) if low > 0 else np.int64(-1)
     while start < high:
         key = order[start] >> shift
         stop = start + 1
@@ -385,6 +394,9 @@ def _piece(kind, tag, data, slopes, scale, order, piece, c, first, compact, targ
         row = group if compact else np.int64(key)
         if compact and not comes_in:
             ids[group] = np.int64(key)
+        if not comes_in:
+            _clear(target, row if compact else before + 1, row + 1 if goes_on else row)
+        before = np.int64(key)
         _add_slots(kind, tag, data, slopes, scale, order, start, stop, np.int64(key), own)
         if comes_in or goes_on:
             side = 2 * c + (0 if comes_in else 1)
@@ -393,14 +405,16 @@ def _piece(kind, tag, data, slopes, scale, order, piece, c, first, compact, targ
         else:
             _put(tag, own, target, row)
         start = stop
+    if high == order.size and not compact:
+        _clear(target, before + 1, target.shape[0])
 
 
 @jit(parallel=True, nogil=True)
 def rows(kind, tag, data, slopes, scale, order, piece, first, compact, target, ids, partial, partial_row):
-    r"""Computes the gradients of the rows by which slots are grouped, for all pieces in parallel.
+    r"""Computes the gradients of the rows by which slots are grouped, for all pieces in parallel. Other rows are zero.
 
-    :obj:`slopes` is one row. :obj:`target` must be zeros, and :obj:`partial_row` must be -1; each piece has two rows of
-    both :obj:`partial` and :obj:`partial_row`. With :obj:`compact`, row :math:`i` of :obj:`target` belongs to the :math:`i`-th group, whose id
+    :obj:`slopes` is one row. :obj:`partial_row` must be -1; each piece has two rows of both :obj:`partial` and
+    :obj:`partial_row`. With :obj:`compact`, row :math:`i` of :obj:`target` belongs to the :math:`i`-th group, whose id
     is written to :obj:`ids`. Otherwise, rows belong to ids.
     """
     for c in prange(first.size - 1):

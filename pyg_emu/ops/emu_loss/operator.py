@@ -30,6 +30,9 @@ class SoftLabels(NamedTuple):
     negative: float = 0.0
 
 
+_PLAIN, _LEFT_OUT = SoftLabels(), SoftLabels(0.0)
+
+
 class EMULossResult(NamedTuple):
     r"""What :func:`emu_loss` returns. Only :obj:`loss` has a gradient.
 
@@ -55,8 +58,8 @@ def emu_loss(
     index: Tensor,
     plan: Optional[Plan] = None,
     *,
-    labels: SoftLabels = SoftLabels(),
-    vanilla_labels: SoftLabels = SoftLabels(0.0),
+    labels: SoftLabels = _PLAIN,
+    vanilla_labels: SoftLabels = _LEFT_OUT,
     interaction: Interaction = _DOT,
     offset: float = 0.0,
     mask: Optional[Tensor] = None,
