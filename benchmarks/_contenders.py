@@ -274,8 +274,8 @@ def matrix_products(setting: Setting) -> Step:
 
 
 def embedding_bag(setting: Setting) -> Step:
-    r"""Returns one pass over the rows of all negatives, which adds them up. It is a bound for comparison and no training
-    step.
+    r"""Returns one pass over the rows of all negatives, which adds them up. It is a bound for comparison and no
+    training step.
     """
     table = setting.make_model().node_emb.weight.detach()
     index = torch.randint(table.size(0), (setting.batch_size, setting.num_negatives))

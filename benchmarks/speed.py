@@ -1,4 +1,4 @@
-r"""Time and memory of training steps, next to eager PyTorch, PyKEEN, PyG and sparse products, their growth, and ranking.
+r"""Time and memory of training steps, beside eager PyTorch, PyKEEN, PyG and sparse products, their growth, and ranking.
 
 .. code-block:: bash
 

@@ -166,8 +166,8 @@ class ScorerMixin:
     sparse: bool = False
     #: Whether rows are complex vectors :math:`[\mathrm{re}, \mathrm{im}]`.
     complex_rows: bool = False
-    #: Whether queries are the same for both sides, so that one of them is enough for a batch of both. It is a fact about
-    #: :obj:`_query`, so a subclass that overrides it does not inherit it.
+    #: Whether queries are the same for both sides, so that one of them is enough for a batch of both. It is a fact
+    #: about :obj:`_query`, so a subclass that overrides it does not inherit it.
     symmetric: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

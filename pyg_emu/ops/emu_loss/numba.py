@@ -47,7 +47,7 @@ class _EMULoss(torch.autograd.Function):
         ctx.options = options
         size, num = index.shape
         differentiable = any(ctx.needs_input_grad[:3])
-        scores = [table.new_empty(size, num) if wanted else table.new_empty(0, 0) for wanted in (True, bank is not None)]
+        vanilla, mutated = table.new_empty(size, num), table.new_empty((0, 0) if bank is None else (size, num))
         positive_score, terms = table.new_empty(size), table.new_empty(size, 2)
         slopes = table.new_empty(size, 2 * num) if differentiable else table.new_empty(0, 0)
         grad_query, grad_positive = ((torch.empty_like(query, memory_format=torch.contiguous_format),
@@ -58,14 +58,14 @@ class _EMULoss(torch.autograd.Function):
         labels = kernels.Labels(*(dtype(value) for value in (*options.labels, options.offset)),
                                 dtype(torch.finfo(table.dtype).min / 2))
         used = torch.empty(0, 0, dtype=torch.bool) if counts is None else counts.contiguous()
-        results = kernels.Results(*(value.numpy() for value in (positive_score, *scores, terms, slopes, grad_query,
-                                                                grad_positive)))
+        results = kernels.Results(*(value.numpy() for value in (positive_score, vanilla, mutated, terms, slopes,
+                                                                grad_query, grad_positive)))
         with parallel_section():
             kernels.triples(*operands, used.view(torch.uint8).numpy(), labels, dtype(1.0 / size), results,
                             differentiable)
         ctx.save_for_backward(query, positive, table, index, bank, mask_index, slopes, grad_query, grad_positive)
         terms = terms.mean(0)
-        details = (terms, positive_score, scores[0], scores[1])
+        details = (terms, positive_score, vanilla, mutated)
         ctx.mark_non_differentiable(*details)
         return (terms.sum(), *details)
 
@@ -81,8 +81,8 @@ class _EMULoss(torch.autograd.Function):
             operands = _operands(query, positive, table, index, bank, mask_index, ctx.options)
             grad_table = _table_gradient(operands, slopes, _DTYPES[table.dtype](grad.item()), table.size(),
                                          ctx.options.sparse_grad)
-        return (grad * grad_query if needs_query else None, grad * grad_positive if needs_positive else None, grad_table,
-                None, None, None, None, None)
+        return (grad * grad_query if needs_query else None, grad * grad_positive if needs_positive else None,
+                grad_table, None, None, None, None, None)
 
 
 def run(
@@ -97,8 +97,8 @@ def run(
     labels: tuple[float, ...],
     sparse_grad: bool,
 ) -> tuple[Tensor, ...]:
-    r"""The loss, its two terms, and the scores of positives, negatives and mutated negatives, of checked arguments; see
-    :func:`~pyg_emu.ops.emu_loss`."""
+    r"""The loss, its two terms, and the scores of positives, negatives and mutated negatives, of checked arguments;
+    see :func:`~pyg_emu.ops.emu_loss`."""
     bank, mask_index = (plan.bank, plan.index) if isinstance(plan, MaskPlan) else (None, None)
     options = Options(interaction, offset, labels, sparse_grad)
     result: tuple[Tensor, ...] = _EMULoss.apply(query, positive, table, index, bank, mask_index, counts, options)
@@ -143,7 +143,8 @@ def _operands(query: Tensor, positive: Tensor, table: Tensor, index: Tensor, ban
     size = table.size(1) // options.interaction.parts
     live = torch.ones(-(-size // LANES), LANES, dtype=table.dtype)
     live[-1, :live.numel() - size] = 0.0
-    tensors = (query, positive, table, index.reshape(-1), bank.contiguous().view(torch.uint8), mask_index.to(torch.int32), live)
+    tensors = (query, positive, table, index.reshape(-1), bank.contiguous().view(torch.uint8),
+               mask_index.to(torch.int32), live)
     data = kernels.Data(*(tensor.detach().contiguous().numpy() for tensor in tensors))
     return _Operands(kind(one), TERMS[type(options.interaction)](one), data)
 

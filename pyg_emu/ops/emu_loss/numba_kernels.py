@@ -1,12 +1,12 @@
-r"""The CPU kernels of :func:`~pyg_emu.ops.emu_loss`: from triples to losses and gradients, and the gradient of the table.
+r"""The CPU kernels of :func:`~pyg_emu.ops.emu_loss`: losses and gradients of triples, and the gradient of the table.
 
 The first kernel takes one triple after the other: the scores of its negatives, the loss, the gradients of the scores,
 and those of its query and its positive, while the rows that it has read are in the cache. The second one takes one
 entity after the other and sums over the slots that contain it.
 
-Components are processed in blocks of :data:`~pyg_emu.ops.emu_loss.numba_terms.LANES`. The last block of a part ends with
-the part and overlaps the one before, so that no remainder is left to scalars: its first lanes do not count in sums, and
-write the same gradients again.
+Components are processed in blocks of :data:`~pyg_emu.ops.emu_loss.numba_terms.LANES`. The last block of a part ends
+with the part and overlaps the one before, so that no remainder is left to scalars: its first lanes do not count in
+sums, and write the same gradients again.
 """
 # mypy: disable-error-code="no-untyped-def,call-arg"
 from __future__ import annotations
@@ -37,9 +37,12 @@ from pyg_emu.ops.numba_vectors import choose, fill, load, prefetch, store
 
 _OPTIONS: dict[str, Any] = {'fastmath': FASTMATH, 'error_model': 'numpy', 'nogil': True}
 
+# Unsigned: Numba then leaves out the wraparound of negative indices.
+_ONE, _TWO, _THREE = (np.uint64(number) for number in (1, 2, 3))
+
 #: How many slots ahead rows are prefetched: those of the table while triples are scored, and the gradients of slots
 #: while entities are summed.
-_AHEAD, _SLOTS_AHEAD = 12, 16
+_AHEAD, _SLOTS_AHEAD = np.uint64(12), 16
 
 
 class Data(NamedTuple):
@@ -65,8 +68,8 @@ class Data(NamedTuple):
 
 
 class Labels(NamedTuple):
-    r"""The weights and labels of the two terms of a loss, the constant part of every score, and half the smallest number.
-    """
+    r"""The weights and labels of the two terms of a loss, the constant part of every score, and half the smallest
+    number."""
     weight: Any
     positive: Any
     negative: Any
@@ -101,8 +104,8 @@ class Results(NamedTuple):
 
 @jit(**_OPTIONS)
 def _cross_entropy(score, row, num, counts, b, positive, scale, positive_label, label, lowest, slopes, spare):
-    r"""Adds the gradients of the scores :obj:`score[row, :num]` to :obj:`slopes[row]`. Returns the loss and the gradient
-    of the positive score.
+    r"""Adds the gradients of the scores :obj:`score[row, :num]` to :obj:`slopes[row]`. Returns the loss and the
+    gradient of the positive score.
 
     All is relative to the largest negative score, so that an offset of all scores costs no digits.
     """
@@ -140,8 +143,8 @@ def _triple(kind, tag, data, counts, labels, scale, b, results, differentiable):
     zero = tag.one - tag.one
     num, size = index.size // query.shape[0], table.shape[1] // parts(tag)
     second = size if parts(tag) > 1 else 0
-    blocks, padded, last = -(-size // LANES), -(-num // 4) * 4, index.size - 1
-    first, final = b * num, b * num + num - 1
+    blocks, padded = -(-size // LANES), -(-num // 4) * 4
+    first, final, last = np.uint64(b * num), np.uint64(b * num + num - 1), np.uint64(index.size - 1)
     nothing, clear = fill(zero, LANES), fill(np.uint8(0), LANES)
     mask = np.int64(mask_index[b, 0])
 
@@ -167,11 +170,12 @@ def _triple(kind, tag, data, counts, labels, scale, b, results, differentiable):
     # The scores, four rows at a time, so that the latency of one row's sum is hidden by the others.
     score = np.empty((2, padded), table.dtype)
     for n in range(0, num, 4):
-        i = first + n
-        xa, xb = index[i], index[min(i + 1, final)]
-        xc, xd = index[min(i + 2, final)], index[min(i + 3, final)]
-        ya, yb = index[min(i + _AHEAD, last)], index[min(i + _AHEAD + 1, last)]
-        yc, yd = index[min(i + _AHEAD + 2, last)], index[min(i + _AHEAD + 3, last)]
+        i = first + np.uint64(n)
+        xa, xb = index[i], index[min(i + _ONE, final)]
+        xc, xd = index[min(i + _TWO, final)], index[min(i + _THREE, final)]
+        j = i + _AHEAD
+        ya, yb = index[min(j, last)], index[min(j + _ONE, last)]
+        yc, yd = index[min(j + _TWO, last)], index[min(j + _THREE, last)]
         fa = fb = fc = fd = mask
         if has_own_masks(kind):
             fa, fb = np.int64(mask_index[b, n]), np.int64(mask_index[b, min(n + 1, num - 1)])
@@ -244,13 +248,14 @@ def _triple(kind, tag, data, counts, labels, scale, b, results, differentiable):
     # gives to mutated scores is in the third row.
     gradient = np.zeros((3, blocks * LANES), table.dtype)
     for n in range(0, num, 4):
-        i = first + n
-        xa, xb = index[i], index[min(i + 1, final)]
-        xc, xd = index[min(i + 2, final)], index[min(i + 3, final)]
-        va, vb = fill(coefficient[0, n], LANES), fill(coefficient[0, n + 1], LANES)
-        vc, vd = fill(coefficient[0, n + 2], LANES), fill(coefficient[0, n + 3], LANES)
-        ma, mb = fill(coefficient[1, n], LANES), fill(coefficient[1, n + 1], LANES)
-        mc, md = fill(coefficient[1, n + 2], LANES), fill(coefficient[1, n + 3], LANES)
+        m = np.uint64(n)
+        i = first + m
+        xa, xb = index[i], index[min(i + _ONE, final)]
+        xc, xd = index[min(i + _TWO, final)], index[min(i + _THREE, final)]
+        va, vb = fill(coefficient[0, m], LANES), fill(coefficient[0, m + _ONE], LANES)
+        vc, vd = fill(coefficient[0, m + _TWO], LANES), fill(coefficient[0, m + _THREE], LANES)
+        ma, mb = fill(coefficient[1, m], LANES), fill(coefficient[1, m + _ONE], LANES)
+        mc, md = fill(coefficient[1, m + _TWO], LANES), fill(coefficient[1, m + _THREE], LANES)
         fa = fb = fc = fd = mask
         if has_own_masks(kind):
             fa, fb = np.int64(mask_index[b, n]), np.int64(mask_index[b, min(n + 1, num - 1)])

@@ -136,7 +136,9 @@ def _exponential(x: Any) -> Any:
         n = np.floor(x * log2_e + half)
         r = x - n * ln_2
         high = c[8] + r * (c[9] + r * (c[10] + r * (c[11] + r * (c[12] + r * c[13]))))
-        series = c[0] + r * (c[1] + r * (c[2] + r * (c[3] + r * (c[4] + r * (c[5] + r * (c[6] + r * (c[7] + r * high)))))))
-        return series * _power_of_two(n)
+        low = c[0] + r * (c[1] + r * (c[2] + r * (c[3] + r * (c[4] + r * (c[5] + r * (c[6] + r * c[7]))))))
+        square = r * r
+        fourth = square * square
+        return (low + fourth * fourth * high) * _power_of_two(n)
 
     return double
