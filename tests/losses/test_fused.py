@@ -12,8 +12,9 @@ from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import BCELoss, CrossEntropyLoss, EMULoss, L3Regularizer, LinkPredictionLoss, ScoredBatch, base
-from pyg_emu.negatives import EMUNegatives, SharedNegativesSampler
+from pyg_emu.negatives import EMUNegatives
 from pyg_emu.negatives.mutation import Mixup
+from pyg_emu.negatives.sampling import SharedNegativesSampler
 from pyg_emu.ops import use_backend
 
 NUM_NODES, NUM_RELATIONS = 12, 3

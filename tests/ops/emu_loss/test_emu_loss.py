@@ -147,8 +147,9 @@ def test_gradients_that_are_not_needed() -> None:
 
 def test_second_derivatives_are_refused() -> None:
     args = operands(Dot(), 3, 6, 5, 17, 'per_triple', torch.float32)
-    (grad, ) = torch.autograd.grad(emu_loss(*args, backend='numba').loss, args[0],  # type: ignore[arg-type]
-                                   create_graph=True)
+    loss = emu_loss(*args, backend='numba').loss  # type: ignore[arg-type]
+    upstream = torch.ones((), requires_grad=True)
+    (grad, ) = torch.autograd.grad(loss, args[0], upstream, create_graph=True)
     with pytest.raises(RuntimeError, match='once_differentiable'):
         grad.sum().backward()
 
