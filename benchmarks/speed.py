@@ -379,6 +379,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     r"""Measures the parts, prints and records the results."""
     arguments = parse(argv)
     warnings.simplefilter('ignore', DataWarning)
+    warnings.filterwarnings('ignore', 'Sparse CSR tensor support is in beta')
     torch.manual_seed(arguments.seed)
     parts = {'steps': part_steps, 'memory': part_memory, 'scaling': part_scaling, 'ranking': part_ranking,
              'shared': part_shared, 'demix': part_demix}

@@ -160,6 +160,7 @@ class LinkPredictionLoss(torch.nn.Module):
                 stated = None
         if stated is None:
             return None, self._scored(operands, batch)
+        assert isinstance(index, Tensor)
         labels, vanilla_labels = (*stated.values(), SoftLabels(0.0))[:2]
         result = emu_loss(query, positive, table, index, plan, labels=labels, vanilla_labels=vanilla_labels,
                           interaction=scorer.interaction, offset=scorer.offset, mask=batch.neg_mask,
@@ -213,7 +214,7 @@ class _Operands(NamedTuple):
     query: Tensor
     positive: Tensor
     table: Any
-    index: Optional[Union[Tensor, SharedIndex]]
+    index: Optional[Union[Tensor, SharedIndex]]  # type: ignore[assignment]  # shadows tuple.index
     plan: Optional[Plan]
     vectors: Optional[Tensor]
     plan_of_vectors: Optional[Plan]

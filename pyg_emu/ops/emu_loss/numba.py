@@ -55,8 +55,8 @@ class _EMULoss(torch.autograd.Function):
                                      if differentiable else (table.new_empty(0, 0), table.new_empty(0, 0)))
         operands = _operands(query, positive, table, index, bank, mask_index, options)
         dtype = _DTYPES[table.dtype]
-        labels = kernels.Labels(*(dtype(value) for value in (*options.labels, options.offset)),
-                                dtype(torch.finfo(table.dtype).min / 2))
+        constants = (*options.labels, options.offset, torch.finfo(table.dtype).min / 2)
+        labels = kernels.Labels(*(dtype(value) for value in constants))
         used = torch.empty(0, 0, dtype=torch.bool) if counts is None else counts.contiguous()
         results = kernels.Results(*(value.numpy() for value in (positive_score, vanilla, mutated, terms, slopes,
                                                                 grad_query, grad_positive)))

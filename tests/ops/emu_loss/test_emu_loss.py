@@ -23,6 +23,8 @@ COMPILED = [
 # B, N, V, components: one slot and one block; a block that overlaps by all but one lane; several blocks, nothing a
 # multiple of four, and more than one piece of slots, with entities that cross pieces.
 SHAPES = [(1, 1, 1, 16), (3, 6, 5, 17), (13, 33, 4, 43)]
+#: Arguments here come from tuples and dictionaries, whose types are not known.
+call: Any = emu_loss
 LABELS = {'labels': SoftLabels(0.25, 1.0, 0.5), 'vanilla_labels': SoftLabels(0.75, 0.9, 0.1)}
 
 
@@ -50,7 +52,7 @@ def operands(interaction: Interaction, size: int, num: int, num_nodes: int, comp
 
 def results(args: tuple[Any, ...], upstream: float = -2.5, **kwargs: Any) -> list[Tensor]:
     r"""The loss, all that belongs to it, and the gradients of a multiple of it."""
-    found = emu_loss(*args, **{**LABELS, **kwargs})
+    found = call(*args, **{**LABELS, **kwargs})
     grads = torch.autograd.grad(upstream * found.loss, args[:3])
     if kwargs.get('sparse_grad'):
         assert grads[2].is_sparse and grads[2].is_coalesced()
@@ -75,7 +77,7 @@ def by_hand(width: int) -> tuple[Tensor, ...]:
 def test_reference_by_hand() -> None:
     query, positive, table, index = by_hand(2)
     plan = MaskPlan(torch.tensor([[False, True]]), torch.tensor([0]))
-    found = emu_loss(query, positive, table, index, plan, labels=SoftLabels(0.5, 1.0, 0.25),
+    found = call(query, positive, table, index, plan, labels=SoftLabels(0.5, 1.0, 0.25),
                      vanilla_labels=SoftLabels(2.0), offset=1.0)
     # s+ = 3; vanilla 3 and 2; with the second component of the positive, e1 = (3, 1) scores 5 and e0 = (0, 1) scores 2.
     assert found.positive.tolist() == [4.0]
@@ -90,11 +92,11 @@ def test_reference_by_hand() -> None:
 
 def test_masked_negatives_do_not_count_by_hand() -> None:
     query, positive, table, index = by_hand(2)
-    found = emu_loss(query, positive, table, index, labels=SoftLabels(1.0, 1.0, 0.5),
+    found = call(query, positive, table, index, labels=SoftLabels(1.0, 1.0, 0.5),
                      mask=torch.tensor([[False, True]]))
     whole = math.log(math.exp(3) + math.exp(2))
     assert float(found.loss.detach()) == pytest.approx((whole - 3) + 0.5 * (whole - 2))
-    found = emu_loss(query, positive, table, index, labels=SoftLabels(1.0, 1.0, 0.5),
+    found = call(query, positive, table, index, labels=SoftLabels(1.0, 1.0, 0.5),
                      mask=torch.tensor([[False, False]]))
     assert float(found.loss.detach()) == 0.0
 
@@ -126,8 +128,9 @@ def test_gradcheck() -> None:
     query, positive, table, index, plan = operands(ComplexModulus(), 2, 5, 4, 17, 'per_negative')
 
     def loss(query: Tensor, positive: Tensor, table: Tensor) -> Tensor:
-        return emu_loss(query, positive, table, index, plan, interaction=ComplexModulus(), backend='numba',
-                        **LABELS).loss
+        loss: Tensor = call(query, positive, table, index, plan, interaction=ComplexModulus(), backend='numba',
+                            **LABELS).loss
+        return loss
 
     assert torch.autograd.gradcheck(loss, (query, positive, table), fast_mode=True)
 
@@ -137,17 +140,17 @@ def test_gradients_that_are_not_needed() -> None:
     whole = results(args, backend='numba')[-3:]
     for place in range(3):
         leaves = [leaf.detach().requires_grad_(i == place) for i, leaf in enumerate(args[:3])]
-        found = emu_loss(*leaves, *args[3:], backend='numba', **LABELS)  # type: ignore[arg-type]
+        found = call(*leaves, *args[3:], backend='numba', **LABELS)
         (grad, ) = torch.autograd.grad(-2.5 * found.loss, leaves[place])
         assert torch.equal(grad, whole[place])
     with torch.no_grad():
-        alone = emu_loss(*args, backend='numba', **LABELS)  # type: ignore[arg-type]
+        alone = call(*args, backend='numba', **LABELS)
     assert not alone.loss.requires_grad and torch.equal(alone.loss, found.loss.detach())
 
 
 def test_second_derivatives_are_refused() -> None:
     args = operands(Dot(), 3, 6, 5, 17, 'per_triple', torch.float32)
-    loss = emu_loss(*args, backend='numba').loss  # type: ignore[arg-type]
+    loss = call(*args, backend='numba').loss
     upstream = torch.ones((), requires_grad=True)
     (grad, ) = torch.autograd.grad(loss, args[0], upstream, create_graph=True)
     with pytest.raises(RuntimeError, match='once_differentiable'):
@@ -160,7 +163,7 @@ def test_large_scores_lose_no_digits() -> None:
     query, positive, table = (torch.zeros_like(value) for value in (query, positive, table))
     query[:, 0], positive[:, 0], table[:, 0] = 8192.0, 1.0, 1.0 - torch.arange(5) / 8192.0
     plan = MaskPlan(torch.zeros(1, 17, dtype=torch.bool), torch.zeros(3, dtype=torch.int64))
-    expected, found = (emu_loss(*(value.to(dtype) for value in (query, positive, table)), index, plan,
+    expected, found = (call(*(value.to(dtype) for value in (query, positive, table)), index, plan,
                                 labels=SoftLabels(1.0, 1.0, 0.5), backend=backend).loss
                        for dtype, backend in ((torch.float64, 'torch'), (torch.float32, 'numba')))
     assert float(found) == pytest.approx(float(expected), rel=1e-6)
@@ -170,7 +173,7 @@ def test_large_scores_lose_no_digits() -> None:
 def test_bad_numbers_propagate(bad: float) -> None:
     args = operands(Dot(), 3, 6, 5, 17, 'per_triple', torch.float32)
     args[2].data[0] = bad
-    assert not emu_loss(*args, backend='numba', **LABELS).loss.isfinite()  # type: ignore[arg-type]
+    assert not call(*args, backend='numba', **LABELS).loss.isfinite()
 
 
 @pytest.mark.parametrize('share', [0.0, 0.5, 1.0])
@@ -224,7 +227,7 @@ def test_what_is_fused() -> None:
     for bank, expected in ((plan.bank.repeat(1, 2), True), (torch.cat([plan.bank, ~plan.bank], 1), False)):
         assert is_fused(*wide, index, plan._replace(bank=bank), ComplexModulus()) == expected
     with pytest.raises(BackendError, match='binary masks'):
-        emu_loss(query, positive, table, index, MixPlan(weight), backend='numba')
+        call(query, positive, table, index, MixPlan(weight), backend='numba')
 
 
 @pytest.mark.parametrize('change,message', [
@@ -243,4 +246,4 @@ def test_what_is_fused() -> None:
 def test_errors_name_the_argument(change: dict[str, Any], message: str) -> None:
     query, positive, table, index, _ = operands(Dot(), 3, 6, 5, 17, 'none', torch.float32)
     with pytest.raises(ArgumentError, match=message):
-        emu_loss(**{'query': query, 'positive': positive, 'table': table, 'index': index, **change})
+        call(**{'query': query, 'positive': positive, 'table': table, 'index': index, **change})
