@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         RotatE,
         TransE,
         load_nbfnet_pyg_state_dict,
+        map_entities,
         shard_entities,
     )
     from pyg_emu.models.adapters import as_scorer
@@ -102,6 +103,7 @@ _MODULES = {
     'RotatE': 'models',
     'TransE': 'models',
     'load_nbfnet_pyg_state_dict': 'models',
+    'map_entities': 'models',
     'shard_entities': 'models',
     'as_scorer': 'models.adapters',
     'draw_paths': 'models.nbfnet.explanation',

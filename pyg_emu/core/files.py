@@ -6,6 +6,7 @@ Every write, rename and removal of a run goes through the functions of this modu
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -25,6 +26,8 @@ except ImportError:  # not on this system
     fcntl = None  # type: ignore[assignment]
 
 _BUFFER = 1 << 20
+#: Bytes of a digest.
+DIGEST_SIZE = 32
 
 
 def atomic_write(path: Union[str, Path], write: Callable[[IO[bytes]], Any]) -> None:
@@ -169,6 +172,39 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+class Hashing:
+    r"""A binary file that computes a digest of what is written to it, which :func:`digest_of` computes of a file.
+
+    Args:
+        file (file): The file.
+    """
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = new_digest()
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def new_digest() -> Any:
+    r"""The beginning of a digest, as of :mod:`hashlib`."""
+    return hashlib.blake2b(digest_size=DIGEST_SIZE)
+
+
+def digest_of(path: Path) -> str:
+    r"""The digest of a regular file in hexadecimal digits.
+
+    Raises:
+        OSError: If it cannot be read, or is not a regular file.
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, new_digest).hexdigest()  # type: ignore[arg-type]
 
 
 class FolderLock:

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from pyg_emu.core.arguments import one_of, positive_integer
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError, DivergenceError
-from pyg_emu.core.memory import memory_reported
+from pyg_emu.core.mapped_table import is_mapped
+from pyg_emu.core.memory import check_fits, memory_reported
 from pyg_emu.core.modes import evaluating
 from pyg_emu.data.candidates import Members, Names, ids_of, members
 from pyg_emu.data.checks import SIZES, check_sizes
@@ -64,7 +65,11 @@ def _rows(model: Any, data: KGData, kind: Kind) -> Tensor:
         raise ArgumentError('model: expected a model with a vector for each entity, got a function of scores')
     check_sizes(scorer, data, equal=SIZES)
     if kind == 'entity':
-        return whole_table(scorer, data).detach()
+        table = whole_table(scorer, data).detach()
+        if is_mapped(table):  # and may exceed the memory, where a copy would end the process
+            check_fits(2 * table.nbytes, 'a copy of all entity rows', 'open the .npy file in the tables folder of the run '
+                       "with np.load(path, mmap_mode='r')")
+        return table
     rows = getattr(scorer, 'relation_rows', None)
     if rows is None:
         raise ArgumentError(f'model: {type(scorer).__name__} has no relation_rows(rel_type, side), which returns the '

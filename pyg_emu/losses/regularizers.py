@@ -9,6 +9,7 @@ from torch import Tensor
 from pyg_emu.core.arguments import non_negative, shown
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.mapped_table import is_mapped
 from pyg_emu.core.sharded_table import ShardedTable
 from pyg_emu.data.batch import Batch
 
@@ -122,6 +123,9 @@ class N3Regularizer(torch.nn.Module):
 
 
 def _power_sum(weight: Any, p: float) -> Tensor:
+    if isinstance(weight, Tensor) and is_mapped(weight):
+        raise ArgumentError('model: its entity rows are in a memory-mapped file, and the gradient of a penalty on whole '
+                            'tables would be in memory; use N3Regularizer, a penalty on the rows of the batch')
     if isinstance(weight, ShardedTable):
         return weight.sum(_power_sum(weight.rows, p))
     return cast(Tensor, _PowerSum.apply(weight, p))

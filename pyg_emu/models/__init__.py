@@ -7,6 +7,7 @@ from pyg_emu.models.complex import ComplEx
 from pyg_emu.models.distmult import DistMult
 from pyg_emu.models.encoders.rgcn import RGCN
 from pyg_emu.models.hake import HAKE
+from pyg_emu.models.mapped import map_entities
 from pyg_emu.models.nbfnet.model import NBFNet
 from pyg_emu.models.nbfnet.state import load_nbfnet_pyg_state_dict
 from pyg_emu.models.pykeen import from_pykeen_model
@@ -27,5 +28,6 @@ __all__ = [
     'TransE',
     'from_pykeen_model',
     'load_nbfnet_pyg_state_dict',
+    'map_entities',
     'shard_entities',
 ]

@@ -141,3 +141,14 @@ class _Table(Embedding):
 
 def _empty_table(rows: int, width: int, sparse: bool) -> Embedding:
     return _Table.from_pretrained(torch.empty(rows, width), freeze=False, sparse=sparse)
+
+
+def materialise(model: torch.nn.Module) -> bool:
+    r"""Gives memory on the CPU to parameters on the device meta; returns whether there were any."""
+    found = False
+    for part in model.modules():
+        for name, value in [*part.named_parameters(recurse=False)]:
+            if value.is_meta:
+                setattr(part, name, torch.nn.Parameter(torch.empty_like(value, device='cpu'), value.requires_grad))
+                found = True
+    return found

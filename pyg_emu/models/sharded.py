@@ -10,9 +10,10 @@ from torch import Tensor
 from pyg_emu.core.arguments import shown
 from pyg_emu.core.distributed import current
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.mapped_table import is_mapped
 from pyg_emu.core.memory import memory_reported
 from pyg_emu.core.sharded_table import ShardedTable, even_bounds
-from pyg_emu.models.base import KGEScorer
+from pyg_emu.models.base import KGEScorer, materialise
 from pyg_emu.models.reciprocal import Reciprocal
 
 ModelT = TypeVar('ModelT', bound=torch.nn.Module)
@@ -101,11 +102,14 @@ def shard_entities(model: ModelT) -> ModelT:
         raise ArgumentError('model: expected one of pyg_emu.models with an entity table, such as DistMult, or a class '
                             f'derived from KGEScorer, to divide its rows among processes, got {shown(model)}')
     rank, world = current()
+    if world > 1 and isinstance(holder.node_emb, torch.nn.Embedding) and is_mapped(holder.node_emb.weight):
+        raise ArgumentError(f'model: its entity rows are in a memory-mapped file, which belongs to one process; expected '
+                            f'a model without map_entities, to divide its rows among {world} processes')
     drawn = any(value.is_meta for value in model.parameters())
     if world > 1 and isinstance(holder.node_emb, torch.nn.Embedding):
         holder.node_emb = _sharded(holder.node_emb, rank, world)  # type: ignore[assignment]
     with memory_reported('the rows of this process', 'start more processes, or lower hidden_channels'):
-        _materialise(model)
+        materialise(model)
     if drawn:
         model.reset_parameters()  # type: ignore[operator]
     elif world > 1:
@@ -132,11 +136,3 @@ def _sharded(table: torch.nn.Embedding, rank: int, world: int) -> ShardedEmbeddi
         dist.broadcast(table.weight.detach(), src=0)
     bounds = even_bounds(size, world)
     return ShardedEmbedding(table.weight.detach()[bounds[rank]:bounds[rank + 1]].clone(), size, table.sparse)
-
-
-def _materialise(model: torch.nn.Module) -> None:
-    r"""Gives memory on the CPU to parameters on the device meta."""
-    for part in model.modules():
-        for name, value in [*part.named_parameters(recurse=False)]:
-            if value.is_meta:
-                setattr(part, name, torch.nn.Parameter(torch.empty_like(value, device='cpu'), value.requires_grad))

@@ -23,6 +23,7 @@ from torch import Tensor
 from pyg_emu.core.arguments import ids_below, instance, is_number, kind_of, on_device, positive_integer, tensors
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Dot, Interaction
+from pyg_emu.core.mapped_table import is_mapped
 from pyg_emu.core.sharded_table import ShardedTable, rows_of
 from pyg_emu.ops.emu_score import emu_score
 from pyg_emu.ops.interop import promoted, uncompiled
@@ -83,6 +84,9 @@ def all_entities_cross_entropy(
     if plan is not None and plan.label is not None:
         raise ArgumentError('plan.label: expected None, as labels against all entities are those of the loss, got '
                             f'labels of shape {tuple(plan.label.shape)}')
+    if isinstance(table, Tensor) and table.requires_grad and torch.is_grad_enabled() and is_mapped(table):
+        raise ArgumentError('table: it is in a memory-mapped file, and its gradient, which a loss against all entities '
+                            'makes dense, would be in memory; train with sampled negatives, such as EMULoss')
     shards, table = (table, table.rows) if isinstance(table, ShardedTable) else (None, table)
     if positive is None:
         query, table = promoted(query, table)

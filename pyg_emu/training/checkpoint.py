@@ -4,7 +4,6 @@ Checkpoints are loaded with :obj:`weights_only=True`, so a file from an unknown 
 """
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 import sys
@@ -17,7 +16,7 @@ from typing import IO, Any, Mapping, Optional, Union
 import torch
 
 from pyg_emu.core.errors import CheckpointError
-from pyg_emu.core.files import atomic_write, open_regular, reason
+from pyg_emu.core.files import DIGEST_SIZE, Hashing, atomic_write, new_digest, open_regular, reason
 from pyg_emu.training.tables import TABLES, read_tables
 
 FORMAT = 'pyg_emu.training.checkpoint'
@@ -25,9 +24,8 @@ FORMAT = 'pyg_emu.training.checkpoint'
 VERSION = 2
 
 # The digest at the end of a file: a marker followed by hexadecimal digits.
-_DIGEST_SIZE = 32
 _MARK = b'pyg_emu blake2b '
-_TAIL = 2 + len(_MARK) + 2 * _DIGEST_SIZE
+_TAIL = 2 + len(_MARK) + 2 * DIGEST_SIZE
 
 
 def model_fingerprint(model: torch.nn.Module, recipe: Optional[str] = None) -> dict[str, Any]:
@@ -61,7 +59,7 @@ def save_checkpoint(path: Union[str, Path], state: Mapping[str, Any], *, fingerp
 
     def write(file: IO[bytes]) -> None:
         nonlocal digest
-        hashing = _Hashing(file)
+        hashing = Hashing(file)
         torch.save(content, hashing)  # type: ignore[arg-type]
         digest = hashing.digest.hexdigest()
         # A comment at the end of a zip archive, which archive readers skip. Its length precedes it.
@@ -128,7 +126,7 @@ def verified_digest(path: Path) -> Optional[str]:
             if not comment.startswith(_MARK) or length != struct.pack('<H', len(comment)):
                 return None
             file.seek(0)
-            digest, left = hashlib.blake2b(digest_size=_DIGEST_SIZE), size - _TAIL
+            digest, left = new_digest(), size - _TAIL
             while left > 0:
                 block = file.read(min(left, 1 << 22))
                 if not block:
@@ -150,7 +148,8 @@ def load_weights(path: Union[str, Path], model: torch.nn.Module) -> int:
 
     Args:
         path (str or Path): The :obj:`best.pt` or :obj:`last.pt` of a run folder.
-        model (torch.nn.Module): A model of the same class and size as the saved one.
+        model (torch.nn.Module): A model of the same class and size as the saved one. On the device :obj:`"meta"`, it
+            gets the tensors of the checkpoint themselves. Rows in memory-mapped files are then read where they are.
 
     Returns:
         The number of training steps of the weights.
@@ -170,7 +169,7 @@ def load_weights(path: Union[str, Path], model: torch.nn.Module) -> int:
     try:
         state = {**state, **read_tables({key: state[key] for key in ('model', TABLES) if key in state},
                                         path.parent / TABLES, model)}
-        model.load_state_dict(state['model'])
+        model.load_state_dict(state['model'], assign=any(value.is_meta for value in model.parameters()))
         return int(state['step'])
     except CheckpointError:
         raise
@@ -229,20 +228,6 @@ def _interned(value: Any) -> Any:
     if type(value) is tuple and value:
         return tuple(_interned(one) for one in value)
     return value
-
-
-class _Hashing:
-    r"""A binary file that computes a hash of the written data."""
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.digest = hashlib.blake2b(digest_size=_DIGEST_SIZE)
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        return self._file.write(data)
-
-    def flush(self) -> None:
-        self._file.flush()
 
 
 def _kind(model: torch.nn.Module) -> str:

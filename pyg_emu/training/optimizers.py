@@ -13,9 +13,11 @@ from typing import Any, Callable, ClassVar, Mapping, Optional
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from pyg_emu.core.arguments import boolean, is_number, non_negative
-from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError, PygEmuError
+from pyg_emu.core.mapped_table import create_like, folder_of, is_mapped
 from pyg_emu.ops.row_update import row_adagrad_, row_adam_
 
 
@@ -47,6 +49,8 @@ def _checked(function: Callable[..., None], positive: tuple[str, ...] = ()) -> C
             raise ArgumentError('foreach, fused: expected at most one of the two to be True, got both')
         try:
             function(self, *args, **options)
+        except PygEmuError:
+            raise
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
             if given.keys() - set(names) or not given.keys() & {'params'}:  # a wrong or missing argument
                 raise
@@ -55,9 +59,24 @@ def _checked(function: Callable[..., None], positive: tuple[str, ...] = ()) -> C
     return checked
 
 
+class _MappedState(TorchFunctionMode):
+    r"""Makes :func:`torch.full_like` of a table in a memory-mapped file another such table."""
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.full_like and is_mapped(args[0]):
+            return create_like(args[0], args[1])
+        return func(*args, **(kwargs or {}))
+
+
+@functools.wraps(torch.optim.Adagrad.__init__)
+def _init_adagrad(self: torch.optim.Adagrad, *args: Any, **options: Any) -> None:
+    with _MappedState():
+        torch.optim.Adagrad.__init__(self, *args, **options)
+
+
 class RowAdagrad(torch.optim.Adagrad):
     r""":class:`torch.optim.Adagrad` that updates the rows of a row-sparse gradient in one pass. Arguments and state are
-    those of :class:`torch.optim.Adagrad`, which also handles dense gradients.
+    those of :class:`torch.optim.Adagrad`, which also handles dense gradients. The state of a table that
+    :func:`~pyg_emu.map_entities` has moved into a file is in a file, too.
 
     .. code-block:: python
 
@@ -72,7 +91,13 @@ class RowAdagrad(torch.optim.Adagrad):
     #: Whether row-sparse gradients are taken.
     takes_row_sparse: ClassVar[bool] = True
 
-    __init__ = _checked(torch.optim.Adagrad.__init__)
+    #: Whether the state of tables in memory-mapped files is in such files, too.
+    maps_state: ClassVar[bool] = True
+
+    __init__ = _checked(_init_adagrad)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(_placed(state_dict, self))
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
@@ -90,6 +115,8 @@ class RowAdagrad(torch.optim.Adagrad):
                     self._step_rows(parameter, gradient, group)
                     held.append((parameter, gradient))
                     parameter.grad = None
+                elif gradient is not None:
+                    _check_memory(parameter)
         try:
             super().step()
         finally:
@@ -112,7 +139,8 @@ class RowAdagrad(torch.optim.Adagrad):
 
 class RowAdam(torch.optim.SparseAdam):
     r""":class:`torch.optim.SparseAdam` that updates the rows of the gradient in one pass. Arguments and state are those
-    of :class:`torch.optim.SparseAdam`. The moments of a row decay only in steps in which the row has a gradient.
+    of :class:`torch.optim.SparseAdam`. The moments of a row decay only in steps in which the row has a gradient. Those of
+    a table that :func:`~pyg_emu.map_entities` has moved into a file are in files, too.
 
     .. code-block:: python
 
@@ -126,8 +154,12 @@ class RowAdam(torch.optim.SparseAdam):
     takes_row_sparse: ClassVar[bool] = True
     #: Whether dense gradients are refused.
     row_sparse_only: ClassVar[bool] = True
+    maps_state: ClassVar[bool] = True
 
     __init__ = _checked(torch.optim.SparseAdam.__init__, positive=('lr', 'eps'))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(_placed(state_dict, self))
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
@@ -145,12 +177,14 @@ class RowAdam(torch.optim.SparseAdam):
 
     def _step_rows(self, parameter: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
         if not gradient.is_sparse:
+            _check_memory(parameter)
             raise ArgumentError('params: RowAdam expects row-sparse gradients, got a dense gradient of shape '
                                 f'{tuple(gradient.shape)}; create the model with sparse=True and without a '
                                 'regularizer of whole tables, or use torch.optim.Adam')
         state = self.state[parameter]
         if len(state) == 0:
-            state.update(step=0, exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
+            zeros = create_like if is_mapped(parameter) else torch.zeros_like
+            state.update(step=0, exp_avg=zeros(parameter), exp_avg_sq=zeros(parameter))
         state['step'] += 1
         first, second = group['betas']
         rate = float(group['lr']) * math.sqrt(1.0 - second**state['step']) / (1.0 - first**state['step'])
@@ -163,6 +197,33 @@ def _evaluate(closure: Optional[Callable[[], Any]]) -> Any:
         return None
     with torch.enable_grad():
         return closure()
+
+
+def _check_memory(parameter: Tensor) -> None:
+    if is_mapped(parameter):
+        raise ArgumentError(f'params: expected a row-sparse gradient of the rows in a memory-mapped file, got a dense '
+                            f'gradient of shape {tuple(parameter.shape)}; use losses and penalties whose gradients are '
+                            'row-sparse, such as EMULoss and N3Regularizer, or train without map_entities')
+
+
+def _placed(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    r"""A saved state in which that of tables in memory-mapped files is in such files, and all else is in memory."""
+    parameters = [value for group in optimizer.param_groups for value in group['params']]
+    placed = {}
+    for number, values in state['state'].items():
+        parameter = parameters[number] if number < len(parameters) else None
+        placed[number] = {key: _placed_value(value, parameter, optimizer.state.get(parameter, {}).get(key))
+                          if isinstance(value, Tensor) and parameter is not None else value
+                          for key, value in values.items()}
+    return {**state, 'state': placed}
+
+
+def _placed_value(value: Tensor, parameter: Tensor, own: Any) -> Tensor:
+    if folder_of(parameter) is None or value.shape != parameter.shape:
+        return value.clone() if is_mapped(value) else value
+    if not isinstance(own, Tensor) or folder_of(own) is None:
+        own = create_like(parameter)
+    return own.copy_(value)
 
 
 def _rows(gradient: Tensor, maximize: bool) -> tuple[Tensor, Tensor]:

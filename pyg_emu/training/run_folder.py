@@ -9,7 +9,8 @@ written in this order:
 3. :obj:`.best.pt.next` is renamed to :obj:`best.pt`;
 4. the row of :obj:`history.csv`, then :obj:`metrics.json`.
 
-Entity rows that are divided among processes are written before, to a folder of :obj:`tables`, to which 1 and 2 refer.
+Entity rows that are divided among processes or in memory-mapped files are written before, to a folder of
+:obj:`tables`, to which 1 and 2 refer.
 
 If the process is killed between 2 and 3, :meth:`RunFolder.settle` renames the file later, and :meth:`RunFolder.weights`
 returns the correct file until then.
@@ -77,10 +78,10 @@ class RunFolder:
         self.best = self.path / 'best.pt'
         self.staged = self.path / '.best.pt.next'
         self.tensorboard = self.path / 'tensorboard'
-        #: Entity rows that are divided among processes, see :mod:`pyg_emu.training.tables`.
+        #: Entity rows that are divided among processes or in memory-mapped files, see :mod:`pyg_emu.training.tables`.
         self.tables = self.path / TABLES
         #: Whether the run has such rows.
-        self.divided = False
+        self.has_tables = False
         self._holds = 0
         self._lock: Optional[FolderLock] = None
         self._made: list[Path] = []
@@ -165,7 +166,7 @@ class RunFolder:
                 user or a run without its :obj:`last.pt`, or if it is not writable.
         """
         names = [path.name for path in (self.last, self.best, self.history, self.metrics, self.record, self.versions)]
-        names += [self.tables.name] if self.divided else []
+        names += [self.tables.name] if self.has_tables else []
         names += self.files
         self.prepare(needed)
         self._sweep(names)

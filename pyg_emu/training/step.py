@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
+from pyg_emu.models.mapped import mapped_tables
 from pyg_emu.models.sharded import sharded_tables
 from pyg_emu.training.stability import clip_gradients, gradient_norm
 
@@ -118,6 +119,27 @@ def check_parts(model: Any, criterion: Any, loader: Any, optimizer: Any) -> None
     if not any(id(value) in own for group in optimizer.param_groups for value in group['params']):
         raise ArgumentError(f'optimizer: expected parameters of {type(model).__name__}, got none of them; create it '
                             'with model.parameters() after moving the model to its device and type')
+
+
+def check_mapped(model: torch.nn.Module, optimizer: Optimizer, graph: bool) -> None:
+    r"""Checks that entity rows in memory-mapped files are trained in a way that leaves them there.
+
+    Raises:
+        ArgumentError: If the optimiser does not keep its state in such files or does not have the rows, or steps are to
+            be captured as CUDA graphs.
+    """
+    rows = [table for table in mapped_tables(model) if table.requires_grad]
+    if not rows:
+        return
+    if graph:
+        raise ArgumentError('graph: expected False for entity rows in memory-mapped files, which are on the CPU, got True')
+    if not getattr(optimizer, 'maps_state', False):
+        raise ArgumentError('optimizer: expected RowAdagrad or RowAdam, whose state goes to memory-mapped files like the '
+                            f'entity rows of the model, got {_kind(optimizer)}')
+    own = {id(value) for group in optimizer.param_groups for value in group['params']}
+    if any(id(table) not in own for table in rows):
+        raise ArgumentError('optimizer: expected the entity rows of the model among its parameters; create it after '
+                            'map_entities, with model.parameters()')
 
 
 def _kind(value: Any) -> str:

@@ -1,21 +1,23 @@
-r"""Checkpoints of entity rows that are divided among processes.
+r"""Checkpoints of entity rows that are divided among processes, or in memory-mapped files.
 
-The rows and their optimiser state are written by :mod:`torch.distributed.checkpoint` into a folder of their own, each
-process its own part, before the checkpoint that refers to them. The checkpoint, :obj:`last.pt` or :obj:`best.pt`, holds
-everything else, and the name of the folder, the shapes of its tensors and the digests of its files. A folder is never
-written to again, so a process that is killed at any moment leaves the tables of the checkpoint before.
+The rows and their optimiser state are written into a folder of their own before the checkpoint that refers to them. The
+checkpoint, :obj:`last.pt` or :obj:`best.pt`, holds everything else, and the name of the folder, the shapes of its
+tensors and the digests of its files. A folder is never written to again, so a process that is killed at any moment
+leaves the tables of the checkpoint before.
 
-Any number of processes reads them: each reads the rows that it holds, and a process with a whole table all of them.
+Divided rows are written by :mod:`torch.distributed.checkpoint`, each process its own part. Any number of processes reads
+them: each reads the rows that it holds, and a process with a whole table all of them. The rows of each mapped table are
+copied to a file of their own, in the format of :func:`numpy.save`. The tables that are trained on change after that,
+and nothing refers to their files.
 """
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import shutil
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Collection, Iterator, Mapping, Optional, Union
+from typing import IO, TYPE_CHECKING, Any, Callable, Collection, Iterator, Mapping, Optional, Union
 
 import torch
 import torch.distributed as dist
@@ -24,7 +26,8 @@ from torch.optim import Optimizer
 
 from pyg_emu.core.distributed import current, on_first, shared_errors
 from pyg_emu.core.errors import CheckpointError
-from pyg_emu.core.files import reason
+from pyg_emu.core.files import Hashing, atomic_write, digest_of, new_digest, reason, rename, sync_folder
+from pyg_emu.core.mapped_table import is_mapped, open_table, write_table
 from pyg_emu.core.sharded_table import ShardedTable
 from pyg_emu.models.sharded import sharded_tables
 
@@ -44,7 +47,7 @@ _METADATA = {
 
 
 def write_tables(state: Mapping[str, Any], folder: Path, step: int) -> dict[str, Any]:
-    r"""Writes the divided tensors of a state. All processes have to call it.
+    r"""Writes the divided and the mapped tensors of a state. All processes have to call it.
 
     Args:
         state (dict): Tensors, numbers, and dictionaries and lists of them. A divided tensor is a
@@ -53,22 +56,28 @@ def write_tables(state: Mapping[str, Any], folder: Path, step: int) -> dict[str,
         step (int): The step of the state, for the name of the tables.
 
     Returns:
-        The state with a reference for each divided tensor: the state itself if there is none.
+        The state with a reference for each of these tensors: the state itself if there is none.
 
     Raises:
         CheckpointError: If the tables cannot be written.
     """
     tables: dict[str, Any] = {}
+    mapped: dict[str, dict[str, Any]] = {}
 
     def refer(value: Any, place: str) -> Any:
-        if not hasattr(value, 'to_local'):
+        divided = hasattr(value, 'to_local')
+        if not divided and not (isinstance(value, Tensor) and is_mapped(value)):
             return value
         tables[place] = value
-        return {TENSOR: place, 'shape': list(value.shape), 'dtype': str(value.dtype).removeprefix('torch.')}
+        reference = {TENSOR: place, 'shape': list(value.shape), 'dtype': str(value.dtype).removeprefix('torch.')}
+        return reference if divided else mapped.setdefault(place, reference)
 
-    referring = _mapped(state, refer)
+    referring = _replaced(state, refer)
     if not tables:
         return dict(state)
+    if mapped:  # of one process, which divides nothing
+        referring[TABLES] = {'folder': _write_mapped(tables, mapped, folder, step), 'files': {}}
+        return referring
     from torch.distributed.checkpoint import FileSystemWriter, save
     from torch.distributed.checkpoint.api import CheckpointException
 
@@ -91,7 +100,8 @@ def write_tables(state: Mapping[str, Any], folder: Path, step: int) -> dict[str,
 
 def read_tables(state: Mapping[str, Any], folder: Path, model: torch.nn.Module) -> dict[str, Any]:
     r"""Reads the tensors that :func:`write_tables` has written: this process's rows if the model is divided, and whole
-    tables if not. All processes of a divided model have to call it.
+    tables if not. All processes of a divided model have to call it. Tensors that were mapped are mapped again, so that
+    their rows are read where they are.
 
     Args:
         state (dict): What :func:`write_tables` has returned, or a part of it with the key :obj:`TABLES`.
@@ -110,18 +120,22 @@ def read_tables(state: Mapping[str, Any], folder: Path, model: torch.nn.Module) 
     def make(value: Any, place: str) -> Any:
         if not (isinstance(value, dict) and TENSOR in value):
             return value
+        if 'digest' in value:
+            return _read_mapped(value, path)
         tensors[value[TENSOR]] = made = _empty(value, table)
         return made
 
     try:
         path = folder / Path(str(described['folder'])).name
-        found = _mapped({key: value for key, value in state.items() if key != TABLES}, make)
+        found = _replaced({key: value for key, value in state.items() if key != TABLES}, make)
         files = dict(described['files'])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f'the checkpoint refers to tables in {folder}, but does not describe them '
                               f'({reason(error)}); restore the checkpoint') from error
     with shared_errors():
         _check_files(path, files, *(current() if table is not None else (0, 1)))
+    if not tensors:
+        return found
     from torch.distributed.checkpoint import load
     from torch.distributed.checkpoint.api import CheckpointException
     try:
@@ -191,14 +205,14 @@ def _empty(described: Mapping[str, Any], table: Optional[ShardedTable]) -> Any:
     return table.whole_like(torch.empty([table.rows.size(0), *shape[1:]], dtype=dtype, device=table.device))
 
 
-def _mapped(value: Any, function: Callable[[Any, str], Any], place: str = '') -> Any:
+def _replaced(value: Any, function: Callable[[Any, str], Any], place: str = '') -> Any:
     r"""A copy of nested dictionaries and lists in which each value is what the function makes of it and its place."""
     value = function(value, place)
     if isinstance(value, Mapping) and TENSOR not in value:
         # The state of a module is of a class of its own.
-        return {key: _mapped(one, function, f'{place}.{key}' if place else str(key)) for key, one in value.items()}
+        return {key: _replaced(one, function, f'{place}.{key}' if place else str(key)) for key, one in value.items()}
     if isinstance(value, list):
-        return [_mapped(one, function, f'{place}.{number}') for number, one in enumerate(value)]
+        return [_replaced(one, function, f'{place}.{number}') for number, one in enumerate(value)]
     return value
 
 
@@ -206,10 +220,59 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.iterdir() if file.is_file() and not file.name.endswith('.tmp'))
 
 
+def _write_mapped(tables: Mapping[str, Tensor], references: Mapping[str, dict[str, Any]], folder: Path, step: int
+                  ) -> str:
+    r"""Writes each table to a file, adds the digests of the files to the references, and returns the name of their
+    folder, which depends on the content alone.
+    """
+    path = folder / f'step-{step}-{os.urandom(4).hex()}.tmp'  # removed with all tables that no checkpoint refers to
+    try:
+        path.mkdir(parents=True)
+        digest = new_digest()
+        for place, table in tables.items():
+            references[place]['digest'] = _write_table(table, path / f'{place}.npy')
+            digest.update(references[place]['digest'].encode())
+        name = f'step-{step}-{digest.hexdigest()[:16]}'
+        if (folder / name).exists():  # the same state, such as before a validation that failed
+            shutil.rmtree(path)
+        else:
+            rename(path, folder / name)
+        sync_folder(folder.parent)
+    except BaseException as error:
+        shutil.rmtree(path, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise CheckpointError(f'cannot write {path} ({reason(error)}); free some space or choose another '
+                                  'folder') from error
+        raise
+    return name
+
+
+def _write_table(table: Tensor, path: Path) -> str:
+    r"""Writes a table to a file and returns the digest of the file."""
+    digest = ''
+
+    def write(file: IO[bytes]) -> None:
+        nonlocal digest
+        hashing: Any = Hashing(file)
+        write_table(table, hashing)
+        digest = hashing.digest.hexdigest()
+
+    atomic_write(path, write)
+    return digest
+
+
+def _read_mapped(described: Mapping[str, Any], folder: Path) -> Tensor:
+    dtype, shape = getattr(torch, described['dtype']), [int(size) for size in described['shape']]
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f'{dtype} is no type of a tensor')
+    path = folder / Path(f'{described[TENSOR]}.npy').name
+    _check_file(path, str(described['digest']))
+    return open_table(path, shape, dtype)
+
+
 def _digest(path: Path) -> str:
     try:
-        with open(path, 'rb') as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+        return digest_of(path)
     except OSError as error:
         raise CheckpointError(f'cannot read {path} ({reason(error)}); restore the file, use another checkpoint of the '
                               'run, or start over') from error
@@ -218,9 +281,14 @@ def _digest(path: Path) -> str:
 def _check_files(path: Path, digests: Mapping[str, str], rank: int, world: int) -> None:
     r"""Checks the digests of the files, each in one of the processes."""
     for number, (name, digest) in enumerate(sorted(digests.items())):
-        if number % world == rank and _digest(path / Path(name).name) != digest:
-            raise CheckpointError(f'{path / name} is truncated or damaged (its digest differs from that in the '
-                                  'checkpoint); restore the file, use another checkpoint of the run, or start over')
+        if number % world == rank:
+            _check_file(path / Path(name).name, digest)
+
+
+def _check_file(path: Path, digest: str) -> None:
+    if _digest(path) != digest:
+        raise CheckpointError(f'{path} is truncated or damaged (its digest differs from that in the checkpoint); '
+                              'restore the file, use another checkpoint of the run, or start over')
 
 
 def _reader(path: Path) -> FileSystemReader:

@@ -17,8 +17,10 @@ from tqdm.auto import tqdm
 from pyg_emu.core.arguments import boolean, is_number, positive_integer
 from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError, ProcessError
+from pyg_emu.core.mapped_table import copied
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import metric_mode, plain_numbers
+from pyg_emu.models.mapped import mapped_tables
 from pyg_emu.models.sharded import sharded_tables
 from pyg_emu.training.checkpoint import load_checkpoint, load_weights, model_fingerprint, save_checkpoint
 from pyg_emu.training.data_parallel import DataParallelLoss
@@ -32,7 +34,7 @@ from pyg_emu.training.run_record import describe_run, used_backends
 from pyg_emu.training.run_state import Progress, RunState, TrainResult
 from pyg_emu.training.schedules import Constant, Schedule
 from pyg_emu.training.stability import LossMeter, drifted_weights, nonfinite_weights
-from pyg_emu.training.step import PlainStep, check_parts
+from pyg_emu.training.step import PlainStep, check_mapped, check_parts
 from pyg_emu.training.tables import TABLES, read_tables, remove_tables, tables_of, write_tables
 
 #: The graphs whose report has been shown, by id: they have no hash.
@@ -58,7 +60,8 @@ class Trainer:
     each batch's rows among themselves, and take the steps that a single one would take. All are created with the same
     arguments; the first one writes. A validation runs in all of them, so that
     :func:`~pyg_emu.evaluate` can be divided, too. With a model of :func:`~pyg_emu.models.shard_entities`, they divide
-    the entities instead of the batch's rows, and each writes its own into checkpoints.
+    the entities instead of the batch's rows, and each writes its own into checkpoints. A model of
+    :func:`~pyg_emu.map_entities` is trained in memory-mapped files, and checkpoints hold copies of them.
 
     .. code-block:: python
 
@@ -144,6 +147,7 @@ class Trainer:
         for argument, number in (('max_grad_norm', max_grad_norm), ('max_seconds', max_seconds)):
             if number is not None and not (is_number(number) and number > 0.0):
                 raise ArgumentError(f'{argument}: expected a positive number, got {number!r}')
+        check_mapped(model, optimizer, graph)
         folder = run_dir if run_dir is None or isinstance(run_dir, RunFolder) else RunFolder(run_dir, overwrite)
         if patience is not None and validate is None:
             raise ArgumentError('patience: expected validate, too, whose results it counts; got '
@@ -177,6 +181,7 @@ class Trainer:
         self._fingerprint = model_fingerprint(model, recipe_hash)
         self._run = Progress()
         self._divided = any(True for _ in sharded_tables(model))
+        self._mapped = any(True for _ in mapped_tables(model))
         self._best_tables: Optional[str] = None
 
     @property
@@ -205,6 +210,9 @@ class Trainer:
         if not isinstance(resume, bool) and not (isinstance(resume, str) and resume == 'auto'):
             raise ArgumentError(f"resume: expected True, False or 'auto', got {resume!r}")
         check_joined()
+        if self._mapped and current()[1] > 1:
+            raise ArgumentError('model: its entity rows are in memory-mapped files, which belong to one process; divide '
+                                f'them among {current()[1]} processes with shard_entities instead of map_entities')
         if self.graph:
             check_run(LearningParts(self.loader, self.model, self.criterion), self.schedule, self.optimizer)
         if self.folder is None:
@@ -257,7 +265,7 @@ class Trainer:
                                       "run_dir, or resume='auto'")
         else:
             folder, device = self.folder, str(self._device)
-            folder.divided = self._divided
+            folder.has_tables = self._divided or self._mapped
             if on_first(lambda: self._open(resume)):
                 state = load_checkpoint(folder.last, expected=self._fingerprint)
                 self._load(read_tables(state, folder.tables, self.model))
@@ -298,7 +306,8 @@ class Trainer:
         settings |= {name: list(value) for name, value in settings.items() if isinstance(value, Sequence) and
                      not isinstance(value, str)}
         record = describe_run(self.model, self.criterion, self.loader, self.optimizer, self.schedule, settings)
-        return {**record, 'processes': current()[1], **({'shard': 'entities'} if self._divided else {})}
+        return {**record, 'processes': current()[1], **({'shard': 'entities'} if self._divided else {}),
+                **({'storage': 'mmap'} if self._mapped else {})}
 
     def _start_loggers(self) -> None:
         run = RunInfo(self.name, None if self.folder is None else self.folder.path, self._run.step, self.num_steps,
@@ -394,7 +403,7 @@ class Trainer:
             # Not by way of on_first: the other processes may be past the validation. For the same reason, nothing is
             # kept of entities that are divided among them.
             if self.folder is not None and current()[0] == 0 and not self._divided:
-                self._save(self._state.state_dict())
+                self._save(self._captured())
                 error.add_note(f'step {self._run.step} is kept in {self.folder.last}; the same command continues with '
                                'its validation')
             raise
@@ -435,7 +444,7 @@ class Trainer:
         self.history.append(row)
         self._meter.reset()
         if improved and self.restore_best and self.folder is None:
-            self._best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self._best_weights = {name: copied(value) for name, value in self.model.state_dict().items()}
         return row, improved
 
     def _store(self, row: Optional[Mapping[str, float]], improved: bool, save: bool) -> None:
@@ -444,7 +453,9 @@ class Trainer:
         on_first(partial(self._write, row, improved, state))
 
     def _captured(self) -> dict[str, Any]:
-        r"""The state of the run. Entity rows that are divided among processes are written by all of them."""
+        r"""The state of the run. Entity rows that are divided among processes, or in memory-mapped files, are written
+        to files of their own; those that are divided, by all processes.
+        """
         assert self.folder is not None
         return write_tables(self._state.state_dict(), self.folder.tables, self._run.step)
 

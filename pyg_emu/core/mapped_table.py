@@ -1,0 +1,179 @@
+r"""Tables in memory-mapped files, for entity rows and optimiser state that do not fit into memory.
+
+A mapped table is an ordinary tensor on the CPU, so that operators and optimisers read and write its rows in place. The
+operating system reads those pages of the file that are touched, and takes memory back from pages that have not been
+touched for a while. There are two kinds:
+
+* :func:`create` makes a table for training. Its file has no name: no other process can open it, and it disappears with
+  the process, however that ends. What is to last is written elsewhere with :func:`write_table`, such as into the
+  checkpoints of a run.
+* :func:`open_table` opens a file that :func:`write_table` has written. Changes stay in memory, and the file remains as
+  it is.
+"""
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO, Any, Optional, Sequence
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyg_emu.core.errors import ArgumentError, CheckpointError
+from pyg_emu.core.files import open_regular, reason
+
+#: The types of a mapped table: those of the CPU kernels.
+DTYPES = (torch.float32, torch.float64)
+
+# Bytes that are written at a time.
+_BLOCK = 2**24
+# Of Linux. The constant of the standard library is newer than the oldest Python that is supported.
+_NO_RESERVE = getattr(mmap, 'MAP_NORESERVE', 0x4000 if platform.machine() in ('x86_64', 'aarch64') else 0)
+
+
+class _Mapping(mmap.mmap):
+    r"""A mapped file, which lives as long as a tensor that shows it."""
+    #: Where further tables go, or :obj:`None` if this one is not to be trained.
+    folder: Optional[Path] = None
+
+
+# By the address of their first number.
+_mappings: WeakValueDictionary[int, _Mapping] = WeakValueDictionary()
+
+
+def is_mapped(tensor: Tensor) -> bool:
+    r"""Whether a tensor shows rows of a mapped table, its own or those of a checkpoint."""
+    return _mapping_of(tensor) is not None
+
+
+def folder_of(tensor: Tensor) -> Optional[Path]:
+    r"""The folder of a table that :func:`create` has made; :obj:`None` for any other tensor."""
+    mapping = _mapping_of(tensor)
+    return None if mapping is None else mapping.folder
+
+
+def create(shape: Sequence[int], dtype: torch.dtype, folder: Path) -> Tensor:
+    r"""Makes a table of zeros for training, in a file without a name.
+
+    Args:
+        shape (sequence of int): The shape of the table.
+        dtype (torch.dtype): One of :obj:`DTYPES`.
+        folder (Path): A folder on the disk that is to hold the file.
+
+    Raises:
+        CheckpointError: If the folder cannot be written to, or the disk has too little space.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix='.pyg_emu-') as file:
+            _reserve(file.fileno(), size)
+            mapping = _Mapping(file.fileno(), size, access=mmap.ACCESS_WRITE)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f'cannot make a table of {size / 2**30:,.1f} GiB in {folder} ({reason(error)}); free some '
+                              'space, or choose a folder on another disk') from error
+    mapping.folder = folder
+    return _shown(mapping, shape, dtype, 0)
+
+
+def create_like(tensor: Tensor, value: float = 0.0) -> Tensor:
+    r"""Makes a table beside a mapped one, such as a moment of an optimiser.
+
+    Args:
+        tensor (torch.Tensor): A table that :func:`create` has made, or that shares its memory.
+        value (float, optional): The value of all components. (default: :obj:`0.0`)
+
+    Raises:
+        ArgumentError: If the table is that of a checkpoint, beside which nothing is to be written.
+        CheckpointError: See :func:`create`.
+    """
+    folder = folder_of(tensor)
+    if folder is None:
+        raise ArgumentError('model: its entity rows are those of a checkpoint on the disk, which is not to be changed; '
+                            'call map_entities(model, folder), which copies them, before the optimizer is created')
+    made = create(tensor.shape, tensor.dtype, folder)
+    return made.fill_(value) if value != 0.0 else made
+
+
+def copied(tensor: Tensor) -> Tensor:
+    r"""A copy of a tensor, in a file if the tensor is in one."""
+    if folder_of(tensor) is None:
+        return tensor.detach().clone()
+    return create_like(tensor).copy_(tensor.detach())
+
+
+def write_table(tensor: Tensor, file: IO[bytes]) -> None:
+    r"""Writes a table in the format of :func:`numpy.save`, some rows at a time.
+
+    Args:
+        tensor (torch.Tensor): The table.
+        file (file): A binary file.
+    """
+    array = tensor.detach().numpy()
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+    rows = max(1, _BLOCK // max(1, array[:1].nbytes))
+    for start in range(0, len(array), rows):
+        file.write(array[start:start + rows].data)
+
+
+def open_table(path: Path, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    r"""Opens a table that :func:`write_table` has written. Changes to it do not reach the file.
+
+    Args:
+        path (Path): The file.
+        shape (sequence of int): The shape that the table is to have.
+        dtype (torch.dtype): The type that it is to have.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or does not hold such a table.
+    """
+    kind = torch.empty(0, dtype=dtype).numpy().dtype
+    try:
+        with open_regular(path) as file:
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError('its version is not 1.0')
+            found, by_column, own = np.lib.format.read_array_header_1_0(file)
+            if found != tuple(shape) or by_column or own != kind:
+                raise ValueError(f'it holds {own} of shape {found}, and {kind} of shape {tuple(shape)} was expected')
+            start = file.tell()
+            if os.fstat(file.fileno()).st_size != start + math.prod(shape) * dtype.itemsize:
+                raise ValueError('its size is not that of its table')
+            mapping = _opened(file.fileno())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f'cannot read the table {path} ({reason(error)}); restore the file, use another '
+                              'checkpoint of the run, or start over') from error
+    return _shown(mapping, shape, dtype, start)
+
+
+def _mapping_of(tensor: Tensor) -> Optional[_Mapping]:
+    if not _mappings or tensor.device.type != 'cpu' or tensor.layout != torch.strided:
+        return None
+    return _mappings.get(tensor.untyped_storage().data_ptr())
+
+
+def _opened(descriptor: int) -> _Mapping:
+    if sys.platform != 'linux':
+        return _Mapping(descriptor, 0, access=mmap.ACCESS_COPY)
+    # Linux refuses a private mapping that may be written to and exceeds the memory, unless it is to reserve none.
+    return _Mapping(descriptor, 0, flags=mmap.MAP_PRIVATE | _NO_RESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+def _shown(mapping: _Mapping, shape: Sequence[int], dtype: torch.dtype, start: int) -> Tensor:
+    kind: Any = torch.empty(0, dtype=dtype).numpy().dtype
+    table = torch.from_numpy(np.frombuffer(mapping, kind, math.prod(shape), start)).view(*shape)
+    _mappings[table.untyped_storage().data_ptr()] = mapping
+    return table
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    r"""Gives a file its size, and its place on the disk: a full disk would otherwise kill the process when it writes."""
+    if hasattr(os, 'posix_fallocate'):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
