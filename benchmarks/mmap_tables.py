@@ -28,8 +28,9 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Iterator, Optional, Sequence
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 import torch
 
@@ -151,6 +152,10 @@ class Group:
     def __init__(self, path: Path, limit: str, peak: str) -> None:
         self.path, self.limit, self._peak = path, limit, peak
 
+    def enter(self) -> None:
+        r"""Moves this process into the group."""
+        (self.path / 'cgroup.procs').write_text(str(os.getpid()))
+
     def peak(self) -> Optional[int]:
         r"""The most bytes that were charged to the group."""
         try:
@@ -215,13 +220,15 @@ def run(arguments: argparse.Namespace, sampling: str, contender: str) -> dict[st
             return _result(command)
         with limited_group(limit) as group:
             if group is None:
-                return {**_result([*command, '--data-limit', str(limit)]), 'limit': 'RLIMIT_DATA'}
-            found = _result([*command, '--group', str(group.path)])
+                return {**_result(command, partial(resource.setrlimit, resource.RLIMIT_DATA, (limit, limit))),
+                        'limit': 'RLIMIT_DATA'}
+            # Before Python starts, so that all of its memory counts.
+            found = _result(command, lambda: group.enter())
             return {**found, 'limit': 'control group', 'peak_mib': (group.peak() or 0) / 2**20}
 
 
-def _result(command: Sequence[str]) -> dict[str, Any]:
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+def _result(command: Sequence[str], begin: Optional[Callable[[], Any]] = None) -> dict[str, Any]:
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, preexec_fn=begin)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -249,14 +256,7 @@ def child(values: Sequence[str]) -> None:
     for name, kind in (('nodes', int), ('facts', int), ('channels', int), ('sampling', str), ('mapped', int),
                        ('seconds', float), ('folder', Path)):
         parser.add_argument(name, type=kind)
-    parser.add_argument('--group', type=Path)
-    parser.add_argument('--data-limit', type=int)
     arguments = vars(parser.parse_args(values))
-    group, limit = arguments.pop('group'), arguments.pop('data_limit')
-    if group is not None:
-        (group / 'cgroup.procs').write_text(str(os.getpid()))
-    if limit is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     print(json.dumps(measure(**{**arguments, 'mapped': bool(arguments['mapped'])})))
 
 

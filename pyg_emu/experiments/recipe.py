@@ -26,7 +26,13 @@ from pyg_emu.core.errors import RecipeError
 from pyg_emu.experiments.checks import check_dataset, check_ranges
 from pyg_emu.experiments.layers import KeyPath, Layer, dump, read_layer
 from pyg_emu.experiments.names import SECTIONS, canonical_name, fact, find_class, nearest
-from pyg_emu.experiments.rules import dense_obstacle, graph_obstacle, label_obstacle, sparse_obstacle
+from pyg_emu.experiments.rules import (
+    dense_obstacle,
+    graph_obstacle,
+    label_obstacle,
+    sparse_obstacle,
+    storage_obstacle,
+)
 from pyg_emu.experiments.sections import (
     check_section,
     class_of,
@@ -52,7 +58,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 #: Settings that do not change the weights a run goes through, only what is looked at and when.
 _OBSERVATION = ('description', 'evaluate_every', 'checkpoint_every', 'patience', 'max_seconds', 'evaluation',
-                'validation', 'inference', 'graph')
+                'validation', 'inference', 'graph', 'storage')
 _COUNTS = ('batch_size', 'num_steps', 'evaluate_every', 'checkpoint_every', 'patience')
 
 
@@ -80,6 +86,8 @@ class Recipe:
         max_grad_norm (float, optional): Clip gradients to this norm. (default: :obj:`None`)
         seed (int): Seed of everything random. (default: :obj:`0`)
         graph (bool): Whether steps run as CUDA graphs, see :class:`~pyg_emu.Trainer`. (default: :obj:`False`)
+        storage (str): Where entity rows and their optimiser state are: in :obj:`"memory"`, or with :obj:`"mmap"` in
+            memory-mapped files, see :func:`~pyg_emu.map_entities`. (default: :obj:`"memory"`)
         evaluation (dict): Arguments of :func:`~pyg_emu.evaluate` for the final ranking.
         validation (dict): The same for the validations on the way.
         inference (str or dict, optional): Another graph with the same relations, given like :obj:`dataset`, for a model
@@ -108,6 +116,7 @@ class Recipe:
     max_grad_norm: Optional[float] = None
     seed: int = 0
     graph: bool = False
+    storage: Literal['memory', 'mmap'] = 'memory'
     evaluation: dict[str, Any] = field(default_factory=lambda: _default('evaluation'))
     validation: dict[str, Any] = field(default_factory=lambda: _default('validation'))
     inference: Optional[Union[str, dict[str, Any]]] = None
@@ -207,6 +216,9 @@ def make_recipe(layer: Layer) -> Recipe:
         _refuse(sparse_obstacle(*(checked[key] for key in ('optimizer', 'loss', 'schedule', 'negatives'))), layer)
     else:
         _refuse(dense_obstacle(checked['model'], checked['optimizer']), layer)
+    if checked.get('storage') == 'mmap':
+        _refuse(storage_obstacle(*(checked[key] for key in ('model', 'optimizer', 'loss')), checked.get('graph', False)),
+                layer)
     check_ranges(checked, layer)
     return Recipe(**checked)
 

@@ -8,6 +8,7 @@ learns_from_vectors   sampler, mutation      :meth:`update` reads entity vectors
 gives_labels          mutation               its plans hold labels (False)
 uses_labels           loss                   it uses them (True, for a class that does not say)
 takes_row_sparse      optimizer              takes row-sparse gradients (tried out on a small table)
+maps_state            optimizer              keeps the state of tables in memory-mapped files in such files (False)
 row_sparse_only       optimizer, schedule    takes no dense gradients; for a schedule: when the model's gradients are
                                              row-sparse (False; True for what derives from PyTorch's SparseAdam)
 dense_gradient        loss, regularizer,     adds a dense gradient even where the model's is row-sparse (False)
@@ -20,6 +21,7 @@ from typing import Any, Callable, Mapping, Optional
 
 from pyg_emu.experiments.names import class_names, fact, find_class
 from pyg_emu.experiments.sections import class_of, reads_graph
+from pyg_emu.models.base import KGEScorer
 
 
 def graph_obstacle(model: Mapping[str, Any], loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> Optional[str]:
@@ -120,6 +122,45 @@ def dense_obstacle(model: Mapping[str, Any], optimizer: Mapping[str, Any]) -> Op
     remedy = 'give model.sparse: true, or choose adam' if 'sparse' in model else 'choose adam'
     return (f'optimizer.name: {optimizer["name"]} takes row-sparse gradients only, and those of {model["name"]} are '
             f'dense; {remedy}')
+
+
+def storage_obstacle(model: Mapping[str, Any], optimizer: Mapping[str, Any], loss: Mapping[str, Any], graph: bool
+                     ) -> Optional[str]:
+    r"""Why entity rows and their optimiser state cannot be in memory-mapped files, or :obj:`None` if they can.
+
+    Args:
+        model (dict): The checked section.
+        optimizer (dict): The checked section.
+        loss (dict): The checked section.
+        graph (bool): Whether steps are captured as CUDA graphs.
+    """
+    cls = class_of('model', model)
+    if not (isinstance(cls, type) and issubclass(cls, KGEScorer)):
+        fitting = [name for name in class_names('model') if issubclass(find_class('model', name), KGEScorer)]
+        return (f'storage: {model["name"]} has no table of entity rows that could be in a memory-mapped file; choose one '
+                f'of {", ".join(fitting)}, or storage: memory')
+    if not model.get('sparse'):
+        return ('model.sparse: expected true with storage: mmap, since a gradient of all rows would be in memory, got '
+                f'{model.get("sparse", False)}')
+    if not _maps_state(optimizer):
+        fitting = [name for name in class_names('optimizer') if _maps_state({'name': name})]
+        return (f'optimizer.name: {optimizer["name"]} does not keep its state in memory-mapped files, as storage: mmap '
+                f'asks for; choose one of {", ".join(fitting)}')
+    penalty = loss.get('regularizer')
+    if isinstance(penalty, Mapping) and _is_dense('regularizer', penalty):
+        others = [name for name in class_names('regularizer') if not _is_dense('regularizer', {'name': name})]
+        return (f'loss.regularizer: the gradient of {penalty["name"]} is dense, and with storage: mmap it would be in '
+                f'memory; choose {" or ".join(others)}')
+    if _is_dense('loss', loss):
+        return (f'loss.name: the gradient of {loss["name"]} is dense, and with storage: mmap it would be in memory; '
+                'choose a loss of sampled negatives, such as emu')
+    if graph:
+        return 'graph: expected false with storage: mmap, which keeps entity rows on the CPU, got true'
+    return None
+
+
+def _maps_state(optimizer: Mapping[str, Any]) -> bool:
+    return bool(fact(find_class('optimizer', optimizer['name']), 'maps_state', False))
 
 
 def _is_dense(kind: str, section: Mapping[str, Any]) -> bool:

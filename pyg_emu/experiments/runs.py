@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import boolean
-from pyg_emu.core.distributed import first_alone, local_device, on_first
+from pyg_emu.core.distributed import current, first_alone, local_device, on_first
 from pyg_emu.core.errors import ArgumentError, RecipeError
 from pyg_emu.core.files import read_bytes
 from pyg_emu.data.graph import KGData
@@ -23,6 +23,7 @@ from pyg_emu.experiments.build import build, fused_by_default
 from pyg_emu.experiments.provenance import TrainedOn, load_source, merged_source, source_name
 from pyg_emu.experiments.recipe import Recipe, differences, load_recipe
 from pyg_emu.experiments.sections import reads_graph
+from pyg_emu.models.mapped import map_entities
 from pyg_emu.models.sharded import shard_entities
 from pyg_emu.negatives.transform import parts_of
 from pyg_emu.training.checkpoint import load_weights
@@ -84,8 +85,9 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
             :func:`~pyg_emu.models.shard_entities`, instead of the rows of batches. (default: :obj:`None`)
 
     Raises:
-        RecipeError: If a class does not accept its settings, the folder contains a run with other settings, or the
-            model has no entity rows to divide.
+        RecipeError: If a class does not accept its settings, the folder contains a run with other settings, the model
+            has no entity rows to divide, or :obj:`storage: mmap` is to go without a run folder, onto a GPU or into
+            several processes.
         ArgumentError: If the folder contains a run with other entities or relations.
         CheckpointError: If :obj:`weights` cannot be read, or are those of another model.
     """
@@ -96,6 +98,7 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     schedule = build('schedule', recipe.schedule, sparse=bool(recipe.model.get('sparse')))
     folder = None if run_dir is None else RunFolder(run_dir, overwrite)
     device = str(local_device(device))
+    _check_storage(recipe, folder, device, shard)
     with nullcontext() if folder is None else folder.held():
         return _run(recipe, folder, transform, criterion, schedule, data, resume, device, progress, tensorboard, name,
                     test, on_validation, loggers, weights, shard)
@@ -119,7 +122,8 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
     data = _prepared(recipe, data, device)
     graph = data if other is None else _prepared(recipe, other, device)
     torch.manual_seed(recipe.seed)
-    model = make_model(recipe, data, shard).to(device)
+    scratch = folder.path if folder is not None and recipe.storage == 'mmap' else None
+    model = make_model(recipe, data, shard, scratch).to(device)
     if weights is not None:
         load_weights(weights, model)
     loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=transform, corrupt=recipe.corrupt,
@@ -201,7 +205,8 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
             entities, relations and labels of the run, and no facts. (default: :obj:`True`)
         other_facts (bool): Whether data with the entities of the run may have other facts than the run. A warning says
             so. (default: :obj:`False`)
-        device (str, optional): The device of the model and the data. (default: a GPU if available, else the CPU)
+        device (str, optional): The device of the model and the data. (default: a GPU if available, else the CPU; the
+            CPU for a run with :obj:`storage: mmap`, whose entity rows are read from the files of the checkpoint)
         shard (str, optional): :obj:`"entities"` divides the entity rows among the processes of
             :func:`~pyg_emu.process_group`, all of which have to call this function. It does not matter how many
             processes have trained the model. (default: :obj:`None`)
@@ -220,7 +225,8 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
         raise RecipeError(f'there is no run in {folder.path}; expected a folder with recipe.yaml and last.pt, as '
                           'written by pyg-emu train')
     _check_shard(shard, recipe)
-    device = str(local_device(device))
+    in_place = recipe.storage == 'mmap' and shard is None
+    device = str(local_device('cpu' if in_place and device is None else device))
     known, trained = TrainedOn.read(_trained_on(folder)), None
     if not boolean('facts', facts):
         data, whole = _labels_alone(folder, recipe, known, data), True
@@ -240,7 +246,8 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
     if known is not None and not whole:
         known.check_split(data, boolean('other_facts', other_facts))
     data = _prepared(recipe, data, device)
-    model = make_model(recipe, data, shard)
+    with torch.device('meta') if in_place else nullcontext():
+        model = make_model(recipe, data, shard)
     load_weights(folder.weights(which), model)
     return model.to(device).eval(), data, recipe
 
@@ -274,7 +281,8 @@ def recorded_recipe(folder: RunFolder) -> Optional[Recipe]:
     return load_recipe(folder.recipe) if folder.recipe.exists() else None
 
 
-def make_model(recipe: Recipe, data: KGData, shard: Optional[str] = None) -> torch.nn.Module:
+def make_model(recipe: Recipe, data: KGData, shard: Optional[str] = None, scratch: Optional[Path] = None
+               ) -> torch.nn.Module:
     r"""Creates the model of a recipe for the size of the data.
 
     Args:
@@ -282,10 +290,14 @@ def make_model(recipe: Recipe, data: KGData, shard: Optional[str] = None) -> tor
         data (KGData): The data.
         shard (str, optional): :obj:`"entities"` divides the entity rows among processes. The whole table exists in none
             of them. (default: :obj:`None`)
+        scratch (Path, optional): The folder of memory-mapped files that entity rows are to be in. (default:
+            :obj:`None`, they are in memory)
     """
-    with nullcontext() if shard is None else torch.device('meta'):
+    with nullcontext() if shard is None and scratch is None else torch.device('meta'):
         model: torch.nn.Module = build('model', recipe.model, num_nodes=data.num_nodes,
                                        num_relations=data.num_relations)
+    if scratch is not None:
+        return map_entities(model, scratch)
     return model if shard is None else shard_entities(model)
 
 
@@ -295,6 +307,18 @@ def _check_shard(shard: Optional[str], recipe: Recipe) -> None:
     if shard is not None and reads_graph('model', recipe.model):
         raise RecipeError(f'shard: {recipe.model["name"]} has no entity rows to divide among processes; leave shard '
                           'out, which divides the rows of batches')
+
+
+def _check_storage(recipe: Recipe, folder: Optional[RunFolder], device: str, shard: Optional[str]) -> None:
+    if recipe.storage != 'mmap':
+        return
+    if shard is not None or current()[1] > 1:
+        raise RecipeError('storage: entity rows in memory-mapped files belong to one process; expected storage: memory '
+                          "with several, whose --shard entities (shard='entities') divides the rows among them")
+    if folder is None:
+        raise RecipeError('storage: mmap needs a run folder for its files; give --run-dir (run_dir), or storage: memory')
+    if device != 'cpu':
+        raise RecipeError(f'storage: mmap keeps entity rows on the CPU; expected --device cpu (device), got {device}')
 
 
 def _prepared(recipe: Recipe, data: KGData, device: str) -> KGData:

@@ -85,6 +85,7 @@ examples:
   pyg-emu train --run-dir runs/fb-1               # continue what is there
   torchrun --nproc_per_node 2 -m pyg_emu train --recipe nbfnet-fb15k237     # two processes, the same steps
   torchrun --nproc_per_node 2 -m pyg_emu train --data path/to/large --shard entities  # each holds half of the entities
+  pyg-emu train --data path/to/large --storage mmap --set model.sparse=true           # entities larger than memory
 """
 
 _EVALUATE = """\
@@ -153,6 +154,8 @@ _FLAGS = (
     _Flag(('--lr', ), ('optimizer', 'lr'), 'RATE', 'learning rate'),
     _Flag(('--schedule', ), ('schedule', 'name'), 'NAME', _names('schedule')),
     _Flag(('--batch-size', ), ('batch_size', ), 'N', 'facts per step'),
+    _Flag(('--storage', ), ('storage', ), 'memory|mmap',
+          'where entity rows and their optimiser state are: in memory, or in memory-mapped files of the run folder'),
     _Flag(('--steps', ), ('num_steps', ), 'N', 'steps to take'),
     _Flag(('--evaluate-every', ), ('evaluate_every', ), 'N', 'steps between validations'),
     _Flag(('--patience', ), ('patience', ), 'N', 'stop after this many validations without a new best'),

@@ -59,7 +59,8 @@ def _short(recipe: Recipe) -> Recipe:
     negatives, mutation = recipe.negatives, recipe.negatives.get('mutation')
     if isinstance(mutation, dict) and 'warmup' in mutation:  # the two steps have to mix
         negatives = {**negatives, 'mutation': {**mutation, 'warmup': 0}}
-    return replace(recipe, negatives=negatives, inference=None, patience=None, graph=False)
+    return replace(recipe, negatives=negatives, inference=None, patience=None, graph=False,
+                   storage='memory')
 
 
 def _facts() -> Any:
