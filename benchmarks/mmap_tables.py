@@ -223,7 +223,7 @@ def run(arguments: argparse.Namespace, sampling: str, contender: str) -> dict[st
                 return {**_result(command, partial(resource.setrlimit, resource.RLIMIT_DATA, (limit, limit))),
                         'limit': 'RLIMIT_DATA'}
             # Before Python starts, so that all of its memory counts.
-            found = _result(command, lambda: group.enter())
+            found = _result(command, group.enter)
             return {**found, 'limit': 'control group', 'peak_mib': (group.peak() or 0) / 2**20}
 
 
@@ -272,18 +272,22 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument('--channels', type=int, default=200, help='components of a row (default: 200)')
     parser.add_argument('--seconds', type=float, default=20.0, help='of steps of each contender (default: 20)')
     parser.add_argument('--folder', type=Path, default=Path('runs'), help='a folder on a disk, for the tables')
+    parser.add_argument('--sampling', nargs='+', choices=SAMPLING, default=SAMPLING, help='(default: both)')
+    parser.add_argument('--contenders', nargs='+', choices=CONTENDERS, default=[*CONTENDERS], help='(default: all)')
     parser.add_argument('--smoke', action='store_true', help='tiny sizes, in this process, as a test')
     parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results')
     arguments = parser.parse_args(values)
-    if arguments.smoke and arguments.out == RESULTS:
-        parser.error('--smoke: expected --out, because smoke results are not recorded')
+    part = len(arguments.sampling) < len(SAMPLING) or len(arguments.contenders) < len(CONTENDERS)
+    if (arguments.smoke or part) and arguments.out == RESULTS:
+        parser.error('--smoke, --sampling, --contenders: expected --out, because a part of the results is not recorded')
     if arguments.smoke:
         arguments.nodes, arguments.facts, arguments.channels, arguments.seconds = 50, 100, 4, 0.0
     arguments.folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    for sampling in SAMPLING:
-        for contender, (mapped, _) in CONTENDERS.items():
+    for sampling in arguments.sampling:
+        for contender in arguments.contenders:
             if arguments.smoke:
+                mapped, _ = CONTENDERS[contender]
                 with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
                     found = measure(arguments.nodes, arguments.facts, arguments.channels, sampling, mapped, 0.0,
                                     Path(folder))
@@ -291,7 +295,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
                 found = run(arguments, sampling, contender)
             rows.append({'sampling': sampling, 'contender': contender, **found})
             print(f'{sampling}, {contender}: {found["ms"]:.1f} ms, {found["faults_a_step"]:.0f} pages waited for a step, '
-                  f'ranking {RANKED} facts {found["ranking_s"]:.1f} s, private memory {found["private_mib"]:,.0f} MiB',
+                  f'ranking {RANKED} facts {found["ranking_s"]:.1f} s, private memory {found["private_mib"]:,.0f} MiB, '
+                  f'most {found.get("peak_mib", 0.0):,.0f} MiB with pages',
                   flush=True)
     check(rows)
     print(write_result('speed/mmap_tables', {

@@ -9,17 +9,24 @@ touched for a while. There are two kinds:
   checkpoints of a run.
 * :func:`open_table` opens a file that :func:`write_table` has written. Changes stay in memory, and the file remains as
   it is.
+
+Rows are looked up in any order. The system is told so, as it would otherwise read megabytes of neighbours with each row.
+What reads a whole table does it inside of :func:`read_in_order`. A kernel that meets rows on the disk would wait for one
+after the other; :func:`read_ahead` waits for many at a time before.
 """
 from __future__ import annotations
 
+import functools
 import math
 import mmap
 import os
 import platform
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Optional, Sequence
+from typing import IO, Any, Iterator, Optional, Sequence
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -29,9 +36,18 @@ from torch import Tensor
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.core.files import open_regular, reason
 
+try:
+    import resource
+except ImportError:  # not on this system
+    resource = None  # type: ignore[assignment]
+
 #: The types of a mapped table: those of the CPU kernels.
 DTYPES = (torch.float32, torch.float64)
 
+# Threads that wait for pages. A disk answers many requests in the time of one.
+_READERS = 32
+# Pages that a step may wait for without reading ahead, which takes time where all of them are in memory.
+_FEW = 32
 # Bytes that are written at a time.
 _BLOCK = 2**24
 # Of Linux. The constant of the standard library is newer than the oldest Python that is supported.
@@ -42,6 +58,13 @@ class _Mapping(mmap.mmap):
     r"""A mapped file, which lives as long as a tensor that shows it."""
     #: Where further tables go, or :obj:`None` if this one is not to be trained.
     folder: Optional[Path] = None
+    #: Blocks that read it in order.
+    readers: int = 0
+
+    def advise(self) -> None:
+        r"""Tells the system in which order rows are read, where it listens."""
+        if hasattr(self, 'madvise'):
+            self.madvise(mmap.MADV_NORMAL if self.readers > 0 else mmap.MADV_RANDOM)
 
 
 # By the address of their first number.
@@ -105,7 +128,69 @@ def copied(tensor: Tensor) -> Tensor:
     r"""A copy of a tensor, in a file if the tensor is in one."""
     if folder_of(tensor) is None:
         return tensor.detach().clone()
-    return create_like(tensor).copy_(tensor.detach())
+    with read_in_order(tensor):
+        return create_like(tensor).copy_(tensor.detach())
+
+
+@contextmanager
+def read_in_order(*tensors: Tensor) -> Iterator[None]:
+    r"""Announces that tables are read from the first row to the last inside of the block. Other tensors are left alone.
+
+    Args:
+        *tensors (torch.Tensor): The tables.
+    """
+    mappings = [mapping for mapping in map(_mapping_of, tensors) if mapping is not None]
+    for mapping in mappings:
+        mapping.readers += 1
+        mapping.advise()
+    try:
+        yield
+    finally:
+        for mapping in mappings:
+            mapping.readers -= 1
+            mapping.advise()
+
+
+def read_ahead(index: Tensor, *tables: Tensor) -> None:
+    r"""Reads rows that are about to be used from the disk, many at a time, if pages were waited for of late.
+
+    Args:
+        index (torch.Tensor): The rows, int64.
+        *tables (torch.Tensor): The tables, each contiguous. Those in memory are left alone.
+    """
+    mapped = [table for table in tables if _mapping_of(table) is not None]
+    if not mapped or not _Waiting.look():
+        return
+    rows = index.detach().reshape(-1).numpy()
+    parts = np.array_split(rows, min(_READERS, max(1, rows.size // 16)))
+    jobs = [_readers().submit(_touch, table.detach().view(-1).numpy(), part, table.size(1))
+            for table in mapped for part in parts]
+    for job in jobs:
+        job.result()
+
+
+class _Waiting:
+    r"""Whether this process has waited for pages since it was last asked."""
+    pages = 0
+
+    @classmethod
+    def look(cls) -> bool:
+        if resource is None:
+            return False
+        before, cls.pages = cls.pages, resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+        return cls.pages - before > _FEW
+
+
+@functools.cache
+def _readers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_READERS, thread_name_prefix='pyg_emu-reader')
+
+
+def _touch(components: np.ndarray, rows: np.ndarray, width: int) -> None:
+    r"""Reads a component of each page of some rows. NumPy lets other threads run meanwhile."""
+    first = rows * width
+    for offset in {*range(0, width, mmap.PAGESIZE // components.itemsize), width - 1}:
+        components.take(first + offset)
 
 
 def write_table(tensor: Tensor, file: IO[bytes]) -> None:
@@ -118,8 +203,9 @@ def write_table(tensor: Tensor, file: IO[bytes]) -> None:
     array = tensor.detach().numpy()
     np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
     rows = max(1, _BLOCK // max(1, array[:1].nbytes))
-    for start in range(0, len(array), rows):
-        file.write(array[start:start + rows].data)
+    with read_in_order(tensor):
+        for start in range(0, len(array), rows):
+            file.write(array[start:start + rows].data)
 
 
 def open_table(path: Path, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -168,6 +254,7 @@ def _shown(mapping: _Mapping, shape: Sequence[int], dtype: torch.dtype, start: i
     kind: Any = torch.empty(0, dtype=dtype).numpy().dtype
     table = torch.from_numpy(np.frombuffer(mapping, kind, math.prod(shape), start)).view(*shape)
     _mappings[table.untyped_storage().data_ptr()] = mapping
+    mapping.advise()
     return table
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from pyg_emu.core.arguments import one_of, positive_integer
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError, DivergenceError
-from pyg_emu.core.mapped_table import is_mapped
+from pyg_emu.core.mapped_table import is_mapped, read_in_order
 from pyg_emu.core.memory import check_fits, memory_reported
 from pyg_emu.core.modes import evaluating
 from pyg_emu.data.candidates import Members, Names, ids_of, members
@@ -56,7 +56,8 @@ def embeddings(model: Any, data: KGData, kind: Kind = 'entity') -> pd.DataFrame:
         rows = rows.float() if rows.dtype in (torch.bfloat16, torch.float16) else rows
         labels = data.entity_labels if kind == 'entity' else data.relation_labels
         index = pd.RangeIndex(len(rows), name=kind) if labels is None else pd.Index(labels, dtype=object, name=kind)
-        return pd.DataFrame(rows.numpy().copy(), index=index)
+        with read_in_order(rows):
+            return pd.DataFrame(rows.numpy().copy(), index=index)
 
 
 def _rows(model: Any, data: KGData, kind: Kind) -> Tensor:
@@ -115,7 +116,11 @@ def neighbors(
     asked = ids_of('entities', entities, data, 'entity')
     answers = None if candidates is None else members('candidates', candidates, data, 'entity')
     with memory_reported('the search for neighbours', MEMORY_REMEDY), evaluating(model), torch.no_grad():
-        table = _rows(model, data, 'entity').float()
+        table = _rows(model, data, 'entity')
+        if is_mapped(table):  # of which it needs all, more than once
+            with read_in_order(table):
+                table = table.clone()
+        table = table.float()
         if not bool(table.isfinite().all()):
             row = int((~table.isfinite().all(1)).nonzero()[0, 0])
             name = row if data.entity_labels is None else repr(data.entity_labels[row])

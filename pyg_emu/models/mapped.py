@@ -11,7 +11,7 @@ from pyg_emu.core.arguments import shown
 from pyg_emu.core.distributed import current
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.core.files import reason
-from pyg_emu.core.mapped_table import DTYPES, create, folder_of
+from pyg_emu.core.mapped_table import DTYPES, create, folder_of, read_ahead
 from pyg_emu.models.base import KGEScorer, materialise
 from pyg_emu.models.reciprocal import Reciprocal
 
@@ -27,6 +27,10 @@ class MappedEmbedding(torch.nn.Embedding):
     """
     def __init__(self, table: Tensor, requires_grad: bool = True) -> None:
         super().__init__(*table.shape, sparse=True, _weight=table, _freeze=not requires_grad)
+
+    def forward(self, index: Tensor) -> Tensor:
+        read_ahead(index, self.weight)
+        return super().forward(index)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MappedEmbedding:
         if folder_of(self.weight) is None:  # a copy of a model is in memory

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from pyg_emu.core.arguments import boolean, is_number, non_negative
 from pyg_emu.core.errors import ArgumentError, PygEmuError
-from pyg_emu.core.mapped_table import create_like, folder_of, is_mapped
+from pyg_emu.core.mapped_table import create_like, folder_of, is_mapped, read_in_order
 from pyg_emu.ops.row_update import row_adagrad_, row_adam_
 
 
@@ -223,7 +223,8 @@ def _placed_value(value: Tensor, parameter: Tensor, own: Any) -> Tensor:
         return value.clone() if is_mapped(value) else value
     if not isinstance(own, Tensor) or folder_of(own) is None:
         own = create_like(parameter)
-    return own.copy_(value)
+    with read_in_order(value):
+        return own.copy_(value)
 
 
 def _rows(gradient: Tensor, maximize: bool) -> tuple[Tensor, Tensor]:

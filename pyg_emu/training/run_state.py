@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from pyg_emu.core.arguments import shown
 from pyg_emu.core.errors import CheckpointError, PygEmuError
 from pyg_emu.core.files import reason
+from pyg_emu.core.mapped_table import read_in_order
 from pyg_emu.training.history import History, plot_history, table_html
 from pyg_emu.training.parts import LearningParts
 from pyg_emu.training.schedules import Schedule
@@ -190,7 +191,8 @@ class RunState:
     def _load_parts(self, state: Mapping[str, Any], path: Path) -> None:
         if 'history' in state:
             self.history.load_state_dict(state['history'])
-        self.model.load_state_dict(state['model'])
+        with read_in_order(*state['model'].values()):
+            self.model.load_state_dict(state['model'])
         for name, part in self._parts.items():
             part.load_state_dict(state['parts'][name])
         # Loaded after the schedule, which may have changed the current optimiser.

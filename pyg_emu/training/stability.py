@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.distributed import current, minimum_, sum_
+from pyg_emu.core.mapped_table import read_in_order
 from pyg_emu.models.sharded import sharded_tables
 
 
@@ -100,7 +101,8 @@ def nonfinite_weights(model: torch.nn.Module) -> list[str]:
     r"""Returns the names of the parameters that contain NaN or infinity. Synchronizes with the device once."""
     # A sum is NaN or infinite if any summand is. Unlike an element-wise test, it needs no memory.
     names = [name for name, _ in model.named_parameters()]
-    sums = torch.stack([value.detach().sum(dtype=torch.float32) for value in model.parameters()])
+    with read_in_order(*model.parameters()):
+        sums = torch.stack([value.detach().sum(dtype=torch.float32) for value in model.parameters()])
     # Entity rows may be divided among processes. All of them have to know.
     finite = minimum_(sums.isfinite().to(torch.float32))
     return [name for name, good in zip(names, finite.tolist()) if not good]

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import gc
+import mmap
 import os
+import types
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,17 @@ import torch
 
 from pyg_emu.core import mapped_table
 from pyg_emu.core.errors import ArgumentError, CheckpointError
-from pyg_emu.core.mapped_table import copied, create, create_like, folder_of, is_mapped, open_table, write_table
+from pyg_emu.core.mapped_table import (
+    copied,
+    create,
+    create_like,
+    folder_of,
+    is_mapped,
+    open_table,
+    read_ahead,
+    read_in_order,
+    write_table,
+)
 
 
 def written(path: Path, table: torch.Tensor) -> Path:
@@ -101,3 +113,61 @@ def test_disks_without_space_and_folders_that_are_not_there(tmp_path: Path, monk
     # Reserved at once: without that, a step would be killed by SIGBUS.
     with pytest.raises(CheckpointError, match=rf'1\.0 GiB.*{tmp_path}.*No space left'):
         create((2**20, 256), torch.float32, tmp_path)
+
+
+def test_a_table_is_read_in_order_inside_of_a_block(tmp_path: Path) -> None:
+    tables = [create((4, 2), torch.float32, tmp_path), open_table(written(tmp_path / 'rows.npy', torch.ones(4, 2)),
+                                                                  (4, 2), torch.float32)]
+
+    def advised() -> list[bool]:
+        # Of Linux: whether pages are read at random ("rr") or, otherwise, with their neighbours.
+        found = []
+        for table in tables:
+            start = f'{table.untyped_storage().data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE:x}-'
+            entry = Path('/proc/self/smaps').read_text().partition(f'\n{start}')[2]
+            found.append('rr' in entry.partition('VmFlags:')[2].partition('\n')[0].split())
+        return found
+
+    if not Path('/proc/self/smaps').exists():
+        pytest.skip('only Linux tells')
+    assert advised() == [True, True]
+    with read_in_order(*tables, torch.ones(2)):
+        assert advised() == [False, False]
+        with read_in_order(tables[0]):
+            assert advised() == [False, False]
+        assert advised() == [False, False]
+    assert advised() == [True, True]
+
+
+def test_rows_are_read_ahead_where_pages_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide, memory = create((60, 2000), torch.float32, tmp_path), torch.zeros(60, 2000)
+    touched: list[tuple[int, list[int]]] = []
+
+    class Components(np.ndarray):
+        def take(self, places: np.ndarray) -> np.ndarray:  # type: ignore[override]
+            touched.append((self.size, places.tolist()))
+            return super().take(places)
+
+    real = mapped_table._touch
+    monkeypatch.setattr(mapped_table, '_touch',
+                        lambda components, rows, width: real(components.view(Components), rows, width))
+    rows = torch.tensor([[3, 7], [3, 59]])
+    monkeypatch.setattr(mapped_table._Waiting, 'look', lambda: False)
+    read_ahead(rows, wide, memory)
+    assert touched == []
+    monkeypatch.setattr(mapped_table._Waiting, 'look', lambda: True)
+    read_ahead(rows, wide, memory)
+    places = {place for size, part in touched for place in part}
+    assert {size for size, _ in touched} == {wide.numel()}
+    # 8,000 bytes are on up to three pages of 4 KiB; each page of each row has a place.
+    for row in (3, 7, 59):
+        pages = {(row * 2000 + component) * 4 // mmap.PAGESIZE for component in range(2000)}
+        assert pages == {place * 4 // mmap.PAGESIZE for place in places if row * 2000 <= place < (row + 1) * 2000}
+
+
+def test_waiting_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = iter([100, 100, 1000, 1001, 5000])
+    monkeypatch.setattr(mapped_table._Waiting, 'pages', 100)
+    monkeypatch.setattr(mapped_table.resource, 'getrusage',
+                        lambda _: types.SimpleNamespace(ru_majflt=next(faults)))
+    assert [mapped_table._Waiting.look() for _ in range(5)] == [False, False, True, False, True]

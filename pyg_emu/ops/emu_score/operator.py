@@ -10,6 +10,7 @@ from torch import Tensor
 from pyg_emu.core.arguments import boolean, ids_below, kind_of, on_device, shown, tensors
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Dot, Interaction, check_interaction
+from pyg_emu.core.mapped_table import read_ahead
 from pyg_emu.core.sharded_table import ShardedTable, rows_of
 from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.ops.backend import load_backend
@@ -110,6 +111,7 @@ def emu_score(
         plan = None if plan is None else _checked_plan(plan, table.rows, tuple(index.shape), table.size(0))
         own = partial(emu_score, interaction=interaction, vanilla=vanilla, sparse_grad=sparse_grad, backend=backend)
         return EMUScores(*sharded.run(query, positive, table, index, plan, vanilla, own))
+    read_ahead(_ids(index), table)
     query, positive, table = promoted(query, positive, table)
     if plan is not None:
         plan = _checked_plan(plan, table, tuple(index.shape), table.size(0))

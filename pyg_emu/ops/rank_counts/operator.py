@@ -12,6 +12,7 @@ from torch import Tensor
 from pyg_emu.core.arguments import ids_below, kind_of, on_device, positive_integer, tensors
 from pyg_emu.core.errors import ArgumentError, DivergenceError
 from pyg_emu.core.interaction import Interaction, check_interaction
+from pyg_emu.core.mapped_table import read_in_order
 from pyg_emu.core.sharded_table import ShardedTable, rows_of
 from pyg_emu.ops.backend import load_backend
 from pyg_emu.ops.interop import promoted, uncompiled
@@ -113,7 +114,7 @@ def rank_counts(
     module = load_backend('rank_counts', rows, backend, interaction=interaction)
 
     blocks = []
-    with torch.no_grad():
+    with torch.no_grad(), read_in_order(rows):
         starts = torch.arange(0, num_queries, block_size, device=row.device)
         first = torch.searchsorted(row, torch.cat([starts, starts.new_tensor([num_queries])])).tolist()
         for number, start in enumerate(range(0, num_queries, block_size)):
@@ -184,7 +185,7 @@ def score_entities(query: Tensor, table: Tensor, *, interaction: Interaction, ba
     """
     tensors(query=query, table=table)
     query, table = _checked_operands(query, table, interaction)
-    with torch.no_grad():
+    with torch.no_grad(), read_in_order(table):
         module = load_backend('rank_counts', table, backend, interaction=interaction)
         return cast(Tensor, module.score_block(query.detach(), table.detach(), interaction))
 

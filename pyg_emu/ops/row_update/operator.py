@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from pyg_emu.core.mapped_table import read_ahead
 from pyg_emu.ops.backend import load_backend
 from pyg_emu.ops.interop import uncompiled
 
@@ -31,6 +32,7 @@ def row_adagrad_(
         eps (float): :math:`\epsilon`.
         backend (str, optional): See :mod:`pyg_emu.ops.backend`. (default: :obj:`None`, by device)
     """
+    read_ahead(rows, parameter, total)
     load_backend(_OPERATOR, parameter, backend).adagrad(parameter, total, rows, values, rate, eps)
 
 
@@ -62,4 +64,5 @@ def row_adam_(
         eps (float): :math:`\epsilon`.
         backend (str, optional): See :mod:`pyg_emu.ops.backend`. (default: :obj:`None`, by device)
     """
+    read_ahead(rows, parameter, mean, square)
     load_backend(_OPERATOR, parameter, backend).adam(parameter, mean, square, rows, values, rate, betas, eps)
