@@ -294,8 +294,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             else:
                 found = run(arguments, sampling, contender)
             rows.append({'sampling': sampling, 'contender': contender, **found})
-            print(f'{sampling}, {contender}: {found["ms"]:.1f} ms, {found["faults_a_step"]:.0f} pages waited for a step, '
-                  f'ranking {RANKED} facts {found["ranking_s"]:.1f} s, private memory {found["private_mib"]:,.0f} MiB, '
+            print(f'{sampling}, {contender}: {found["ms"]:.1f} ms, {found["faults_a_step"]:.0f} pages waited for a '
+                  f'step, ranking {RANKED} facts {found["ranking_s"]:.1f} s, private memory {found["private_mib"]:,.0f} MiB, '
                   f'most {found.get("peak_mib", 0.0):,.0f} MiB with pages',
                   flush=True)
     check(rows)

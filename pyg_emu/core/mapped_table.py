@@ -10,9 +10,9 @@ touched for a while. There are two kinds:
 * :func:`open_table` opens a file that :func:`write_table` has written. Changes stay in memory, and the file remains as
   it is.
 
-Rows are looked up in any order. The system is told so, as it would otherwise read megabytes of neighbours with each row.
-What reads a whole table does it inside of :func:`read_in_order`. A kernel that meets rows on the disk would wait for one
-after the other; :func:`read_ahead` waits for many at a time before.
+Rows are looked up in any order. The system is told so, as it would otherwise read megabytes of neighbours with each
+row. What reads a whole table does it inside of :func:`read_in_order`. A kernel that meets rows on the disk would wait
+for one after the other; :func:`read_ahead` waits for many at a time before.
 """
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def create(shape: Sequence[int], dtype: torch.dtype, folder: Path) -> Tensor:
             _reserve(file.fileno(), size)
             mapping = _Mapping(file.fileno(), size, access=mmap.ACCESS_WRITE)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f'cannot make a table of {size / 2**30:,.1f} GiB in {folder} ({reason(error)}); free some '
-                              'space, or choose a folder on another disk') from error
+        raise CheckpointError(f'cannot make a table of {size / 2**30:,.1f} GiB in {folder} ({reason(error)}); free '
+                              'some space, or choose a folder on another disk') from error
     mapping.folder = folder
     return _shown(mapping, shape, dtype, 0)
 
@@ -259,7 +259,7 @@ def _shown(mapping: _Mapping, shape: Sequence[int], dtype: torch.dtype, start: i
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    r"""Gives a file its size, and its place on the disk: a full disk would otherwise kill the process when it writes."""
+    r"""Gives a file its size, and its place on the disk. A full disk would otherwise kill the process in a step."""
     if hasattr(os, 'posix_fallocate'):
         os.posix_fallocate(descriptor, 0, size)
     else:

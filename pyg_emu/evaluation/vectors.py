@@ -68,7 +68,7 @@ def _rows(model: Any, data: KGData, kind: Kind) -> Tensor:
     if kind == 'entity':
         table = whole_table(scorer, data).detach()
         if is_mapped(table):  # and may exceed the memory, where a copy would end the process
-            check_fits(2 * table.nbytes, 'a copy of all entity rows', 'open the .npy file in the tables folder of the run '
+            check_fits(2 * table.nbytes, 'a copy of all entity rows', "open the .npy file in the run's folder tables "
                        "with np.load(path, mmap_mode='r')")
         return table
     rows = getattr(scorer, 'relation_rows', None)

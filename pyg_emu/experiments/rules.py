@@ -137,8 +137,8 @@ def storage_obstacle(model: Mapping[str, Any], optimizer: Mapping[str, Any], los
     cls = class_of('model', model)
     if not (isinstance(cls, type) and issubclass(cls, KGEScorer)):
         fitting = [name for name in class_names('model') if issubclass(find_class('model', name), KGEScorer)]
-        return (f'storage: {model["name"]} has no table of entity rows that could be in a memory-mapped file; choose one '
-                f'of {", ".join(fitting)}, or storage: memory')
+        return (f'storage: {model["name"]} has no table of entity rows that could be in a memory-mapped file; choose '
+                f'one of {", ".join(fitting)}, or storage: memory')
     if not model.get('sparse'):
         return ('model.sparse: expected true with storage: mmap, since a gradient of all rows would be in memory, got '
                 f'{model.get("sparse", False)}')

@@ -316,7 +316,8 @@ def _check_storage(recipe: Recipe, folder: Optional[RunFolder], device: str, sha
         raise RecipeError('storage: entity rows in memory-mapped files belong to one process; expected storage: memory '
                           "with several, whose --shard entities (shard='entities') divides the rows among them")
     if folder is None:
-        raise RecipeError('storage: mmap needs a run folder for its files; give --run-dir (run_dir), or storage: memory')
+        raise RecipeError('storage: mmap needs a run folder for its files; give --run-dir (run_dir), or '
+                          'storage: memory')
     if device != 'cpu':
         raise RecipeError(f'storage: mmap keeps entity rows on the CPU; expected --device cpu (device), got {device}')
 

@@ -124,8 +124,8 @@ class N3Regularizer(torch.nn.Module):
 
 def _power_sum(weight: Any, p: float) -> Tensor:
     if isinstance(weight, Tensor) and is_mapped(weight):
-        raise ArgumentError('model: its entity rows are in a memory-mapped file, and the gradient of a penalty on whole '
-                            'tables would be in memory; use N3Regularizer, a penalty on the rows of the batch')
+        raise ArgumentError('model: its entity rows are in a memory-mapped file, and the gradient of a penalty on '
+                            'whole tables would be in memory; use N3Regularizer, a penalty on the rows of the batch')
     if isinstance(weight, ShardedTable):
         return weight.sum(_power_sum(weight.rows, p))
     return cast(Tensor, _PowerSum.apply(weight, p))

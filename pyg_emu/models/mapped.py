@@ -102,8 +102,9 @@ def map_entities(model: ModelT, folder: Union[str, Path]) -> ModelT:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f'cannot create the folder {folder} ({reason(error)}); choose a writable folder') from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f'cannot create the folder {folder} ({reason(error)}); choose a writable '
+                              'folder') from error
     table = create(weight.shape, weight.dtype, folder)
     if not weight.is_meta:
         table.copy_(weight.detach())

@@ -103,8 +103,8 @@ def shard_entities(model: ModelT) -> ModelT:
                             f'derived from KGEScorer, to divide its rows among processes, got {shown(model)}')
     rank, world = current()
     if world > 1 and isinstance(holder.node_emb, torch.nn.Embedding) and is_mapped(holder.node_emb.weight):
-        raise ArgumentError(f'model: its entity rows are in a memory-mapped file, which belongs to one process; expected '
-                            f'a model without map_entities, to divide its rows among {world} processes')
+        raise ArgumentError(f'model: its entity rows are in a memory-mapped file, which belongs to one process; '
+                            f'expected a model without map_entities, to divide its rows among {world} processes')
     drawn = any(value.is_meta for value in model.parameters())
     if world > 1 and isinstance(holder.node_emb, torch.nn.Embedding):
         holder.node_emb = _sharded(holder.node_emb, rank, world)  # type: ignore[assignment]

@@ -139,8 +139,8 @@ class RowAdagrad(torch.optim.Adagrad):
 
 class RowAdam(torch.optim.SparseAdam):
     r""":class:`torch.optim.SparseAdam` that updates the rows of the gradient in one pass. Arguments and state are those
-    of :class:`torch.optim.SparseAdam`. The moments of a row decay only in steps in which the row has a gradient. Those of
-    a table that :func:`~pyg_emu.map_entities` has moved into a file are in files, too.
+    of :class:`torch.optim.SparseAdam`. The moments of a row decay only in steps in which the row has a gradient. Those
+    of a table that :func:`~pyg_emu.map_entities` has moved into a file are in files, too.
 
     .. code-block:: python
 

@@ -132,10 +132,11 @@ def check_mapped(model: torch.nn.Module, optimizer: Optimizer, graph: bool) -> N
     if not rows:
         return
     if graph:
-        raise ArgumentError('graph: expected False for entity rows in memory-mapped files, which are on the CPU, got True')
+        raise ArgumentError('graph: expected False for entity rows in memory-mapped files, which are on the CPU, got '
+                            'True')
     if not getattr(optimizer, 'maps_state', False):
-        raise ArgumentError('optimizer: expected RowAdagrad or RowAdam, whose state goes to memory-mapped files like the '
-                            f'entity rows of the model, got {_kind(optimizer)}')
+        raise ArgumentError('optimizer: expected RowAdagrad or RowAdam, whose state goes to memory-mapped files like '
+                            f'the entity rows of the model, got {_kind(optimizer)}')
     own = {id(value) for group in optimizer.param_groups for value in group['params']}
     if any(id(table) not in own for table in rows):
         raise ArgumentError('optimizer: expected the entity rows of the model among its parameters; create it after '

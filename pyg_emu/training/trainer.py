@@ -211,8 +211,8 @@ class Trainer:
             raise ArgumentError(f"resume: expected True, False or 'auto', got {resume!r}")
         check_joined()
         if self._mapped and current()[1] > 1:
-            raise ArgumentError('model: its entity rows are in memory-mapped files, which belong to one process; divide '
-                                f'them among {current()[1]} processes with shard_entities instead of map_entities')
+            raise ArgumentError('model: its entity rows are in memory-mapped files, which belong to one process; '
+                                f'divide them among {current()[1]} processes with shard_entities instead of map_entities')
         if self.graph:
             check_run(LearningParts(self.loader, self.model, self.criterion), self.schedule, self.optimizer)
         if self.folder is None:

@@ -18,6 +18,7 @@ CONFIGURATIONS = {
     'NSCaching': [*_STEPS, '--set', 'negatives.sampler={name: nscaching, cache_size: 5, num_candidates: 5}'],
     'learned mask': [*_STEPS, '--set', 'negatives.mutation={name: learned, width: 8}'],
     'reciprocal, schedule': [*_STEPS, '--set', 'model.reciprocal=true', '--schedule', 'cosine', '--optimizer', 'adam'],
+    'mapped': [*_STEPS, '--storage', 'mmap', '--set', 'model.sparse=true'],
     'NBFNet': [*_STEPS, '--model', 'NBFNet', '--steps', '48', '--set', 'model.num_layers=2', '--set',
                'checkpoint_every=4'],
 }

@@ -156,8 +156,8 @@ def triples(**changes: Any) -> Batch:
     return Batch(**{**fields, **changes})
 
 
-def model() -> models.DistMult:
-    return models.DistMult(V, R, D)
+def model(**options: Any) -> models.DistMult:
+    return models.DistMult(V, R, D, **options)
 
 
 def nbfnet() -> models.NBFNet:
@@ -319,6 +319,7 @@ def targets(folder: Path) -> dict[str, Target]:
         lambda: {'model': nbfnet(), 'state': nbfnet().state_dict()})
     add('as_scorer', pyg_emu.as_scorer, lambda: {'model': model()})
     add('shard_entities', models.shard_entities, lambda: {'model': model()})
+    add('map_entities', models.map_entities, lambda: {'model': model(sparse=True), 'folder': folder / 'scratch'})
     # Losses, each used on a batch
     weights = {'alpha': 0.5, 'beta': 0.5, 'regularizer': None}
     add('EMULoss', _loss(losses.EMULoss), lambda: {**weights, 'divide_by_negatives': True, 'mutate_vectors': False},

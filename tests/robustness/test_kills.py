@@ -41,7 +41,7 @@ def finish(name: str, graph: Path, folder: Path) -> float:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob('*')) if path.is_file()}
 
 
 @pytest.mark.parametrize('name', CONFIGURATIONS)

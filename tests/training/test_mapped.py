@@ -1,4 +1,4 @@
-r"""Training with entity rows and optimiser state in files takes the steps that it takes in memory, and survives kills."""
+r"""Training with entity rows and optimiser state in files takes the steps of training in memory, and survives kills."""
 from __future__ import annotations
 
 import errno
