@@ -22,6 +22,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -49,7 +50,7 @@ from pyg_emu import (
 from pyg_emu.training.step import PlainStep
 from pyg_emu.training.tables import write_tables
 
-RELATIONS, BATCH, NEGATIVES, CHUNK, RANKED = 100, 1000, 256, 250, 20
+RELATIONS, BATCH, NEGATIVES, CHUNK, RANKED = 100, 1000, 256, 250, 10
 #: Steps whose losses are compared. The first one compiles the kernels.
 FIRST = 3
 CONTENDERS = {'in memory': (False, False), 'mapped': (True, False), 'mapped, limited': (True, True)}
@@ -283,6 +284,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if arguments.smoke:
         arguments.nodes, arguments.facts, arguments.channels, arguments.seconds = 50, 100, 4, 0.0
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the control group is removed
     rows: list[dict[str, Any]] = []
     for sampling in arguments.sampling:
         for contender in arguments.contenders:
@@ -294,10 +296,10 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             else:
                 found = run(arguments, sampling, contender)
             rows.append({'sampling': sampling, 'contender': contender, **found})
+            peak = f', {found["peak_mib"]:,.0f} MiB with pages at most' if 'peak_mib' in found else ''
             print(f'{sampling}, {contender}: {found["ms"]:.1f} ms, {found["faults_a_step"]:.0f} pages waited for a '
-                  f'step, ranking {RANKED} facts {found["ranking_s"]:.1f} s, private memory {found["private_mib"]:,.0f} MiB, '
-                  f'most {found.get("peak_mib", 0.0):,.0f} MiB with pages',
-                  flush=True)
+                  f'step; ranking {RANKED} facts {found["ranking_s"]:.1f} s; private memory '
+                  f'{found["private_mib"]:,.0f} MiB{peak}', flush=True)
     check(rows)
     print(write_result('speed/mmap_tables', {
         'label': f'{arguments.nodes:,} entities, d = {arguments.channels}, {BATCH} x {NEGATIVES}',

@@ -7,8 +7,8 @@ leaves the tables of the checkpoint before.
 
 Divided rows are written by :mod:`torch.distributed.checkpoint`, each process its own part. Any number of processes
 reads them: each reads the rows that it holds, and a process with a whole table all of them. The rows of each mapped
-table are copied to a file of their own, in the format of :func:`numpy.save`. The tables that are trained on change after
-that, and nothing refers to their files.
+table are copied to a file of their own, in the format of :func:`numpy.save`. The tables that are trained on change
+after that, and nothing refers to their files.
 """
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ class Trainer:
         check_joined()
         if self._mapped and current()[1] > 1:
             raise ArgumentError('model: its entity rows are in memory-mapped files, which belong to one process; '
-                                f'divide them among {current()[1]} processes with shard_entities instead of map_entities')
+                                f'divide them among {current()[1]} processes with shard_entities, not map_entities')
         if self.graph:
             check_run(LearningParts(self.loader, self.model, self.criterion), self.schedule, self.optimizer)
         if self.folder is None:
