@@ -17,6 +17,7 @@ import torch
 
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.core.files import DIGEST_SIZE, Hashing, atomic_write, new_digest, open_regular, reason
+from pyg_emu.core.mapped_table import read_in_order
 from pyg_emu.training.tables import TABLES, read_tables
 
 FORMAT = 'pyg_emu.training.checkpoint'
@@ -169,7 +170,8 @@ def load_weights(path: Union[str, Path], model: torch.nn.Module) -> int:
     try:
         state = {**state, **read_tables({key: state[key] for key in ('model', TABLES) if key in state},
                                         path.parent / TABLES, model)}
-        model.load_state_dict(state['model'], assign=any(value.is_meta for value in model.parameters()))
+        with read_in_order(*state['model'].values()):
+            model.load_state_dict(state['model'], assign=any(value.is_meta for value in model.parameters()))
         return int(state['step'])
     except CheckpointError:
         raise

@@ -379,6 +379,7 @@ class Trainer:
         self.schedule.step()
 
     def _make_step(self) -> PlainStep:
+        check_mapped(self.model, self.schedule.optimizer, self.graph)  # a schedule may have made another one
         if self.graph:
             return GraphedStep(self.model, self._loss, self.schedule.optimizer, max_grad_norm=self.max_grad_norm)
         return PlainStep(self.model, self._loss, self.schedule.optimizer, max_grad_norm=self.max_grad_norm,

@@ -302,6 +302,9 @@ def test_what_does_not_go_with_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(ArgumentError, match=facts):
             trainer(criterion=criterion).fit()
 
+    with pytest.raises(ArgumentError, match='optimizer: .*RowAdam.*Adam'):  # once the schedule has changed to it
+        trainer(schedule=SwitchOptimizer(at=0.5)).fit()
+
     def dense(model: Any, batch: Any) -> torch.Tensor:
         return model.entity_table().sum()
 
