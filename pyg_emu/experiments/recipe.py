@@ -217,8 +217,8 @@ def make_recipe(layer: Layer) -> Recipe:
     else:
         _refuse(dense_obstacle(checked['model'], checked['optimizer']), layer)
     if checked.get('storage') == 'mmap':
-        sections = (checked[key] for key in ('model', 'optimizer', 'loss'))
-        _refuse(storage_obstacle(*sections, checked.get('graph', False)), layer)
+        _refuse(storage_obstacle(checked['model'], checked['optimizer'], checked['loss'], checked.get('graph', False)),
+                layer)
     check_ranges(checked, layer)
     return Recipe(**checked)
 

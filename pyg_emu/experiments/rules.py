@@ -134,9 +134,8 @@ def storage_obstacle(model: Mapping[str, Any], optimizer: Mapping[str, Any], los
         loss (dict): The checked section.
         graph (bool): Whether steps are captured as CUDA graphs.
     """
-    cls = class_of('model', model)
-    if not (isinstance(cls, type) and issubclass(cls, KGEScorer)):
-        fitting = [name for name in class_names('model') if issubclass(find_class('model', name), KGEScorer)]
+    if not _has_rows(class_of('model', model)):
+        fitting = [name for name in class_names('model') if _has_rows(find_class('model', name))]
         return (f'storage: {model["name"]} has no table of entity rows that could be in a memory-mapped file; choose '
                 f'one of {", ".join(fitting)}, or storage: memory')
     if not model.get('sparse'):
@@ -157,6 +156,10 @@ def storage_obstacle(model: Mapping[str, Any], optimizer: Mapping[str, Any], los
     if graph:
         return 'graph: expected false with storage: mmap, which keeps entity rows on the CPU, got true'
     return None
+
+
+def _has_rows(cls: Callable[..., Any]) -> bool:
+    return isinstance(cls, type) and issubclass(cls, KGEScorer)
 
 
 def _maps_state(optimizer: Mapping[str, Any]) -> bool:

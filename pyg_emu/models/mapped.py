@@ -26,7 +26,7 @@ class MappedEmbedding(torch.nn.Embedding):
         requires_grad (bool, optional): Whether the rows are trained. (default: :obj:`True`)
     """
     def __init__(self, table: Tensor, requires_grad: bool = True) -> None:
-        super().__init__(*table.shape, sparse=True, _weight=table, _freeze=not requires_grad)
+        super().__init__(table.size(0), table.size(1), sparse=True, _weight=table, _freeze=not requires_grad)
 
     def forward(self, index: Tensor) -> Tensor:
         read_ahead(index, self.weight)
