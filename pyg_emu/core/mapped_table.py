@@ -116,20 +116,31 @@ def create_like(tensor: Tensor, value: float = 0.0) -> Tensor:
         ArgumentError: If the table is that of a checkpoint, beside which nothing is to be written.
         CheckpointError: See :func:`create`.
     """
+    # Zeros are written, too: a file system would keep a list of the rows that are written later, among others that were
+    # never written, which makes them slow.
+    return _beside(tensor).fill_(value)
+
+
+def _beside(tensor: Tensor) -> Tensor:
     folder = folder_of(tensor)
     if folder is None:
         raise ArgumentError('model: its entity rows are those of a checkpoint on the disk, which is not to be changed; '
                             'call map_entities(model, folder), which copies them, before the optimizer is created')
-    made = create(tensor.shape, tensor.dtype, folder)
-    return made.fill_(value) if value != 0.0 else made
+    return create(tensor.shape, tensor.dtype, folder)
 
 
-def copied(tensor: Tensor) -> Tensor:
-    r"""A copy of a tensor, in a file if the tensor is in one."""
-    if folder_of(tensor) is None:
+def copied(tensor: Tensor, beside: Optional[Tensor] = None) -> Tensor:
+    r"""A copy of a tensor, in a file if another tensor of its shape is in one.
+
+    Args:
+        tensor (torch.Tensor): The tensor.
+        beside (torch.Tensor, optional): The other tensor. (default: the tensor itself)
+    """
+    beside = tensor if beside is None else beside
+    if folder_of(beside) is None:
         return tensor.detach().clone()
     with read_in_order(tensor):
-        return create_like(tensor).copy_(tensor.detach())
+        return _beside(beside).copy_(tensor.detach())
 
 
 @contextmanager

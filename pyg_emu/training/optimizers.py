@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from pyg_emu.core.arguments import boolean, is_number, non_negative
 from pyg_emu.core.errors import ArgumentError, PygEmuError
-from pyg_emu.core.mapped_table import create_like, folder_of, is_mapped, read_in_order
+from pyg_emu.core.mapped_table import copied, create_like, folder_of, is_mapped, read_in_order
 from pyg_emu.ops.row_update import row_adagrad_, row_adam_
 
 
@@ -222,7 +222,7 @@ def _placed_value(value: Tensor, parameter: Tensor, own: Any) -> Tensor:
     if folder_of(parameter) is None or value.shape != parameter.shape:
         return value.clone() if is_mapped(value) else value
     if not isinstance(own, Tensor) or folder_of(own) is None:
-        own = create_like(parameter)
+        return copied(value, parameter)
     with read_in_order(value):
         return own.copy_(value)
 
