@@ -63,6 +63,8 @@ PAGES = {
     'docs/demix.md': Page({'range(100)': 'range(2)', 'num_steps=1000': STEPS, 'warmup=8': 'warmup=1'},
                           holds='negatives.mutation.active'),
     'docs/gpu.md': Page({'num_steps=500': STEPS}),
+    'docs/large-graphs.md': Page({'num_steps=10_000': STEPS, ', 200, ': ', 8, '}, fragments=True,
+                                 holds='len([*model.parameters()]) == 2'),
     'docs/lightning.md': Page({'max_epochs=50, check_val_every_n_epoch=10': 'max_epochs=1, **quiet'},
                               requires=('lightning', ), holds="float(trainer.callback_metrics['test_mrr']) > 0.05"),
     'docs/loggers.md': Page({'num_steps=500': STEPS, 'evaluate_every=100': 'evaluate_every=1'},
