@@ -9,6 +9,7 @@ from torch import Tensor
 from pyg_emu.core.arguments import boolean, is_number, kind_of, non_negative, on_device, shown, tensors
 from pyg_emu.core.errors import ArgumentError, BackendError
 from pyg_emu.core.interaction import Dot, Interaction
+from pyg_emu.core.mapped_table import read_ahead
 from pyg_emu.ops.backend import load_backend
 from pyg_emu.ops.emu_score.operator import _check_operands, _checked_plan
 from pyg_emu.ops.interop import promoted, uncompiled
@@ -122,6 +123,7 @@ def emu_loss(
             raise ArgumentError(f'mask: expected torch.bool of shape {tuple(index.shape)}, one for each negative, got '
                                 f'{kind_of(mask)}')
         on_device('mask', mask, table.device, 'table')
+    read_ahead(index, table)
     query, positive, table = promoted(query, positive, table)
     if plan is not None:
         plan = _checked_plan(plan, table, tuple(index.shape), table.size(0))
