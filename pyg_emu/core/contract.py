@@ -105,12 +105,15 @@ class ScoredBatch(NamedTuple):
             all count)
         label (torch.Tensor, optional): The labels of the mutated ids, if the plan of the mutation holds labels.
             shape: :obj:`(B, N)`. (default: :obj:`None`)
+        weight (torch.Tensor, optional): The weights of the triples. shape: :obj:`(B,)`. (default: :obj:`None`, all
+            count equally)
     """
     positive: Tensor
     vanilla: Optional[Tensor]
     mutated: Optional[Tensor]
     mask: Optional[Tensor]
     label: Optional[Tensor] = None
+    weight: Optional[Tensor] = None
 
     @property
     def hardest(self) -> Tensor:
@@ -130,8 +133,8 @@ class ScoredBatch(NamedTuple):
 
     def detach(self) -> ScoredBatch:
         r"""The same scores without their gradients."""
-        vanilla, mutated, mask, label = (value if value is None else value.detach() for value in self[1:])
-        return ScoredBatch(self.positive.detach(), vanilla, mutated, mask, label)
+        others = (value if value is None else value.detach() for value in self[1:])
+        return ScoredBatch(self.positive.detach(), *others)
 
 
 class ScorerMixin:

@@ -14,13 +14,14 @@ from pyg_emu.core.arguments import ids_below, kind_of, on_device, positive_integ
 from pyg_emu.core.contract import ScoredBatch, Side
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.shared_index import SharedIndex
+from pyg_emu.data.checks import check_weights
 from pyg_emu.data.relations import bernoulli_sides
 
 if TYPE_CHECKING:
     from pyg_emu.data.graph import KGData
     from pyg_emu.data.index import FactIndex
 
-_OPTIONAL = ('neg_index', 'neg_mask', 'neg_vectors', 'step')
+_OPTIONAL = ('neg_index', 'neg_mask', 'neg_vectors', 'step', 'weight')
 # These are held beside the store: `Data` copies and moves whatever its store holds, and none of these may be.
 _HELD: dict[str, Any] = {'_source': None, '_generator': None, '_mutation': None, '_scored': None, '_whole': None,
                          '_rows': None, '_checked': False}
@@ -57,6 +58,8 @@ class Batch(Data):
             of :obj:`neg_vectors`. shape: :obj:`(B, N + M)`. (default: :obj:`None`, all count)
         neg_vectors (torch.Tensor, optional): Further negatives, given as candidate vectors. Losses score them beside
             :obj:`neg_index` and pass gradients on to them. shape: :obj:`(B, M, d)`.
+        weight (torch.Tensor, optional): The weights of the triples in losses: finite, positive floating-point numbers.
+            shape: :obj:`(B,)`. (default: :obj:`None`, all count equally)
         step (int, optional): Number of batches drawn before this one; schedules read it. (default: :obj:`None`, the
             transform counts)
         source (KGData, optional): The graph that the triples come from.
@@ -72,6 +75,7 @@ class Batch(Data):
     neg_index: Optional[Tensor]
     neg_mask: Optional[Tensor]
     neg_vectors: Optional[Tensor]
+    weight: Optional[Tensor]
     step: Optional[int]
 
     def __init__(
@@ -86,6 +90,7 @@ class Batch(Data):
         neg_index: Optional[Union[Tensor, SharedIndex]] = None,
         neg_mask: Optional[Tensor] = None,
         neg_vectors: Optional[Tensor] = None,
+        weight: Optional[Tensor] = None,
         step: Optional[int] = None,
         source: Optional[KGData] = None,
         generator: Optional[torch.Generator] = None,
@@ -94,8 +99,8 @@ class Batch(Data):
     ) -> None:
         self.__dict__.update(_HELD)
         given = {'head_index': head_index, 'rel_type': rel_type, 'tail_index': tail_index, 'neg_index': neg_index,
-                 'neg_mask': neg_mask, 'neg_vectors': neg_vectors, 'step': step, 'num_nodes': num_nodes,
-                 'num_relations': num_relations, 'side': side}
+                 'neg_mask': neg_mask, 'neg_vectors': neg_vectors, 'weight': weight, 'step': step,
+                 'num_nodes': num_nodes, 'num_relations': num_relations, 'side': side}
         super().__init__(**{key: value for key, value in given.items() if value is not None}, **kwargs)
         self.__dict__.update(_source=source, _generator=generator, _mutation=mutation)
         # PyG's own functions make empty objects and fill them afterwards.
@@ -176,6 +181,9 @@ class Batch(Data):
             on_device(f'batch.{name}', ids, self.head_index.device, 'head_index')
             ids_below(f'batch.{name}', ids, self._store.get(bound), f'range that {bound} gives')
         _check_side(self._store.get('side'), self.head_index)
+        if self.weight is not None:
+            check_weights('batch.weight', self.weight, size[0], 'one for each triple', self.device, ArgumentError,
+                          wait=False)
         self.check_negatives()
 
     def _check_held(self) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _PREFIX = {'train': '', 'valid': 'valid_', 'test': 'test_'}
 #: The attributes that contain facts.
 FACT_KEYS = ('edge_index', 'edge_type', 'valid_edge_index', 'valid_edge_type', 'test_edge_index', 'test_edge_type')
+#: The attributes that contain the weights of facts, in the order of the splits.
+WEIGHT_KEYS = ('edge_weight', 'valid_edge_weight', 'test_edge_weight')
 #: The sizes of a graph, and what they count.
 SIZES = {'num_nodes': 'entities', 'num_relations': 'relations'}
 
@@ -72,6 +74,7 @@ def check_data(data: KGData) -> None:
     for split, prefix in _PREFIX.items():
         num_types = data.num_edge_types if split == 'train' else data.num_relations
         _check_split(data, f'{prefix}edge_index', f'{prefix}edge_type', data.num_nodes, num_types)
+    _check_weights(data)
     edge_type = data.edge_type
     if edge_type is None or edge_type.numel() == 0:
         raise DataError('edge_index: expected at least one training fact, got none')
@@ -85,7 +88,7 @@ def check_data(data: KGData) -> None:
 
 
 def refuse_edge_attributes(given: Mapping[str, Any], edge_index: Any, num_nodes: Any) -> None:
-    r"""Checks that there are no attributes of edges, such as weights, which would be ignored: all facts count equally.
+    r"""Checks that there are no attributes of edges, other than weights, which would be ignored.
 
     Args:
         given (dict): The attributes by name. Attributes of nodes and of the graph are accepted.
@@ -97,15 +100,57 @@ def refuse_edge_attributes(given: Mapping[str, Any], edge_index: Any, num_nodes:
     """
     num_edges = edge_index.size(1) if isinstance(edge_index, Tensor) and edge_index.dim() == 2 else None
     for key, value in given.items():
-        if key in FACT_KEYS or value is None:
+        if key in (*FACT_KEYS, *WEIGHT_KEYS) or value is None:
             continue
         size = value.size(0) if isinstance(value, Tensor) and value.dim() > 0 else None
         if 'edge' not in key and (size is None or size != num_edges or size == num_nodes or size == 1):
             continue
-        near = difflib.get_close_matches(key, FACT_KEYS, n=1, cutoff=0.85)
+        near = difflib.get_close_matches(key, (*FACT_KEYS, *WEIGHT_KEYS), n=1, cutoff=0.85)
         what = f'did you mean {near[0]}?' if near else (
-            'all facts count equally and attributes of edges are not used; remove it, or keep it outside of the graph')
+            'attributes of edges other than edge_weight are not used; remove it, or keep it outside of the graph')
         raise DataError(f'{key}: expected attributes that a KGData uses; {what}')
+
+
+def _check_weights(data: KGData) -> None:
+    given = [key for key in WEIGHT_KEYS if data._store.get(key) is not None]
+    if given and WEIGHT_KEYS[0] not in given:
+        raise DataError(f'{WEIGHT_KEYS[0]}: expected weights of the training facts because {given[0]} is set, got None')
+    for key in given:
+        edge_type = data._store.get(key.replace('weight', 'type'))
+        size = 0 if edge_type is None else edge_type.numel()
+        check_weights(key, data._store[key], size, 'one for each fact', data.device)
+
+
+def check_weights(name: str, value: Any, size: int, what: str, device: torch.device, error: type[Exception] = DataError,
+                  wait: bool = True) -> None:
+    r"""Checks weights of facts.
+
+    Args:
+        name (str): The attribute, for messages.
+        value (torch.Tensor): The weights. shape: :obj:`(size,)`.
+        size (int): The number of facts.
+        what (str): What each weight belongs to, for messages.
+        device (torch.device): The device of the facts.
+        error (type): The class of the error. (default: :class:`~pyg_emu.core.errors.DataError`)
+        wait (bool): Whether values on a GPU are checked, for which the host waits. (default: :obj:`True`)
+
+    Raises:
+        DataError: If they are no floating-point numbers, of another shape or device, or one of them is not finite or
+            not positive.
+    """
+    if not isinstance(value, Tensor):
+        raise error(f'{name}: expected a tensor of floating-point numbers, got {type(value).__name__}')
+    if not value.is_floating_point() or tuple(value.shape) != (size, ) or value.layout is not torch.strided:
+        raise error(f'{name}: expected floating-point numbers of shape ({size},), {what}, got {value.dtype} of shape '
+                    f'{tuple(value.shape)}')
+    if value.device != device or value.is_meta:
+        raise error(f'{name}: expected a tensor on {device} like the facts, got one on {value.device}')
+    if not (wait or value.device.type == 'cpu'):
+        return
+    wrong = ~((value > 0) & (value < float('inf')))
+    if bool(wrong.any()):
+        place = int(wrong.nonzero()[0, 0])
+        raise error(f'{name}, position {place}: expected a finite weight above 0, got {value[place].item()}')
 
 
 def _check_split(data: KGData, index_name: str, type_name: str, num_nodes: int, num_types: int) -> None:

@@ -16,11 +16,11 @@ from typing_extensions import Self
 
 from pyg_emu.core.arguments import boolean, one_of, shown
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
-from pyg_emu.data.checks import FACT_KEYS, check_data, refuse_edge_attributes
+from pyg_emu.data.checks import FACT_KEYS, WEIGHT_KEYS, check_data, refuse_edge_attributes
 from pyg_emu.data.index import EdgeOrder, FactIndex, Stamp, ordinary_tensors
 from pyg_emu.data.labels import is_integer, label_of, unknown_label
 from pyg_emu.data.report import DataReport, make_report, make_warnings
-from pyg_emu.data.selection import distinct_edges, edge_subgraph, induced_subgraph, sorted_edges
+from pyg_emu.data.selection import edge_subgraph, induced_subgraph, merged_edges, sorted_edges
 
 T = TypeVar('T')
 Split = Literal['train', 'valid', 'test', 'all']
@@ -35,7 +35,7 @@ _SIZE_KEYS = ('num_nodes', 'num_relations', 'has_inverse_relations')
 #: The prefix of what :meth:`KGData.cached` holds for others.
 _FOREIGN = 'cached/'
 _LABEL_KEYS = ('entity_labels', 'relation_labels')
-_DEFAULTS: dict[str, Any] = {**dict.fromkeys((*FACT_KEYS, *_LABEL_KEYS)), 'has_inverse_relations': False}
+_DEFAULTS: dict[str, Any] = {**dict.fromkeys((*FACT_KEYS, *WEIGHT_KEYS, *_LABEL_KEYS)), 'has_inverse_relations': False}
 
 
 class KGData(Data):
@@ -68,15 +68,26 @@ class KGData(Data):
         test_edge_type (torch.Tensor, optional): The relations of the test facts. shape: :obj:`(F,)`.
         entity_labels (list of str, optional): The label of each entity.
         relation_labels (list of str, optional): The label of each relation, without inverse ones.
+        edge_weight (torch.Tensor, optional): The weights of the training facts in losses and in messages of
+            :class:`~pyg_emu.NBFNet` and :class:`~pyg_emu.RGCN`: finite, positive floating-point numbers. A fact of
+            weight 2 counts as one that is there twice. shape: :obj:`(E,)`. (default: :obj:`None`, all facts count
+            equally)
+        valid_edge_weight (torch.Tensor, optional): The weights of the validation facts. Rankings do not use weights.
+            shape: :obj:`(F,)`. (default: :obj:`None`)
+        test_edge_weight (torch.Tensor, optional): The weights of the test facts. shape: :obj:`(F,)`.
+            (default: :obj:`None`)
         has_inverse_relations (bool): Whether :obj:`edge_index` also contains the reverse of each fact, with type
             :math:`r + R`. (default: :obj:`False`)
         **kwargs (optional): Additional attributes of entities or of the graph, as in
             :class:`~torch_geometric.data.Data`.
 
     Raises:
-        DataError: If an attribute describes edges, such as :obj:`edge_weight`, because it would be ignored.
+        DataError: If another attribute describes edges, such as :obj:`edge_attr`, because it would be ignored.
     """
     edge_type: Optional[Tensor]
+    edge_weight: Optional[Tensor]
+    valid_edge_weight: Optional[Tensor]
+    test_edge_weight: Optional[Tensor]
     valid_edge_index: Optional[Tensor]
     valid_edge_type: Optional[Tensor]
     test_edge_index: Optional[Tensor]
@@ -97,6 +108,9 @@ class KGData(Data):
         valid_edge_type: Optional[Tensor] = None,
         test_edge_index: Optional[Tensor] = None,
         test_edge_type: Optional[Tensor] = None,
+        edge_weight: Optional[Tensor] = None,
+        valid_edge_weight: Optional[Tensor] = None,
+        test_edge_weight: Optional[Tensor] = None,
         entity_labels: Optional[list[str]] = None,
         relation_labels: Optional[list[str]] = None,
         has_inverse_relations: bool = False,
@@ -104,10 +118,11 @@ class KGData(Data):
     ) -> None:
         self.__dict__.update({'_cache': {}, '_stamp': None, '_label_ids': {}})
         refuse_edge_attributes(kwargs, edge_index, num_nodes)
+        weights = zip(WEIGHT_KEYS, (edge_weight, valid_edge_weight, test_edge_weight))
         super().__init__(edge_index=edge_index, edge_type=edge_type, valid_edge_index=valid_edge_index,
                          valid_edge_type=valid_edge_type, test_edge_index=test_edge_index,
                          test_edge_type=test_edge_type, entity_labels=entity_labels, relation_labels=relation_labels,
-                         **kwargs)
+                         **{key: value for key, value in weights if value is not None}, **kwargs)
         if boolean('has_inverse_relations', has_inverse_relations):
             self.has_inverse_relations = True
         elif ((num_relations is None or (isinstance(num_relations, int) and num_relations == 1))
@@ -148,6 +163,7 @@ class KGData(Data):
         parts = [f'{key}={self._store.get(key)}' for key in ('num_nodes', 'num_relations')]
         parts += [f'{split}={self.num_facts(split)}' for split in SPLITS if self._edges(split)[1] is not None]
         parts += ['inverse relations'] if self.has_inverse_relations else []
+        parts += ['weights'] if self.edge_weight is not None else []
         parts += ['labels'] if self.entity_labels is not None else []
         return f'{self.__class__.__name__}({", ".join(parts)})'
 
@@ -264,6 +280,31 @@ class KGData(Data):
             facts = facts[:, edge_type < self.num_relations].contiguous()
         return facts
 
+    def weights(self, split: Split = 'train') -> Optional[Tensor]:
+        r"""Returns the weights of the facts of a split in the order of :meth:`facts`, or :obj:`None` if no fact has
+        one. A split without weights has ones. Do not modify them.
+
+        Args:
+            split (str): As in :meth:`facts`. (default: :obj:`"train"`)
+
+        :rtype: :class:`torch.Tensor` of shape :obj:`(F,)`.
+        """
+        one_of('split', split, (*SPLITS, 'all'))
+        if self.edge_weight is None:
+            return None
+        return self._cached(f'weights/{split}', lambda: self._build_weights(split))
+
+    def _build_weights(self, split: Split) -> Tensor:
+        if split == 'all':
+            return torch.cat([self._build_weights(part) for part in SPLITS])
+        assert self.edge_weight is not None
+        found = self._store.get('edge_weight' if split == 'train' else f'{split}_edge_weight')
+        if found is None:
+            return self.edge_weight.new_ones(self.num_facts(split))
+        if split == 'train' and self.has_inverse_relations:
+            found = found[self.edge_type < self.num_relations]  # type: ignore[operator]
+        return found
+
     def fact_index(self, split: Split = 'train') -> FactIndex:
         r"""Returns an index of the facts of a split: known tails, known heads, and membership of triples.
 
@@ -292,7 +333,8 @@ class KGData(Data):
                                                                        self.num_edge_types))
 
     def _current_stamp(self) -> Stamp:
-        return Stamp.of([self._store.get(key) for key in FACT_KEYS], [self._store.get(key) for key in _SIZE_KEYS])
+        return Stamp.of([self._store.get(key) for key in (*FACT_KEYS, *WEIGHT_KEYS)],
+                        [self._store.get(key) for key in _SIZE_KEYS])
 
     def _valid_cache(self) -> dict[str, Any]:
         stamp = self._current_stamp()
@@ -336,6 +378,8 @@ class KGData(Data):
                 raise DataError('edge_index, edge_type: expected facts to reverse, got None')
             out.edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
             out.edge_type = torch.cat([edge_type, edge_type + self.num_relations])
+            if self.edge_weight is not None:
+                out.edge_weight = self.edge_weight.repeat(2)
             out.has_inverse_relations = True
             # Facts do not include inverse edges, so both objects share the indices of facts.
             shared = {key: value for key, value in self._valid_cache().items()
@@ -374,9 +418,9 @@ class KGData(Data):
 
     def coalesce(self) -> Self:
         r"""Returns a copy with training edges sorted by source and without duplicates. Edges between the same entities
-        with different relations are kept.
+        with different relations are kept. The weight of a fact is the sum of the weights of its copies.
         """
-        return edge_subgraph(self, distinct_edges(self))
+        return merged_edges(self)
 
     # Checks and labels #######################################################
 

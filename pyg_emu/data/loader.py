@@ -126,15 +126,17 @@ class TripletLoader:
 
     def _rest_of_epoch(self) -> Iterator[Batch]:
         epoch, num_batches = self.epoch, len(self)
-        columns = self.data.facts(self.split).t()
+        columns, weights = self.data.facts(self.split).t(), self.data.weights(self.split)
         order = self._order(columns.size(1), epoch, columns.device)
         for position in range(self._position, num_batches):
             start = position * self.batch_size
+            own: Any = slice(start, start + self.batch_size)
             if order is None:
-                rows = columns[:, start:start + self.batch_size]
+                rows = columns[:, own]
             else:
-                rows = columns.index_select(1, order[start:start + self.batch_size])
-            batch = self._batch(rows, position + epoch)
+                own = order[own]
+                rows = columns.index_select(1, own)
+            batch = self._batch(rows, position + epoch, None if weights is None else weights[own])
             # The state already points to the next batch, so that it can be saved while this batch is in use.
             self.step += 1
             self.epoch, self._position = (epoch + 1, 0) if position + 1 == num_batches else (epoch, position + 1)
@@ -147,10 +149,10 @@ class TripletLoader:
         generator = torch.Generator(device).manual_seed(_mix(self.seed, epoch))
         return torch.randperm(num_facts, generator=generator, device=device)
 
-    def _batch(self, rows: Tensor, parity: int) -> Batch:
+    def _batch(self, rows: Tensor, parity: int, weight: Optional[Tensor]) -> Batch:
         head, relation, tail = rows.unbind(0)
         batch = Batch(head, relation, tail, self._side(relation, parity), num_nodes=self.data.num_nodes,
-                      num_relations=self.data.num_relations, step=self.step, source=self.data,
+                      num_relations=self.data.num_relations, weight=weight, step=self.step, source=self.data,
                       generator=self.generator)
         batch.__dict__['_checked'] = True  # All facts were checked when the loader was created.
         return batch

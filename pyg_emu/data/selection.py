@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch_geometric.utils import select
+from torch_geometric.utils import segment, select
 
 from pyg_emu.core.arguments import ids_below
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.data.checks import FACT_KEYS, check_data
+from pyg_emu.data.checks import FACT_KEYS, WEIGHT_KEYS, check_data
 
 if TYPE_CHECKING:
     from pyg_emu.data.graph import KGData
@@ -37,18 +37,21 @@ def induced_subgraph(data: Graph, subset: Any) -> Graph:
     place = torch.full((size, ), -1, dtype=torch.int64, device=data.device)
     place[kept] = torch.arange(kept.numel(), device=data.device)
     out = copy.copy(data)
-    for index_key, type_key in zip(FACT_KEYS[::2], FACT_KEYS[1::2]):
+    for index_key, type_key, weight_key in zip(FACT_KEYS[::2], FACT_KEYS[1::2], WEIGHT_KEYS):
         edge_index, edge_type = data._store.get(index_key), data._store.get(type_key)
         if edge_index is not None and edge_type is not None:
             ends = place[edge_index]
             inside = (ends >= 0).all(0)
             out[index_key], out[type_key] = ends[:, inside], edge_type[inside]
+            if data._store.get(weight_key) is not None:
+                out[weight_key] = data._store[weight_key][inside]
     labels = data.entity_labels
     if labels is not None:
         out.entity_labels = [labels[number] for number in kept.tolist()]
     for key, value in data._store.items():
         # PyG decides by sizes alone, which may coincide with those of facts and labels of relations.
-        if key not in (*FACT_KEYS, 'entity_labels', 'relation_labels', 'num_nodes') and data.is_node_attr(key):
+        if key not in (*FACT_KEYS, *WEIGHT_KEYS, 'entity_labels', 'relation_labels', 'num_nodes') and (
+                data.is_node_attr(key)):
             out[key] = select(value, kept, dim=data.__cat_dim__(key, value))
     out.num_nodes = kept.numel()
     return out
@@ -71,6 +74,8 @@ def edge_subgraph(data: Graph, subset: Any) -> Graph:
     kept = _positions('subset', subset, data.edge_type.numel(), data.device, 'number of edges')
     out = copy.copy(data)
     out.edge_index, out.edge_type = data.edge_index[:, kept], data.edge_type[kept]
+    if data.edge_weight is not None:
+        out.edge_weight = data.edge_weight[kept]
     return out
 
 
@@ -84,14 +89,18 @@ def sorted_edges(data: Graph, by_source: bool) -> Tensor:
     return order
 
 
-def distinct_edges(data: Graph) -> Tensor:
-    r"""Returns the columns of :obj:`edge_index` without duplicate edges, sorted by source."""
+def merged_edges(data: Graph) -> Graph:
+    r"""Returns the graph with each edge of :obj:`edge_index` once, sorted by source. Weights of copies are added."""
     order = sorted_edges(data, by_source=True)
     assert data.edge_type is not None
     edges = torch.cat([data.edge_index, data.edge_type.unsqueeze(0)])[:, order]
     first = torch.ones_like(order, dtype=torch.bool)
     first[1:] = (edges[:, 1:] != edges[:, :-1]).any(0)
-    return order[first]
+    out = edge_subgraph(data, order[first])
+    if data.edge_weight is not None:
+        ends = torch.cat([first.nonzero().squeeze(1), first.new_tensor([first.numel()], dtype=torch.int64)])
+        out.edge_weight = segment(data.edge_weight[order], ends, reduce='sum')
+    return out
 
 
 def _positions(name: str, subset: Any, size: int, device: torch.device, what: str) -> Tensor:

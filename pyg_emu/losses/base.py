@@ -28,7 +28,8 @@ class LinkPredictionLoss(torch.nn.Module):
     r"""Base class of losses. Scores a batch once, computes the loss with :meth:`loss` and adds a penalty on the model.
 
     Called as :obj:`criterion(model, batch)` with a batch from :class:`~pyg_emu.EMUNegatives` and any model that
-    :func:`~pyg_emu.as_scorer` takes. The scores are left, detached, as :obj:`batch.scored`.
+    :func:`~pyg_emu.as_scorer` takes. The scores are left, detached, as :obj:`batch.scored`. If the facts have weights,
+    the loss is their weighted mean, see :func:`~pyg_emu.losses.functional.mean_of_rows`.
 
     Args:
         mutate (bool, optional): Whether negatives are mutated as the batch says. (default: :obj:`False`)
@@ -52,6 +53,8 @@ class LinkPredictionLoss(torch.nn.Module):
     #: Whether loss and gradients are computed at once where :meth:`cross_entropies` and
     #: :func:`~pyg_emu.ops.emu_loss` allow it, which is faster and differs in rounding only.
     fused: bool = True
+    #: Whether :meth:`loss` uses :obj:`scored.weight`. If it does not, a batch with weights raises an error.
+    uses_weights: bool = False
 
     def __init__(self, *, mutate: bool = False, mutate_vectors: bool = False,
                  regularizer: Optional[Regularizer] = None) -> None:
@@ -79,6 +82,9 @@ class LinkPredictionLoss(torch.nn.Module):
 
     def forward(self, model: Any, batch: Batch) -> Tensor:
         batch = with_negatives(batch)
+        if batch.weight is not None and not self.uses_weights:
+            raise ArgumentError(f'batch.weight: {type(self).__name__} has no use for the weights of facts; let its '
+                                'loss use scored.weight and set uses_weights = True, or load the data without weights')
         self.terms = {}
         loss, scored = self._fused(model, batch) if self._is_stated() else (None, self.score(model, batch))
         batch.scored = scored.detach()
@@ -147,14 +153,16 @@ class LinkPredictionLoss(torch.nn.Module):
             mixed = None if plan_of_vectors is None else scorer.score(query, mutate(positive, vectors, plan_of_vectors))
             vanilla, mutated = _beside(vanilla, mutated, plain, mixed)
         return ScoredBatch(scorer.score(query, positive), vanilla, mutated, batch.neg_mask,
-                           None if plan is None else plan.label)
+                           None if plan is None else plan.label, batch.weight)
 
     def _fused(self, model: Any, batch: Batch) -> tuple[Optional[Tensor], ScoredBatch]:
         r"""The loss without its penalty, or :obj:`None` if it has to be computed from the scores, and the scores."""
         operands = self._prepared(model, batch)
         scorer, query, positive, table, index, plan, vectors, _ = operands
         stated = None
-        if isinstance(index, Tensor) and isinstance(table, Tensor) and (vectors is None or vectors.size(1) == 0):
+        # The fused operator takes the mean of all rows alike.
+        plain = batch.weight is None and (vectors is None or vectors.size(1) == 0)
+        if plain and isinstance(index, Tensor) and isinstance(table, Tensor):
             stated = self.cross_entropies(index.size(1), batch.neg_mask is not None)
             if not is_fused(query, positive, table, index, plan, scorer.interaction):
                 stated = None

@@ -34,6 +34,7 @@ class CrossEntropyLoss(LinkPredictionLoss):
             infinite or NaN.
     """
     search_space: ClassVar[Optional[str]] = 'uniform-l3'
+    uses_weights = True
 
     def __init__(
         self,
@@ -54,9 +55,10 @@ class CrossEntropyLoss(LinkPredictionLoss):
         return {'': SoftLabels(1.0, 1.0 - self.label_smoothing + share, share)}
 
     def loss(self, scored: ScoredBatch) -> Tensor:
-        loss = smoothed_cross_entropy(scored.positive, scored.hardest, self.label_smoothing, scored.mask)
+        loss = smoothed_cross_entropy(scored.positive, scored.hardest, self.label_smoothing, scored.mask, scored.weight)
         if self.confidence_penalty > 0:
-            loss = loss - self.confidence_penalty * softmax_entropy(scored.positive, scored.hardest, scored.mask)
+            loss = loss - self.confidence_penalty * softmax_entropy(scored.positive, scored.hardest, scored.mask,
+                                                                    scored.weight)
         return loss
 
 
@@ -74,6 +76,7 @@ class BCELoss(LinkPredictionLoss):
         ArgumentError: If the temperature is not positive.
     """
     uses_labels = True
+    uses_weights = True
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class BCELoss(LinkPredictionLoss):
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         return uls_binary_cross_entropy(scored.positive, scored.hardest, scored.labels(0.0), scored.mask,
-                                        self.adversarial_temperature)
+                                        self.adversarial_temperature, scored.weight)
 
 
 class SelfAdversarialLoss(LinkPredictionLoss):
@@ -113,6 +116,7 @@ class SelfAdversarialLoss(LinkPredictionLoss):
             NaN, or there is an :obj:`alpha` without :obj:`mutate`.
     """
     uses_labels = True
+    uses_weights = True
 
     def __init__(
         self,
@@ -137,7 +141,7 @@ class SelfAdversarialLoss(LinkPredictionLoss):
         def one(negative: Tensor) -> Tensor:
             labels = scored.labels(0.0) if negative is scored.hardest else 0.0
             return uls_binary_cross_entropy(scored.positive + self.margin, negative + self.margin, labels, scored.mask,
-                                            divisor)
+                                            divisor, scored.weight)
 
         return _with_vanilla(self, one, scored, self.alpha)
 
@@ -161,6 +165,8 @@ class MarginLoss(LinkPredictionLoss):
         ArgumentError: If :obj:`margin` or :obj:`alpha` is negative, infinite or NaN, there is an :obj:`alpha` without
             :obj:`mutate`, or the temperature is not positive.
     """
+    uses_weights = True
+
     def __init__(
         self,
         margin: float = 1.0,
@@ -178,7 +184,8 @@ class MarginLoss(LinkPredictionLoss):
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         def one(negative: Tensor) -> Tensor:
-            return margin_ranking(scored.positive, negative, self.margin, scored.mask, self.adversarial_temperature)
+            return margin_ranking(scored.positive, negative, self.margin, scored.mask, self.adversarial_temperature,
+                                  scored.weight)
 
         return _with_vanilla(self, one, scored, self.alpha)
 

@@ -41,6 +41,7 @@ class DeMixLoss(LinkPredictionLoss):
     """
     recipe_name: ClassVar[Optional[str]] = 'demix'
     uses_labels = True
+    uses_weights = True
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class DeMixLoss(LinkPredictionLoss):
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         return demix_cross_entropy(scored.positive, scored.hardest, scored.labels(0.0), scored.mask, self.temperature,
-                                   self.divide_by_negatives)
+                                   self.divide_by_negatives, scored.weight)
 
     def extra_repr(self) -> str:
         return f'temperature={self.temperature}, divide_by_negatives={self.divide_by_negatives}'

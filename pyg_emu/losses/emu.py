@@ -44,6 +44,7 @@ class EMULoss(LinkPredictionLoss):
         ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN.
     """
     uses_labels = True
+    uses_weights = True
 
     def __init__(
         self,
@@ -64,12 +65,13 @@ class EMULoss(LinkPredictionLoss):
         return {'loss_mutated': hard, **({'loss_vanilla': SoftLabels(self.alpha)} if self.alpha > 0 else {})}
 
     def loss(self, scored: ScoredBatch) -> Tensor:
-        loss = uls_cross_entropy(scored.positive, scored.hardest, scored.labels(self.beta), scored.mask)
+        loss = uls_cross_entropy(scored.positive, scored.hardest, scored.labels(self.beta), scored.mask,
+                                 scored.weight)
         if self.divide_by_negatives:
             loss = loss / scored.hardest.size(1)
         loss = self.term('loss_mutated', loss)
         if scored.vanilla is not None and self.alpha > 0:
-            vanilla = uls_cross_entropy(scored.positive, scored.vanilla, mask=scored.mask)
+            vanilla = uls_cross_entropy(scored.positive, scored.vanilla, mask=scored.mask, weight=scored.weight)
             loss = loss + self.term('loss_vanilla', self.alpha * vanilla)
         return loss
 
@@ -98,6 +100,7 @@ class EMUBCELoss(LinkPredictionLoss):
     """
     recipe_name: ClassVar[str] = 'emu_bce'
     uses_labels = True
+    uses_weights = True
 
     def __init__(
         self,
@@ -116,10 +119,12 @@ class EMUBCELoss(LinkPredictionLoss):
     def loss(self, scored: ScoredBatch) -> Tensor:
         temperature = self.adversarial_temperature
         labels = scored.labels(self.beta)
-        loss = uls_binary_cross_entropy(scored.positive, scored.hardest, labels, scored.mask, temperature)
+        loss = uls_binary_cross_entropy(scored.positive, scored.hardest, labels, scored.mask, temperature,
+                                        scored.weight)
         loss = self.term('loss_mutated', loss)
         if scored.vanilla is not None and self.alpha > 0:
-            vanilla = uls_binary_cross_entropy(scored.positive, scored.vanilla, 0.0, scored.mask, temperature)
+            vanilla = uls_binary_cross_entropy(scored.positive, scored.vanilla, 0.0, scored.mask, temperature,
+                                               scored.weight)
             loss = loss + self.term('loss_vanilla', self.alpha * vanilla)
         return loss
 

@@ -14,7 +14,8 @@ from pyg_emu.core.errors import ArgumentError
 Labels = Union[float, Tensor]
 
 
-def uls_cross_entropy(positive: Tensor, negative: Tensor, beta: Labels = 0.0, mask: Optional[Tensor] = None) -> Tensor:
+def uls_cross_entropy(positive: Tensor, negative: Tensor, beta: Labels = 0.0, mask: Optional[Tensor] = None,
+                      weight: Optional[Tensor] = None) -> Tensor:
     r"""Cross-entropy with unbounded label smoothing, equation 21 of the
     `"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_ paper, averaged over
     the batch:
@@ -32,6 +33,8 @@ def uls_cross_entropy(positive: Tensor, negative: Tensor, beta: Labels = 0.0, ma
             Labels are constants: they receive no gradient. (default: :obj:`0.0`)
         mask (torch.Tensor, optional): True where a negative counts; the others leave both softmax and labels.
             shape: :obj:`(B, N)`. (default: :obj:`None`, all count)
+        weight (torch.Tensor, optional): The weights of the rows, see :func:`mean_of_rows`. shape: :obj:`(B,)`.
+            (default: :obj:`None`)
 
     :rtype: :class:`torch.Tensor`, a scalar.
 
@@ -39,7 +42,7 @@ def uls_cross_entropy(positive: Tensor, negative: Tensor, beta: Labels = 0.0, ma
         ArgumentError: If :obj:`beta` is a tensor of another shape than :obj:`negative`.
     """
     beta = _checked_labels(beta, negative)
-    return _SoftLabelCrossEntropy.apply(positive, negative, 1.0, beta, mask).mean()
+    return mean_of_rows(_SoftLabelCrossEntropy.apply(positive, negative, 1.0, beta, mask), weight)
 
 
 def smoothed_cross_entropy(
@@ -47,6 +50,7 @@ def smoothed_cross_entropy(
     negative: Tensor,
     label_smoothing: float = 0.0,
     mask: Optional[Tensor] = None,
+    weight: Optional[Tensor] = None,
 ) -> Tensor:
     r"""Cross-entropy with ordinary label smoothing, equation 20: over :math:`K` classes, the positive and the
     negatives that count, :math:`y_0 = 1 - \beta_{LS} + \beta_{LS} / K` and :math:`y_k = \beta_{LS} / K`.
@@ -57,17 +61,21 @@ def smoothed_cross_entropy(
         label_smoothing (float, optional): :math:`\beta_{LS}`. (default: :obj:`0.0`)
         mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N)`. (default: :obj:`None`, all
             count)
+        weight (torch.Tensor, optional): The weights of the rows, see :func:`mean_of_rows`. shape: :obj:`(B,)`.
+            (default: :obj:`None`)
 
     :rtype: :class:`torch.Tensor`, a scalar.
     """
     if label_smoothing == 0.0:
-        return uls_cross_entropy(positive, negative, mask=mask)
+        return uls_cross_entropy(positive, negative, mask=mask, weight=weight)
     classes: Union[int, Tensor] = negative.size(1) + 1 if mask is None else _count(mask, negative) + 1
     share = label_smoothing / classes
-    return _SoftLabelCrossEntropy.apply(positive, negative, 1.0 - label_smoothing + share, share, mask).mean()
+    rows = _SoftLabelCrossEntropy.apply(positive, negative, 1.0 - label_smoothing + share, share, mask)
+    return mean_of_rows(rows, weight)
 
 
-def softmax_entropy(positive: Tensor, negative: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+def softmax_entropy(positive: Tensor, negative: Tensor, mask: Optional[Tensor] = None,
+                    weight: Optional[Tensor] = None) -> Tensor:
     r"""The entropy of :math:`\mathbf{p} = \mathrm{softmax}([s^+, s^-_1, \ldots, s^-_N])`, averaged over the batch:
     :math:`-\sum_k p_k \log p_k`. Subtracted from a loss, it is the confidence penalty of the `"Regularizing Neural
     Networks by Penalizing Confident Output Distributions" <https://arxiv.org/abs/1701.06548>`_ paper (section 3).
@@ -77,6 +85,8 @@ def softmax_entropy(positive: Tensor, negative: Tensor, mask: Optional[Tensor] =
         negative (torch.Tensor): Scores of the negatives. shape: :obj:`(B, N)`.
         mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N)`. (default: :obj:`None`, all
             count)
+        weight (torch.Tensor, optional): The weights of the rows, see :func:`mean_of_rows`. shape: :obj:`(B,)`.
+            (default: :obj:`None`)
 
     :rtype: :class:`torch.Tensor`, a scalar.
     """
@@ -84,7 +94,7 @@ def softmax_entropy(positive: Tensor, negative: Tensor, mask: Optional[Tensor] =
         # Finite, as zero times infinity is not: what does not count has probability zero and adds nothing.
         negative = negative.masked_fill(~mask, torch.finfo(negative.dtype).min / 2)
     logs = torch.cat([positive.unsqueeze(1), negative], dim=1).log_softmax(1)
-    return -(logs.exp() * logs).sum(1).mean()
+    return mean_of_rows(-(logs.exp() * logs).sum(1), weight)
 
 
 def uls_binary_cross_entropy(
@@ -93,6 +103,7 @@ def uls_binary_cross_entropy(
     beta: Labels = 0.0,
     mask: Optional[Tensor] = None,
     adversarial_temperature: Optional[float] = None,
+    weight: Optional[Tensor] = None,
 ) -> Tensor:
     r"""Binary cross-entropy of the positive (label 1) and of the negatives (labels :math:`\beta_k`), averaged over the
     batch:
@@ -113,6 +124,8 @@ def uls_binary_cross_entropy(
         mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N)`. (default: :obj:`None`, all
             count)
         adversarial_temperature (float, optional): :math:`T`. (default: :obj:`None`, equal weights)
+        weight (torch.Tensor, optional): The weights of the rows, see :func:`mean_of_rows`. shape: :obj:`(B,)`.
+            (default: :obj:`None`)
 
     :rtype: :class:`torch.Tensor`, a scalar.
 
@@ -122,9 +135,9 @@ def uls_binary_cross_entropy(
     beta = _checked_labels(beta, negative)
     if mask is not None:
         negative = negative.masked_fill(~mask, 0.0)
-    weight = _negative_weights(negative.detach(), mask, adversarial_temperature)
-    rows = -F.logsigmoid(positive) + (weight * _binary_terms(negative, beta)).sum(1)
-    return (rows / (1.0 + weight.sum(1))).mean()
+    share = _negative_weights(negative.detach(), mask, adversarial_temperature)
+    rows = -F.logsigmoid(positive) + (share * _binary_terms(negative, beta)).sum(1)
+    return mean_of_rows(rows / (1.0 + share.sum(1)), weight)
 
 
 def demix_cross_entropy(
@@ -134,6 +147,7 @@ def demix_cross_entropy(
     mask: Optional[Tensor] = None,
     temperature: Optional[float] = None,
     divide_by_negatives: bool = False,
+    weight: Optional[Tensor] = None,
 ) -> Tensor:
     r"""Equations 13 to 15 of the `"Negative Sampling with Adaptive Denoising Mixup for Knowledge Graph Embedding"
     <https://doi.org/10.1007/978-3-031-47240-4_14>`_ paper, averaged over the batch:
@@ -157,6 +171,8 @@ def demix_cross_entropy(
         temperature (float, optional): :math:`\alpha_t`, which MULTIPLIES scores. (default: :obj:`None`, equation 13)
         divide_by_negatives (bool, optional): Without a temperature, whether the sum is divided by the number of
             negatives that count. (default: :obj:`False`)
+        weight (torch.Tensor, optional): The weights of the rows, see :func:`mean_of_rows`. shape: :obj:`(B,)`.
+            (default: :obj:`None`)
 
     :rtype: :class:`torch.Tensor`, a scalar.
 
@@ -172,11 +188,11 @@ def demix_cross_entropy(
         terms = terms * _negative_weights(negative.detach(), mask, divisor)
     elif mask is not None:
         terms = terms * mask
-    return (terms.sum(1) - F.logsigmoid(positive)).mean()
+    return mean_of_rows(terms.sum(1) - F.logsigmoid(positive), weight)
 
 
 def margin_ranking(positive: Tensor, negative: Tensor, margin: float, mask: Optional[Tensor] = None,
-                   adversarial_temperature: Optional[float] = None) -> Tensor:
+                   adversarial_temperature: Optional[float] = None, weight: Optional[Tensor] = None) -> Tensor:
     r"""The mean of :math:`\max(0, \gamma - s^+ + s^-_k)` over the negatives that count, averaged over the batch. With a
     temperature :math:`T`, it is a weighted mean, with the weights :math:`\mathrm{softmax}(s^- / T)` without a gradient.
 
@@ -187,17 +203,35 @@ def margin_ranking(positive: Tensor, negative: Tensor, margin: float, mask: Opti
         mask (torch.Tensor, optional): True where a negative counts. shape: :obj:`(B, N)`. (default: :obj:`None`, all
             count)
         adversarial_temperature (float, optional): :math:`T`. (default: :obj:`None`, equal weights)
+        weight (torch.Tensor, optional): The weights of the rows, see :func:`mean_of_rows`. shape: :obj:`(B,)`.
+            (default: :obj:`None`)
 
     :rtype: :class:`torch.Tensor`, a scalar.
     """
     terms = F.relu(margin - positive.unsqueeze(1) + negative)
     if adversarial_temperature is not None:
-        weight = _negative_weights(negative.detach(), mask, adversarial_temperature)
+        share = _negative_weights(negative.detach(), mask, adversarial_temperature)
         terms = terms if mask is None else terms.masked_fill(~mask, 0.0)
-        return (weight * terms).sum(1).mean()
+        return mean_of_rows((share * terms).sum(1), weight)
     if mask is None:
-        return terms.mean()
-    return (terms.masked_fill(~mask, 0.0).sum(1) / _count(mask, negative).clamp(min=1)).mean()
+        return terms.mean() if weight is None else mean_of_rows(terms.mean(1), weight)
+    return mean_of_rows(terms.masked_fill(~mask, 0.0).sum(1) / _count(mask, negative).clamp(min=1), weight)
+
+
+def mean_of_rows(rows: Tensor, weight: Optional[Tensor] = None) -> Tensor:
+    r"""The mean of the losses of rows. With weights, it is :math:`\sum_b w_b \ell_b / \sum_b w_b` over the rows of the
+    batch: a row of weight 2 counts as two equal rows, and only the ratios of weights matter.
+
+    Args:
+        rows (torch.Tensor): The losses. shape: :obj:`(B,)`.
+        weight (torch.Tensor, optional): :math:`w`. It receives no gradient. shape: :obj:`(B,)`. (default: :obj:`None`)
+
+    :rtype: :class:`torch.Tensor`, a scalar.
+    """
+    if weight is None:
+        return rows.mean()
+    weight = weight.detach().to(rows.dtype)
+    return (rows * weight).sum() / weight.sum()
 
 
 def _binary_terms(scores: Tensor, labels: Labels) -> Tensor:

@@ -60,7 +60,8 @@ class _NBFNetScores(LinkPredictionLoss):
             features = mutate(hidden[:, 0], hidden[:, 1:], plan, None if partners is None else encoding.at(partners))
             mutated = model.score_features(features, encoding.query)
         vanilla = scores[:, 1:] if plan is None or self.needs_vanilla else None
-        return ScoredBatch(scores[:, 0], vanilla, mutated, batch.neg_mask, None if plan is None else plan.label)
+        return ScoredBatch(scores[:, 0], vanilla, mutated, batch.neg_mask, None if plan is None else plan.label,
+                           batch.weight)
 
 
 class NBFNetEMULoss(_NBFNetScores, EMUBCELoss):

@@ -59,7 +59,7 @@ class OneVsAllLoss(torch.nn.Module):
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
         label = self.label_smoothing / scorer.num_nodes
         labels = [(1.0 - self.label_smoothing + label, label)]
-        loss = _loss(scorer, query, batch.target_index, None, labels, self.block_size)
+        loss = _loss(scorer, query, batch, None, labels, self.block_size)
         return loss if self.regularizer is None else loss + self.regularizer(scorer, batch)
 
     def extra_repr(self) -> str:
@@ -139,7 +139,7 @@ class OneVsAllEMULoss(torch.nn.Module):
             labels = [(weight + self.alpha, weight * self.beta)]
         else:
             labels = [(weight, weight * self.beta)] + ([(self.alpha, 0.0)] if self.alpha > 0 else [])
-        loss = _loss(scorer, query, batch.target_index, plan, labels, self.block_size)
+        loss = _loss(scorer, query, batch, plan, labels, self.block_size)
         return loss if self.regularizer is None else loss + self.regularizer(scorer, batch)
 
     def _plan(self, scorer: Scorer, query: Tensor, batch: Batch) -> Optional[MaskPlan]:
@@ -169,9 +169,10 @@ def _checked_block_size(value: Optional[int]) -> Optional[int]:
     return value
 
 
-def _loss(scorer: Scorer, query: Tensor, target: Tensor, plan: Optional[MaskPlan], labels: list[tuple[float, float]],
+def _loss(scorer: Scorer, query: Tensor, batch: Batch, plan: Optional[MaskPlan], labels: list[tuple[float, float]],
           block_size: Optional[int]) -> Tensor:
     # A dot product does not look at the positives: what its masks take from them is the same for all candidates.
+    target = batch.target_index
     positive = None if scorer.interaction.matrix_product else scorer.candidates(target)
     return all_entities_cross_entropy(query, scorer.entity_table(), target, labels, positive=positive, plan=plan,
-                                      interaction=scorer.interaction, block_size=block_size)
+                                      interaction=scorer.interaction, block_size=block_size, weight=batch.weight)

@@ -12,6 +12,7 @@ from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.mapped_table import is_mapped
 from pyg_emu.core.sharded_table import ShardedTable
 from pyg_emu.data.batch import Batch
+from pyg_emu.losses.functional import mean_of_rows
 
 
 class LpRegularizer(torch.nn.Module):
@@ -78,7 +79,7 @@ class L3Regularizer(LpRegularizer):
 class N3Regularizer(torch.nn.Module):
     r"""The nuclear 3-norm of the `"Canonical Tensor Decomposition for Knowledge Base Completion"
     <https://arxiv.org/abs/1806.07297>`_ paper: the cubed moduli of the head, the relation and the tail vector of each
-    fact, summed over their components and averaged over the batch,
+    fact, summed over their components and averaged over the batch (by the weights of facts, if they have weights),
 
     .. math::
         \frac{w}{B} \sum_{(h, r, t)} \sum_k |e_{h,k}|^3 + |e_{r,k}|^3 + |e_{t,k}|^3,
@@ -116,6 +117,9 @@ class N3Regularizer(torch.nn.Module):
         entities = scorer.candidates(torch.cat([batch.head_index, batch.tail_index]))
         relations = scorer.relation_rows(batch.rel_type, batch.side)
         is_complex = getattr(scorer, 'complex_rows', False)
+        if batch.weight is not None:
+            rows = _cubes_of_rows(entities, is_complex).view(2, -1).sum(0) + _cubes_of_rows(relations, is_complex)
+            return self.weight * mean_of_rows(rows, batch.weight)
         return (_cubes(entities, is_complex) + _cubes(relations, is_complex)) * (self.weight / batch.rel_type.numel())
 
     def __repr__(self) -> str:
@@ -138,6 +142,14 @@ def _cubes(rows: Tensor, is_complex: bool) -> Tensor:
     squared = rows.square().unflatten(-1, (2, rows.size(-1) // 2)).sum(-2)
     # A modulus of zero has no square root with a finite slope, but its cube has: zero.
     return (squared * torch.linalg.vector_norm(rows.unflatten(-1, (2, rows.size(-1) // 2)), dim=-2)).sum()
+
+
+def _cubes_of_rows(rows: Tensor, is_complex: bool) -> Tensor:
+    r"""The sums of the cubed moduli of each row."""
+    if not is_complex:
+        return rows.abs().pow(3).sum(-1)
+    parts = rows.unflatten(-1, (2, rows.size(-1) // 2))
+    return (parts.square().sum(-2) * torch.linalg.vector_norm(parts, dim=-2)).sum(-1)
 
 
 class _PowerSum(torch.autograd.Function):

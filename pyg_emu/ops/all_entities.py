@@ -49,6 +49,7 @@ def all_entities_cross_entropy(
     plan: Optional[MaskPlan] = None,
     interaction: Interaction = _DOT,
     block_size: Optional[int] = None,
+    weight: Optional[Tensor] = None,
 ) -> Tensor:
     r"""The sum of cross-entropies against all entities, one for each pair of labels, averaged over the batch.
 
@@ -66,6 +67,8 @@ def all_entities_cross_entropy(
         interaction (Interaction, optional): :math:`\phi`. (default: :class:`~pyg_emu.core.interaction.Dot`)
         block_size (int, optional): Entities per block. The result does not depend on it.
             (default: :obj:`None`, as many as fit in some ten megabytes)
+        weight (torch.Tensor, optional): Weights of the rows of the batch: the mean is :math:`\sum_b w_b \ell_b / \sum_b
+            w_b`. They receive no gradient. shape: :obj:`(B,)`. (default: :obj:`None`)
 
     Operands of different floating-point types, as they occur under :class:`torch.autocast`, are promoted to a common
     one, in which everything is computed.
@@ -76,7 +79,7 @@ def all_entities_cross_entropy(
         ArgumentError: If the plan has a label for each slot, or the interaction has trainable parameters, which blocks
             that are scored anew in the backward pass cannot reach.
     """
-    _check(query, table, target, labels, positive, interaction)
+    _check(query, table, target, labels, positive, interaction, weight)
     if block_size is not None:
         positive_integer('block_size', block_size)
     if plan is not None:
@@ -95,7 +98,11 @@ def all_entities_cross_entropy(
     if plan is not None and plan.bank.is_floating_point():
         plan = plan._replace(bank=plan.bank.to(table.dtype))
     with torch.autocast(table.device.type, enabled=False):
-        return _cross_entropy(query, table, target, labels, positive, plan, interaction, block_size, shards)
+        rows = _cross_entropy(query, table, target, labels, positive, plan, interaction, block_size, shards)
+        if weight is None:
+            return rows.mean()
+        weight = weight.detach().to(rows.dtype)
+        return (rows * weight).sum() / weight.sum()
 
 
 def _cross_entropy(query: Tensor, table: Tensor, target: Tensor, labels: list[tuple[float, float]],
@@ -124,13 +131,13 @@ def _cross_entropy(query: Tensor, table: Tensor, target: Tensor, labels: list[tu
     if shards is not None:
         operands = [*shards.shared(*operands)]
     rows: Tensor = _AllEntities.apply(score_block, block_size, shards, target.repeat(terms), columns, table, *operands)
-    return rows.view(terms, size).sum(0).mean()
+    return rows.view(terms, size).sum(0)
 
 
 def _check(query: Tensor, table: Any, target: Tensor, labels: Any, positive: Optional[Tensor],
-           interaction: Interaction) -> None:
-    tensors(query=query, table=rows_of(table), target=target, optional=('positive',),
-            positive=positive)
+           interaction: Interaction, weight: Optional[Tensor]) -> None:
+    tensors(query=query, table=rows_of(table), target=target, optional=('positive', 'weight'),
+            positive=positive, weight=weight)
     instance('interaction', interaction, Interaction)
     if table.dim() != 2 or not table.is_floating_point():
         raise ArgumentError(f'table: expected floating-point numbers of shape (V, d), got {kind_of(table)}')
@@ -143,7 +150,10 @@ def _check(query: Tensor, table: Any, target: Tensor, labels: Any, positive: Opt
         if value is not None and (tuple(value.shape) != (target.numel(), width) or not value.is_floating_point()):
             raise ArgumentError(f'{name}: expected floating-point numbers of shape {(target.numel(), width)}, to go '
                                 f'with target and table, got {kind_of(value)}')
-    for name, ids in (('query', query), ('target', target), ('positive', positive)):
+    if weight is not None and (tuple(weight.shape) != (target.numel(), ) or not weight.is_floating_point()):
+        raise ArgumentError(f'weight: expected floating-point numbers of shape {(target.numel(), )}, one for each '
+                            f'query, got {kind_of(weight)}')
+    for name, ids in (('query', query), ('target', target), ('positive', positive), ('weight', weight)):
         if ids is not None:
             on_device(name, ids, table.device, 'table')
     ids_below('target', target, table.size(0), 'rows of table')

@@ -18,7 +18,8 @@ class DataParallelLoss:
     r"""A criterion for :class:`~pyg_emu.training.step.PlainStep` with several processes. Each process scores its own
     rows, and :class:`~torch.nn.parallel.DistributedDataParallel` averages the gradients over the processes.
 
-    A loss is a mean over rows, so the loss of each process is weighted by its number of rows, and the batch size need
+    A loss is a mean over rows, so the loss of each process is weighted by its number of rows (or the sum of their
+    weights, if facts have weights), and the batch size need
     not be divisible by the number of processes. Penalties on whole tables are the same in all processes, so averaging
     does not change them.
 
@@ -44,7 +45,11 @@ class DataParallelLoss:
         r"""Returns the weighted loss of this process's rows. Its mean over the processes is the loss of the batch."""
         part = shard(batch, self.rank, self.world)
         rows = part.batch.head_index.numel() if part.own else 0
-        return self._parallel(part.batch, rows / batch.head_index.numel() * self.world)
+        share: Any = rows / batch.head_index.numel()
+        own = part.batch.weight
+        if own is not None and batch.weight is not None and part.own:
+            share = own.sum() / batch.weight.sum()
+        return self._parallel(part.batch, share * self.world)
 
 
     @property
@@ -64,7 +69,7 @@ class _Loss(torch.nn.Module):
                                               if isinstance(value, torch.nn.Parameter) and id(value) not in own)
         self.terms: dict[str, Tensor] = {}
 
-    def forward(self, batch: Batch, weight: float) -> Tensor:
+    def forward(self, batch: Batch, weight: Any) -> Tensor:
         loss = self.criterion(self.model, batch)
         if loss.dim() != 0:
             return loss  # PlainStep raises the error.

@@ -200,10 +200,10 @@ def test_part_of_shared_negatives(chunk_size: int) -> None:
 
 
 def test_take() -> None:
-    batch = make_shared(weight=torch.arange(5), neg_mask=torch.ones(5, 3, dtype=torch.bool))
+    batch = make_shared(extra=torch.arange(5), neg_mask=torch.ones(5, 3, dtype=torch.bool))
     batch.side = torch.tensor([True, False, True, True, False])
     out = batch.take(torch.tensor([4, 0, 4]))
-    assert out.head_index.tolist() == [4, 0, 4] and out.weight.tolist() == [4, 0, 4]
+    assert out.head_index.tolist() == [4, 0, 4] and out.extra.tolist() == [4, 0, 4]
     assert out.corrupts_tail.tolist() == [False, True, False]
     assert out.neg_index is None and out.neg_mask is None and out.whole is None
     assert batch.neg_index.shape == (5, 3)

@@ -375,7 +375,7 @@ def test_empty_graph() -> None:
 
 
 @pytest.mark.parametrize('attributes', [
-    {'edge_weight': torch.rand(3)}, {'edge_attr': torch.rand(3, 2)}, {'confidence': torch.rand(3)},
+    {'edge_attr': torch.rand(3, 2)}, {'confidence': torch.rand(3)},
     {'edge_time': [1, 2, 3]}, {'val_edge_index': torch.zeros(2, 1, dtype=torch.int64)},
 ])
 def test_attributes_of_edges_are_not_ignored(attributes: dict[str, Any]) -> None:

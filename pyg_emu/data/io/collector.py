@@ -12,6 +12,7 @@ from pyg_emu.core.errors import ArgumentError, DataWarning
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.splitting import split_facts
 from pyg_emu.data.io.vocabulary import Vocabulary
+from pyg_emu.data.io.weights import split_weighted
 
 
 def assemble(
@@ -20,14 +21,18 @@ def assemble(
     num_relations: int,
     entity_labels: Optional[list[str]] = None,
     relation_labels: Optional[list[str]] = None,
+    *,
+    weights: Optional[Mapping[str, Union[np.ndarray, Tensor]]] = None,
 ) -> KGData:
-    r"""The checked graph with these facts, of shape :obj:`(F, 3)`, by split."""
+    r"""The checked graph with these facts, of shape :obj:`(F, 3)`, and their weights, by split."""
     edges: dict[str, Any] = {}
     for split, part in facts.items():
         part = torch.as_tensor(part)
         prefix = '' if split == 'train' else f'{split}_'
         edges[f'{prefix}edge_index'] = part[:, [0, 2]].t().contiguous()
         edges[f'{prefix}edge_type'] = part[:, 1].contiguous()
+    for split, values in (weights or {}).items():
+        edges['edge_weight' if split == 'train' else f'{split}_edge_weight'] = torch.as_tensor(values)
     data = KGData(num_nodes=num_nodes, num_relations=num_relations, entity_labels=entity_labels,
                   relation_labels=relation_labels, **edges)
     data.validate()
@@ -53,6 +58,7 @@ class Collector:
         self._entities = Vocabulary(self._known, closed=False)
         self._relations = Vocabulary(relations, closed=relations is not None)
         self._facts: dict[str, list[tuple[np.ndarray, ...]]] = {}
+        self._weights: dict[str, list[np.ndarray]] = {}
 
     @property
     def relation_labels(self) -> list[str]:
@@ -67,6 +73,10 @@ class Collector:
         heads, tails = self._entities.add(columns[0], columns[2])
         self._facts.setdefault(split, []).append((heads, relations, tails))
         return None
+
+    def add_weights(self, split: str, weights: np.ndarray) -> None:
+        r"""Adds the weights of facts that were added, in the same order."""
+        self._weights.setdefault(split, []).append(weights)
 
     def count(self, split: str) -> int:
         r"""Number of facts of a split so far."""
@@ -94,9 +104,13 @@ class Collector:
             warnings.warn(f'{len(new)} of the {len(entity_labels)} entities are not among those of entities= and get '
                           f'the ids from {len(self._known)} on: {", ".join(map(repr, new[:3]))}'
                           f'{", ..." if len(new) > 3 else ""}', DataWarning, stacklevel=4)
-        if fractions is not None:
+        weights = {split: np.concatenate(parts) for split, parts in self._weights.items()}
+        if fractions is not None and weights:
+            facts, weights = split_weighted(facts['all'], weights['all'], fractions, seed)
+        elif fractions is not None:
             facts = split_facts(facts['all'], fractions, seed)
-        return assemble(facts, len(entity_labels), len(relation_labels), entity_labels, relation_labels)
+        return assemble(facts, len(entity_labels), len(relation_labels), entity_labels, relation_labels,
+                        weights=weights)
 
 
 def _labels_of(name: str, data: Any, kind: str) -> Optional[list[str]]:

@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Collection, Optional, Sequence
 
-from pyg_emu.core.errors import ArgumentError, DataWarning
+import numpy as np
+
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.io.columns import Column
 from pyg_emu.data.io.detection import FORMATS, RDF_FORMATS, TABLE_FORMATS, check_format, format_of
 from pyg_emu.data.io.formats import TextFormat
@@ -33,6 +35,7 @@ class FactFiles:
         head, relation, tail (str or int, optional): The columns, by name or position from 0.
         split (str or int, optional): The column of splits; not of RDF.
         literals, blank_nodes, graphs, prefixes: See :class:`~pyg_emu.data.io.rdf.RDFReader`; RDF alone.
+        weights (str or int, optional): The column of the weights of facts; not of RDF.
 
     Raises:
         ArgumentError: If an argument is outside of its domain.
@@ -49,6 +52,7 @@ class FactFiles:
     blank_nodes: Optional[Treatment] = None
     graphs: Optional[Sequence[str]] = None
     prefixes: Optional[Prefixes] = None
+    weights: Optional[Column] = None
 
     def __post_init__(self) -> None:
         check_format(self.format)
@@ -91,18 +95,20 @@ class FactFiles:
             return self._rdf.read(path, format)
         if format in TABLE_FORMATS:
             read = read_parquet if format == 'parquet' else read_json_lines
-            return read(path, chosen, self.split)
-        text, split = (self.text, None) if self.split is None else self._with_split(path, self.split)
+            return read(path, chosen, self.split, self.weights)
+        text, more = self.text, {}
+        if self.split is not None or self.weights is not None:
+            text, more = self._with_more(path)
         columns = read_columns(path, text)
-        # The splits are read in the place of the relations.
-        splits = None if split is None else read_columns(path, replace(text, relation=split))[1]
-        return LabelledFacts(columns, lambda row, role: f'{path}:{line_of(path, text, row, len(columns[0]))}', splits)
+        found = {role: _column(path, text, role, position) for role, position in more.items()}
+        return LabelledFacts(columns, lambda row, role: f'{path}:{line_of(path, text, row, len(columns[0]))}',
+                             found.get('split'), found.get('weights'))
 
-    def _with_split(self, path: Path, split: Column) -> tuple[TextFormat, int]:
-        r"""How lines become facts if one more column is read: all columns by position."""
-        text = self.text
+    def _with_more(self, path: Path) -> tuple[TextFormat, dict[str, int]]:
+        r"""How lines become facts if splits or weights are read, too: all columns by position."""
+        text, named = self.text, any(isinstance(column, str) for column in (self.split, self.weights))
         number, first = next(records(path, text.syntax_of(path)), (0, []))
-        header = text.announces_header or (text.header is None and isinstance(split, str))
+        header = text.announces_header or (text.header is None and named)
         if not header and text.may_be_header(first):
             header = True
             warnings.warn(f'{path}: the first line ({", ".join(first)}) is read as the names of the columns; pass '
@@ -110,18 +116,27 @@ class FactFiles:
         # Without a header, the positions are the names.
         names: list[Any] = [name.strip() for name in first] if header else [*range(len(first))]
         chosen = text.chosen if header else [at if column is None else column for at, column in enumerate(text.chosen)]
-        found = table_columns(names, chosen, split, f'{path}:{number}')
+        found = table_columns(names, chosen, self.split, f'{path}:{number}', self.weights)
         unread = [str(name) for position, name in enumerate(names) if position not in found.read]
         if unread:
             warnings.warn(f'{path}: columns that are not read: {", ".join(unread)}', DataWarning, stacklevel=4)
-        assert found.split is not None
         head, relation, tail = found.facts
-        return replace(text, header=header, head=head, relation=relation, tail=tail), found.split
+        more = {'split': found.split, 'weights': found.weights}
+        return (replace(text, header=header, head=head, relation=relation, tail=tail),
+                {role: position for role, position in more.items() if position is not None})
+
+
+def _column(path: Path, text: TextFormat, role: str, position: int) -> np.ndarray:
+    r"""A further column, which is read in the place of the relations."""
+    try:
+        return read_columns(path, replace(text, relation=position))[1]
+    except DataError as error:
+        raise DataError(str(error).replace('the label of the relation', f'the column of {role}')) from error
 
 
 def options_of(format: str) -> tuple[str, ...]:
     r"""The arguments of :class:`FactFiles` that apply to a format."""
-    own = _RDF if format in RDF_FORMATS else ('split', *(() if format in TABLE_FORMATS else _TEXT))
+    own = _RDF if format in RDF_FORMATS else ('split', 'weights', *(() if format in TABLE_FORMATS else _TEXT))
     return ('format', *_COLUMNS, *own)
 
 

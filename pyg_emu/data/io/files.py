@@ -41,6 +41,7 @@ def from_folder(
     head: Optional[Column] = None,
     relation: Optional[Column] = None,
     tail: Optional[Column] = None,
+    weights: Optional[Column] = None,
     literals: Optional[Treatment] = None,
     blank_nodes: Optional[Treatment] = None,
     graphs: Optional[Sequence[str]] = None,
@@ -84,6 +85,9 @@ def from_folder(
             (default: by name, or else 0)
         relation (str or int, optional): The column of the relations. (default: by name, or else 1)
         tail (str or int, optional): The column of the tails. (default: by name, or else 2)
+        weights (str or int, optional): The column of the weights of facts (but of RDF), finite numbers above 0; see
+            :class:`~pyg_emu.KGData`. Each copy of a fact keeps its own weight. (default: :obj:`None`, all facts count
+            equally)
         literals, blank_nodes, graphs, prefixes: See :func:`from_file`; RDF alone.
         vocabulary (KGData, optional): A graph whose relations, and their ids, this one shares, while its entities are
             its own: the graph to infer on in the inductive setting. (default: :obj:`None`)
@@ -101,7 +105,7 @@ def from_folder(
     check_extra_files(extra_files)
     folder = Path(folder)
     options = FactFiles(None if format in LAYOUTS else format, delimiter, header, comment, head, relation, tail, None,
-                        literals, blank_nodes, graphs, prefixes)
+                        literals, blank_nodes, graphs, prefixes, weights)
     layout = layout_of(folder, format, extra_files, part)
     if layout.name != 'splits':
         given = [*options.given, *(['extra_files'] if extra_files else []), *(['part'] if part is not None else [])]
@@ -146,6 +150,7 @@ def from_file(
     relation: Optional[Column] = None,
     tail: Optional[Column] = None,
     split: Optional[Column] = None,
+    weights: Optional[Column] = None,
     literals: Optional[Treatment] = None,
     blank_nodes: Optional[Treatment] = None,
     graphs: Optional[Sequence[str]] = None,
@@ -173,7 +178,7 @@ def from_file(
         format (str, optional): :obj:`"text"`, :obj:`"ntriples"`, :obj:`"nquads"`, :obj:`"turtle"`, :obj:`"trig"`,
             :obj:`"rdfxml"`, :obj:`"parquet"` or :obj:`"jsonl"`. (default: what the end of the name says, and the first
             line, where the name says nothing)
-        delimiter, header, comment, head, relation, tail, vocabulary, entities: See :func:`from_folder`.
+        delimiter, header, comment, head, relation, tail, weights, vocabulary, entities: See :func:`from_folder`.
         split (str or int, optional): Column (but of RDF) that holds :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`,
             instead of :obj:`fractions`. (default: :obj:`None`)
         literals (str, optional): What to do with statements about literals: :obj:`"leave out"`, with a warning that
@@ -193,7 +198,7 @@ def from_file(
     file_path('path', path)
     check_split_or_fractions(split, fractions)
     options = FactFiles(format, delimiter, header, comment, head, relation, tail, split, literals, blank_nodes, graphs,
-                        prefixes)
+                        prefixes, weights)
     path = Path(path)
     collector = Collector(vocabulary, entities)
     options.read(path).add_to(collector, 'all')
@@ -228,8 +233,9 @@ def options_that_apply(path: Path, format: Optional[str] = None, extra_files: Co
 def to_folder(data: KGData, folder: Union[str, os.PathLike]) -> Path:
     r"""Writes :obj:`train.txt`, :obj:`valid.txt` and :obj:`test.txt`, tab-separated, as :func:`from_folder` reads them.
 
-    A split without facts gets no file. Files are complete or not there at all. There is no header: where the first fact
-    of a split looks like one, read the folder with :obj:`header=False`.
+    Weights of facts are a fourth column, which :obj:`weights=3` reads. A split without facts gets no file. Files are
+    complete or not there at all. There is no header: where the first fact of a split looks like one, read the folder
+    with :obj:`header=False`.
 
     Args:
         data (KGData): The graph. Where it has no labels, its ids serve as such.
@@ -252,7 +258,7 @@ def to_folder(data: KGData, folder: Union[str, os.PathLike]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for split in SPLITS:
-            part = table.loc[table['split'] == split, list(COLUMNS)]
+            part = table.loc[table['split'] == split, [*COLUMNS, *(['weight'] if 'weight' in table else [])]]
             target = folder / f'{split}.txt'
             if len(part) > 0:
                 _write(part, target)

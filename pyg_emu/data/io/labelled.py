@@ -10,6 +10,7 @@ from pyg_emu.data.graph import SPLITS
 from pyg_emu.data.io.collector import Collector
 from pyg_emu.data.io.readers import unknown_relation
 from pyg_emu.data.io.splits import SPLIT_NAMES
+from pyg_emu.data.io.weights import weight_numbers
 
 
 class LabelledFacts(NamedTuple):
@@ -18,12 +19,14 @@ class LabelledFacts(NamedTuple):
     Args:
         columns (list of numpy.ndarray): Labels of the heads, relations and tails, arrays of strings of one length.
         place (callable): Describes where a label is: from the row and :obj:`"head"`, :obj:`"relation"`,
-            :obj:`"tail"` or :obj:`"split"` to a text such as :obj:`"facts.tsv:7"`.
+            :obj:`"tail"`, :obj:`"split"` or :obj:`"weights"` to a text such as :obj:`"facts.tsv:7"`.
         split (numpy.ndarray, optional): The split of each fact, as the source writes it. (default: :obj:`None`)
+        weights (numpy.ndarray, optional): The weight of each fact, as the source writes it. (default: :obj:`None`)
     """
     columns: list[np.ndarray]
     place: Callable[[int, str], str]
     split: Optional[np.ndarray] = None
+    weights: Optional[np.ndarray] = None
 
     def add_to(self, collector: Collector, split: str) -> None:
         r"""Adds the facts to a graph.
@@ -33,13 +36,19 @@ class LabelledFacts(NamedTuple):
             split (str): The split of the facts, if the source does not name one.
 
         Raises:
-            DataError: If a relation is not allowed, or the source names something else than a split; names the place.
+            DataError: If a relation is not allowed, the source names something else than a split, or a weight is no
+                finite number above 0; names the place.
         """
+        weights = None if self.weights is None else weight_numbers(self.weights, lambda row: self.place(row, 'weights'))
         if self.split is None:
             self._add(collector, split, self.columns, None)
+            if weights is not None:
+                collector.add_weights(split, weights)
             return
         for name, mask in self._masks(self.split).items():
             self._add(collector, name, [column[mask] for column in self.columns], mask)
+            if weights is not None:
+                collector.add_weights(name, weights[mask])
 
     def _add(self, collector: Collector, split: str, columns: list[np.ndarray], mask: Optional[np.ndarray]) -> None:
         bad = collector.add(split, columns)

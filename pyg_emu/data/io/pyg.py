@@ -1,18 +1,21 @@
 r"""Graphs and datasets of PyG to a :class:`~pyg_emu.KGData`: the only place that knows their shapes."""
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Collection, Mapping, Optional, Sequence
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_emu.core.arguments import kind_of, shown
 from pyg_emu.core.errors import ArgumentError, DataError
+from pyg_emu.data.checks import check_weights
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.index import FactIndex
 from pyg_emu.data.io.collector import assemble
 from pyg_emu.data.io.splits import SPLIT_NAMES, by_split, split_or_keep
 from pyg_emu.data.io.splitting import DEFAULT_FRACTIONS
+from pyg_emu.data.io.weights import split_weighted
 
 # What a Data may hold beside its facts. Types of nodes come with `HeteroData.to_homogeneous()`.
 _KNOWN = ('edge_index', 'edge_type', 'num_nodes', 'num_relations', 'entity_labels', 'relation_labels', 'node_type')
@@ -21,7 +24,8 @@ _LINK_SPLIT = ('edge_label_index', 'edge_label', 'pos_edge_label_index', 'pos_ed
                'neg_edge_label')
 
 
-def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int = 0) -> KGData:
+def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int = 0, *,
+             weights: Optional[str] = None, keep: Collection[str] = ()) -> KGData:
     r"""Makes a graph from a PyG dataset, or from its :class:`~torch_geometric.data.Data`.
 
     PyG's knowledge graphs come in three shapes, and none keeps labels (:func:`~pyg_emu.load_dataset`
@@ -45,26 +49,47 @@ def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int
         fractions (sequence of float, optional): Shares of train, valid and test, for facts that come without a split.
             (default: :obj:`None`)
         seed (int): Seed of that split. (default: :obj:`0`)
+        weights (str, optional): The attribute that holds the weights of edges, such as :obj:`"edge_weight"`: finite
+            numbers above 0, see :class:`~pyg_emu.KGData`. For :obj:`val_edge_index`, it is :obj:`val_edge_weight`.
+            Edges that a split holds without a weight have weight 1. (default: :obj:`None`, all facts count equally)
+        keep (collection of str): Attributes of nodes that the graph keeps, such as :obj:`("x", )`, for encoders of your
+            own. The models of this package do not read them. (default: :obj:`()`)
 
     Raises:
         DataError: If the shape is none of these, or an attribute would be ignored, such as features, weights, or masks
             that are not boolean; names the attribute.
         ArgumentError: If :obj:`fractions` are given for facts that come with a split, or missing for others.
     """
+    kept = _names('keep', keep)
+    if weights is not None and not isinstance(weights, str):
+        raise ArgumentError(f'weights: expected the name of an attribute of edges, such as edge_weight, got '
+                            f'{shown(weights)}')
+    own = () if weights is None else (weights, *(f'{name}_{weights}' for names in SPLIT_NAMES.values()
+                                                 for name in names))
     if type(source).__name__ == 'FB15k_237':
         source = {split: type(source)(source.root, split=name) for split, name in zip(SPLITS, ('train', 'val', 'test'))}
     if isinstance(source, Mapping):
         parts = {split: _one_data(part) for split, part in by_split(source).items()}
-        facts = _from_parts(parts)
+        facts = _from_parts(parts, (*kept, *own))
         datas = list(parts.values())
+        values = None if weights is None else {
+            split: _padded(_weights(part, weights, 'edge_index'), facts[split], split) for split, part in parts.items()}
     else:
         data = _one_data(source)
-        facts = _from_one(data, fractions)
+        facts = _from_one(data, fractions, (*kept, *own))
         datas = [data]
+        values = None if weights is None else _weights_of_one(data, weights, facts)
     num_nodes, num_relations = (_size(datas, facts, *names) for names in (
         ('num_nodes', 'entity_labels', (0, 2)), ('num_relations', 'relation_labels', (1, ))))
     labels = [_shared(datas, key) for key in ('entity_labels', 'relation_labels')]
-    out = assemble(split_or_keep(facts, fractions, seed), num_nodes, num_relations, *labels)
+    if values is not None and 'all' in facts:
+        assert fractions is not None
+        split, shares = split_weighted(facts['all'].cpu().numpy(), values['all'].cpu().numpy(), fractions, seed)
+        out = assemble(split, num_nodes, num_relations, *labels, weights=shares)
+    else:
+        out = assemble(split_or_keep(facts, fractions, seed), num_nodes, num_relations, *labels, weights=values)
+    for key in kept:
+        out[key] = _node_values(datas, key, num_nodes)
     node_type = _shared(datas, 'node_type')
     if node_type is not None:
         out.node_type = node_type
@@ -99,7 +124,7 @@ def _named(data: Data) -> str:
 
 # Facts #######################################################################
 
-def _from_parts(parts: Mapping[str, Data]) -> dict[str, Tensor]:
+def _from_parts(parts: Mapping[str, Data], used: Sequence[str]) -> dict[str, Tensor]:
     r"""Facts by split, from a Data for each split."""
     link_split = any(part.get(key) is not None for part in parts.values() for key in _LINK_SPLIT)
     typed = [split for split, part in parts.items() if part.get('edge_type') is not None]
@@ -111,7 +136,7 @@ def _from_parts(parts: Mapping[str, Data]) -> dict[str, Tensor]:
         raise DataError(f"edge_type is there for {', '.join(typed)} alone; expected it for all splits or for none")
     facts = {}
     for split, part in parts.items():
-        _refuse_unused(part, _LINK_SPLIT if link_split else ())
+        _refuse_unused(part, (*used, *(_LINK_SPLIT if link_split else ())))
         facts[split] = _facts(part, 'edge_index', 'edge_type')
         if link_split:
             facts[split] = _link_split_facts(part, split, facts[split])
@@ -133,17 +158,17 @@ def _link_split_facts(part: Data, split: str, edges: Tensor) -> Tensor:
     return torch.cat([edges, positives[~FactIndex(edges, size, 1).contains(*positives.unbind(1))]])
 
 
-def _from_one(data: Data, fractions: Optional[Sequence[float]]) -> dict[str, Tensor]:
+def _from_one(data: Data, fractions: Optional[Sequence[float]], used: Sequence[str]) -> dict[str, Tensor]:
     r"""Facts by split, or as :obj:`"all"`, from one Data for all splits."""
     keys: dict[str, Optional[str]] = {split: _split_key(data, split, 'edge_index') for split in SPLITS}
     if any(key is not None for key in keys.values()):
-        return _from_split_edges(data, keys)
+        return _from_split_edges(data, keys, used)
     facts = _facts(data, 'edge_index', 'edge_type')
     masks = {split: _split_key(data, split, 'mask') for split in SPLITS}
     num_edges = facts.size(0)
     of_edges: dict[str, str] = {split: key for split, key in masks.items()
                                 if key is not None and _is_of_edges(data, key, num_edges)}
-    _refuse_unused(data, tuple(of_edges.values()))
+    _refuse_unused(data, (*used, *of_edges.values()))
     if of_edges:
         return _by_mask(data, of_edges, facts)
     if fractions is None:
@@ -152,7 +177,7 @@ def _from_one(data: Data, fractions: Optional[Sequence[float]]) -> dict[str, Ten
     return {'all': facts}
 
 
-def _from_split_edges(data: Data, keys: Mapping[str, Optional[str]]) -> dict[str, Tensor]:
+def _from_split_edges(data: Data, keys: Mapping[str, Optional[str]], used: Sequence[str]) -> dict[str, Tensor]:
     found = {split: key for split, key in keys.items() if key is not None}
     # Without edges of its own, train has those of the Data, as in a KGData.
     found = {'train': 'edge_index', **found}
@@ -161,7 +186,7 @@ def _from_split_edges(data: Data, keys: Mapping[str, Optional[str]]) -> dict[str
     missing = [key for key in types.values() if key not in typed]
     if typed and missing:
         raise DataError(f'{missing[0]} is missing, but {typed[0]} is there; expected relations for all splits or none')
-    _refuse_unused(data, (*found.values(), *types.values()))
+    _refuse_unused(data, (*used, *found.values(), *types.values()))
     facts = {split: _facts(data, key, types[split]) for split, key in found.items()}
     if found['train'] != 'edge_index' and data.get('edge_index') is not None:
         _check_repeated(data, facts)
@@ -233,9 +258,58 @@ def _refuse_unused(data: Data, used: Sequence[str]) -> None:
     unused = [key for key, value in data.to_dict().items() if key not in (*_KNOWN, *used) and not key.startswith('_')
               and value is not None]
     if unused:
-        raise DataError(f'attributes that are not used: {", ".join(unused)}; all facts count alike, and embeddings are '
-                        'learned from facts alone. Give a Data without them: Data(edge_index=data.edge_index, '
-                        'edge_type=data.edge_type, num_nodes=data.num_nodes)')
+        raise DataError(f'attributes that are not used: {", ".join(unused)}; all facts count alike unless weights= '
+                        'names their weights, and keep= names attributes of nodes for models of your own. Or give a '
+                        'Data without them: Data(edge_index=data.edge_index, edge_type=data.edge_type, '
+                        'num_nodes=data.num_nodes)')
+
+
+def _names(argument: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Collection) or not all(isinstance(name, str) for name in value):
+        raise ArgumentError(f'{argument}: expected names of attributes of nodes, such as ("x", ), got {shown(value)}')
+    return tuple(value)
+
+
+def _node_values(datas: Sequence[Data], key: str, num_nodes: int) -> Tensor:
+    value = _shared(datas, key)
+    if not isinstance(value, Tensor) or value.dim() == 0 or value.size(0) != num_nodes:
+        found = kind_of(value) if isinstance(value, Tensor) else shown(value)
+        raise DataError(f'{key}: expected a value for each of the {num_nodes} nodes to keep, got {found}')
+    return value
+
+
+def _weights(data: Data, key: str, index_key: str) -> Tensor:
+    value, edges = data.get(key), data[index_key]
+    if isinstance(value, Tensor) and value.dim() == 2 and value.size(1) == 1:
+        value = value.squeeze(1)
+    check_weights(key, value, edges.size(1), 'one for each edge', edges.device)
+    return value
+
+
+def _padded(values: Tensor, facts: Tensor, split: str) -> Tensor:
+    r"""The weights of the facts of a part: those of its edges, which come first in training; held-out edges of
+    RandomLinkSplit have none.
+    """
+    if len(values) == len(facts):
+        return values
+    rest = values.new_ones(len(facts) - (len(values) if split == 'train' else 0))
+    return torch.cat([values, rest]) if split == 'train' else rest
+
+
+def _weights_of_one(data: Data, key: str, facts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    r"""The weights of facts that come from one Data, by split, or as :obj:`"all"`."""
+    index_keys: dict[str, Optional[str]] = {split: _split_key(data, split, 'edge_index') for split in SPLITS}
+    if any(name is not None for name in index_keys.values()):
+        found = {}
+        for split in facts:
+            name = index_keys[split] or 'edge_index'
+            own = key if name == 'edge_index' else name.removesuffix('edge_index') + key
+            found[split] = _weights(data, own, name)
+        return found
+    values = _weights(data, key, 'edge_index')
+    if 'all' in facts:
+        return {'all': values}
+    return {split: values[data[str(_split_key(data, split, 'mask'))]] for split in facts}
 
 
 def _shared(datas: Sequence[Data], key: str) -> Any:

@@ -31,7 +31,8 @@ def split_facts(
         as can be spared, in the same proportion, with a :class:`~pyg_emu.core.errors.DataWarning` that says how many.
 
     Args:
-        facts (numpy.ndarray): Heads, relations and tails. shape: :obj:`(F, 3)`, int64.
+        facts (numpy.ndarray): Heads, relations and tails, and columns that go with them. shape: :obj:`(F, 3 + n)`,
+            int64.
         fractions (sequence of float): Shares of train, valid and test; their sum is one.
             (default: :obj:`(0.8, 0.1, 0.1)`)
         seed (int): The same seed gives the same split. (default: :obj:`0`)

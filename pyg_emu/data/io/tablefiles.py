@@ -17,13 +17,15 @@ from pyg_emu.data.io.tables import frame_facts, table_columns
 from pyg_emu.data.io.textfiles import Syntax, opened, records
 
 
-def read_parquet(path: Path, chosen: Sequence[Optional[Column]], split: Optional[Column]) -> LabelledFacts:
+def read_parquet(path: Path, chosen: Sequence[Optional[Column]], split: Optional[Column],
+                 weights: Optional[Column] = None) -> LabelledFacts:
     r"""Returns the facts of a Parquet file, of which only the columns that are needed are read.
 
     Args:
         path (Path): The file.
         chosen (sequence): The arguments :obj:`head`, :obj:`relation` and :obj:`tail`.
         split (str or int, optional): The column of splits.
+        weights (str or int, optional): The column of weights. (default: :obj:`None`)
 
     Raises:
         ArgumentError: If pyarrow is not installed, or an argument is neither a name nor a position.
@@ -31,10 +33,10 @@ def read_parquet(path: Path, chosen: Sequence[Optional[Column]], split: Optional
     """
     with _parquet(path) as file:
         names = file.schema_arrow.names
-        found = table_columns(names, chosen, split, str(path))
+        found = table_columns(names, chosen, split, str(path), weights)
         # A column of this name is looked at even if nobody has asked for it, to say so.
         wanted = list(dict.fromkeys([*found.read, *(place for place, name in enumerate(names) if name == 'split')]))
-        for place in found.read:
+        for place in found.labels:
             _check_type(path, names[place], file.schema_arrow.field(place).type)
         table = file.read(columns=[names[place] for place in wanted])
     if len(set(names)) < len(names):
@@ -42,7 +44,8 @@ def read_parquet(path: Path, chosen: Sequence[Optional[Column]], split: Optional
     df = pd.DataFrame({names[place]: table.column(names[place]).to_pandas() for place in wanted})
     return frame_facts(df, (0, 1, 2), None if found.split is None else 3, str(path),
                        lambda row, name: f'{path}: column {name!r}, row {row}',
-                       [name for place, name in enumerate(names) if place not in wanted])
+                       [name for place, name in enumerate(names) if place not in wanted],
+                       None if found.weights is None else len(found.labels))
 
 
 def _check_type(path: Path, name: str, kind: Any) -> None:
@@ -54,7 +57,8 @@ def _check_type(path: Path, name: str, kind: Any) -> None:
         raise DataError(f'{path}: column {name!r} has the type {kind}; expected text or integers')
 
 
-def read_json_lines(path: Path, chosen: Sequence[Optional[Column]], split: Optional[Column]) -> LabelledFacts:
+def read_json_lines(path: Path, chosen: Sequence[Optional[Column]], split: Optional[Column],
+                    weights: Optional[Column] = None) -> LabelledFacts:
     r"""Returns the facts of a file with a JSON object, or an array of values, on each line.
 
     Args:
@@ -62,6 +66,7 @@ def read_json_lines(path: Path, chosen: Sequence[Optional[Column]], split: Optio
         chosen (sequence): The arguments :obj:`head`, :obj:`relation` and :obj:`tail`: keys, or positions among the keys
             of the first line. Arrays are read by position.
         split (str or int, optional): The key of splits, or its position.
+        weights (str or int, optional): The key of weights, or its position. (default: :obj:`None`)
 
     Raises:
         ArgumentError: If an argument is neither a name nor a position.
@@ -72,14 +77,15 @@ def read_json_lines(path: Path, chosen: Sequence[Optional[Column]], split: Optio
     numbers: list[int] = []
     names: dict[Any, None] = {}
     arrays = False
-    asked_split = None
+    asked_split = asked_weights = None
     for number, row in _json_lines(path):
         place = f'{path}:{number}'
         if not numbers:
             arrays = isinstance(row, list)
             names = dict.fromkeys(range(len(row)) if arrays else row)
-            found = table_columns([*names], _positions(chosen) if arrays else chosen, split, place)
+            found = table_columns([*names], _positions(chosen) if arrays else chosen, split, place, weights)
             asked_split = found.split
+            asked_weights = None if found.weights is None else len(found.labels)
             keys = [[*names][position] for position in found.read]
             columns = [[] for _ in range(len(keys) + 1)]
         if isinstance(row, list) != arrays or (arrays and len(row) != len(names)):
@@ -102,7 +108,7 @@ def read_json_lines(path: Path, chosen: Sequence[Optional[Column]], split: Optio
     df = pd.DataFrame({str(key): pd.Series(column, dtype=object) for key, column in zip(keys, columns)})
     return frame_facts(df, (0, 1, 2), None if asked_split is None else 3, str(path),
                        lambda row, name: f'{path}:{numbers[row]}: {name!r}',
-                       [name for name in names if name not in keys])
+                       [name for name in names if name not in keys], asked_weights)
 
 
 def read_table(path: Path, format: str) -> pd.DataFrame:

@@ -27,6 +27,7 @@ def from_dataframe(
     relation: Optional[Column] = None,
     tail: Optional[Column] = None,
     split: Optional[Column] = None,
+    weights: Optional[Column] = None,
     vocabulary: Optional[KGData] = None,
     entities: Optional[KGData] = None,
 ) -> KGData:
@@ -45,6 +46,9 @@ def from_dataframe(
         tail (str or int, optional): Column of the tails. (default: likewise)
         split (str or int, optional): Column that holds :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`, instead of
             :obj:`fractions`. (default: :obj:`None`)
+        weights (str or int, optional): Column of the weights of facts, finite numbers above 0; see
+            :class:`~pyg_emu.KGData`. Each copy of a fact keeps its own weight. (default: :obj:`None`, all facts count
+            equally)
         vocabulary (KGData, optional): A graph whose relations this one shares. (default: :obj:`None`)
         entities (KGData, optional): A graph whose entities and relations keep their ids; see
             :func:`~pyg_emu.data.io.files.from_folder`. (default: :obj:`None`)
@@ -57,12 +61,13 @@ def from_dataframe(
     instance('df', df, pd.DataFrame)
     check_split_or_fractions(split, fractions)
     collector = Collector(vocabulary, entities)
-    frame_facts(df, (head, relation, tail), split).add_to(collector, 'all')
+    frame_facts(df, (head, relation, tail), split, weights=weights).add_to(collector, 'all')
     return collector.finish(DEFAULT_FRACTIONS if fractions is None and split is None else fractions, seed)
 
 
 def to_dataframe(data: KGData) -> pd.DataFrame:
-    r"""The labelled facts of all splits, as a table with the columns head, relation, tail and split.
+    r"""The labelled facts of all splits, as a table with the columns head, relation, tail and split, and weight if
+    they have weights.
 
     Where the graph has no labels, its ids serve as such. :func:`from_dataframe` with :obj:`split="split"` reads it
     back.
@@ -79,8 +84,10 @@ def to_dataframe(data: KGData) -> pd.DataFrame:
     tables = []
     for split in SPLITS:
         facts = data.facts(split).cpu().numpy()
-        tables.append(pd.DataFrame({'head': entities[facts[:, 0]], 'relation': relations[facts[:, 1]],
-                                    'tail': entities[facts[:, 2]], 'split': split}, dtype=object))
+        table = pd.DataFrame({'head': entities[facts[:, 0]], 'relation': relations[facts[:, 1]],
+                              'tail': entities[facts[:, 2]], 'split': split}, dtype=object)
+        weights = data.weights(split)
+        tables.append(table if weights is None else table.assign(weight=weights.cpu().numpy()))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -100,18 +107,25 @@ class TableColumns(NamedTuple):
     Args:
         facts (tuple of int): The positions of heads, relations and tails.
         split (int, optional): The position of the splits. (default: :obj:`None`)
+        weights (int, optional): The position of the weights. (default: :obj:`None`)
     """
     facts: tuple[int, int, int]
     split: Optional[int]
+    weights: Optional[int] = None
 
     @property
     def read(self) -> list[int]:
         r"""All positions that are read."""
+        return [*self.labels, *([] if self.weights is None else [self.weights])]
+
+    @property
+    def labels(self) -> list[int]:
+        r"""The positions of text: heads, relations, tails and splits."""
         return [*self.facts] if self.split is None else [*self.facts, self.split]
 
 
 def table_columns(names: Sequence[Any], chosen: Sequence[Optional[Column]], split: Optional[Column],
-                  what: str) -> TableColumns:
+                  what: str, weights: Optional[Column] = None) -> TableColumns:
     r"""The columns that a caller asked for, of a table with names.
 
     Args:
@@ -119,6 +133,7 @@ def table_columns(names: Sequence[Any], chosen: Sequence[Optional[Column]], spli
         chosen (sequence): The arguments :obj:`head`, :obj:`relation` and :obj:`tail`.
         split (str or int, optional): The argument :obj:`split`.
         what (str): The table, for messages.
+        weights (str or int, optional): The argument :obj:`weights`. (default: :obj:`None`)
 
     Raises:
         ArgumentError: If an argument is neither a name nor a position.
@@ -126,17 +141,22 @@ def table_columns(names: Sequence[Any], chosen: Sequence[Optional[Column]], spli
     """
     names = list(names)
     facts = chosen_columns(chosen, names, len(names), what).places
-    place = None
-    if split is not None:
-        place = column_position('split', split, names, len(names), what)
-        if place in facts:
-            raise DataError(f'{what}: column {names[place]!r} would serve as {COLUMNS[facts.index(place)]} and as '
-                            'split; pass split= with a column of its own')
-    return TableColumns(facts, place)
+    roles: dict[str, int] = dict(zip(COLUMNS, facts))
+    for role, column in (('split', split), ('weights', weights)):
+        if column is None:
+            continue
+        place = column_position(role, column, names, len(names), what)
+        if place in roles.values():
+            other = next(name for name, taken in roles.items() if taken == place)
+            raise DataError(f'{what}: column {names[place]!r} would serve as {other} and as {role}; pass {role}= with '
+                            'a column of its own')
+        roles[role] = place
+    return TableColumns(facts, roles.get('split'), roles.get('weights'))
 
 
 def frame_facts(df: pd.DataFrame, chosen: Sequence[Optional[Column]], split: Optional[Column], what: str = 'the table',
-                place: Optional[Callable[[int, Any], str]] = None, unread: Sequence[Any] = ()) -> LabelledFacts:
+                place: Optional[Callable[[int, Any], str]] = None, unread: Sequence[Any] = (),
+                weights: Optional[Column] = None) -> LabelledFacts:
     r"""The labelled facts of a table with a row for each.
 
     Args:
@@ -147,13 +167,14 @@ def frame_facts(df: pd.DataFrame, chosen: Sequence[Optional[Column]], split: Opt
         place (callable, optional): Describes a place, from a row and the name of a column. (default: both of them)
         unread (sequence): The names of further columns of the source, of which :obj:`df` is a part.
             (default: :obj:`()`)
+        weights (str or int, optional): The argument :obj:`weights`. (default: :obj:`None`)
 
     Raises:
         ArgumentError: If an argument is neither a name nor a position.
         DataError: If a column is missing, or a label is missing, empty, or neither a string nor an integer.
     """
     names = list(df.columns)
-    found = table_columns(names, chosen, split, what)
+    found = table_columns(names, chosen, split, what, weights)
     if len(df) == 0:
         raise DataError(f'{what} has no rows; expected one per fact')
     _warn_of_unread_columns(df, found, unread, what)
@@ -162,10 +183,11 @@ def frame_facts(df: pd.DataFrame, chosen: Sequence[Optional[Column]], split: Opt
         return f'column {name!r}, row {df.index[row]}' if place is None else place(row, name)
 
     labels = [label_column(df.iloc[:, position], names[position], partial(located, name=names[position]))
-              for position in found.read]
-    roles = dict(zip((*COLUMNS, 'split'), found.read))
+              for position in found.labels]
+    roles = {**dict(zip((*COLUMNS, 'split'), found.labels)), 'weights': found.weights or 0}
     return LabelledFacts(labels[:3], lambda row, role: located(row, names[roles[role]]),
-                         None if found.split is None else labels[3])
+                         None if found.split is None else labels[3],
+                         None if found.weights is None else df.iloc[:, found.weights].to_numpy())
 
 
 def _warn_of_unread_columns(df: pd.DataFrame, found: TableColumns, others: Sequence[Any], what: str) -> None:

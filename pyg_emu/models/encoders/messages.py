@@ -1,7 +1,7 @@
 r"""The edges along which an encoder passes messages."""
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -20,19 +20,21 @@ class MessageGraph(NamedTuple):
         w_{(u, r, v)} = \frac{1}{|\mathcal{N}_v^r|}, \qquad \mathcal{N}_v^r = \{ u : (u, r, v) \in \mathcal{E} \},
 
     so that the messages of a relation are averaged (equation 1 of the `"Diversified and Adaptive Negative Sampling on
-    Knowledge Graphs" <https://arxiv.org/abs/2410.07592>`_ paper). An edge that occurs several times counts as often.
+    Knowledge Graphs" <https://arxiv.org/abs/2410.07592>`_ paper). An edge that occurs several times counts as often. If
+    facts have weights, the average is weighted by them.
 
     Args:
         edges (EdgeOrders): The edges.
-        count (torch.Tensor): :math:`|\mathcal{N}_v^r|` for each edge, in the order of :obj:`edge_index`. shape:
-            :obj:`(E,)`, int64.
+        count (torch.Tensor): :math:`|\mathcal{N}_v^r|` for each edge, in the order of :obj:`edge_index`: how often the
+            weight of the edge is contained in the sum of all weights of :math:`\mathcal{N}_v^r`. shape: :obj:`(E,)`.
     """
     edges: EdgeOrders
     count: Tensor  # type: ignore[assignment]  # shadows tuple.count
 
     @classmethod
     @ordinary_tensors()
-    def build(cls, edge_index: Tensor, edge_type: Tensor, num_nodes: int, num_edge_types: int) -> MessageGraph:
+    def build(cls, edge_index: Tensor, edge_type: Tensor, num_nodes: int, num_edge_types: int,
+              weight: Optional[Tensor] = None) -> MessageGraph:
         r"""Sorts edges and counts the neighbours of each node.
 
         Args:
@@ -40,10 +42,11 @@ class MessageGraph(NamedTuple):
             edge_type (torch.Tensor): The type of each edge. shape: :obj:`(E,)`, int64.
             num_nodes (int): The number of nodes.
             num_edge_types (int): The number of edge types.
+            weight (torch.Tensor, optional): The weights of the edges. shape: :obj:`(E,)`. (default: :obj:`None`)
         """
         orders = EdgeOrders(*(EdgeOrder.build(edge_index, edge_type, key, num_nodes, num_edge_types)
                               for key in ('target', 'source', 'relation')))
-        return cls(orders, _count(edge_index, edge_type, num_edge_types))
+        return cls(orders, _count(edge_index, edge_type, num_edge_types, weight))
 
     @classmethod
     def of(cls, data: KGData) -> MessageGraph:
@@ -70,7 +73,9 @@ class MessageGraph(NamedTuple):
         head, relation, tail = facts.t().index_select(1, chosen).unbind(0)
         edge_index = torch.stack([torch.cat([head, tail]), torch.cat([tail, head])])
         edge_type = torch.cat([relation, relation + data.num_relations])
-        return cls.build(edge_index, edge_type, data.num_nodes or 0, 2 * data.num_relations)
+        weight = data.weights('train')
+        weight = None if weight is None else weight[chosen].repeat(2)
+        return cls.build(edge_index, edge_type, data.num_nodes or 0, 2 * data.num_relations, weight)
 
     def weight_as(self, x: Tensor) -> Tensor:
         r"""The weights :math:`w` in the data type of :obj:`x`. shape: :obj:`(E,)`."""
@@ -79,10 +84,12 @@ class MessageGraph(NamedTuple):
 
 def _count_of(data: KGData) -> Tensor:
     assert data.edge_type is not None
-    return _count(data.edge_index, data.edge_type, data.num_edge_types)
+    return _count(data.edge_index, data.edge_type, data.num_edge_types, data.edge_weight)
 
 
-def _count(edge_index: Tensor, edge_type: Tensor, num_edge_types: int) -> Tensor:
+def _count(edge_index: Tensor, edge_type: Tensor, num_edge_types: int, weight: Optional[Tensor]) -> Tensor:
     key = edge_index[1] * num_edge_types + edge_type
     _, place, count = key.unique(return_inverse=True, return_counts=True)
-    return count[place]
+    if weight is None:
+        return count[place]
+    return torch.zeros_like(count, dtype=weight.dtype).index_add_(0, place, weight)[place] / weight

@@ -52,6 +52,8 @@ class NBFNet(torch.nn.Module):
     Heads are predicted as the tails of :math:`(t, r + R, ?)`. The defaults are those of the paper for FB15k-237 and its
     inductive versions. For WN18RR, the paper uses :obj:`dependent=False, remove_one_hop=False`.
 
+    If facts have weights (:obj:`graph.edge_weight`), they multiply messages.
+
     .. code-block:: python
 
         data = load_dataset('UMLS').with_inverse_relations()
@@ -90,6 +92,8 @@ class NBFNet(torch.nn.Module):
     """
     #: Scores depend on a graph, so ranking and prediction use :meth:`as_ranker`.
     reads_graph: ClassVar[bool] = True
+    #: Parameters of relations hold those of inverse ones after them.
+    relation_blocks: ClassVar[int] = 2
     #: The default settings in a recipe: the published settings, with Table 15 of the EMU paper.
     recipe_defaults: ClassVar[Mapping[str, Any]] = {
         'negatives': {'num_negatives': 32, 'mutation_rate': 0.94, 'mask': 'exact', 'shared': False,
@@ -203,8 +207,9 @@ class NBFNet(torch.nn.Module):
             side (str or torch.Tensor): The predicted side, see :meth:`query_relation`. (default: :obj:`"tail"`)
             edge_mask (torch.Tensor, optional): :obj:`True` for the edges to use, in the order of
                 :obj:`graph.edge_index`. shape: :obj:`(E,)`, bool. (default: :obj:`None`, all edges)
-            edge_weights (list of torch.Tensor, optional): The weight of each message, one tensor per layer.
-                shape: :obj:`(E,)` each. (default: :obj:`None`)
+            edge_weights (list of torch.Tensor, optional): A factor of each message, one tensor per layer, beside the
+                weights of the facts if :obj:`graph.edge_weight` is given. shape: :obj:`(E,)` each.
+                (default: :obj:`None`)
 
         Raises:
             ArgumentError: If the graph has no inverse relations or another number of relations than the model, if a
@@ -220,7 +225,16 @@ class NBFNet(torch.nn.Module):
             raise ArgumentError(f'edge_weights: expected a tensor for each of {len(self.layers)} layers, got '
                                 f'{len(edge_weights)}')
         with self._autocast(known.device):
-            return self._encode(edges, known, self.query_relation(rel_type, side), edge_mask, edge_weights)
+            return self._encode(edges, known, self.query_relation(rel_type, side), edge_mask,
+                                self._message_weights(graph, edge_weights))
+
+    def _message_weights(self, graph: Any, factors: Optional[Sequence[Tensor]]) -> Optional[Sequence[Tensor]]:
+        r"""The weights of the messages of each layer: those of the facts, times further factors."""
+        weight = getattr(graph, 'edge_weight', None)
+        if weight is None:
+            return factors
+        weight = weight.to(self.query.weight.dtype)
+        return [weight] * len(self.layers) if factors is None else [weight * factor for factor in factors]
 
     def _encode(self, edges: EdgeOrders, known: Tensor, relation: Tensor, edge_mask: Optional[Tensor],
                 edge_weights: Optional[Sequence[Tensor]]) -> Encoding:
