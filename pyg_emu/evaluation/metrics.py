@@ -327,11 +327,12 @@ def check_ks(ks: Any) -> None:
         raise ArgumentError(f'ks: expected one or more positive integers, such as (1, 3, 10), got {ks!r}')
 
 
-def plain_numbers(metrics: Any) -> dict[str, float]:
-    r"""Returns the numbers of a validation by name, without the metrics of groups.
+def plain_numbers(metrics: Any, metric: Optional[str] = None) -> dict[str, float]:
+    r"""Returns the numbers of a validation by name, without the metrics of groups but the one that is asked for.
 
     Args:
-        metrics (Metrics or dict): The return value of a validation function.
+        metrics (Metrics or dict): The return value of a validation function. A dictionary may hold one for each group.
+        metric (str, optional): A metric that may be one of a group, such as :obj:`"macro.mrr"`. (default: :obj:`None`)
 
     Raises:
         ArgumentError: If :obj:`metrics` is of another type.
@@ -340,8 +341,30 @@ def plain_numbers(metrics: Any) -> dict[str, float]:
         raise ArgumentError("validate: expected it to return Metrics or a dictionary such as {'mrr': 0.3}, got an "
                             f'object of type {type(metrics).__name__}')
     found = metrics.to_dict() if isinstance(metrics, Metrics) else metrics
+    group, _, name = (metric or '').rpartition('.')
+    of_group = found.get(group)
+    if isinstance(of_group, Mapping) and name in of_group:
+        # NaN is None in the dictionary of Metrics.
+        found = {**found, str(metric): math.nan if of_group[name] is None else of_group[name]}
     return {str(key): float(value) for key, value in found.items()
             if isinstance(value, (int, float)) and not isinstance(value, bool)}
+
+
+def metric_names(by: Optional[str] = None, sides: Sequence[str] = ('tail', 'head'), ks: Sequence[int] = (1, 3, 10),
+                 num_negatives: Optional[int] = None) -> tuple[list[str], list[str]]:
+    r"""Returns the metrics that :func:`~pyg_emu.evaluate` computes with some arguments, and the groups that it may
+    have them for beside the whole; a kind of relations without facts has none.
+
+    Args:
+        by (str, optional): See :func:`~pyg_emu.evaluate`. (default: :obj:`None`)
+        sides (sequence of str): Likewise. (default: :obj:`("tail", "head")`)
+        ks (sequence of int): Likewise. (default: :obj:`(1, 3, 10)`)
+        num_negatives (int, optional): Likewise. (default: :obj:`None`)
+    """
+    names = ['mrr', 'mr', *(f'hits@{k}' for k in sorted(set(ks))), f'ndcg@{max(ks, default=0)}', 'amri']
+    names += [] if num_negatives is None else [f'hits@10 ({num_negatives} negatives)']
+    kinds = [*RELATION_KINDS, *(f'{kind}.{side}' for kind in RELATION_KINDS for side in sides)]
+    return names, [*sides, *([] if by is None else ['macro']), *kinds]
 
 
 def metric_mode(metric: str, mode: Optional[str] = None) -> Literal['max', 'min']:

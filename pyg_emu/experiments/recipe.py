@@ -30,6 +30,7 @@ from pyg_emu.experiments.rules import (
     dense_obstacle,
     graph_obstacle,
     label_obstacle,
+    metric_obstacle,
     sparse_obstacle,
     storage_obstacle,
 )
@@ -57,7 +58,7 @@ _DEFAULTS: dict[str, Any] = {
     'validation': {},
 }
 #: Settings that do not change the weights a run goes through, only what is looked at and when.
-_OBSERVATION = ('description', 'evaluate_every', 'checkpoint_every', 'patience', 'max_seconds', 'evaluation',
+_OBSERVATION = ('description', 'evaluate_every', 'checkpoint_every', 'metric', 'patience', 'max_seconds', 'evaluation',
                 'validation', 'inference', 'graph', 'storage')
 _COUNTS = ('batch_size', 'num_steps', 'evaluate_every', 'checkpoint_every', 'patience')
 
@@ -80,6 +81,9 @@ class Recipe:
         num_steps (int): Steps to take. (default: :obj:`10000`)
         evaluate_every (int): Steps between validations. (default: :obj:`500`)
         checkpoint_every (int, optional): Steps between checkpoints. (default: :obj:`evaluate_every`)
+        metric (str): The validation metric that decides which step is best, and that :obj:`patience` counts by, such as
+            :obj:`"hits@10"`, :obj:`"tail.mrr"` or :obj:`"macro.mrr"`, the mean over relations, which adds
+            :obj:`by: relation` to :obj:`validation`. (default: :obj:`"mrr"`)
         patience (int, optional): Validations without a new best before stopping. (default: :obj:`None`)
         max_seconds (float, optional): Seconds of training steps after which to stop, see :class:`~pyg_emu.Trainer`.
             (default: :obj:`None`)
@@ -111,6 +115,7 @@ class Recipe:
     num_steps: int = 10000
     evaluate_every: int = 500
     checkpoint_every: Optional[int] = None
+    metric: str = 'mrr'
     patience: Optional[int] = None
     max_seconds: Optional[float] = None
     max_grad_norm: Optional[float] = None
@@ -209,6 +214,8 @@ def make_recipe(layer: Layer) -> Recipe:
         check_dataset(key, checked.get(key), layer)
     _refuse(graph_obstacle(checked['model'], checked['loss'], checked['negatives']), layer)
     _refuse(label_obstacle(checked['loss'], checked['negatives']), layer)
+    if 'metric' in checked:
+        _refuse(metric_obstacle(checked['metric'], checked['validation']), layer)
     if checked.get('inference') is not None and not reads_graph('model', checked['model']):
         _refuse(f'inference: {checked["model"]["name"]} has a vector for each entity of dataset and none for those of '
                 'another graph; choose the model NBFNet, or leave inference out', layer)

@@ -17,6 +17,7 @@ dense_gradient        loss, regularizer,     adds a dense gradient even where th
 """
 from __future__ import annotations
 
+import difflib
 from typing import Any, Callable, Mapping, Optional
 
 from pyg_emu.experiments.names import class_names, fact, find_class
@@ -68,6 +69,25 @@ def label_obstacle(loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> Opt
         return (f'loss.mutate: {loss["name"]} mutates no negatives unless told to, and {mutation["name"]} would have '
                 'no effect; expected true, got false')
     return None
+
+
+def metric_obstacle(metric: str, validation: Mapping[str, Any]) -> Optional[str]:
+    r"""Why a metric cannot decide which step is best, or :obj:`None` if it can.
+
+    Args:
+        metric (str): The name.
+        validation (dict): The checked section.
+    """
+    from pyg_emu.evaluation.metrics import metric_names
+
+    options = {key: validation[key] for key in ('sides', 'ks', 'num_negatives') if key in validation}
+    names, groups = metric_names('relation', **options)
+    group, _, name = metric.rpartition('.')
+    if name in names and (not group or group in groups):
+        return None
+    near = difflib.get_close_matches(metric, [*names, *(f'{one}.{other}' for one in groups for other in names)], n=1)
+    return (f'metric: expected one of {", ".join(names)}, also of a group ({", ".join(groups)}), such as macro.mrr, '
+            f'got {metric!r}' + (f'; did you mean {near[0]!r}?' if near else ''))
 
 
 def sparse_obstacle(optimizer: Mapping[str, Any], loss: Mapping[str, Any], schedule: Mapping[str, Any],

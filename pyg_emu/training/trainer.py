@@ -79,7 +79,9 @@ class Trainer:
             (default: :class:`~pyg_emu.training.schedules.Constant`)
         validate (callable, optional): :obj:`validate(model)` returns :class:`~pyg_emu.evaluation.metrics.Metrics` or a
             dictionary. It runs without gradients, the model in evaluation mode. (default: :obj:`None`)
-        metric (str, optional): The validation metric that decides which step is best. (default: :obj:`"mrr"`)
+        metric (str, optional): The validation metric that decides which step is best: any metric of
+            :class:`~pyg_emu.evaluation.Metrics`, such as :obj:`"tail.mrr"`, or :obj:`"macro.mrr"` of
+            :obj:`evaluate(..., by="relation")`. (default: :obj:`"mrr"`)
         mode (str, optional): Whether more (:obj:`"max"`) or less (:obj:`"min"`) of the metric is better. Needed for
             metrics that are not in :obj:`pyg_emu.evaluation.metrics.DIRECTIONS`. (default: :obj:`None`)
         evaluate_every (int or sequence of int, optional): Steps between validations, and between rows of the history;
@@ -416,13 +418,14 @@ class Trainer:
             return None
         self.model.eval()
         with torch.no_grad():
-            found = plain_numbers(self.validate(self.model))
+            found = plain_numbers(self.validate(self.model), self.metric)
         self.model.train()
         # One opinion, also where a validation draws: all processes must go on, or stop, together.
         metrics = on_first(lambda: found)
         if self.metric not in metrics:
+            hint = "; evaluate(..., by='relation') returns it" if self.metric.startswith('macro.') else ''
             raise ArgumentError(f'metric: validate returned no {self.metric!r}, which decides which step is best; it '
-                                f'returned {", ".join(metrics) or "nothing"}')
+                                f'returned {", ".join(metrics) or "nothing"}{hint}')
         if math.isnan(metrics[self.metric]):
             raise DivergenceError(f'the validation {self.metric} is NaN at step {self._run.step}; {self._kept()}')
         return metrics

@@ -105,6 +105,18 @@ def test_defaults_and_round_trip(tmp_path: Path) -> None:
     assert again == recipe and again.hash() == recipe.hash() and again.to_yaml() == recipe.to_yaml()
 
 
+def test_metric_that_decides() -> None:
+    assert assigned('metric=macro.mrr').metric == 'macro.mrr' and assigned('metric=tail.hits@10').hash() == (
+        assigned().hash())
+    assert assigned('metric=hits@5', 'validation={ks: [5]}').metric == 'hits@5'
+    assert assigned('metric=1-N.head.mrr').metric == '1-N.head.mrr'
+    for wrong, told in (('hits@5', r'metric: .*hits@1.*hits@3.*hits@10.*macro.*hits@5'), ('macro.mmr', 'macro.mrr'),
+                        ('relation.mrr', 'metric: .*relation.mrr')):
+        with pytest.raises(RecipeError, match=told):
+            assigned(f'metric={wrong}')
+    assert assigned('metric=relation.mrr', 'validation={sides: [tail, relation]}').metric == 'relation.mrr'
+
+
 def test_defaults_of_a_model_that_reads_a_graph() -> None:
     for recipe in (load_recipe({'dataset': 'UMLS', 'model': 'nbfnet'}), assigned('model.name=NBFNet')):
         assert recipe.model['hidden_channels'] == 32 and recipe.loss['name'] == 'nbfnet_emu'

@@ -19,6 +19,7 @@ from torch_geometric.transforms import Compose
 
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, L3Regularizer, Trainer, TripletLoader
 from pyg_emu.core.errors import ArgumentError, BackendError, CheckpointError, DivergenceError
+from pyg_emu.evaluation.metrics import Metrics, Ranks
 from pyg_emu.negatives.mutation import LearnedMask, LinearSchedule
 from pyg_emu.negatives.sampling import NSCachingSampler, UniformSampler
 from pyg_emu.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
@@ -344,6 +345,39 @@ def test_less_is_better(tmp_path: Path) -> None:
     values = iter([3.0, 2.0, 2.5, 2.0])
     trainer = make_trainer(validate=lambda model: {'error': next(values)}, metric='error', mode='min', patience=1)
     assert trainer.fit().steps == 15
+
+
+def ranked(model: torch.nn.Module) -> Metrics:
+    r"""Ranks in which the fact of relation 1 gets better, and the three of relation 0 get worse, from call to call."""
+    ranked.calls += 1  # type: ignore[attr-defined]
+    greater = torch.tensor([ranked.calls] * 3 + [9 - ranked.calls])  # type: ignore[attr-defined]
+    facts = torch.tensor([[0, 0, 1], [1, 0, 2], [3, 0, 2], [2, 1, 3]])
+    return Metrics({'tail': Ranks(greater, torch.zeros(4, dtype=torch.int64), torch.full((4, ), 11))},
+                   facts={'tail': facts}, by='relation')
+
+
+def ranked_from(call: int, **options: Any) -> Any:
+    ranked.calls = call - 1  # type: ignore[attr-defined]
+    return make_trainer(validate=ranked, **options).fit()
+
+
+def test_metric_of_a_group_decides(tmp_path: Path) -> None:
+    # From the fourth call on, relation 1 gains more than relation 0 loses, but it has one fact of four.
+    assert ranked_from(4).best_step == 5 and ranked_from(4, metric='macro.mrr').best_step == 20
+    result = ranked_from(1, metric='macro.mrr', patience=2, num_steps=40, run_dir=tmp_path)
+    macro = [(1 / (1 + call) + 1 / (10 - call)) / 2 for call in range(1, 4)]
+    assert result.history['valid_macro.mrr'].tolist() == pytest.approx(macro)
+    assert result.best_step == 5 and result.stopped_early and result.steps == 15
+    assert result.best_metric == pytest.approx(macro[0]) and 'valid_macro.mrr' not in ranked_from(1).history
+    assert json.loads((tmp_path / 'metrics.json').read_text())['valid']['macro.mrr'] == result.best_metric
+
+
+def test_group_of_a_dictionary_decides() -> None:
+    values = iter([0.1, 0.4, 0.2, 0.3])
+    result = make_trainer(validate=lambda model: {'mrr': 0.5, 'macro': {'mrr': next(values)}}, metric='macro.mrr').fit()
+    assert (result.best_step, result.best_metric) == (10, 0.4)
+    with pytest.raises(ArgumentError, match=r"'macro\.mrr'.*mrr.*by='relation'"):
+        make_trainer(metric='macro.mrr').fit()
 
 
 def test_resume_with_another_metric(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def add_tune(commands: Any) -> None:
     search.add_argument('--trials', type=int, default=40, metavar='N',
                         help='number of trials in the study (default: 40)')
     search.add_argument('--timeout', type=duration, metavar='TIME', help='start no trial after so long, such as 2h')
-    search.add_argument('--metric', default='mrr', metavar='NAME', help='mrr, hits@10, ... (default: mrr)')
+    search.add_argument('--metric', metavar='NAME', help='mrr, hits@10, ... (default: that of the recipe, mrr)')
     search.add_argument('--no-pruning', action='store_true', help='let every trial take all of its steps')
     search.add_argument('--seed', type=int, default=0, metavar='N',
                         help='seed of the search (default: 0); trials use the seed of the recipe')

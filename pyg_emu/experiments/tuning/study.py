@@ -16,7 +16,7 @@ from pyg_emu.core.arguments import is_number, positive_integer
 from pyg_emu.core.distributed import launched, local_device
 from pyg_emu.core.errors import ArgumentError, DivergenceError, RecipeError
 from pyg_emu.data.graph import KGData
-from pyg_emu.evaluation.metrics import Metrics
+from pyg_emu.evaluation.metrics import Metrics, metric_mode, metric_names
 from pyg_emu.experiments.provenance import load_source
 from pyg_emu.experiments.recipe import Recipe
 from pyg_emu.experiments.runs import run_recipe
@@ -61,16 +61,16 @@ class TuneResult:
 
 
 def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] = None, *, trials: int = 40,
-         timeout: Optional[float] = None, metric: str = 'mrr', pruning: bool = True, seed: int = 0,
+         timeout: Optional[float] = None, metric: Optional[str] = None, pruning: bool = True, seed: int = 0,
          data: Optional[KGData] = None, device: Optional[str] = None, progress: bool = True) -> TuneResult:
     r"""Searches for the settings of a recipe with the best validation metric. Test triples are not ranked.
 
     Values are sampled by the tree-structured Parzen estimator of the `"Algorithms for Hyper-Parameter Optimization"
     <https://papers.nips.cc/paper/4443>`_ paper, as implemented in Optuna. The first trial uses the recipe's own values
     where the space contains them. All trials use the recipe's seed. The value of a trial is the metric at the step with
-    the best validation MRR, which is also the final model of a training run with this recipe. After a quarter of the
-    steps, a trial is pruned if its best value so far is worse than the median of the completed trials at the same step.
-    A diverged trial counts as pruned.
+    the best validation metric of the recipe, which is also the final model of a training run with this recipe. After a
+    quarter of the steps, a trial is pruned if its best value so far is worse than the median of the completed trials at
+    the same step. A diverged trial counts as pruned.
 
     The folder contains :obj:`study.db`, :obj:`trials.csv` and :obj:`best.yaml`, updated after each trial, and the
     plots, written at the end. The same call continues an interrupted study. On a CPU, a continued study runs the same
@@ -83,8 +83,8 @@ def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] 
             :func:`~pyg_emu.experiments.tuning.space.default_space`)
         trials (int, optional): The total number of trials in the folder. (default: :obj:`40`)
         timeout (float, optional): The time in seconds after which no further trial starts. (default: :obj:`None`)
-        metric (str, optional): The metric to maximize, such as :obj:`"mrr"` or :obj:`"hits@10"`.
-            (default: :obj:`"mrr"`)
+        metric (str, optional): The metric to maximize, such as :obj:`"mrr"` or :obj:`"hits@10"`. A metric of a group,
+            such as :obj:`"macro.mrr"`, has to be that of the recipe. (default: :obj:`None`, that of the recipe)
         pruning (bool, optional): If set to :obj:`False`, no trial is pruned. (default: :obj:`True`)
         seed (int, optional): The seed of the sampled values. (default: :obj:`0`)
         data (KGData, optional): The data, if already loaded. (default: the dataset of the recipe)
@@ -108,6 +108,7 @@ def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] 
         raise ArgumentError(f'timeout: expected a positive number of seconds, got {timeout!r}')
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ArgumentError(f'seed: expected an integer >= 0, got {seed!r}')
+    metric = recipe.metric if metric is None else metric
     _check_metric(metric, recipe)
     load_optuna()
     space = (default_space(recipe) if space is None else space).bound(recipe)
@@ -247,6 +248,8 @@ class _Search:
     def _settings(self) -> dict[str, Any]:
         recipe = self.recipe
         watched = {key: getattr(recipe, key) for key in ('num_steps', 'evaluate_every', 'patience', 'validation')}
+        if recipe.metric != 'mrr':
+            watched['metric'] = recipe.metric
         if recipe.max_seconds is not None:
             watched['max_seconds'] = recipe.max_seconds
         return {'recipe': {**recipe.decisive(), **watched}, 'search': self.space.to_dict(), 'metric': self.metric,
@@ -283,8 +286,8 @@ def _text(value: Value) -> str:
 
 
 def _check_metric(metric: str, recipe: Recipe) -> None:
-    ks = recipe.validation.get('ks', (1, 3, 10))
-    known = ['mrr', *(f'hits@{k}' for k in ks), f'ndcg@{ks[-1]}', 'amri']
+    names, _ = metric_names(ks=recipe.validation.get('ks', (1, 3, 10)))
+    known = [name for name in dict.fromkeys([*names, recipe.metric]) if metric_mode(name) == 'max']
     if metric not in known:
         less = ' (mr is minimized, so it is not supported)' if metric == 'mr' else ''
         raise ArgumentError(f'metric: expected one of {", ".join(known)}, got {metric!r}{less}')

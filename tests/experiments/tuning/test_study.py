@@ -226,6 +226,14 @@ def test_all_diverge(data: KGData, tmp_path: Path) -> None:
     assert not (tmp_path / 'best.yaml').exists()
 
 
+def test_metric_of_the_recipe(data: KGData, tmp_path: Path) -> None:
+    result = search(tmp_path, data, trials=2, base={'metric': 'macro.mrr'})
+    metrics = run_recipe(result.recipe, data=data, progress=False).train.metrics
+    assert metrics['macro.mrr'] == result.value and result.metric == 'macro.mrr'
+    with pytest.raises(ArgumentError, match="^metric: .*'macro.mrr'"):
+        search(tmp_path / 'other', data, metric='macro.mrr')
+
+
 def test_other_metric(data: KGData, tmp_path: Path) -> None:
     result = search(tmp_path, data, trials=2, metric='hits@1')
     best = result.trials.loc[result.trials['hits@1'].idxmax()]
