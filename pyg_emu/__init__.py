@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyg_emu.evaluation.ranking import evaluate
     from pyg_emu.evaluation.scoring import score
     from pyg_emu.evaluation.vectors import embeddings, neighbors
+    from pyg_emu.experiments.growing import extend
     from pyg_emu.losses.baselines import CrossEntropyLoss
     from pyg_emu.losses.demix import DeMixLoss
     from pyg_emu.losses.emu import EMUBCELoss, EMULoss
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         shard_entities,
     )
     from pyg_emu.models.adapters import as_scorer
+    from pyg_emu.models.encoders import GNNEncoder
     from pyg_emu.models.nbfnet.explanation import draw_paths, explain
     from pyg_emu.negatives import DeMixNegatives, EMUNegatives
     from pyg_emu.negatives.adversarial import DANSSampler, KBGANSampler
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     )
     from pyg_emu.training.optimizers import RowAdagrad, RowAdam
     from pyg_emu.training.trainer import Trainer
+    from pyg_emu.training.warm_start import warm_start
 
 __version__ = '0.1.0'
 
@@ -84,6 +87,7 @@ _MODULES = {
     'score': 'evaluation.scoring',
     'embeddings': 'evaluation.vectors',
     'neighbors': 'evaluation.vectors',
+    'extend': 'experiments.growing',
     'CrossEntropyLoss': 'losses.baselines',
     'DeMixLoss': 'losses.demix',
     'EMUBCELoss': 'losses.emu',
@@ -106,6 +110,7 @@ _MODULES = {
     'map_entities': 'models',
     'shard_entities': 'models',
     'as_scorer': 'models.adapters',
+    'GNNEncoder': 'models.encoders',
     'draw_paths': 'models.nbfnet.explanation',
     'explain': 'models.nbfnet.explanation',
     'DeMixNegatives': 'negatives',
@@ -129,6 +134,7 @@ _MODULES = {
     'RowAdagrad': 'training.optimizers',
     'RowAdam': 'training.optimizers',
     'Trainer': 'training.trainer',
+    'warm_start': 'training.warm_start',
 }
 
 __all__ = [*_MODULES, '__version__']

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError, DataWarning
 from pyg_emu.core.files import read_bytes
+from pyg_emu.data.alignment import aligned
 from pyg_emu.data.graph import SPLITS, KGData, Split
 from pyg_emu.data.io.datasets import is_folder, load_dataset, reader_options
 
@@ -44,8 +45,8 @@ class TrainedOn:
     def of(cls, data: KGData) -> TrainedOn:
         r"""The description of :obj:`data`."""
         splits: tuple[Split, ...] = (*SPLITS, 'all')
-        facts = {str(split): {'number': data.num_facts(split), 'fingerprint': _facts_fingerprint(data.facts(split))}
-                 for split in splits}
+        facts = {str(split): {'number': data.num_facts(split), 'fingerprint': _facts_fingerprint(data.facts(split)),
+                              **_weights_entry(data, split)} for split in splits}
         return cls(data.relation_labels, _entities_fingerprint(data), facts, data.num_nodes, data.num_relations,
                    data.entity_labels)
 
@@ -133,6 +134,20 @@ class TrainedOn:
         empty = torch.empty(2, 0, dtype=torch.int64)
         return KGData(empty, empty[0], self.num_nodes, self.num_relations, entity_labels=self.entity_labels,
                       relation_labels=self.relations)
+
+    def with_own_ids(self, data: KGData) -> KGData:
+        r"""Returns data whose entities and relations have the ids of the run, by their labels: the data as it is, if it
+        has other labels, or none, or if the run is of an earlier version.
+        """
+        if self.num_nodes is None or self.num_relations is None or (
+                self.is_of(data) and self.relations == data.relation_labels):
+            return data
+        if (data.entity_labels is None) != (self.entity_labels is None) or (
+                (data.relation_labels is None) != (self.relations is None)):
+            return data
+        found = aligned(data, self.num_nodes if self.entity_labels is None else self.entity_labels,
+                        self.num_relations if self.relations is None else self.relations)
+        return data if found.entities.new or found.relations.new else found.data
 
     def check_split(self, data: KGData, other_facts: bool = False) -> None:
         r"""Refuses another split of the facts of the run, in which facts that were trained on would be ranked, and
@@ -226,8 +241,12 @@ class TrainedOn:
         Returns:
             The data, and the data of the run, or :obj:`None` where it was not needed or is no longer there.
         """
-        data = self.load(source)
-        if source == recorded or self.is_of(data) or data.entity_labels is None:
+        data = self.with_own_ids(self.load(source))
+        if self.is_of(data) or data.entity_labels is None:
+            return data, None
+        if self.entity_labels is not None:
+            return data, self.without_facts()
+        if source == recorded:
             return data, None
         try:
             trained = self.load(recorded)
@@ -288,6 +307,16 @@ def _entities_fingerprint(data: KGData) -> str:
 
 def _fingerprint(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _weights_entry(data: KGData, split: Split) -> dict[str, str]:
+    r"""A fingerprint of the weights of the facts, if they have any."""
+    weights = data.weights(split)
+    if weights is None:
+        return {}
+    rows, values = data.facts(split).cpu().numpy(), weights.cpu().double().numpy()
+    values = values[np.lexsort((values, *rows.T[::-1]))]
+    return {'weights': hashlib.sha256(np.ascontiguousarray(values, dtype='<f8').tobytes()).hexdigest()[:16]}
 
 
 def _facts_fingerprint(facts: Tensor) -> str:

@@ -23,6 +23,7 @@ from pyg_emu.experiments.build import build, fused_by_default
 from pyg_emu.experiments.provenance import TrainedOn, load_source, merged_source, source_name
 from pyg_emu.experiments.recipe import Recipe, differences, load_recipe
 from pyg_emu.experiments.sections import reads_graph
+from pyg_emu.experiments.starts import ORIGIN, Start, start_from
 from pyg_emu.models.mapped import map_entities
 from pyg_emu.models.sharded import shard_entities
 from pyg_emu.negatives.transform import parts_of
@@ -31,6 +32,7 @@ from pyg_emu.training.loggers import Logger
 from pyg_emu.training.parts import does, parameters_of
 from pyg_emu.training.run_folder import RunFolder
 from pyg_emu.training.trainer import Trainer, TrainResult
+from pyg_emu.training.warm_start import Vectors
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
                tensorboard: bool = False, name: Optional[str] = None, test: bool = True,
                on_validation: Optional[Callable[[int, Metrics], Any]] = None, overwrite: bool = False,
                loggers: Optional[Iterable[Logger]] = None, weights: Optional[Union[str, Path]] = None,
-               shard: Optional[Literal['entities']] = None) -> RunResult:
+               vectors: Optional[Vectors] = None, relation_vectors: Optional[Vectors] = None,
+               start: Optional[Start] = None, shard: Optional[Literal['entities']] = None) -> RunResult:
     r"""Trains the model of a recipe and ranks the test facts. Within :func:`~pyg_emu.process_group`, all processes must
     call it with the same arguments, and only the first process writes files.
 
@@ -81,6 +84,11 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
         loggers (list, optional): See :class:`~pyg_emu.Trainer`. (default: :obj:`None`)
         weights (str or Path, optional): The :obj:`best.pt` or :obj:`last.pt` of another run, whose weights a new run
             starts from. A run that is resumed has weights of its own. (default: :obj:`None`, initial weights)
+        vectors (pandas.DataFrame or str or os.PathLike, optional): Vectors of entities that a new run starts from, see
+            :func:`~pyg_emu.warm_start`. (default: :obj:`None`)
+        relation_vectors (pandas.DataFrame or str or os.PathLike, optional): The same for relations.
+            (default: :obj:`None`)
+        start (Start, optional): Another start of a new run, in place of these three. (default: :obj:`None`)
         shard (str, optional): :obj:`"entities"` divides the entity rows among the processes, see
             :func:`~pyg_emu.models.shard_entities`, instead of the rows of batches. (default: :obj:`None`)
 
@@ -92,6 +100,10 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
         CheckpointError: If :obj:`weights` cannot be read, or are those of another model.
     """
     _check_shard(shard, recipe)
+    given = start_from(weights, vectors, relation_vectors)
+    if given is not None and start is not None:
+        raise ArgumentError('start: expected no weights, vectors and relation_vectors beside it')
+    start = given if start is None else start
     # Settings are checked before a possibly large graph is loaded.
     transform = build('negatives', recipe.negatives)
     criterion = build('loss', recipe.loss)
@@ -101,31 +113,32 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     _check_storage(recipe, folder, device, shard)
     with nullcontext() if folder is None else folder.held():
         return _run(recipe, folder, transform, criterion, schedule, data, resume, device, progress, tensorboard, name,
-                    test, on_validation, loggers, weights, shard)
+                    test, on_validation, loggers, start, shard)
 
 
 def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion: Any, schedule: Any,
          data: Optional[KGData], resume: Union[bool, Literal['auto']], device: str, progress: bool, tensorboard: bool,
          name: Optional[str], test: bool, on_validation: Optional[Callable[[int, Metrics], Any]],
-         loggers: Optional[Iterable[Logger]], weights: Optional[Union[str, Path]],
-         shard: Optional[str]) -> RunResult:
+         loggers: Optional[Iterable[Logger]], start: Optional[Start], shard: Optional[str]) -> RunResult:
     if folder is not None and resume is not False:
         on_first(lambda: _check_same(recipe, folder))
     other = None
+    going_on = folder if folder is not None and resume is not False and folder.last.exists() else None
     with first_alone():
-        data = load_source(recipe.dataset) if data is None else data
+        data = _loaded(recipe, going_on) if data is None else data
         # Loaded before training, so that unknown labels raise an error early.
         if test and recipe.inference is not None:
             other = TrainedOn.of(data).load(recipe.inference)
-    if folder is not None and resume is not False and folder.last.exists():
-        _check_data(folder, data, recipe)
+    if going_on is not None:
+        _check_data(going_on, data, recipe)
+        start = None
     data = _prepared(recipe, data, device)
     graph = data if other is None else _prepared(recipe, other, device)
     torch.manual_seed(recipe.seed)
     scratch = folder.path if folder is not None and recipe.storage == 'mmap' else None
     model = make_model(recipe, data, shard, scratch).to(device)
-    if weights is not None:
-        load_weights(weights, model)
+    if start is not None:
+        start.model(model, data)
     loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=transform, corrupt=recipe.corrupt,
                            seed=recipe.seed)
     parameters: list[Tensor] = [*model.parameters()]
@@ -136,11 +149,16 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
             parameters += parameters_of(part)
     fastest = fused_by_default(recipe.model, recipe.optimizer, recipe.graph, device)
     optimizer = build('optimizer', {**fastest, **recipe.optimizer}, params=parameters)
+    if start is not None and start.optimizer is not None:
+        start.optimizer(optimizer, model)
     if recipe.patience is not None and data.num_facts('valid') == 0:
         raise RecipeError(f'patience: expected validation facts for patience={recipe.patience}, got none; remove it')
 
+    by_relation = {'by': 'relation'} if recipe.metric.startswith('macro.') else {}
+    validation: dict[str, Any] = {**recipe.validation, **by_relation}
+
     def validate(model: torch.nn.Module) -> Metrics:
-        metrics = evaluate(ranker_of(model, data), data, split='valid', **recipe.validation)
+        metrics = evaluate(ranker_of(model, data), data, split='valid', **validation)
         if on_validation is not None:
             on_validation(trainer.step, metrics)
         return metrics
@@ -148,12 +166,13 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
     trainer = Trainer(
         model, criterion, loader, optimizer, num_steps=recipe.num_steps, schedule=schedule,
         validate=None if data.num_facts('valid') == 0 else validate,
-        evaluate_every=recipe.evaluate_every, patience=recipe.patience, checkpoint_every=recipe.checkpoint_every,
-        max_seconds=recipe.max_seconds, max_grad_norm=recipe.max_grad_norm, graph=recipe.graph, run_dir=folder,
-        tensorboard=tensorboard, loggers=loggers, progress=progress,
+        metric=recipe.metric, evaluate_every=recipe.evaluate_every, patience=recipe.patience,
+        checkpoint_every=recipe.checkpoint_every, max_seconds=recipe.max_seconds, max_grad_norm=recipe.max_grad_norm,
+        graph=recipe.graph, run_dir=folder, tensorboard=tensorboard, loggers=loggers, progress=progress,
         name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}', recipe_hash=recipe.hash())
     if folder is not None:
         folder.files.update(_description(folder, recipe, data))
+        folder.files.update({} if start is None else {ORIGIN: start.file()})
     result = trainer.fit(resume)
     ranking = None
     if test and graph.num_facts('test') > 0:
@@ -227,7 +246,7 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
     _check_shard(shard, recipe)
     in_place = recipe.storage == 'mmap' and shard is None
     device = str(local_device('cpu' if in_place and device is None else device))
-    known, trained = TrainedOn.read(_trained_on(folder)), None
+    known, trained = recorded_data(folder), None
     if not boolean('facts', facts):
         data, whole = _labels_alone(folder, recipe, known, data), True
     elif not isinstance(data, KGData):
@@ -236,7 +255,7 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
         if known is None:
             data = load_source(source)
         elif reads_graph('model', recipe.model):
-            data = known.load(source)
+            data = known.with_own_ids(known.load(source))
         else:
             data, trained = known.load_like(source, recipe.dataset)
     elif known is not None:
@@ -271,7 +290,7 @@ def is_inductive(run_dir: Union[str, Path], data: KGData) -> bool:
     :obj:`False` for a model with entity embeddings.
     """
     folder = RunFolder(run_dir)
-    recipe, known = recorded_recipe(folder), TrainedOn.read(_trained_on(folder))
+    recipe, known = recorded_recipe(folder), recorded_data(folder)
     return (recipe is not None and known is not None and reads_graph('model', recipe.model)
             and not known.is_of(data))
 
@@ -279,6 +298,11 @@ def is_inductive(run_dir: Union[str, Path], data: KGData) -> bool:
 def recorded_recipe(folder: RunFolder) -> Optional[Recipe]:
     r"""Returns the recipe of the run in a folder, or :obj:`None` if there is none."""
     return load_recipe(folder.recipe) if folder.recipe.exists() else None
+
+
+def recorded_data(folder: RunFolder) -> Optional[TrainedOn]:
+    r"""Returns the description of the data of the run in a folder, or :obj:`None` if there is none."""
+    return TrainedOn.read(_trained_on(folder))
 
 
 def make_model(recipe: Recipe, data: KGData, shard: Optional[str] = None, scratch: Optional[Path] = None
@@ -327,6 +351,15 @@ def _prepared(recipe: Recipe, data: KGData, device: str) -> KGData:
     return (data.with_inverse_relations() if reads_graph('model', recipe.model) else data).to(device)
 
 
+def _loaded(recipe: Recipe, going_on: Optional[RunFolder]) -> KGData:
+    r"""Reads the data of a recipe, with the ids of the run that is continued: an extended run has the entities and
+    relations of an older one first.
+    """
+    data = load_source(recipe.dataset)
+    known = None if going_on is None else recorded_data(going_on)
+    return data if known is None else known.with_own_ids(data)
+
+
 def _trained_on(folder: RunFolder) -> Path:
     return folder.path / 'trained_on.json'
 
@@ -337,7 +370,7 @@ def _check_data(folder: RunFolder, data: KGData, recipe: Recipe) -> None:
     Raises:
         ArgumentError: If they differ.
     """
-    known = TrainedOn.read(_trained_on(folder))
+    known = recorded_data(folder)
     if known is None:
         return
     known.check(data)

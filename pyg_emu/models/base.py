@@ -107,6 +107,15 @@ class KGEScorer(ScorerMixin, KGEModel):
     def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
         return self.rel_emb(rel_type)
 
+    def relation_parameters(self, rows: Tensor) -> Tensor:
+        r"""Returns the rows of :attr:`rel_emb` that give these :meth:`relation_rows`. A class that overrides one of the
+        two overrides the other.
+
+        Args:
+            rows (torch.Tensor): Rows as :meth:`relation_rows` returns them. shape: :obj:`(n, d_r)`.
+        """
+        return rows
+
     def embedding_weights(self) -> Iterator[Tensor]:
         yield self.node_emb.weight
         yield self.rel_emb.weight

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import positive_integer
@@ -58,3 +59,7 @@ class RotatE(KGEScorer):
 
     def relation_rows(self, rel_type: Tensor, side: Side) -> Tensor:
         return unit(self.rel_emb(rel_type) * (math.pi / self.init_bound))
+
+    def relation_parameters(self, rows: Tensor) -> Tensor:
+        re, im = rows.chunk(2, dim=-1)
+        return torch.atan2(im, re) * (self.init_bound / math.pi)

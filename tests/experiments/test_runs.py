@@ -96,6 +96,13 @@ def test_every_choice_trains(folder: Path, tmp_path: Path, assignments: tuple[st
     assert same_weights(resumed.model, whole.model)
 
 
+def test_metric_decides_which_step_is_best(folder: Path, tmp_path: Path) -> None:
+    result = run_recipe(recipe(folder, 'metric=macro.mrr', 'patience=2'), tmp_path / 'run', progress=False).train
+    model, data, _ = open_run(tmp_path / 'run')
+    assert evaluate(model, data, 'valid', by='relation')['macro.mrr'] == result.best_metric
+    assert result.metrics['macro.mrr'] == result.best_metric == result.history['valid_macro.mrr'].max()
+
+
 def test_learned_masks_are_learned_and_saved(folder: Path, tmp_path: Path) -> None:
     learned = 'negatives.mutation={name: learned, width: 4}'
     run_recipe(recipe(folder, learned), tmp_path / 'run', progress=False)

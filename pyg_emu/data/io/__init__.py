@@ -13,7 +13,7 @@ from pyg_emu.data.io.datasets import (
     to_folder,
 )
 from pyg_emu.data.io.frames import write_table
-from pyg_emu.data.io.vectors import write_vectors
+from pyg_emu.data.io.vectors import read_vectors, write_vectors
 
 __all__ = [
     'dataset_names',
@@ -25,6 +25,7 @@ __all__ = [
     'from_pykeen',
     'from_sql',
     'load_dataset',
+    'read_vectors',
     'to_dataframe',
     'to_folder',
     'write_table',

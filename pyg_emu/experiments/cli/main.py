@@ -83,6 +83,8 @@ examples:
   pyg-emu train --dataset UMLS --set negatives.mask=exact --set negatives.sampler.filtered=true
   pyg-emu train --data path/to/folder --set dataset.header=true --set dataset.delimiter=';'
   pyg-emu train --run-dir runs/fb-1               # continue what is there
+  pyg-emu train --extend runs/fb-1 --data path/to/larger --run-dir runs/fb-2    # new facts, relations and entities
+  pyg-emu train --dataset UMLS --vectors entities.parquet                       # start from given vectors
   torchrun --nproc_per_node 2 -m pyg_emu train --recipe nbfnet-fb15k237     # two processes, the same steps
   torchrun --nproc_per_node 2 -m pyg_emu train --data path/to/large --shard entities  # each holds half of the entities
   pyg-emu train --data path/to/large --storage mmap --set model.sparse=true           # entities larger than memory
@@ -264,20 +266,29 @@ def _unforeseen(error: Exception) -> int:
 def _train(options: argparse.Namespace) -> None:
     recipe, run_dir = _training(options)
     from pyg_emu.core.distributed import process_group
-    from pyg_emu.experiments.runs import run_recipe
     with process_group(options.device) as place:
         if place.rank == 0:
             print(f'run folder: {run_dir}', flush=True)
-        result = run_recipe(recipe, run_dir, resume=False if options.fresh else 'auto', device=str(place.device),
-                            progress=not options.quiet, tensorboard=options.tensorboard, loggers=_loggers(options),
-                            overwrite=options.overwrite, shard=options.shard)
+        settings: dict[str, Any] = {
+            'resume': False if options.fresh else 'auto', 'device': str(place.device), 'progress': not options.quiet,
+            'tensorboard': options.tensorboard, 'loggers': _loggers(options), 'overwrite': options.overwrite}
+        if options.extend is not None:
+            from pyg_emu.experiments.growing import extend
+            result = extend(options.extend, recipe.dataset, run_dir, recipe=recipe, vectors=options.vectors,
+                            optimizer_state=options.optimizer_state or 'keep', **settings)
+        else:
+            from pyg_emu.experiments.runs import run_recipe
+            result = run_recipe(recipe, run_dir, vectors=options.vectors, relation_vectors=options.relation_vectors,
+                                shard=options.shard, **settings)
     if place.rank > 0:
         return
+    if options.extend is not None:
+        _tell_origin(run_dir)
     train = result.train
     early = f', stopped early after {train.steps}' if train.stopped_early else ''
     if train.best_step is not None:
-        print(f'best validation MRR {train.best_metric:.4f} at step {train.best_step} of {recipe.num_steps}{early}; '
-              f'{train.seconds:.1f} s in training steps')
+        print(f'best validation {_metric_text(recipe.metric)} {train.best_metric:.4f} at step {train.best_step} of '
+              f'{recipe.num_steps}{early}; {train.seconds:.1f} s in training steps')
     else:
         print(f'there are no validation facts to choose a step by: these are the weights of step {train.steps}')
     print('there are no test facts to rank' if result.test is None else result.test)
@@ -290,9 +301,23 @@ def _loggers(options: argparse.Namespace) -> list[Any]:
     return [make(name) for make, name in named if name is not None]
 
 
+def _tell_origin(run_dir: Path) -> None:
+    from pyg_emu.experiments.starts import read_origin
+    from pyg_emu.training.run_folder import RunFolder
+    found = read_origin(RunFolder(run_dir)) or {}
+    for what in ('entities', 'relations'):
+        counts = found[what]
+        absent = f' ({counts["without facts"]} of them not in the data)' if counts['without facts'] else ''
+        print(f'{what}: {counts["kept"]} of {found["extends"]}{absent}, {counts["new"]} new')
+
+
+def _metric_text(metric: str) -> str:
+    return metric.upper() if metric in ('mrr', 'mr', 'amri') else metric
+
+
 def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
     r"""The recipe and the run folder that the flags of :obj:`train` describe."""
-    flags = Layer()
+    flags, extended = Layer(), _extended(options)
     for flag in _FLAGS:
         text = getattr(options, flag.flags[0])
         if text is None:
@@ -300,6 +325,9 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
         place = flag_place(flag.flags[0], text)
         if flag.path in (('dataset', ), ('inference', )):
             value: Any = dataset_value(text)
+            if flag.path == ('dataset', ) and extended is not None:
+                from pyg_emu.experiments.provenance import merged_source
+                value = merged_source(value, extended.dataset)
         else:
             value = parse_value(text, place)
         if flag.path[-2:] == ('regularizer', 'weight'):
@@ -310,17 +338,41 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
     recorded = None if options.run_dir is None else RunFolder(options.run_dir).recipe
     if source is None and recorded is not None and recorded.exists() and not options.fresh:
         source = recorded
+    elif extended is not None:
+        source = RunFolder(options.extend).recipe
     assignments = assignment_layer(options.set)
     if options.require_splits is not None:
         put(assignments, ('dataset', 'require_splits'), options.require_splits, '--require-splits')
     put_database(assignments, options)
+    if extended is not None and source != recorded and 'dataset' not in flags.values:
+        raise RecipeError('--extend: give the new data as well, with --data')
     if source is None and 'dataset' not in flags.values and 'dataset' not in assignments.values:
         raise RecipeError('there is nothing to train on: give --dataset, --recipe, or --run-dir with a run to continue')
     recipe = load_recipe({} if source is None else source, [flags, assignments])
     return recipe, Path(options.run_dir) if options.run_dir is not None else _default_folder(options, recipe)
 
 
+def _extended(options: argparse.Namespace) -> Optional[Recipe]:
+    r"""The recipe of the run that :obj:`--extend` names."""
+    wrong = {'--optimizer-state': options.optimizer_state} if options.extend is None else {
+        '--recipe': options.recipe, '--shard': options.shard, '--relation-vectors': options.relation_vectors}
+    for flag, value in wrong.items():
+        if value is not None:
+            raise ArgumentError(f'{flag}: expected {"no" if options.extend else "it with"} --extend'
+                                f'{" beside it; settings are those of the run" if flag == "--recipe" else ""}')
+    if options.extend is None:
+        return None
+    from pyg_emu.training.run_folder import RunFolder
+    path = RunFolder(options.extend).recipe
+    if not path.exists():
+        raise RecipeError(f'--extend {options.extend}: there is no run; expected a folder that pyg-emu train has '
+                          'written')
+    return load_recipe(path)
+
+
 def _default_folder(options: argparse.Namespace, recipe: Recipe) -> Path:
+    if options.extend is not None:
+        return Path('runs') / f'{Path(options.extend).resolve().name}-extended'
     if options.recipe is not None:
         name = Path(options.recipe).stem
     else:
@@ -464,6 +516,13 @@ def _parser() -> argparse.ArgumentParser:
     add_database(settings)
     run = train.add_argument_group('run')
     run.add_argument('--run-dir', '--out', metavar='DIR', help='the run folder (default: runs/ and a name)')
+    run.add_argument('--extend', metavar='RUN', help='continue the model of this run with the entities, relations and '
+                                                     'facts of --data, in a new run folder; settings are those of RUN')
+    run.add_argument('--optimizer-state', choices=('keep', 'new'),
+                     help='with --extend: what becomes of the state of the optimizer (default: keep, that of old rows)')
+    run.add_argument('--vectors', metavar='FILE', help='vectors that entities start from, by label: .parquet, '
+                                                       '.safetensors, .txt or .vec; with --extend those of new ones')
+    run.add_argument('--relation-vectors', metavar='FILE', help='the same for relations')
     run.add_argument('--fresh', action='store_true', help='start over, and remove the run that is in the folder')
     run.add_argument('--overwrite', action='store_true',
                      help='replace files in the folder that no run has written, or a run that cannot be continued')
