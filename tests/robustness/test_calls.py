@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import tempfile
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +28,8 @@ from pyg_emu.core.interaction import Dot
 from pyg_emu.data import Batch, EdgeOrder, FactIndex, KGData, RelationCandidates, TripletLoader, load_dataset
 from pyg_emu.data import io as data_io
 from pyg_emu.evaluation import Metrics, evaluate, predict
+from pyg_emu.experiments.recipe import load_recipe
+from pyg_emu.experiments.runs import run_recipe
 from pyg_emu.negatives import DeMixNegatives, EMUNegatives, adversarial
 from pyg_emu.negatives import mutation as mutations
 from pyg_emu.negatives import sampling as samplers
@@ -200,6 +203,13 @@ def _trainer(**options: Any) -> Trainer:
                       **options})
 
 
+def _run(folder: Path) -> Path:
+    if not folder.exists():
+        run_recipe(load_recipe({'dataset': 'given', 'model': {'hidden_channels': D}, 'num_steps': 1, 'batch_size': 20}),
+                   folder, data=graph(), progress=False, test=False, device='cpu')
+    return folder
+
+
 def _schedule(kind: Callable[..., Any]) -> Callable[..., Any]:
     return lambda **options: _trainer(schedule=kind(**options)).fit()
 
@@ -247,7 +257,7 @@ def _ids() -> dict[str, Any]:
 
 _SIZES = {'num_nodes': V, 'num_relations': R, 'hidden_channels': D, 'margin': 1.0, 'sparse': False}
 _FIELDS = ('head_index', 'rel_type', 'tail_index', 'side', 'num_nodes', 'num_relations', 'neg_index', 'neg_mask',
-           'neg_vectors', 'step', 'source', 'generator', 'mutation')
+           'neg_vectors', 'weight', 'step', 'source', 'generator', 'mutation')
 
 
 def _fields() -> dict[str, Any]:
@@ -306,6 +316,12 @@ def targets(folder: Path) -> dict[str, Target]:
     add('RGCN.for_graph', lambda **rest: models.RGCN(V, R, D).for_graph(**rest), lambda: {'data': graph()})
     add('RGCN.forward', lambda **rest: models.RGCN(V, R, D)(**rest), lambda: {'data': graph(), **_ids()})
     add_scorer('RGCN.for_graph', lambda: models.RGCN(V, R, D).for_graph(graph()))
+    embedding = torch.nn.Embedding(V, D)
+    add('GNNEncoder', lambda **rest: pyg_emu.GNNEncoder(**rest).for_graph(graph()), lambda: {
+        'encoder': embedding, 'num_nodes': V, 'num_relations': R, 'encode': lambda table, data: table.weight,
+        'hidden_channels': D}, words=('model', ))
+    add_scorer('GNNEncoder.for_graph', lambda: pyg_emu.GNNEncoder(
+        embedding, V, R, lambda table, data: table.weight, D).for_graph(graph()))
     add('NBFNet', models.NBFNet, lambda: {
         'num_relations': R, 'hidden_channels': D, 'num_layers': 2, 'out_channels': D, 'message': 'product',
         'aggregate': 'sum', 'shortcut': True, 'layer_norm': True, 'dependent': True, 'concat_hidden': False,
@@ -365,9 +381,11 @@ def targets(folder: Path) -> dict[str, Target]:
     add('KGData', lambda **rest: KGData(**rest).validate(), lambda: {
         **{key: graph()[key] for key in ('edge_index', 'edge_type', 'num_nodes', 'num_relations', 'valid_edge_index',
                                          'valid_edge_type', 'entity_labels', 'relation_labels')},
+        'edge_weight': torch.ones(20), 'valid_edge_weight': torch.ones(5),
         'has_inverse_relations': False}, flags=('has_inverse_relations', ))
     for method, arguments in (('facts', {'split': 'train'}), ('fact_index', {'split': 'train'}),
-                              ('num_facts', {'split': 'train'}), ('edges_by', {'key': 'target'}),
+                              ('num_facts', {'split': 'train'}), ('weights', {'split': 'train'}),
+                              ('edges_by', {'key': 'target'}),
                               ('entity_id', {'label': 'e1'}), ('relation_id', {'label': 'r1'}),
                               ('has_integer_labels', {'kind': 'entity'}),
                               ('subgraph', {'subset': torch.tensor([0, 1, 2])}),
@@ -389,7 +407,7 @@ def targets(folder: Path) -> dict[str, Target]:
     add('load_dataset', load_dataset, lambda: {'source': str(_write(folder / 'graph')), 'root': None,
                                                'require_splits': ('train', 'valid', 'test'), 'delimiter': None,
                                                'header': False, 'comment': None, 'head': None, 'vocabulary': None})
-    columns = {'head': None, 'relation': None, 'tail': None, 'vocabulary': None, 'entities': None}
+    columns = {'head': None, 'relation': None, 'tail': None, 'weights': None, 'vocabulary': None, 'entities': None}
     add('from_dataframe', data_io.from_dataframe, lambda: {'df': _facts(), 'fractions': (0.5, 0.25, 0.25), 'seed': 0,
                                                            'split': None, **columns},
         words=('column', 'table'))
@@ -410,7 +428,8 @@ def targets(folder: Path) -> dict[str, Target]:
         words=('column', 'relations', 'table'))
     add('from_hetero', data_io.from_hetero, lambda: {'source': hetero(), 'fractions': (0.8, 0.1, 0.1), 'seed': 0},
         words=('HeteroData', ))
-    add('from_pyg', data_io.from_pyg, lambda: {'source': graph(), 'fractions': None, 'seed': 0},
+    add('from_pyg', data_io.from_pyg, lambda: {'source': graph(), 'fractions': None, 'seed': 0, 'weights': None,
+                                               'keep': ()},
         words=('PyG', 'edge_index', 'graphs', 'splits', 'Data'))
     add('to_dataframe', data_io.to_dataframe, lambda: {'data': graph()})
     add('to_folder', data_io.to_folder, lambda: {'data': graph(), 'folder': folder / 'written'})
@@ -497,6 +516,11 @@ def targets(folder: Path) -> dict[str, Target]:
     add('answer', evaluation.answer, lambda: {'model': model(), 'data': graph(), 'questions': asked, 'k': 2})
     rows = pd.DataFrame([[0.5, 1.0]], index=['a'])
     add('write_vectors', data_io.write_vectors, lambda: {'vectors': rows, 'path': folder / 'a.txt', 'format': None})
+    add('read_vectors', data_io.read_vectors, lambda: {
+        'path': data_io.write_vectors(rows, folder / 'b.txt'), 'format': None})
+    add('warm_start', pyg_emu.warm_start, lambda: {
+        'model': model(), 'data': graph(), 'entities': pd.DataFrame([[0.5] * D], index=['e1']),
+        'relations': pd.DataFrame([[0.5] * D], index=['r1'])})
     add('write_table', data_io.write_table, lambda: {'frame': rows, 'argument': 'path', 'path': folder / 'a.csv'},
         fixed=('argument', ))
     add('calibrate', evaluation.calibrate, lambda: {
@@ -535,6 +559,10 @@ def targets(folder: Path) -> dict[str, Target]:
     add('CosineDecay', _schedule(CosineDecay), lambda: {'end_factor': 0.1})
     add('SwitchOptimizer', _schedule(SwitchOptimizer), lambda: {'at': 0.5, 'factor': 0.1, 'make': None,
                                                                 'sparse': False}, flags=('sparse', ))
+    add('extend', lambda **rest: pyg_emu.extend(run_dir=tempfile.mkdtemp(dir=folder), device='cpu', **rest), lambda: {
+        'run': _run(folder / 'run'), 'data': graph(), 'recipe': None, 'which': 'best', 'optimizer_state': 'keep',
+        'vectors': None, 'resume': 'auto', 'progress': False, 'test': False, 'overwrite': False},
+        words=('source', 'data', 'entities'), flags=('progress', 'overwrite'))
     add('CSVLogger', CSVLogger, lambda: {'path': folder / 'rows.csv'})
     add('TensorBoardLogger', TensorBoardLogger, lambda: {'path': folder / 'events'})
     add('WandbLogger', _as_if_installed(WandbLogger), lambda: {'project': 'mine'})
@@ -567,7 +595,8 @@ def targets(folder: Path) -> dict[str, Target]:
         lambda: {'weight': 1.0, 'positive': 1.0, 'negative': 0.5}, words=('labels', ))
     add('all_entities_cross_entropy', ops.all_entities_cross_entropy, lambda: {
         'query': torch.rand(B, D), 'table': torch.rand(V, D), 'target': torch.randint(V, (B, )),
-        'labels': [(1.0, 0.0)], 'positive': None, 'plan': None, 'interaction': Dot(), 'block_size': None})
+        'labels': [(1.0, 0.0)], 'positive': None, 'plan': None, 'interaction': Dot(), 'block_size': None,
+        'weight': torch.ones(B)})
     ranked = {'filter_ptr': None, 'filter_index': None, 'row': None, 'backend': None}
     add('rank_counts', ops.rank_counts, lambda: {
         'query': torch.rand(B, D), 'table': torch.rand(V, D), 'target': torch.randint(V, (B, )), 'interaction': Dot(),

@@ -2,23 +2,21 @@ r"""R-GCN: entity vectors encoded from the graph, scored by a shallow model."""
 from __future__ import annotations
 
 import copy
-import weakref
-from typing import Any, Callable, ClassVar, Iterator, Literal, NamedTuple, Optional, Union
+from typing import Any, Callable, ClassVar, Iterator, Optional, Union
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pyg_emu.core.arguments import is_number, one_of, positive_integer, share, shown
-from pyg_emu.core.contract import Scorer, ScorerMixin, Side
+from pyg_emu.core.contract import Scorer, Side
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.memory import memory_reported
-from pyg_emu.data.batch import Batch
-from pyg_emu.data.checks import check_sizes
 from pyg_emu.data.graph import KGData
 from pyg_emu.models.base import KGEScorer
 from pyg_emu.models.complex import ComplEx
 from pyg_emu.models.distmult import DistMult
+from pyg_emu.models.encoders.base import GraphEncoder
 from pyg_emu.models.encoders.layer import RGCNLayer
 from pyg_emu.models.encoders.messages import MessageGraph
 from pyg_emu.models.hake import HAKE
@@ -32,7 +30,7 @@ DECODERS: dict[str, Callable[..., KGEScorer]] = {
     'DistMult': DistMult, 'ComplEx': ComplEx, 'RotatE': RotatE, 'TransE': TransE, 'HAKE': HAKE}
 
 
-class RGCN(ScorerMixin, torch.nn.Module):
+class RGCN(GraphEncoder):
     r"""Relational graph convolutions that encode the entities, and a shallow model that scores what they return, as in
     the `"Modeling Relational Data with Graph Convolutional Networks" <https://arxiv.org/abs/1703.06103>`_ paper and, as
     base model of DANS, in the `"Diversified and Adaptive Negative Sampling on Knowledge Graphs"
@@ -82,6 +80,8 @@ class RGCN(ScorerMixin, torch.nn.Module):
     """
     #: Sampled subgraphs have another size in each step, which a CUDA graph cannot replay.
     dynamic_shapes: ClassVar[bool] = True
+    #: Weights of layers hold those of inverse relations after those of relations.
+    relation_blocks: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -121,7 +121,6 @@ class RGCN(ScorerMixin, torch.nn.Module):
         with memory_reported(task, 'lower num_bases or hidden_channels'):
             self.layers = torch.nn.ModuleList(
                 RGCNLayer(width, width, 2 * num_relations, num_bases, num_blocks) for _ in range(num_layers))
-        self._held: Optional[_Held] = None
 
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters."""
@@ -144,55 +143,14 @@ class RGCN(ScorerMixin, torch.nn.Module):
             x = layer(x, graph)
         return x
 
-    def for_graph(self, data: KGData) -> Scorer:
-        r"""Returns a scorer whose entities are encoded from all training facts of a graph.
+    def _encoded(self, data: KGData) -> tuple[Scorer, Tensor]:
+        encoded = self.encode(MessageGraph.of(data))
+        return self._decode(encoded), encoded
 
-        Args:
-            data (KGData): The graph, with or without inverse relations.
-
-        Raises:
-            ArgumentError: If the graph has another number of entities, more relations, or is on another device.
-        """
-        self._check(data)
-        return self._decode(self.encode(MessageGraph.of(data)))
-
-    def for_batch(self, batch: Batch) -> Scorer:
-        r"""Returns the scorer of a training step, see :class:`RGCN`. All who ask for it before the next step get the
-        same one. In evaluation mode, entities are encoded as by :meth:`for_graph`.
-
-        Args:
-            batch (Batch): The batch. It needs a :obj:`source`, as the batches of :class:`~pyg_emu.TripletLoader` have.
-
-        Raises:
-            ArgumentError: As :meth:`for_graph`, or if the batch has no source.
-        """
-        batch = Batch.of(batch)
-        data = batch.source
-        if data is None:
-            raise ArgumentError('batch.source: RGCN encodes the entities from the training facts, and the batch does '
-                                'not say of which graph; take batches from TripletLoader, or set batch.source = data')
-        if not self.training:
-            return self.for_graph(data)
-        whole = batch if batch.whole is None else batch.whole
-        held = self._held
-        if held is None or not held.serves(whole, self):
-            self._check(data)
-            size = max(1, round(self.visible * min(self.max_edges, data.num_facts('train'))))
-            graph = MessageGraph.sample(data, size, whole.generator)
-            # A part of the run may ask first and want no gradient; the loss that follows needs one.
-            with torch.enable_grad():
-                encoded = self.encode(graph)
-            scorer = self._decode(encoded)
-            # Who keeps the scorer of one batch can ask it for that of the next.
-            scorer.__dict__['for_batch'] = self.for_batch
-            held = self._held = _Held(weakref.ref(whole), _versions(self), scorer)
-            if encoded.requires_grad:
-                # Its graph is freed by the backward pass.
-                encoded.register_hook(self._drop)
-        return held.scorer
-
-    def _drop(self, grad: Tensor) -> None:
-        self._held = None
+    def _encoded_for_step(self, data: KGData, generator: Optional[torch.Generator]) -> tuple[Scorer, Tensor]:
+        size = max(1, round(self.visible * min(self.max_edges, data.num_facts('train'))))
+        encoded = self.encode(MessageGraph.sample(data, size, generator))
+        return self._decode(encoded), encoded
 
     def _decode(self, encoded: Tensor) -> KGEScorer:
         # A shallow copy of the decoder that looks up encoded rows in place of its table.
@@ -202,37 +160,10 @@ class RGCN(ScorerMixin, torch.nn.Module):
         return view
 
     def _check(self, data: Any) -> None:
-        if not isinstance(data, KGData):
-            raise ArgumentError(f'data: expected a KGData, got an object of type {type(data).__name__}')
-        check_sizes(self, data, equal=('num_nodes', ))
-        if 2 * data.num_relations > self.layers[0].num_relations:  # type: ignore[operator]
+        super()._check(data)
+        if 2 * data.num_relations > self.layers[0].num_relations:
             raise ArgumentError(f'data: expected at most {self.num_relations} relations as in the model, got '
                                 f'{data.num_relations}')
-        device = self.decoder.node_emb.weight.device
-        if data.device != device:
-            raise ArgumentError(f'data: expected the device of the model, {device}, got {data.device}; call '
-                                f'data.to({str(device)!r})')
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> RGCN:
-        out = self.__class__.__new__(self.__class__)
-        memo[id(self)] = out
-        for key, value in self.__dict__.items():
-            out.__dict__[key] = None if key == '_held' else copy.deepcopy(value, memo)
-        return out
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_held': None}
-
-    # The contract of scorers, which needs a graph #############################
-
-    def entity_table(self) -> Tensor:
-        raise ArgumentError(_NEEDS_GRAPH)
-
-    def _query(self, known: Tensor, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
-        raise ArgumentError(_NEEDS_GRAPH)
-
-    def _candidates(self, index: Tensor) -> Tensor:
-        raise ArgumentError(_NEEDS_GRAPH)
 
     def _device(self) -> Optional[torch.device]:
         return self.decoder.node_emb.weight.device
@@ -243,25 +174,8 @@ class RGCN(ScorerMixin, torch.nn.Module):
     def embedding_weights(self) -> Iterator[Tensor]:
         return self.decoder.embedding_weights()
 
-    def forward(self, data: KGData, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
-        r"""Computes the scores of triples, encoded by :meth:`for_graph`.
-
-        Args:
-            data (KGData): The graph.
-            head_index (torch.Tensor): The heads. shape: :obj:`(B,)`, int64.
-            rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`, int64.
-            tail_index (torch.Tensor): The tails. shape: :obj:`(B,)`, int64.
-
-        :rtype: :class:`torch.Tensor` of shape :obj:`(B,)`.
-        """
-        return self.for_graph(data)(head_index, rel_type, tail_index)  # type: ignore[operator]
-
     def extra_repr(self) -> str:
         return f'dropout={self.dropout}, max_edges={self.max_edges}, visible={self.visible}'
-
-
-_NEEDS_GRAPH = ('model: RGCN computes entity vectors from a graph; expected model.for_graph(data) to score with, or a '
-                'loss, evaluate or predict, which ask for it')
 
 
 class _Rows(torch.nn.Module):
@@ -274,26 +188,6 @@ class _Rows(torch.nn.Module):
 
     def forward(self, index: Tensor) -> Tensor:
         return F.embedding(index, self.weight)
-
-
-class _Held(NamedTuple):
-    r"""The scorer of a step.
-
-    Args:
-        batch (weakref.ref): The batch of all processes.
-        versions (tuple of int): How often each parameter had been changed.
-        scorer (Scorer): The scorer.
-    """
-    batch: weakref.ref[Batch]
-    versions: tuple[int, ...]
-    scorer: Scorer
-
-    def serves(self, batch: Batch, model: torch.nn.Module) -> bool:
-        return self.batch() is batch and self.versions == _versions(model)
-
-
-def _versions(model: torch.nn.Module) -> tuple[int, ...]:
-    return tuple(value._version for value in model.parameters())
 
 
 def _decoder_class(decoder: Any) -> Callable[..., Any]:
