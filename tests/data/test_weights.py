@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 from torch_geometric.transforms import RandomLinkSplit
 
 from pyg_emu import Batch, KGData, TripletLoader, load_dataset
@@ -196,3 +196,20 @@ def test_parts_of_random_link_split_and_features() -> None:
             load_dataset(graph, fractions=(1, 0, 0), keep=wrong, weights='edge_weight')
     with pytest.raises(DataError, match=r'y: .* 8 '):
         load_dataset(graph, fractions=(1, 0, 0), keep=('x', 'y'), weights='edge_weight')
+
+
+def test_types_of_edges() -> None:
+    graph = HeteroData()
+    graph['a'].num_nodes = graph['b'].num_nodes = 3
+    graph['a', 'to', 'b'].edge_index, graph['a', 'to', 'b'].edge_weight = EDGES, WEIGHTS
+    graph['b', 'of', 'a'].edge_index = EDGES[:, :2]
+    data = load_dataset(graph, fractions=(1, 0, 0), weights='edge_weight')
+    assert data.weights().tolist() == [*WEIGHTS.tolist(), 1.0, 1.0]  # type: ignore[union-attr]
+    with pytest.raises(DataError, match='edge_weight.*weights='):
+        load_dataset(graph, fractions=(1, 0, 0))
+    with pytest.raises(DataError, match='no type of edges has time'):
+        del graph['a', 'to', 'b'].edge_weight
+        load_dataset(graph, fractions=(1, 0, 0), weights='time')
+    graph['b', 'of', 'a'].edge_weight = torch.tensor([1.0, -1.0])
+    with pytest.raises(DataError, match=r"'of'.*edge_weight, position 1: "):
+        load_dataset(graph, fractions=(1, 0, 0), weights='edge_weight')

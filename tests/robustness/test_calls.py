@@ -426,7 +426,8 @@ def targets(folder: Path) -> dict[str, Target]:
         'part': None, 'delimiter': None, 'header': False, 'comment': None, 'literals': None, 'graphs': None,
         'prefixes': None, **columns},
         words=('column', 'relations', 'table'))
-    add('from_hetero', data_io.from_hetero, lambda: {'source': hetero(), 'fractions': (0.8, 0.1, 0.1), 'seed': 0},
+    add('from_hetero', data_io.from_hetero, lambda: {'source': hetero(), 'fractions': (0.8, 0.1, 0.1), 'seed': 0,
+                                                     'weights': None},
         words=('HeteroData', ))
     add('from_pyg', data_io.from_pyg, lambda: {'source': graph(), 'fractions': None, 'seed': 0, 'weights': None,
                                                'keep': ()},

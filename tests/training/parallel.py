@@ -53,6 +53,9 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
                       'sampler': SharedNegativesSampler(3, NSCachingSampler(4, 3), filtered=True)}, 'corrupt': 'both'},
     'all entities': lambda: {'negatives': {'mutation_rate': 0.0},
                              'criterion': OneVsAllEMULoss(mutation=BernoulliMask(0.5))},
+    # Processes whose rows weigh more count for more.
+    'weights of facts': lambda: {'negatives': {'mutation_rate': 0.3}, 'weighted': True,
+                                 'criterion': EMULoss(regularizer=N3Regularizer(0.1))},
     'NBFNet': lambda: {'negatives': {'mutation': BernoulliMask(0.6, shared=False), 'sampler': FILTERED},
                        'corrupt': 'both', 'criterion': NBFNetEMULoss()},
 }
@@ -77,6 +80,8 @@ def make_trainer(name: str, criterion: Any = None, **options: Any) -> Trainer:
     settings = RUNS[name]()
     criterion = criterion or settings.get('criterion', EMULoss())
     data = make_data()
+    if settings.get('weighted'):
+        data.edge_weight = torch.linspace(0.1, 5.0, data.num_facts(), dtype=torch.float64)
     reads_graph = name == 'NBFNet'
     if reads_graph:
         data = data.with_inverse_relations()

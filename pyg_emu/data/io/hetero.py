@@ -10,10 +10,12 @@ from torch_geometric.data import HeteroData
 
 from pyg_emu.core.arguments import shown
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.data.checks import check_weights
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.collector import assemble
 from pyg_emu.data.io.splits import split_or_keep
 from pyg_emu.data.io.splitting import DEFAULT_FRACTIONS
+from pyg_emu.data.io.weights import split_weighted
 
 EdgeType = tuple[str, str, str]
 
@@ -23,7 +25,8 @@ _REVERSE = 'rev_'
 _EDGE_KEYS = ('edge_index', )
 
 
-def from_hetero(source: HeteroData, fractions: Optional[Sequence[float]] = None, seed: int = 0) -> KGData:
+def from_hetero(source: HeteroData, fractions: Optional[Sequence[float]] = None, seed: int = 0, *,
+                weights: Optional[str] = None) -> KGData:
     r"""Makes a graph from a :class:`~torch_geometric.data.HeteroData`. Each type of edges is a relation, and the nodes
     of all types are the entities, one type after the other.
 
@@ -43,6 +46,9 @@ def from_hetero(source: HeteroData, fractions: Optional[Sequence[float]] = None,
         source (torch_geometric.data.HeteroData): The graph.
         fractions (sequence of float, optional): Shares of train, valid and test. (default: :obj:`None`)
         seed (int): Seed of that split. (default: :obj:`0`)
+        weights (str, optional): The attribute that holds the weights of edges, such as :obj:`"edge_weight"`: finite
+            numbers above 0, see :class:`~pyg_emu.KGData`. Edges of types without it have weight 1.
+            (default: :obj:`None`, all facts count equally)
 
     Raises:
         DataError: If :obj:`source` is something else, there are no edges, an edge ends at a node that is not there,
@@ -53,9 +59,12 @@ def from_hetero(source: HeteroData, fractions: Optional[Sequence[float]] = None,
         raise DataError(f'source: expected a HeteroData, got {shown(source)}')
     if fractions is None:
         raise ArgumentError(f'HeteroData has no splits; pass fractions=, such as {DEFAULT_FRACTIONS}')
+    if weights is not None and not isinstance(weights, str):
+        raise ArgumentError(f'weights: expected the name of an attribute of edges, such as edge_weight, got '
+                            f'{shown(weights)}')
     sizes = _sizes(source)
     starts = dict(zip(sizes, torch.tensor([0, *sizes.values()]).cumsum(0).tolist()))
-    kept = _forward_types(source)
+    kept = _forward_types(source, weights)
     facts = []
     for relation, kind in enumerate(kept):
         head, tail = _edges(source, kind, sizes)
@@ -63,8 +72,12 @@ def from_hetero(source: HeteroData, fractions: Optional[Sequence[float]] = None,
     names = [kind[1] for kind in kept]
     relations = [name if names.count(name) == 1 else '__'.join(kind) for name, kind in zip(names, kept)]
     entities = [f'{name}/{number}' for name, size in sizes.items() for number in range(size)]
-    out = assemble(split_or_keep({'all': torch.cat(facts)}, fractions, seed), len(entities), len(kept), entities,
-                   relations)
+    every, values = torch.cat(facts), None
+    if weights is None:
+        split = split_or_keep({'all': every}, fractions, seed)
+    else:
+        split, values = split_weighted(every.numpy(), _weights(source, kept, weights).numpy(), fractions, seed)
+    out = assemble(split, len(entities), len(kept), entities, relations, weights=values)
     out.node_type = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor([*sizes.values()]))
     return out
 
@@ -86,15 +99,33 @@ def _sizes(source: HeteroData) -> dict[str, int]:
     return sizes
 
 
-def _forward_types(source: HeteroData) -> list[EdgeType]:
+def _weights(source: HeteroData, kinds: Sequence[EdgeType], key: str) -> Tensor:
+    r"""The weights of the edges of some types, one type after the other."""
+    given = {kind: source[kind].get(key) for kind in kinds}
+    if all(value is None for value in given.values()):
+        raise DataError(f'HeteroData: no type of edges has {key} (weights={key!r}); its attributes are '
+                        f'{", ".join(sorted({name for kind in kinds for name in source[kind].keys()}))}')
+    found = []
+    for kind, value in given.items():
+        edges = source[kind].edge_index
+        if value is None:
+            value = torch.ones(edges.size(1))
+        elif isinstance(value, Tensor) and value.dim() == 2 and value.size(1) == 1:
+            value = value.squeeze(1)
+        check_weights(f'HeteroData{list(kind)}.{key}', value, edges.size(1), 'one for each edge', edges.device)
+        found.append(value.float())
+    return torch.cat(found)
+
+
+def _forward_types(source: HeteroData, weights: Optional[str]) -> list[EdgeType]:
     r"""The types of edges without those in reverse."""
     kinds: list[EdgeType] = source.edge_types
     kept = []
     for kind in kinds:
-        strange = [key for key in source[kind].keys() if key not in _EDGE_KEYS]
+        strange = [key for key in source[kind].keys() if key not in (*_EDGE_KEYS, weights)]
         if strange:
             raise DataError(f'HeteroData{list(kind)}: attributes of edges that would be ignored: {", ".join(strange)}; '
-                            'all facts count alike; remove them')
+                            'all facts count alike unless weights= names their weights; remove them')
         head, name, tail = kind
         forward = (tail, name.removeprefix(_REVERSE), head)
         if not name.startswith(_REVERSE) or forward not in kinds:
