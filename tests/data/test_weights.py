@@ -2,6 +2,8 @@ r"""Weights of facts: where they come from, where they go, and what they mean.""
 from __future__ import annotations
 
 import copy
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +215,22 @@ def test_types_of_edges() -> None:
     graph['b', 'of', 'a'].edge_weight = torch.tensor([1.0, -1.0])
     with pytest.raises(DataError, match=r"'of'.*edge_weight, position 1: "):
         load_dataset(graph, fractions=(1, 0, 0), weights='edge_weight')
+
+
+@pytest.mark.parametrize('name', ['facts.parquet', 'facts.jsonl', 'facts.db'])
+def test_column_of_other_files(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.endswith('.parquet'):
+        pytest.importorskip('pyarrow')
+        FRAME.to_parquet(path)
+    elif name.endswith('.jsonl'):
+        FRAME.to_json(path, orient='records', lines=True)
+    else:
+        pytest.importorskip('sqlalchemy')
+        with closing(sqlite3.connect(path)) as database:
+            FRAME.to_sql('facts', database, index=False)
+    data = load_dataset(path, weights='confidence', split='split')
+    assert weights_by_fact(data) == {('b', 'c'): 0.5, ('a', 'b'): 1.0, ('c', 'a'): 2.0}
+    assert weights_by_fact(data, 'valid') == {('a', 'b'): 4.0}
+    with pytest.raises(DataError, match='tail.* weights'):
+        load_dataset(path, weights='tail', split='split')

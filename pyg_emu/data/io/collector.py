@@ -93,18 +93,20 @@ class Collector:
         """
         entity_labels, entity_ids = self._entities.finish()
         relation_labels, relation_ids = self._relations.finish()
-        facts = {}
+        facts, weights = {}, {split: np.concatenate(parts) for split, parts in self._weights.items()}
         for split, parts in self._facts.items():
             heads, relations, tails = (np.concatenate(column) for column in zip(*parts))
             facts[split] = np.stack([entity_ids[heads], relation_ids[relations], entity_ids[tails]], axis=1)
             if in_order:
-                facts[split] = facts[split][np.lexsort(facts[split].T[::-1])]
+                keys = facts[split].T[::-1]
+                order = np.lexsort((weights[split], *keys) if weights else keys)
+                facts[split] = facts[split][order]
+                weights = {**weights, split: weights[split][order]} if weights else weights
         if self._known is not None and len(entity_labels) > len(self._known):
             new = entity_labels[len(self._known):]
             warnings.warn(f'{len(new)} of the {len(entity_labels)} entities are not among those of entities= and get '
                           f'the ids from {len(self._known)} on: {", ".join(map(repr, new[:3]))}'
                           f'{", ..." if len(new) > 3 else ""}', DataWarning, stacklevel=4)
-        weights = {split: np.concatenate(parts) for split, parts in self._weights.items()}
         if fractions is not None and weights:
             facts, weights = split_weighted(facts['all'], weights['all'], fractions, seed)
         elif fractions is not None:

@@ -51,6 +51,7 @@ def from_sql(
     relation: Optional[Column] = None,
     tail: Optional[Column] = None,
     split: Optional[Column] = None,
+    weights: Optional[Column] = None,
     vocabulary: Optional[KGData] = None,
     entities: Optional[KGData] = None,
 ) -> KGData:
@@ -80,6 +81,8 @@ def from_sql(
         tail (str or int, optional): Column of the tails. (default: likewise)
         split (str or int, optional): Column that holds :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`, instead of
             :obj:`fractions`. (default: :obj:`None`)
+        weights (str or int, optional): Column of the weights of facts, see
+            :func:`~pyg_emu.data.io.tables.from_dataframe`. (default: :obj:`None`)
         vocabulary (KGData, optional): A graph whose relations this one shares. (default: :obj:`None`)
         entities (KGData, optional): A graph whose entities and relations keep their ids; see
             :func:`~pyg_emu.data.io.files.from_folder`. (default: :obj:`None`)
@@ -98,7 +101,7 @@ def from_sql(
     collector = Collector(vocabulary, entities)
     with _connected(source) as (connection, what):
         names, fetch = _statement(connection, table, query, what)
-        found = table_columns(names, (head, relation, tail), split, what)
+        found = table_columns(names, (head, relation, tail), split, what, weights)
         # A column of this name is looked at even if nobody has asked for it, to say so.
         wanted = list(dict.fromkeys([*found.read, *(place for place, name in enumerate(names) if name == 'split')]))
         values = fetch(wanted)
@@ -107,7 +110,8 @@ def from_sql(
     df.columns = pd.Index([names[place] for place in wanted], dtype=object)
     facts = frame_facts(df, (0, 1, 2), None if found.split is None else 3, what,
                         lambda row, name: f'{what}: column {name!r}, row {row}',
-                        [name for place, name in enumerate(names) if place not in wanted])
+                        [name for place, name in enumerate(names) if place not in wanted],
+                        None if found.weights is None else len(found.labels))
     facts.add_to(collector, 'all')
     return collector.finish(DEFAULT_FRACTIONS if fractions is None and split is None else fractions, seed,
                             in_order=True)

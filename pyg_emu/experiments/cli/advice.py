@@ -10,8 +10,8 @@ _FLAGS = {'require_splits': '--require-splits', 'resume': '--fresh', 'overwrite'
           'other_facts': '--other-facts', 'num_steps': '--steps', 'batch_size': '--batch-size',
           'patience': '--patience'}
 #: Options of the readers of data, which are settings of a recipe.
-_READER = ('delimiter', 'header', 'comment', 'extra_files', 'fractions', 'seed', 'head', 'relation', 'tail', 'split', 'weights',
-           'format', 'part', 'literals', 'blank_nodes', 'graphs', 'prefixes')
+_READER = ('delimiter', 'header', 'comment', 'extra_files', 'fractions', 'seed', 'head', 'relation', 'tail', 'split',
+           'weights', 'format', 'part', 'literals', 'blank_nodes', 'graphs', 'prefixes')
 _VALUE = r'(\((?:[^()]*)\)|\[[^\]]*\]|\'[^\']*\'|"[^"]*"|[\w.+-]*\w)'
 
 
