@@ -96,7 +96,7 @@ class FactFiles:
         if format in TABLE_FORMATS:
             read = read_parquet if format == 'parquet' else read_json_lines
             return read(path, chosen, self.split, self.weights)
-        text, more = self.text, {}
+        text, more = self.text, dict[str, int]()
         if self.split is not None or self.weights is not None:
             text, more = self._with_more(path)
         columns = read_columns(path, text)
