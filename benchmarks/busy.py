@@ -56,10 +56,11 @@ class Worker:
             if one_core:
                 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
+        # Without the folder of this file in the path, whose queue.py would hide Python's own.
+        command = [sys.executable, '-P', __file__, '--worker', json.dumps([contender, *case])]
         self.process = subprocess.Popen(
-            [sys.executable, __file__, '--worker', json.dumps([contender, *case])], text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': str(tree)}, cwd=tree,
-            preexec_fn=enter if group is not None or one_core else None)
+            command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tree,
+            env={**os.environ, 'PYTHONPATH': str(tree)}, preexec_fn=enter if group is not None or one_core else None)
 
     def run(self, seconds: float) -> tuple[float, int]:
         r"""Takes steps for at least :obj:`seconds`, at least one, and returns their time and number."""
