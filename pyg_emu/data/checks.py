@@ -160,9 +160,12 @@ def _check_split(data: KGData, index_name: str, type_name: str, num_nodes: int, 
     if edge_index is None or edge_type is None:
         present, missing = (type_name, index_name) if edge_index is None else (index_name, type_name)
         raise DataError(f'{missing}: expected a tensor because {present} is set, got None')
+    # Functions that read inverse edges compute with types, whose products need 64 bits.
+    narrow = not data.has_inverse_relations and all(
+        isinstance(value, Tensor) and value.dtype == torch.int32 for value in (edge_index, edge_type))
     for name, value in ((index_name, edge_index), (type_name, edge_type)):
         _check_tensor(name, value)
-        if value.dtype != torch.int64:
+        if value.dtype != torch.int64 and not (value.dtype == torch.int32 and narrow):
             raise DataError(f'{name}: expected dtype int64, got {value.dtype}; use {name}.long()')
         if value.device != data.device:
             raise DataError(f'{name}: expected a tensor on {data.device} like other facts, got one on {value.device}; '

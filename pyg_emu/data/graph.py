@@ -56,6 +56,7 @@ class KGData(Data):
 
     Args:
         edge_index (torch.Tensor, optional): The heads and tails of the training facts. shape: :obj:`(2, E)`, int64.
+            (Without inverse relations, :obj:`edge_index` and :obj:`edge_type` of a split may both be int32.)
         edge_type (torch.Tensor, optional): The relations of the training facts. shape: :obj:`(E,)`, int64.
             (default: relation 0 for all facts, if no split has relations)
         num_nodes (int, optional): The number of entities. (default: the number of entity labels, or else the largest id
@@ -270,15 +271,45 @@ class KGData(Data):
         return self._cached(f'facts/{split}', lambda: self._build_facts(split)).t()
 
     def _build_facts(self, split: Split) -> Tensor:
-        if split == 'all':
-            return torch.cat([self.facts(part).t() for part in SPLITS], dim=1)
+        if split == 'train' and self.has_inverse_relations:
+            edge_index, edge_type = self._edges(split)
+            if edge_index is not None and edge_type is not None:
+                facts = torch.stack([edge_index[0], edge_type, edge_index[1]])
+                return facts[:, edge_type < self.num_relations].contiguous()
+        parts = self._columns_of_all() if split == 'all' else [self.columns(split)]
+        return torch.stack([torch.cat(column).long() if len(column) > 1 else column[0].long()
+                            for column in zip(*parts)])
+
+    def columns(self, split: Split = 'train') -> tuple[Tensor, Tensor, Tensor]:
+        r"""Returns the heads, relations and tails of a split, without inverse edges. Do not modify them.
+
+        Unlike :meth:`facts`, this makes no copy of the facts of a split, unless there are inverse edges among them. The
+        data type is that of :obj:`edge_index`: int64, or int32 in data of a fact store.
+
+        Args:
+            split (str): As in :meth:`facts`. (default: :obj:`"train"`)
+
+        :rtype: three :class:`torch.Tensor` of shape :obj:`(F,)`.
+
+        Raises:
+            ArgumentError: If the split is unknown.
+        """
+        one_of('split', split, (*SPLITS, 'all'))
+        parts = self._columns_of_all() if split == 'all' else []
+        if len(parts) == 1:
+            return parts[0]
+        if len(parts) > 1 or (split == 'train' and self.has_inverse_relations):
+            head, relation, tail = self.facts(split).unbind(1)
+            return head, relation, tail
         edge_index, edge_type = self._edges(split)
         if edge_index is None or edge_type is None:
-            return torch.empty(3, 0, dtype=torch.int64, device=self.device)
-        facts = torch.stack([edge_index[0], edge_type, edge_index[1]])
-        if split == 'train' and self.has_inverse_relations:
-            facts = facts[:, edge_type < self.num_relations].contiguous()
-        return facts
+            nothing = torch.empty(0, dtype=torch.int64, device=self.device)
+            return nothing, nothing, nothing
+        return edge_index[0], edge_type, edge_index[1]
+
+    def _columns_of_all(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        r"""The columns of the splits that have facts, or those of the training split."""
+        return [self.columns(part) for part in SPLITS if self.num_facts(part) > 0] or [self.columns('train')]
 
     def weights(self, split: Split = 'train') -> Optional[Tensor]:
         r"""Returns the weights of the facts of a split in the order of :meth:`facts`, or :obj:`None` if no fact has
@@ -312,8 +343,11 @@ class KGData(Data):
             split (str): As in :meth:`facts`. (default: :obj:`"train"`)
         """
         one_of('split', split, (*SPLITS, 'all'))
-        return self._cached(f'fact_index/{split}',
-                            lambda: FactIndex(self.facts(split), self.num_nodes or 0, self.num_relations))
+        if split == 'all' and self.num_facts('all') == self.num_facts('train'):
+            return self.fact_index('train')
+        return self._cached(f'fact_index/{split}', lambda: FactIndex.of_columns(
+            self._columns_of_all() if split == 'all' else [self.columns(split)], self.num_nodes or 0,
+            self.num_relations))
 
     def edges_by(self, key: Literal['target', 'source', 'relation']) -> EdgeOrder:
         r"""Returns the edges of :obj:`edge_index`, including inverse ones, sorted by target, source or relation.
@@ -376,8 +410,8 @@ class KGData(Data):
             edge_index, edge_type = self._edges('train')
             if edge_index is None or edge_type is None:
                 raise DataError('edge_index, edge_type: expected facts to reverse, got None')
-            out.edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
-            out.edge_type = torch.cat([edge_type, edge_type + self.num_relations])
+            out.edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1).long()
+            out.edge_type = torch.cat([edge_type, edge_type + self.num_relations]).long()
             if self.edge_weight is not None:
                 out.edge_weight = self.edge_weight.repeat(2)
             out.has_inverse_relations = True

@@ -10,7 +10,6 @@ from typing import Any, Iterator, Literal, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
-from torch_geometric import EdgeIndex
 from torch_geometric.index import Index
 
 from pyg_emu.core.arguments import positive_integer, tensors
@@ -22,6 +21,11 @@ _INT64_MAX = 2**63 - 1
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 # For fewer look-ups, binary search is faster than checking the filter first.
 _FILTER_FROM = 4096
+# The filter is built once this share of the keys has been looked up: writing a key to it costs a fraction of a search,
+# and it takes more memory than the keys.
+_FILTER_SHARE = 1 / 16
+# The number of facts that are processed at a time, so that building an index needs little memory beside its result.
+_CHUNK = 2**22
 
 
 @contextmanager
@@ -90,8 +94,8 @@ class EdgeOrder(NamedTuple):
         r"""Sorts edges.
 
         Args:
-            edge_index (torch.Tensor): The sources and targets. shape: :obj:`(2, E)`, int64.
-            edge_type (torch.Tensor): The edge types. shape: :obj:`(E,)`, int64.
+            edge_index (torch.Tensor): The sources and targets. shape: :obj:`(2, E)`, int64 or int32.
+            edge_type (torch.Tensor): The edge types. shape: :obj:`(E,)`, int64 or int32.
             key (str): :obj:`"target"`, :obj:`"source"` or :obj:`"relation"`.
             num_nodes (int): The number of nodes, which is the number of keys for targets and sources.
             num_edge_types (int): The number of edge types, which is the number of keys for relations.
@@ -99,17 +103,14 @@ class EdgeOrder(NamedTuple):
         Raises:
             ArgumentError: If :obj:`key` is unknown.
         """
-        if key == 'relation':
-            relation, perm = Index(edge_type.contiguous(), dim_size=num_edge_types).sort(stable=True)
-            source, target = edge_index[0][perm], edge_index[1][perm]
-            return cls(relation.get_indptr(), source, target, relation.as_tensor(), perm)
-        if key not in ('target', 'source'):
+        columns = {'source': edge_index[0], 'target': edge_index[1], 'relation': edge_type}
+        if key not in columns:
             raise ArgumentError(f"key: expected 'target', 'source' or 'relation', got {key!r}")
-        edges = EdgeIndex(edge_index.contiguous(), sparse_size=(num_nodes, num_nodes))
-        ordered, perm = edges.sort_by('col' if key == 'target' else 'row', stable=True)
-        (ptr, _), _ = ordered.get_csc() if key == 'target' else ordered.get_csr()
-        source, target = ordered.as_tensor().unbind(0)
-        return cls(ptr, source, target, edge_type[perm], perm)
+        size = num_edge_types if key == 'relation' else num_nodes
+        ordered, perm = Index(columns[key].long().contiguous(), dim_size=size).sort(stable=True)
+        found = {name: ordered.as_tensor() if name == key else column[perm].long()
+                 for name, column in columns.items()}
+        return cls(ordered.get_indptr(), found['source'], found['target'], found['relation'], perm)
 
     @ordinary_tensors()
     def to(self, device: Union[int, str, torch.device], non_blocking: bool = False) -> EdgeOrder:
@@ -138,19 +139,47 @@ class FactIndex:
     @ordinary_tensors()
     def __init__(self, facts: Tensor, num_nodes: int, num_relations: int) -> None:
         tensors(facts=facts)
+        if facts.dim() != 2 or facts.size(1) != 3:
+            raise DataError(f'facts: expected shape (F, 3) with columns head, relation, tail, got {tuple(facts.shape)}')
+        if facts.dtype != torch.int64:
+            raise DataError(f'facts: expected int64, got {facts.dtype}; use facts.long()')
+        self._build([facts.unbind(1)], num_nodes, num_relations)
+
+    @classmethod
+    @ordinary_tensors()
+    def of_columns(cls, parts: Sequence[Sequence[Tensor]], num_nodes: int, num_relations: int) -> FactIndex:
+        r"""Returns an index of facts in several parts. Besides the index, it needs memory for a few million facts only.
+
+        Args:
+            parts (sequence): The heads, relations and tails of each part. shape: three tensors :obj:`(F_i,)`, int64 or
+                int32.
+            num_nodes (int): The number of entities :math:`V`.
+            num_relations (int): The number of relations :math:`R`.
+
+        Raises:
+            DataError: As for :class:`FactIndex`.
+        """
+        for column in (column for part in parts for column in part):
+            if column.dtype not in (torch.int64, torch.int32):
+                raise DataError(f'facts: expected int64, got {column.dtype}; use facts.long()')
+        out = cls.__new__(cls)
+        out._build(parts, num_nodes, num_relations)
+        return out
+
+    def _build(self, parts: Sequence[Sequence[Tensor]], num_nodes: int, num_relations: int) -> None:
         for name, size in (('num_nodes', num_nodes), ('num_relations', num_relations)):
             if not isinstance(size, int) or size != 0:  # An empty graph has no entities.
                 positive_integer(name, size)
-        _check_facts(facts, num_nodes, num_relations)
+        _check_sizes(num_nodes, num_relations)
+        for number, part in enumerate(parts):
+            _check_ids(part, num_nodes, num_relations, sum(other[0].numel() for other in parts[:number]))
         self.num_nodes = num_nodes
         self.num_relations = num_relations
-        head, relation, tail = facts.unbind(1)
-        tail_keys = (head * num_relations + relation) * num_nodes + tail
-        head_keys = ((tail + num_nodes) * num_relations + relation) * num_nodes + head
         #: The keys of both sides in ascending order: first known tails, then known heads. shape: :obj:`(2F,)`.
-        self.keys = torch.unique_consecutive(torch.cat([tail_keys, head_keys]).sort().values)
+        self.keys = _without_repeats(_sorted_keys(parts, num_nodes, num_relations, both=True))
         self._complement: Optional[Tensor] = None
         self._filter: Optional[Tensor] = None
+        self._looked_up = 0
         self._max_known: Optional[int] = None
         self._head_share: Optional[Tensor] = None
 
@@ -193,6 +222,7 @@ class FactIndex:
         Raises:
             ArgumentError: If :obj:`side` is invalid.
         """
+        known, rel_type = known.long(), rel_type.long()  # Numbers of patterns exceed 32 bits.
         if isinstance(side, Tensor):
             if side.dtype != torch.bool:
                 raise ArgumentError(f'side: expected a boolean tensor that is True for tails, got {side.dtype}')
@@ -308,11 +338,16 @@ class FactIndex:
             return self._bisect(key)
         # Binary search causes about twenty cache misses per key, and the filter only one. Few keys pass the filter. On
         # a GPU, this is not faster, and selecting these keys would synchronize with the host.
+        self._looked_up += key.numel()
         if self._filter is None:
+            if self._looked_up < _FILTER_SHARE * self.keys.numel():
+                return self._bisect(key)
             size = 1 << (8 * self.keys.numel()).bit_length()
             with ordinary_tensors():
-                self._filter = torch.zeros(size, dtype=torch.bool, device=self.device)
-                self._filter[self._slot(self.keys, size)] = True
+                found = torch.zeros(size, dtype=torch.bool, device=self.device)
+                for chunk in self.keys.split(_CHUNK):
+                    found[self._slot(chunk, size)] = True
+                self._filter = found
         flat = key.reshape(-1)
         found = self._filter.index_select(0, self._slot(flat, self._filter.numel()))
         place = found.nonzero().squeeze(1)
@@ -334,11 +369,17 @@ class FactIndex:
         has at least one negative. It is read from the device once and cached.
         """
         if self._max_known is None:
-            if self.keys.numel() == 0:
-                self._max_known = 0
-            else:
-                pattern = torch.div(self.keys, self.num_nodes, rounding_mode='floor')
-                self._max_known = int(torch.unique_consecutive(pattern, return_counts=True)[1].max())
+            largest, last, run = 0, -1, 0
+            for chunk in self.keys.split(_CHUNK):
+                if chunk.numel() == 0:
+                    break
+                pattern = torch.div(chunk, self.num_nodes, rounding_mode='floor')
+                patterns, counts = torch.unique_consecutive(pattern, return_counts=True)
+                if last >= 0 and int(patterns[0]) == last:  # The answers of a pattern may be in two chunks.
+                    counts[0] += run
+                largest = max(largest, int(counts.max()))
+                last, run = int(patterns[-1]), int(counts[-1])
+            self._max_known = largest
         return self._max_known
 
     def unknown(self, rank: Tensor, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
@@ -366,33 +407,92 @@ class FactIndex:
 
     @ordinary_tensors()
     def _build_complement(self) -> Tensor:
-        place = torch.arange(self.keys.numel(), device=self.keys.device)
-        pattern = torch.div(self.keys, self.num_nodes, rounding_mode='floor')
-        # The position of the first key of each key's pattern.
-        start = torch.searchsorted(self.keys, pattern * self.num_nodes)
-        return self.keys - (place - start)
+        found = torch.empty_like(self.keys)
+        for start in range(0, self.keys.numel(), _CHUNK):
+            keys = self.keys[start:start + _CHUNK]
+            place = torch.arange(start, start + keys.numel(), device=keys.device)
+            # The position of the first key of each key's pattern.
+            pattern = torch.div(keys, self.num_nodes, rounding_mode='floor')
+            first = torch.searchsorted(self.keys, pattern.mul_(self.num_nodes))
+            torch.sub(keys, place.sub_(first), out=found[start:start + keys.numel()])
+        return found
 
 
-def _check_facts(facts: Tensor, num_nodes: int, num_relations: int) -> None:
-    if facts.dim() != 2 or facts.size(1) != 3:
-        raise DataError(f'facts: expected shape (F, 3) with columns head, relation, tail, got {tuple(facts.shape)}')
-    if facts.dtype != torch.int64:
-        raise DataError(f'facts: expected int64, got {facts.dtype}; use facts.long()')
+def sorted_facts(parts: Sequence[Sequence[Tensor]], num_nodes: int, num_relations: int) -> Iterator[Tensor]:
+    r"""Yields facts in ascending order of head, relation and tail, with repeated ones, some millions at a time.
+
+    Args:
+        parts (sequence): As in :meth:`FactIndex.of_columns`.
+        num_nodes (int): The number of entities.
+        num_relations (int): The number of relations.
+
+    :rtype: iterator of :class:`torch.Tensor` of shape :obj:`(F_i, 3)`, int64.
+    """
+    _check_sizes(num_nodes, num_relations)
+    for keys in _sorted_keys(parts, num_nodes, num_relations, both=False).split(_CHUNK):
+        pattern = torch.div(keys, max(num_nodes, 1), rounding_mode='floor')
+        head = torch.div(pattern, max(num_relations, 1), rounding_mode='floor')
+        yield torch.stack([head, pattern - head * num_relations, keys - pattern * num_nodes], dim=1)
+
+
+def _sorted_keys(parts: Sequence[Sequence[Tensor]], num_nodes: int, num_relations: int, both: bool) -> Tensor:
+    r"""The keys of known tails in ascending order, and after them, for both sides, those of known heads."""
+    count = sum(part[0].numel() for part in parts)
+    keys = torch.empty(2 * count if both else count, dtype=torch.int64, device=parts[0][0].device if parts else None)
+    filled = 0
+    for part in parts:
+        for chunks in zip(*(column.split(_CHUNK) for column in part)):
+            head, relation, tail = (chunk.long() for chunk in chunks)
+            own = slice(filled, filled + head.numel())
+            keys[:count][own] = (head * num_relations + relation) * num_nodes + tail
+            if both:
+                keys[count:][own] = ((tail + num_nodes) * num_relations + relation) * num_nodes + head
+            filled = own.stop
+    # All keys for tails are smaller than those for heads.
+    for half in (keys[:count], keys[count:]):
+        if half.device.type == 'cpu':
+            half.numpy().sort()  # In place, unlike torch.sort, which also returns the order.
+        else:
+            half.copy_(half.sort().values)
+    return keys
+
+
+def _without_repeats(keys: Tensor) -> Tensor:
+    r"""Ascending keys without repeated ones, in the same memory where that is possible."""
+    if keys.device.type != 'cpu' or keys.numel() == 0:
+        return torch.unique_consecutive(keys)
+    written, last = 0, -1
+    for chunk in keys.split(_CHUNK):
+        first = torch.ones_like(chunk, dtype=torch.bool)
+        first[0] = int(chunk[0]) != last
+        torch.ne(chunk[1:], chunk[:-1], out=first[1:])
+        last = int(chunk[-1])
+        kept = chunk[first]
+        keys[written:written + kept.numel()] = kept  # Never ahead of what has been read.
+        written += kept.numel()
+    repeats = keys.numel() - written
+    # A copy would take more memory than few repeats do.
+    return keys[:written].clone() if repeats * 8 > keys.numel() else keys[:written]
+
+
+def _check_sizes(num_nodes: int, num_relations: int) -> None:
     if num_nodes < 0 or num_relations < 0:
         raise DataError(f'num_nodes, num_relations: expected numbers >= 0, got {num_nodes} and {num_relations}')
     # The largest number is the end of the last pattern for heads.
     if 2 * num_nodes * num_nodes * num_relations > _INT64_MAX:
         raise DataError('num_nodes, num_relations: expected 2 * num_nodes^2 * num_relations of at most 2^63 - 1, '
                         f'because keys have 64 bits, got {num_nodes} and {num_relations}')
-    if facts.size(0) == 0:
+
+
+def _check_ids(columns: Sequence[Tensor], num_nodes: int, num_relations: int, before: int) -> None:
+    r"""Refuses ids out of range in heads, relations and tails, after :obj:`before` other facts."""
+    if columns[0].numel() == 0:
         return
-    low, high = torch.aminmax(facts, dim=0)
-    bounds = torch.tensor([num_nodes, num_relations, num_nodes])
-    low, high = low.cpu(), high.cpu()
-    for column, name in enumerate(('head', 'relation', 'tail')):
-        if low[column] < 0 or high[column] >= bounds[column]:
-            wrong = (facts[:, column] < 0) | (facts[:, column] >= int(bounds[column]))
-            row = int(wrong.nonzero()[0])
-            raise DataError(f'facts: expected a {name} in [0, {int(bounds[column]) - 1}] '
-                            f'({"num_relations" if column == 1 else "num_nodes"}={int(bounds[column])}), got '
-                            f'{int(facts[row, column])} in fact {row}')
+    low, high = torch.stack([torch.stack(torch.aminmax(column)).long() for column in columns], dim=1).tolist()
+    for number, (name, bound) in enumerate((('head', num_nodes), ('relation', num_relations), ('tail', num_nodes))):
+        if low[number] < 0 or high[number] >= bound:
+            column = columns[number]
+            row = int(((column < 0) | (column >= bound)).nonzero()[0])
+            raise DataError(f'facts: expected a {name} in [0, {bound - 1}] '
+                            f'({"num_relations" if number == 1 else "num_nodes"}={bound}), got '
+                            f'{int(column[row])} in fact {before + row}')

@@ -126,17 +126,15 @@ class TripletLoader:
 
     def _rest_of_epoch(self) -> Iterator[Batch]:
         epoch, num_batches = self.epoch, len(self)
-        columns, weights = self.data.facts(self.split).t(), self.data.weights(self.split)
-        order = self._order(columns.size(1), epoch, columns.device)
+        columns, weights = self.data.columns(self.split), self.data.weights(self.split)
+        order = self._order(columns[0].numel(), epoch, columns[0].device)
         for position in range(self._position, num_batches):
             start = position * self.batch_size
             own: Any = slice(start, start + self.batch_size)
-            if order is None:
-                rows = columns[:, own]
-            else:
+            if order is not None:
                 own = order[own]
-                rows = columns.index_select(1, own)
-            batch = self._batch(rows, position + epoch, None if weights is None else weights[own])
+            head, relation, tail = (column[own].long() for column in columns)
+            batch = self._batch(head, relation, tail, position + epoch, None if weights is None else weights[own])
             # The state already points to the next batch, so that it can be saved while this batch is in use.
             self.step += 1
             self.epoch, self._position = (epoch + 1, 0) if position + 1 == num_batches else (epoch, position + 1)
@@ -149,8 +147,7 @@ class TripletLoader:
         generator = torch.Generator(device).manual_seed(_mix(self.seed, epoch))
         return torch.randperm(num_facts, generator=generator, device=device)
 
-    def _batch(self, rows: Tensor, parity: int, weight: Optional[Tensor]) -> Batch:
-        head, relation, tail = rows.unbind(0)
+    def _batch(self, head: Tensor, relation: Tensor, tail: Tensor, parity: int, weight: Optional[Tensor]) -> Batch:
         batch = Batch(head, relation, tail, self._side(relation, parity), num_nodes=self.data.num_nodes,
                       num_relations=self.data.num_relations, weight=weight, step=self.step, source=self.data,
                       generator=self.generator)

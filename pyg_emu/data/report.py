@@ -23,6 +23,8 @@ _FAR_MORE = 5
 # What share of a relation's facts have to be there reversed for it to be called symmetric.
 _SYMMETRIC_SHARE = 0.9
 _EXAMPLES = 3
+# The number of ids that are marked at a time.
+_CHUNK = 2**22
 
 
 class DataReport(dict[str, Any]):
@@ -100,22 +102,21 @@ def make_warnings(data: KGData) -> list[str]:
 
 def _counts(data: KGData) -> dict[str, Any]:
     r"""What warnings are made of."""
-    train = data.facts('train')
+    train = data.columns('train')
     num_nodes = data.num_nodes or 0
-    known_entity = _marked(num_nodes, train[:, 0], train[:, 2])
-    known_relation = _marked(data.num_relations, train[:, 1])
-    used = _marked(num_nodes, *(data.facts(split)[:, end] for split in _SPLITS for end in (0, 2)))
+    known_entity = _marked(num_nodes, train[0], train[2])
+    known_relation = _marked(data.num_relations, train[1])
+    used = _marked(num_nodes, *(data.columns(split)[end] for split in _SPLITS for end in (0, 2)))
     counts: dict[str, Any] = {'num_nodes': num_nodes, 'num_relations': data.num_relations}
     counts['isolated_entities'] = int((~used).sum())
     counts['entities_without_facts'] = int((~known_entity).sum())
     counts['relations_without_facts'] = int((~known_relation).sum())
     for split in _SPLITS:
-        facts = data.facts(split)
-        head, relation, tail = facts.unbind(1)
-        counts[f'{split}_facts'] = facts.size(0)
-        counts[f'{split}_duplicates'] = facts.size(0) - data.fact_index(split).num_facts
+        counts[f'{split}_facts'] = data.num_facts(split)
+        counts[f'{split}_duplicates'] = counts[f'{split}_facts'] - data.fact_index(split).num_facts
         if split == 'train':
             continue
+        head, relation, tail = data.facts(split).unbind(1)
         unseen = torch.cat([head, tail])
         unseen = unseen[~known_entity[unseen]]
         index = data.fact_index('train')
@@ -140,8 +141,8 @@ def _shapes(data: KGData) -> dict[str, int]:
     r"""What is not wrong, but worth knowing."""
     counts = {}
     for split in _SPLITS:
-        facts = data.facts(split)
-        counts[f'{split}_self_loops'] = int((facts[:, 0] == facts[:, 2]).sum())
+        head, _, tail = data.columns(split)
+        counts[f'{split}_self_loops'] = int((head == tail).sum())
         counts[f'{split}_reversed_pairs'] = int(_has_reverse(data, split).sum()) // 2
     facts = _distinct(data, 'train')
     total = torch.bincount(facts[:, 1], minlength=data.num_relations)
@@ -158,7 +159,8 @@ def _shapes(data: KGData) -> dict[str, int]:
 def _marked(size: int, *ids: Tensor) -> Tensor:
     mark = torch.zeros(size, dtype=torch.bool, device=ids[0].device)
     for part in ids:
-        mark[part] = True
+        for chunk in part.split(_CHUNK):  # Indexing with int32 makes a copy in int64.
+            mark[chunk] = True
     return mark
 
 
@@ -185,9 +187,9 @@ def _column_order(data: KGData) -> tuple[int, Optional[tuple[str, str, str]]]:
     """
     if data.entity_labels is None or data.relation_labels is None:
         return 0, None
-    facts = [data.facts(split) for split in _SPLITS]
-    head, tail = (_marked(data.num_nodes or 0, *(part[:, end] for part in facts)) for end in (0, 2))
-    relation = _marked(data.num_relations, *(part[:, 1] for part in facts))
+    facts = [data.columns(split) for split in _SPLITS]
+    head, tail = (_marked(data.num_nodes or 0, *(part[end] for part in facts)) for end in (0, 2))
+    relation = _marked(data.num_relations, *(part[1] for part in facts))
     # The entity that each relation is called like.
     entity = pd.Index(data.entity_labels, dtype=object).get_indexer(pd.Index(data.relation_labels, dtype=object))
     both = int((entity >= 0).sum())

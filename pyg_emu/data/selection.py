@@ -42,7 +42,7 @@ def induced_subgraph(data: Graph, subset: Any) -> Graph:
         if edge_index is not None and edge_type is not None:
             ends = place[edge_index]
             inside = (ends >= 0).all(0)
-            out[index_key], out[type_key] = ends[:, inside], edge_type[inside]
+            out[index_key], out[type_key] = ends[:, inside], edge_type[inside].long()
             if data._store.get(weight_key) is not None:
                 out[weight_key] = data._store[weight_key][inside]
     labels = data.entity_labels

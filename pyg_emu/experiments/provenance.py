@@ -10,12 +10,12 @@ from typing import Any, Mapping, Optional, Union
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError, DataWarning
 from pyg_emu.core.files import read_bytes
 from pyg_emu.data.alignment import aligned
 from pyg_emu.data.graph import SPLITS, KGData, Split
+from pyg_emu.data.index import sorted_facts
 from pyg_emu.data.io.datasets import is_folder, load_dataset, reader_options
 
 
@@ -45,7 +45,7 @@ class TrainedOn:
     def of(cls, data: KGData) -> TrainedOn:
         r"""The description of :obj:`data`."""
         splits: tuple[Split, ...] = (*SPLITS, 'all')
-        facts = {str(split): {'number': data.num_facts(split), 'fingerprint': _facts_fingerprint(data.facts(split)),
+        facts = {str(split): {'number': data.num_facts(split), 'fingerprint': _facts_fingerprint(data, split),
                               **_weights_entry(data, split)} for split in splits}
         return cls(data.relation_labels, _entities_fingerprint(data), facts, data.num_nodes, data.num_relations,
                    data.entity_labels)
@@ -164,7 +164,7 @@ class TrainedOn:
         if not changed or not self.is_of(data):
             return
         assert self.facts is not None
-        if _facts_fingerprint(data.facts('all')) == self.facts['all']['fingerprint']:
+        if _facts_fingerprint(data, 'all') == self.facts['all']['fingerprint']:
             raise ArgumentError(f'data: its facts are those of the run in another split, so that facts which were '
                                 f'trained on would be ranked; the differences are in {", ".join(changed)}; read it '
                                 'with the seed and the fractions in recipe.yaml of the run, or from its split files')
@@ -319,7 +319,9 @@ def _weights_entry(data: KGData, split: Split) -> dict[str, str]:
     return {'weights': hashlib.sha256(np.ascontiguousarray(values, dtype='<f8').tobytes()).hexdigest()[:16]}
 
 
-def _facts_fingerprint(facts: Tensor) -> str:
-    rows = facts.cpu().numpy()
-    rows = rows[np.lexsort(rows.T[::-1])]
-    return hashlib.sha256(np.ascontiguousarray(rows, dtype='<i8').tobytes()).hexdigest()[:16]
+def _facts_fingerprint(data: KGData, split: Split) -> str:
+    parts = [[column.cpu() for column in data.columns(part)] for part in (SPLITS if split == 'all' else (split, ))]
+    digest = hashlib.sha256()
+    for facts in sorted_facts(parts, data.num_nodes or 0, data.num_relations):
+        digest.update(facts.numpy().astype('<i8', copy=False).tobytes())
+    return digest.hexdigest()[:16]

@@ -443,3 +443,32 @@ def test_labels_are_not_walked_over() -> None:
     make_data().apply(record)
     assert len(calls) > 0 and all(not isinstance(value, str) for value in calls)
     assert any(isinstance(value, Tensor) for value in calls)
+
+
+def test_columns_are_not_copied() -> None:
+    data = make_data()
+    assert [column.tolist() for column in data.columns('valid')] == [[2], [0], [1]]
+    for column, held in zip(data.columns('train'), (data.edge_index[0], data.edge_type, data.edge_index[1])):
+        assert column.data_ptr() == held.data_ptr()  # type: ignore[union-attr]
+    inverse = data.with_inverse_relations()
+    for split in ('train', 'valid', 'test', 'all'):
+        for other in (data, inverse):
+            assert torch.equal(torch.stack(other.columns(split), dim=1), data.facts(split))  # type: ignore[arg-type]
+    alone = KGData(data.edge_index, data.edge_type, 4, 2)
+    assert alone.columns('all')[0].data_ptr() == data.edge_index.data_ptr()  # no other split has facts
+    assert alone.fact_index('all') is alone.fact_index('train') and alone.columns('test')[0].shape == (0, )
+
+
+def test_int32_in_index_and_types() -> None:
+    data = make_data()
+    narrow = make_data(**{key: value.int() for key, value in data.to_dict().items() if 'edge' in key})
+    assert narrow.validate() and narrow.columns('train')[0].dtype == torch.int32
+    for split in ('train', 'valid', 'all'):
+        assert torch.equal(narrow.facts(split), data.facts(split))  # type: ignore[arg-type]
+        assert torch.equal(narrow.fact_index(split).keys, data.fact_index(split).keys)  # type: ignore[arg-type]
+    inverse, subgraph = narrow.with_inverse_relations(), narrow.subgraph(torch.tensor([0, 1, 2]))
+    assert inverse.edge_index.dtype == inverse.edge_type.dtype == torch.int64  # type: ignore[union-attr]
+    assert torch.equal(inverse.edge_index, data.with_inverse_relations().edge_index)
+    assert torch.equal(subgraph.facts('train'), data.subgraph(torch.tensor([0, 1, 2])).facts('train'))
+    with pytest.raises(DataError, match='edge_index: .*int64.*int32'):
+        KGData(inverse.edge_index.int(), inverse.edge_type.int(), 4, 2, has_inverse_relations=True).validate()

@@ -217,3 +217,47 @@ def test_shares_of_heads() -> None:
     index = FactIndex(torch.tensor([[0, 0, 1], [0, 0, 2], [0, 0, 3], [1, 2, 0], [2, 2, 0], [2, 2, 0]]), 4, 3)
     torch.testing.assert_close(index.head_share, torch.tensor([3 / 4, 1 / 2, 1 / 3]))
     assert index.head_share is index.head_share and index.to('meta').head_share.device.type == 'meta'
+
+
+@settings(deadline=None, max_examples=40)
+@given(facts_strategy, st.integers(1, 4), st.integers(0, 3), st.booleans())
+def test_facts_in_parts_and_pieces(rows: list[tuple[int, int, int]], chunk: int, cut: int, narrow: bool) -> None:
+    # Whatever is processed at a time, the index is the one of all facts at once.
+    facts = as_facts(rows)
+    whole = FactIndex(facts, NUM_NODES, NUM_RELATIONS)
+    assert whole.keys.tolist() == sorted(set(whole.keys.tolist())) and whole.num_facts == len(set(rows))
+    columns = facts.t().to(torch.int32 if narrow else torch.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_module, '_CHUNK', chunk)
+        index = FactIndex.of_columns([[*columns[:, :cut]], [*columns[:, cut:]]], NUM_NODES, NUM_RELATIONS)
+        assert torch.equal(index.keys, whole.keys) and index.max_known == whole.max_known
+        assert torch.equal(index._build_complement(), whole._build_complement())
+        ordered = torch.cat([*index_module.sorted_facts([[*columns]], NUM_NODES, NUM_RELATIONS), as_facts([])])
+        assert [tuple(row) for row in ordered.tolist()] == sorted(rows)
+    order = EdgeOrder.build(columns[::2], columns[1], 'target', NUM_NODES, NUM_RELATIONS)
+    assert all(torch.equal(left, right) and left.dtype == torch.int64 for left, right in zip(
+        order, EdgeOrder.build(facts.t()[::2], facts[:, 1], 'target', NUM_NODES, NUM_RELATIONS)))
+
+
+def test_ids_out_of_range_in_parts_are_counted_on() -> None:
+    parts = [[*torch.zeros(3, 4, dtype=torch.int32)], [*torch.tensor([[0, 5], [0, 0], [0, 0]], dtype=torch.int32)]]
+    with pytest.raises(DataError, match=r'head .*\[0, 4\].* 5 .*fact 5$'):
+        FactIndex.of_columns(parts, NUM_NODES, NUM_RELATIONS)
+    with pytest.raises(DataError, match='int64.*float'):
+        FactIndex.of_columns([[*torch.zeros(3, 1)]], NUM_NODES, NUM_RELATIONS)
+
+
+def test_narrow_ids_are_looked_up_without_overflow() -> None:
+    size = 2**20
+    index = FactIndex(as_facts([(size - 1, 9, size - 1), (0, 0, 0)]), size, 10)
+    ids = torch.tensor([size - 1, 9, size - 1], dtype=torch.int32)
+    assert bool(index.contains(*ids)) and int(index.count(ids[0], ids[1], 'head')) == 1
+
+
+def test_the_filter_waits_for_many_look_ups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, '_FILTER_FROM', 0)
+    facts = torch.stack([torch.arange(100), torch.zeros(100, dtype=torch.int64), torch.arange(100)], dim=1)
+    index = FactIndex(facts, 100, 1)  # 200 keys
+    for expected in (False, False, True):
+        assert index.contains(*facts[:5].t()).all()
+        assert (index._filter is not None) is expected

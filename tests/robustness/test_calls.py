@@ -432,6 +432,12 @@ def targets(folder: Path) -> dict[str, Target]:
     add('from_pyg', data_io.from_pyg, lambda: {'source': graph(), 'fractions': None, 'seed': 0, 'weights': None,
                                                'keep': ()},
         words=('PyG', 'edge_index', 'graphs', 'splits', 'Data'))
+    add('write_fact_store', data_io.write_fact_store, lambda: {
+        'source': graph(), 'folder': tempfile.mkdtemp(dir=folder), 'head': None, 'relation': None, 'tail': None,
+        'num_nodes': None, 'num_relations': None}, words=('Parquet', 'graph'))
+    add('open_fact_store', data_io.open_fact_store, lambda: {
+        'folder': data_io.write_fact_store(graph(), tempfile.mkdtemp(dir=folder)), 'labels': True, 'verify': False},
+        flags=('labels', 'verify'))
     add('to_dataframe', data_io.to_dataframe, lambda: {'data': graph()})
     add('to_folder', data_io.to_folder, lambda: {'data': graph(), 'folder': folder / 'written'})
     # Negatives

@@ -9,8 +9,10 @@ from pyg_emu.data.io.datasets import (
     from_pykeen,
     from_sql,
     load_dataset,
+    open_fact_store,
     to_dataframe,
     to_folder,
+    write_fact_store,
 )
 from pyg_emu.data.io.frames import write_table
 from pyg_emu.data.io.vectors import read_vectors, write_vectors
@@ -25,9 +27,11 @@ __all__ = [
     'from_pykeen',
     'from_sql',
     'load_dataset',
+    'open_fact_store',
     'read_vectors',
     'to_dataframe',
     'to_folder',
+    'write_fact_store',
     'write_table',
     'write_vectors',
 ]

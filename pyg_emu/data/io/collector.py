@@ -2,7 +2,7 @@ r"""Labelled facts, split by split, to a checked :class:`~pyg_emu.KGData`."""
 from __future__ import annotations
 
 import warnings
-from typing import Any, Mapping, Optional, Sequence, Union
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -15,8 +15,19 @@ from pyg_emu.data.io.vocabulary import Vocabulary
 from pyg_emu.data.io.weights import split_weighted
 
 
+class Edges(NamedTuple):
+    r"""Facts as a graph holds them.
+
+    Args:
+        edge_index (torch.Tensor): Heads and tails. shape: :obj:`(2, F)`, int64.
+        edge_type (torch.Tensor): Relations. shape: :obj:`(F,)`, int64.
+    """
+    edge_index: Tensor
+    edge_type: Tensor
+
+
 def assemble(
-    facts: Mapping[str, Union[np.ndarray, Tensor]],
+    facts: Mapping[str, Union[np.ndarray, Tensor, Edges]],
     num_nodes: int,
     num_relations: int,
     entity_labels: Optional[list[str]] = None,
@@ -24,13 +35,14 @@ def assemble(
     *,
     weights: Optional[Mapping[str, Union[np.ndarray, Tensor]]] = None,
 ) -> KGData:
-    r"""The checked graph with these facts, of shape :obj:`(F, 3)`, and their weights, by split."""
+    r"""The checked graph with these facts, of shape :obj:`(F, 3)` or as :class:`Edges`, and their weights, by split."""
     edges: dict[str, Any] = {}
     for split, part in facts.items():
-        part = torch.as_tensor(part)
+        if not isinstance(part, Edges):
+            part = torch.as_tensor(part)
+            part = Edges(part[:, [0, 2]].t().contiguous(), part[:, 1].contiguous())
         prefix = '' if split == 'train' else f'{split}_'
-        edges[f'{prefix}edge_index'] = part[:, [0, 2]].t().contiguous()
-        edges[f'{prefix}edge_type'] = part[:, 1].contiguous()
+        edges[f'{prefix}edge_index'], edges[f'{prefix}edge_type'] = part
     for split, values in (weights or {}).items():
         edges['edge_weight' if split == 'train' else f'{split}_edge_weight'] = torch.as_tensor(values)
     data = KGData(num_nodes=num_nodes, num_relations=num_relations, entity_labels=entity_labels,
@@ -93,26 +105,42 @@ class Collector:
         """
         entity_labels, entity_ids = self._entities.finish()
         relation_labels, relation_ids = self._relations.finish()
-        facts, weights = {}, {split: np.concatenate(parts) for split, parts in self._weights.items()}
-        for split, parts in self._facts.items():
-            heads, relations, tails = (np.concatenate(column) for column in zip(*parts))
-            facts[split] = np.stack([entity_ids[heads], relation_ids[relations], entity_ids[tails]], axis=1)
-            if in_order:
-                keys = facts[split].T[::-1]
-                order = np.lexsort((weights[split], *keys) if weights else keys)
-                facts[split] = facts[split][order]
-                weights = {**weights, split: weights[split][order]} if weights else weights
+        edges = {split: self._edges(split, entity_ids, relation_ids) for split in list(self._facts)}
+        weights = {split: np.concatenate(parts) for split, parts in self._weights.items()}
+        for split in edges if in_order else ():
+            (heads, tails), relations = edges[split].edge_index.numpy(), edges[split].edge_type.numpy()
+            keys = (tails, relations, heads)
+            order = np.lexsort((weights[split], *keys) if weights else keys)
+            edges[split] = Edges(edges[split].edge_index[:, order], edges[split].edge_type[order])
+            weights = {**weights, split: weights[split][order]} if weights else weights
         if self._known is not None and len(entity_labels) > len(self._known):
             new = entity_labels[len(self._known):]
             warnings.warn(f'{len(new)} of the {len(entity_labels)} entities are not among those of entities= and get '
                           f'the ids from {len(self._known)} on: {", ".join(map(repr, new[:3]))}'
                           f'{", ..." if len(new) > 3 else ""}', DataWarning, stacklevel=4)
-        if fractions is not None and weights:
-            facts, weights = split_weighted(facts['all'], weights['all'], fractions, seed)
-        elif fractions is not None:
-            facts = split_facts(facts['all'], fractions, seed)
-        return assemble(facts, len(entity_labels), len(relation_labels), entity_labels, relation_labels,
-                        weights=weights)
+        sizes = len(entity_labels), len(relation_labels)
+        if fractions is None:
+            return assemble(edges, *sizes, entity_labels, relation_labels, weights=weights)
+        (heads, tails), relations = edges.pop('all')
+        facts = torch.stack([heads, relations, tails], dim=1).numpy()
+        if weights:
+            parts, weights = split_weighted(facts, weights['all'], fractions, seed)
+        else:
+            parts = split_facts(facts, fractions, seed)
+        return assemble(parts, *sizes, entity_labels, relation_labels, weights=weights)
+
+    def _edges(self, split: str, entity_ids: np.ndarray, relation_ids: np.ndarray) -> Edges:
+        r"""The facts of a split with final ids. Provisional ones are freed piece by piece."""
+        stop = self.count(split)
+        edges = Edges(torch.empty(2, stop, dtype=torch.int64), torch.empty(stop, dtype=torch.int64))
+        (heads, tails), relations = edges.edge_index.numpy(), edges.edge_type.numpy()
+        parts = self._facts.pop(split)
+        while parts:
+            head, relation, tail = parts.pop()
+            own = slice(stop - len(head), stop)
+            heads[own], relations[own], tails[own] = entity_ids[head], relation_ids[relation], entity_ids[tail]
+            stop = own.start
+        return edges
 
 
 def _labels_of(name: str, data: Any, kind: str) -> Optional[list[str]]:

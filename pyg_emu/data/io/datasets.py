@@ -21,10 +21,12 @@ from pyg_emu.data.io.hetero import from_hetero
 from pyg_emu.data.io.pyg import from_pyg
 from pyg_emu.data.io.pykeen import from_pykeen
 from pyg_emu.data.io.sql import absolute_url, from_sql, is_url
+from pyg_emu.data.io.store import is_fact_store, open_fact_store, write_fact_store
 from pyg_emu.data.io.tables import from_dataframe, to_dataframe
 
 __all__ = ['absolute_source', 'dataset_names', 'from_dataframe', 'from_file', 'from_folder', 'from_hetero', 'from_pyg',
-           'from_pykeen', 'from_sql', 'is_folder', 'load_dataset', 'reader_options', 'to_dataframe', 'to_folder']
+           'from_pykeen', 'from_sql', 'is_folder', 'load_dataset', 'open_fact_store', 'reader_options', 'to_dataframe',
+           'to_folder', 'write_fact_store']
 
 #: A folder whose sub-folders are datasets, each known by its name.
 DATA_VARIABLE = 'PYG_EMU_DATA'
@@ -57,7 +59,8 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
     before a folder in the working directory; write :obj:`./UMLS` to mean the latter.
 
     Args:
-        source (Any): A name; a path to a folder (:func:`from_folder`) or file (:func:`from_file`); the URL of a
+        source (Any): A name; a path to a folder (:func:`from_folder`), fact store
+            (:func:`~pyg_emu.data.io.store.open_fact_store`) or file (:func:`from_file`); the URL of a
             database, the path of an SQLite database, or an engine of SQLAlchemy (:func:`from_sql`); a
             :class:`pandas.DataFrame` (:func:`from_dataframe`); a dataset or :class:`~torch_geometric.data.Data` of PyG
             (:func:`from_pyg`); a :class:`~torch_geometric.data.HeteroData` (:func:`from_hetero`); a dataset or factory
@@ -133,7 +136,8 @@ def _load_path_or_name(source: Union[str, os.PathLike], root: Optional[Union[str
 
 def is_folder(source: str) -> bool:
     r"""Returns whether a recipe's source is read by :func:`from_folder`, as far as paths and URLs tell: a name is."""
-    return not is_url(source) and not Path(source).expanduser().is_file()
+    path = Path(source).expanduser()
+    return not is_url(source) and not path.is_file() and not is_fact_store(path)
 
 
 def absolute_source(source: str) -> str:
@@ -158,6 +162,8 @@ def reader_options(source: str, options: Mapping[str, Any]) -> set[str]:
     path = Path(source).expanduser()
     if is_url(source) or (path.is_file() and _path_reader(path) is from_sql):
         return set(inspect.signature(from_sql).parameters)
+    if is_fact_store(path):
+        return set(inspect.signature(open_fact_store).parameters)
     if path.exists():
         return options_that_apply(path, options.get('format'), options.get('extra_files', ()))
     return set(inspect.signature(from_folder).parameters)
@@ -165,7 +171,7 @@ def reader_options(source: str, options: Mapping[str, Any]) -> set[str]:
 
 def _path_reader(path: Path) -> Callable[..., KGData]:
     if path.is_dir():
-        return from_folder
+        return _folder_reader(path)
     return from_sql if path.is_file() and head_of(path).kind == 'sqlite' else from_file
 
 
@@ -174,7 +180,7 @@ def _load_name(name: str, root: Optional[Union[str, os.PathLike]], options: Mapp
     folder = _bundled_folder(name) if name in _BUNDLED else None
     folder = folder or folders.get(_key(name))
     if folder is not None:
-        return _call(from_folder, folder, options)
+        return _call(_folder_reader(folder), folder, options)
     if name in _BUNDLED:
         raise DataError(f'{name} comes with PyKEEN, which is not installed: pip install pykeen, or {_put_it(name)}')
     root = Path.home() / '.cache' / 'pyg_emu' if root is None else Path(root).expanduser()
@@ -191,6 +197,10 @@ def _load_name(name: str, root: Optional[Union[str, os.PathLike]], options: Mapp
         raise DataError(f'{name} could not be downloaded to {root} ({type(error).__name__}: {error}); '
                         f'{_put_it(name)}') from error
     return _call(from_pykeen, dataset, options) if folder is None else _call(from_folder, folder, options)
+
+
+def _folder_reader(folder: Path) -> Callable[..., KGData]:
+    return open_fact_store if is_fact_store(folder) else from_folder
 
 
 def _put_it(name: str) -> str:

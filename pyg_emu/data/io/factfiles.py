@@ -10,12 +10,13 @@ from typing import Any, Collection, Optional, Sequence
 import numpy as np
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.data.io.collector import Collector
 from pyg_emu.data.io.columns import Column
 from pyg_emu.data.io.detection import FORMATS, RDF_FORMATS, TABLE_FORMATS, check_format, format_of
 from pyg_emu.data.io.formats import TextFormat
 from pyg_emu.data.io.labelled import LabelledFacts
 from pyg_emu.data.io.rdf import Prefixes, RDFReader, Treatment
-from pyg_emu.data.io.readers import line_of, read_columns
+from pyg_emu.data.io.readers import line_of, read_chunks, read_columns, unknown_relation
 from pyg_emu.data.io.tablefiles import read_json_lines, read_parquet
 from pyg_emu.data.io.tables import table_columns
 from pyg_emu.data.io.textfiles import records
@@ -78,6 +79,39 @@ class FactFiles:
         r"""The format of a file, see :func:`~pyg_emu.data.io.detection.format_of`."""
         return format_of(path, self.format, any(name in _TEXT for name in self.given))
 
+    def _checked_format(self, path: Path) -> str:
+        format = self.format_of(path)
+        refuse_others(self.given, options_of(format), f'{path} is {FORMATS[format]}')
+        return format
+
+    def add_to(self, collector: Collector, split: str, path: Path) -> None:
+        r"""Adds the facts of a file to a graph; those of text in pieces, so that memory never holds all labels.
+
+        Args:
+            collector (Collector): Gathers the graph.
+            split (str): The split of the facts, if the file does not name one.
+            path (Path): The file.
+
+        Raises:
+            ArgumentError: As for :meth:`read`.
+            DataError: As for :meth:`read`, or if a relation is not allowed; names file and line.
+        """
+        if self._checked_format(path) != 'text' or self.split is not None or self.weights is not None:
+            self.read(path).add_to(collector, split)
+            return
+        unknown: Optional[tuple[int, str]] = None
+        count = 0
+        for columns in read_chunks(path, self.text):
+            # A line that is no fact is reported first, wherever it is.
+            bad = collector.add(split, columns) if unknown is None else None
+            if bad is not None:
+                unknown = count + bad, columns[1][bad]
+            count += len(columns[0])
+        if unknown is not None:
+            row, relation = unknown
+            raise DataError(f'{path}:{line_of(path, self.text, row, count)}: '
+                            f'{unknown_relation(relation, collector.relation_labels)}')
+
     def read(self, path: Path) -> LabelledFacts:
         r"""Returns the facts of a file.
 
@@ -88,8 +122,7 @@ class FactFiles:
             ArgumentError: If an argument does not apply to the format of the file, or a package is not installed.
             DataError: If the file cannot be read, or a line, row or statement is not a fact; names it.
         """
-        format = self.format_of(path)
-        refuse_others(self.given, options_of(format), f'{path} is {FORMATS[format]}')
+        format = self._checked_format(path)
         chosen = (self.head, self.relation, self.tail)
         if format in RDF_FORMATS:
             return self._rdf.read(path, format)

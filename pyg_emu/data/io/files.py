@@ -118,7 +118,7 @@ def from_folder(
     extra = named_files(folder, extra_files)
     for split, path in [*found.items(), *(('train', path) for path in extra)]:
         files = options if layout.name == 'splits' else replace(options, delimiter=delimiter_of(path, options))
-        files.read(path).add_to(collector, split)
+        files.add_to(collector, split, path)
     for split, path in found.items():
         if collector.count(split) == 0 and (split == 'train' or split in require_splits):
             raise DataError(f"{path}: the split '{split}' has no facts; expected lines of head, relation and tail")
@@ -201,7 +201,7 @@ def from_file(
                         prefixes, weights)
     path = Path(path)
     collector = Collector(vocabulary, entities)
-    options.read(path).add_to(collector, 'all')
+    options.add_to(collector, 'all', path)
     if split is None and collector.count('all') == 0:
         raise DataError(f'{path}: the file has no facts; expected lines of head, relation and tail')
     return collector.finish(DEFAULT_FRACTIONS if fractions is None and split is None else fractions, seed)

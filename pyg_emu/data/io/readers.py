@@ -6,13 +6,15 @@ line.
 """
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
 import io
 import warnings
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Collection, Optional, Sequence, cast
+from typing import Collection, Iterator, Optional, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,11 +22,20 @@ import pandas as pd
 from pyg_emu.core.errors import DataError, DataWarning
 from pyg_emu.data.io.columns import COLUMNS, Columns
 from pyg_emu.data.io.formats import TextFormat
-from pyg_emu.data.io.textfiles import Syntax, TextStream, opened, records
+from pyg_emu.data.io.textfiles import Syntax, opened, records, text_chunks
 
 
 def read_columns(path: Path, text: TextFormat) -> list[np.ndarray]:
-    r"""Returns heads, relations and tails of :obj:`path` as arrays of strings.
+    r"""Returns heads, relations and tails of :obj:`path` as arrays of strings, see :func:`read_chunks`."""
+    chunks = list(read_chunks(path, text))
+    if len(chunks) == 1:
+        return chunks[0]
+    return [np.concatenate([np.empty(0, dtype=object), *(chunk[number] for chunk in chunks)])
+            for number in range(len(COLUMNS))]
+
+
+def read_chunks(path: Path, text: TextFormat) -> Iterator[list[np.ndarray]]:
+    r"""Yields heads, relations and tails of :obj:`path` as arrays of strings, some hundred thousand lines at a time.
 
     Lines with nothing but spaces are skipped, and so is a byte order mark.
 
@@ -33,24 +44,31 @@ def read_columns(path: Path, text: TextFormat) -> list[np.ndarray]:
         text (TextFormat): How its lines become facts.
 
     Raises:
-        DataError: If the file cannot be read, or a line is not a fact; names file and line.
+        DataError: If the file cannot be read, or a line is not a fact; names file and line. Facts before this line may
+            have been returned.
     """
     layout = _layout(path, text)
     if layout is None:
-        return [np.empty(0, dtype=object) for _ in COLUMNS]
+        return
     first, has_header, columns = layout
-    found = _parsed(path, text, columns, skip=int(has_header))
+    chunks = _parsed(path, text, columns, skip=int(has_header))
     if has_header and not text.announces_header:
-        # A word that occurs again below stands for an entity or relation, not for a column.
-        repeated = [first[place] for place, column in zip(columns.places, found) if (column == first[place]).any()]
+        # A word that occurs again below stands for an entity or relation, not for a column. A file of several chunks is
+        # read twice to find out.
+        held = list(islice(chunks, 2))
+        names = [first[place] for place in columns.places]
+        repeated = next((name for found in chain(held, chunks) for name, column in zip(names, found)
+                         if (column == name).any()), None)
         said = f'{path}: the first line ({", ".join(first)}) is read as '
-        if repeated:
-            warnings.warn(f'{said}a fact, although it looks like a header, since {repeated[0]!r} occurs in other '
+        if repeated is not None:
+            warnings.warn(f'{said}a fact, although it looks like a header, since {repeated!r} occurs in other '
                           'lines; pass header=True if it is one', DataWarning, stacklevel=2)
-            return read_columns(path, replace(text, header=False))
+            yield from read_chunks(path, replace(text, header=False))
+            return
         warnings.warn(f'{said}the names of the columns; pass header=True to confirm, or header=False if it is a fact',
                       DataWarning, stacklevel=2)
-    return found
+        chunks = iter(held) if len(held) < 2 else _parsed(path, text, columns, skip=1)
+    yield from chunks
 
 
 def line_of(path: Path, text: TextFormat, row: int, num_rows: int) -> int:
@@ -81,35 +99,47 @@ def _layout(path: Path, text: TextFormat) -> Optional[tuple[list[str], bool, Col
     return first, has_header, columns
 
 
-def _parsed(path: Path, text: TextFormat, columns: Columns, skip: int) -> list[np.ndarray]:
+def _parsed(path: Path, text: TextFormat, columns: Columns, skip: int) -> Iterator[list[np.ndarray]]:
     syntax = text.syntax_of(path)
-    with opened(path) as handle, warnings.catch_warnings():
-        warnings.simplefilter('error', pd.errors.ParserWarning)
+    with opened(path) as handle:
         try:
-            text_stream = TextStream(handle, syntax, skip)
-            stream = cast(IO[bytes], io.BufferedReader(text_stream))
-            table = pd.read_csv(
-                stream, sep=syntax.delimiter, header=None, names=list(range(columns.width)), index_col=False,
-                engine='c', encoding='utf-8', quoting=csv.QUOTE_MINIMAL if syntax.quotes else csv.QUOTE_NONE,
-                # The stream has none; pandas would remove the leading spaces of lines at the end of its buffers.
-                skip_blank_lines=False,
-                # In pieces, pandas before 3 would cut the first line of each to the expected width. Nor do pieces save
-                # memory: equal labels of a column are one object.
-                low_memory=False,
-                # Strings as they are. (A categorical dtype is faster, but reads '01' and '1' as one number.)
-                dtype=object, na_filter=False,
-            )
-        except pd.errors.EmptyDataError:
-            return [np.empty(0, dtype=object) for _ in COLUMNS]
+            for chunk in text_chunks(handle, syntax, skip):
+                table = _table(chunk, syntax, columns.width)
+                found = [table[place].to_numpy(dtype=object) for place in columns.places]
+                # A line with too few columns ends in empty ones. pandas accepts an empty column too many.
+                looked_at = (*found, table[columns.width - 1].to_numpy(dtype=object))
+                if syntax.ends_in_delimiter(chunk) or any((column == '').any() for column in looked_at):
+                    _check(path, syntax, columns, skip)
+                yield found
         except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeError) as error:
             _check(path, syntax, columns, skip)
             raise DataError(f'{path}: cannot be read as lines of head, relation and tail ({error})') from error
-    found = [table[place].to_numpy(dtype=object) for place in columns.places]
-    # A line with too few columns ends in empty ones. pandas accepts an empty column too many.
-    looked_at = (*found, table[columns.width - 1].to_numpy(dtype=object))
-    if text_stream.ends_in_delimiter or any((column == '').any() for column in looked_at):
-        _check(path, syntax, columns, skip)
-    return found
+
+
+def _table(chunk: bytes, syntax: Syntax, width: int) -> pd.DataFrame:
+    r"""The fields of some records, as strings.
+
+    Raises:
+        pandas.errors.ParserError: If a record has more than :obj:`width` fields. (Or a warning of pandas as an error.)
+        UnicodeError: If the text is not UTF-8.
+    """
+    # pandas takes the number of columns from the first line.
+    first = syntax.record.match(chunk)
+    if first is None or len(syntax.fields(first.group().decode())) != width:
+        raise pd.errors.ParserError(f'expected {width} columns')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', pd.errors.ParserWarning)
+        return pd.read_csv(
+            io.BytesIO(codecs.BOM_UTF8 + chunk), sep=syntax.delimiter, header=None, names=list(range(width)),
+            index_col=False, engine='c', encoding='utf-8',
+            quoting=csv.QUOTE_MINIMAL if syntax.quotes else csv.QUOTE_NONE,
+            # There are none; pandas would remove the leading spaces of lines at the end of its buffers.
+            skip_blank_lines=False,
+            # In pieces, pandas before 3 would cut the first line of each to the expected width.
+            low_memory=False,
+            # Strings as they are. (A categorical dtype is faster, but reads '01' and '1' as one number.)
+            dtype=object, na_filter=False,
+        )
 
 
 def _check(path: Path, syntax: Syntax, columns: Columns, skip: int) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import io
 import re
 import stat
 import zlib
@@ -22,6 +21,8 @@ from pyg_emu.core.errors import ArgumentError, DataError
 BLOCK_BYTES = 1 << 20
 #: No record is longer. A file without line ends would have to be held in memory as a whole.
 MAX_RECORD_BYTES = 16 << 20
+#: Text of about this length is turned into labels at a time.
+CHUNK_BYTES = 16 << 20
 
 _LINE_END = re.compile(rb'\r\n|\n|\r')
 _LINE = re.compile(rb'[^\r\n]*+(?>\r\n|\n|\r)')
@@ -86,6 +87,11 @@ class Syntax:
     def skips(self, record: bytes) -> bool:
         r"""Whether a record is a comment, or has nothing but spaces."""
         return not record.strip(b' \r\n') or (self.comment is not None and record.startswith(self.comment.encode()))
+
+    def ends_in_delimiter(self, text: bytes) -> bool:
+        r"""Whether a line ends in a delimiter, which pandas overlooks after the last column."""
+        between = self.delimiter.encode()
+        return any(between + end in text for end in (b'\n', b'\r')) or text.endswith(between)
 
     def fields(self, record: str) -> list[str]:
         r"""The fields of a record."""
@@ -184,11 +190,12 @@ def blocks(handle: IO[bytes], syntax: Syntax) -> Iterator[bytes]:
             raise _Unreadable(rest)
 
 
-class TextStream(io.RawIOBase):
-    r"""The bytes of a file as pandas reads them as they stand: records alone, after a byte order mark.
+def text_chunks(handle: IO[bytes], syntax: Syntax, skip: int = 0) -> Iterator[bytes]:
+    r"""The records of a file in pieces of about :data:`CHUNK_BYTES`, without comments and blank lines.
 
     pandas removes a byte order mark even if it is part of the first label, loses spaces at the end of its buffers where
-    it skips blank lines, and before version 3 ends a label at a null byte. It meets none of them here.
+    it skips blank lines, and before version 3 ends a label at a null byte. It meets none of them here, if a byte order
+    mark is put before each piece.
 
     Args:
         handle (file): The file, in binary mode.
@@ -196,45 +203,28 @@ class TextStream(io.RawIOBase):
         skip (int): Number of records to leave out at the beginning. (default: :obj:`0`)
 
     Raises:
-        UnicodeError: While it is read, if the file is not text in :obj:`syntax`.
+        UnicodeError: If the file is not text in :obj:`syntax`.
     """
-    def __init__(self, handle: IO[bytes], syntax: Syntax, skip: int = 0) -> None:
-        super().__init__()
-        self._blocks = blocks(handle, syntax)
-        self._syntax = syntax
-        self._skip = skip
-        self._ready = memoryview(codecs.BOM_UTF8)
-        self._open_end = re.compile(re.escape(syntax.delimiter.encode()) + rb'(?:[\r\n]|\Z)')
-        #: Whether a line that was read ends in a delimiter, which pandas overlooks after the last column.
-        self.ends_in_delimiter = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while len(self._ready) == 0:
-            try:
-                block = next(self._blocks, None)
-            except _Unreadable:
-                raise UnicodeError('not text, or not in pairs of quotation marks') from None
-            if block is None:
-                return 0
-            self._ready = memoryview(self._prepared(block))
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
-        return count
-
-    def _prepared(self, block: bytes) -> bytes:
-        block = self._syntax.kept(block)
-        while self._skip > 0 and block:
-            match = self._syntax.record.match(block)
-            block = block[0 if match is None else match.end():]
-            self._skip -= 1
-        if b'\0' in block:
-            raise UnicodeError('there is a null byte in the text')
-        self.ends_in_delimiter = self.ends_in_delimiter or self._open_end.search(block) is not None
-        return block
+    held: list[bytes] = []
+    size = 0
+    try:
+        for block in blocks(handle, syntax):
+            block = syntax.kept(block)
+            while skip > 0 and block:
+                match = syntax.record.match(block)
+                block = block[0 if match is None else match.end():]
+                skip -= 1
+            if b'\0' in block:
+                raise UnicodeError('there is a null byte in the text')
+            held.append(block)
+            size += len(block)
+            if size >= CHUNK_BYTES:
+                yield b''.join(held)
+                held, size = [], 0
+    except _Unreadable:
+        raise UnicodeError('not text, or not in pairs of quotation marks') from None
+    if size > 0:
+        yield b''.join(held)
 
 
 def records(path: Path, syntax: Syntax) -> Iterator[tuple[int, list[str]]]:

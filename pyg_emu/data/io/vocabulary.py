@@ -1,7 +1,9 @@
 r"""Labels to ids, column by column, with no Python loop over facts."""
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from collections import defaultdict
+from itertools import repeat
+from typing import Collection, Optional, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,8 @@ class Vocabulary:
 
     Ids follow the order of the labels by code point, not that of the lines: the same facts get the same ids however
     their files are ordered or split. (PyKEEN numbers labels in the same way.) Labels that are given keep their
-    positions as ids, and others come after them.
+    positions as ids, and others come after them. Labels can be added in any number of pieces: a piece costs time in
+    proportion to its own size.
 
     Args:
         labels (sequence of str, optional): Labels whose positions are their ids. (default: :obj:`None`)
@@ -25,30 +28,31 @@ class Vocabulary:
     """
     def __init__(self, labels: Optional[Sequence[str]] = None, closed: bool = False) -> None:
         self.closed = closed
-        self._labels = pd.Index([] if labels is None else list(labels), dtype=object)
-        self._num_given = len(self._labels)
-        if not self._labels.is_unique:
-            repeated = self._labels[self._labels.duplicated()][0]
+        given = [] if labels is None else list(labels)
+        # Provisional ids, in the order of first occurrence. A new label gets the number of labels before it.
+        self._ids: defaultdict[str, int] = defaultdict(None, zip(given, range(len(given))))
+        self._ids.default_factory = self._ids.__len__
+        self._num_given = len(given)
+        if len(self._ids) != len(given):
+            repeated = next(label for number, label in enumerate(given) if self._ids[label] != number)
             raise DataError(f'a vocabulary needs distinct labels, but {repeated!r} occurs more than once')
 
     def add(self, *columns: np.ndarray) -> list[np.ndarray]:
         r"""Provisional ids of each column of labels, to be passed to :meth:`finish`; -1 for labels not allowed."""
         sizes = [len(column) for column in columns]
         codes, found = pd.factorize(np.concatenate(columns) if len(columns) > 1 else columns[0])
-        known = pd.Index(found, dtype=object)
-        ids = self._labels.get_indexer(known)
-        if not self.closed:
-            new = ids < 0
-            ids[new] = np.arange(len(self._labels), len(self._labels) + new.sum())
-            self._labels = self._labels.append(known[new])
+        return np.split(self.number(found)[codes], np.cumsum(sizes)[:-1])
+
+    def number(self, labels: Collection[str]) -> np.ndarray:
+        r"""Provisional ids of some labels. shape: :obj:`(len(labels),)`, int32."""
+        found = map(self._ids.get, labels, repeat(-1)) if self.closed else map(self._ids.__getitem__, labels)
         # int32 halves what millions of facts need until they are done; no vocabulary comes near 2^31 labels.
-        return np.split(ids.astype(np.int32)[codes], np.cumsum(sizes)[:-1])
+        return np.fromiter(found, np.int32, len(labels))
 
     def finish(self) -> tuple[list[str], np.ndarray]:
         r"""The labels in the order of their ids, and the id of each provisional one."""
-        labels = self._labels.to_numpy(dtype=object)
-        new = np.argsort(labels[self._num_given:], kind='stable') + self._num_given
-        order = np.concatenate([np.arange(self._num_given), new])
+        labels = list(self._ids)
+        labels[self._num_given:] = sorted(labels[self._num_given:])
         ids = np.empty(len(labels), dtype=np.int64)
-        ids[order] = np.arange(len(labels))
-        return labels[order].tolist(), ids
+        ids[np.fromiter(map(self._ids.__getitem__, labels), np.int64, len(labels))] = np.arange(len(labels))
+        return labels, ids

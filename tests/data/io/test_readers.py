@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.data.io import textfiles
 from pyg_emu.data.io.formats import TextFormat
-from pyg_emu.data.io.readers import line_of, read_columns, unknown_relation
+from pyg_emu.data.io.readers import line_of, read_chunks, read_columns, unknown_relation
 
 GOOD = b'a\tr\tb\nb\ts\ta\n'
 FACTS = [('a', 'r', 'b'), ('b', 's', 'a')]
@@ -340,3 +341,49 @@ def test_lines_are_counted_back_from_rows(tmp_path: Path) -> None:
     assert line_of(path, TextFormat(), 1, 2) == 5
     message = unknown_relation('born_inn', ['r', 'born_in'])
     assert "'born_inn'" in message and ' 2 relations' in message and "'born_in'" in message
+
+
+# Pieces ######################################################################
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textfiles, 'BLOCK_BYTES', 7)
+    monkeypatch.setattr(textfiles, 'CHUNK_BYTES', 11)
+
+
+@pytest.mark.usefixtures('small_pieces')
+def test_files_are_read_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / 'train.csv'
+    path.write_bytes(b'\xef\xbb\xbf# x\r\nhead,relation,tail\r\n' + b'"a,""\n",r,\xef\xbb\xbfb\r\n\r\n#\r\n' * 20)
+    text = TextFormat(comment='#', header=True)
+    assert sum(1 for _ in read_chunks(path, text)) > 5
+    assert list(zip(*read_columns(path, text))) == [('a,"\n', 'r', '\ufeffb')] * 20
+
+
+@pytest.mark.usefixtures('small_pieces')
+@pytest.mark.parametrize(('line', 'said'), [
+    (b'a\tr\tb\tc\n', '4 columns'), (b'a\tr\tb\t\n', '4 columns'), (b'a\tr\n', '2 columns'),
+    (b'a\t\tb\n', 'the label of the relation is empty'), (b'\xff\tr\tb\n', 'byte 0xff'), (b'\0\tr\tb\n', 'byte 0x00'),
+])
+def test_the_bad_line_is_named_in_any_piece(tmp_path: Path, line: bytes, said: str) -> None:
+    good = b'x\tr\ty\n'
+    for before in range(6):
+        for after in range(3):
+            assert error(tmp_path, good * before + line + good * after).startswith(f'train.txt:{before + 1}: {said}')
+
+
+@pytest.mark.usefixtures('small_pieces')
+def test_an_empty_quoted_column_too_many_in_any_piece(tmp_path: Path) -> None:
+    for before in range(6):
+        content = b'x,r,y\n' * before + b'a,r,b,""\n'
+        assert error(tmp_path, content, 'train.csv').startswith(f'train.csv:{before + 1}: 4 columns')
+
+
+@pytest.mark.usefixtures('small_pieces')
+def test_headers_of_files_in_pieces(tmp_path: Path) -> None:
+    with pytest.warns(DataWarning, match='header=False'):
+        assert read(tmp_path, b'head\trelation\ttail\n' + GOOD * 9) == FACTS * 9
+    with pytest.warns(DataWarning, match="'relation'.*header=True"):
+        found = read(tmp_path, b'head\trelation\ttail\n' + GOOD * 9 + b'neck\trelation\thead\n')
+    assert found == [('head', 'relation', 'tail'), *FACTS * 9, ('neck', 'relation', 'head')]

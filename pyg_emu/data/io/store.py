@@ -1,0 +1,531 @@
+r"""A fact store: a folder whose files are mapped into memory, for graphs whose facts do not fit comfortably.
+
+The facts of each split are one file in NumPy's format, of shape :obj:`(3, F)` with heads, tails and relations as rows,
+in int32 where all ids fit. Opening a store reads no facts: the system loads the parts that are used, drops them when
+memory is short, and holds them once for all processes of a machine.
+
+.. code-block:: text
+
+    store.json                            sizes, data type, and the digests of the other files
+    train.npy, valid.npy, test.npy        facts
+    entities.json, relations.json         labels, in the order of their ids
+
+:obj:`store.json` is written last, so a folder without it is no store.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence, Union
+
+import numpy as np
+import torch
+
+from pyg_emu.core.arguments import boolean, file_path, positive_integer, shown
+from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError, DataWarning
+from pyg_emu.core.files import atomic_write, open_regular, read_bytes, reason
+from pyg_emu.data.checks import FACT_KEYS, check_data
+from pyg_emu.data.graph import SPLITS, KGData
+from pyg_emu.data.io.columns import COLUMNS, Column, chosen_columns
+from pyg_emu.data.io.frames import require
+from pyg_emu.data.io.splits import SPLIT_NAMES
+from pyg_emu.data.io.vocabulary import Vocabulary
+
+#: The file that makes a folder a store.
+MANIFEST = 'store.json'
+_LABELS = {'entity_labels': 'entities.json', 'relation_labels': 'relations.json'}
+_FORMAT = 1
+# Facts that are converted at a time.
+_BATCH = 1 << 20
+# What a store keeps of a graph.
+_KEPT = (*FACT_KEYS, *_LABELS, 'num_nodes', 'num_relations')
+_NARROW = np.dtype('<i4')
+_WIDE = np.dtype('<i8')
+
+#: Heads, relations and tails of some facts. shape: :obj:`(3, n)`, or three arrays of shape :obj:`(n,)`.
+Batch = Union[np.ndarray, Sequence[np.ndarray]]
+
+
+class _Source(NamedTuple):
+    r"""What a store is written from: sizes, labels, and how many facts of each split there are and what they are."""
+    num_nodes: int
+    num_relations: int
+    labels: Mapping[str, Optional[list[str]]]
+    counts: Mapping[str, int]
+    batches: Callable[[str], Iterable[Batch]]
+
+
+def is_fact_store(folder: Path) -> bool:
+    r"""Whether a folder is a fact store."""
+    return (folder / MANIFEST).is_file()
+
+
+def write_fact_store(
+    source: Union[KGData, str, os.PathLike],
+    folder: Union[str, os.PathLike],
+    *,
+    head: Optional[Column] = None,
+    relation: Optional[Column] = None,
+    tail: Optional[Column] = None,
+    num_nodes: Optional[int] = None,
+    num_relations: Optional[int] = None,
+) -> Path:
+    r"""Writes a fact store, which :func:`open_fact_store` and :func:`~pyg_emu.load_dataset` open.
+
+    Parquet files are read in batches, so memory holds the distinct labels, and never all facts. Labels get the ids that
+    :func:`~pyg_emu.load_dataset` gives them. Columns of integers hold ids from 0 on.
+
+    .. code-block:: python
+
+        write_fact_store('path/to/parquet', 'store')        # train.parquet, valid.parquet, test.parquet
+        write_fact_store(load_dataset('path/to/text'), 'store')
+        data = load_dataset('store')
+
+    Args:
+        source (KGData or str or os.PathLike): A graph, without inverse relations; a Parquet file, whose rows are
+            training facts; or a folder of :obj:`train.parquet` and, if there are any, :obj:`valid.parquet` and
+            :obj:`test.parquet`. Parquet needs the package pyarrow.
+        folder (str or os.PathLike): The folder of the store, new or empty.
+        head (str or int, optional): The column of the heads of Parquet files: its name, or its position from 0.
+            (default: the one called head, or a usual synonym)
+        relation (str or int, optional): The column of the relations. (default: likewise)
+        tail (str or int, optional): The column of the tails. (default: likewise)
+        num_nodes (int, optional): The number of entities, where columns hold ids. (default: the largest id plus one)
+        num_relations (int, optional): The number of relations, where columns hold ids. (default: likewise)
+
+    Returns:
+        pathlib.Path: The folder.
+
+    Raises:
+        ArgumentError: If an argument is invalid, or pyarrow is not installed.
+        DataError: If the source cannot be read, or holds something that is not a fact, names file, column and row; if
+            a graph has attributes that the store does not keep; or if the folder holds other files.
+        CheckpointError: If the store cannot be written.
+    """
+    file_path('folder', folder)
+    target = Path(folder).expanduser()
+    if not isinstance(source, (KGData, str, os.PathLike)):
+        raise ArgumentError(f'source: expected a KGData, or the path of a Parquet file or of a folder with '
+                            f'train.parquet, got {shown(source)}')
+    options: dict[str, Any] = {'head': head, 'relation': relation, 'tail': tail, 'num_nodes': num_nodes,
+                               'num_relations': num_relations}
+    with ExitStack() as stack:
+        if isinstance(source, KGData):
+            given = [name for name, value in options.items() if value is not None]
+            if given:
+                raise ArgumentError(f'{given[0]}: applies to Parquet files, and the source is a KGData; leave it out')
+            found = _of_graph(source)
+            _prepare(target)
+        else:
+            files = _parquet_files(Path(file_path('source', source)).expanduser())
+            for name in ('num_nodes', 'num_relations'):
+                if options[name] is not None:
+                    options[name] = int(positive_integer(name, options[name]))
+            tables = {split: _Parquet(path, (head, relation, tail)) for split, path in files.items()}
+            _prepare(target)
+            found = _of_parquet(tables, options['num_nodes'], options['num_relations'], target, stack)
+        _write(found, target)
+    return target
+
+
+def open_fact_store(folder: Union[str, os.PathLike], *, labels: bool = True, verify: bool = False) -> KGData:
+    r"""Opens a fact store without reading its facts.
+
+    :obj:`edge_index` and :obj:`edge_type` of the graph are int32 where all ids fit, and mapped into memory. Modifying
+    them changes neither the files nor what other processes see. Loaders, samplers and rankings take the graph as any
+    other, and :meth:`~pyg_emu.KGData.columns` returns the facts without a copy.
+
+    Args:
+        folder (str or os.PathLike): A folder that :func:`write_fact_store` wrote.
+        labels (bool): Whether to read the labels, which take memory in each process. (default: :obj:`True`)
+        verify (bool): Whether to read all files and compare their digests. Without it, truncated files are noticed, and
+            other damage is not. (default: :obj:`False`)
+
+    Raises:
+        ArgumentError: If an argument is invalid.
+        DataError: If the folder is no store, or a file is missing or damaged; names the file.
+    """
+    file_path('folder', folder)
+    boolean('labels', labels)
+    boolean('verify', verify)
+    path = Path(folder).expanduser()
+    manifest = _read_manifest(path)
+    if verify:
+        for name, digest in manifest['digests'].items():
+            if _digest(path / name) != digest:
+                raise _damaged(path / name, 'its digest differs from that in the manifest')
+    graph: dict[str, Any] = {}
+    for split, count in manifest['facts'].items():
+        columns = _mapped(path / f'{split}.npy', count)
+        prefix = '' if split == 'train' else f'{split}_'
+        graph[f'{prefix}edge_index'], graph[f'{prefix}edge_type'] = columns[:2], columns[2]
+    for name, file in _LABELS.items():
+        if labels and file in manifest['digests']:
+            graph[name] = _read_labels(path / file, manifest['num_nodes' if name == 'entity_labels' else 'num_relations'])
+    return KGData(num_nodes=manifest['num_nodes'], num_relations=manifest['num_relations'], **graph)
+
+
+# Reading ######################################################################
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise DataError(f'{folder}: no such folder; expected one that write_fact_store wrote')
+    if not path.exists():
+        raise DataError(f'{folder} is no fact store, or writing it was interrupted: it has no {MANIFEST}; write it '
+                        'with write_fact_store')
+    try:
+        found = json.loads(read_bytes(path).decode())
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, reason(error)) from error
+    if not isinstance(found, dict) or found.get('format') != _FORMAT:
+        got = found.get('format') if isinstance(found, dict) else found
+        raise DataError(f'{path}: expected format {_FORMAT}, got {got!r:.50}; write the store with this version')
+    sizes = [found.get('num_nodes'), found.get('num_relations')]
+    facts, digests = found.get('facts'), found.get('digests')
+    if isinstance(facts, dict):
+        sizes += facts.values()
+    if (not isinstance(facts, dict) or 'train' not in facts or not set(facts) <= set(SPLITS)
+            or not isinstance(digests, dict) or not set(digests) <= {*_LABELS.values(), *(f'{s}.npy' for s in facts)}
+            or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes)):
+        raise _damaged(path, 'a size or a name is missing or wrong')
+    return found
+
+
+def _mapped(path: Path, count: int) -> torch.Tensor:
+    try:
+        open_regular(path).close()
+        # Copy on write: a page that is modified belongs to this process alone.
+        columns = np.load(path, mmap_mode='c', allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, reason(error)) from error
+    if columns.shape != (3, count) or columns.dtype not in (_NARROW, _WIDE) or not columns.flags.c_contiguous:
+        raise _damaged(path, f'expected {count} facts of shape (3, {count}), got {columns.dtype} of shape '
+                             f'{columns.shape}')
+    return torch.from_numpy(columns)
+
+
+def _read_labels(path: Path, count: int) -> list[str]:
+    try:
+        found = json.loads(read_bytes(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, reason(error)) from error
+    if not isinstance(found, list) or len(found) != count or not all(isinstance(label, str) for label in found):
+        raise _damaged(path, f'expected {count} labels')
+    return found
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f'{path}: missing, truncated or damaged ({why}); write the store again with write_fact_store')
+
+
+def _digest(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, 'sha256').hexdigest()
+    except OSError as error:
+        raise _damaged(path, reason(error)) from error
+
+
+# Writing ######################################################################
+
+def _prepare(folder: Path) -> None:
+    r"""Makes the folder of a store. Files of a store that was not completed are overwritten."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(f'cannot make the folder {folder} ({reason(error)}); choose another one') from error
+    if MANIFEST in there:
+        raise DataError(f'folder: {folder} holds a fact store already; remove it, or choose another folder')
+    strange = [name for name in there if name not in (*_LABELS.values(), *(f'{split}.npy' for split in SPLITS))
+               and not (name.startswith('.') and name.endswith('.tmp'))]
+    if strange:
+        raise DataError(f'folder: expected a new or empty folder, but {folder} holds {", ".join(strange[:3])}')
+
+
+def _write(source: _Source, folder: Path) -> None:
+    narrow = max(source.num_nodes, source.num_relations) < 2**31
+    digests = {}
+    for split, count in source.counts.items():
+        path = folder / f'{split}.npy'
+        atomic_write(path, partial(_write_columns, count=count, dtype=_NARROW if narrow else _WIDE,
+                                   batches=source.batches(split)))
+        digests[path.name] = _digest(path)
+    for name, file in _LABELS.items():
+        labels = source.labels[name]
+        if labels is not None:
+            text = json.dumps(labels).encode()
+            atomic_write(folder / file, partial(_write_bytes, content=text))
+            digests[file] = hashlib.sha256(text).hexdigest()
+    manifest = {'format': _FORMAT, 'num_nodes': source.num_nodes, 'num_relations': source.num_relations,
+                'dtype': 'int32' if narrow else 'int64', 'facts': dict(source.counts), 'digests': digests}
+    atomic_write(folder / MANIFEST, partial(_write_bytes, content=(json.dumps(manifest, indent=2) + '\n').encode()))
+
+
+def _write_bytes(file: IO[bytes], content: bytes) -> None:
+    file.write(content)
+
+
+def _write_columns(file: IO[bytes], count: int, dtype: np.dtype, batches: Iterable[Batch]) -> None:
+    np.lib.format.write_array_header_1_0(file, {'descr': dtype.str, 'fortran_order': False, 'shape': (3, count)})
+    begin, done = file.tell(), 0
+    for batch in batches:
+        for row, values in zip((0, 2, 1), batch):
+            file.seek(begin + (row * count + done) * dtype.itemsize)
+            file.write(np.ascontiguousarray(values, dtype).data)
+        done += len(batch[0])
+    if done != count:
+        raise DataError(f'the source holds {done} facts, and held {count} when its size was read; leave it unchanged '
+                        'while it is read')
+
+
+# Graphs #######################################################################
+
+def _of_graph(data: KGData) -> _Source:
+    check_data(data)
+    if data.has_inverse_relations:
+        raise DataError('source: expected a graph without inverse relations; write the original one, and call '
+                        'with_inverse_relations() after opening the store')
+    strange = [key for key, value in data._store.items() if key not in _KEPT and value is not None]
+    if strange:
+        raise DataError(f'source: a fact store keeps facts and labels alone, and the graph has {", ".join(strange)}; '
+                        'remove this from the graph, and keep it elsewhere')
+
+    def batches(split: str) -> Iterator[Batch]:
+        columns = data.columns(split)  # type: ignore[arg-type]
+        for chunks in zip(*(column.split(_BATCH) for column in columns)):
+            yield [chunk.cpu().numpy() for chunk in chunks]
+
+    counts = {str(split): data.num_facts(split) for split in SPLITS if data.num_facts(split) > 0}
+    return _Source(data.num_nodes or 0, data.num_relations, {name: getattr(data, name) for name in _LABELS}, counts,
+                   batches)
+
+
+# Parquet ######################################################################
+
+def _parquet_files(source: Path) -> dict[str, Path]:
+    if not source.is_dir():
+        if not source.is_file():
+            raise DataError(f'{source}: no such file or folder; expected a Parquet file, or a folder with '
+                            'train.parquet')
+        return {'train': source}
+    found = {split: [source / f'{name}.parquet' for name in names if (source / f'{name}.parquet').is_file()]
+             for split, names in SPLIT_NAMES.items()}
+    for split, files in found.items():
+        if len(files) > 1:
+            raise DataError(f"{source}: several files for the split '{split}' "
+                            f"({', '.join(file.name for file in files)}); keep one of them")
+    if not found['train']:
+        raise DataError(f'{source}: no file train.parquet; expected it, and valid.parquet and test.parquet if there '
+                        'are held-out facts')
+    return {split: files[0] for split, files in found.items() if files}
+
+
+class _Parquet:
+    r"""A Parquet file of facts, read in batches.
+
+    Args:
+        path (Path): The file.
+        chosen (sequence): Its columns, as a caller chose them.
+
+    Raises:
+        DataError: If it is no Parquet file, a column is missing, or holds neither integers nor text.
+    """
+    def __init__(self, path: Path, chosen: Sequence[Optional[Column]]) -> None:
+        require('pyarrow', f'source: reading {path}', 'write the store from a KGData')
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.path = path
+        self._errors = (pa.ArrowException, OSError)
+        try:
+            self._file = pq.ParquetFile(path)
+        except self._errors as error:
+            raise DataError(f'{path}: cannot be read as Parquet ({reason(error)})') from error
+        schema = self._file.schema_arrow
+        names = list(schema.names)
+        self.names = [names[place] for place in chosen_columns(chosen, names, len(names), str(path)).places]
+        unread = [name for name in names if name not in self.names]
+        if unread:
+            warnings.warn(f'{path}: columns that are not read: {", ".join(map(repr, unread))}', DataWarning,
+                          stacklevel=4)
+        self.count: int = self._file.metadata.num_rows
+        #: Whether each column holds labels, and not ids.
+        self.labelled = []
+        for name in self.names:
+            kind = schema.field(name).type
+            inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+            text = pa.types.is_string(inner) or pa.types.is_large_string(inner)
+            if not text and not pa.types.is_integer(inner):
+                raise DataError(f'{path}: column {name!r} has type {kind}; expected integers, which are ids, or text, '
+                                'which is labels')
+            self.labelled.append(text)
+        if self.labelled[0] != self.labelled[2]:
+            raise DataError(f'{path}: of the columns {self.names[0]!r} and {self.names[2]!r}, one holds text and the '
+                            'other one integers; expected labels in both, or ids in both')
+
+    def batches(self) -> Iterator[tuple[int, list[Any]]]:
+        r"""The first row and the columns, as arrow arrays, of each batch.
+
+        Raises:
+            DataError: If the file is damaged, or a value is missing.
+        """
+        row = 0
+        try:
+            for batch in self._file.iter_batches(_BATCH, columns=self.names):
+                found = [batch.column(batch.schema.get_field_index(name)) for name in self.names]
+                for name, column in zip(self.names, found):
+                    if column.null_count > 0:
+                        place = row + int(np.asarray(column.is_null()).argmax())
+                        raise DataError(f'{self.path}: column {name!r}, row {place} (from 0): the value is missing; '
+                                        'expected a label or an id')
+                yield row, found
+                row += batch.num_rows
+        except self._errors as error:
+            raise DataError(f'{self.path}: cannot be read as Parquet ({reason(error)})') from error
+
+    def ids(self, column: Any) -> np.ndarray:
+        r"""A column of integers.
+
+        Raises:
+            DataError: If a number has more than 63 bits.
+        """
+        import pyarrow as pa
+
+        try:
+            return np.asarray(column.cast(pa.int64()))
+        except pa.ArrowException as error:
+            raise DataError(f'{self.path}: ids do not fit into 64 bits ({reason(error)})') from error
+
+    def check_labels(self, name: str, found: Sequence[str], codes: np.ndarray, row: int) -> None:
+        r"""Refuses labels that text files cannot hold either."""
+        wrong = [place for place, label in enumerate(found) if label == '' or '\0' in label]
+        if wrong:
+            first = int(np.isin(codes, wrong).argmax())
+            raise DataError(f'{self.path}: column {name!r}, row {row + first} (from 0): '
+                            f'{found[int(codes[first])]!r} is not a label; expected text without null bytes')
+
+
+def _of_parquet(tables: Mapping[str, _Parquet], num_nodes: Optional[int], num_relations: Optional[int], folder: Path,
+                stack: ExitStack) -> _Source:
+    r"""Reads all files once: labels get provisional ids, which are spooled to disk, and ids are checked."""
+    first = tables['train']
+    for table in tables.values():
+        if table.labelled != first.labelled:
+            raise DataError(f'{table.path}: its columns {table.names} do not hold the same kinds of values as those of '
+                            f'{first.path}; expected labels in both, or ids in both')
+        if table.count == 0:
+            raise DataError(f'{table.path}: the file has no rows; expected one per fact')
+    entities, relations, _ = first.labelled
+    for name, given, labelled in (('num_nodes', num_nodes, entities), ('num_relations', num_relations, relations)):
+        if given is not None and labelled:
+            raise ArgumentError(f'{name}: applies to ids, and {first.path} holds labels; leave it out')
+    vocabularies = Vocabulary(), Vocabulary()
+    spools: dict[str, _Spool] = {}
+    largest = [-1, -1]
+    for split, table in tables.items():
+        if any(table.labelled):
+            spools[split] = _Spool(folder, stack)
+        for row, columns in table.batches():
+            found = []
+            for number, (name, column) in enumerate(zip(table.names, columns)):
+                if table.labelled[number]:
+                    found.append(_numbered(table, name, column, vocabularies[number % 2], row))
+                else:
+                    found.append(_checked(table, name, column, row))
+                    largest[number % 2] = max(largest[number % 2], int(found[-1].max(initial=-1)))
+            if split in spools:
+                spools[split].append(np.stack(found))
+    labels: dict[str, Optional[list[str]]] = dict.fromkeys(_LABELS)
+    sizes, final = [], []
+    for name, vocabulary, labelled, limit, most in zip(_LABELS, vocabularies, (entities, relations),
+                                                       (num_nodes, num_relations), largest):
+        ids = None
+        if labelled:
+            labels[name], ids = vocabulary.finish()
+            most = len(ids) - 1
+        argument = 'num_nodes' if name == 'entity_labels' else 'num_relations'
+        if limit is not None and most >= limit:
+            raise DataError(f'{argument}: got {limit}, but the largest id in {first.path.parent} is {most}; expected '
+                            f'at least {most + 1}')
+        sizes.append(most + 1 if limit is None else limit)
+        final.append(ids)
+
+    def batches(split: str) -> Iterator[Batch]:
+        table = tables[split]
+        if split not in spools:
+            for _, columns in table.batches():
+                yield [table.ids(column) for column in columns]
+            return
+        for part in spools[split].batches():
+            yield [values if ids is None else ids[values] for values, ids in zip(part, (final[0], final[1], final[0]))]
+
+    return _Source(sizes[0], sizes[1], labels, {split: table.count for split, table in tables.items()}, batches)
+
+
+def _numbered(table: _Parquet, name: str, column: Any, vocabulary: Vocabulary, row: int) -> np.ndarray:
+    r"""The provisional ids of a column of labels."""
+    import pyarrow as pa
+
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    codes = np.asarray(encoded.indices)
+    if pa.types.is_dictionary(column.type):  # Its dictionary may hold labels that do not occur, or one of them twice.
+        found = np.asarray(encoded.dictionary.to_pylist(), dtype=object)
+        used, codes = np.unique(codes, return_inverse=True)
+        distinct = found[used].tolist()
+    else:
+        distinct = encoded.dictionary.to_pylist()
+    table.check_labels(name, distinct, codes, row)
+    return vocabulary.number(distinct)[codes]
+
+
+def _checked(table: _Parquet, name: str, column: Any, row: int) -> np.ndarray:
+    r"""The ids of a column of integers, none of them negative."""
+    ids = table.ids(column)
+    if len(ids) and ids.min() < 0:
+        place = int((ids < 0).argmax())
+        raise DataError(f'{table.path}: column {name!r}, row {row + place} (from 0): expected an id of at least 0, got '
+                        f'{int(ids[place])}')
+    return ids
+
+
+class _Spool:
+    r"""Facts with provisional ids, in a temporary file that has no name.
+
+    Args:
+        folder (Path): The folder of the file.
+        stack (contextlib.ExitStack): What closes it.
+    """
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._number = 0
+        try:
+            self._file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def append(self, columns: np.ndarray) -> None:
+        r"""Adds some facts. shape: :obj:`(3, n)`."""
+        try:
+            np.save(self._file, columns)
+            self._file.flush()
+        except OSError as error:
+            raise self._failed(error) from error
+        self._number += 1
+
+    def batches(self) -> Iterator[np.ndarray]:
+        r"""The facts, as they were added."""
+        self._file.seek(0)
+        for _ in range(self._number):
+            yield np.load(self._file)
+
+    def _failed(self, error: OSError) -> CheckpointError:
+        return CheckpointError(f'cannot write a temporary file to {self._folder} ({reason(error)}); free some space, '
+                               'or choose another folder')

@@ -1,0 +1,252 @@
+r"""What goes into a fact store comes out of it, mapped into memory, and damage is named."""
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pyg_emu import DistMult, EMULoss, EMUNegatives, TripletLoader, evaluate
+from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError, DataWarning
+from pyg_emu.data.graph import KGData
+from pyg_emu.data.io import load_dataset, open_fact_store, store, write_fact_store
+from pyg_emu.negatives.sampling import SANSSampler, UniformSampler
+
+pytest.importorskip('pyarrow')
+
+ENTITIES = ['anna', 'bern', 'Łódź', '\ud800', 'a\tb\n', 'e5']
+FACTS = {'train': [[0, 0, 1], [1, 1, 2], [2, 0, 3], [4, 1, 5], [5, 0, 0]], 'valid': [[3, 1, 4]], 'test': [[0, 1, 5]]}
+
+
+def graph(labels: bool = True) -> KGData:
+    columns = {split: torch.tensor(rows).t() for split, rows in FACTS.items()}
+    held_out = {f'{split}_{key}': value for split in ('valid', 'test')
+                for key, value in (('edge_index', columns[split][::2]), ('edge_type', columns[split][1]))}
+    named: dict[str, Any] = {'entity_labels': list(ENTITIES), 'relation_labels': ['r', 's']} if labels else {}
+    return KGData(columns['train'][::2], columns['train'][1], 6, 2, **held_out, **named)
+
+
+@pytest.mark.parametrize('labels', [True, False])
+def test_a_graph_comes_back(tmp_path: Path, labels: bool) -> None:
+    folder = write_fact_store(graph(labels), tmp_path / 'store')
+    for data in (load_dataset(folder), open_fact_store(folder, verify=True)):
+        assert (data.num_nodes, data.num_relations) == (6, 2)
+        assert data.entity_labels == (ENTITIES if labels else None)
+        assert {split: data.facts(split).tolist() for split in FACTS} == FACTS
+        assert data.edge_index.dtype == data.test_edge_type.dtype == torch.int32
+        assert data.facts('all').dtype == torch.int64 and data.validate()
+        # The columns are the mapped file.
+        assert data.columns('train')[2].data_ptr() == data.edge_index[1].data_ptr() and data.edge_index.is_contiguous()
+    assert open_fact_store(folder, labels=False).entity_labels is None
+
+
+def test_modifications_stay_in_memory(tmp_path: Path) -> None:
+    folder = write_fact_store(graph(), tmp_path / 'store')
+    data = open_fact_store(folder)
+    assert bool(data.fact_index('train').contains(*torch.tensor([0, 0, 1])))
+    data.edge_index[1, 0] = 4
+    assert data.facts('train')[0].tolist() == [0, 0, 4]
+    assert not bool(data.fact_index('train').contains(*torch.tensor([0, 0, 1])))
+    assert open_fact_store(folder, verify=True).facts('train')[0].tolist() == [0, 0, 1]
+
+
+def random_graph() -> KGData:
+    generator = torch.Generator().manual_seed(0)
+    columns = torch.stack([torch.randint(size, (320, ), generator=generator) for size in (40, 3, 40)])
+    return KGData(columns[::2, :300], columns[1, :300], 40, 3, test_edge_index=columns[::2, 300:],
+                  test_edge_type=columns[1, 300:])
+
+
+def test_training_and_ranking_are_those_of_the_graph_in_memory(tmp_path: Path) -> None:
+    folder = write_fact_store(random_graph(), tmp_path / 'store')
+    found = []
+    for data in (random_graph(), open_fact_store(folder)):
+        for sampler in (UniformSampler(filtered=True), SANSSampler()):
+            torch.manual_seed(0)
+            model = DistMult(40, 3, 4)
+            loader = TripletLoader(data, 64, shuffle=True, transform=EMUNegatives(8, sampler=sampler), corrupt='both')
+            for batch in loader:
+                assert batch.head_index.dtype == torch.int64
+                model.zero_grad()
+                EMULoss()(model, batch).backward()
+                with torch.no_grad():
+                    model.node_emb.weight -= 0.1 * model.node_emb.weight.grad
+            metrics = evaluate(model, data, split='test')
+            found.append((model.node_emb.weight.detach(), metrics['mrr'], data.report(), data.subgraph(
+                torch.arange(20)).facts('train'), data.with_inverse_relations().edges_by('target').relation))
+    for mapped, expected in zip(found[2:], found[:2]):
+        assert torch.equal(mapped[0], expected[0]) and mapped[1:3] == expected[1:3]
+        assert all(torch.equal(left, right) for left, right in zip(mapped[3:], expected[3:]))
+
+
+# Parquet ######################################################################
+
+
+def parquet(folder: Path, split: str = 'train', **columns: Any) -> Path:
+    path = folder / f'{split}.parquet'
+    folder.mkdir(exist_ok=True)
+    pd.DataFrame(columns).to_parquet(path, index=False)
+    return path
+
+
+def test_labels_get_the_ids_that_text_gives_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, '_BATCH', 7)
+    random = np.random.default_rng(0)
+    (tmp_path / 'text').mkdir()
+    for split, size in (('train', 100), ('valid', 20), ('test', 20)):
+        table = pd.DataFrame({name: [f'{prefix}{number}' for number in random.integers(limit, size=size)]
+                              for name, prefix, limit in (('tail', 'e', 30), ('head', 'e', 30), ('rel', 'r', 4))})
+        table[['head', 'rel', 'tail']].to_csv(tmp_path / 'text' / f'{split}.txt', sep='\t', header=False, index=False)
+        # A dictionary may hold labels that no row has.
+        coded = table.astype({'rel': pd.CategoricalDtype(['zzz', 'r3', 'r2', 'r1', 'r0'])})
+        parquet(tmp_path / 'parquet', 'dev' if split == 'valid' else split, **coded)
+    with pytest.warns(DataWarning):  # random facts have duplicates
+        text = load_dataset(tmp_path / 'text')
+    data = load_dataset(write_fact_store(tmp_path / 'parquet', tmp_path / 'store'))
+    assert data.entity_labels == text.entity_labels and data.relation_labels == text.relation_labels
+    for split in ('train', 'valid', 'test'):
+        assert torch.equal(data.facts(split), text.facts(split))
+
+
+def test_integers_are_ids(tmp_path: Path) -> None:
+    path = parquet(tmp_path / 'parquet', h=np.array([5, 0], np.uint8), r=[1, 0], t=[3, 8], weight=[0.5, 0.5])
+    with pytest.warns(DataWarning, match='weight'):
+        data = open_fact_store(write_fact_store(path, tmp_path / 'a'))
+    assert data.facts('train').tolist() == [[5, 1, 3], [0, 0, 8]]
+    assert (data.num_nodes, data.num_relations, data.entity_labels) == (9, 2, None)
+    with pytest.warns(DataWarning):
+        folder = write_fact_store(path, tmp_path / 'b', head='t', tail='h', num_nodes=20, num_relations=7)
+    data = open_fact_store(folder)
+    assert data.facts('train').tolist() == [[3, 1, 5], [8, 0, 0]]
+    assert (data.num_nodes, data.num_relations) == (20, 7)
+    with pytest.warns(DataWarning), pytest.raises(DataError, match='num_nodes: .*8.*9'):
+        write_fact_store(path, tmp_path / 'c', num_nodes=8)
+    # Ids beyond 32 bits are kept.
+    wide = parquet(tmp_path / 'wide', h=[0], r=['x'], t=[2**33])
+    data = open_fact_store(write_fact_store(wide, tmp_path / 'd'))
+    assert data.facts('train').tolist() == [[0, 0, 2**33]] and data.edge_index.dtype == torch.int64
+    assert data.relation_labels == ['x']
+
+
+@pytest.mark.parametrize(('columns', 'said'), [
+    ({'h': ['a', 'b', None], 'r': ['x'] * 3, 't': ['c'] * 3}, ("'h'", 'row 2')),
+    ({'h': ['a', 'b', ''], 'r': ['x'] * 3, 't': ['c'] * 3}, ("'h'", 'row 2')),
+    ({'h': ['a', 'b', 'c'], 'r': ['x', 'y\0', 'x'], 't': ['c'] * 3}, ("'r'", 'row 1')),
+    ({'h': [0, 1, 2], 'r': [0, 0, 0], 't': [0, 1, -3]}, ("'t'", 'row 2', '-3')),
+    ({'h': [0, 1, 2], 'r': [0.5, 0, 0], 't': [0, 1, 2]}, ("'r'", 'double')),
+    ({'h': [0, 1, 2], 'r': [0, 0, 0], 't': ['0', '1', '2']}, ("'h'", "'t'")),
+    ({'h': [0], 'r': [0], 'weight': [2]}, ('tail', 'weight')),
+    ({'h': [], 'r': [], 't': []}, ("'h'", )),
+])
+def test_what_is_no_fact_is_named(tmp_path: Path, columns: dict[str, Any], said: tuple[str, ...],
+                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, '_BATCH', 2)
+    path = parquet(tmp_path / 'parquet', **columns)
+    with pytest.raises(DataError) as caught:
+        write_fact_store(path, tmp_path / 'store')
+    assert all(part in str(caught.value) for part in (str(path), *said))
+    assert not store.is_fact_store(tmp_path / 'store')
+
+
+def test_parquet_that_cannot_be_read(tmp_path: Path) -> None:
+    parquet(tmp_path / 'a', h=[0], r=[0], t=[1])
+    parquet(tmp_path / 'a', 'test', h=['0'], r=['0'], t=['1'])
+    with pytest.raises(DataError, match=r'test\.parquet.*train\.parquet'):
+        write_fact_store(tmp_path / 'a', tmp_path / 'store')
+    broken = tmp_path / 'a' / 'train.parquet'
+    broken.write_bytes(broken.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r'train\.parquet'):
+        write_fact_store(broken, tmp_path / 'store')
+    (tmp_path / 'empty').mkdir()
+    for source in ('empty', 'nothing'):
+        with pytest.raises(DataError, match=f'{source}.*train.parquet'):
+            write_fact_store(tmp_path / source, tmp_path / 'store')
+    with pytest.raises(ArgumentError, match='^num_nodes: '):
+        write_fact_store(parquet(tmp_path / 'b', h=['a'], r=['x'], t=['b']), tmp_path / 'store', num_nodes=5)
+    with pytest.raises(ArgumentError, match='^head: '):
+        write_fact_store(graph(), tmp_path / 'store', head='h')
+
+
+# Damage #######################################################################
+
+
+def test_graphs_that_a_store_would_cut_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match='without inverse'):
+        write_fact_store(graph().with_inverse_relations(), tmp_path / 'store')
+    data = graph()
+    data.x = torch.zeros(6, 2)
+    with pytest.raises(DataError, match=' x;'):
+        write_fact_store(data, tmp_path / 'store')
+
+
+def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    folder = write_fact_store(graph(), tmp_path / 'store')
+    with pytest.raises(DataError, match='fact store already'):
+        write_fact_store(graph(), folder)
+    # Writing was interrupted: it is no store yet, and may be written again.
+    (folder / 'store.json').unlink()
+    with pytest.raises(DataError, match=r'no store\.json'):
+        open_fact_store(folder)
+    assert load_dataset(write_fact_store(graph(), folder)).num_facts('all') == 7
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'thesis.tex').touch()
+    with pytest.raises(DataError, match=r'thesis\.tex'):
+        write_fact_store(graph(), tmp_path / 'other')
+    with pytest.raises(CheckpointError, match=r'thesis\.tex'):
+        write_fact_store(graph(), tmp_path / 'other' / 'thesis.tex')
+
+
+def test_a_full_disk_leaves_no_store(tmp_path: Path) -> None:
+    data = graph()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    data.edge_index, data.edge_type = torch.zeros(2, 50_000, dtype=torch.int64), torch.zeros(50_000, dtype=torch.int64)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+        with pytest.raises(CheckpointError, match=r'train\.npy'):
+            write_fact_store(data, tmp_path / 'store')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert list((tmp_path / 'store').iterdir()) == []
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    whole = write_fact_store(graph(), tmp_path / 'whole')
+    names = sorted(file.name for file in whole.iterdir())
+    assert names == ['entities.json', 'relations.json', 'store.json', 'test.npy', 'train.npy', 'valid.npy']
+    for name in names:
+        for number, damage in enumerate((lambda content: content[:-3], lambda content: b'',
+                                         lambda content: content.replace(b'3', b'x'), None)):
+            folder = tmp_path / f'{name}{number}'
+            shutil.copytree(whole, folder)
+            if damage is None:
+                (folder / name).unlink()
+            else:
+                (folder / name).write_bytes(damage((whole / name).read_bytes()))
+            if (folder / name).exists() and (folder / name).read_bytes() == (whole / name).read_bytes():
+                continue
+            with pytest.raises(DataError, match=name.replace('.', r'\.')):
+                open_fact_store(folder, verify=True)
+    # One other id, which no size tells.
+    content = bytearray((whole / 'train.npy').read_bytes())
+    content[-4] ^= 1
+    (whole / 'train.npy').write_bytes(content)
+    assert open_fact_store(whole).num_facts('train') == 5
+    with pytest.raises(DataError, match=r'train\.npy.*digest'):
+        open_fact_store(whole, verify=True)
+
+
+@pytest.mark.parametrize('changed', [{'format': 2}, {'num_nodes': 0}, {'num_nodes': True}, {'facts': {'train': 4}},
+                                     {'facts': {'test': 1}}, {'facts': {'train': 5, '../x': 1}},
+                                     {'digests': {'../../x': ''}}, {'digests': None}, {'num_relations': 3}])
+def test_wrong_manifests(tmp_path: Path, changed: dict[str, Any]) -> None:
+    folder = write_fact_store(graph(), tmp_path / 'store')
+    manifest = json.loads((folder / 'store.json').read_text())
+    (folder / 'store.json').write_text(json.dumps({**manifest, **changed}))
+    with pytest.raises(DataError, match=r'(store|relations)\.json|train\.npy'):
+        open_fact_store(folder)
