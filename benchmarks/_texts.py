@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterable, Optional, Sequence
 
-from benchmarks import _negatives_tables
+from benchmarks import _cost_model, _negatives_tables
 from benchmarks._record import read_results, spread
 from benchmarks._reproduction import entries, frame, markdown, recorded
 from benchmarks._significance import dans_significance
@@ -194,7 +194,7 @@ TEXTS: dict[str, Callable[[Path], Part]] = {
     **{f'dans-{name.lower()}': partial(paper_rows, ['DANS Table 2', 'DANS Table 3'], dataset=name)
        for name in ('WN18RR', 'NELL-995', 'FB15k-237')},
     'dans-figure-2': partial(paper_rows, ['DANS Figure 2'], dataset='UMLS'), 'dans-significance': dans_significance,
-    **_negatives_tables.TEXTS,
+    **_negatives_tables.TEXTS, **_cost_model.TEXTS,
 }
 
 

@@ -24,7 +24,7 @@ from benchmarks._texts import TEXTS
 #: The files with tables.
 FILES = tuple(ROOT / name for name in ('README.md', 'benchmarks/README.md', 'docs/reproduction.md',
                                        'docs/reproduction-demix.md', 'docs/reproduction-dans.md', 'docs/negatives.md',
-                                       'docs/reliability.md'))
+                                       'docs/reliability.md', 'docs/large-graphs.md', 'docs/performance.md'))
 #: The text in place of a table without recorded results.
 EMPTY = '_Not recorded yet._'
 #: The maximum number of commands of one program to list.
@@ -137,6 +137,15 @@ TABLES = {
     'demix-estimation': Table('demix/estimation-*', {
         'held-out facts': 'held_out', 'recall': 'recall', 'false alarms': 'false_alarms', 'precision': 'precision',
         '(h, r): recall': 'tail.recall', '(r, t): recall': 'head.recall'}, 'marginal pseudo-negatives'),
+    'large-graphs': Table('large_graphs/*', {
+        'facts': 'facts', 'own negatives, ms a step': 'adagrad_own_ms', 'shared negatives': 'adagrad_shared_ms',
+        'own, RowAdam': 'adam_own_ms', 'shared, RowAdam': 'adam_shared_ms', 'index of known facts, s': 'index_s',
+        'ranking 5,000 facts, s': 'ranking_s', 'training, GiB': 'training_peak_gib'}, 'entities'),
+    'large-facts': Table('large_facts', {
+        **{f'{name}, {what}': f'{stage}.{key}' for stage, name in (
+            ('text', 'text to indices'), ('parquet', 'Parquet to store'), ('store', 'store to indices'))
+           for key, what in (('minutes', 'min'), ('peak_gib', 'GiB'))},
+        'opening a store, s': 'store.read_s'}, 'generated'),
     'data': Table('data', {'FB15k-237, s': 'fb15k237.total_s', '5 million facts, s': 'generated.total_s'}, 'from text'),
 }
 

@@ -177,11 +177,16 @@ class FactIndex:
         self.num_relations = num_relations
         #: The keys of both sides in ascending order: first known tails, then known heads. shape: :obj:`(2F,)`.
         self.keys = _without_repeats(_sorted_keys(parts, num_nodes, num_relations, both=True))
+        self._forget()
+
+    def _forget(self) -> None:
+        r"""Drops what is derived from the keys on first use."""
         self._complement: Optional[Tensor] = None
         self._filter: Optional[Tensor] = None
         self._looked_up = 0
         self._max_known: Optional[int] = None
         self._head_share: Optional[Tensor] = None
+        self._relation_counts: Optional[Tensor] = None
 
     @property
     def num_facts(self) -> int:
@@ -207,6 +212,8 @@ class FactIndex:
             out._complement = self._complement.to(device, non_blocking=non_blocking)
         if self._head_share is not None:
             out._head_share = self._head_share.to(device, non_blocking=non_blocking)
+        if self._relation_counts is not None:
+            out._relation_counts = self._relation_counts.to(device, non_blocking=non_blocking)
         out._filter = None  # Used on the CPU only, and fast to build.
         return out
 
@@ -260,16 +267,41 @@ class FactIndex:
         _, start, end = self.bounds(known, rel_type, side)
         return end - start
 
+    @property
+    def relation_counts(self) -> Tensor:
+        r"""The numbers of distinct heads, of distinct tails, and of facts of each relation. They are counted once.
+        shape: :obj:`(3, num_relations)`, int64.
+        """
+        if self._relation_counts is None:
+            with ordinary_tensors():
+                self._relation_counts = self._count_relations()
+        return self._relation_counts
+
+    def _count_relations(self) -> Tensor:
+        counts = self.keys.new_zeros(3, self.num_relations)
+        # Patterns (h, r) precede (r, t), and both are sorted, so distinct patterns are counted without another sort.
+        for end, keys in enumerate(self.keys.tensor_split(2)):
+            before = self.keys.new_tensor(-1)
+            for chunk in keys.split(_CHUNK):
+                if chunk.numel() == 0:
+                    break
+                pattern = torch.div(chunk, self.num_nodes, rounding_mode='floor')
+                first = torch.ones_like(chunk, dtype=torch.bool)
+                first[0] = pattern[0] != before
+                torch.ne(pattern[1:], pattern[:-1], out=first[1:])
+                before = pattern[-1].clone()
+                relation = pattern.remainder_(self.num_relations)
+                counts[end] += torch.bincount(relation[first], minlength=self.num_relations)
+                if end == 0:
+                    counts[2] += torch.bincount(relation, minlength=self.num_relations)
+        return counts
+
     def distinct_ends(self) -> tuple[Tensor, Tensor]:
         r"""Returns the numbers of distinct heads and distinct tails in the facts of each relation.
 
         :rtype: two :class:`torch.Tensor` of shape :obj:`(num_relations,)`, int64.
         """
-        pattern = torch.div(self.keys, max(self.num_nodes, 1), rounding_mode='floor')
-        # Patterns (h, r) precede (r, t), and both are sorted, so distinct patterns are counted without another sort.
-        heads, tails = (torch.bincount(part.unique_consecutive() % max(self.num_relations, 1),
-                                       minlength=self.num_relations) for part in pattern.tensor_split(2))
-        return heads, tails
+        return self.relation_counts[0], self.relation_counts[1]
 
     @property
     def head_share(self) -> Tensor:

@@ -43,8 +43,6 @@ def relation_kinds(index: FactIndex) -> Tensor:
     Returns:
         Positions in :obj:`RELATION_KINDS`; -1 for a relation without facts. shape: :obj:`(num_relations,)`, int64.
     """
-    heads, tails = index.distinct_ends()
-    pattern = torch.div(index.keys[:index.num_facts], max(index.num_nodes, 1), rounding_mode='floor')
-    count = torch.bincount(pattern % max(index.num_relations, 1), minlength=index.num_relations)
+    heads, tails, count = index.relation_counts
     many_tails, many_heads = count >= _MANY * heads, count >= _MANY * tails
     return torch.where(count > 0, 2 * many_heads.long() + many_tails.long(), -1)

@@ -232,6 +232,9 @@ def test_facts_in_parts_and_pieces(rows: list[tuple[int, int, int]], chunk: int,
         index = FactIndex.of_columns([[*columns[:, :cut]], [*columns[:, cut:]]], NUM_NODES, NUM_RELATIONS)
         assert torch.equal(index.keys, whole.keys) and index.max_known == whole.max_known
         assert torch.equal(index._build_complement(), whole._build_complement())
+        assert torch.equal(index.relation_counts, whole.relation_counts)
+        assert index.relation_counts[2].tolist() == [
+            sum(relation == number for _, relation, _ in set(rows)) for number in range(NUM_RELATIONS)]
         ordered = torch.cat([*index_module.sorted_facts([[*columns]], NUM_NODES, NUM_RELATIONS), as_facts([])])
         assert [tuple(row) for row in ordered.tolist()] == sorted(rows)
     order = EdgeOrder.build(columns[::2], columns[1], 'target', NUM_NODES, NUM_RELATIONS)

@@ -131,7 +131,7 @@ class _Places(FactIndex):
         found, place = near.find(row, index.keys - pattern * index.num_nodes)
         # Ascending still, as places ascend with the entities.
         self.keys = (pattern * index.num_nodes + place)[found]
-        self._complement = self._filter = self._max_known = self._head_share = None
+        self._forget()
 
 
 class _State(NamedTuple):

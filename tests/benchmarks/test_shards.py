@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from benchmarks import _cost_model, shards
+from benchmarks._record import read_result, write_result
+
+
+def test_exchanges_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, 'all_reduce', lambda value: 'sum')
+    monkeypatch.setattr(dist, 'all_gather', lambda parts, value: 'parts')
+    monkeypatch.setattr(dist, 'get_world_size', lambda: 4)
+    exchanges, value = shards.Exchanges(), torch.zeros(10)
+    with exchanges.counted():
+        assert dist.all_reduce(value) == 'sum'
+        assert dist.all_gather([value] * 4, value) == 'parts'
+    assert dist.all_reduce(value) == 'sum'
+    # 3/4 of 40 bytes there and back, and 40 bytes to each of the three others.
+    assert (exchanges.calls, exchanges.sent) == (2, 60 + 120)
+
+
+def result(processes: int, threads: int, times: tuple[float, float], **network: float) -> dict[str, object]:
+    rows = [{'negatives': number, 'ms': ms, 'exchange_ms': 1.0, 'calls': 5, 'sent': 2e6}
+            for number, ms in zip((64, 256), times)]
+    return {'processes': processes, 'threads': threads, 'cores': 2, 'channels': 100, 'batch_size': 1000, 'rows': rows,
+            'latency_ms': 0.0, 'bytes_per_ms': 0.0, **network}
+
+
+def test_the_model_worked_out_by_hand(tmp_path: Path) -> None:
+    alone = result(1, 2, (14.0, 26.0))
+    # 12 ms for 192,000 more negatives on two cores: 125 core ns each. 14 - 4 ms on two cores are left.
+    repeated, each = _cost_model.constants(alone)
+    assert (repeated, each) == (pytest.approx(20.0), pytest.approx(125e-6))
+    assert _cost_model.predicted_ms(alone, alone, alone['rows'][1]) == pytest.approx(26.0)
+    # Four processes on two cores: (4 x 20 + 32) / 2, and five exchanges of 0.1 ms, and 2 MB at 1 MB a ms.
+    four = result(4, 1, (50.0, 60.0), latency_ms=0.1, bytes_per_ms=1e6)
+    assert _cost_model.predicted_ms(alone, four, four['rows'][1]) == pytest.approx(56 + 0.5 + 2.0)
+    assert _cost_model.sent_bytes(1000, 256, 100, 2) == 4 * (400_000 + 256_000)
+    assert 2 * _cost_model.most_entities(1315)**2 * 1315 < 2**63 < 2 * (_cost_model.most_entities(1315) + 2)**2 * 1315
+    for found in (alone, four):
+        write_result(f'shards/{found["processes"]}', found, folder=tmp_path)
+    text, results = _cost_model.checked(tmp_path)
+    assert len(results) == 2 and 'c1 = 125 core ns' in text and '| 4 | 256 | 60.0 | 58.5 | 0.97 | 2.00 |' in text
+    assert _cost_model.checked(tmp_path / 'none') == ('', [])
+
+
+def test_steps_on_gpus_add_up() -> None:
+    for machine in _cost_model.MACHINES:
+        step = _cost_model.gpu_step(machine, *_cost_model.STEP)
+        assert step['step'] == pytest.approx(sum(step[key] for key in ('rows', 'repeated', 'latency', 'network')))
+    # 87 million rows of 200 numbers and as many of their state, on 8 GPUs.
+    held = _cost_model.gpu_gigabytes(_cost_model.MACHINES[0], *_cost_model.WIKIKG90M[::2], 200)
+    assert held['rows'] == pytest.approx(17.4, abs=0.1) and held['facts'] == pytest.approx(12.1, abs=0.1)
+
+
+def test_smoke(tmp_path: Path) -> None:
+    shards.main(['--smoke', '--out', str(tmp_path), '--worlds', '1'])
+    found = read_result('shards/1', tmp_path)['metrics']
+    assert [row['negatives'] for row in found['rows']] == [4, 8] and all(row['ms'] > 0 for row in found['rows'])
+    assert all(row['calls'] == row['sent'] == 0 for row in found['rows'])
+    with pytest.raises(SystemExit):
+        shards.main(['--smoke'])
