@@ -60,7 +60,7 @@ ROW_BYTES = 32
 #: scores pass through the loss and back.
 SCORE_BYTES = 80
 #: Exchanges in a step: rows of known entities and positives, scores, and gradients of queries and positives.
-CALLS = 5
+CALLS = 4
 
 
 def constants(alone: Mapping[str, Any]) -> tuple[float, float]:
