@@ -56,8 +56,8 @@ STEP = (4096, 1024, 200)
 #: Bytes of memory traffic for a component of a negative: its row is read forward and backward, its gradient is written
 #: and read, weight and state are read and written.
 ROW_BYTES = 32
-#: Bytes of memory traffic for a negative that every process repeats: its id is drawn and sorted out, vanilla and mutated
-#: scores pass through the loss and back.
+#: Bytes of memory traffic for a negative that every process repeats: its id is drawn and sorted out, vanilla and
+#: mutated scores pass through the loss and back.
 SCORE_BYTES = 80
 #: Exchanges in a step: rows of known entities and positives, scores, and gradients of queries and positives.
 CALLS = 4
@@ -153,8 +153,8 @@ def on_gpus(folder: Path) -> tuple[str, Results]:
         lines.append([caption, *(f'{part[key]:.1f}' for part in held)])
     table = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
     return (f'WikiKG90M: {nodes:,} entities, {relations:,} relations, {facts:,} facts. Steps of {batch:,} triples with '
-            f'{negatives:,} negatives and d = {channels}, not measured:\n\n{table}\n\nThe keys of an index of facts have '
-            f'64 bits, which suffice for {most_entities(relations) / 1e6:.0f} million entities with {relations:,} '
+            f'{negatives:,} negatives and d = {channels}, not measured:\n\n{table}\n\nThe keys of an index of facts '
+            f'have 64 bits, which suffice for {most_entities(relations) / 1e6:.0f} million entities with {relations:,} '
             'relations.'), []
 
 

@@ -8,8 +8,8 @@ r"""100 million facts from files to indices: minutes and peak memory, as text, a
 
 Each stage runs in a process of its own, whose peak resident memory counts, pages of mapped files included:
 
-- text: :func:`~pyg_emu.load_dataset` of a folder of tab-separated files, with ids, checks and warnings; then the indices
-  for filters and ranking (training facts, all facts) and the edges sorted by target.
+- text: :func:`~pyg_emu.load_dataset` of a folder of tab-separated files, with ids, checks and warnings; then the
+  indices for filters and ranking (training facts, all facts) and the edges sorted by target.
 - parquet: :func:`~pyg_emu.data.io.write_fact_store` of a folder of Parquet files with the same labels.
 - store: :func:`~pyg_emu.load_dataset` of this store, and the same indices.
 

@@ -127,10 +127,11 @@ def _start(world: int, argv: Sequence[str], cores: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, '-m', 'benchmarks.shards', *argv, '--cores', str(cores), '--worker',
                    str(Path(folder) / 'found.json')]
-        environment = {**os.environ, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port), 'WORLD_SIZE': str(world),
-                       'OMP_NUM_THREADS': str(max(1, cores // world))}
-        processes = [subprocess.Popen(command, cwd=ROOT, env={**environment, 'RANK': str(rank), 'LOCAL_RANK': str(rank)})
-                     for rank in range(world)]
+        environment = {**os.environ, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port),
+                       'WORLD_SIZE': str(world), 'OMP_NUM_THREADS': str(max(1, cores // world))}
+        processes = []
+        for rank in map(str, range(world)):
+            processes.append(subprocess.Popen(command, cwd=ROOT, env={**environment, 'RANK': rank, 'LOCAL_RANK': rank}))
         codes = [process.wait() for process in processes]
         if any(codes):
             raise RuntimeError(f'a process of {world} ended with {codes}')

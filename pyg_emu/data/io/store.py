@@ -32,7 +32,7 @@ from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError, DataW
 from pyg_emu.core.files import atomic_write, open_regular, read_bytes, reason
 from pyg_emu.data.checks import FACT_KEYS, check_data
 from pyg_emu.data.graph import SPLITS, KGData
-from pyg_emu.data.io.columns import COLUMNS, Column, chosen_columns
+from pyg_emu.data.io.columns import Column, chosen_columns
 from pyg_emu.data.io.frames import require
 from pyg_emu.data.io.splits import SPLIT_NAMES
 from pyg_emu.data.io.vocabulary import Vocabulary
@@ -167,7 +167,8 @@ def open_fact_store(folder: Union[str, os.PathLike], *, labels: bool = True, ver
         graph[f'{prefix}edge_index'], graph[f'{prefix}edge_type'] = columns[:2], columns[2]
     for name, file in _LABELS.items():
         if labels and file in manifest['digests']:
-            graph[name] = _read_labels(path / file, manifest['num_nodes' if name == 'entity_labels' else 'num_relations'])
+            size = manifest['num_nodes' if name == 'entity_labels' else 'num_relations']
+            graph[name] = _read_labels(path / file, size)
     return KGData(num_nodes=manifest['num_nodes'], num_relations=manifest['num_relations'], **graph)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.graph import KGData
+from pyg_emu.data.io import textfiles
 from pyg_emu.data.io.files import from_file, from_folder, to_folder
 from pyg_emu.data.io.tables import from_dataframe, to_dataframe
 
@@ -91,6 +92,23 @@ def test_an_inference_graph_shares_relations(tmp_path: Path) -> None:
     for wrong in (data, 'one', 3):
         with pytest.raises(ArgumentError, match='vocabulary: .*(relation_labels|str|int)'):
             from_folder(tmp_path / 'one', vocabulary=wrong)  # type: ignore[arg-type]
+
+
+def test_lines_are_counted_over_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = from_folder(write(tmp_path / 'one'))
+    monkeypatch.setattr(textfiles, 'BLOCK_BYTES', 8)
+    monkeypatch.setattr(textfiles, 'CHUNK_BYTES', 8)
+    train = 'y\tlikes\tx\n' * 5 + 'x\tlike\ty\n' * 2 + 'y\tlikes\tx\n' * 3
+    write(tmp_path / 'two', train, 'x\tlikes\ty\n', 'x\tlikes\tx\n')
+    with pytest.raises(DataError, match=r"train\.txt:6: .*'like' .* 2 .*'likes'"):
+        from_folder(tmp_path / 'two', vocabulary=data)
+    # A line that is no fact is the first thing to mend, also after an unknown relation.
+    write(tmp_path / 'two', train + 'x\tlikes\n', 'x\tlikes\ty\n', 'x\tlikes\tx\n')
+    with pytest.raises(DataError, match=r'train\.txt:11: 2 columns'):
+        from_folder(tmp_path / 'two', vocabulary=data)
+    with pytest.warns(DataWarning, match='duplicates'):
+        found = from_folder(write(tmp_path / 'three', train, 'x\tlike\ty\n', 'x\tlikes\tx\n'))
+    assert labelled(found, 'train') == [tuple(line.split('\t')) for line in train.splitlines()]
 
 
 def test_labels_decide_which_row_is_whose(tmp_path: Path) -> None:
