@@ -55,7 +55,7 @@ class Exchanges:
         def gather(parts: Any, value: torch.Tensor, *rest: Any, **options: Any) -> Any:
             return self._timed(lambda: all_gather(parts, value, *rest, **options), (len(parts) - 1) * value.nbytes)
 
-        dist.all_reduce, dist.all_gather = reduce, gather
+        dist.all_reduce, dist.all_gather = reduce, gather  # type: ignore[assignment]
         try:
             yield
         finally:

@@ -229,7 +229,7 @@ def _damaged(path: Path, why: str) -> DataError:
 def _digest(path: Path) -> str:
     try:
         with open_regular(path) as file:
-            return hashlib.file_digest(file, 'sha256').hexdigest()
+            return hashlib.file_digest(file, 'sha256').hexdigest()  # type: ignore[arg-type]
     except OSError as error:
         raise _damaged(path, reason(error)) from error
 
