@@ -15,7 +15,7 @@ from pyg_emu.core.files import read_bytes
 from pyg_emu.data.alignment import aligned
 from pyg_emu.data.graph import SPLITS, KGData, Split
 from pyg_emu.data.index import sorted_facts
-from pyg_emu.data.io.datasets import is_folder, load_dataset, reader_options
+from pyg_emu.data.io.datasets import load_dataset, reader_options
 
 
 @dataclass(frozen=True)
@@ -277,11 +277,11 @@ def merged_source(given: Optional[Union[str, Mapping[str, Any]]], recorded: Unio
         applicable = reader_options(own['source'], own)
         # What another source is, it says itself.
         merged = {**{key: value for key, value in before.items() if key in applicable and key != 'format'}, **own}
-        if whole and not is_folder(own['source']):
+        if whole and 'fractions' in applicable:
             merged.pop('seed', None)
             if 'split' not in merged:
                 merged = {**merged, 'fractions': own.get('fractions', (1.0, 0.0, 0.0))}
-        elif whole:
+        elif whole and 'require_splits' in applicable:
             merged = {**merged, 'require_splits': own.get('require_splits', ('train', ))}
     return merged['source'] if len(merged) == 1 else merged
 
