@@ -436,7 +436,8 @@ def targets(folder: Path) -> dict[str, Target]:
         'source': graph(), 'folder': tempfile.mkdtemp(dir=folder), 'head': None, 'relation': None, 'tail': None,
         'num_nodes': None, 'num_relations': None}, words=('Parquet', 'graph'))
     add('open_fact_store', data_io.open_fact_store, lambda: {
-        'folder': data_io.write_fact_store(graph(), tempfile.mkdtemp(dir=folder)), 'labels': True, 'verify': False},
+        'folder': data_io.write_fact_store(graph(), tempfile.mkdtemp(dir=folder)), 'labels': True, 'verify': False,
+        'vocabulary': None, 'entities': None},
         flags=('labels', 'verify'))
     add('to_dataframe', data_io.to_dataframe, lambda: {'data': graph()})
     add('to_folder', data_io.to_folder, lambda: {'data': graph(), 'folder': folder / 'written'})

@@ -64,9 +64,9 @@ class Collector:
         ArgumentError: If one of the graphs is not a :class:`~pyg_emu.KGData` with labels.
     """
     def __init__(self, vocabulary: Optional[KGData] = None, entities: Optional[KGData] = None) -> None:
-        self._known = _labels_of('entities', entities, 'entity')
+        self._known = labels_of('entities', entities, 'entity')
         vocabulary_name = 'entities' if vocabulary is None else 'vocabulary'
-        relations = _labels_of(vocabulary_name, entities if vocabulary is None else vocabulary, 'relation')
+        relations = labels_of(vocabulary_name, entities if vocabulary is None else vocabulary, 'relation')
         self._entities = Vocabulary(self._known, closed=False)
         self._relations = Vocabulary(relations, closed=relations is not None)
         self._facts: dict[str, list[tuple[np.ndarray, ...]]] = {}
@@ -113,11 +113,8 @@ class Collector:
             order = np.lexsort((weights[split], *keys) if weights else keys)
             edges[split] = Edges(edges[split].edge_index[:, order], edges[split].edge_type[order])
             weights = {**weights, split: weights[split][order]} if weights else weights
-        if self._known is not None and len(entity_labels) > len(self._known):
-            new = entity_labels[len(self._known):]
-            warnings.warn(f'{len(new)} of the {len(entity_labels)} entities are not among those of entities= and get '
-                          f'the ids from {len(self._known)} on: {", ".join(map(repr, new[:3]))}'
-                          f'{", ..." if len(new) > 3 else ""}', DataWarning, stacklevel=4)
+        if self._known is not None:
+            warn_of_new_entities(self._known, entity_labels, stacklevel=5)
         sizes = len(entity_labels), len(relation_labels)
         if fractions is None:
             return assemble(edges, *sizes, entity_labels, relation_labels, weights=weights)
@@ -143,7 +140,21 @@ class Collector:
         return edges
 
 
-def _labels_of(name: str, data: Any, kind: str) -> Optional[list[str]]:
+def warn_of_new_entities(known: Sequence[str], labels: Sequence[str], stacklevel: int) -> None:
+    r"""Warns of entities after those of the graph that is given as :obj:`entities`."""
+    new = labels[len(known):]
+    if new:
+        warnings.warn(f'{len(new)} of the {len(labels)} entities are not among those of entities= and get the ids from '
+                      f'{len(known)} on: {", ".join(map(repr, new[:3]))}{", ..." if len(new) > 3 else ""}', DataWarning,
+                      stacklevel=stacklevel)
+
+
+def labels_of(name: str, data: Any, kind: str) -> Optional[list[str]]:
+    r"""The labels of a graph that is given as an argument.
+
+    Raises:
+        ArgumentError: If it is no :class:`~pyg_emu.KGData`, or has no labels.
+    """
     if data is None:
         return None
     labels = getattr(data, f'{kind}_labels', None)

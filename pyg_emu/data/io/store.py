@@ -32,14 +32,17 @@ from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError, DataW
 from pyg_emu.core.files import atomic_write, open_regular, read_bytes, reason
 from pyg_emu.data.checks import FACT_KEYS, check_data
 from pyg_emu.data.graph import SPLITS, KGData
+from pyg_emu.data.io.collector import labels_of, warn_of_new_entities
 from pyg_emu.data.io.columns import Column, chosen_columns
 from pyg_emu.data.io.frames import require
+from pyg_emu.data.io.readers import unknown_relation
 from pyg_emu.data.io.splits import SPLIT_NAMES
 from pyg_emu.data.io.vocabulary import Vocabulary
 
 #: The file that makes a folder a store.
 MANIFEST = 'store.json'
 _LABELS = {'entity_labels': 'entities.json', 'relation_labels': 'relations.json'}
+_SIZES = {'entity_labels': 'num_nodes', 'relation_labels': 'num_relations'}
 _FORMAT = 1
 # Facts that are converted at a time.
 _BATCH = 1 << 20
@@ -134,7 +137,14 @@ def write_fact_store(
     return target
 
 
-def open_fact_store(folder: Union[str, os.PathLike], *, labels: bool = True, verify: bool = False) -> KGData:
+def open_fact_store(
+    folder: Union[str, os.PathLike],
+    *,
+    labels: bool = True,
+    verify: bool = False,
+    vocabulary: Optional[KGData] = None,
+    entities: Optional[KGData] = None,
+) -> KGData:
     r"""Opens a fact store without reading its facts.
 
     :obj:`edge_index` and :obj:`edge_type` of the graph are int32 where all ids fit, and mapped into memory. Modifying
@@ -146,10 +156,16 @@ def open_fact_store(folder: Union[str, os.PathLike], *, labels: bool = True, ver
         labels (bool): Whether to read the labels, which take memory in each process. (default: :obj:`True`)
         verify (bool): Whether to read all files and compare their digests. Without it, truncated files are noticed, and
             other damage is not. (default: :obj:`False`)
+        vocabulary (KGData, optional): A graph whose relations this one shares, see
+            :func:`~pyg_emu.data.io.files.from_folder`. Where ids differ, the relations of the facts are read into
+            memory. (default: :obj:`None`)
+        entities (KGData, optional): A graph whose entities and relations keep their ids. Where ids differ, the facts
+            are read into memory. (default: :obj:`None`)
 
     Raises:
         ArgumentError: If an argument is invalid.
-        DataError: If the folder is no store, or a file is missing or damaged; names the file.
+        DataError: If the folder is no store, a file is missing or damaged, or a relation is not among those of the
+            vocabulary; names the file.
     """
     file_path('folder', folder)
     boolean('labels', labels)
@@ -165,11 +181,40 @@ def open_fact_store(folder: Union[str, os.PathLike], *, labels: bool = True, ver
         columns = _mapped(path / f'{split}.npy', count)
         prefix = '' if split == 'train' else f'{split}_'
         graph[f'{prefix}edge_index'], graph[f'{prefix}edge_type'] = columns[:2], columns[2]
+    graph |= {name: manifest[name] for name in ('num_nodes', 'num_relations')}
     for name, file in _LABELS.items():
         if labels and file in manifest['digests']:
-            size = manifest['num_nodes' if name == 'entity_labels' else 'num_relations']
-            graph[name] = _read_labels(path / file, size)
-    return KGData(num_nodes=manifest['num_nodes'], num_relations=manifest['num_relations'], **graph)
+            graph[name] = _read_labels(path / file, manifest[_SIZES[name]])
+    shared = {'relation_labels': labels_of('entities' if vocabulary is None else 'vocabulary',
+                                           entities if vocabulary is None else vocabulary, 'relation'),
+              'entity_labels': labels_of('entities', entities, 'entity')}
+    for name, known in shared.items():
+        if known is not None:
+            _share_ids(graph, name, known, path)
+    return KGData(**graph)
+
+
+def _share_ids(graph: dict[str, Any], name: str, known: list[str], folder: Path) -> None:
+    r"""Gives relations or entities the ids of the same labels in another graph."""
+    if name not in graph:
+        raise DataError(f'{folder}: without labels, its ids cannot be those of another graph; write the store of a '
+                        'graph with labels, and open it with labels=True')
+    vocabulary = Vocabulary(known, closed=name == 'relation_labels')
+    numbers = vocabulary.number(graph[name])
+    if (numbers < 0).any():
+        unknown = graph[name][int((numbers < 0).argmax())]
+        raise DataError(f'{folder / _LABELS[name]}: {unknown_relation(unknown, known)}')
+    labels, ids = vocabulary.finish()
+    ids = ids[numbers]
+    if name == 'entity_labels':
+        warn_of_new_entities(known, labels, stacklevel=4)
+    if not np.array_equal(ids, np.arange(len(ids))):
+        place = torch.from_numpy(ids)
+        for key in [key for key in graph if 'edge_' in key]:
+            other = not key.endswith('edge_index' if name == 'entity_labels' else 'edge_type')
+            # Both are int64 then, since index and types have one data type.
+            graph[key] = graph[key].long() if other else place[graph[key]]
+    graph |= {name: labels, _SIZES[name]: len(labels)}
 
 
 # Reading ######################################################################

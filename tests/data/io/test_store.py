@@ -1,6 +1,7 @@
 r"""What goes into a fact store comes out of it, mapped into memory, and damage is named."""
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import shutil
@@ -83,6 +84,33 @@ def test_training_and_ranking_are_those_of_the_graph_in_memory(tmp_path: Path) -
     for mapped, expected in zip(found[2:], found[:2]):
         assert torch.equal(mapped[0], expected[0]) and mapped[1:3] == expected[1:3]
         assert all(torch.equal(left, right) for left, right in zip(mapped[3:], expected[3:]))
+
+
+def test_ids_of_another_graph(tmp_path: Path) -> None:
+    folder = write_fact_store(graph(), tmp_path / 'store')
+    same = open_fact_store(folder, vocabulary=graph(), entities=graph())
+    assert same.edge_index.dtype == torch.int32 and same.facts('train').tolist() == FACTS['train']
+
+    def named(data: KGData, split: str) -> list[tuple[str, ...]]:
+        assert data.entity_labels is not None and data.relation_labels is not None
+        return [(data.entity_labels[head], data.relation_labels[relation], data.entity_labels[tail])
+                for head, relation, tail in data.facts(split).tolist()]  # type: ignore[arg-type]
+
+    other = KGData(torch.tensor([[0], [1]]), torch.tensor([2]), entity_labels=['e5', 'new', 'bern'],
+                   relation_labels=['s', 'x', 'r'])
+    for options in ({'vocabulary': other}, {'entities': other}):
+        with pytest.warns(DataWarning) if 'entities' in options else contextlib.nullcontext():
+            data = open_fact_store(folder, **options)
+        assert data.relation_labels == ['s', 'x', 'r'] and data.num_relations == 3
+        assert all(named(data, split) == named(graph(), split) for split in FACTS)
+    assert data.entity_labels[:3] == ['e5', 'new', 'bern'] and data.num_nodes == 7  # type: ignore[index]
+    assert data.edge_index.dtype == data.edge_type.dtype == torch.int64  # type: ignore[union-attr]
+    with pytest.raises(DataError, match=r"relations\.json.*'s'"):
+        open_fact_store(folder, vocabulary=KGData(other.edge_index, torch.tensor([0]), 2, relation_labels=['r']))
+    with pytest.raises(DataError, match='labels'):
+        open_fact_store(folder, labels=False, vocabulary=other)
+    with pytest.raises(ArgumentError, match='^vocabulary: '):
+        open_fact_store(folder, vocabulary=graph(labels=False))
 
 
 # Parquet ######################################################################

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pyg_emu.data.io import load_dataset, write_fact_store
 from pyg_emu.experiments.cli.main import main
 from pyg_emu.experiments.provenance import merged_source
 
@@ -98,3 +99,17 @@ def test_options_of_a_run_go_with_data_that_they_apply_to(tmp_path: Path) -> Non
     recorded = {'source': 'sqlite:///a.db', 'table': 'facts', 'split': 'split'}
     assert merged_source('sqlite:///b.db', recorded, whole=True) == {**recorded, 'source': 'sqlite:///b.db'}
     assert merged_source(str(tmp_path / 'a.nt'), recorded) == str(tmp_path / 'a.nt')
+
+
+def test_fact_stores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = load_dataset(FACTS.assign(split=SPLIT), split='split')
+    store = str(write_fact_store(data, tmp_path / 'store'))
+    assert report(capsys, store)['train_facts'] == 36
+    run, again = str(tmp_path / 'run'), str(write_fact_store(data, tmp_path / 'again'))
+    assert main(['train', '--data', store, '--run-dir', run, *TINY]) == 0
+    capsys.readouterr()
+    for arguments in ([], ['--data', again]):
+        assert main(['evaluate', run, '--quiet', *arguments]) == 0
+        assert 'mrr' in capsys.readouterr().out.lower()
+    assert main(['data', store, '--set', 'dataset.header=true']) == 2
+    assert "'header'" in capsys.readouterr().err
