@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Mapping, Optional, Union
 
+import numpy as np
 import torch
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError, DataWarning

@@ -118,8 +118,8 @@ class Collector:
         sizes = len(entity_labels), len(relation_labels)
         if fractions is None:
             return assemble(edges, *sizes, entity_labels, relation_labels, weights=weights)
-        (heads, tails), relations = edges.pop('all')
-        facts = torch.stack([heads, relations, tails], dim=1).numpy()
+        ends, kinds = edges.pop('all')
+        facts = torch.stack([ends[0], kinds, ends[1]], dim=1).numpy()
         if weights:
             parts, weights = split_weighted(facts, weights['all'], fractions, seed)
         else:

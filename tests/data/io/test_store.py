@@ -211,6 +211,10 @@ def test_graphs_that_a_store_would_cut_are_refused(tmp_path: Path) -> None:
     data.x = torch.zeros(6, 2)
     with pytest.raises(DataError, match=' x;'):
         write_fact_store(data, tmp_path / 'store')
+    data = graph()
+    data.edge_weight = torch.ones(5)
+    with pytest.raises(DataError, match=' edge_weight;'):
+        write_fact_store(data, tmp_path / 'store')
 
 
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
