@@ -22,7 +22,6 @@ from typing import Any, Callable, Mapping, Optional
 
 from pyg_emu.experiments.names import class_names, fact, find_class
 from pyg_emu.experiments.sections import class_of, reads_graph
-from pyg_emu.models.base import KGEScorer
 
 
 def graph_obstacle(model: Mapping[str, Any], loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> Optional[str]:
@@ -179,6 +178,8 @@ def storage_obstacle(model: Mapping[str, Any], optimizer: Mapping[str, Any], los
 
 
 def _has_rows(cls: Callable[..., Any]) -> bool:
+    from pyg_emu.models.base import KGEScorer  # imports torch, which help texts do without
+
     return isinstance(cls, type) and issubclass(cls, KGEScorer)
 
 
