@@ -97,7 +97,7 @@ def test_the_wheel_holds_all_files() -> None:
     config.read(ROOT / 'setup.cfg')
     patterns = config['options.package_data']['pyg_emu'].split()
     others = [path.relative_to(PACKAGE) for path in PACKAGE.rglob('*')
-              if path.is_file() and path.suffix not in ('.py', '.pyc')]
+              if path.is_file() and path.suffix != '.py' and '__pycache__' not in path.parts]
     assert len(others) > 5 and [path for path in others if not any(map(path.match, patterns))] == []
 
 
