@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import numba
 import numpy as np
 import torch
 from numba.core import event
+from numba.core.caching import IndexDataCacheFile
 
 from pyg_emu.core.cores import usable_cores
 from pyg_emu.core.errors import BackendError
@@ -38,17 +40,34 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         before = config.CACHE_DIR
         try:
             config.CACHE_DIR = str(cache_folder(Path(function.__code__.co_filename)))
-            return numba.njit(cache=True, **options)(function)
+            return _keep(numba.njit(cache=True, **options)(function))
         except (RuntimeError, OSError):
             config.CACHE_DIR = before
             try:
-                return numba.njit(cache=True, **options)(function)
+                return _keep(numba.njit(cache=True, **options)(function))
             except RuntimeError:
                 return numba.njit(**options)(function)
         finally:
             config.CACHE_DIR = before
 
     return decorate
+
+
+class _KernelFiles(IndexDataCacheFile):
+    r"""The files of a kernel in the disk cache, safe to be written by several processes at once.
+
+    Numba numbers them. Two processes that compile a kernel for different types at the same time may choose the same
+    number, and then the index leads to the code of the wrong types. Here, each file has a name of its own. At worst,
+    the index lacks an entry, and a kernel is compiled again.
+    """
+    def _data_name(self, number: int) -> str:
+        return self._data_name_pattern.format(number=number).removesuffix('nbc') + uuid.uuid4().hex[:16] + '.nbc'
+
+
+def _keep(kernel: Any) -> Any:
+    cache, files = kernel._cache, kernel._cache._impl
+    cache._cache_file = _KernelFiles(cache.cache_path, files.filename_base, files.locator.get_source_stamp())
+    return kernel
 
 
 def cache_folder(source: Path) -> Path:

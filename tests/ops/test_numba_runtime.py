@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numba
 import pytest
@@ -111,6 +112,33 @@ def test_cache_lies_in_the_users_cache_directory(monkeypatch: pytest.MonkeyPatch
         assert runtime.cache_folder(Path(__file__)).parent == tmp_path / 'pyg_emu' / 'numba'
     monkeypatch.setenv('NUMBA_CACHE_DIR', str(tmp_path / 'mine'))
     assert runtime.cache_folder(Path(__file__)).parent == tmp_path / 'mine'
+
+
+def test_processes_that_compile_at_once_keep_their_own_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def kernel() -> Any:
+        # Line and file are those of one function, as in two processes.
+        @runtime.jit()
+        def twice(value: float) -> float:
+            return value + value
+
+        return twice
+
+    monkeypatch.setattr(runtime, 'cache_folder', lambda source: tmp_path)
+    one, other = (kernel()._cache._cache_file for _ in range(2))
+    save = one._save_data
+
+    def save_late(name: str, data: object) -> None:
+        # The other process has read the index before this one wrote it, and writes its file first.
+        with monkeypatch.context() as patch:
+            patch.setattr(other, '_load_index', dict)
+            other.save('float64', 'code for float64')
+        save(name, data)
+
+    monkeypatch.setattr(one, '_save_data', save_late)
+    one.save('float32', 'code for float32')
+    for key in ('float32', 'float64'):
+        assert kernel()._cache._cache_file.load(key) in (None, f'code for {key}')
+    assert kernel()._cache._cache_file.load('float64') == 'code for float64'
 
 
 def test_kernels_are_kept_in_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -62,9 +62,25 @@ def _sum(messages: Tensor, ptr: Tensor, boundary: Optional[Tensor]) -> Tensor:
 
 
 def _extremum(messages: Tensor, ptr: Tensor, boundary: Optional[Tensor], count: Tensor, which: str) -> Tensor:
-    out = segment(messages, ptr, reduce=which)
+    out = _first_extremum(messages, ptr, which)
     if boundary is None:
         return torch.where(count > 0, out, torch.zeros_like(out))
     # torch.maximum would split the gradient between equal values.
     prefer = boundary >= out if which == 'max' else boundary <= out
     return torch.where(prefer | boundary.isnan() | (count == 0), boundary, out)
+
+
+def _first_extremum(messages: Tensor, ptr: Tensor, which: str) -> Tensor:
+    r"""Of equal messages, the gradient goes to the first. What becomes of it in :func:`segment` depends on whether
+    torch-scatter is installed. Nodes without messages have any value."""
+    num_nodes, num_messages = ptr.numel() - 1, messages.size(0)
+    if num_messages == 0:
+        return messages.sum(dim=0).expand(num_nodes, -1, -1)
+    with torch.no_grad():
+        target = torch.repeat_interleave(ptr.diff())
+        reached = (messages == segment(messages, ptr, reduce=which)[target]) | messages.isnan()
+        position = torch.arange(num_messages, device=ptr.device).view(-1, 1, 1)
+        first = ptr.new_full((num_nodes, *messages.shape[1:]), num_messages - 1)
+        first.scatter_reduce_(0, target.view(-1, 1, 1).expand_as(messages),
+                              torch.where(reached, position, num_messages - 1), 'amin')
+    return messages.gather(0, first)
