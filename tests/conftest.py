@@ -78,6 +78,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize('robustness_seed', range(REFERENCE_CASES * first, REFERENCE_CASES * first + number))
 
 
+# First, since pytest-xdist reads the groups in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         # One worker takes a whole group, or else two would compile the same kernels at once.

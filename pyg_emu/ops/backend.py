@@ -63,7 +63,16 @@ def last_backend(operator: str) -> str | None:
 
 
 def load_backend(operator: str, tensor: Tensor, requested: str | None = None, **operands: Any) -> ModuleType:
-    r"""Returns the module that implements :obj:`operator` for tensors like :obj:`tensor`.
+    r"""Returns the module that implements :obj:`operator` for tensors like :obj:`tensor`, for a call that follows:
+    :func:`last_backend` names it from now on. Arguments and errors are those of :func:`choose_backend`.
+    """
+    name = choose_backend(operator, tensor, requested, **operands)
+    _last[operator] = name
+    return _module(operator, name)
+
+
+def choose_backend(operator: str, tensor: Tensor, requested: str | None = None, **operands: Any) -> str:
+    r"""Returns the name of the backend that :func:`load_backend` loads.
 
     Args:
         operator (str): The name of the operator, which is the folder of its modules.
@@ -92,8 +101,7 @@ def load_backend(operator: str, tensor: Tensor, requested: str | None = None, **
         name = _preferred(tensor.device)
         if _obstacle(operator, name, tensor.device, tensor.dtype, operands) is not None:
             name = 'torch'
-    _last[operator] = name
-    return _module(operator, name)
+    return name
 
 
 def _preferred(device: torch.device) -> str:

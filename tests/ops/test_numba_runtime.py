@@ -16,6 +16,13 @@ from pyg_emu.ops import numba_runtime as runtime
 
 ROOT = Path(__file__).resolve().parents[2]
 
+
+@pytest.mark.skipif('PYTEST_XDIST_WORKER' not in os.environ, reason='needs several workers')
+def test_one_worker_runs_all_tests_of_a_kernel(request: pytest.FixtureRequest) -> None:
+    # pytest-xdist appends the group.
+    assert request.node.nodeid.endswith('@tests/ops/test_numba_runtime.py')
+
+
 def test_threads_follow_torch_and_are_restored() -> None:
     before, limit = torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS
     outside = numba.get_num_threads()

@@ -10,8 +10,8 @@ from pyg_emu.core.arguments import boolean, is_number, kind_of, non_negative, on
 from pyg_emu.core.errors import ArgumentError, BackendError
 from pyg_emu.core.interaction import Dot, Interaction
 from pyg_emu.core.mapped_table import read_ahead
-from pyg_emu.ops.backend import load_backend
-from pyg_emu.ops.emu_score.operator import _check_operands, _checked_plan
+from pyg_emu.ops.backend import choose_backend, load_backend
+from pyg_emu.ops.emu_score.operator import check_operands, checked_plan
 from pyg_emu.ops.interop import promoted, uncompiled
 from pyg_emu.ops.plan import Plan
 
@@ -114,7 +114,7 @@ def emu_loss(
     """
     tensors(query=query, positive=positive, table=table, index=index, optional=('mask', ), mask=mask)
     sparse_grad = boolean('sparse_grad', sparse_grad)
-    _check_operands(query, positive, table, index, interaction)
+    check_operands(query, positive, table, index, interaction)
     weights = (*_checked_labels('labels', labels), *_checked_labels('vanilla_labels', vanilla_labels))
     if not is_number(offset) or not abs(offset) < float('inf'):
         raise ArgumentError(f'offset: expected a finite number, got {shown(offset)}')
@@ -126,7 +126,7 @@ def emu_loss(
     read_ahead(index, table)
     query, positive, table = promoted(query, positive, table)
     if plan is not None:
-        plan = _checked_plan(plan, table, tuple(index.shape), table.size(0))
+        plan = checked_plan(plan, table, tuple(index.shape), table.size(0))
         if plan.label is not None:
             raise ArgumentError('plan.label: expected None, as labels and vanilla_labels hold the labels, got '
                                 f'{kind_of(plan.label)}')
@@ -153,14 +153,11 @@ def is_fused(query: Tensor, positive: Tensor, table: Tensor, index: Tensor, plan
     if not query.dtype == positive.dtype == table.dtype:
         return False
     try:
-        name = load_backend('emu_score', table, interaction=interaction).__name__.rpartition('.')[2]
-        if name == 'torch':  # and no run records a backend of an operator that it does not call
-            return False
-        module = load_backend('emu_loss', table, name, interaction=interaction, plan=plan, width=table.size(1),
-                              num_slots=index.numel())
+        name = choose_backend('emu_score', table, interaction=interaction)
+        return name != 'torch' and name == choose_backend('emu_loss', table, name, interaction=interaction, plan=plan,
+                                                          width=table.size(1), num_slots=index.numel())
     except BackendError:
         return False
-    return not module.__name__.endswith('.torch')
 
 
 def _checked_labels(name: str, labels: SoftLabels) -> tuple[float, float, float]:

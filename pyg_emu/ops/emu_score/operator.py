@@ -104,17 +104,17 @@ def emu_score(
         index.check('index')
     tensors(query=query, positive=positive, table=rows_of(table), index=_ids(index))
     vanilla, sparse_grad = boolean('vanilla', vanilla), boolean('sparse_grad', sparse_grad)
-    _check_operands(query, positive, table, index, interaction)
+    check_operands(query, positive, table, index, interaction)
     if plan is None and not vanilla:
         raise ArgumentError('vanilla: there is nothing to score with vanilla=False and without a plan')
     if isinstance(table, ShardedTable):
-        plan = None if plan is None else _checked_plan(plan, table.rows, tuple(index.shape), table.size(0))
+        plan = None if plan is None else checked_plan(plan, table.rows, tuple(index.shape), table.size(0))
         own = partial(emu_score, interaction=interaction, vanilla=vanilla, sparse_grad=sparse_grad, backend=backend)
         return EMUScores(*sharded.run(query, positive, table, index, plan, vanilla, own))
     read_ahead(_ids(index), table)
     query, positive, table = promoted(query, positive, table)
     if plan is not None:
-        plan = _checked_plan(plan, table, tuple(index.shape), table.size(0))
+        plan = checked_plan(plan, table, tuple(index.shape), table.size(0))
     module = load_backend('emu_score', table, backend, interaction=interaction)
     if isinstance(index, SharedIndex):
         if shared.are_products(interaction, plan):
@@ -129,8 +129,9 @@ def _ids(index: Tensor | SharedIndex) -> Tensor:
     return index.index if isinstance(index, SharedIndex) else index
 
 
-def _check_operands(query: Tensor, positive: Tensor, table: Any, index: Tensor | SharedIndex,
-                    interaction: Interaction) -> None:
+def check_operands(query: Tensor, positive: Tensor, table: Any, index: Tensor | SharedIndex,
+                   interaction: Interaction) -> None:
+    r"""Raises an error if the operands do not fit together, see :func:`emu_score`."""
     if table.dim() != 2 or not table.is_floating_point():
         raise ArgumentError(f'table: expected floating-point numbers of shape (V, d), got {kind_of(table)}')
     check_interaction(interaction, table)
@@ -185,11 +186,11 @@ def mutate(positive: Tensor, negative: Tensor, plan: Plan, partner: Tensor | Non
                             if partner is None else
                             f'partner: expected None for a plan without partners, got {kind_of(partner)}')
     vectors = promoted(positive, negative, *(() if partner is None else (partner, )))
-    plan = _checked_plan(plan, vectors[1].flatten(0, 1), shape[:2], None)
+    plan = checked_plan(plan, vectors[1].flatten(0, 1), shape[:2], None)
     return mixed(vectors[0], vectors[1], plan, *vectors[2:])
 
 
-def _checked_plan(plan: Plan, table: Tensor, shape: tuple[int, ...], num_rows: int | None) -> Plan:
+def checked_plan(plan: Plan, table: Tensor, shape: tuple[int, ...], num_rows: int | None) -> Plan:
     r"""The plan, with its floating-point tensors in the type of the table.
 
     Args:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, BackendError
 from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
-from pyg_emu.ops import MaskPlan, MixPlan, Plan, SoftLabels, emu_loss, last_backend, use_backend
+from pyg_emu.ops import MaskPlan, MixPlan, Plan, SoftLabels, backend, emu_loss, last_backend, use_backend
 from pyg_emu.ops.emu_loss import is_fused
 
 # What is compiled for a line takes seconds: every interaction, every kind of masks and both precisions once.
@@ -209,7 +209,8 @@ def test_positive_among_negatives() -> None:
     assert_same(found, expected, 1e-11)
 
 
-def test_what_is_fused() -> None:
+def test_what_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, '_last', {})
     query, positive, table, index, plan = operands(Dot(), 3, 6, 5, 17, 'per_triple', torch.float32)
     assert is_fused(query, positive, table, index, plan, Dot()) and is_fused(query, positive, table, index, None, L1())
     assert isinstance(plan, MaskPlan)
@@ -228,6 +229,8 @@ def test_what_is_fused() -> None:
         assert is_fused(*wide, index, plan._replace(bank=bank), ComplexModulus()) == expected
     with pytest.raises(BackendError, match='binary masks'):
         call(query, positive, table, index, MixPlan(weight), backend='numba')
+    # A run records what it computes with, not what it asks for.
+    assert last_backend('emu_score') is None and last_backend('emu_loss') is None
 
 
 @pytest.mark.parametrize('change,message', [
