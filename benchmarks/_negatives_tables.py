@@ -150,7 +150,7 @@ def ranking(folder: Path, dataset: str) -> Part:
     lines = [header, ['---:', '---', *['---:'] * (len(header) - 2)]]
     for number, row in enumerate(rows, start=1):
         memory = row.each('peak_mib')
-        extra = '-' if first is None or not memory else f'{memory[0] - first:.0f}'
+        extra = '-' if first is None or not memory else str(round(memory[0] - first))
         lines.append([str(number), row.variant.title, *(_mean(row.values(metric)) for metric in
                                                        ('mrr', 'hits@1', 'hits@10')),
                       _behind(best, row), _mean(row.after('seconds', quarter)), _mean(row.after('step', setting.steps)),
