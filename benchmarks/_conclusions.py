@@ -56,7 +56,7 @@ class _Gain(NamedTuple):
 
 
 def agrees_with_paper(difference: float) -> bool:
-    r"""Returns whether a difference from a printed value is at most :data:`AGREES`, in the three digits of the paper."""
+    r"""Returns whether a difference from a printed value is at most :data:`AGREES`, in three digits."""
     return abs(round(difference, 3)) <= AGREES
 
 
@@ -95,18 +95,19 @@ def summary(folder: Path) -> Part:
 
 def missing(folder: Path) -> Part:
     r"""Returns the datasets, tables, readings and models of the EMU paper without a run, and how many have one seed."""
-    found = {(source, entry.row.dataset, reading) for source in map('Table {}'.format, TABLES) for reading in READINGS
-             for entry in entries(source, reading) if recorded(entry, folder)}
+    found = [(number, entry.row.dataset, reading) for number in TABLES for reading in READINGS
+             for entry in entries(f'Table {number}', reading) if recorded(entry, folder)]
     if not found:
         return '', []
+    tables, datasets, readings = map(set, zip(*found))
     values = list(_values(folder))
     seeds = [len(value.results) for value in values if value.results]
     smoothing = {value.entry.row.model for value in values
                  if value.results and value.entry.row.method == 'without_mutation'}
     without = {
-        'Datasets without a recorded run': [name for name in DATASETS if name not in {dataset for _, dataset, _ in found}],
-        'Tables without a recorded run': [str(number) for number in TABLES if f'Table {number}' not in {source for source, _, _ in found}],
-        'Readings without a recorded run': [f'`{name}`' for name in READINGS if name not in {reading for _, _, reading in found}],
+        'Datasets without a recorded run': [name for name in DATASETS if name not in datasets],
+        'Tables without a recorded run': [str(number) for number in TABLES if number not in tables],
+        'Readings without a recorded run': [f'`{name}`' for name in READINGS if name not in readings],
         'Models without a recorded run of label smoothing alone': [name for name in MODELS if name not in smoothing]}
     lines = [f'- {what}: {_listed(names)}.' for what, names in without.items() if names]
     return '\n'.join([*lines, f'- Values with a single seed: {seeds.count(1)} of {len(seeds)}.']), []

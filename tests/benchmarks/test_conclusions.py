@@ -14,8 +14,8 @@ from pyg_emu.experiments.recipe import load_recipe
 def record(folder: Path, name: str, mrr: float, seed: int = 0, steps: int = 30_000) -> None:
     group, run = name.split('/', 1)
     recipe = load_recipe(RECIPES / f'{run if group == "reproduction" else name}.yaml').to_dict()
-    write_result(f'{name}-steps{steps}-seed{seed}',
-                 {'test': {'mrr': mrr}, 'recipe': recipe | {'seed': seed, 'num_steps': steps}}, seed=seed, folder=folder)
+    metrics = {'test': {'mrr': mrr}, 'recipe': recipe | {'seed': seed, 'num_steps': steps}}
+    write_result(f'{name}-steps{steps}-seed{seed}', metrics, seed=seed, folder=folder)
 
 
 def tuned(folder: Path, run: str, mrr: float, seed: int = 0, steps: int = 30_000) -> None:
