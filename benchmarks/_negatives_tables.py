@@ -150,7 +150,7 @@ def ranking(folder: Path, dataset: str) -> Part:
     lines = [header, ['---:', '---', *['---:'] * (len(header) - 2)]]
     for number, row in enumerate(rows, start=1):
         memory = row.each('peak_mib')
-        extra = '-' if first is None or not memory else f'{memory[0] - first:.0f}'
+        extra = '-' if first is None or not memory else str(round(memory[0] - first))
         lines.append([str(number), row.variant.title, *(_mean(row.values(metric)) for metric in
                                                        ('mrr', 'hits@1', 'hits@10')),
                       _behind(best, row), _mean(row.after('seconds', quarter)), _mean(row.after('step', setting.steps)),
@@ -173,7 +173,7 @@ def ranking(folder: Path, dataset: str) -> Part:
 
 
 def effect_of_emu(folder: Path, dataset: str) -> Part:
-    r"""Returns the gain of EMU on top of each method."""
+    r"""Returns what EMU adds to each method."""
     rows = {row.variant.key: row for row in rows_of(dataset, folder)}
     pairs = [(name, rows[name], rows[other]) for name in METHODS
              if name in rows and (other := {'uniform': 'emu'}.get(name, f'{name}-emu')) in rows]
@@ -191,7 +191,7 @@ def effect_of_emu(folder: Path, dataset: str) -> Part:
                       _signed(mean, error), verdict])
     text = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
     told = ', '.join(f'{counts[name]} {name}' for name in ('higher', 'tie', 'lower', 'one seed') if counts[name])
-    return f'{text}\n\nMRR on {dataset} with EMU on top, of {len(pairs)} kinds of negatives: {told}.', []
+    return f'{text}\n\nMRR on {dataset} with EMU, for {len(pairs)} kinds of negatives: {told}.', []
 
 
 def costs(folder: Path) -> Part:
@@ -229,7 +229,7 @@ def _ratios(found: Any, key: str) -> list[float]:
 
 
 def guide(folder: Path) -> Part:
-    r"""Returns what the results say about the choice, as sentences."""
+    r"""Returns what the results say about the choice, as a list for each dataset."""
     parts = [text for dataset in ('UMLS', 'FB15k-237') if (text := _advice(rows_of(dataset, folder), dataset))]
     return '\n\n'.join(parts), []
 
@@ -243,17 +243,17 @@ def _advice(rows: Sequence[Row], dataset: str) -> str:
                 'have two seeds, so what is a tie is not known.')
     ties = [row for row in rows[1:] if not is_clear(best, row)]
     fastest = min([best, *ties], key=lambda row: spread(row.each('step_ms'))[0])
-    said = [f'highest MRR {_mean(best.values("mrr"))} with {best.variant.title}',
-            f'tied with it: {_names(ties) or "none"}',
-            f'the fastest step of these has {fastest.variant.title}, {spread(fastest.each("step_ms"))[0]:.1f} ms']
+    said = [f'Highest MRR: {best.variant.title}, {_mean(best.values("mrr"))}.',
+            f'Tied with it: {_names(ties) or "none"}.',
+            f'Fastest step of these: {fastest.variant.title}, {spread(fastest.each("step_ms"))[0]:.1f} ms.']
     uniform = next((row for row in rows if row.variant.key == 'uniform'), None)
     if uniform is not None:
         others = [row for row in rows if row is not uniform]
         above = [row for row in others if is_clear(row, uniform) and row.mrr > uniform.mrr]
         below = [row for row in others if is_clear(row, uniform) and row.mrr < uniform.mrr]
-        said += [f'clearly above uniform negatives ({_mean(uniform.values("mrr"))}): {_names(above) or "none"}',
-                 f'clearly below: {_names(below) or "none"}']
-    return f'**{dataset}**: {"; ".join(said)}.'
+        said += [f'Clearly above uniform negatives ({_mean(uniform.values("mrr"))}): {_names(above) or "none"}.',
+                 f'Clearly below uniform negatives: {_names(below) or "none"}.']
+    return '\n'.join([f'{dataset}, DistMult:\n', *(f'- {text}' for text in said)])
 
 
 def _names(rows: Sequence[Row]) -> str:

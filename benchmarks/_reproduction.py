@@ -76,16 +76,20 @@ def recorded(entry: Entry, folder: Path, steps: Optional[int] = None) -> list[di
         folder (Path): The folder of the results.
         steps (int, optional): Only runs of this length. (default: :obj:`None`, the longest recorded length)
     """
+    found = recorded_by_length(entry, folder)
+    return found.get(max(found, default=0) if steps is None else steps, [])
+
+
+def recorded_by_length(entry: Entry, folder: Path) -> dict[int, list[dict[str, Any]]]:
+    r"""Returns the results of a row that match its current recipe by their number of steps, one per seed each."""
     if entry.path is None:
-        return []
-    found = []
+        return {}
+    found: dict[int, list[dict[str, Any]]] = {}
     name = re.compile(rf'{re.escape(entry.path.stem)}(-steps\d+)?-seed\d+')
     for result in read_results(f'{entry.folder}/{entry.path.stem}*-seed*', folder):
         if name.fullmatch(Path(result['name']).name) and is_of(recipe_of(entry.path), result):
-            found.append(result)
-    lengths = [result['metrics']['recipe']['num_steps'] for result in found]
-    wanted = max(lengths, default=0) if steps is None else steps
-    return [result for result, length in zip(found, lengths) if length == wanted]
+            found.setdefault(result['metrics']['recipe']['num_steps'], []).append(result)
+    return found
 
 
 def is_of(recipe: Recipe, result: dict[str, Any]) -> bool:
@@ -141,7 +145,7 @@ def markdown(table: pd.DataFrame, source: str, reading: str) -> str:
     text = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
     title = f'{source}, reading: {reading}' if len(paper_of(source).readings) > 1 else source
     return (f'# {title}\n\n{text}\n\nTest split, filtered, both sides; mean ± standard deviation '
-            'over seeds. A dash: the paper prints none, or its text has lost it.\n')
+            'over seeds. A dash marks a value that the paper does not print or that its available text lacks.\n')
 
 
 def write_table(source: str, reading: str, folder: Path, steps: Optional[int] = None) -> list[Path]:
@@ -173,4 +177,4 @@ def method_name(row: Row) -> str:
 def _cell(mean: Any, std: Any = None, sign: str = '') -> str:
     if pd.isna(mean):
         return '-'
-    return f'{mean:{sign}.3f}' + ('' if pd.isna(std) else f' ± {std:.3f}')
+    return f'{round(mean, 3) + 0.0:{sign}.3f}' + ('' if pd.isna(std) else f' ± {std:.3f}')

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterable, Optional, Sequence
 
-from benchmarks import _cost_model, _negatives_tables
+from benchmarks import _conclusions, _cost_model, _negatives_tables
+from benchmarks._conclusions import agrees_with_paper
 from benchmarks._record import read_results, spread
 from benchmarks._reproduction import entries, frame, markdown, recorded
 from benchmarks._significance import dans_significance
@@ -28,8 +29,6 @@ _CONTENDERS = {'vanilla': 'without mutation', 'emu_triple': 'EMU, one mask per t
                'eager_emu_negative': 'eager EMU, one mask per negative', 'pykeen_vanilla': 'PyKEEN, without mutation'}
 #: The rows of the paper for a model with EMU, with label smoothing only, and with uniform negatives.
 _EMU, _SMOOTHING, _UNIFORM = ('Table 8', 'uni_EMU'), ('Table 13', 'without_mutation'), ('Table 8', 'uni')
-#: The tolerance for agreement with the paper's values. The standard deviation over the paper's own seeds is 0.001.
-AGREES = 0.005
 
 
 def headline(folder: Path) -> Part:
@@ -160,12 +159,13 @@ def split(folder: Path) -> Part:
     if not gaps:
         return '', []
     middle, _ = spread(gaps)
-    return (f'Over the {len(gaps)} recorded runs on FB15k-237 the MRR on validation is {middle:+.4f} from that on '
-            f'test on average ({min(gaps):+.4f} to {max(gaps):+.4f}), at the weights that are best on validation.'), []
+    return (f'In the {len(gaps)} recorded runs on FB15k-237, the validation MRR minus the test MRR is {middle:+.4f} on '
+            f'average ({min(gaps):+.4f} to {max(gaps):+.4f}). Both are of the weights that are best on validation.'), []
 
 
 def paper_rows(sources: Sequence[str], folder: Path, dataset: Optional[str] = None) -> Part:
-    r"""Returns the rows of tables or figures of a paper, in its last reading, including missing ones.
+    r"""Returns the rows of tables or figures of a paper, in its last reading, including missing ones. The pages state
+    once what the tables have in common.
 
     Args:
         sources (sequence of str): The tables or figures, such as :obj:`"Table 8"`.
@@ -175,7 +175,7 @@ def paper_rows(sources: Sequence[str], folder: Path, dataset: Optional[str] = No
     reading = paper_of(sources[0]).readings[-1]
     found = [entry for source in sources for entry in entries(source, reading)
              if dataset in (None, entry.row.dataset)]
-    text = markdown(frame(found, folder), sources[0], reading).partition('\n\n')[2].strip()
+    _, text, _ = markdown(frame(found, folder), sources[0], reading).split('\n\n')
     return text, [result for entry in found for result in recorded(entry, folder)]
 
 
@@ -194,7 +194,7 @@ TEXTS: dict[str, Callable[[Path], Part]] = {
     **{f'dans-{name.lower()}': partial(paper_rows, ['DANS Table 2', 'DANS Table 3'], dataset=name)
        for name in ('WN18RR', 'NELL-995', 'FB15k-237')},
     'dans-figure-2': partial(paper_rows, ['DANS Figure 2'], dataset='UMLS'), 'dans-significance': dans_significance,
-    **_negatives_tables.TEXTS, **_cost_model.TEXTS,
+    **_conclusions.TEXTS, **_negatives_tables.TEXTS, **_cost_model.TEXTS,
 }
 
 
@@ -228,8 +228,8 @@ def _length(results: Results) -> str:
 
 
 def _verdict(difference: float) -> str:
-    if abs(difference) <= AGREES:
-        return f'agrees with the paper ({difference:+.3f})'
+    if agrees_with_paper(difference):
+        return f'agrees with the paper ({round(difference, 3) + 0.0:+.3f})'
     return f'ends {abs(difference):.3f} {"above" if difference > 0 else "below"} the paper'
 
 
@@ -238,7 +238,8 @@ def _difference(one: str, ours: Sequence[float], other: str, theirs: Sequence[fl
     if not ours or not theirs:
         return None
     (mean, deviation), (base, base_deviation) = spread(ours), spread(theirs)
-    text = f'{one} is {mean - base:+.4f} MRR from {other}'
+    change = f'gains {mean - base:.4f} MRR over' if mean >= base else f'is {base - mean:.4f} MRR below'
+    text = f'{one} {change} {other}'
     if min(len(ours), len(theirs)) < 2:
         return f'{text} (one seed: no spread is known)'
     error = (deviation**2 / len(ours) + base_deviation**2 / len(theirs))**0.5
