@@ -14,7 +14,7 @@ import pandas as pd
 import torch_geometric.data
 
 from pyg_emu.core.errors import ArgumentError, DataError
-from pyg_emu.data.graph import KGData
+from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.io.detection import head_of
 from pyg_emu.data.io.files import from_file, from_folder, options_that_apply, to_folder
 from pyg_emu.data.io.hetero import from_hetero
@@ -63,9 +63,9 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
             (:func:`~pyg_emu.data.io.store.open_fact_store`) or file (:func:`from_file`); the URL of a
             database, the path of an SQLite database, or an engine of SQLAlchemy (:func:`from_sql`); a
             :class:`pandas.DataFrame` (:func:`from_dataframe`); a dataset or :class:`~torch_geometric.data.Data` of PyG
-            (:func:`from_pyg`); a :class:`~torch_geometric.data.HeteroData` (:func:`from_hetero`); a dataset or factory
-            of PyKEEN (:func:`from_pykeen`); or a
-            :class:`~pyg_emu.KGData`, which is returned as it is.
+            (:func:`from_pyg`); a :class:`~torch_geometric.data.HeteroData` (:func:`from_hetero`); several of these by
+            split, or the three that :class:`~torch_geometric.transforms.RandomLinkSplit` returns; a dataset or factory
+            of PyKEEN (:func:`from_pykeen`); or a :class:`~pyg_emu.KGData`, which is returned as it is.
         root (str or os.PathLike, optional): Where downloads are kept. (default: :obj:`~/.cache/pyg_emu`)
         **options (optional): Arguments of the function that :obj:`source` goes to, in parentheses above.
 
@@ -84,19 +84,25 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
         return _call(_as_it_is, source, options)
     if isinstance(source, pd.DataFrame):
         return _call(from_dataframe, source, options)
+    if _is_split_graph(source):
+        source = dict(zip(SPLITS, source))
     sample = next(iter(source.values()), None) if isinstance(source, Mapping) else source
     if isinstance(sample, (torch_geometric.data.Data, torch_geometric.data.Dataset)):
         return _call(from_pyg, source, options)
     # By name, so that PyKEEN is not imported for those who do not use it.
     if any(base.__module__.partition('.')[0] == 'pykeen' for base in type(sample).__mro__):
         return _call(from_pykeen, source, options)
-    if isinstance(source, torch_geometric.data.HeteroData):
-        return _call(from_hetero, source, options)
     if isinstance(sample, torch_geometric.data.HeteroData):
-        raise DataError('HeteroData: expected one graph, which fractions= split, got several parts; give the graph '
-                        'before RandomLinkSplit, whose held-out edges are not read')
+        return _call(from_hetero, source, options)
     raise DataError(f'source: expected a name, a path, the URL of a database, a DataFrame, a PyG or PyKEEN dataset, or '
                     f'a KGData, got an object of type {type(source).__name__}')
+
+
+def _is_split_graph(source: Any) -> bool:
+    r"""Whether something is a training, a validation and a test graph, as RandomLinkSplit returns them."""
+    kinds = (torch_geometric.data.Data, torch_geometric.data.HeteroData)
+    return isinstance(source, (tuple, list)) and len(source) == len(SPLITS) and all(
+        isinstance(part, kinds) for part in source)
 
 
 def _as_it_is(data: KGData) -> KGData:

@@ -19,9 +19,9 @@ from pyg_emu.data.io.weights import split_weighted
 
 # What a Data may hold beside its facts. Types of nodes come with `HeteroData.to_homogeneous()`.
 _KNOWN = ('edge_index', 'edge_type', 'num_nodes', 'num_relations', 'entity_labels', 'relation_labels', 'node_type')
-# What RandomLinkSplit adds to each of its parts.
-_LINK_SPLIT = ('edge_label_index', 'edge_label', 'pos_edge_label_index', 'pos_edge_label', 'neg_edge_label_index',
-               'neg_edge_label')
+#: What RandomLinkSplit adds to each of its parts.
+LINK_SPLIT = ('edge_label_index', 'edge_label', 'pos_edge_label_index', 'pos_edge_label', 'neg_edge_label_index',
+              'neg_edge_label')
 
 
 def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int = 0, *,
@@ -73,7 +73,8 @@ def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int
         facts = _from_parts(parts, (*kept, *own))
         datas = list(parts.values())
         values = None if weights is None else {
-            split: _padded(_weights(part, weights, 'edge_index'), facts[split], split) for split, part in parts.items()}
+            split: padded_weights(_weights(part, weights, 'edge_index'), facts[split], split)
+            for split, part in parts.items()}
     else:
         data = _one_data(source)
         facts = _from_one(data, fractions, (*kept, *own))
@@ -126,7 +127,7 @@ def _named(data: Data) -> str:
 
 def _from_parts(parts: Mapping[str, Data], used: Sequence[str]) -> dict[str, Tensor]:
     r"""Facts by split, from a Data for each split."""
-    link_split = any(part.get(key) is not None for part in parts.values() for key in _LINK_SPLIT)
+    link_split = any(part.get(key) is not None for part in parts.values() for key in LINK_SPLIT)
     typed = [split for split, part in parts.items() if part.get('edge_type') is not None]
     if link_split and typed:
         raise DataError(f"'{typed[0]}' is a part of RandomLinkSplit: its held-out edges (edge_label_index) have "
@@ -136,15 +137,24 @@ def _from_parts(parts: Mapping[str, Data], used: Sequence[str]) -> dict[str, Ten
         raise DataError(f"edge_type is there for {', '.join(typed)} alone; expected it for all splits or for none")
     facts = {}
     for split, part in parts.items():
-        _refuse_unused(part, (*used, *(_LINK_SPLIT if link_split else ())))
+        _refuse_unused(part, (*used, *(LINK_SPLIT if link_split else ())))
         facts[split] = _facts(part, 'edge_index', 'edge_type')
         if link_split:
-            facts[split] = _link_split_facts(part, split, facts[split])
+            facts[split] = link_split_facts(part, split, facts[split])
     return facts
 
 
-def _link_split_facts(part: Data, split: str, edges: Tensor) -> Tensor:
-    r"""The positives of a part; those of train may be edges of the part already."""
+def link_split_facts(part: Any, split: str, edges: Tensor) -> Tensor:
+    r"""The facts of a part of RandomLinkSplit, with one relation: its positives, and for train the edges of the part.
+
+    Args:
+        part (torch_geometric.data.Data): The part, or its edges of one type.
+        split (str): Its split.
+        edges (torch.Tensor): The edges of the part. shape: :obj:`(E, 3)`.
+
+    Raises:
+        DataError: If it has no positives.
+    """
     index = part.get('pos_edge_label_index')
     if index is None:
         index, label = part.get('edge_label_index'), part.get('edge_label')
@@ -286,9 +296,14 @@ def _weights(data: Data, key: str, index_key: str) -> Tensor:
     return value
 
 
-def _padded(values: Tensor, facts: Tensor, split: str) -> Tensor:
+def padded_weights(values: Tensor, facts: Tensor, split: str) -> Tensor:
     r"""The weights of the facts of a part: those of its edges, which come first in training; held-out edges of
     RandomLinkSplit have none.
+
+    Args:
+        values (torch.Tensor): The weights of its edges. shape: :obj:`(E,)`.
+        facts (torch.Tensor): Its facts. shape: :obj:`(F, 3)`.
+        split (str): Its split.
     """
     if len(values) == len(facts):
         return values

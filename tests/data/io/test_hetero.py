@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch_geometric.data import HeteroData
-from torch_geometric.transforms import ToUndirected
+from torch_geometric.transforms import RandomLinkSplit, ToUndirected
 
 from pyg_emu import DistMult, RelationCandidates, load_dataset, predict
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
@@ -70,6 +70,71 @@ def test_facts_are_split() -> None:
     assert (found.num_facts('train'), found.num_facts('valid'), found.num_facts('test')) == (80, 10, 10)
     with pytest.raises(ArgumentError, match='fractions='):
         from_hetero(data)
+
+
+def many_papers() -> HeteroData:
+    data = papers(author=30, paper=20)
+    author = torch.arange(30).repeat_interleave(4)
+    data['author', 'writes', 'paper'].edge_index = torch.stack([author, (author * 7 + torch.arange(120) * 3) % 20])
+    data['paper', 'cites', 'paper'].edge_index = torch.stack([torch.arange(20), (torch.arange(20) + 1) % 20])
+    return data
+
+
+@pytest.mark.parametrize('options', [{}, {'add_negative_train_samples': False}, {'split_labels': True},
+                                     {'disjoint_train_ratio': 0.4}, {'neg_sampling_ratio': 0.0}])
+@pytest.mark.parametrize('reverse', [False, True])
+def test_held_out_edges_of_random_link_split(options: Any, reverse: bool) -> None:
+    graph, kind = many_papers(), ('author', 'writes', 'paper')
+    every = from_hetero(graph, ALL)
+    graph = ToUndirected(merge=False)(graph) if reverse else graph
+    rest = {'rev_edge_types': ('paper', 'rev_writes', 'author')} if reverse else {}
+    torch.manual_seed(0)
+    parts = RandomLinkSplit(num_val=0.1, num_test=0.2, edge_types=kind, **rest, **options)(graph)
+    data = load_dataset(dict(zip(('train', 'val', 'test'), parts)))
+    assert (data.num_facts('valid'), data.num_facts('test')) == (12, 24)
+    assert data.node_type.tolist() == [0] * 30 + [1] * 20
+    assert data.entity_labels == every.entity_labels and data.relation_labels == ['writes', 'cites']
+    # Each fact of the graph is in one split, also the citations, which were not split; negatives are in none.
+    assert sorted(data.facts('all').tolist()) == sorted(every.facts('train').tolist())
+    assert set(data.facts('test')[:, 1].tolist() + data.facts('valid')[:, 1].tolist()) == {0}
+    found = load_dataset(parts)  # as RandomLinkSplit returns them
+    assert all(found.facts(split).equal(data.facts(split)) for split in ('train', 'valid', 'test'))
+
+
+def test_graphs_by_split() -> None:
+    held_out = papers()
+    held_out['author', 'writes', 'paper'].edge_index = torch.tensor([[2], [0]])
+    held_out['paper', 'cites', 'paper'].edge_index = torch.empty(2, 0, dtype=torch.int64)
+    for data, value in ((held_out, 3.0), (whole := papers(), 2.0)):
+        data['author', 'writes', 'paper'].edge_weight = torch.full((data['author', 'paper'].num_edges, ), value)
+    data = load_dataset({'train': whole, 'test': held_out}, weights='edge_weight')
+    assert labelled(data) == FACTS and data.facts('test').tolist() == [[2, 0, 3]]
+    assert data.weights().tolist() == [2.0, 2.0, 2.0, 1.0] and data.weights('test').tolist() == [3.0]
+    with pytest.raises(ArgumentError, match='fractions'):
+        load_dataset({'train': whole, 'test': held_out}, fractions=ALL, weights='edge_weight')
+
+
+def test_weights_of_held_out_edges() -> None:
+    graph = many_papers()
+    graph['author', 'writes', 'paper'].edge_weight = torch.full((120, ), 2.0)
+    parts = RandomLinkSplit(num_val=0.1, num_test=0.2, edge_types=('author', 'writes', 'paper'))(graph)
+    data = load_dataset(parts, weights='edge_weight')
+    assert data.weights().tolist() == [2.0] * 84 + [1.0] * 20 and set(data.weights('test').tolist()) == {1.0}
+
+
+def test_parts_that_do_not_fit() -> None:
+    other = papers(author=4)
+    with pytest.raises(DataError, match="3 of type 'author' in train and 4 in test"):
+        load_dataset({'train': papers(), 'test': other})
+    del other['paper', 'cites', 'paper']
+    with pytest.raises(DataError, match='types of edges'):
+        load_dataset({'train': papers(), 'test': other})
+    train, val, test = RandomLinkSplit(edge_types=('author', 'writes', 'paper'))(many_papers())
+    with pytest.raises(DataError, match='writes.*edge_label'):  # one part alone is no split
+        load_dataset(train, fractions=ALL)
+    test['paper', 'cites', 'paper'].edge_index = torch.tensor([[0], [1]])
+    with pytest.raises(DataError, match='cites.*differ'):
+        load_dataset((train, val, test))
 
 
 def test_what_is_not_read_is_named() -> None:
