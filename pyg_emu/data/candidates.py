@@ -112,6 +112,39 @@ class RelationCandidates:
         out._set(torch.div(pair, num_types, rounding_mode='floor')[row], order[start[wanted][row] + place], data)
         return out
 
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any], data: KGData) -> RelationCandidates:
+        r"""Makes the sets that a dictionary describes, as recipes write them.
+
+        .. code-block:: python
+
+            {'seen': 'train'}                                  # RelationCandidates.seen(data, 'train')
+            {'types': {'virus': 'organism', ...}}              # RelationCandidates.of_types(data, types)
+            {'types': {'virus': 'organism', ...}, 'split': 'all'}
+            {'tails': {'causes': ['disease', 'injury']}}       # RelationCandidates(data, tails, heads)
+
+        Args:
+            value (dict): The arguments of one of the three.
+            data (KGData): The graph.
+
+        Raises:
+            ArgumentError: If the keys are others, or a value is outside its domain.
+            DataError: If a label does not exist.
+        """
+        instance('data', data, KGData)
+        keys = {*value} if isinstance(value, Mapping) else set()
+        try:
+            if keys == {'seen'}:
+                return cls.seen(data, value['seen'])
+            if keys in ({'types'}, {'types', 'split'}):
+                return cls.of_types(data, value['types'], value.get('split', 'train'))
+            if keys and keys <= {'tails', 'heads'}:
+                return cls(data, value.get('tails'), value.get('heads'))
+        except (ArgumentError, DataError) as error:
+            raise type(error)(f'candidates: {error}') from None
+        raise ArgumentError('candidates: expected a dictionary with the key seen, with types, or with tails and heads, '
+                            f'got {shown(value)}')
+
     def _set(self, end: Tensor, entity: Tensor, data: KGData) -> None:
         self.num_nodes = data.num_nodes or 0
         self.num_relations = data.num_relations

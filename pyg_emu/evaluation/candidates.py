@@ -2,7 +2,7 @@ r"""The entities that compete in a ranking: the same for all queries, or those o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Optional, Union
+from typing import Any, Literal, Mapping, Optional, Union
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from pyg_emu.data.graph import KGData
 from pyg_emu.ops.rank_counts import RankCounts, rank_from_scores
 
 #: The argument :obj:`candidates` of rankings and predictions.
-CandidateArgument = Union[Members, RelationCandidates]
+CandidateArgument = Union[Members, RelationCandidates, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,15 @@ class Candidates:
         r"""Reads the argument :obj:`candidates`; :obj:`None` stands for all entities.
 
         Args:
-            value (str or int or sequence or RelationCandidates, optional): Labels or ids, or a mask, see
-                :func:`~pyg_emu.data.candidates.members`; or sets for each relation.
+            value (str or int or sequence or RelationCandidates or dict, optional): Labels or ids, or a mask, see
+                :func:`~pyg_emu.data.candidates.members`; or sets for each relation, or what describes them, see
+                :meth:`RelationCandidates.from_dict() <pyg_emu.RelationCandidates.from_dict>`.
             data (KGData): The entities and their labels.
         """
         if value is None:
             return None
+        if isinstance(value, Mapping):
+            value = RelationCandidates.from_dict(value, data)
         if isinstance(value, RelationCandidates):
             value.check('candidates', data)
             everyone = torch.arange(data.num_nodes or 0, device=data.device)

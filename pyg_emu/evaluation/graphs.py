@@ -1,9 +1,13 @@
 r"""Ranking for models that read a graph: their view of the data, and a record of the graph they read."""
 from __future__ import annotations
 
+import warnings
 from typing import Any, Mapping, Optional
 
+from pyg_emu.core.errors import DataWarning
 from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.given import given_facts
+from pyg_emu.evaluation.candidates import Candidates
 from pyg_emu.evaluation.metrics import Metrics
 from pyg_emu.evaluation.ranking import evaluate
 
@@ -21,6 +25,24 @@ def ranker_of(model: Any, data: KGData) -> Any:
     :obj:`data` if it reads a graph.
     """
     return model.as_ranker(data) if reads_graph(model) else model
+
+
+def check_settings(data: KGData, settings: Mapping[str, Any]) -> None:
+    r"""Checks candidates and known facts of a ranking against a graph, before a model is trained for it.
+
+    Args:
+        data (KGData): The graph.
+        settings (dict): Arguments of :func:`~pyg_emu.evaluate`.
+
+    Raises:
+        ArgumentError: If candidates are none, or an id is out of range.
+        DataError: If a label does not exist, or known facts cannot be read.
+    """
+    Candidates.of(settings.get('candidates'), data)
+    if settings.get('known_facts') is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', DataWarning)  # the ranking warns
+            given_facts('known_facts', settings['known_facts'], data, 'leave out')
 
 
 def rank(model: Any, data: KGData, split: Any, settings: Mapping[str, Any], *, name: Optional[str] = None,

@@ -133,10 +133,10 @@ def predict(
             (default: :obj:`False`)
         known_facts (torch.Tensor or pandas.DataFrame or str, optional): Further known facts, see
             :func:`~pyg_emu.evaluate`. (default: :obj:`None`)
-        candidates (sequence or RelationCandidates, optional): The answers that are considered: labels or ids, or a
-            boolean mask over all entities (over all relations, if relations are predicted); or a
-            :class:`~pyg_emu.RelationCandidates` with those of each relation. No other answer is returned.
-            (default: :obj:`None`, all)
+        candidates (sequence or RelationCandidates or dict, optional): The answers that are considered: labels or ids,
+            or a boolean mask over all entities (over all relations, if relations are predicted); or a
+            :class:`~pyg_emu.RelationCandidates` with those of each relation, or a dictionary that describes one, such
+            as :obj:`{"seen": "train"}`. No other answer is returned. (default: :obj:`None`, all)
         batch_size (int, optional): Number of queries per block of scores. (default: :obj:`None`, as many as fit into
             64 MiB)
         backend (str, optional): The backend of :func:`~pyg_emu.ops.score_entities`. (default: :obj:`None`, by device)
@@ -202,7 +202,7 @@ def _answers(candidates: Optional[CandidateArgument], data: KGData, asked: Colum
     if candidates is None:
         return None, None
     if asked == 'relation':
-        if isinstance(candidates, RelationCandidates):
+        if isinstance(candidates, (RelationCandidates, dict)):
             raise ArgumentError('candidates: expected relations, since relations are predicted, got sets of entities '
                                 'for each relation')
         return members('candidates', candidates, data, 'relation'), None

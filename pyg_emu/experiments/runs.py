@@ -16,7 +16,7 @@ from pyg_emu.core.errors import ArgumentError, RecipeError
 from pyg_emu.core.files import read_bytes
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
-from pyg_emu.evaluation.graphs import rank, ranker_of
+from pyg_emu.evaluation.graphs import check_settings, rank, ranker_of
 from pyg_emu.evaluation.metrics import Metrics
 from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.experiments.build import build, fused_by_default
@@ -134,6 +134,9 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
         start = None
     data = _prepared(recipe, data, device)
     graph = data if other is None else _prepared(recipe, other, device)
+    # Likewise: the ranking of the test facts comes last.
+    for settings, ranked in ((recipe.validation, data), *([(recipe.evaluation, graph)] if test else [])):
+        check_settings(ranked, settings)
     torch.manual_seed(recipe.seed)
     scratch = folder.path if folder is not None and recipe.storage == 'mmap' else None
     model = make_model(recipe, data, shard, scratch).to(device)

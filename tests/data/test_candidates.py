@@ -53,7 +53,26 @@ def test_entities_of_a_type_seen_at_an_end(types: Any) -> None:
     assert sets_of(candidates, 'head') == [{'ann', 'bob'}, set(PEOPLE), set(PEOPLE)]
 
 
+@pytest.mark.parametrize('described, make', [
+    ({'seen': 'all'}, lambda data: RelationCandidates.seen(data, 'all')),
+    ({'types': {'ann': 'x', 'cat': 'y'}}, lambda data: RelationCandidates.of_types(data, {'ann': 'x', 'cat': 'y'})),
+    ({'types': ['x', 'x', 'y', 'y', 'y'], 'split': 'all'},
+     lambda data: RelationCandidates.of_types(data, ['x', 'x', 'y', 'y', 'y'], 'all')),
+    ({'tails': {'likes': ['eve']}, 'heads': {'sees': 'dan'}},
+     lambda data: RelationCandidates(data, {'likes': ['eve']}, {'sees': 'dan'})),
+])
+def test_sets_that_a_dictionary_describes(described: Any, make: Any) -> None:
+    found, expected = RelationCandidates.from_dict(described, make_data()), make(make_data())
+    for side in ('tail', 'head'):
+        assert sets_of(found, side) == sets_of(expected, side)
+
+
 @pytest.mark.parametrize('make, error, facts', [
+    (lambda data: RelationCandidates.from_dict({}, data), ArgumentError, ['candidates', '{}']),
+    (lambda data: RelationCandidates.from_dict({'seen': 'all', 'types': {}}, data), ArgumentError, ["'seen'", 'types']),
+    (lambda data: RelationCandidates.from_dict({'seen': 'dev'}, data), ArgumentError, ['candidates: split', "'dev'"]),
+    (lambda data: RelationCandidates.from_dict({'tails': {'knows': ['anne']}}, data), DataError,
+     ["candidates: tails['knows']", "'anne'"]),
     (lambda data: RelationCandidates(data), ArgumentError, ['tails', 'heads']),
     (lambda data: RelationCandidates(data, tails=['ann']), ArgumentError, ['tails', "['ann']"]),
     (lambda data: RelationCandidates(data, tails={'know': ['ann']}), DataError, ["'know'", "'knows'"]),

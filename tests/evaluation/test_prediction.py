@@ -205,8 +205,11 @@ def test_candidates_of_relations(batch_size: Any) -> None:
     whole, part = (predict(scorer, data, heads='dan', relations='knows', candidates=chosen)
                    for chosen in (['bob', 'cat'], sets))
     pd.testing.assert_frame_equal(whole, part)
-    with pytest.raises(ArgumentError, match='candidates'):
-        predict(strict, data, heads='ann', tails='bob', candidates=sets)
+    described = {'tails': {'knows': ['bob', 'cat']}}
+    pd.testing.assert_frame_equal(predict(scorer, data, heads='dan', relations='knows', candidates=described), whole)
+    for given in (sets, described):
+        with pytest.raises(ArgumentError, match='candidates: expected relations'):
+            predict(strict, data, heads='ann', tails='bob', candidates=given)
 
 
 # Relations ###################################################################

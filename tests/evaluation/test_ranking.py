@@ -517,6 +517,8 @@ def test_candidates_in_every_form() -> None:
     assert everything.groups == evaluate(model, data).groups
     with pytest.raises(DataError, match="'virus'"):
         evaluate(model, data, candidates=['virus'])
+    by_relation = evaluate(model, data, candidates=RelationCandidates.seen(data, 'all'))
+    assert evaluate(model, data, candidates={'seen': 'all'}).to_dict() == by_relation.to_dict() != everything.to_dict()
 
 
 def test_facts_without_a_candidate_are_counted() -> None:

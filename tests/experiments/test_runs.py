@@ -10,8 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
-from pyg_emu import KGData, load_dataset
-from pyg_emu.core.errors import ArgumentError, BackendError, CheckpointError, DivergenceError, RecipeError
+from pyg_emu import KGData, RelationCandidates, load_dataset
+from pyg_emu.core.errors import (
+    ArgumentError,
+    BackendError,
+    CheckpointError,
+    DataError,
+    DivergenceError,
+    RecipeError,
+)
 from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.experiments.layers import assignment_layer
 from pyg_emu.experiments.names import class_names
@@ -101,6 +108,31 @@ def test_metric_decides_which_step_is_best(folder: Path, tmp_path: Path) -> None
     model, data, _ = open_run(tmp_path / 'run')
     assert evaluate(model, data, 'valid', by='relation')['macro.mrr'] == result.best_metric
     assert result.metrics['macro.mrr'] == result.best_metric == result.history['valid_macro.mrr'].max()
+
+
+def test_candidates_of_relations_are_recorded(folder: Path, tmp_path: Path) -> None:
+    seen = '{seen: train}'
+    made = recipe(folder, f'evaluation.candidates={seen}', f'validation.candidates={seen}',
+                  f'negatives.sampler={{name: candidate, candidates: {seen}}}')
+    result = run_recipe(made, tmp_path / 'run', progress=False)
+    model, data, found = open_run(tmp_path / 'run')
+    assert found == made and found.evaluation['candidates'] == {'seen': 'train'}
+    expected = evaluate(model, data, candidates=RelationCandidates.seen(data))
+    assert result.test is not None and result.test['mrr'] == expected['mrr'] != evaluate(model, data)['mrr']
+    assert result.test.info['candidates'] == 'by relation'
+    with pytest.raises(RecipeError, match='evaluation.candidates.*1.5'):
+        recipe(folder, 'evaluation.candidates=1.5')
+
+
+@pytest.mark.parametrize('setting, told', [
+    ('candidates=[e99]', "'e99'"), ('candidates={tails: {r9: [e1]}}', "'r9'"),
+    ('known_facts=missing.tsv', 'missing.tsv'),
+])
+def test_bad_settings_of_the_last_ranking_are_found_before_training(folder: Path, tmp_path: Path, setting: str,
+                                                                    told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        run_recipe(recipe(folder, f'evaluation.{setting}'), tmp_path / 'run', progress=False)
+    assert not (tmp_path / 'run' / 'history.csv').exists()
 
 
 def test_learned_masks_are_learned_and_saved(folder: Path, tmp_path: Path) -> None:

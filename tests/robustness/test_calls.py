@@ -505,6 +505,8 @@ def targets(folder: Path) -> dict[str, Target]:
     # Evaluation
     add('RelationCandidates', RelationCandidates, lambda: {'data': graph(), 'tails': {'r1': ['e1']},
                                                                        'heads': {'r0': [1, 2]}})
+    add('RelationCandidates.from_dict', RelationCandidates.from_dict, lambda: {
+        'value': {'types': torch.arange(V) % 3, 'split': 'all'}, 'data': graph()}, words=('candidates', ))
     add('evaluate', evaluate, lambda: {
         'model': model(), 'data': graph(), 'split': 'test', 'batch_size': 4, 'tie': 'realistic',
         'sides': ('tail', 'head'), 'ks': (1, 3), 'filter_splits': 'all', 'known_facts': None, 'candidates': None,

@@ -31,9 +31,9 @@ class CandidateSampler(PoolSampler):
     uniformly from all entities there.
 
     Args:
-        candidates (sequence or RelationCandidates, optional): Labels or ids, or a boolean mask over all entities; or a
-            :class:`~pyg_emu.RelationCandidates` of the graph that batches come from. (default: :obj:`None`, all
-            entities)
+        candidates (sequence or RelationCandidates or dict, optional): Labels or ids, or a boolean mask over all
+            entities; or a :class:`~pyg_emu.RelationCandidates` of the graph that batches come from, or a dictionary
+            that describes one, such as :obj:`{"seen": "train"}`. (default: :obj:`None`, all entities)
         filtered (bool): See :class:`FilteredSampler`. (default: :obj:`False`)
         split (str): The split whose facts are known. (default: :obj:`"train"`)
 
@@ -41,15 +41,17 @@ class CandidateSampler(PoolSampler):
         ArgumentError: When sampling, if the candidates do not fit the graph, or the batch has no :obj:`source`.
         DataError: When sampling, if a label does not exist.
     """
-    def __init__(self, candidates: Union[None, list[Any], RelationCandidates] = None, filtered: bool = False,
-                 split: str = 'train') -> None:
+    def __init__(self, candidates: Union[None, list[Any], dict[str, Any], RelationCandidates] = None,
+                 filtered: bool = False, split: str = 'train') -> None:
         super().__init__(0.0, filtered, split)
         self.candidates = candidates
 
     def _pools(self, batch: Batch, train: FactIndex, largest_sum: int) -> Pools:
-        if isinstance(self.candidates, RelationCandidates):
-            self.candidates.check('candidates', batch.source)  # type: ignore[arg-type]
-            sets = self.candidates
+        sets = self.candidates
+        if isinstance(sets, dict):
+            sets = RelationCandidates.from_dict(sets, batch.source)  # type: ignore[arg-type]
+        if isinstance(sets, RelationCandidates):
+            sets.check('candidates', batch.source)  # type: ignore[arg-type]
             return Pools(sets.end, sets.entity, 2 * train.num_relations, train.num_nodes, train.num_relations)
         if self.candidates is None:
             entity = torch.arange(train.num_nodes, device=train.device)
@@ -82,7 +84,7 @@ class CandidateSampler(PoolSampler):
     def _anywhere(self, known: FactIndex, batch: Batch, entity: Tensor, open_: Tensor, left: Tensor,
                   generator: Optional[torch.Generator]) -> tuple[Tensor, Tensor]:
         r"""Draws any entity where the relation has no set."""
-        if not isinstance(self.candidates, RelationCandidates):
+        if not isinstance(self.candidates, (RelationCandidates, dict)):
             return entity, left
         if not self.filtered:
             drawn = torch.randint(batch.num_nodes, entity.shape, generator=generator, device=entity.device)

@@ -63,6 +63,9 @@ def test_sets_of_relations() -> None:
                                      dict.fromkeys([1, 2, 3, 4, 5], 1.0))):
         assert_shares(row, expected)
     assert left == [True] * 4
+    for filtered in (False, True):
+        described = drawn({'tails': {'r': ['b', 'f', 'a']}, 'heads': {'s': ['e', 'd']}}, batch, filtered=filtered)[0]
+        assert described.equal(drawn(sets, batch, filtered=filtered)[0])
 
 
 def test_bad_candidates() -> None:
@@ -71,6 +74,8 @@ def test_bad_candidates() -> None:
         drawn(['g'], batch)
     with pytest.raises(ArgumentError, match='candidates'):
         drawn([], batch)
+    with pytest.raises(ArgumentError, match="candidates.*'range'"):
+        drawn({'range': 'train'}, batch)
     other = KGData(FACTS[:, [0, 2]].t().contiguous(), FACTS[:, 1].contiguous(), 7, 3)
     with pytest.raises(ArgumentError, match='candidates.* 6 .* 7'):
         drawn(RelationCandidates.seen(other), batch)
