@@ -7,10 +7,12 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import KGData
 from pyg_emu.models.complex import ComplEx
 from pyg_emu.models.distmult import DistMult
+from pyg_emu.models.reciprocal import Reciprocal
 from pyg_emu.models.rotate import RotatE
 from pyg_emu.models.transe import TransE
 
@@ -27,10 +29,12 @@ def from_pykeen_model(model: Any, data: Optional[KGData] = None, factory: Any = 
 
     TransE, DistMult and ComplEx become models of this package. RotatE becomes
     :class:`torch_geometric.nn.RotatE` if its norm is 2, PyKEEN's default, or :class:`~pyg_emu.RotatE` if it is 1. The
-    margin is 0.
+    margin is 0. A model that was trained with inverse triples (:obj:`create_inverse_triples=True`) becomes a
+    :class:`~pyg_emu.Reciprocal`, which predicts heads by the inverse relations, as PyKEEN does
+    (RotatE: if its norm is 1).
 
     Args:
-        model (pykeen.models.Model): TransE, DistMult, ComplEx or RotatE, without inverse relations.
+        model (pykeen.models.Model): TransE, DistMult, ComplEx or RotatE.
         data (KGData, optional): A graph whose entities and relations the rows belong to, by label.
             (default: :obj:`None`, rows keep PyKEEN's ids)
         factory (pykeen.triples.TriplesFactory, optional): The labels of PyKEEN's ids; needed with :obj:`data`.
@@ -43,20 +47,25 @@ def from_pykeen_model(model: Any, data: Optional[KGData] = None, factory: Any = 
     name = type(model).__name__
     if name not in ('TransE', 'DistMult', 'ComplEx', 'RotatE') or not hasattr(model, 'entity_representations'):
         raise ArgumentError(f'model: expected TransE, DistMult, ComplEx or RotatE of PyKEEN, got {name}')
-    if getattr(model, 'use_inverse_triples', False):
-        raise ArgumentError('model: expected a model without inverse relations; train it with '
-                            'create_inverse_triples=False')
     if getattr(model.interaction, 'power_norm', False):
         raise ArgumentError(f'model: {name} with power_norm=True has scores that this package does not compute')
     with torch.no_grad():
         entities, relations = (parts[0]().detach().cpu() for parts in (model.entity_representations,
                                                                        model.relation_representations))
+    # PyKEEN puts the inverse of relation r, which has the row 2r, after it.
+    inverse = bool(getattr(model, 'use_inverse_triples', False))
+    blocks = [relations[0::2], relations[1::2]] if inverse else [relations]
     if data is not None:
         entities = entities[_order('entity', data.entity_labels, getattr(factory, 'entity_to_id', None))]
-        relations = relations[_order('relation', data.relation_labels, getattr(factory, 'relation_to_id', None))]
+        order = _order('relation', data.relation_labels, getattr(factory, 'relation_to_id', None))
+        blocks = [block[order] for block in blocks]
     elif factory is not None:
         raise ArgumentError('factory: its labels are for data=, the graph whose ids the rows get; give both or neither')
-    return _converted(name, model.interaction, entities, relations)
+    made = _converted(name, model.interaction, entities, torch.cat(blocks))
+    if inverse and not isinstance(made, Scorer):  # a layer of PyG
+        raise ArgumentError(f'model: expected {name} with the norm p=1, or without inverse triples, got '
+                            f'p={model.interaction.p} with them')
+    return Reciprocal(made) if inverse else made
 
 
 def _converted(name: str, interaction: Any, entities: Tensor, relations: Tensor) -> torch.nn.Module:
