@@ -12,7 +12,9 @@ from pyg_emu.core.arguments import shown
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.columns import COLUMNS, role_of
+from pyg_emu.data.io.detection import FORMATS, TABLE_FORMATS, format_of
 from pyg_emu.data.io.formats import TextFormat
+from pyg_emu.data.io.tablefiles import read_table
 from pyg_emu.data.io.textfiles import records
 from pyg_emu.data.labels import unknown_label
 from pyg_emu.evaluation.prediction import Predictions, predict
@@ -38,7 +40,7 @@ def answer(model: Any, data: KGData, questions: Questions, k: int = 10, **option
         data (KGData): The labels and the known facts, on the device of the model.
         questions (pandas.DataFrame or str): A table with the columns head, relation and tail of labels, or usual
             synonyms, in which :obj:`"?"` (or a missing value) stands for the answer; or with two of these columns. Or a
-            file of such lines; without a header, it has three columns.
+            file with such a table: text, Parquet or JSON Lines. Text without a header has three columns.
         k (int): Number of answers to a question. (default: :obj:`10`)
         **options (optional): Further arguments of :func:`~pyg_emu.predict`.
 
@@ -84,14 +86,16 @@ def answer(model: Any, data: KGData, questions: Questions, k: int = 10, **option
 def _table(questions: Any) -> tuple[pd.DataFrame, Any]:
     r"""A column of text for each of head, relation and tail, and the name of each row."""
     if isinstance(questions, pd.DataFrame):
-        roles = [role_of(name) for name in questions.columns]
-        table = _chosen(questions, roles, 'questions')
-        filled = table.astype(object).where(table.notna(), UNKNOWN).map(str)
-        return filled, [f'questions: row {row}' for row in questions.index]
+        return _of_frame(questions, 'questions')
     if not isinstance(questions, (str, os.PathLike)) or isinstance(os.fspath(questions), bytes) or not str(questions):
         raise ArgumentError('questions: expected a DataFrame with the columns head, relation and tail, or the path of '
                             f'a file, got {shown(questions)}')
     path = Path(questions).expanduser()
+    format = format_of(path)
+    if format in TABLE_FORMATS:
+        return _of_frame(read_table(path, format), str(path))
+    if format != 'text':
+        raise DataError(f'{path}: expected questions as text, Parquet or JSON Lines, got {FORMATS[format]}')
     lines = list(records(path, TextFormat().syntax_of(path)))
     if not lines:
         raise DataError(f'{path}: expected lines of head, relation and tail, got none')
@@ -106,6 +110,12 @@ def _table(questions: Any) -> tuple[pd.DataFrame, Any]:
     table = pd.DataFrame([row for _, row in rows], columns=range(width), dtype=object)
     table = _chosen(table, names if header else list(COLUMNS), str(path))
     return table.replace('', UNKNOWN), [f'{path}:{number}' for number, _ in rows]
+
+
+def _of_frame(frame: pd.DataFrame, place: str) -> tuple[pd.DataFrame, list[str]]:
+    table = _chosen(frame, [role_of(name) for name in frame.columns], place)
+    filled = table.astype(object).where(table.notna(), UNKNOWN).map(str)
+    return filled, [f'{place}: row {row}' for row in frame.index]
 
 
 def _chosen(table: pd.DataFrame, roles: list[Any], place: str) -> pd.DataFrame:

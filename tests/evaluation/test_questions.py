@@ -45,6 +45,13 @@ def test_questions_of_all_kinds(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(answer(one, data, path, k=2), found)
     path.write_text('object\tsubject\tpredicate\n' + ''.join(f'{t}\t{h}\t{r}\n' for h, r, t in rows))
     pd.testing.assert_frame_equal(answer(one, data, str(path), k=2), found)
+    # Tables in files, where null stands for the answer, too.
+    pytest.importorskip('pyarrow')
+    for table in (frame, frame.replace('?', None)):
+        table.to_parquet(tmp_path / 'questions.parquet')
+        table.to_json(tmp_path / 'questions.jsonl', orient='records', lines=True)
+        for name in ('questions.parquet', 'questions.jsonl'):
+            pd.testing.assert_frame_equal(answer(one, data, tmp_path / name, k=2), found)
     # Only two of the columns, and options of predict.
     path.write_text('head\trelation\nann\tknows\nann\tlikes\n')
     left = answer(one, data, path, exclude_known=True)
@@ -86,5 +93,11 @@ def test_bad_sources(tmp_path: Path) -> None:
     for source in (tmp_path / 'q.tsv', tmp_path / 'missing.tsv', pd.DataFrame({'head': ['ann']})):
         with pytest.raises(DataError):
             answer(one, make_data(), source)
+    (tmp_path / 'q.jsonl').write_text('{"head": "ann", "relation": "knows"}\n{"head": "eve", "relation": "knows"}\n')
+    with pytest.raises(DataError, match="q.jsonl: row 2: .*'eve'"):
+        answer(one, make_data(), tmp_path / 'q.jsonl')
+    (tmp_path / 'q.nt').write_text('<x:ann> <x:knows> <x:bob> .\n')
+    with pytest.raises(DataError, match='q.nt: .*Parquet.*N-Triples'):
+        answer(one, make_data(), tmp_path / 'q.nt')
     with pytest.raises(ArgumentError, match='questions'):
         answer(one, make_data(), [('ann', 'knows', '?')])  # type: ignore[arg-type]

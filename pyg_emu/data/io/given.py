@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Optional, Union
 
@@ -73,7 +74,7 @@ def given_facts(argument: str, value: Any, data: KGData, unknown: Literal['refus
     format = format_of(path)
     if format != 'text':
         return _of_file(argument, path, format, data, unknown)
-    text, truth_text = _formats(path)
+    text, truth_text = _formats(path, data)
     columns = read_columns(path, text)
     truth = None if truth_text is None else read_columns(path, truth_text)[1]
     return _looked_up(argument, columns, truth, data, unknown,
@@ -116,19 +117,30 @@ def _of_file(argument: str, path: Path, format: str, data: KGData, unknown: str)
     return _looked_up(argument, found.columns, None, data, unknown, lambda row: found.place(row, 'head'))
 
 
-def _formats(path: Path) -> tuple[TextFormat, Optional[TextFormat]]:
-    r"""How to read the facts of a file, and, if it has one, the column that says which of them are true."""
+def _formats(path: Path, data: KGData) -> tuple[TextFormat, Optional[TextFormat]]:
+    r"""How to read the facts of a file, and, if it has one, the column that says which of them are true. A first line
+    that names columns is a header, unless it is a fact of labels of the graph.
+    """
     _, first = next(records(path, TextFormat().syntax_of(path)), (0, []))
     names = [name.strip().casefold() for name in first]
-    known = named_columns(names)
-    if known is not None and TRUTH in names:
+    header = TRUTH in names or TextFormat().may_be_header(first) and not _has_labels(data, first)
+    known = named_columns(names) if header else None
+    if known is not None and TRUTH not in names:
+        return TextFormat(header=True), None
+    if known is not None:
         # Where the header names the facts, its columns are read by position, and it is skipped.
         chosen = TextFormat(header=True, head=known.head, relation=known.relation, tail=known.tail)
-        return chosen, TextFormat(header=True, head=known.head, relation=names.index(TRUTH), tail=known.tail)
+        return chosen, replace(chosen, relation=names.index(TRUTH))
     if known is None and len(first) == 4:
         return (TextFormat(header=False, head=0, relation=1, tail=2),
                 TextFormat(header=False, head=0, relation=3, tail=2))
-    return TextFormat(), None
+    return TextFormat(header=False), None
+
+
+def _has_labels(data: KGData, row: list[str]) -> bool:
+    r"""Whether a row of text begins with a head, a relation and a tail of the graph."""
+    held = data.entity_labels or (), data.relation_labels or (), data.entity_labels or ()
+    return len(row) >= len(COLUMNS) and all(label in labels for label, labels in zip(row, held))
 
 
 def _looked_up(argument: str, columns: list[np.ndarray], truth: Optional[np.ndarray], data: KGData, unknown: str,

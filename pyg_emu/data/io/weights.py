@@ -6,6 +6,7 @@ from typing import Any, Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from pyg_emu.core.arguments import shown
 from pyg_emu.core.errors import DataError
 from pyg_emu.data.io.splitting import split_facts
 
@@ -27,7 +28,7 @@ def weight_numbers(values: Any, place: Callable[[int], str]) -> np.ndarray:
         wrong[:] = True
     if wrong.any():
         row = int(wrong.argmax())
-        raise DataError(f'{place(row)}: expected a finite weight above 0, got {column[row]!r}')
+        raise DataError(f'{place(row)}: expected a finite weight above 0, got {shown(column.tolist()[row])}')
     return numbers
 
 

@@ -425,9 +425,11 @@ def _predict(options: argparse.Namespace) -> None:
     with process_group(options.device) as place:
         options.device = str(place.device)
         model, data, _, name = open_options(options, run_dir, whole=True)
+        kind: Any = 'relation' if options.head is not None and options.tail is not None else 'entity'
         with labels_of(name):
             settings: dict[str, Any] = {'k': options.k, 'exclude_known': options.exclude_known,
-                                        'known_facts': options.known_facts, 'candidates': candidates_of(options, data)}
+                                        'known_facts': options.known_facts,
+                                        'candidates': candidates_of(options, data, kind)}
             if options.input is not None:
                 frame = answer(ranker_of(model, data), data, options.input, **settings)
             else:

@@ -6,7 +6,7 @@ import re
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Literal
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, PygEmuError
 from pyg_emu.experiments.cli.options import add_dataset, dataset_settings
@@ -77,8 +77,8 @@ def labels_of(name: str) -> Iterator[None]:
 def add_candidates(parser: argparse.ArgumentParser) -> None:
     r"""Adds the flags that say which entities may answer."""
     group = parser.add_mutually_exclusive_group()
-    group.add_argument('--candidates', metavar='FILE', help='only these entities answer: a file with a label on each '
-                                                            'line')
+    group.add_argument('--candidates', metavar='FILE', help='only these entities answer (or relations, if these are '
+                                                            'predicted): a file with a label on each line')
     group.add_argument('--seen-candidates', action='store_true',
                        help='only entities answer that training facts have at the same end of the relation')
     group.add_argument('--types', metavar='FILE',
@@ -86,8 +86,14 @@ def add_candidates(parser: argparse.ArgumentParser) -> None:
                             'file of entities and types, separated by tabs')
 
 
-def candidates_of(options: argparse.Namespace, data: Any) -> Any:
+def candidates_of(options: argparse.Namespace, data: Any, kind: Literal['entity', 'relation'] = 'entity') -> Any:
     r"""The argument :obj:`candidates` that the flags of :func:`add_candidates` come to, or :obj:`None`.
+
+    Args:
+        options (argparse.Namespace): The flags.
+        data (KGData): The labels.
+        kind (str, optional): What :obj:`--candidates` names: :obj:`"entity"`, or :obj:`"relation"` where relations are
+            predicted. (default: :obj:`"entity"`)
 
     Raises:
         DataError: If a file cannot be read, a line has another number of fields, or a label does not exist; names file
@@ -98,24 +104,34 @@ def candidates_of(options: argparse.Namespace, data: Any) -> Any:
     if options.seen_candidates:
         return RelationCandidates.seen(data)
     if options.candidates is not None:
-        return [record[0] for record in _lines(Path(options.candidates), ('entity',), data)]
+        return [record[0] for record in labels_in(Path(options.candidates), (kind,), data)]
     if options.types is None:
         return None
-    types = {record[0]: record[1] for record in _lines(Path(options.types), ('entity', 'type'), data)}
+    types = {record[0]: record[1] for record in labels_in(Path(options.types), ('entity', 'type'), data)}
     return RelationCandidates.of_types(data, types)
 
 
-def _lines(path: Path, fields: tuple[str, ...], data: Any) -> list[tuple[str, ...]]:
-    r"""The records of a file whose first field is an entity."""
+def labels_in(path: Path, fields: tuple[str, ...], data: Any) -> list[tuple[str, ...]]:
+    r"""Returns the records of a file whose first field is an entity or a relation.
+
+    Args:
+        path (Path): The file.
+        fields (tuple): What each line holds, :obj:`"entity"` or :obj:`"relation"` first.
+        data (KGData): The labels.
+
+    Raises:
+        DataError: If the file cannot be read, a line has another number of fields, or a label does not exist.
+    """
     from pyg_emu.data.io.formats import TextFormat
     from pyg_emu.data.io.textfiles import records
 
     path, found = path.expanduser(), []
+    find = data.entity_id if fields[0] == 'entity' else data.relation_id
     for number, record in records(path, TextFormat().syntax_of(path)):
         if len(record) != len(fields):
             raise DataError(f'{path}:{number}: expected {" and ".join(fields)}, got {len(record)} fields')
         try:
-            data.entity_id(record[0])
+            find(record[0])
         except DataError as error:
             raise DataError(f'{path}:{number}: {error}') from None
         found.append(tuple(record))

@@ -2,10 +2,11 @@ r"""The commands :obj:`pyg-emu export | neighbors`."""
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from pyg_emu.experiments.cli.options import Formatter, add_common
-from pyg_emu.experiments.cli.run import add_run, labels_of, open_options, run_dir_of
+from pyg_emu.experiments.cli.run import add_run, labels_in, labels_of, open_options, run_dir_of
 
 _EXPORT = """\
 Write the vectors of all entities or relations with their labels. The ending of the file decides the format: .parquet,
@@ -45,6 +46,8 @@ def add_vectors(commands: Any) -> None:
     neighbors.add_argument('-k', type=int, default=10, metavar='K', help='neighbours of each (default: 10)')
     neighbors.add_argument('--similarity', choices=('cosine', 'dot', 'euclidean'), default='cosine',
                            help='(default: cosine)')
+    neighbors.add_argument('--candidates', metavar='FILE', help='only these entities may be neighbours: a file with a '
+                                                                'label on each line')
     neighbors.add_argument('--csv', action='store_true', help='print CSV')
     add_common(neighbors)
 
@@ -65,5 +68,7 @@ def _neighbors(options: argparse.Namespace) -> None:
     from pyg_emu.evaluation.vectors import neighbors
     model, data, _, name = open_options(options, run_dir, whole=True)
     with labels_of(name):
-        frame = neighbors(model, data, options.entity, options.k, similarity=options.similarity)
+        candidates = None if options.candidates is None else [
+            record[0] for record in labels_in(Path(options.candidates), ('entity', ), data)]
+        frame = neighbors(model, data, options.entity, options.k, similarity=options.similarity, candidates=candidates)
     print(frame.to_csv(index=False) if options.csv else frame.to_string(index=False), end='' if options.csv else '\n')

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,25 @@ def test_every_source(tmp_path: Path) -> None:
     numbers = pd.DataFrame(IDS, columns=['head', 'relation', 'tail'])
     assert given_facts('facts', numbers, BARE).facts.tolist() == IDS
     assert given_facts('facts', frame[:0], DATA).facts.shape == (0, 3)
+
+
+def test_first_lines(tmp_path: Path) -> None:
+    path = tmp_path / 'facts.tsv'
+    # The names of columns need no option, which callers could not give, and no warning.
+    path.write_text('object\tsubject\tpredicate\nann\tbob\tlikes\ncat\tcat\tknows\n')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert given_facts('facts', path, DATA).facts.tolist() == IDS
+        # A first line of labels of the graph is a fact.
+        data = KGData(*EDGES, entity_labels=['source', 'target', 'cat'], relation_labels=['link', 'likes'])
+        path.write_text('source\tlink\ttarget\ncat\tlikes\tcat\n')
+        assert given_facts('facts', path, data).facts.shape == (2, 3)
+    path.write_text('head\trelation\ttail\ttrust\nbob\tlikes\tann\t0.5\n')
+    with pytest.warns(DataWarning, match="not read: 'trust'"):
+        assert given_facts('facts', path, DATA).facts.tolist() == IDS[:1]
+    path.write_text('subject\tpredicate\tobject\nann\tknow\tbob\n')
+    with pytest.raises(DataError, match="facts.tsv:2: .*'know'"):
+        given_facts('facts', path, DATA)
 
 
 def test_files_in_other_formats(tmp_path: Path) -> None:

@@ -54,6 +54,12 @@ def test_candidates(run: str, capsys: pytest.CaptureFixture[str]) -> None:
              if data.relation_labels[relation] == 'r0'}
     assert set(frame['head']) == heads
 
+    Path('relations.txt').write_text('r2\nr0\n')
+    frame = table(capsys, 'predict', run, '--head', 'e3', '--tail', 'e1', '--candidates', 'relations.txt')
+    assert sorted(frame['relation']) == ['r0', 'r2']
+    frame = table(capsys, 'neighbors', run, '--entity', 'e1', '--candidates', 'some.txt')
+    assert sorted(frame['neighbor']) == ['e2', 'e5']
+
     Path('types.tsv').write_text('e1\tx\ne2\ty\n')
     frame = table(capsys, 'predict', run, '--head', 'e3', '--relation', 'r0', '--types', 'types.tsv')
     types = RelationCandidates.of_types(data, {'e1': 'x', 'e2': 'y'})
