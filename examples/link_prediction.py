@@ -47,7 +47,7 @@ def parts(seed: int = 0) -> KGData:
     graph.weight = graph.weight.float()
     torch.manual_seed(seed)
     split = RandomLinkSplit(num_val=0.1, num_test=0.1, is_undirected=True, add_negative_train_samples=False)
-    return load_dataset(dict(zip(('train', 'val', 'test'), split(graph))), weights='weight')
+    return load_dataset(split(graph), weights='weight')
 
 
 def main(epochs: int = 100, uniform: bool = False) -> Any:

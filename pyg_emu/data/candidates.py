@@ -80,16 +80,17 @@ class RelationCandidates:
         return out
 
     @classmethod
-    def of_types(cls, data: KGData, types: Union[Tensor, Sequence[Any], Mapping[Any, Any]],
+    def of_types(cls, data: KGData, types: Union[None, Tensor, Sequence[Any], Mapping[Any, Any]] = None,
                  split: Split = 'train') -> RelationCandidates:
         r"""The candidates of a relation are the entities of a type that facts have at the same end of it. A relation
         without facts, or with entities without a type alone, has all entities as candidates.
 
         Args:
             data (KGData): The facts.
-            types (torch.Tensor or sequence or dict): The type of each entity: numbers of at least 0, or -1 for none,
-                as a tensor of shape :obj:`(num_nodes,)`; names, or :obj:`None` for none, as a sequence in the order of
-                the ids; or a dictionary from labels or ids of entities to names, where others have no type.
+            types (torch.Tensor or sequence or dict, optional): The type of each entity: numbers of at least 0, or -1
+                for none, as a tensor of shape :obj:`(num_nodes,)`; names, or :obj:`None` for none, as a sequence in the
+                order of the ids; or a dictionary from labels or ids of entities to names, where others have no type.
+                (default: :obj:`data.node_type`, which :func:`~pyg_emu.load_dataset` keeps of a heterogeneous graph)
             split (str): The facts to look at. (default: :obj:`"train"`)
 
         Raises:
@@ -97,6 +98,7 @@ class RelationCandidates:
         """
         instance('data', data, KGData)
         one_of('split', split, ('train', 'valid', 'test', 'all'))
+        types = data.get('node_type') if types is None else types
         kind, num_types = _types_of(types, data)
         end, entity, _ = ends_of_relations(data.fact_index(split))
         typed = kind[entity] >= 0

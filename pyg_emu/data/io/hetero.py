@@ -35,7 +35,7 @@ def from_hetero(source: Any, fractions: Optional[Sequence[float]] = None, seed: 
 
         data = load_dataset(hetero, fractions=(0.8, 0.1, 0.1))
         data.entity_labels[:2], data.relation_labels   # ['author/0', 'author/1'], ['writes', 'cites']
-        evaluate(model, data, candidates=RelationCandidates.of_types(data, data.node_type))
+        evaluate(model, data, candidates=RelationCandidates.of_types(data))
 
         train, val, test = RandomLinkSplit(edge_types=[('author', 'writes', 'paper')])(hetero)
         data = load_dataset({'train': train, 'val': val, 'test': test})   # only authors are held out

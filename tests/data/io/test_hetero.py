@@ -36,7 +36,8 @@ def test_types_of_edges_are_relations_and_types_of_nodes_are_kept() -> None:
     data = load_dataset(papers(), fractions=ALL)
     assert labelled(data) == FACTS and data.num_nodes == 5 and data.relation_labels == ['writes', 'cites']
     assert data.node_type.tolist() == [0, 0, 0, 1, 1]
-    sets = RelationCandidates.of_types(data, data.node_type)
+    sets = RelationCandidates.of_types(data)
+    assert sets.allowed(torch.tensor([0, 1]), 'head').tolist() == [[True] * 3 + [False] * 2, [False] * 3 + [True] * 2]
     frame = predict(DistMult(5, 2, 4), data, heads='author/0', relations='writes', candidates=sets)
     assert set(frame['tail']) == {'paper/0', 'paper/1'}
 
