@@ -30,6 +30,7 @@ def calibrate(
     facts: Optional[FactSource] = None,
     negatives: Optional[FactSource] = None,
     num_negatives: int = 1,
+    known_facts: Optional[FactSource] = None,
     side: ScoredSide = 'tail',
     seed: int = 0,
 ) -> Calibration:
@@ -56,6 +57,8 @@ def calibrate(
         negatives (torch.Tensor or pandas.DataFrame or str, optional): The false facts. (default: :obj:`None`, drawn)
         num_negatives (int): The number of false facts that are drawn for each true one. Half of them replace the tail
             and half the head, uniformly by an entity with which the fact is in no split. (default: :obj:`1`)
+        known_facts (torch.Tensor or pandas.DataFrame or str, optional): Further facts that are not drawn as false ones,
+            see :func:`~pyg_emu.evaluate`. (default: :obj:`None`)
         side (str): Which end is predicted, see :func:`~pyg_emu.evaluation.score`. (default: :obj:`"tail"`)
         seed (int): The seed of the draws. (default: :obj:`0`)
 
@@ -66,7 +69,7 @@ def calibrate(
     check_graph(data)
     one_of('method', method, METHODS)
     one_of('side', side, SCORED_SIDES)
-    given, truth = _labelled(data, split, facts, negatives, num_negatives, seed)
+    given, truth = _labelled(data, split, facts, negatives, num_negatives, known_facts, seed)
     return fit(fact_scores(model, data, given, side), truth, given[:, 1], data.num_relations, method, side)
 
 
@@ -127,6 +130,7 @@ def classify(
     facts: Optional[FactSource] = None,
     negatives: Optional[FactSource] = None,
     num_negatives: int = 1,
+    known_facts: Optional[FactSource] = None,
     seed: int = 1,
 ) -> Classification:
     r"""Triple classification: decides for true and false facts which they are, by the thresholds of a calibration.
@@ -135,12 +139,13 @@ def classify(
         model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluate`.
         data (KGData): The facts, on the device of the model.
         calibration (Calibration, optional): See :func:`calibrate`. (default: fitted on the validation facts with drawn
-            negatives)
+            negatives, none of which are :obj:`known_facts`)
         split (str): The true facts. (default: :obj:`"test"`)
         facts (torch.Tensor or pandas.DataFrame or str, optional): Labelled facts instead, see :func:`calibrate`.
             (default: :obj:`None`)
         negatives (torch.Tensor or pandas.DataFrame or str, optional): The false facts. (default: :obj:`None`, drawn)
         num_negatives (int): See :func:`calibrate`. (default: :obj:`1`)
+        known_facts (torch.Tensor or pandas.DataFrame or str, optional): See :func:`calibrate`. (default: :obj:`None`)
         seed (int): The seed of the draws. (default: :obj:`1`)
 
     Raises:
@@ -148,11 +153,13 @@ def classify(
         DataError: If there are no true or no false facts.
     """
     check_graph(data)
-    calibration = calibrate(model, data) if calibration is None else calibration
+    if calibration is None:
+        calibration = calibrate(model, data, known_facts=known_facts)
+        known_facts = known_facts if facts is None and negatives is None else None  # which have served
     instance('calibration', calibration, Calibration, 'as calibrate(model, data) returns it')
     calibration.check(data)
     require('sklearn', 'triple classification', 'score facts without metrics')
-    given, truth = _labelled(data, split, facts, negatives, num_negatives, seed)
+    given, truth = _labelled(data, split, facts, negatives, num_negatives, known_facts, seed)
     scores = fact_scores(model, data, given, calibration.side)
     columns = {'label': truth, 'score': scores, 'probability': calibration.probability(scores),
                'predicted': calibration.decide(scores, given[:, 1])}
@@ -178,10 +185,16 @@ def _measured(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _labelled(data: KGData, split: Any, facts: Optional[FactSource], negatives: Optional[FactSource],
-              num_negatives: int, seed: int) -> tuple[Tensor, Tensor]:
+              num_negatives: int, known_facts: Optional[FactSource], seed: int) -> tuple[Tensor, Tensor]:
     r"""Facts and whether each one is true."""
     one_of('split', split, ('train', 'valid', 'test'))
     num_negatives, seed = int(positive_integer('num_negatives', num_negatives)), random_seed('seed', seed)
+    extra = None
+    if known_facts is not None:
+        if facts is not None or negatives is not None:
+            raise ArgumentError('known_facts: they are not drawn as false facts, and nothing is drawn with '
+                                f'{"facts" if negatives is None else "negatives"}; leave one of the two out')
+        extra = given_facts('known_facts', known_facts, data, 'leave out').facts
     if facts is not None:
         given = given_facts('facts', facts, data)
         if given.truth is None:
@@ -196,7 +209,7 @@ def _labelled(data: KGData, split: Any, facts: Optional[FactSource], negatives: 
     if negatives is None:
         with memory_reported(f'drawing num_negatives={num_negatives} for each of {len(true)} facts',
                              'choose a smaller num_negatives'):
-            false = _drawn(data, true, num_negatives, seed)
+            false = _drawn(data, true, num_negatives, extra, seed)
     else:
         false = _false(negatives, data)
     truth = torch.arange(len(true) + len(false), device=true.device) < len(true)
@@ -212,15 +225,20 @@ def _false(negatives: FactSource, data: KGData) -> Tensor:
     return given.facts
 
 
-def _drawn(data: KGData, true: Tensor, num_negatives: int, seed: int) -> Tensor:
+def _drawn(data: KGData, true: Tensor, num_negatives: int, extra: Optional[Tensor], seed: int) -> Tensor:
     from pyg_emu.data.batch import Batch
     from pyg_emu.negatives.sampling import UniformSampler
 
+    known = data
+    if extra is not None:
+        every = torch.cat([data.facts('all'), extra])
+        known = KGData(every[:, [0, 2]].t().contiguous(), every[:, 1].contiguous(), data.num_nodes, data.num_relations)
     generator = torch.Generator(device=data.device).manual_seed(seed)
     repeated = true.repeat_interleave(num_negatives, dim=0)
     tails = torch.arange(len(repeated), device=data.device) % 2 == 0
     head, relation, tail = repeated.t().contiguous()
-    batch = Batch(head, relation, tail, tails, num_nodes=data.num_nodes, num_relations=data.num_relations, source=data)
+    batch = Batch(head, relation, tail, tails, num_nodes=data.num_nodes, num_relations=data.num_relations,
+                  source=known)
     drawn = UniformSampler(filtered=True, split='all').sample(batch, 1, generator)
     entity = expanded(drawn.index)[:, 0]
     found = torch.stack([torch.where(tails, head, entity), relation, torch.where(tails, entity, tail)], 1)

@@ -161,6 +161,28 @@ def test_negatives_of_your_own(tmp_path: Path) -> None:
     assert found.decide(torch.tensor([found.threshold]), torch.tensor([2])).tolist() == [True]
 
 
+def test_known_facts_are_not_drawn_as_false_ones() -> None:
+    pytest.importorskip('sklearn')
+    data = make_data()
+    model = separable(data)
+    drawn = classify(model, data, num_negatives=4).facts
+    given = drawn[~drawn['label']].drop_duplicates(['head', 'relation', 'tail'])[['head', 'relation', 'tail']].head(25)
+    # Of what would be drawn, a part is known elsewhere.
+    found = classify(model, data, num_negatives=4, known_facts=given).facts
+    false = found[~found['label']]
+    assert len(false) > 40 and len(false.merge(given)) == 0 < len(drawn[~drawn['label']].merge(given))
+    assert not data.fact_index('all').contains(*torch.tensor(
+        [(data.entity_id(h), data.relation_id(r), data.entity_id(t)) for h, r, t in
+         false[['head', 'relation', 'tail']].itertuples(index=False)]).t()).any()
+    assert calibrate(model, data, known_facts=given) != calibrate(model, data)
+    calibration = calibrate(model, data, known_facts=given[:0])
+    assert calibration == calibrate(model, data)
+    for call, options in ((calibrate, {}), (classify, {'calibration': calibration})):
+        with pytest.raises(ArgumentError, match='known_facts.*negatives'):
+            call(model, data, negatives=given, known_facts=given, **options)
+    assert classify(model, data, negatives=given, known_facts=given)['count'] == 20 + len(given)
+
+
 def calibrate_negatives(data: KGData) -> Tensor:
     every = torch.cartesian_prod(torch.arange(V), torch.arange(R), torch.arange(V))
     return every[~data.fact_index('all').contains(*every.t())][::7]

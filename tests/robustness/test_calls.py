@@ -515,7 +515,7 @@ def targets(folder: Path) -> dict[str, Target]:
         'model': model(), 'data': graph(), 'heads': 'e1', 'relations': 'r1', 'tails': None, 'k': 3,
         'exclude_known': False, 'known_facts': None, 'candidates': None, 'batch_size': 2}, flags=('exclude_known', ),
         words=('heads', 'tails'))
-    labelled = {'split': 'valid', 'facts': None, 'negatives': None, 'num_negatives': 2, 'seed': 0}
+    labelled = {'split': 'valid', 'facts': None, 'negatives': None, 'num_negatives': 2, 'known_facts': None, 'seed': 0}
     add('score', evaluation.score, lambda: {
         'model': model(), 'data': graph(), 'facts': graph().facts(), 'side': 'tail', 'calibration': None,
         'batch_size': 2})

@@ -80,6 +80,7 @@ def _add_negatives(parser: argparse.ArgumentParser, split: str) -> None:
     given = parser.add_mutually_exclusive_group()
     given.add_argument('--facts', metavar='FILE', help='labelled facts instead: a file with a column label, 1 or 0')
     given.add_argument('--negatives', metavar='FILE', help='the false facts (default: drawn)')
+    parser.add_argument('--known-facts', metavar='FILE', help='further facts that are not drawn as false ones')
     parser.add_argument('--num-negatives', type=int, default=1, metavar='N', help='false facts drawn for each true '
                                                                                   'one (default: 1)')
 
@@ -108,7 +109,8 @@ def _calibrate(options: argparse.Namespace) -> None:
     from pyg_emu.evaluation.graphs import ranker_of
     model, data, _, _ = open_options(options, run_dir, inference=False)
     found = calibrate(ranker_of(model, data), data, options.split, method=options.method, side=options.side,
-                      facts=options.facts, negatives=options.negatives, num_negatives=options.num_negatives)
+                      facts=options.facts, negatives=options.negatives, num_negatives=options.num_negatives,
+                      known_facts=options.known_facts)
     path = Path(run_dir) / CALIBRATION
     replace(found, weights=_weights(options, run_dir)).save(path)
     print(f'{path}: {found}')
@@ -123,7 +125,8 @@ def _classify(options: argparse.Namespace) -> None:
         check_table_path('--output', options.output)
     model, data, _, _ = open_options(options, run_dir, inference=options.split == 'test')
     found = classify(ranker_of(model, data), data, _calibration(options, run_dir), options.split, facts=options.facts,
-                     negatives=options.negatives, num_negatives=options.num_negatives)
+                     negatives=options.negatives, num_negatives=options.num_negatives,
+                     known_facts=options.known_facts)
     if options.output is not None:
         write_table(found.facts, '--output', options.output)
     print(json.dumps(found.to_dict(), indent=2) if options.json else found)

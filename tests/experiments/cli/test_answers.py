@@ -132,8 +132,10 @@ def test_scores_probabilities_and_classes(run: str, capsys: pytest.CaptureFixtur
     assert main(['classify', run, '--quiet', '--json', '--output', 'decided.csv', '--negatives', 'facts.tsv']) == 0
     found = json.loads(capsys.readouterr().out)
     assert found['count'] == len(pd.read_csv('decided.csv')) == data.num_facts('test') + 2
-    assert main(['classify', run, '--quiet']) == 0
+    assert main(['classify', run, '--quiet', '--known-facts', 'facts.tsv']) == 0
     assert 'all relations' in capsys.readouterr().out
+    assert main(['classify', run, '--quiet', '--known-facts', 'facts.tsv', '--negatives', 'facts.tsv']) == 2
+    assert 'known_facts: ' in capsys.readouterr().err
 
     # Other weights are not judged by thresholds that were not made for them.
     assert main(['score', run, '--input', 'facts.tsv', '--checkpoint', 'last', '--quiet']) == 2
