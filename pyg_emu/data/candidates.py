@@ -121,8 +121,8 @@ class RelationCandidates:
         .. code-block:: python
 
             {'seen': 'train'}                                  # RelationCandidates.seen(data, 'train')
-            {'types': {'virus': 'organism', ...}}              # RelationCandidates.of_types(data, types)
-            {'types': {'virus': 'organism', ...}, 'split': 'all'}
+            {'types': {'virus': 'organism'}}              # RelationCandidates.of_types(data, types)
+            {'types': {'virus': 'organism'}, 'split': 'all'}
             {'tails': {'causes': ['disease', 'injury']}}       # RelationCandidates(data, tails, heads)
 
         Args:

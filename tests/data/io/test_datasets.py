@@ -156,7 +156,7 @@ def test_paths_tables_and_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     graph = Data(edge_index=torch.tensor([[0], [1]]), edge_type=torch.tensor([0]), num_nodes=2)
     assert load_dataset(graph, fractions=(1, 0, 0)).num_nodes == 2
     assert load_dataset({'train': graph, 'test': graph}).num_facts('test') == 1
-    with pytest.raises(DataError, match='HeteroData.*RandomLinkSplit'):
+    with pytest.raises(DataError, match='HeteroData.*at least one type of edges'):
         load_dataset({'train': HeteroData(), 'test': HeteroData()})
     with pytest.raises(DataError, match='type int'):
         load_dataset(3)
