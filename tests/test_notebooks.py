@@ -16,6 +16,7 @@ SHORTER: dict[str, dict[str, int]] = {
     '02_your_own_graph': {'STEPS': 20},
     '03_in_an_existing_loop': {'EPOCHS': 1, 'SEEDS': 1},
     '04_which_negatives': {'STEPS': 2, 'SEEDS': 1},
+    '06_nbfnet_paths': {'UMLS_STEPS': 2},
     '08_outside_knowledge_graphs': {'STEPS': 1, 'SEEDS': 1},
 }
 # Text that reveals where a notebook was executed.
