@@ -121,7 +121,7 @@ class RelationCandidates:
         .. code-block:: python
 
             {'seen': 'train'}                                  # RelationCandidates.seen(data, 'train')
-            {'types': {'virus': 'organism'}}              # RelationCandidates.of_types(data, types)
+            {'types': {'virus': 'organism'}}                   # RelationCandidates.of_types(data, types)
             {'types': {'virus': 'organism'}, 'split': 'all'}
             {'tails': {'causes': ['disease', 'injury']}}       # RelationCandidates(data, tails, heads)
 
