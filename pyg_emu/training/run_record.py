@@ -13,8 +13,8 @@ from pyg_emu.negatives.transform import parts_of
 from pyg_emu.ops.backend import last_backend
 
 #: The operators whose backends are recorded.
-_OPERATORS = ('emu_score', 'emu_loss', 'mix_partners', 'relational', 'basis_sum', 'rank_counts', 'row_linear',
-              'row_update')
+_OPERATORS = ('emu_score', 'emu_loss', 'mix_partners', 'random_words', 'relational', 'basis_sum', 'rank_counts',
+              'row_linear', 'row_update')
 
 
 def describe_run(model: torch.nn.Module, criterion: Any, loader: Any, optimizer: Optimizer, schedule: Any,

@@ -20,6 +20,7 @@ from pyg_emu.negatives.sampling.filtered import facts_of
 from pyg_emu.ops import emu_score
 from pyg_emu.ops.mix_partners import PartnerPools, mix_partners
 from pyg_emu.ops.plan import MixPlan
+from pyg_emu.ops.random_words import random_words
 
 
 class DeMixMutation(LearningPart):
@@ -279,7 +280,7 @@ class DeMixMutation(LearningPart):
         the same ones.
         """
         # 64 random bits for each slot: the upper half chooses the partner, the lower half weighs it.
-        words = torch.empty_like(ids).random_(-2**63, None, generator=context.generator)
+        words = random_words(ids.shape, context.generator, ids.device)
         weight = self._weights(words, context)
         return mix_partners(ids, marginal, kept, words, weight, self._pools(context.batch, row))
 
