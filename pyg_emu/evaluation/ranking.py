@@ -15,7 +15,7 @@ from pyg_emu.core.distributed import current, shared_errors, sum_
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, DivergenceError, OutOfMemoryError
 from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
 from pyg_emu.core.modes import evaluating
-from pyg_emu.core.sharded_table import ShardedTable
+from pyg_emu.core.sharded_table import ShardedTable, rows_of
 from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.index import FactIndex
@@ -30,6 +30,7 @@ from pyg_emu.ops.rank_counts import (
     default_block_size,
     rank_counts,
     rank_from_scores,
+    ranking_block_size,
     score_entities,
 )
 
@@ -363,7 +364,10 @@ def _make_ranker(model: Any, scorer: Optional[Scorer], data: KGData, competing: 
 
     divided = isinstance(table, ShardedTable)
     scored = table.most_rows if divided else table.size(0)
-    return rank_by_query, batch_size or default_block_size(scored, table.element_size()), _Turns(divided)
+    rows = rows_of(table)
+    if sets is not None:
+        return rank_by_query, batch_size or default_block_size(scored, rows.element_size()), _Turns(divided)
+    return rank_by_query, batch_size or ranking_block_size(scored, rows, interaction, backend), _Turns(divided)
 
 
 class _Turns:

@@ -6,6 +6,7 @@ from pyg_emu.ops.rank_counts.operator import (
     default_block_size,
     rank_counts,
     rank_from_scores,
+    ranking_block_size,
     score_entities,
 )
 
@@ -16,5 +17,6 @@ __all__ = [
     'default_block_size',
     'rank_counts',
     'rank_from_scores',
+    'ranking_block_size',
     'score_entities',
 ]

@@ -18,6 +18,9 @@ from torch import Tensor
 from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
 from pyg_emu.ops.numba_runtime import jit, parallel_section
 
+#: The score of an entity does not depend on the other rows that are scored with it, to the last bit.
+EXACT = True
+
 _LANES = 64  # Entities in a panel: four AVX-512 or eight AVX2 registers of float32.
 # The number of components that are accumulated in registers, halved for interactions with two parts per component.
 _UNROLL = 8

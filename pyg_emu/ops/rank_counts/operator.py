@@ -3,7 +3,6 @@ number that score exactly the same.
 """
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any, NamedTuple, Optional, Union, cast
 
 import torch
@@ -16,12 +15,14 @@ from pyg_emu.core.mapped_table import read_in_order
 from pyg_emu.core.sharded_table import ShardedTable, rows_of
 from pyg_emu.ops.backend import load_backend
 from pyg_emu.ops.interop import promoted, uncompiled
-from pyg_emu.ops.rank_counts import sharded
+from pyg_emu.ops.rank_counts import blocks
 
 #: The maximum size in bytes of the scores of one block of queries, unless :obj:`block_size` is given.
 BLOCK_BYTES = 64 * 2**20
 # Larger blocks are not faster, because their scores leave the cache before they are counted.
 _MAX_BLOCK = 1024
+# Fewer queries take less time to score against a large table than the table takes to read.
+_MIN_BLOCK_IN_PARTS = 256
 
 
 class RankCounts(NamedTuple):
@@ -68,13 +69,13 @@ def rank_counts(
     .. math::
         \#\{x \notin \mathcal{F}_b \cup \{t_b\} : \phi(\mathbf{q}_b, \mathbf{x}) > \phi(\mathbf{q}_b, \mathbf{t}_b)\}.
 
-    Queries are scored in blocks against the whole table. The scores of targets and filtered entities are read from the
-    same block as all others. On the CPU (:obj:`"numba"`), all scores result from the same sequence of floating-point
-    operations, for every entity and block. Entities with identical rows therefore tie exactly, even for dot products,
-    which a matrix product of BLAS does not guarantee because adjacent columns may use different code paths. No
-    :obj:`(B, V, d)` tensor is created. Interactions that the fused backend does not support are computed in PyTorch, in
-    blocks of entities of bounded size. If :obj:`query` and :obj:`table` have different floating-point types, as under
-    :class:`torch.autocast`, they are promoted to a common type.
+    Queries are scored in blocks. On the CPU (:obj:`"numba"`), all scores result from the same sequence of
+    floating-point operations, for every entity and block. Entities with identical rows therefore tie exactly, even for
+    dot products, which a matrix product of BLAS does not guarantee because adjacent columns may use different code
+    paths. A large table is scored in parts there. In PyTorch, the scores of targets and filtered entities are read from
+    the same block as all others. No :obj:`(B, V, d)` tensor is created. Interactions that the fused backend does not
+    support are computed in PyTorch, in blocks of entities of bounded size. If :obj:`query` and :obj:`table` have
+    different floating-point types, as under :class:`torch.autocast`, they are promoted to a common type.
 
     Args:
         query (torch.Tensor): The queries. shape: :obj:`(Q, interaction.query_width(d))`.
@@ -90,7 +91,7 @@ def rank_counts(
         row (torch.Tensor, optional): The query of each target in ascending order, so that a query with several answers
             is scored once. shape: :obj:`(B,)`, int64. (default: :obj:`None`, one target per query)
         block_size (int, optional): The number of queries scored at a time. It does not change the result.
-            (default: :obj:`None`, as many as fit into 64 MiB, at most 1024)
+            (default: :obj:`None`, see :func:`ranking_block_size`)
         backend (str, optional): :obj:`"torch"` or :obj:`"numba"`. (default: :obj:`None`, see
             :mod:`pyg_emu.ops.backend`)
 
@@ -108,25 +109,23 @@ def rank_counts(
     row = _check_targets(target, row, num_queries, table.size(0), table.device)
     ptr, index = _check_filter(filter_ptr, filter_index, num_queries, table.size(0), table.device)
     if block_size is None:
-        block_size = default_block_size(table.size(0), rows.element_size())
-    elif block_size < 1:
-        raise ArgumentError(f'block_size: expected a positive number of queries, got {block_size}')
+        block_size = ranking_block_size(table.size(0), rows, interaction, backend)
     module = load_backend('rank_counts', rows, backend, interaction=interaction)
 
-    blocks = []
+    found = []
     with torch.no_grad(), read_in_order(rows):
         starts = torch.arange(0, num_queries, block_size, device=row.device)
         first = torch.searchsorted(row, torch.cat([starts, starts.new_tensor([num_queries])])).tolist()
         for number, start in enumerate(range(0, num_queries, block_size)):
             end = min(start + block_size, num_queries)
             low, high = int(ptr[start]), int(ptr[end])
-            scores = module.score_block(query[start:end].detach(), rows.detach(), interaction)
             own = slice(first[number], first[number + 1])
-            answers = ptr[start:end + 1] - low, index[low:high]
-            blocks.append(_count(module, table, scores, row[own] - start, target[own], *answers, start))
-    if not blocks:
+            counts = blocks.count(module, table, rows.detach(), query[start:end].detach(), row[own] - start,
+                                  target[own], ptr[start:end + 1] - low, index[low:high], interaction)
+            found.append(_checked(counts, row[own]))
+    if not found:
         return RankCounts(*(target.new_empty(0) for _ in RankCounts._fields))
-    return RankCounts(*(torch.cat(parts) for parts in zip(*blocks)))
+    return RankCounts(*(torch.cat(parts) for parts in zip(*found)))
 
 
 @uncompiled
@@ -163,7 +162,8 @@ def rank_from_scores(
     ptr, index = _check_filter(filter_ptr, filter_index, num_queries, num_nodes, scores.device)
     module = load_backend('rank_counts', scores, backend, interaction=None)
     with torch.no_grad():
-        return _count(module, None, scores.detach(), row, target, ptr, index, 0)
+        scores = scores.detach()
+        return _checked(module.count(scores, row, target, scores[row, target], ptr, index), row)
 
 
 @uncompiled
@@ -200,15 +200,26 @@ def default_block_size(num_nodes: int, element_size: int) -> int:
     return max(1, min(_MAX_BLOCK, BLOCK_BYTES // max(1, num_nodes * element_size)))
 
 
-def _count(module: ModuleType, table: Any, scores: Tensor, row: Tensor, target: Tensor, ptr: Tensor, index: Tensor,
-           start: int) -> RankCounts:
-    if isinstance(table, ShardedTable):
-        counts = sharded.count(module, table, scores, row, target, ptr, index)
-    else:
-        counts = module.count(scores, row, target, scores[row, target], ptr, index)
+def ranking_block_size(num_nodes: int, table: Tensor, interaction: Interaction, backend: Optional[str] = None) -> int:
+    r"""Returns the number of queries that :func:`rank_counts` scores at a time: :func:`default_block_size`, and at
+    least 256 where a large table is scored in parts.
+
+    Args:
+        num_nodes (int): The number of entities, of the process that has the most of them.
+        table (torch.Tensor): Rows of entities.
+        interaction (Interaction): The interaction :math:`\phi`.
+        backend (str, optional): As in :func:`rank_counts`. (default: :obj:`None`, by device)
+    """
+    size = default_block_size(num_nodes, table.element_size())
+    exact = load_backend('rank_counts', table, backend, interaction=interaction).EXACT
+    return max(size, _MIN_BLOCK_IN_PARTS) if exact else size
+
+
+def _checked(counts: tuple[Tensor, ...], row: Tensor) -> RankCounts:
+    r"""Raises an error if a score of the queries :obj:`row` is NaN."""
     greater, equal, candidates, invalid = counts
     if bool(invalid.any()):
-        raise NaNScoreError(start + int(row[invalid.nonzero()[0, 0]]))
+        raise NaNScoreError(int(row[invalid.nonzero()[0, 0]]))
     return RankCounts(greater, equal, candidates)
 
 

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from pyg_emu.core.interaction import Interaction
 
+#: The last bits of a matrix product may depend on the other rows.
+EXACT = False
+
 # The maximum size in bytes of an intermediate (queries, entities, components) or (targets, entities) tensor.
 _BYTES = 256 * 2**20
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyg_emu.core.errors import ArgumentError, BackendError, DivergenceError
 from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction, ModulusPhase
 from pyg_emu.ops import last_backend, rank_counts, rank_from_scores, score_entities
-from pyg_emu.ops.rank_counts import default_block_size
+from pyg_emu.ops.rank_counts import NaNScoreError, blocks, default_block_size, numba, ranking_block_size
 
 INTERACTIONS = [Dot(), L1(), L2(), ComplexModulus(), ModulusPhase(0.7, 1.3, 2.0)]
 DISTANCES = INTERACTIONS[1:]
@@ -136,6 +136,37 @@ def test_neither_blocks_nor_threads_change_a_bit(interaction: Interaction) -> No
     assert all(as_rows(result) == as_rows(results[0]) for result in results)
 
 
+@pytest.mark.parametrize('interaction', INTERACTIONS, ids=name_of)
+def test_parts_of_the_table_change_no_count(interaction: Interaction, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(1)
+    query, table = operands(interaction, 7, 30, 22, dtype=torch.float32)
+    # Rows that tie lie in different parts.
+    table = table[torch.randint(30, (200, ), generator=generator)]
+    row = torch.randint(7, (40, ), generator=generator).sort().values
+    target = torch.randint(200, (40, ), generator=generator)
+    answers = ragged([torch.randint(200, (size, ), generator=generator).tolist() for size in (0, 90, 1, 5, 0, 30, 3)])
+    expected = rank_counts(query, table, target, *answers, interaction=interaction, row=row)
+    sizes = []
+
+    def score_block(query: Tensor, table: Tensor, interaction: Interaction) -> Tensor:
+        sizes.append(table.size(0))
+        return whole(query, table, interaction)
+
+    whole = numba.score_block
+    monkeypatch.setattr(numba, 'score_block', score_block)
+    monkeypatch.setattr(blocks, 'PART_BYTES', 7 * 33 * 4)
+    monkeypatch.setattr(blocks, '_LEAST_ROWS', 1)
+    found = rank_counts(query, table, target, *answers, interaction=interaction, row=row)
+    # First the scores of the targets, as many at a time.
+    assert sizes == [33, 7, *[33] * 6, 2]
+    assert as_rows(found) == as_rows(expected)
+    for place in (0, 50, 199):
+        table[place, 3] = float('nan')
+        with pytest.raises(NaNScoreError, match='row 0'):
+            rank_counts(query, table, target, *answers, interaction=interaction, row=row)
+        table[place] = 0.0
+
+
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_filter_in_any_order_and_with_repetitions(backend: str) -> None:
     query, table = operands(L1(), 3, 12, 4)
@@ -210,6 +241,12 @@ def test_default_block_size_bounds_memory() -> None:
     assert default_block_size(14_541, 4) == 1024
     assert default_block_size(5_000_000, 4) == 3
     assert default_block_size(10**9, 8) == 1
+
+
+@pytest.mark.parametrize('backend, large', [('numba', 256), ('torch', 3)])
+def test_large_tables_are_read_for_many_queries_at_a_time(backend: str, large: int) -> None:
+    assert ranking_block_size(14_541, TABLE.float(), L1(), backend) == 1024
+    assert ranking_block_size(5_000_000, TABLE.float(), L1(), backend) == large
 
 
 QUERY, TABLE = operands(L1(), 2, 5, 4)

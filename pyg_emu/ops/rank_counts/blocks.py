@@ -1,0 +1,85 @@
+r"""Counting the competitors of one block of queries, part by part of the table."""
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Iterator, Union
+
+import torch
+from torch import Tensor
+
+from pyg_emu.core.interaction import Interaction
+from pyg_emu.core.sharded_table import ShardedTable
+
+#: The maximum size in bytes of the scores of one part, for backends that score entities alike in every part.
+PART_BYTES = 16 * 2**20
+_LEAST_ROWS = 1024
+
+
+def count(module: ModuleType, table: Union[Tensor, ShardedTable], rows: Tensor, query: Tensor, row: Tensor,
+          target: Tensor, ptr: Tensor, index: Tensor, interaction: Interaction) -> tuple[Tensor, ...]:
+    r"""Computes counts as :func:`pyg_emu.ops.rank_counts.torch.count` does, for the whole table.
+
+    With few queries in a block, reading the table takes longer than scoring it. A backend that is :obj:`EXACT`
+    therefore scores many queries against parts of a large table. Processes that divide the rows count among their own
+    and exchange the scores of targets and the counts.
+
+    Args:
+        module (module): The backend.
+        table (torch.Tensor or ShardedTable): The candidates. shape: :obj:`(V, d)`.
+        rows (torch.Tensor): Those of this process. shape: :obj:`(V_w, d)`.
+        query (torch.Tensor): The queries. shape: :obj:`(Q, interaction.query_width(d))`.
+        row (torch.Tensor): The query of each target. shape: :obj:`(B,)`.
+        target (torch.Tensor): The targets. shape: :obj:`(B,)`.
+        ptr (torch.Tensor): The position of the first filtered id of each query. shape: :obj:`(Q + 1,)`.
+        index (torch.Tensor): The filtered ids. shape: :obj:`(ptr[-1],)`.
+        interaction (Interaction): The interaction :math:`\phi`.
+    """
+    divided = isinstance(table, ShardedTable)
+    low = table.start if isinstance(table, ShardedTable) else 0
+    here = (target >= low) & (target < low + rows.size(0))
+    own = rows.new_zeros(target.size(0))
+    size = rows.size(0)
+    if module.EXACT:
+        size = max(_LEAST_ROWS, PART_BYTES // max(1, query.size(0) * rows.element_size()))
+    scored: Iterator[Tensor]
+    if size >= rows.size(0):
+        scores = module.score_block(query, rows, interaction)
+        own[here] = scores[row[here], target[here] - low]
+        scored = iter([scores])
+    else:
+        own[here] = _pairs(module, query, row[here], rows, target[here] - low, interaction, size)
+        scored = (module.score_block(query, part, interaction) for part in rows.split(size))
+    own = table.sum(own) if isinstance(table, ShardedTable) else own
+
+    total = torch.zeros(4, target.size(0), dtype=torch.int64, device=target.device)
+    for scores in scored:
+        competitors = row, target, own, ptr, index
+        if scores.size(1) < table.size(0):
+            competitors = row, _within(target, low, scores.size(1)), own, *_filtered(ptr, index, low, scores.size(1))
+        total += torch.stack([value.to(torch.int64) for value in module.count(scores, *competitors)])
+        low += scores.size(1)
+    total = table.sum(total) if divided else total
+    greater, equal, candidates, invalid = total
+    return greater, equal, candidates, invalid > 0
+
+
+def _pairs(module: ModuleType, query: Tensor, row: Tensor, rows: Tensor, index: Tensor, interaction: Interaction,
+           size: int) -> Tensor:
+    r"""The score of each query :obj:`row` and table row :obj:`index`, with the bits that all scores have."""
+    found = [rows.new_empty(0)]
+    for place in torch.arange(row.numel(), device=row.device).split(size):
+        scores = module.score_block(query, rows[index[place]], interaction)
+        found.append(scores[row[place], torch.arange(place.numel(), device=row.device)])
+    return torch.cat(found)
+
+
+def _within(target: Tensor, low: int, size: int) -> Tensor:
+    r"""Targets by their place in a part, -1 for those in others."""
+    return (target - low).masked_fill((target < low) | (target >= low + size), -1)
+
+
+def _filtered(ptr: Tensor, index: Tensor, low: int, size: int) -> tuple[Tensor, Tensor]:
+    r"""The filtered ids within a part, by their place in it."""
+    kept = (index >= low) & (index < low + size)
+    number = torch.cat([ptr.new_zeros(1), kept.cumsum(0)])
+    return number[ptr], index[kept] - low
