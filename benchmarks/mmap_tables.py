@@ -13,7 +13,8 @@ Linux, which counts all memory of the process: Python, its libraries and the pag
 be written. It needs the right to make control groups. Without it, the process limits its private memory alone
 (RLIMIT_DATA), so that the tables are shown not to be there; the result names the kind of limit. All contenders start
 from the same seeds, and the loss of their first steps is compared. Times are medians of the steps after the first ones.
-Writes ``benchmarks/results/speed/mmap_tables.json``.
+Writes a
+file for each contender to ``benchmarks/results/mmap_tables``.
 """
 from __future__ import annotations
 
@@ -278,9 +279,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument('--smoke', action='store_true', help='tiny sizes, in this process, as a test')
     parser.add_argument('--out', type=Path, default=RESULTS, help='folder of the results')
     arguments = parser.parse_args(values)
-    part = len(arguments.sampling) < len(SAMPLING) or len(arguments.contenders) < len(CONTENDERS)
-    if (arguments.smoke or part) and arguments.out == RESULTS:
-        parser.error('--smoke, --sampling, --contenders: expected --out, because a part of the results is not recorded')
+    if arguments.smoke and arguments.out == RESULTS:
+        parser.error('--smoke: expected --out, because smoke results are not recorded')
     if arguments.smoke:
         arguments.nodes, arguments.facts, arguments.channels, arguments.seconds = 50, 100, 4, 0.0
     arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -300,12 +300,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             print(f'{sampling}, {contender}: {found["ms"]:.1f} ms, {found["faults_a_step"]:.0f} pages waited for a '
                   f'step; ranking {RANKED} facts {found["ranking_s"]:.1f} s; private memory '
                   f'{found["private_mib"]:,.0f} MiB{peak}', flush=True)
-    check(rows)
-    print(write_result('speed/mmap_tables', {
-        'label': f'{arguments.nodes:,} entities, d = {arguments.channels}, {BATCH} x {NEGATIVES}',
-        'nodes': arguments.nodes, 'facts': arguments.facts, 'channels': arguments.channels,
-        'table_mib': table_bytes(arguments) / 2**20, 'limit_mib': table_bytes(arguments) / 4 / 2**20,
-        'rows': rows}, seed=0, folder=arguments.out))
+            check(rows)
+            metrics = {'label': f'{sampling}, {contender}', 'nodes': arguments.nodes, 'facts': arguments.facts,
+                       'channels': arguments.channels, 'table_mib': table_bytes(arguments) / 2**20,
+                       'limit_mib': table_bytes(arguments) / 4 / 2**20, **rows[-1]}
+            name = f'{sampling} {contender}'.replace(',', '').replace(' ', '-')
+            print(write_result(f'mmap_tables/{name}', metrics, seed=0, folder=arguments.out), flush=True)
 
 
 if __name__ == '__main__':

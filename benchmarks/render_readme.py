@@ -141,6 +141,10 @@ TABLES = {
         'facts': 'facts', 'own negatives, ms a step': 'adagrad_own_ms', 'shared negatives': 'adagrad_shared_ms',
         'own, RowAdam': 'adam_own_ms', 'shared, RowAdam': 'adam_shared_ms', 'index of known facts, s': 'index_s',
         'ranking 5,000 facts, s': 'ranking_s', 'training, GiB': 'training_peak_gib'}, 'entities'),
+    'mmap-tables': Table('mmap_tables/*', {
+        'step, ms': 'ms', 'private memory, MiB': 'private_mib', 'with pages, MiB': 'peak_mib',
+        'tables, MiB': 'table_mib', 'a quarter of them, MiB': 'limit_mib', 'ranking 10 facts, s': 'ranking_s'},
+        'negatives, tables'),
     'large-facts': Table('large_facts', {
         **{f'{name}, {what}': f'{stage}.{key}' for stage, name in (
             ('text', 'text to indices'), ('parquet', 'Parquet to store'), ('store', 'store to indices'))

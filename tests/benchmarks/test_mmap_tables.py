@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import mmap_tables
-from benchmarks._record import read_result
+from benchmarks._record import read_results
+from benchmarks.render_readme import TABLES, render
 
 
 def test_tables_and_their_limit() -> None:
@@ -23,11 +24,12 @@ def test_contenders_that_differ_are_not_recorded() -> None:
 
 def test_smoke(tmp_path: Path) -> None:
     mmap_tables.main(['--smoke', '--out', str(tmp_path), '--folder', str(tmp_path / 'tables')])
-    metrics = read_result('speed/mmap_tables', tmp_path)['metrics']
-    assert {(row['sampling'], row['contender']) for row in metrics['rows']} == {
+    rows = [result['metrics'] for result in read_results('mmap_tables/*', tmp_path)]
+    assert {(row['sampling'], row['contender']) for row in rows} == {
         (sampling, contender) for sampling in mmap_tables.SAMPLING for contender in mmap_tables.CONTENDERS}
-    assert all(row['ms'] > 0 and row['mrr'] > 0 for row in metrics['rows'])
-    assert len({row['mrr'] for row in metrics['rows'] if row['sampling'] == 'own negatives'}) == 1
+    assert all(row['ms'] > 0 and row['mrr'] > 0 for row in rows)
+    assert len({row['mrr'] for row in rows if row['sampling'] == 'own negatives'}) == 1
+    assert 'shared negatives, mapped' in render(TABLES['mmap-tables'], tmp_path)
     assert [*(tmp_path / 'tables').iterdir()] == []
     with pytest.raises(SystemExit):
         mmap_tables.main(['--smoke'])
