@@ -34,8 +34,8 @@ def count(module: ModuleType, table: Union[Tensor, ShardedTable], rows: Tensor, 
         index (torch.Tensor): The filtered ids. shape: :obj:`(ptr[-1],)`.
         interaction (Interaction): The interaction :math:`\phi`.
     """
-    divided = isinstance(table, ShardedTable)
-    low = table.start if isinstance(table, ShardedTable) else 0
+    shards = table if isinstance(table, ShardedTable) else None
+    low = 0 if shards is None else shards.start
     here = (target >= low) & (target < low + rows.size(0))
     own = rows.new_zeros(target.size(0))
     size = rows.size(0)
@@ -49,7 +49,7 @@ def count(module: ModuleType, table: Union[Tensor, ShardedTable], rows: Tensor, 
     else:
         own[here] = _pairs(module, query, row[here], rows, target[here] - low, interaction, size)
         scored = (module.score_block(query, part, interaction) for part in rows.split(size))
-    own = table.sum(own) if isinstance(table, ShardedTable) else own
+    own = own if shards is None else shards.sum(own)
 
     total = torch.zeros(4, target.size(0), dtype=torch.int64, device=target.device)
     for scores in scored:
@@ -58,7 +58,7 @@ def count(module: ModuleType, table: Union[Tensor, ShardedTable], rows: Tensor, 
             competitors = row, _within(target, low, scores.size(1)), own, *_filtered(ptr, index, low, scores.size(1))
         total += torch.stack([value.to(torch.int64) for value in module.count(scores, *competitors)])
         low += scores.size(1)
-    total = table.sum(total) if divided else total
+    total = total if shards is None else shards.sum(total)
     greater, equal, candidates, invalid = total
     return greater, equal, candidates, invalid > 0
 
