@@ -93,11 +93,14 @@ def generate(num_entities: int, num_facts: int, num_relations: int = RELATIONS, 
 
 
 def training_step(model: torch.nn.Module, data: KGData, optimizer: torch.optim.Optimizer, shared: bool,
-                  arguments: argparse.Namespace) -> Step:
-    r"""A function that performs one step with everything in it: facts, negatives, masks, loss, gradients, update."""
+                  arguments: argparse.Namespace, fused: bool = True) -> Step:
+    r"""A function that performs one step with everything in it: facts, negatives, masks, loss, gradients, update.
+    Without :obj:`fused`, the loss is composed of scores, as it is where processes divide the entities.
+    """
     sampler = SharedNegativesSampler(arguments.chunk_size) if shared else None
     transform = EMUNegatives(arguments.negatives, RATE, sampler=sampler)
     criterion = EMULoss(ALPHA, BETA)
+    criterion.fused = fused
     batches = TripletLoader(data, arguments.batch_size, shuffle=True, transform=transform, drop_last=True,
                             seed=arguments.seed).batches()
 

@@ -8,7 +8,8 @@ r"""A training step whose entity rows are divided among 1, 2 and 4 processes: it
 The processes share the cores of this machine, each with an equal part of the threads, and exchange through Gloo on the
 loopback device, as ``torchrun -m pyg_emu train --shard entities`` does. Steps are DistMult with EMU, row-sparse
 gradients and RowAdagrad, with two numbers of negatives, from which :mod:`benchmarks._cost_model` takes the cost of a
-negative and the cost that does not depend on them. Latency and bandwidth are those of a sum of one number and of 4 MiB.
+negative and the cost that does not depend on them. A single process composes its loss of scores, as several have to,
+so that all of them do the same work. Latency and bandwidth are those of a sum of one number and of 4 MiB.
 Writes ``benchmarks/results/shards/<processes>.json``.
 """
 from __future__ import annotations
@@ -82,7 +83,7 @@ def work(arguments: argparse.Namespace) -> Optional[dict[str, Any]]:
         rows = []
         for number in arguments.negatives:
             sizes = argparse.Namespace(**{**vars(arguments), 'negatives': number})
-            step = training_step(model, data, optimizer, False, sizes)
+            step = training_step(model, data, optimizer, False, sizes, fused=False)
             for _ in range(arguments.warmup):
                 step()
             exchanges, times = Exchanges(), []
