@@ -13,7 +13,7 @@ A graph has 822 relations and 4.49 facts for each entity, as Wikidata5M (4,594,4
 DistMult trains with EMU, row-sparse gradients and a row optimiser: each triple with negatives of its own, and with
 :class:`~pyg_emu.SharedNegativesSampler`. Each size runs in a process of its own, whose peak resident memory counts.
 Ranking is filtered, heads and tails; its time does not include the index of known facts, which has a column of its own.
-Writes ``benchmarks/results/large_graphs/d<channels>-<entities>.json``, and, for several sizes,
+Writes ``benchmarks/results/large_graphs/d<channels>-<entities>.json`` and, as soon as several sizes are recorded,
 ``d<channels>-exponent.json``: the slopes of all values against the number of entities on logarithmic scales.
 """
 from __future__ import annotations
@@ -32,7 +32,7 @@ import torch
 
 from benchmarks._contenders import ALPHA, BETA, LEARNING_RATE, RATE, Step
 from benchmarks._memory import _resident
-from benchmarks._record import RESULTS, ROOT, write_result
+from benchmarks._record import RESULTS, ROOT, read_results, write_result
 from benchmarks.speed import take_turns
 from pyg_emu import (
     DistMult,
@@ -194,12 +194,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     if arguments.size is not None:
         print(json.dumps(measure(arguments.size, arguments)))
         return
-    rows = []
     for size in arguments.sizes:
-        rows.append(measure(size, arguments) if arguments.smoke else _in_new_process(size, argv))
-        print(rows[-1], flush=True)
-        print(write_result(f'large_graphs/d{arguments.channels}-{size:09d}', rows[-1], seed=arguments.seed,
+        row = measure(size, arguments) if arguments.smoke else _in_new_process(size, argv)
+        print(row, flush=True)
+        print(write_result(f'large_graphs/d{arguments.channels}-{size:09d}', row, seed=arguments.seed,
                            folder=arguments.out))
+    rows = [result['metrics'] for result in read_results(f'large_graphs/d{arguments.channels}-[0-9]*', arguments.out)]
     if len(rows) > 1:
         exponents = exponents_of(rows)
         print(exponents)
