@@ -148,6 +148,11 @@ def test_processes_that_compile_at_once_keep_their_own_code(monkeypatch: pytest.
     assert kernel()._cache._cache_file.load('float64') == 'code for float64'
 
 
+def test_modules_of_kernels_can_be_imported_without_a_compiler() -> None:
+    # As debuggers and coverage tools ask for.
+    run('import pyg_emu.ops.row_update.numba, pyg_emu.ops.rank_counts.numba', NUMBA_DISABLE_JIT='1')
+
+
 def test_kernels_are_kept_in_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(runtime, 'cache_folder', lambda source: tmp_path / 'kept')
     monkeypatch.setattr(numba.config, 'CACHE_DIR', '')

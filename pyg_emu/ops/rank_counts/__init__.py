@@ -1,6 +1,6 @@
 r"""The number of entities with a higher score than a target, and with the same score."""
+from pyg_emu.ops.rank_counts.blocks import BLOCK_BYTES
 from pyg_emu.ops.rank_counts.operator import (
-    BLOCK_BYTES,
     NaNScoreError,
     RankCounts,
     default_block_size,

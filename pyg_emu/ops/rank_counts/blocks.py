@@ -2,7 +2,7 @@ r"""Counting the competitors of one block of queries, part by part of the table.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Iterator, Union
+from typing import Iterable, Union
 
 import torch
 from torch import Tensor
@@ -10,7 +10,9 @@ from torch import Tensor
 from pyg_emu.core.interaction import Interaction
 from pyg_emu.core.sharded_table import ShardedTable
 
-#: The maximum size in bytes of the scores of one part, for backends that score entities alike in every part.
+#: The maximum size in bytes of the scores of one block of queries, unless its number of queries is given.
+BLOCK_BYTES = 64 * 2**20
+#: The maximum size in bytes of the scores of one part of a table whose scores would take more.
 PART_BYTES = 16 * 2**20
 _LEAST_ROWS = 1024
 
@@ -19,9 +21,9 @@ def count(module: ModuleType, table: Union[Tensor, ShardedTable], rows: Tensor, 
           target: Tensor, ptr: Tensor, index: Tensor, interaction: Interaction) -> tuple[Tensor, ...]:
     r"""Computes counts as :func:`pyg_emu.ops.rank_counts.torch.count` does, for the whole table.
 
-    With few queries in a block, reading the table takes longer than scoring it. A backend that is :obj:`EXACT`
-    therefore scores many queries against parts of a large table. Processes that divide the rows count among their own
-    and exchange the scores of targets and the counts.
+    With few queries in a block, reading the table takes longer than scoring it. Where the scores of a block take more
+    than :data:`BLOCK_BYTES`, a backend that is :obj:`EXACT` therefore scores its queries against parts of the table.
+    Processes that divide the rows count among their own, and exchange the scores of targets and the counts.
 
     Args:
         module (module): The backend.
@@ -36,17 +38,17 @@ def count(module: ModuleType, table: Union[Tensor, ShardedTable], rows: Tensor, 
     """
     shards = table if isinstance(table, ShardedTable) else None
     low = 0 if shards is None else shards.start
-    here = (target >= low) & (target < low + rows.size(0))
+    # Without shards no mask, for whose size a GPU would have to wait.
+    here: Union[slice, Tensor] = slice(None) if shards is None else shards.owns(target)
     own = rows.new_zeros(target.size(0))
-    size = rows.size(0)
-    if module.EXACT:
-        size = max(_LEAST_ROWS, PART_BYTES // max(1, query.size(0) * rows.element_size()))
-    scored: Iterator[Tensor]
-    if size >= rows.size(0):
+    scored: Iterable[Tensor]
+    column = query.size(0) * rows.element_size()
+    if not module.EXACT or column * rows.size(0) <= BLOCK_BYTES:
         scores = module.score_block(query, rows, interaction)
         own[here] = scores[row[here], target[here] - low]
-        scored = iter([scores])
+        scored = [scores]
     else:
+        size = max(_LEAST_ROWS, PART_BYTES // column)
         own[here] = _pairs(module, query, row[here], rows, target[here] - low, interaction, size)
         scored = (module.score_block(query, part, interaction) for part in rows.split(size))
     own = own if shards is None else shards.sum(own)

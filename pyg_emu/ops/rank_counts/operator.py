@@ -16,9 +16,8 @@ from pyg_emu.core.sharded_table import ShardedTable, rows_of
 from pyg_emu.ops.backend import load_backend
 from pyg_emu.ops.interop import promoted, uncompiled
 from pyg_emu.ops.rank_counts import blocks
+from pyg_emu.ops.rank_counts.blocks import BLOCK_BYTES
 
-#: The maximum size in bytes of the scores of one block of queries, unless :obj:`block_size` is given.
-BLOCK_BYTES = 64 * 2**20
 # Larger blocks are not faster, because their scores leave the cache before they are counted.
 _MAX_BLOCK = 1024
 # Fewer queries take less time to score against a large table than the table takes to read.

@@ -154,6 +154,11 @@ def test_parts_of_the_table_change_no_count(interaction: Interaction, monkeypatc
 
     whole = numba.score_block
     monkeypatch.setattr(numba, 'score_block', score_block)
+    # Scores that fit into a block are computed at once, and no score twice.
+    rank_counts(query, table, target, *answers, interaction=interaction, row=row)
+    assert sizes == [200]
+    sizes.clear()
+    monkeypatch.setattr(blocks, 'BLOCK_BYTES', 7 * 199 * 4)
     monkeypatch.setattr(blocks, 'PART_BYTES', 7 * 33 * 4)
     monkeypatch.setattr(blocks, '_LEAST_ROWS', 1)
     found = rank_counts(query, table, target, *answers, interaction=interaction, row=row)
