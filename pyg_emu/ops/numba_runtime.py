@@ -65,7 +65,8 @@ class _KernelFiles(IndexDataCacheFile):
 
 
 def _keep(kernel: Any) -> Any:
-    if numba.config.DISABLE_JIT:  # and the kernel is the Python function
+    config: Any = numba.config
+    if config.DISABLE_JIT:  # and the kernel is the Python function
         return kernel
     cache, files = kernel._cache, kernel._cache._impl
     cache._cache_file = _KernelFiles(cache.cache_path, files.filename_base, files.locator.get_source_stamp())
