@@ -34,9 +34,9 @@ _MODELS: dict[str, dict[str, Any]] = {
     'RotatE': {'model': {'name': 'RotatE', 'hidden_channels': 100, 'margin': 9.0}, 'optimizer': {'lr': 0.003}},
     'HAKE': {'model': {'name': 'HAKE', 'hidden_channels': 100, 'margin': 9.0, 'modulus_weight': 3.5,
                        'phase_weight': 1.0}, 'optimizer': {'lr': 0.003}},
-    'DistMult': {'model': {'name': 'DistMult', 'hidden_channels': 100}, 'optimizer': {'lr': 0.003},
+    'DistMult': {'model': {'name': 'DistMult', 'hidden_channels': 100}, 'optimizer': {'lr': 0.01},
                  'negatives': {'num_negatives': 50}},
-    'ComplEx': {'model': {'name': 'ComplEx', 'hidden_channels': 100}, 'optimizer': {'lr': 0.003},
+    'ComplEx': {'model': {'name': 'ComplEx', 'hidden_channels': 100}, 'optimizer': {'lr': 0.01},
                 'negatives': {'num_negatives': 50}},
 }
 # UMLS has 135 entities: what is chosen for large graphs overfits within a few epochs.
