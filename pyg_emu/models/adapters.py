@@ -14,7 +14,7 @@ from torch_geometric.data.data import BaseData
 from torch_geometric.nn import kge
 
 from pyg_emu.core.complex_rows import conjugate, multiply, unit
-from pyg_emu.core.contract import Scorer, ScorerMixin, Side
+from pyg_emu.core.contract import Scorer, ScorerMixin, Side, is_scorer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import L1, L2, Dot
 
@@ -191,7 +191,7 @@ def as_scorer(model: Any) -> Scorer:
             overrides :meth:`forward` and so may score differently.
     """
     model = unwrap(model)
-    if isinstance(model, Scorer) and not isinstance(model, type):
+    if not isinstance(model, type) and is_scorer(model):
         return model
     for layer, adapter in _ADAPTERS:
         if isinstance(model, layer):

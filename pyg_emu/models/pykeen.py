@@ -7,7 +7,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.core.contract import Scorer
+from pyg_emu.core.contract import is_scorer
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import KGData
 from pyg_emu.models.complex import ComplEx
@@ -62,7 +62,7 @@ def from_pykeen_model(model: Any, data: Optional[KGData] = None, factory: Any = 
     elif factory is not None:
         raise ArgumentError('factory: its labels are for data=, the graph whose ids the rows get; give both or neither')
     made = _converted(name, model.interaction, entities, torch.cat(blocks))
-    if inverse and not isinstance(made, Scorer):  # a layer of PyG
+    if inverse and not is_scorer(made):  # a layer of PyG
         raise ArgumentError(f'model: expected {name} with the norm p=1, or without inverse triples, got '
                             f'p={model.interaction.p} with them')
     return Reciprocal(made) if inverse else made

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import same_length_ids
-from pyg_emu.core.contract import Scorer, ScorerMixin, Side, for_batch, for_graph
+from pyg_emu.core.contract import Scorer, ScorerMixin, Side, for_batch, for_graph, is_scorer
 from pyg_emu.core.errors import ArgumentError
 
 
@@ -34,7 +34,7 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
-        if not isinstance(model, Scorer) or not isinstance(model, torch.nn.Module):
+        if not is_scorer(model) or not isinstance(model, torch.nn.Module):
             raise ArgumentError(f'model: expected a pyg_emu.core.contract.Scorer, got {type(model).__name__}')
         if model.num_relations % 2 != 0:
             raise ArgumentError('model: expected an even number of relations, twice that of the data, got '

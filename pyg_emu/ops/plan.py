@@ -41,14 +41,18 @@ class MixPlan(NamedTuple):
             negatives; int64. shape: :obj:`(B, N)`. (default: :obj:`None`, the positive of the triple)
         label (torch.Tensor, optional): The label of each mutated negative, for losses with labels; floating point.
             shape: :obj:`(B, N)`. (default: :obj:`None`, the loss's own)
+        slot (torch.Tensor, optional): Where the partner is a negative of the same triple, a column that holds it, and a
+            negative number elsewhere; int64. It changes no result. On the CPU, dot products with such partners are
+            computed once. shape: :obj:`(B, N)`. (default: :obj:`None`, not known)
     """
     weight: Tensor
     partner: Optional[Tensor] = None
     label: Optional[Tensor] = None
+    slot: Optional[Tensor] = None
 
     def rows(self, rows: slice) -> MixPlan:
         r"""The plan for some triples of the batch."""
-        return MixPlan(self.weight[rows], _rows(self.partner, rows), _rows(self.label, rows))
+        return MixPlan(self.weight[rows], *(_rows(value, rows) for value in (self.partner, self.label, self.slot)))
 
 
 #: What :func:`~pyg_emu.ops.emu_score` accepts as a plan.

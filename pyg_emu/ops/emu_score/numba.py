@@ -3,23 +3,24 @@ r"""The CPU implementation of :func:`~pyg_emu.ops.emu_score` in Numba, parallel 
 The forward pass processes triples in parallel and reads each row of the table once for both scores. The gradients of
 queries and positives are also computed in parallel over triples. For the gradient of the table, slots are grouped by
 entity and divided into pieces of equal size, which are processed in parallel. Results are bitwise identical for any
-number of threads.
+number of threads. Dot products of pairs with known slots are those of :mod:`~pyg_emu.ops.emu_score.numba_dot_pairs`.
 """
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_emu.core.interaction import Interaction
+from pyg_emu.core.interaction import Dot, Interaction
+from pyg_emu.ops.emu_score import numba_dot_pairs
 from pyg_emu.ops.emu_score import numba_kernels as kernels
 from pyg_emu.ops.emu_score.autograd import Options, differentiated
-from pyg_emu.ops.emu_score.numba_terms import TERMS, Hard, LonePair, Mask, Pair, Plain, Shared, Soft, terms_of
+from pyg_emu.ops.emu_score.numba_terms import TERMS, Hard, Listed, LonePair, Mask, Pair, Plain, Shared, Soft, terms_of
 from pyg_emu.ops.numba_grouping import group
 from pyg_emu.ops.numba_runtime import parallel_section
+from pyg_emu.ops.plan import MixPlan, Plan
 
 _DTYPES: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -88,8 +89,65 @@ class _EMUScore(torch.autograd.Function):
                 None, None)
 
 
-#: See :func:`~pyg_emu.ops.emu_score`.
-run = partial(differentiated, _EMUScore)
+class _DotPairs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        table: Tensor,
+        index: Tensor,
+        weight: Tensor,
+        partner: Tensor,
+        slot: Tensor,
+        options: Options,
+    ) -> tuple[Tensor | None, Tensor]:
+        ctx.set_materialize_grads(False)
+        ctx.options = options
+        own, other, mixed = numba_dot_pairs.forward(_pairs(query, table, index, weight, partner, options),
+                                                    slot.contiguous().numpy())
+        scores = (own, other) if ctx.needs_input_grad[3] else ()
+        ctx.save_for_backward(query, table, index, weight, partner, slot, *scores)
+        return own if options.vanilla else None, mixed
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, vanilla: Tensor | None, mutated: Tensor | None) -> tuple[Any, ...]:
+        query, table, index, weight, partner, slot, *scores = ctx.saved_tensors
+        needs_query, needs_table, _, needs_weight, *_ = ctx.needs_input_grad
+        for_vanilla, for_mutated = ((torch.zeros_like(weight) if value is None else value).contiguous().numpy()
+                                    for value in (vanilla, mutated))
+        grad_query = torch.zeros(query.size(), dtype=query.dtype) if needs_query else None
+        grad_weight = grad_table = None
+        operands, grads = numba_dot_pairs.backward(
+            _pairs(query, table, index, weight, partner, ctx.options), slot.contiguous().numpy(), for_vanilla,
+            for_mutated, None if grad_query is None else grad_query.numpy())
+        if needs_weight:
+            grad_weight = torch.zeros_like(weight) if mutated is None else mutated * (scores[0] - scores[1])
+        if needs_table:
+            kind: Any = Listed
+            one = _DTYPES[table.dtype](1)
+            listed = _Operands(kind(one), terms_of(ctx.options.interaction, type(one)), operands)
+            empty = np.zeros((1, 1), grads.dtype)
+            grad_table = _rows_gradient(listed, kernels.Upstream(grads, empty, empty, empty),
+                                        torch.from_numpy(operands.index).flatten(), table.size(),
+                                        ctx.options.sparse_grad)
+        return grad_query, grad_table, None, grad_weight, None, None, None
+
+
+def _pairs(query: Tensor, table: Tensor, index: Tensor, weight: Tensor, partner: Tensor,
+           options: Options) -> kernels.Data:
+    # The positives take no part in such scores.
+    return _operands(query, query, table, index, None, None, weight, partner, options).data
+
+
+def run(query: Tensor, positive: Tensor, table: Tensor, index: Tensor, plan: Plan | None, interaction: Interaction,
+        vanilla: bool, sparse_grad: bool) -> tuple[Tensor | None, Tensor | None]:
+    r"""See :func:`~pyg_emu.ops.emu_score`."""
+    if type(interaction) is Dot and isinstance(plan, MixPlan) and plan.partner is not None and plan.slot is not None:
+        pairs: tuple[Tensor | None, Tensor] = _DotPairs.apply(query, table, index, plan.weight, plan.partner, plan.slot,
+                                                              Options(interaction, vanilla, sparse_grad))
+        return pairs
+    return differentiated(_EMUScore, query, positive, table, index, plan, interaction, vanilla, sparse_grad)
 
 
 def obstacle(interaction: Interaction) -> str | None:

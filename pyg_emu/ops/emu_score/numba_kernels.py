@@ -13,6 +13,7 @@ from numba import prange
 
 from pyg_emu.ops.emu_score.numba_terms import (
     HARD,
+    LISTED,
     MASK,
     PAIR,
     PLAIN,
@@ -34,7 +35,8 @@ from pyg_emu.ops.numba_vectors import prefetch
 
 class Data(NamedTuple):
     r"""The inputs of all kernels. Tensors that a plan does not have are empty. A soft mask per triple is an index with
-    a single column. For a hard mask per triple, the bank has one row per triple with the factors of the negatives."""
+    a single column. For a hard mask per triple, the bank has one row per triple with the factors of the negatives. For
+    a list, the index has a single row, and the partners are the triples of its slots."""
     query: Any
     positive: Any
     table: Any
@@ -97,7 +99,7 @@ def _masks(kind, data):
 
 @jit(forceinline=True)
 def _mask_row(kind, data, masks, lane, b, n):
-    if layout(kind) == PLAIN or layout(kind) == PAIR:
+    if layout(kind) == PLAIN or layout(kind) == PAIR or layout(kind) == LISTED:
         return 0
     if layout(kind) == SHARED:
         return b
@@ -150,7 +152,7 @@ def _slopes(kind, tag, upstream, valid, first, b, n):
     if layout(tag)[3]:
         norm = _at(upstream.vanilla_norm, b, n)
     v0, v1 = slope(tag, grad if valid and first else zero, norm)
-    if layout(kind) != PLAIN:
+    if layout(kind) != PLAIN and layout(kind) != LISTED:
         grad = _at(upstream.mutated, b, n)
         if layout(tag)[3]:
             norm = _at(upstream.mutated_norm, b, n)
@@ -341,8 +343,8 @@ def _triple_and_slot(pair, num):
 
 @jit(forceinline=True)
 def _grouped_slot(kind, data, masks, lane, pair, num):
-    r"""Returns the position of a slot, the rows of its negative, of the vector it is mixed with and of its mask, the
-    share that a pair takes from its partner, and whether the vanilla score depends on the first row.
+    r"""Returns the position of a slot, its query, the rows of its negative, of the vector it is mixed with and of its
+    mask, the share that a pair takes from its partner, and whether the vanilla score depends on the first row.
 
     Pairs have two slots for each position. In the second slot, the partner and the negative are exchanged.
     """
@@ -352,10 +354,14 @@ def _grouped_slot(kind, data, masks, lane, pair, num):
         own, partner, weight = data.index[b, n], data.partner[b, n], data.weight[b, n]
         first = (pair & np.uint64(1)) == np.uint64(0)
         row, other = own if first else partner, partner if first else own
-        return b, n, row, other, 0, real(weight, 1) - weight if first else weight, first
+        return b, n, b, row, other, 0, real(weight, 1) - weight if first else weight, first
+    if layout(kind) == LISTED:
+        n = np.intp(pair & np.uint64(0xFFFFFFFF))
+        return (np.intp(0), n, np.intp(data.partner[0, n]), np.intp(pair >> np.uint64(32)), np.int64(0), 0,
+                real(kind[0], 0), True)
     b, n = _triple_and_slot(pair, num)
     row = data.index[b, n] if layout(kind) == MASK else np.intp(pair >> np.uint64(32))
-    return b, n, row, np.int64(b), _mask_row(kind, data, masks, lane, b, n), real(kind[0], 0), True
+    return b, n, b, row, np.int64(b), _mask_row(kind, data, masks, lane, b, n), real(kind[0], 0), True
 
 
 @jit(forceinline=True)
@@ -366,12 +372,13 @@ def _prefetch_slots(kind, tag, data, upstream, order, low):
         if layout(kind) == PAIR:
             slot >>= 1
             prefetch(data.index, 0, slot, 0)
-            prefetch(data.partner, 0, slot, 0)
             prefetch(data.weight, 0, slot, 0)
+        if layout(kind) == PAIR or layout(kind) == LISTED:
+            prefetch(data.partner, 0, slot, 0)
         prefetch(upstream.vanilla, 0, slot, 0)
-        if layout(kind) != PLAIN:
+        if layout(kind) != PLAIN and layout(kind) != LISTED:
             prefetch(upstream.mutated, 0, slot, 0)
-        if layout(kind) != PLAIN and data.mask_index.shape[1] > 1:
+        if layout(kind) != PLAIN and layout(kind) != LISTED and data.mask_index.shape[1] > 1:
             prefetch(data.mask_index, 0, slot, 0)
         if layout(tag)[3]:
             prefetch(upstream.vanilla_norm, 0, slot, 0)
@@ -387,10 +394,10 @@ def _add_slots(kind, tag, data, upstream, order, low, high, masks, target, into)
     third = 2 * size if query_parts > 2 else 0
     for i in range(low, high, 4):
         _prefetch_slots(kind, tag, data, upstream, order, i + 12)
-        ba, na, xa, oa, fa, ua, ia = _grouped_slot(kind, data, masks, np.intp(0), order[i], num)
-        bb, nb, xb, ob, fb, ub, ib = _grouped_slot(kind, data, masks, np.intp(1), order[min(i + 1, last)], num)
-        bc, nc, xc, oc, fc, uc, ic = _grouped_slot(kind, data, masks, np.intp(2), order[min(i + 2, last)], num)
-        bd, nd, xd, od, fd, ud, id_ = _grouped_slot(kind, data, masks, np.intp(3), order[min(i + 3, last)], num)
+        ba, na, ja, xa, oa, fa, ua, ia = _grouped_slot(kind, data, masks, np.intp(0), order[i], num)
+        bb, nb, jb, xb, ob, fb, ub, ib = _grouped_slot(kind, data, masks, np.intp(1), order[min(i + 1, last)], num)
+        bc, nc, jc, xc, oc, fc, uc, ic = _grouped_slot(kind, data, masks, np.intp(2), order[min(i + 2, last)], num)
+        bd, nd, jd, xd, od, fd, ud, id_ = _grouped_slot(kind, data, masks, np.intp(3), order[min(i + 3, last)], num)
         va0, va1, ma0, ma1 = _slopes(kind, tag, upstream, i < high, ia, ba, na)
         vb0, vb1, mb0, mb1 = _slopes(kind, tag, upstream, i + 1 < high, ib, bb, nb)
         vc0, vc1, mc0, mc1 = _slopes(kind, tag, upstream, i + 2 < high, ic, bc, nc)
@@ -398,22 +405,22 @@ def _add_slots(kind, tag, data, upstream, order, low, high, masks, target, into)
         for k in range(size):
             x, y = table[xa, k], table[xa, k + second]
             f, g = _share(kind, masks, fa, ua, k), _share(kind, masks, fa, ua, k + second)
-            i, j, h = query[ba, k], query[ba, k + second], query[ba, k + third]
+            i, j, h = query[ja, k], query[ja, k + second], query[ja, k + third]
             r, s = others[oa, k], others[oa, k + second]
             a0, a1 = pull_rows(kind, tag, i, j, h, x, y, r, s, f, g, va0, va1, ma0, ma1)
             x, y = table[xb, k], table[xb, k + second]
             f, g = _share(kind, masks, fb, ub, k), _share(kind, masks, fb, ub, k + second)
-            i, j, h = query[bb, k], query[bb, k + second], query[bb, k + third]
+            i, j, h = query[jb, k], query[jb, k + second], query[jb, k + third]
             r, s = others[ob, k], others[ob, k + second]
             b0, b1 = pull_rows(kind, tag, i, j, h, x, y, r, s, f, g, vb0, vb1, mb0, mb1)
             x, y = table[xc, k], table[xc, k + second]
             f, g = _share(kind, masks, fc, uc, k), _share(kind, masks, fc, uc, k + second)
-            i, j, h = query[bc, k], query[bc, k + second], query[bc, k + third]
+            i, j, h = query[jc, k], query[jc, k + second], query[jc, k + third]
             r, s = others[oc, k], others[oc, k + second]
             c0, c1 = pull_rows(kind, tag, i, j, h, x, y, r, s, f, g, vc0, vc1, mc0, mc1)
             x, y = table[xd, k], table[xd, k + second]
             f, g = _share(kind, masks, fd, ud, k), _share(kind, masks, fd, ud, k + second)
-            i, j, h = query[bd, k], query[bd, k + second], query[bd, k + third]
+            i, j, h = query[jd, k], query[jd, k + second], query[jd, k + third]
             r, s = others[od, k], others[od, k + second]
             d0, d1 = pull_rows(kind, tag, i, j, h, x, y, r, s, f, g, vd0, vd1, md0, md1)
             target[into, k] += (a0 + b0) + (c0 + d0)

@@ -58,7 +58,7 @@ def _real(like: Any, value: Any) -> Any:
 
 
 #: The values of :obj:`layout` for the kinds of mutation.
-PLAIN, HARD, SHARED, SOFT, MASK, PAIR = range(6)
+PLAIN, HARD, SHARED, SOFT, MASK, PAIR, LISTED = range(7)
 
 layout, term, finish, slope, pull = (by_type(name) for name in ('layout', 'term', 'finish', 'slope', 'pull'))
 mix, pull_batch, pull_rows = (by_type(name) for name in ('mix', 'pull_batch', 'pull_rows'))
@@ -290,6 +290,17 @@ class Plain(NamedTuple):
     def pull_rows(kind, tag, q0, q1, q2, x0, x1, p0, p1, f0, f1, v0, v1, m0, m1):
         _, _, _, g0, g1 = pull(tag, q0, q1, q2, x0, x1, v0, v1)
         return g0, g1
+
+
+class Listed(NamedTuple):
+    r"""Gradients of vanilla scores that stand in a list, each with its triple."""
+    one: Any
+
+    @staticmethod
+    def layout(kind):
+        return LISTED
+
+    pull_rows = staticmethod(Plain.pull_rows)  # type: ignore[misc]  # A method, not a field.
 
 
 class Hard(NamedTuple):

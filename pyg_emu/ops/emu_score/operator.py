@@ -201,7 +201,7 @@ def checked_plan(plan: Plan, table: Tensor, shape: tuple[int, ...], num_rows: in
     """
     if not isinstance(plan, (MaskPlan, MixPlan)):
         raise ArgumentError(f'plan: expected a MaskPlan, a MixPlan or None, got {shown(plan)}')
-    tensors(optional=('plan.label', 'plan.partner'),
+    tensors(optional=('plan.label', 'plan.partner', 'plan.slot'),
             **{f'plan.{name}': value for name, value in plan._asdict().items()})
     if plan.label is not None:
         if tuple(plan.label.shape) != shape or not plan.label.is_floating_point():
@@ -218,6 +218,11 @@ def checked_plan(plan: Plan, table: Tensor, shape: tuple[int, ...], num_rows: in
                 raise ArgumentError(f'plan.partner: expected int64 entity ids of shape {shape}, got {kind_of(partner)}')
             on_device('plan.partner', partner, table.device, 'table')
             ids_below('plan.partner', partner, num_rows, 'rows of table')
+        if plan.slot is not None:
+            if tuple(plan.slot.shape) != shape or plan.slot.dtype != torch.int64 or partner is None:
+                raise ArgumentError(f'plan.slot: expected int64 columns of shape {shape}, beside plan.partner, '
+                                    f'got {kind_of(plan.slot)}' + (' without partners' if partner is None else ''))
+            on_device('plan.slot', plan.slot, table.device, 'table')
         return plan._replace(weight=weight.to(table.dtype))
     bank = plan.bank
     if bank.dim() != 2 or bank.size(1) != table.size(1) or not (bank.dtype == torch.bool or bank.is_floating_point()):

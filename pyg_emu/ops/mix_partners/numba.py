@@ -20,23 +20,25 @@ def choose(index: Tensor, pooled: Tensor, kept: Optional[Tensor], words: Tensor,
         kept = pooled.new_ones(1, 1).expand(pooled.shape)
     left_out = torch.full_like(pools.size, -1) if pools.left_out is None else pools.left_out
     weight = weight.clone(memory_format=torch.contiguous_format)
-    partner, label = torch.empty_like(index, memory_format=torch.contiguous_format), torch.empty_like(weight)
+    partner, slot = (torch.empty_like(index, memory_format=torch.contiguous_format) for _ in range(2))
+    label = torch.empty_like(weight)
     operands = (index.contiguous(), pooled.contiguous(), kept, words.contiguous(), pools.index.contiguous(),
-                pools.first.contiguous(), pools.size.contiguous(), left_out.contiguous(), weight, partner, label)
+                pools.first.contiguous(), pools.size.contiguous(), left_out.contiguous(), weight, partner, label,
+                slot)
     with parallel_section():
         _choose(*(tensor.detach().numpy() for tensor in operands))
-    return MixPlan(weight, partner, label)
+    return MixPlan(weight, partner, label, slot)
 
 
 @jit(parallel=True)
 def _choose(index, pooled, kept, words, pool, first, size, left_out, weight,  # type: ignore[no-untyped-def]
-            partner, label):
+            partner, label, slot):
     for b in prange(index.shape[0]):
         free = np.empty(index.shape[1], np.int64)
         count = 0
         for n in range(index.shape[1]):
             if kept[b, n] and not (pooled[b, n] and size[b] > 0):
-                free[count] = index[b, n]
+                free[count] = n
                 count += 1
         rank = -1
         for n in range(index.shape[1]):
@@ -46,13 +48,15 @@ def _choose(index, pooled, kept, words, pool, first, size, left_out, weight,  # 
                 if left_out[b] >= 0 and place >= left_out[b]:
                     place += 1
                 partner[b, n] = pool[first[b] + place]
+                slot[b, n] = -1
                 label[b, n] = 1 - weight[b, n]
                 continue
             label[b, n] = 0
             rank += kept[b, n]
             if kept[b, n] and count > 1:
                 place = (draw * (count - 1)) >> 32
-                partner[b, n] = free[place + (place >= rank)]
+                slot[b, n] = free[place + (place >= rank)]
             else:
-                partner[b, n] = index[b, n]
+                slot[b, n] = n
                 weight[b, n] = 1
+            partner[b, n] = index[b, slot[b, n]]

@@ -28,14 +28,16 @@ def choose(index: Tensor, pooled: Tensor, kept: Optional[Tensor], words: Tensor,
     else:
         left_out = pools.left_out.unsqueeze(1)
         place += torch.where(pooled, (left_out >= 0) & (place >= left_out), beyond)
-    # The ids of the free negatives side by side. All others end up in the last column.
+    # The columns of the free negatives side by side. All others end up in the last one.
     last = index.size(1)
     rank.masked_fill_(~free, last)
-    row_ids = index.new_zeros(index.size(0), last + 1).scatter_(1, rank, index)
-    partner = row_ids.gather(1, place.clamp(max=last))
+    column = torch.arange(last, device=index.device)
+    free_columns = index.new_zeros(index.size(0), last + 1).scatter_(1, rank, column.expand_as(rank))
+    alone = ~(pooled | free & (others > 0))
+    slot = torch.where(alone, column, free_columns.gather(1, place.clamp(max=last)))
+    partner = index.gather(1, slot)
     if pools.index.numel() > 0:
         place = place.add_(first).masked_fill_(single, 0)
         partner = torch.where(pooled, pools.index.take(place), partner)
-    alone = ~(pooled | free & (others > 0))
     weight = weight.masked_fill(alone, 1.0)
-    return MixPlan(weight, torch.where(alone, index, partner), (1.0 - weight).masked_fill_(single, 0.0))
+    return MixPlan(weight, partner, (1.0 - weight).masked_fill_(single, 0.0), slot.masked_fill_(pooled, -1))

@@ -31,6 +31,7 @@ def test_by_hand(backend: str) -> None:
     assert last_backend('mix_partners') == backend
     assert plan.partner is not None and plan.label is not None
     assert plan.partner.tolist() == [[2, 13, 12, 11], [20, 5, 22, 23], [31, 32, 31, 32]]
+    assert plan.slot is not None and plan.slot.tolist() == [[-1, 3, 2, 1], [0, -1, 2, 3], [1, 2, 1, 2]]
     assert torch.equal(plan.weight, torch.tensor([[0.6, 0.7, 1.0, 0.9], [1.0, 0.7, 1.0, 1.0], [0.6, 0.7, 0.8, 0.9]]))
     assert torch.allclose(plan.label, torch.tensor([[0.4, 0, 0, 0], [0, 0.3, 0, 0], [0, 0, 0, 0]]))
     # Operands stay as they were.
@@ -62,7 +63,7 @@ def test_backends_agree(rows: int, columns: int, masked: bool, dtype: torch.dtyp
         for pools in (PartnerPools(torch.arange(int(size.sum())), first, size),
                       PartnerPools(torch.arange(int(size.sum())), first, size - (left_out >= 0).long(), left_out)):
             ours, reference = (mix_partners(*given, pools, backend) for backend in ('numba', 'torch'))
-            assert all(torch.equal(a, b) for a, b in zip(ours, reference))
+            assert all(a is not None and b is not None and torch.equal(a, b) for a, b in zip(ours, reference))
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
