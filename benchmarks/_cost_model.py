@@ -8,15 +8,18 @@ A step of :math:`B` triples with :math:`N` negatives each and :math:`W` processe
 with :math:`c_0` core milliseconds of work that every process repeats (triples, ids, masks, loss), :math:`c_1` for a
 negative (its row read twice, its gradient and its update), :math:`t` threads of a process, :math:`C` cores,
 :math:`m` exchanges of latency :math:`\lambda_W`, and :math:`s` bytes that a process sends at :math:`\beta_W`.
-:math:`c_0` and :math:`c_1` come from one process with two numbers of negatives; :math:`m`, :math:`s`,
-:math:`\lambda_W` and :math:`\beta_W` from the run with :math:`W` processes. Its step time is not used, and is what the
-model is checked against.
+:math:`c_0` and :math:`c_1` come from one process with several numbers of negatives, as the least squares of relative
+errors without negative constants; :math:`m`, :math:`s`, :math:`\lambda_W` and :math:`\beta_W` from the run with
+:math:`W` processes. Its step time is not used, and is what the model is checked against.
 """
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping
+
+import numpy as np
+from scipy.optimize import nnls
 
 from benchmarks._record import read_results
 
@@ -65,11 +68,13 @@ CALLS = 4
 
 def constants(alone: Mapping[str, Any]) -> tuple[float, float]:
     r"""Core milliseconds of the repeated work, and of a negative, from the result of one process."""
-    few, many = sorted(alone['rows'], key=lambda row: row['negatives'])
     cores = min(alone['threads'], alone['cores'])
-    batch = alone['batch_size']
-    each = cores * (many['ms'] - few['ms']) / (batch * (many['negatives'] - few['negatives']))
-    return cores * few['ms'] - each * batch * few['negatives'], each
+    # Each equation is divided by the measured time, and negatives are counted in thousands of triples times negatives,
+    # so that the solver sees numbers of about one.
+    shares = np.array([(1.0, alone['batch_size'] * row['negatives'] / 1e3) for row in alone['rows']])
+    (repeated, each), _ = nnls(shares / np.array([[cores * row['ms']] for row in alone['rows']]),
+                               np.ones(len(alone['rows'])))
+    return float(repeated), float(each) / 1e3
 
 
 def predicted_ms(alone: Mapping[str, Any], found: Mapping[str, Any], row: Mapping[str, Any]) -> float:

@@ -7,7 +7,7 @@ r"""A training step whose entity rows are divided among 1, 2 and 4 processes: it
 
 The processes share the cores of this machine, each with an equal part of the threads, and exchange through Gloo on the
 loopback device, as ``torchrun -m pyg_emu train --shard entities`` does. Steps are DistMult with EMU, row-sparse
-gradients and RowAdagrad, with two numbers of negatives, from which :mod:`benchmarks._cost_model` takes the cost of a
+gradients and RowAdagrad, with three numbers of negatives, from which :mod:`benchmarks._cost_model` takes the cost of a
 negative and the cost that does not depend on them. A single process composes its loss of scores, as several have to,
 so that all of them do the same work. Latency and bandwidth are those of a sum of one number and of 4 MiB.
 Writes ``benchmarks/results/shards/<processes>.json``.
@@ -148,7 +148,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument('--entities', type=int, default=1_000_000)
     parser.add_argument('--channels', type=int, default=100)
     parser.add_argument('--batch-size', type=int, default=1000)
-    parser.add_argument('--negatives', nargs=2, type=int, default=[64, 256])
+    parser.add_argument('--negatives', nargs='+', type=int, default=[128, 256, 512])
     parser.add_argument('--steps', type=int, default=30)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--smoke', action='store_true', help='tiny sizes, one process in this one, as a test')
@@ -156,6 +156,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     parser.add_argument('--cores', type=int, default=len(os.sched_getaffinity(0)), help=argparse.SUPPRESS)
     parser.add_argument('--worker', type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
+    if len(set(arguments.negatives)) < 2:
+        parser.error(f'--negatives: expected at least two different numbers, got {arguments.negatives}')
     arguments.facts, arguments.relations, arguments.chunk_size, arguments.warmup = arguments.entities, 822, 250, 3
     if arguments.smoke:
         if arguments.out == RESULTS and arguments.worker is None:

@@ -48,6 +48,12 @@ def test_the_model_worked_out_by_hand(tmp_path: Path) -> None:
     assert _cost_model.checked(tmp_path / 'none') == ('', [])
 
 
+def test_constants_are_never_negative() -> None:
+    # A negative costs more where there are many: a line through both would begin below zero.
+    repeated, each = _cost_model.constants(result(1, 2, (10.0, 50.0)))
+    assert repeated == 0.0 and 2 * 10.0 / 64_000 < each < 2 * 50.0 / 256_000
+
+
 def test_steps_on_gpus_add_up() -> None:
     for machine in _cost_model.MACHINES:
         step = _cost_model.gpu_step(machine, *_cost_model.STEP)
@@ -62,5 +68,6 @@ def test_smoke(tmp_path: Path) -> None:
     found = read_result('shards/1', tmp_path)['metrics']
     assert [row['negatives'] for row in found['rows']] == [4, 8] and all(row['ms'] > 0 for row in found['rows'])
     assert all(row['calls'] == row['sent'] == 0 for row in found['rows'])
-    with pytest.raises(SystemExit):
-        shards.main(['--smoke'])
+    for wrong in (['--smoke'], ['--negatives', '64', '64']):
+        with pytest.raises(SystemExit):
+            shards.main(wrong)
