@@ -13,7 +13,7 @@ from pyg_emu.data.index import FactIndex
 from pyg_emu.ops import emu_score
 
 #: Bytes that the queries of a chunk may take while facts are scored, and facts that are scored with one of them.
-_BYTES, _COLUMNS = 2**24, 4
+_BYTES, _COLUMNS = 2**22, 4
 
 
 class Patterns(NamedTuple):
@@ -141,31 +141,34 @@ def score_facts(patterns: Patterns, scorer: Scorer, chunk: Optional[int] = None)
     Args:
         patterns (Patterns): The patterns.
         scorer (Scorer): The model.
-        chunk (int, optional): Queries that are scored at once. (default: as many as fit into 16 MiB)
+        chunk (int, optional): Queries that are scored at once. (default: as many as fit into 4 MiB)
     """
-    index, table, entity = patterns.index, scorer.entity_table(), patterns.entities()
+    index, table = patterns.index, scorer.entity_table()
     # Facts of a pattern share a query. Each row holds some of them; the last row of a pattern is filled up with others.
     count = patterns.ptr.diff()
     rows = torch.div(count + _COLUMNS - 1, _COLUMNS, rounding_mode='floor')
     row = torch.repeat_interleave(rows)
-    turn = torch.arange(row.numel(), device=row.device) - (rows.cumsum(0) - rows)[row]
-    place = (patterns.ptr[row] + turn * _COLUMNS).unsqueeze(1) + torch.arange(_COLUMNS, device=row.device)
-    own = place < patterns.ptr[row + 1].unsqueeze(1)
-    number = patterns.number[row]
-    known = torch.div(number, max(index.num_relations, 1), rounding_mode='floor')
+    first = rows.cumsum(0) - rows
+    column = torch.arange(_COLUMNS, device=row.device)
     # Patterns of tails stand before those of heads.
-    num_tails = int((known < index.num_nodes).sum())
-    known = torch.where(known < index.num_nodes, known, known - index.num_nodes)
-    relation = number % max(index.num_relations, 1)
+    num_relations = max(index.num_relations, 1)
+    tails = torch.searchsorted(patterns.number, index.num_nodes * num_relations)
+    num_tails = int(rows[:int(tails)].sum())
     chunk = max(_BYTES // max(table[:1].nbytes, 1), 1) if chunk is None else chunk
     found = []
-    for side, begin, end in (('tail', 0, num_tails), ('head', num_tails, row.numel())):
+    for side, begin, end, offset in (('tail', 0, num_tails, 0), ('head', num_tails, row.numel(), index.num_nodes)):
         for start in range(begin, end, chunk):
-            part = slice(start, min(start + chunk, end))
-            query = scorer.query(known[part], relation[part], side)  # type: ignore[arg-type]
-            ids = entity[place[part].clamp(max=entity.numel() - 1)]
+            # All else is computed for a chunk, in memory that the next one uses again.
+            part = row[start:min(start + chunk, end)]
+            turn = torch.arange(start, start + part.numel(), device=row.device) - first[part]
+            place = (patterns.ptr[part] + turn * _COLUMNS).unsqueeze(1) + column
+            own = place < patterns.ptr[part + 1].unsqueeze(1)
+            number = patterns.number[part]
+            known = torch.div(number, num_relations, rounding_mode='floor')
+            query = scorer.query(known - offset, number - known * num_relations, side)  # type: ignore[arg-type]
+            ids = index.keys[place.clamp_(max=index.keys.numel() - 1)] % max(index.num_nodes, 1)
             score = emu_score(query, table[:1].expand(query.size(0), -1), table, ids,
                               interaction=scorer.interaction).vanilla
             assert score is not None
-            found.append(score[own[part]].to(torch.promote_types(score.dtype, torch.float32)))
+            found.append(score[own].to(torch.promote_types(score.dtype, torch.float32)))
     return torch.cat(found) + scorer.offset if found else table.new_empty(0)
