@@ -219,10 +219,10 @@ def ends_of_relations(index: FactIndex) -> tuple[Tensor, Tensor, Tensor]:
     :math:`R + r` for heads, their entities, and the numbers of facts. Ascending; shape of each: :obj:`(M,)`.
     """
     size, relations = max(index.num_nodes, 1), max(index.num_relations, 1)
-    pattern = torch.div(index.keys, size, rounding_mode='floor')
+    pattern, answer = index.unpacked(index.keys)
     tails = pattern < index.num_nodes * index.num_relations
     end = torch.where(tails, pattern % relations, pattern % relations + index.num_relations)
-    pair, count = torch.unique(end * size + index.keys - pattern * size, return_counts=True)
+    pair, count = torch.unique(end * size + answer, return_counts=True)
     return torch.div(pair, size, rounding_mode='floor'), pair % size, count
 
 

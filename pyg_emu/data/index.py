@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import weakref
 from contextlib import contextmanager
-from typing import Any, Iterator, Literal, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, Iterator, Literal, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError, DataError
 
 _INT64_MAX = 2**63 - 1
+# Patterns are numbered where keys would be larger.
+_LARGEST_KEY = _INT64_MAX
 # 2^64 divided by the golden ratio as a signed integer, for Fibonacci hashing.
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 # For fewer look-ups, binary search is faster than checking the filter first.
@@ -123,9 +125,11 @@ class FactIndex:
     array.
 
     A *pattern* is a query for one side: :math:`p = h R + r` for tails and :math:`p = (V + t) R + r` for heads, with
-    :math:`V` entities and :math:`R` relations. The key of a fact with answer :math:`x` is :math:`p V + x`. The keys of
-    both sides form one ascending array. The known answers of a pattern are a contiguous range of this array, found by
-    binary search. The memory does not depend on the number of possible patterns.
+    :math:`V` entities and :math:`R` relations. The key of a fact with answer :math:`x` is :math:`p V + x`. Where
+    :math:`2 V^2 R` exceeds 64 bits, as on WikiKG90M, :math:`p` is replaced by its rank among the patterns that occur,
+    which takes eight more bytes for each of them and one more binary search. The keys of both sides form one ascending
+    array. The known answers of a pattern are a contiguous range of this array, found by binary search. The memory does
+    not depend on the number of possible patterns.
 
     Args:
         facts (torch.Tensor): The facts, with columns head, relation and tail. Duplicates are removed.
@@ -134,7 +138,8 @@ class FactIndex:
         num_relations (int): The number of relations :math:`R`.
 
     Raises:
-        DataError: If facts have the wrong shape or dtype or are out of range, or if keys do not fit into 64 bits.
+        DataError: If facts have the wrong shape or dtype or are out of range, or if :math:`2 V R` or :math:`2 F V` do
+            not fit into 64 bits.
     """
     @ordinary_tensors()
     def __init__(self, facts: Tensor, num_nodes: int, num_relations: int) -> None:
@@ -170,13 +175,14 @@ class FactIndex:
         for name, size in (('num_nodes', num_nodes), ('num_relations', num_relations)):
             if not isinstance(size, int) or size != 0:  # An empty graph has no entities.
                 positive_integer(name, size)
-        _check_sizes(num_nodes, num_relations)
+        _check_sizes(num_nodes, num_relations, sum(part[0].numel() for part in parts))
         for number, part in enumerate(parts):
             _check_ids(part, num_nodes, num_relations, sum(other[0].numel() for other in parts[:number]))
         self.num_nodes = num_nodes
         self.num_relations = num_relations
+        keys, self._numbers = _sorted_keys(parts, num_nodes, num_relations, both=True)
         #: The keys of both sides in ascending order: first known tails, then known heads. shape: :obj:`(2F,)`.
-        self.keys = _without_repeats(_sorted_keys(parts, num_nodes, num_relations, both=True))
+        self.keys = _without_repeats(keys)
         self._forget()
 
     def _forget(self) -> None:
@@ -208,6 +214,8 @@ class FactIndex:
         out = self.__class__.__new__(self.__class__)
         out.__dict__.update(self.__dict__)
         out.keys = self.keys.to(device, non_blocking=non_blocking)
+        if self._numbers is not None:
+            out._numbers = self._numbers.to(device, non_blocking=non_blocking)
         if self._complement is not None:
             out._complement = self._complement.to(device, non_blocking=non_blocking)
         if self._head_share is not None:
@@ -244,6 +252,36 @@ class FactIndex:
         valid = (known >= 0) & (known < self.num_nodes) & (rel_type >= 0) & (rel_type < self.num_relations)
         return torch.where(valid, row * self.num_relations + rel_type, -1)
 
+    def base(self, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
+        r"""Returns the first possible key of each pattern: its key with the answer 0. It is negative if an id is out of
+        range and, for numbered patterns, if the pattern has no facts. shape: :obj:`(B,)`.
+
+        Args:
+            known (torch.Tensor): The known entities. shape: :obj:`(B,)`.
+            rel_type (torch.Tensor): The relations. shape: :obj:`(B,)`.
+            side (str or torch.Tensor): As in :meth:`pattern`.
+        """
+        number = self.pattern(known, rel_type, side)
+        if self._numbers is not None:
+            place = torch.searchsorted(self._numbers, number)
+            last = max(self._numbers.numel() - 1, 0)
+            # Without facts, no pattern has a number.
+            found = self._numbers[place.clamp(max=last)] == number if self._numbers.numel() > 0 else number < -1
+            number = torch.where(found, place, -1)
+        return number * self.num_nodes
+
+    def unpacked(self, key: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Returns the patterns of keys, as :meth:`pattern` numbers them, and the answers.
+
+        Args:
+            key (torch.Tensor): Some of :attr:`keys`. shape: :obj:`(...)`.
+
+        :rtype: two :class:`torch.Tensor` of shape :obj:`(...)`, int64.
+        """
+        row = torch.div(key, max(self.num_nodes, 1), rounding_mode='floor')
+        answer = key - row * self.num_nodes
+        return row if self._numbers is None else self._numbers[row], answer
+
     def bounds(self, known: Tensor, rel_type: Tensor, side: Side) -> tuple[Tensor, Tensor, Tensor]:
         r"""Returns the ranges of :attr:`keys` that contain the facts of each pattern, without synchronization.
 
@@ -253,10 +291,10 @@ class FactIndex:
             side (str or torch.Tensor): As in :meth:`pattern`.
 
         Returns:
-            The first possible keys :math:`p V` of the patterns, and the starts and ends of their ranges.
-            shape: :obj:`(B,)` each. The answers are the keys minus :math:`p V`.
+            The :meth:`base` of the patterns, and the starts and ends of their ranges. shape: :obj:`(B,)` each. The
+            answers are the keys minus the base.
         """
-        base = self.pattern(known, rel_type, side) * self.num_nodes
+        base = self.base(known, rel_type, side)
         edges = torch.searchsorted(self.keys, torch.stack([base, base + self.num_nodes]))
         return base, edges[0], edges[1]
 
@@ -285,12 +323,12 @@ class FactIndex:
             for chunk in keys.split(_CHUNK):
                 if chunk.numel() == 0:
                     break
-                pattern = torch.div(chunk, self.num_nodes, rounding_mode='floor')
+                pattern, _ = self.unpacked(chunk)
                 first = torch.ones_like(chunk, dtype=torch.bool)
                 first[0] = pattern[0] != before
                 torch.ne(pattern[1:], pattern[:-1], out=first[1:])
                 before = pattern[-1].clone()
-                relation = pattern.remainder_(self.num_relations)
+                relation = pattern % self.num_relations
                 counts[end] += torch.bincount(relation[first], minlength=self.num_relations)
                 if end == 0:
                     counts[2] += torch.bincount(relation, minlength=self.num_relations)
@@ -346,7 +384,7 @@ class FactIndex:
 
         :rtype: :class:`torch.Tensor`, boolean, of the broadcast shape.
         """
-        key = self.pattern(head_index, rel_type, 'tail') * self.num_nodes + tail_index
+        key = self.base(head_index, rel_type, 'tail') + tail_index
         return self._has(key) & (tail_index >= 0) & (tail_index < self.num_nodes)
 
     def is_known(self, candidates: Tensor, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
@@ -360,7 +398,7 @@ class FactIndex:
 
         :rtype: :class:`torch.Tensor` of shape :obj:`(B, N)`, boolean.
         """
-        base = self.pattern(known, rel_type, side) * self.num_nodes
+        base = self.base(known, rel_type, side)
         return self._has(base.unsqueeze(1) + candidates) & (candidates >= 0) & (candidates < self.num_nodes)
 
     def _has(self, key: Tensor) -> Tensor:
@@ -460,33 +498,45 @@ def sorted_facts(parts: Sequence[Sequence[Tensor]], num_nodes: int, num_relation
 
     :rtype: iterator of :class:`torch.Tensor` of shape :obj:`(F_i, 3)`, int64.
     """
-    _check_sizes(num_nodes, num_relations)
-    for keys in _sorted_keys(parts, num_nodes, num_relations, both=False).split(_CHUNK):
-        pattern = torch.div(keys, max(num_nodes, 1), rounding_mode='floor')
+    _check_sizes(num_nodes, num_relations, sum(part[0].numel() for part in parts))
+    every, numbers = _sorted_keys(parts, num_nodes, num_relations, both=False)
+    for keys in every.split(_CHUNK):
+        row = torch.div(keys, max(num_nodes, 1), rounding_mode='floor')
+        pattern = row if numbers is None else numbers[row]
         head = torch.div(pattern, max(num_relations, 1), rounding_mode='floor')
-        yield torch.stack([head, pattern - head * num_relations, keys - pattern * num_nodes], dim=1)
+        yield torch.stack([head, pattern - head * num_relations, keys - row * num_nodes], dim=1)
 
 
-def _sorted_keys(parts: Sequence[Sequence[Tensor]], num_nodes: int, num_relations: int, both: bool) -> Tensor:
-    r"""The keys of known tails in ascending order, and after them, for both sides, those of known heads."""
-    count = sum(part[0].numel() for part in parts)
-    keys = torch.empty(2 * count if both else count, dtype=torch.int64, device=parts[0][0].device if parts else None)
-    filled = 0
-    for part in parts:
-        for chunks in zip(*(column.split(_CHUNK) for column in part)):
-            head, relation, tail = (chunk.long() for chunk in chunks)
-            own = slice(filled, filled + head.numel())
-            keys[:count][own] = (head * num_relations + relation) * num_nodes + tail
-            if both:
-                keys[count:][own] = ((tail + num_nodes) * num_relations + relation) * num_nodes + head
-            filled = own.stop
-    # All keys for tails are smaller than those for heads.
-    for half in (keys[:count], keys[count:]):
-        if half.device.type == 'cpu':
-            half.numpy().sort()  # In place, unlike torch.sort, which also returns the order.
-        else:
-            half.copy_(half.sort().values)
-    return keys
+def _sorted_keys(parts: Sequence[Sequence[Tensor]], num_nodes: int, num_relations: int,
+                 both: bool) -> tuple[Tensor, Optional[Tensor]]:
+    r"""The keys of known tails in ascending order, and after them, for both sides, those of known heads. Beside them,
+    the patterns that occur if keys hold their ranks.
+    """
+    def sorted_values(packed: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        count = sum(part[0].numel() for part in parts)
+        values = torch.empty(2 * count if both else count, dtype=torch.int64,
+                             device=parts[0][0].device if parts else None)
+        filled = 0
+        for part in parts:
+            for chunks in zip(*(column.split(_CHUNK) for column in part)):
+                head, relation, tail = (chunk.long() for chunk in chunks)
+                own = slice(filled, filled + head.numel())
+                values[:count][own] = packed(head * num_relations + relation, tail)
+                if both:
+                    values[count:][own] = packed((tail + num_nodes) * num_relations + relation, head)
+                filled = own.stop
+        # All values for tails are smaller than those for heads.
+        for half in (values[:count], values[count:]):
+            if half.device.type == 'cpu':
+                half.numpy().sort()  # In place, unlike torch.sort, which also returns the order.
+            else:
+                half.copy_(half.sort().values)
+        return values
+
+    if 2 * num_nodes * num_nodes * num_relations <= _LARGEST_KEY:
+        return sorted_values(lambda pattern, answer: pattern * num_nodes + answer), None
+    numbers = _without_repeats(sorted_values(lambda pattern, answer: pattern))
+    return sorted_values(lambda pattern, answer: torch.searchsorted(numbers, pattern) * num_nodes + answer), numbers
 
 
 def _without_repeats(keys: Tensor) -> Tensor:
@@ -507,13 +557,14 @@ def _without_repeats(keys: Tensor) -> Tensor:
     return keys[:written].clone() if repeats * 8 > keys.numel() else keys[:written]
 
 
-def _check_sizes(num_nodes: int, num_relations: int) -> None:
+def _check_sizes(num_nodes: int, num_relations: int, num_facts: int) -> None:
     if num_nodes < 0 or num_relations < 0:
         raise DataError(f'num_nodes, num_relations: expected numbers >= 0, got {num_nodes} and {num_relations}')
-    # The largest number is the end of the last pattern for heads.
-    if 2 * num_nodes * num_nodes * num_relations > _INT64_MAX:
-        raise DataError('num_nodes, num_relations: expected 2 * num_nodes^2 * num_relations of at most 2^63 - 1, '
-                        f'because keys have 64 bits, got {num_nodes} and {num_relations}')
+    # The largest numbers are those of the last pattern for heads and, with numbered patterns, of the last key.
+    if 2 * num_nodes * num_relations > _INT64_MAX or 2 * num_facts * num_nodes > _INT64_MAX:
+        raise DataError('num_nodes, num_relations, facts: expected 2 * num_nodes * num_relations and 2 * num_nodes * '
+                        f'(number of facts) of at most 2^63 - 1, because keys have 64 bits, got {num_nodes}, '
+                        f'{num_relations} and {num_facts}')
 
 
 def _check_ids(columns: Sequence[Tensor], num_nodes: int, num_relations: int, before: int) -> None:

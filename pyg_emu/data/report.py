@@ -168,9 +168,9 @@ def _distinct(data: KGData, split: Split) -> Tensor:
     r"""The distinct facts of a split, in the order of their keys."""
     index = data.fact_index(split)
     key = index.keys[:index.num_facts]
-    pattern = torch.div(key, max(index.num_nodes, 1), rounding_mode='floor')
+    pattern, tail = index.unpacked(key)
     head = torch.div(pattern, max(index.num_relations, 1), rounding_mode='floor')
-    return torch.stack([head, pattern - head * index.num_relations, key - pattern * index.num_nodes], dim=1)
+    return torch.stack([head, pattern - head * index.num_relations, tail], dim=1)
 
 
 def _has_reverse(data: KGData, split: Split) -> Tensor:

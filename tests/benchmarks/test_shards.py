@@ -40,7 +40,6 @@ def test_the_model_worked_out_by_hand(tmp_path: Path) -> None:
     four = result(4, 1, (50.0, 60.0), latency_ms=0.1, bytes_per_ms=1e6)
     assert _cost_model.predicted_ms(alone, four, four['rows'][1]) == pytest.approx(56 + 0.5 + 2.0)
     assert _cost_model.sent_bytes(1000, 256, 100, 2) == 4 * (400_000 + 256_000)
-    assert 2 * _cost_model.most_entities(1315)**2 * 1315 < 2**63 < 2 * (_cost_model.most_entities(1315) + 2)**2 * 1315
     for found in (alone, four):
         write_result(f'shards/{found["processes"]}', found, folder=tmp_path)
     text, results = _cost_model.checked(tmp_path)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Iterator
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,9 +10,22 @@ from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data import index as index_module
+from pyg_emu.data.candidates import ends_of_relations
+from pyg_emu.data.graph import KGData
 from pyg_emu.data.index import EdgeOrder, FactIndex
+from pyg_emu.negatives.mutation.patterns import Patterns
 
 NUM_NODES, NUM_RELATIONS = 5, 3
+
+
+@pytest.fixture(params=['packed', 'numbered'], autouse=True, scope='module')
+def keys(request: pytest.FixtureRequest) -> Iterator[None]:
+    r"""Keys hold patterns as they are, or their ranks as in graphs whose keys would not fit."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == 'numbered':
+            patch.setattr(index_module, '_LARGEST_KEY', 0)
+        yield
+
 
 facts_strategy = st.lists(
     st.tuples(st.integers(0, NUM_NODES - 1), st.integers(0, NUM_RELATIONS - 1), st.integers(0, NUM_NODES - 1)),
@@ -151,15 +166,35 @@ def test_empty_index_and_empty_query() -> None:
 
 
 def test_keys_near_the_limit_of_int64() -> None:
-    num_nodes, num_relations = 2**30, 4  # keys up to 2^63 - 1 at most
-    with pytest.raises(DataError, match='64 bits'):
-        FactIndex(as_facts([]), num_nodes, num_relations)
-    last = num_nodes - 1
-    index = FactIndex(as_facts([(last, 2, last), (last, 2, 0), (0, 0, 0)]), num_nodes, 3)
-    assert rows_of(index.known(torch.tensor([last, 0]), torch.tensor([2, 0]), 'tail')) == [[0, last], [0]]
-    assert rows_of(index.known(torch.tensor([last, 0]), torch.tensor([2, 2]), 'head')) == [[last], [last]]
-    assert index.unknown(torch.tensor([[0, num_nodes - 3]]), torch.tensor([last]), torch.tensor([2]),
-                         'tail').tolist() == [[1, last - 1]]
+    num_nodes = 2**30
+    for num_relations in (3, 4, 2**31):  # 2 V^2 R is less than 2^63, 2^63 itself, and far more
+        last = num_nodes - 1
+        index = FactIndex(as_facts([(last, 2, last), (last, 2, 0), (0, 0, 0)]), num_nodes, num_relations)
+        assert rows_of(index.known(torch.tensor([last, 0]), torch.tensor([2, 0]), 'tail')) == [[0, last], [0]]
+        assert rows_of(index.known(torch.tensor([last, 0]), torch.tensor([2, 2]), 'head')) == [[last], [last]]
+        assert index.unknown(torch.tensor([[0, num_nodes - 3]]), torch.tensor([last]), torch.tensor([2]),
+                             'tail').tolist() == [[1, last - 1]]
+        # Nothing is known of a pattern that does not occur, whose entities are all unknown.
+        assert index.count(torch.tensor([1]), torch.tensor([1]), 'tail').tolist() == [0]
+        assert index.unknown(torch.tensor([[0, last]]), torch.tensor([1]), torch.tensor([1]), 'head').tolist() == [
+            [0, last]]
+    for num_relations, facts in ((2**33, 0), (1, 2**34)):
+        with pytest.raises(DataError, match='64 bits') as caught:
+            index_module._check_sizes(num_nodes, num_relations, facts)
+        assert str(num_relations) in str(caught.value) and str(facts) in str(caught.value)
+
+
+@settings(deadline=None, max_examples=30)
+@given(facts_strategy)
+def test_keys_are_unpacked(rows: list[tuple[int, int, int]]) -> None:
+    index = FactIndex(as_facts(rows), NUM_NODES, NUM_RELATIONS)
+    pattern, answer = index.unpacked(index.keys)
+    head, relation, tail = as_facts(sorted(set(rows))).unbind(1)
+    tails, heads = pattern.tensor_split(2)
+    assert torch.equal(tails, index.pattern(head, relation, 'tail')) and torch.equal(answer[:len(tails)], tail)
+    assert sorted(zip(heads.tolist(), answer[len(tails):].tolist())) == sorted(
+        zip(index.pattern(tail, relation, 'head').tolist(), head.tolist()))
+    assert torch.equal(index.base(head, relation, 'tail') + tail, index.keys[:len(tails)])
 
 
 @pytest.mark.parametrize('facts, message', [
@@ -266,3 +301,20 @@ def test_the_filter_waits_for_many_look_ups(monkeypatch: pytest.MonkeyPatch) -> 
     for expected in (False, False, True):
         assert index.contains(*facts[:5].t()).all()
         assert (index._filter is not None) is expected
+
+
+def test_whoever_reads_keys_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    facts = torch.stack([torch.randint(size, (60,), generator=generator) for size in (12, 3, 12)], dim=1)
+    found = []
+    for largest in (2**63 - 1, 0):
+        monkeypatch.setattr(index_module, '_LARGEST_KEY', largest)
+        data = KGData(facts[:, [0, 2]].t(), facts[:, 1], 12, 3)
+        index = data.fact_index('train')
+        found.append([str(data.report()), *ends_of_relations(index), *Patterns.of(index)[1:], index.head_share,
+                      index.relation_counts, torch.tensor(index.max_known),
+                      torch.cat(list(index_module.sorted_facts([facts.unbind(1)], 12, 3)))])
+    assert found[0][0] == found[1][0] and 'reverse' in str(found[0][0]).lower()
+    for value, other in zip(found[0][1:], found[1][1:]):
+        assert torch.equal(value, other)
+    assert found[0][-1].tolist() == sorted(facts.tolist())

@@ -204,7 +204,8 @@ class DeMixMutation(LearningPart):
         if self._loaded is not None:
             self._scores, self._loaded = PatternScores.restored(patterns, **self._loaded), None
         elif held is not None and self._scores is not None:
-            same = torch.equal(held.index.keys.to(index.device), index.keys)
+            same = all(torch.equal(mine.to(index.device), other) for mine, other in (
+                (held.index.keys, index.keys), (held.number, patterns.number)))
             self._scores = PatternScores.restored(patterns, **self._scores.saved()) if same else None
 
     # Planning ################################################################
@@ -292,7 +293,7 @@ class DeMixMutation(LearningPart):
         if self.include_target or scores.key.numel() == 0:
             return PartnerPools(scores.pool, first, size)
         index = patterns.index
-        key = index.pattern(batch.known_index, batch.rel_type, batch.side) * index.num_nodes + batch.target_index
+        key = index.base(batch.known_index, batch.rel_type, batch.side) + batch.target_index
         place = torch.searchsorted(scores.key, key)
         held = scores.key[place.clamp(max=scores.key.numel() - 1)] == key
         return PartnerPools(scores.pool, first, size - held.long(), torch.where(held, place - first, -1))

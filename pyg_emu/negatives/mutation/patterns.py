@@ -34,8 +34,7 @@ class Patterns(NamedTuple):
     @classmethod
     def of(cls, index: FactIndex) -> Patterns:
         r"""The patterns of the facts of an index."""
-        number, count = torch.unique_consecutive(torch.div(index.keys, max(index.num_nodes, 1), rounding_mode='floor'),
-                                                 return_counts=True)
+        number, count = torch.unique_consecutive(index.unpacked(index.keys)[0], return_counts=True)
         return cls(index, number, torch.cat([count.new_zeros(1), count.cumsum(0)]))
 
     def rows(self, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:

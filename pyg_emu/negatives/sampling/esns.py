@@ -124,8 +124,7 @@ class _State(NamedTuple):
     def of(cls, train: FactIndex, context: str) -> _State:
         if context == 'fact':
             # The known answers of a pattern (h, r) or (r, t) are the entities that share a context.
-            which = torch.div(train.keys, max(train.num_nodes, 1), rounding_mode='floor')
-            entity = train.keys - which * train.num_nodes
+            which, entity = train.unpacked(train.keys)
         else:
             which, entity, _ = ends_of_relations(train)
         begin = torch.searchsorted(which, which)

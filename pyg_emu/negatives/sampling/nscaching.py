@@ -155,7 +155,7 @@ class NSCachingSampler(FilteredSampler):
         # A new index is built whenever its facts change or move.
         if held is not None and held.train is train:
             return held
-        pattern = torch.unique_consecutive(torch.div(train.keys, train.num_nodes, rounding_mode='floor'))
+        pattern = torch.unique_consecutive(train.unpacked(train.keys)[0])
         shape = (pattern.numel() + 1, self.cache_size)
         if held is not None and torch.equal(held.pattern.to(pattern.device), pattern):
             entity = held.entity.to(pattern.device)

@@ -93,9 +93,7 @@ class _KnownMembers:
     ranks.
     """
     def __init__(self, pools: Pools, index: FactIndex) -> None:
-        size = max(index.num_nodes, 1)
-        pattern = torch.div(index.keys, size, rounding_mode='floor')
-        answer = index.keys - pattern * size
+        pattern, answer = index.unpacked(index.keys)
         tails = pattern < index.num_nodes * index.num_relations
         pool = pools.find(answer, pattern % max(index.num_relations, 1), tails)
         wanted = pool * index.num_nodes + answer

@@ -126,11 +126,12 @@ class _Places(FactIndex):
     def __init__(self, index: FactIndex, near: Neighborhoods) -> None:
         self.num_nodes = index.num_nodes
         self.num_relations = index.num_relations
-        pattern = torch.div(index.keys, index.num_nodes, rounding_mode='floor')
+        self._numbers = index._numbers
+        pattern, answer = index.unpacked(index.keys)
         row = torch.div(pattern, index.num_relations, rounding_mode='floor') % index.num_nodes
-        found, place = near.find(row, index.keys - pattern * index.num_nodes)
+        found, place = near.find(row, answer)
         # Ascending still, as places ascend with the entities.
-        self.keys = (pattern * index.num_nodes + place)[found]
+        self.keys = (index.keys - answer + place)[found]
         self._forget()
 
 

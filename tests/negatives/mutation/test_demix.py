@@ -15,6 +15,7 @@ from pyg_emu.core.contract import ScorerMixin
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.core.interaction import Dot
 from pyg_emu.data import Batch, KGData, TripletLoader
+from pyg_emu.data import index as index_module
 from pyg_emu.models import HAKE, ComplEx, DistMult, Reciprocal, RotatE, TransE
 from pyg_emu.negatives import DeMixNegatives
 from pyg_emu.negatives.mutation import DeMixMutation, Mutation, MutationContext, draw_plan
@@ -286,7 +287,10 @@ def random_case(seed: int, name: str = 'DistMult', size: int = 7, num: int = 5) 
 
 @pytest.mark.parametrize('name', MODELS)
 @pytest.mark.parametrize('include_target', [True, False])
-def test_agrees_with_the_definitions(name: str, include_target: bool) -> None:
+@pytest.mark.parametrize('largest_key', [2**63 - 1, 0])
+def test_agrees_with_the_definitions(name: str, include_target: bool, largest_key: int,
+                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, '_LARGEST_KEY', largest_key)
     marginals = 0
     for seed in range(12):
         model, data, batch = random_case(seed, name)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.shared_index import SharedIndex, expanded
+from pyg_emu.data import index as index_module
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
@@ -246,3 +247,23 @@ def test_training_resumes_bit_for_bit(cls: type, tmp_path: Path) -> None:
     assert weight.equal(resumed) and state.keys() == other.keys()
     for name, value in state.items():
         assert value.equal(other[name]) if isinstance(value, Tensor) else value == other[name]
+
+
+@pytest.mark.parametrize('cls', SAMPLERS)
+@pytest.mark.parametrize('filtered', [False, True])
+def test_draws_do_not_depend_on_how_keys_are_packed(cls: type, filtered: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    for largest in (2**63 - 1, 0):  # as in a graph whose keys would not fit into 64 bits
+        monkeypatch.setattr(index_module, '_LARGEST_KEY', largest)
+        data = make_data()
+        assert (data.fact_index('train')._numbers is None) == (largest > 0)
+        sampler = make_sampler(cls, data, filtered=filtered)
+        generator = torch.Generator().manual_seed(0)
+        for seed in range(3):
+            batch = make_batch(data, 'both', seed)
+            drawn.append([expanded(value) if isinstance(value, SharedIndex) else value
+                          for value in sampler.sample(batch, 5, generator)])
+    half = len(drawn) // 2
+    for ours, others in zip(drawn[:half], drawn[half:]):
+        for value, other in zip(ours, others):
+            assert (value is None) == (other is None) and (value is None or torch.equal(value, other))
