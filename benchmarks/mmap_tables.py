@@ -84,7 +84,7 @@ def measure(nodes: int, facts: int, channels: int, sampling: str, mapped: bool, 
         channels (int): The number of components of a row.
         sampling (str): One of :data:`SAMPLING`.
         mapped (bool): Whether the tables are in files.
-        seconds (float): How long steps are timed, at least ten of them.
+        seconds (float): How long steps are timed, at least three of them: with rows on the disk, one may take a minute.
         folder (Path): The folder of the files and of a checkpoint.
     """
     data = generate(nodes, facts)
@@ -105,7 +105,7 @@ def measure(nodes: int, facts: int, channels: int, sampling: str, mapped: bool, 
     found['losses'] = [float(step(next(batches))) for _ in range(FIRST)]
     times: list[float] = []
     before = _counters()
-    while len(times) < 10 or sum(times) < seconds:
+    while len(times) < 3 or sum(times) < seconds:
         batch = next(batches)
         start = time.perf_counter()
         step(batch)
