@@ -8,9 +8,9 @@ A step of :math:`B` triples with :math:`N` negatives each and :math:`W` processe
 with :math:`c_0` core milliseconds of work that every process repeats (triples, ids, masks, loss), :math:`c_1` for a
 negative (its row read twice, its gradient and its update), :math:`t` threads of a process, :math:`C` cores,
 :math:`m` exchanges of latency :math:`\lambda_W`, and :math:`s` bytes that a process sends at :math:`\beta_W`.
-:math:`c_0` and :math:`c_1` come from one process with several numbers of negatives, as the least squares of relative
-errors without negative constants; :math:`m`, :math:`s`, :math:`\lambda_W` and :math:`\beta_W` from the run with
-:math:`W` processes. Its step time is not used, and is what the model is checked against.
+:math:`c_0` and :math:`c_1` come from one process and one thread with several numbers of negatives, as the least squares
+of relative errors without negative constants; :math:`m`, :math:`s`, :math:`\lambda_W` and :math:`\beta_W` from the run
+with :math:`W` processes. Its step time is not used, and is what the model is checked against.
 """
 from __future__ import annotations
 
@@ -67,13 +67,11 @@ CALLS = 4
 
 
 def constants(alone: Mapping[str, Any]) -> tuple[float, float]:
-    r"""Core milliseconds of the repeated work, and of a negative, from the result of one process."""
-    cores = min(alone['threads'], alone['cores'])
+    r"""Core milliseconds of the repeated work, and of a negative, from the result of one process with one thread."""
     # Each equation is divided by the measured time, and negatives are counted in thousands of triples times negatives,
     # so that the solver sees numbers of about one.
     shares = np.array([(1.0, alone['batch_size'] * row['negatives'] / 1e3) for row in alone['rows']])
-    (repeated, each), _ = nnls(shares / np.array([[cores * row['ms']] for row in alone['rows']]),
-                               np.ones(len(alone['rows'])))
+    (repeated, each), _ = nnls(shares / np.array([[row['ms']] for row in alone['rows']]), np.ones(len(alone['rows'])))
     return float(repeated), float(each) / 1e3
 
 
@@ -115,20 +113,22 @@ def gpu_gigabytes(machine: Machine, nodes: int, facts: int, channels: int) -> di
 
 def checked(folder: Path) -> tuple[str, Results]:
     r"""Returns the table of predicted and measured steps."""
-    results = sorted(read_results('shards/*', folder), key=lambda result: result['metrics']['processes'])
-    alone = next((result['metrics'] for result in results if result['metrics']['processes'] == 1), None)
+    results = sorted(read_results('shards/*', folder), key=lambda result: (result['metrics']['processes'],
+                                                                           result['metrics']['cores']))
+    alone = next((result['metrics'] for result in results
+                  if (result['metrics']['processes'], result['metrics']['threads']) == (1, 1)), None)
     if alone is None:
         return '', []
     repeated, each = constants(alone)
-    lines = [['processes', 'negatives', 'measured, ms', 'model, ms', 'model / measured', 'sent, MB', 'by formula, MB',
-              'exchanges', 'waiting for them, ms'], ['---:'] * 9]
+    lines = [['processes', 'threads of each', 'negatives', 'measured, ms', 'model, ms', 'model / measured', 'sent, MB',
+              'by formula, MB', 'exchanges', 'waiting for them, ms'], ['---:'] * 10]
     for found in (result['metrics'] for result in results):
         for row in found['rows']:
             model = predicted_ms(alone, found, row)
             formula = sent_bytes(found['batch_size'], row['negatives'], found['channels'], found['processes'])
-            lines.append([str(found['processes']), str(row['negatives']), f'{row["ms"]:.1f}', f'{model:.1f}',
-                          f'{model / row["ms"]:.2f}', f'{row["sent"] / 1e6:.2f}', f'{formula / 1e6:.2f}',
-                          str(row['calls']), f'{row["exchange_ms"]:.1f}'])
+            lines.append([str(found['processes']), str(found['threads']), str(row['negatives']), f'{row["ms"]:.1f}',
+                          f'{model:.1f}', f'{model / row["ms"]:.2f}', f'{row["sent"] / 1e6:.2f}',
+                          f'{formula / 1e6:.2f}', str(row['calls']), f'{row["exchange_ms"]:.1f}'])
     table = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
     network = '; '.join(f'with {found["processes"]} processes, latency {found["latency_ms"]:.2f} ms and '
                         f'{found["bytes_per_ms"] / 1e6:.2f} GB/s' for found in (result['metrics'] for result in results)

@@ -8,9 +8,9 @@ r"""A training step whose entity rows are divided among 1, 2 and 4 processes: it
 The processes share the cores of this machine, each with an equal part of the threads, and exchange through Gloo on the
 loopback device, as ``torchrun -m pyg_emu train --shard entities`` does. Steps are DistMult with EMU, row-sparse
 gradients and RowAdagrad, with three numbers of negatives, from which :mod:`benchmarks._cost_model` takes the cost of a
-negative and the cost that does not depend on them. A single process composes its loss of scores, as several have to,
-so that all of them do the same work. Latency and bandwidth are those of a sum of one number and of 4 MiB.
-Writes ``benchmarks/results/shards/<processes>.json``.
+negative and the cost that does not depend on them, both from a process with one thread. A single process composes its
+loss of scores, as several have to, so that all of them do the same work. Latency and bandwidth are those of a sum of
+one number and of 4 MiB. Writes ``benchmarks/results/shards/<processes>.json`` and ``one-thread.json``.
 """
 from __future__ import annotations
 
@@ -170,11 +170,12 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         if found is not None:
             arguments.worker.write_text(json.dumps(found))
         return
-    for world in arguments.worlds:
+    for name, world, cores in (('one-thread', 1, 1), *((str(world), world, arguments.cores)
+                                                       for world in arguments.worlds)):
         alone = work(arguments) if arguments.smoke and world == 1 else None
-        found = _start(world, argv, arguments.cores) if alone is None else alone
+        found = _start(world, argv, cores) if alone is None else alone
         print(found, flush=True)
-        print(write_result(f'shards/{world}', found, seed=arguments.seed, folder=arguments.out))
+        print(write_result(f'shards/{name}', found, seed=arguments.seed, folder=arguments.out))
 
 
 if __name__ == '__main__':

@@ -31,26 +31,27 @@ def result(processes: int, threads: int, times: tuple[float, float], **network: 
 
 
 def test_the_model_worked_out_by_hand(tmp_path: Path) -> None:
-    alone = result(1, 2, (14.0, 26.0))
-    # 12 ms for 192,000 more negatives on two cores: 125 core ns each. 14 - 4 ms on two cores are left.
+    alone, both = result(1, 1, (28.0, 52.0)), result(1, 2, (20.0, 30.0))
+    # 24 ms for 192,000 more negatives: 125 ns each. 28 - 8 ms are left.
     repeated, each = _cost_model.constants(alone)
     assert (repeated, each) == (pytest.approx(20.0), pytest.approx(125e-6))
-    assert _cost_model.predicted_ms(alone, alone, alone['rows'][1]) == pytest.approx(26.0)
+    assert _cost_model.predicted_ms(alone, alone, alone['rows'][1]) == pytest.approx(52.0)
+    assert _cost_model.predicted_ms(alone, both, both['rows'][1]) == pytest.approx(26.0)
     # Four processes on two cores: (4 x 20 + 32) / 2, and five exchanges of 0.1 ms, and 2 MB at 1 MB a ms.
     four = result(4, 1, (50.0, 60.0), latency_ms=0.1, bytes_per_ms=1e6)
     assert _cost_model.predicted_ms(alone, four, four['rows'][1]) == pytest.approx(56 + 0.5 + 2.0)
     assert _cost_model.sent_bytes(1000, 256, 100, 2) == 4 * (400_000 + 256_000)
-    for found in (alone, four):
-        write_result(f'shards/{found["processes"]}', found, folder=tmp_path)
+    for number, found in enumerate((alone, both, four)):
+        write_result(f'shards/{number}', found, folder=tmp_path)
     text, results = _cost_model.checked(tmp_path)
-    assert len(results) == 2 and 'c1 = 125 core ns' in text and '| 4 | 256 | 60.0 | 58.5 | 0.97 | 2.00 |' in text
+    assert len(results) == 3 and 'c1 = 125 core ns' in text and '| 4 | 1 | 256 | 60.0 | 58.5 | 0.97 | 2.00 |' in text
     assert _cost_model.checked(tmp_path / 'none') == ('', [])
 
 
 def test_constants_are_never_negative() -> None:
     # A negative costs more where there are many: a line through both would begin below zero.
-    repeated, each = _cost_model.constants(result(1, 2, (10.0, 50.0)))
-    assert repeated == 0.0 and 2 * 10.0 / 64_000 < each < 2 * 50.0 / 256_000
+    repeated, each = _cost_model.constants(result(1, 1, (10.0, 50.0)))
+    assert repeated == 0.0 and 10.0 / 64_000 < each < 50.0 / 256_000
 
 
 def test_steps_on_gpus_add_up() -> None:
@@ -64,6 +65,7 @@ def test_steps_on_gpus_add_up() -> None:
 
 def test_smoke(tmp_path: Path) -> None:
     shards.main(['--smoke', '--out', str(tmp_path), '--worlds', '1'])
+    assert read_result('shards/one-thread', tmp_path)['metrics']['processes'] == 1
     found = read_result('shards/1', tmp_path)['metrics']
     assert [row['negatives'] for row in found['rows']] == [4, 8] and all(row['ms'] > 0 for row in found['rows'])
     assert all(row['calls'] == row['sent'] == 0 for row in found['rows'])
