@@ -3,10 +3,11 @@ r"""The cost model of docs/performance.md: what a step with divided entities tak
 A step of :math:`B` triples with :math:`N` negatives each and :math:`W` processes takes
 
 .. math::
-    T(W) = \frac{W c_0 + c_1 B N}{\min(W t, C)} + m \lambda_W + \frac{s}{\beta_W}
+    T(W) = \frac{W c_0}{\min(W t, C)} + \frac{c_1 B N}{M} + m \lambda_W + \frac{s}{\beta_W}
 
 with :math:`c_0` core milliseconds of work that every process repeats (triples, ids, masks, loss), :math:`c_1` for a
-negative (its row read twice, its gradient and its update), :math:`t` threads of a process, :math:`C` cores,
+negative (its row read twice, its gradient and its update: memory traffic, which the cores of a machine share),
+:math:`t` threads of a process, :math:`C` cores, :math:`M` memories: machines or GPUs, one where the model is checked,
 :math:`m` exchanges of latency :math:`\lambda_W`, and :math:`s` bytes that a process sends at :math:`\beta_W`.
 :math:`c_0` and :math:`c_1` come from one process and one thread with several numbers of negatives, as the least squares
 of relative errors without negative constants; :math:`m`, :math:`s`, :math:`\lambda_W` and :math:`\beta_W` from the run
@@ -80,7 +81,7 @@ def predicted_ms(alone: Mapping[str, Any], found: Mapping[str, Any], row: Mappin
     repeated, each = constants(alone)
     world = found['processes']
     cores = min(world * found['threads'], found['cores'])
-    time = (world * repeated + each * found['batch_size'] * row['negatives']) / cores
+    time = world * repeated / cores + each * found['batch_size'] * row['negatives']
     if world > 1:
         time += row['calls'] * found['latency_ms'] + row['sent'] / found['bytes_per_ms']
     return float(time)
@@ -133,7 +134,7 @@ def checked(folder: Path) -> tuple[str, Results]:
     network = '; '.join(f'with {found["processes"]} processes, latency {found["latency_ms"]:.2f} ms and '
                         f'{found["bytes_per_ms"] / 1e6:.2f} GB/s' for found in (result['metrics'] for result in results)
                         if found['processes'] > 1)
-    return (f'Constants: c0 = {repeated:.1f} core ms for what every process repeats, c1 = {1e6 * each:.0f} core ns for '
+    return (f'Constants: c0 = {repeated:.1f} core ms for what every process repeats, c1 = {1e6 * each:.0f} ns for '
             f'a negative of {alone["channels"]} components{"; " + network if network else ""}.\n\n{table}'), results
 
 

@@ -36,15 +36,16 @@ def test_the_model_worked_out_by_hand(tmp_path: Path) -> None:
     repeated, each = _cost_model.constants(alone)
     assert (repeated, each) == (pytest.approx(20.0), pytest.approx(125e-6))
     assert _cost_model.predicted_ms(alone, alone, alone['rows'][1]) == pytest.approx(52.0)
-    assert _cost_model.predicted_ms(alone, both, both['rows'][1]) == pytest.approx(26.0)
-    # Four processes on two cores: (4 x 20 + 32) / 2, and five exchanges of 0.1 ms, and 2 MB at 1 MB a ms.
+    # Two threads halve what is computed, and not the traffic of the memory that they share.
+    assert _cost_model.predicted_ms(alone, both, both['rows'][1]) == pytest.approx(10 + 32.0)
+    # Four processes on two cores: 4 x 20 / 2 + 32, and five exchanges of 0.1 ms, and 2 MB at 1 MB a ms.
     four = result(4, 1, (50.0, 60.0), latency_ms=0.1, bytes_per_ms=1e6)
-    assert _cost_model.predicted_ms(alone, four, four['rows'][1]) == pytest.approx(56 + 0.5 + 2.0)
+    assert _cost_model.predicted_ms(alone, four, four['rows'][1]) == pytest.approx(72 + 0.5 + 2.0)
     assert _cost_model.sent_bytes(1000, 256, 100, 2) == 4 * (400_000 + 256_000)
     for number, found in enumerate((alone, both, four)):
         write_result(f'shards/{number}', found, folder=tmp_path)
     text, results = _cost_model.checked(tmp_path)
-    assert len(results) == 3 and 'c1 = 125 core ns' in text and '| 4 | 1 | 256 | 60.0 | 58.5 | 0.97 | 2.00 |' in text
+    assert len(results) == 3 and 'c1 = 125 ns' in text and '| 4 | 1 | 256 | 60.0 | 74.5 | 1.24 | 2.00 |' in text
     assert _cost_model.checked(tmp_path / 'none') == ('', [])
 
 
