@@ -123,9 +123,11 @@ def checked(folder: Path) -> tuple[str, Results]:
     repeated, each = constants(alone)
     lines = [['processes', 'threads of each', 'negatives', 'measured, ms', 'model, ms', 'model / measured', 'sent, MB',
               'by formula, MB', 'exchanges', 'waiting for them, ms'], ['---:'] * 10]
+    ratios = []
     for found in (result['metrics'] for result in results):
         for row in found['rows']:
             model = predicted_ms(alone, found, row)
+            ratios.append(model / row['ms'])
             formula = sent_bytes(found['batch_size'], row['negatives'], found['channels'], found['processes'])
             lines.append([str(found['processes']), str(found['threads']), str(row['negatives']), f'{row["ms"]:.1f}',
                           f'{model:.1f}', f'{model / row["ms"]:.2f}', f'{row["sent"] / 1e6:.2f}',
@@ -135,7 +137,8 @@ def checked(folder: Path) -> tuple[str, Results]:
                         f'{found["bytes_per_ms"] / 1e6:.2f} GB/s' for found in (result['metrics'] for result in results)
                         if found['processes'] > 1)
     return (f'Constants: c0 = {repeated:.1f} core ms for what every process repeats, c1 = {1e6 * each:.0f} ns for '
-            f'a negative of {alone["channels"]} components{"; " + network if network else ""}.\n\n{table}'), results
+            f'a negative of {alone["channels"]} components{"; " + network if network else ""}.\n\n{table}\n\n'
+            f'The model takes {min(ratios):.2f} to {max(ratios):.2f} of the measured times.'), results
 
 
 def on_gpus(folder: Path) -> tuple[str, Results]:

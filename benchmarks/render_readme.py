@@ -113,7 +113,8 @@ TABLES = {
     }, 'busy machine'),
     'evaluation': Table('evaluation*', {'seconds': 'seconds', 'speedup over PyKEEN': 'speedup'}, 'ranking'),
     'tuned': Table('tuned/*', {**_RANKING, 'validation MRR': 'valid_mrr'}, 'tuned'),
-    'beyond': Table('beyond/*', {**_RANKING, 'validation MRR': 'valid_mrr'}, 'beyond the paper'),
+    'beyond': Table('beyond/*', {**_RANKING, 'validation MRR': 'valid_mrr', 'learning rate': 'recipe.optimizer.lr',
+                                 'training, s': 'seconds'}, 'beyond the paper'),
     'figure-3': Table('reproduction/figure-3-*', _each('mean', ['uniform', 'SANS', 'EMU']), 'cosine to the positive'),
     'figure-4': Table('reproduction/figure-4-*', {
         f'{name}, {method}': f'{method}.{key}' for name, key in (('isotropy', 'isotropy'), ('mean angle', 'angle_mean'))
