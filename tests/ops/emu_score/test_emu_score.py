@@ -323,10 +323,12 @@ def test_mutate_promotes() -> None:
 
 def test_rows_of_a_plan() -> None:
     # Every field follows, or a part of a batch would be mutated in another way than the whole.
-    weight, partner, label = torch.rand(3, 2), torch.randint(5, (3, 2)), torch.rand(3, 2)
-    for value, expected in zip(MixPlan(weight, partner, label).rows(slice(1, 3)), (weight, partner, label)):
+    weight, label = torch.rand(2, 3, 2)
+    partner, slot = torch.randint(5, (2, 3, 2))
+    given = (weight, partner, label, slot)
+    for value, expected in zip(MixPlan(*given).rows(slice(1, 3)), given, strict=True):
         assert value is not None and torch.equal(value, expected[1:3])
-    assert MixPlan(weight).rows(slice(1, 3))[1:] == (None, None)
+    assert MixPlan(weight).rows(slice(1, 3))[1:] == (None, None, None)
     masks = MaskPlan(torch.rand(4, 2), partner, label).rows(slice(1, 3))
     assert masks.label is not None and torch.equal(masks.label, label[1:3]) and torch.equal(masks.index, partner[1:3])
     assert masks.bank.size(0) == 4
