@@ -105,8 +105,8 @@ def gpu_step(machine: Machine, batch: int, negatives: int, channels: int) -> dic
 
 
 def gpu_gigabytes(machine: Machine, nodes: int, facts: int, channels: int) -> dict[str, float]:
-    r"""What a GPU holds: its rows and their Adagrad state, all facts, and the index of known ones, if all patterns of
-    facts differ, which are numbered at this size.
+    r"""What a GPU holds: its rows and their Adagrad state, all facts, and the index of known ones. At this size, the
+    index holds a number for each pattern. Its size is that for facts whose patterns all differ.
     """
     return {'rows': 8.0 * nodes / machine.gpus * channels / 1e9, 'facts': 24.0 * facts / 1e9,
             'index': 32.0 * facts / 1e9}
@@ -138,7 +138,7 @@ def checked(folder: Path) -> tuple[str, Results]:
                         if found['processes'] > 1)
     return (f'Constants: c0 = {repeated:.1f} core ms for what every process repeats, c1 = {1e6 * each:.0f} ns for '
             f'a negative of {alone["channels"]} components{"; " + network if network else ""}.\n\n{table}\n\n'
-            f'The model takes {min(ratios):.2f} to {max(ratios):.2f} of the measured times.'), results
+            f'Predicted times are {min(ratios):.2f} to {max(ratios):.2f} times the measured ones.'), results
 
 
 def on_gpus(folder: Path) -> tuple[str, Results]:

@@ -13,8 +13,8 @@ Linux, which counts all memory of the process: Python, its libraries and the pag
 be written. It needs the right to make control groups. Without it, the process limits its private memory alone
 (RLIMIT_DATA), so that the tables are shown not to be there; the result names the kind of limit. All contenders start
 from the same seeds, and the loss of their first steps is compared. Times are medians of the steps after the first ones.
-Writes a
-file for each contender to ``benchmarks/results/mmap_tables``.
+Writes
+a file for each contender to ``benchmarks/results/mmap_tables``.
 """
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ class MixPlan(NamedTuple):
         label (torch.Tensor, optional): The label of each mutated negative, for losses with labels; floating point.
             shape: :obj:`(B, N)`. (default: :obj:`None`, the loss's own)
         slot (torch.Tensor, optional): Where the partner is a negative of the same triple, a column that holds it, and a
-            negative number elsewhere; int64. It changes no result. On the CPU, dot products with such partners are
-            computed once. shape: :obj:`(B, N)`. (default: :obj:`None`, not known)
+            negative number elsewhere; int64. It changes results by rounding only. On the CPU, dot products with such
+            partners are computed once. shape: :obj:`(B, N)`. (default: :obj:`None`, not known)
     """
     weight: Tensor
     partner: Optional[Tensor] = None
