@@ -25,6 +25,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
 _INDEX = ir.IntType(32)
@@ -139,6 +140,54 @@ def _splat(builder, vector, value):
     undefined = ir.Constant(vector, ir.Undefined)
     one = builder.insert_element(undefined, value, _INDEX(0))
     return builder.shuffle_vector(one, undefined, ir.VectorType(_INDEX, vector.count)([0] * vector.count))
+
+
+def is_real(kind: Any) -> bool:
+    r"""Returns whether a Numba type is a vector of floating-point numbers."""
+    return isinstance(kind, Vector) and isinstance(kind.dtype, types.Float)
+
+
+def call(builder, name, result, operands, **options):
+    r"""Calls an LLVM function that is overloaded by the type of its last operand, a vector."""
+    vector = operands[-1].type
+    suffix = f'v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}'
+    kind = ir.FunctionType(result, [operand.type for operand in operands])
+    function = cgutils.get_or_insert_function(builder.module, kind, f'llvm.{name}.{suffix}')
+    return builder.call(function, operands, **options)
+
+
+@_instruction
+def multiply_add(typing_context, one, other, added):
+    r"""Returns :obj:`one * other + added`, rounded once where the processor does both in one instruction."""
+    if not is_real(one) or not one == other == added:
+        return None
+
+    def generate(context, builder, signature, arguments):
+        return call(builder, 'fmuladd', arguments[0].type, arguments)
+
+    return one(one, other, added), generate
+
+
+def _of_lanes(vector, name):
+    if not is_real(vector):
+        return None
+
+    def generate(context, builder, signature, arguments):
+        return call(builder, name, arguments[0].type, arguments)
+
+    return vector(vector), generate
+
+
+@_instruction
+def absolute(typing_context, vector):
+    r"""Returns the absolute values of the lanes."""
+    return _of_lanes(vector, 'fabs')
+
+
+@_instruction
+def square_root(typing_context, vector):
+    r"""Returns the square roots of the lanes, correctly rounded."""
+    return _of_lanes(vector, 'sqrt')
 
 
 @_instruction

@@ -9,6 +9,7 @@ from numba import njit
 from numba.core.errors import TypingError
 
 from pyg_emu.ops.numba_vectors import (
+    absolute,
     anywhere,
     choose,
     convert,
@@ -16,8 +17,10 @@ from pyg_emu.ops.numba_vectors import (
     first_half,
     join,
     load,
+    multiply_add,
     prefetch,
     second_half,
+    square_root,
     store,
 )
 
@@ -97,3 +100,22 @@ def test_lanes_are_converted(source: Any, target: Any) -> None:
     x, out = np.random.default_rng(0).normal(size=(1, LANES)).astype(source), np.zeros((1, LANES), target)
     copy(x, out)
     np.testing.assert_array_equal(out, x.astype(target))
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+def test_functions_of_lanes(dtype: Any) -> None:
+    @njit
+    def compute(x, out):  # type: ignore[no-untyped-def]
+        a, b = load(x, 0, 0, LANES), load(x, 1, 0, LANES)
+        store(out, 0, 0, absolute(a))
+        store(out, 1, 0, square_root(a))
+        store(out, 2, 0, multiply_add(a, b, b))
+
+    x, out = np.random.default_rng(0).normal(size=(2, LANES)).astype(dtype), np.empty((3, LANES), dtype)
+    x[0, :2] = -0.0, 4.0
+    compute(x, out)
+    np.testing.assert_array_equal(out[0], np.abs(x[0]))
+    with np.errstate(invalid='ignore'):
+        np.testing.assert_array_equal(out[1], np.sqrt(x[0]))
+    # The product may be rounded or not.
+    np.testing.assert_allclose(out[2], x[0] * x[1] + x[1], rtol=1e-5 if dtype is np.float32 else 1e-13)

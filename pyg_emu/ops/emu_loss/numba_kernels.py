@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from pyg_emu.ops.emu_loss.numba_simd import exponential, multiply_add, total
+from pyg_emu.ops.emu_loss.numba_simd import exponential, total
 from pyg_emu.ops.emu_loss.numba_terms import (
     LANES,
     blend,
@@ -33,7 +33,7 @@ from pyg_emu.ops.emu_loss.numba_terms import (
     weight,
 )
 from pyg_emu.ops.numba_runtime import FASTMATH, jit
-from pyg_emu.ops.numba_vectors import choose, fill, load, prefetch, store
+from pyg_emu.ops.numba_vectors import choose, fill, load, multiply_add, prefetch, store
 
 _OPTIONS: dict[str, Any] = {'fastmath': FASTMATH, 'error_model': 'numpy', 'nogil': True}
 

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from pyg_emu.ops.numba_runtime import FASTMATH
-from pyg_emu.ops.numba_vectors import Vector
+from pyg_emu.ops.numba_vectors import call, is_real
 
 #: Untyped, because callers omit the first argument of the decorated function.
 _instruction: Any = intrinsic
@@ -23,52 +22,15 @@ _instruction: Any = intrinsic
 _ESTIMATE = ('arcp', 'afn', 'contract', 'nsz', 'reassoc')
 
 
-def _is_real(kind: Any) -> bool:
-    return isinstance(kind, Vector) and isinstance(kind.dtype, types.Float)
-
-
-def _call(builder, name, result, operands, **options):
-    r"""Calls an LLVM function that is overloaded by the type of its last operand, a vector."""
-    vector = operands[-1].type
-    suffix = f'v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}'
-    kind = ir.FunctionType(result, [operand.type for operand in operands])
-    function = cgutils.get_or_insert_function(builder.module, kind, f'llvm.{name}.{suffix}')
-    return builder.call(function, operands, **options)
-
-
-@_instruction
-def multiply_add(typing_context, one, other, added):
-    r"""Returns :obj:`one * other + added`, rounded once where the processor does both in one instruction."""
-    if not _is_real(one) or not one == other == added:
-        return None
-
-    def generate(context, builder, signature, arguments):
-        return _call(builder, 'fmuladd', arguments[0].type, arguments)
-
-    return one(one, other, added), generate
-
-
-@_instruction
-def absolute(typing_context, vector):
-    r"""Returns the absolute values of the lanes."""
-    if not _is_real(vector):
-        return None
-
-    def generate(context, builder, signature, arguments):
-        return _call(builder, 'fabs', arguments[0].type, arguments)
-
-    return vector(vector), generate
-
-
 @_instruction
 def total(typing_context, vector):
     r"""Returns the sum of the lanes."""
-    if not _is_real(vector):
+    if not is_real(vector):
         return None
 
     def generate(context, builder, signature, arguments):
         element = arguments[0].type.element
-        return _call(builder, 'vector.reduce.fadd', element, [ir.Constant(element, -0.0), arguments[0]],
+        return call(builder, 'vector.reduce.fadd', element, [ir.Constant(element, -0.0), arguments[0]],
                      fastmath=('reassoc', ))
 
     return vector.dtype(vector), generate
@@ -77,13 +39,13 @@ def total(typing_context, vector):
 @_instruction
 def inverse_root(typing_context, vector):
     r"""Returns the inverses of the square roots of the lanes, and zero where a lane is zero."""
-    if not _is_real(vector):
+    if not is_real(vector):
         return None
 
     def generate(context, builder, signature, arguments):
         kind = arguments[0].type
         one, zero = (ir.Constant(kind, [value] * kind.count) for value in (1.0, 0.0))
-        root = _call(builder, 'sqrt', kind, arguments, fastmath=_ESTIMATE)
+        root = call(builder, 'sqrt', kind, arguments, fastmath=_ESTIMATE)
         inverse = builder.fdiv(one, root, flags=_ESTIMATE)
         return builder.select(builder.fcmp_ordered('>', arguments[0], zero), inverse, zero)
 

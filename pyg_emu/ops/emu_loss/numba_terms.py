@@ -31,9 +31,9 @@ from typing import Any, NamedTuple
 from numba.extending import overload
 
 from pyg_emu.core.interaction import L1, L2, ComplexModulus, Dot, Interaction
-from pyg_emu.ops.emu_loss.numba_simd import absolute, inverse_root, multiply_add
+from pyg_emu.ops.emu_loss.numba_simd import inverse_root
 from pyg_emu.ops.numba_runtime import FASTMATH
-from pyg_emu.ops.numba_vectors import choose, fill
+from pyg_emu.ops.numba_vectors import absolute, choose, fill, multiply_add
 
 #: The number of components that are computed at once: one register of float32 with AVX-512, and two with AVX.
 LANES = 16

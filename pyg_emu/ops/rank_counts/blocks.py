@@ -10,7 +10,8 @@ from torch import Tensor
 from pyg_emu.core.interaction import Interaction
 from pyg_emu.core.sharded_table import ShardedTable
 
-#: The maximum size in bytes of the scores of one block of queries, unless its number of queries is given.
+#: The maximum size in bytes of the scores of one block of queries, unless its number of queries is given. A backend may
+#: have its own.
 BLOCK_BYTES = 64 * 2**20
 #: The maximum size in bytes of the scores of one part of a table whose scores would take more.
 PART_BYTES = 16 * 2**20
@@ -22,7 +23,7 @@ def count(module: ModuleType, table: Union[Tensor, ShardedTable], rows: Tensor, 
     r"""Computes counts as :func:`pyg_emu.ops.rank_counts.torch.count` does, for the whole table.
 
     With few queries in a block, reading the table takes longer than scoring it. Where the scores of a block take more
-    than :data:`BLOCK_BYTES`, a backend that is :obj:`EXACT` therefore scores its queries against parts of the table.
+    than its :obj:`BLOCK_BYTES`, a backend that is :obj:`EXACT` therefore scores its queries against parts of the table.
     Processes that divide the rows count among their own, and exchange the scores of targets and the counts.
 
     Args:
@@ -43,7 +44,7 @@ def count(module: ModuleType, table: Union[Tensor, ShardedTable], rows: Tensor, 
     own = rows.new_zeros(target.size(0))
     scored: Iterable[Tensor]
     column = query.size(0) * rows.element_size()
-    if not module.EXACT or column * rows.size(0) <= BLOCK_BYTES:
+    if not module.EXACT or column * rows.size(0) <= module.BLOCK_BYTES:
         scores = module.score_block(query, rows, interaction)
         own[here] = scores[row[here], target[here] - low]
         scored = [scores]

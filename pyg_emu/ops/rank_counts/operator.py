@@ -189,19 +189,20 @@ def score_entities(query: Tensor, table: Tensor, *, interaction: Interaction, ba
         return cast(Tensor, module.score_block(query.detach(), table.detach(), interaction))
 
 
-def default_block_size(num_nodes: int, element_size: int) -> int:
-    r"""Returns the number of queries whose scores of all entities fit into :obj:`BLOCK_BYTES`, between 1 and 1024.
+def default_block_size(num_nodes: int, element_size: int, limit: int = BLOCK_BYTES) -> int:
+    r"""Returns the number of queries whose scores of all entities fit into a number of bytes, between 1 and 1024.
 
     Args:
         num_nodes (int): The number of entities.
         element_size (int): The size of a score in bytes.
+        limit (int, optional): The number of bytes. (default: 64 MiB)
     """
-    return max(1, min(_MAX_BLOCK, BLOCK_BYTES // max(1, num_nodes * element_size)))
+    return max(1, min(_MAX_BLOCK, limit // max(1, num_nodes * element_size)))
 
 
 def ranking_block_size(num_nodes: int, table: Tensor, interaction: Interaction, backend: Optional[str] = None) -> int:
-    r"""Returns the number of queries that :func:`rank_counts` scores at a time: :func:`default_block_size`, and at
-    least 256 where a large table is scored in parts.
+    r"""Returns the number of queries that :func:`rank_counts` scores at a time: those whose scores fit into the block
+    size of the backend, and at least 256 where a large table is scored in parts.
 
     Args:
         num_nodes (int): The number of entities, of the process that has the most of them.
@@ -209,9 +210,9 @@ def ranking_block_size(num_nodes: int, table: Tensor, interaction: Interaction, 
         interaction (Interaction): The interaction :math:`\phi`.
         backend (str, optional): As in :func:`rank_counts`. (default: :obj:`None`, by device)
     """
-    size = default_block_size(num_nodes, table.element_size())
-    exact = load_backend('rank_counts', table, backend, interaction=interaction).EXACT
-    return max(size, _MIN_BLOCK_IN_PARTS) if exact else size
+    module = load_backend('rank_counts', table, backend, interaction=interaction)
+    size = default_block_size(num_nodes, table.element_size(), module.BLOCK_BYTES)
+    return max(size, _MIN_BLOCK_IN_PARTS) if module.EXACT else size
 
 
 def _checked(counts: tuple[Tensor, ...], row: Tensor) -> RankCounts:

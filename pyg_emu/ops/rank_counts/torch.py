@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.interaction import Interaction
+from pyg_emu.ops.rank_counts.blocks import BLOCK_BYTES as BLOCK_BYTES
 
 #: The last bits of a matrix product may depend on the other rows.
 EXACT = False
