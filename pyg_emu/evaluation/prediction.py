@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Literal, Optional, Union, cast
+from typing import Any, Callable, Iterable, Literal, Optional, Union, cast
 
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from tqdm.auto import tqdm
 
 from pyg_emu.core.arguments import boolean, positive_integer
 from pyg_emu.core.contract import Scorer
+from pyg_emu.core.distributed import current
 from pyg_emu.core.errors import ArgumentError, DivergenceError, OutOfMemoryError
 from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
 from pyg_emu.core.modes import evaluating
@@ -36,9 +39,12 @@ from pyg_emu.evaluation.ranking import (
     table_of,
     whole_table,
 )
-from pyg_emu.ops.rank_counts import default_block_size, score_entities
+from pyg_emu.ops.rank_counts import default_block_size, ranking_block_size, score_parts
 
 Column = Literal['head', 'relation', 'tail']
+
+# Scores whose largest one stands for all of them when the best are searched for.
+_GROUP = 64
 
 
 class Predictions(pd.DataFrame):
@@ -107,6 +113,7 @@ def predict(
     candidates: Optional[CandidateArgument] = None,
     batch_size: Optional[int] = None,
     backend: Optional[str] = None,
+    progress: bool = False,
 ) -> Predictions:
     r"""Ranks the answers to queries. Two of :obj:`heads`, :obj:`relations` and :obj:`tails` are given; the third is
     predicted.
@@ -119,7 +126,7 @@ def predict(
         predict(model, data, heads='virus', relations='causes', candidates=['disease', 'injury'])
 
     A relation is scored by predicting the tail, as in :meth:`forward`. Blocks of scores that do not fit into memory are
-    split into smaller ones.
+    split into smaller ones. On the CPU, a large table is read once for many queries, part by part.
 
     Args:
         model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluate`.
@@ -138,8 +145,9 @@ def predict(
             :class:`~pyg_emu.RelationCandidates` with those of each relation, or a dictionary that describes one, such
             as :obj:`{"seen": "train"}`. No other answer is returned. (default: :obj:`None`, all)
         batch_size (int, optional): Number of queries per block of scores. (default: :obj:`None`, as many as fit into
-            64 MiB)
+            64 MiB, or on the CPU into 24 MiB, and there at least 256)
         backend (str, optional): The backend of :func:`~pyg_emu.ops.score_entities`. (default: :obj:`None`, by device)
+        progress (bool): Whether to show a progress bar of the queries. (default: :obj:`False`)
 
     The two known arguments have the same length, or one of them has length 1 and goes with every value of the other.
 
@@ -167,7 +175,7 @@ def predict(
     positive_integer('k', k)
     if batch_size is not None:
         batch_size = min(int(positive_integer('batch_size', batch_size)), LARGEST_BLOCK)
-    exclude_known = boolean('exclude_known', exclude_known)
+    exclude_known, progress = boolean('exclude_known', exclude_known), boolean('progress', progress)
     if exclude_known and known_facts is None and data.num_facts('all') == 0:
         raise ArgumentError('exclude_known: the data holds no facts, so that none is known; pass data with facts, or '
                             'known_facts')
@@ -184,16 +192,17 @@ def predict(
                                 f'{one.numel()} and {other.numel()}')
         one, other = (part.contiguous() for part in torch.broadcast_tensors(one, other))
         answers, sets = _answers(candidates, data, asked)
-        with evaluating(model), torch.no_grad():
-            scores, answers, shards = _make_scores(model, data, asked, answers, sets is not None, backend)
-            job = _Job(scores, data, asked, answers, sets, k, exclude_known, extra, shards)
-            size = batch_size or _block_size(data, asked)
+        bar = tqdm(total=one.numel(), desc='predicting', unit='query', disable=not progress or current()[0] > 0)
+        with evaluating(model), torch.no_grad(), bar:
+            scores, answers, shards, size = _make_scores(model, data, asked, answers, sets is not None, backend)
+            job = _Job(scores, data, asked, answers, sets, k, exclude_known, extra, shards, bar.update)
+            size = batch_size or size
             columns = [job.best(*part) for part in zip(one.split(size), other.split(size))]
         return _frame(data, extra, *(torch.cat(parts) for parts in zip(*columns)))
 
 
-# Scores (Q, C) of the answers to queries, of which the two known columns (Q,) are given in the order of a fact.
-_Scores = Callable[[Tensor, Tensor], Tensor]
+# Scores (Q, C_i) of the answers to queries, part by part. The two known columns (Q,) are in the order of a fact.
+_Scores = Callable[[Tensor, Tensor], Iterable[Tensor]]
 
 
 def _answers(candidates: Optional[CandidateArgument], data: KGData, asked: Column
@@ -211,43 +220,48 @@ def _answers(candidates: Optional[CandidateArgument], data: KGData, asked: Colum
     return (competing.index, None) if competing.sets is None else (None, competing.sets)
 
 
-def _block_size(data: KGData, asked: Column) -> int:
-    return default_block_size((data.num_relations if asked == 'relation' else data.num_nodes) or 0, 8)
-
-
 def _make_scores(model: Any, data: KGData, asked: Column, answers: Optional[Tensor], whole: bool,
-                 backend: Optional[str]) -> tuple[_Scores, Optional[Tensor], Optional[ShardedTable]]:
-    r"""A function that scores answers, the answers that it scores in this process, and the table whose processes score
-    the others; with :obj:`whole`, all of them are scored here.
+                 backend: Optional[str]) -> tuple[_Scores, Optional[Tensor], Optional[ShardedTable], int]:
+    r"""A function that scores answers, the answers that it scores in this process, the table whose processes score the
+    others, and the number of queries in a block; with :obj:`whole`, all answers are scored here.
     """
     scorer = scorer_of(model, data)
     check_sizes(model if scorer is None else scorer, data, equal=SIZES)
+    num_nodes = data.num_nodes or 0
     if asked == 'relation':
-        return _relation_scores(model, scorer, data, answers), answers, None
+        scores = _relation_scores(model, scorer, data, answers)
+        return lambda one, other: [scores(one, other)], answers, None, default_block_size(data.num_relations, 8)
     side: SideName = 'tail' if asked == 'tail' else 'head'
-    table = None if scorer is None else (whole_table if whole else table_of)(scorer, data)
-    if table is not None and answers is not None:
-        table = table.index_select(0, answers)
-    shards = table if isinstance(table, ShardedTable) else None
-    if shards is not None:
+    if scorer is None:
+        def scores_of_function(one: Tensor, other: Tensor) -> Iterable[Tensor]:
+            known, rel_type = (one, other) if side == 'tail' else (other, one)
+            found = scores_of(cast(ScoreFunction, model), known, rel_type, side, num_nodes)
+            return [found if answers is None else found.index_select(1, answers)]
+
+        return scores_of_function, answers, None, default_block_size(num_nodes, 8)
+
+    table = (whole_table if whole else table_of)(scorer, data)
+    table = table if answers is None else table.index_select(0, answers)
+    shards, most = None, table.size(0)
+    if isinstance(table, ShardedTable):
+        shards, most = table, table.most_rows
         table = shards.rows
         everyone = torch.arange(shards.num_rows, device=data.device) if answers is None else answers
         answers = everyone[shards.start:shards.start + table.size(0)]
 
-    def entity_scores(one: Tensor, other: Tensor) -> Tensor:
-        known, rel_type = (one, other) if side == 'tail' else (other, one)
-        if scorer is None or table is None:
-            scores = scores_of(cast(ScoreFunction, model), known, rel_type, side, data.num_nodes or 0)
-            return scores if answers is None else scores.index_select(1, answers)
-        query = scorer.query(known, rel_type, side)
+    def scores_of_table(one: Tensor, other: Tensor) -> Iterable[Tensor]:
+        query = scorer.query(*((one, other) if side == 'tail' else (other, one)), side)
         if table.size(0) == 0:  # of this process
-            return query.new_empty(query.size(0), 0)
-        return scorer.offset + score_entities(query, table, interaction=scorer.interaction, backend=backend)
+            return [query.new_empty(query.size(0), 0)]
+        parts = score_parts(query, table, interaction=scorer.interaction, backend=backend)
+        return (scorer.offset + part for part in parts)
 
-    return entity_scores, answers, shards
+    size = default_block_size(most, 8) if whole else ranking_block_size(most, table, scorer.interaction, backend)
+    return scores_of_table, answers, shards, size
 
 
-def _relation_scores(model: Any, scorer: Optional[Scorer], data: KGData, answers: Optional[Tensor]) -> _Scores:
+def _relation_scores(model: Any, scorer: Optional[Scorer], data: KGData,
+                     answers: Optional[Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     relations = torch.arange(data.num_relations, device=data.device) if answers is None else answers
     return relation_scores(model, scorer, data, relations)
 
@@ -264,12 +278,16 @@ class _Job:
     exclude_known: bool
     extra: Optional[FactIndex]
     #: Set if each process has answers of its own. Then all of them answer the same queries.
-    shards: Optional[ShardedTable] = None
+    shards: Optional[ShardedTable]
+    #: Called with the number of queries that have been answered.
+    answered: Callable[[int], Any]
 
     def best(self, one: Tensor, other: Tensor) -> tuple[Tensor, ...]:
         r"""Head, relation, tail, rank and score of each answer, query by query; in parts if memory does not suffice."""
         try:
-            return self._best(one, other)
+            best = self._best(one, other)
+            self.answered(one.numel())
+            return best
         except Exception as error:
             if not is_out_of_memory(error) or self.shards is not None:
                 raise
@@ -283,46 +301,64 @@ class _Job:
         return tuple(torch.cat(columns) for columns in zip(*parts))
 
     def _best(self, one: Tensor, other: Tensor) -> tuple[Tensor, ...]:
-        scores = self.scores(one, other)
         allowed = None
         if self.sets is not None and self.asked != 'relation':
             allowed = self.sets.allowed(other if self.asked == 'tail' else one, self.asked)
-            scores = scores.masked_fill(~allowed, -torch.inf)
-        invalid = scores.isnan().any(1)
+        excluded = self._known(one, other) if self.exclude_known else None
+        invalid = torch.zeros_like(one, dtype=torch.bool)
+        tops, start = [], 0
+        for scores in self.scores(one, other):
+            stop = start + scores.size(1)
+            keep = None if allowed is None else allowed[:, start:stop].clone()
+            if excluded is not None:
+                query, column = excluded
+                here = (column >= start) & (column < stop)
+                keep = torch.ones_like(scores, dtype=torch.bool) if keep is None else keep
+                keep[query[here], column[here] - start] = False
+            # Whoever is no candidate may score NaN.
+            scores = scores if allowed is None else scores.masked_fill(~allowed[:, start:stop], -torch.inf)
+            invalid |= scores.isnan().any(1)
+            tops.append(_spread(*_best(scores, keep, self.k), scores, start))
+            start = stop
         if self.shards is not None:
             invalid = self.shards.largest(invalid.to(torch.uint8)) > 0
         if bool(invalid.any()):
             raise DivergenceError(f'the scores of {self._name(one, other, int(invalid.nonzero()[0, 0]))} contain NaN '
                                   'and cannot be ranked')
-        keep = torch.ones_like(scores, dtype=torch.bool) if allowed is None else allowed
-        if self.exclude_known:
-            keep = keep & ~self._facts(one, other, scores.size(1))
-        query, answer, rank = _best(scores, keep, self.k)
-        score = scores[query, answer]
-        found = answer if self.answers is None else self.answers[answer]
+        score, column = (torch.cat(parts, dim=1) for parts in zip(*tops))
+        found = column if self.answers is None else torch.where(column < 0, -1, self.answers[column])
         if self.shards is not None:
-            query, found, rank, score = self._best_of_all(one.numel(), query, found, rank, score)
+            score, found = self._of_all(score, found)
+        query, place, rank = _best(score, found >= 0, self.k)
         columns = [one[query], other[query]]
-        columns.insert(('head', 'relation', 'tail').index(self.asked), found)
-        return *columns, rank, score
+        columns.insert(('head', 'relation', 'tail').index(self.asked), found[query, place])
+        return *columns, rank, score[query, place]
 
-    def _best_of_all(self, size: int, query: Tensor, found: Tensor, rank: Tensor, score: Tensor) -> tuple[Tensor, ...]:
-        r"""The best of the answers that are the best in each process."""
+    def _of_all(self, score: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+        r"""The best answers of each process and their scores, side by side."""
         assert self.shards is not None
-        width = min(self.k, self.shards.most_rows)
-        scores = score.new_full((size, width), -math.inf).index_put((query, rank - 1), score)
-        answers = found.new_full((size, width), -1).index_put((query, rank - 1), found)
-        scores, answers = self.shards.join(scores), self.shards.join(answers)
-        query, place, rank = _best(scores, answers >= 0, self.k)
-        return query, answers[query, place], rank, scores[query, place]
+        missing = max(min(self.k, self.shards.most_rows) - score.size(1), 0)
+        score, found = F.pad(score, (0, missing), value=-math.inf), F.pad(found, (0, missing), value=-1)
+        return self.shards.join(score), self.shards.join(found)
 
-    def _facts(self, one: Tensor, other: Tensor, size: int) -> Tensor:
-        r"""Whether each answer is a fact of any split. shape: :obj:`(Q, C)`."""
-        answers = torch.arange(size, device=one.device) if self.answers is None else self.answers
-        columns = [one.unsqueeze(1), other.unsqueeze(1)]
-        columns.insert(('head', 'relation', 'tail').index(self.asked), answers.unsqueeze(0))
-        found = self.data.fact_index('all').contains(*columns)
-        return found if self.extra is None else found | self.extra.contains(*columns)
+    def _known(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Query and column of the answers that are facts of any split."""
+        indices = [self.data.fact_index('all'), *([] if self.extra is None else [self.extra])]
+        if self.asked == 'relation':
+            answers = torch.arange(self.data.num_relations, device=one.device)
+            answers = answers if self.answers is None else self.answers
+            found = torch.stack([index.contains(one.unsqueeze(1), answers, other.unsqueeze(1)) for index in indices])
+            query, column = found.any(0).nonzero().unbind(1)
+            return query, column
+        known, rel_type = (one, other) if self.asked == 'tail' else (other, one)
+        facts = [index.known(known, rel_type, self.asked) for index in indices]
+        query = torch.cat([torch.repeat_interleave(ptr.diff()) for ptr, _ in facts])
+        entity = torch.cat([entity for _, entity in facts])
+        if self.answers is None:
+            return query, entity
+        column = torch.searchsorted(self.answers, entity)
+        listed = torch.isin(entity, self.answers)
+        return query[listed], column[listed]
 
     def _name(self, one: Tensor, other: Tensor, row: int) -> str:
         if self.asked != 'relation':
@@ -331,14 +367,45 @@ class _Job:
         return question_name(self.data, one, other, 'relation', row)
 
 
-def _best(scores: Tensor, keep: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Query, column and rank of the :obj:`k` highest scores of each query that are kept."""
-    # A stable sort defines the order of equal scores, unlike topk.
-    order = scores.argsort(dim=1, descending=True, stable=True)
-    keep = keep.gather(1, order)
-    rank = keep.cumsum(1)
-    query, place = (keep & (rank <= k)).nonzero().unbind(1)
-    return query, order[query, place], rank[query, place]
+def _best(scores: Tensor, keep: Optional[Tensor], k: int) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Query, column and rank of the :obj:`k` highest scores of each query that are kept, in the order of queries and
+    ranks. Equal scores are ordered by column, which :func:`torch.topk` does not do.
+    """
+    most = scores if keep is None else scores.masked_fill(~keep, -torch.inf)
+    wanted = most >= _bound(most, k).unsqueeze(1)
+    query, column = (wanted if keep is None else wanted & keep).nonzero().unbind(1)
+    order = scores[query, column].argsort(descending=True, stable=True)
+    order = order[query[order].argsort(stable=True)]
+    query, column = query[order], column[order]
+    rank = torch.arange(1, query.numel() + 1, device=query.device) - torch.searchsorted(query, query)
+    best = rank <= k
+    return query[best], column[best], rank[best]
+
+
+def _bound(scores: Tensor, k: int) -> Tensor:
+    r"""A number for each query that at least :obj:`k` of its scores reach, if it has so many, and few others.
+
+    The largest scores of :obj:`k` groups reach the smallest of these. They are faster to find than the :obj:`k` largest
+    scores.
+    """
+    size = scores.size(1)
+    if size // _GROUP >= 4 * k:
+        whole = size - size % _GROUP
+        groups = scores[:, :whole].unflatten(1, (-1, _GROUP)).amax(2)
+        scores = torch.cat([groups, scores[:, whole:]], dim=1)
+    elif size == 0:
+        return scores.new_zeros(scores.size(0))
+    return scores.topk(min(k, scores.size(1)), dim=1, sorted=False).values.amin(1)
+
+
+def _spread(query: Tensor, column: Tensor, rank: Tensor, scores: Tensor, start: int) -> tuple[Tensor, Tensor]:
+    r"""Scores and columns by query and rank, counted from :obj:`start`; -1 where a query has fewer. shape: two tensors
+    :obj:`(Q, k)`, or with fewer columns if there are not so many.
+    """
+    shape = scores.size(0), int(rank.max()) if rank.numel() > 0 else 0
+    place = query, rank - 1
+    score = scores.new_full(shape, -math.inf).index_put(place, scores[query, column])
+    return score, column.new_full(shape, -1).index_put(place, column + start)
 
 
 def _frame(data: KGData, extra: Optional[FactIndex], head: Tensor, relation: Tensor, tail: Tensor, rank: Tensor,

@@ -7,6 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.nn import DistMult, RotatE, TransE
 
@@ -15,6 +17,7 @@ from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError, OutOf
 from pyg_emu.data.candidates import RelationCandidates
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.prediction import predict
+from pyg_emu.ops.rank_counts import blocks, numba
 
 PEOPLE = ['ann', 'bob', 'cat', 'dan']
 # Scores by entity asked for: cat, then ann and bob alike, then dan.
@@ -207,9 +210,57 @@ def test_candidates_of_relations(batch_size: Any) -> None:
     pd.testing.assert_frame_equal(whole, part)
     described = {'tails': {'knows': ['bob', 'cat']}}
     pd.testing.assert_frame_equal(predict(scorer, data, heads='dan', relations='knows', candidates=described), whole)
-    for given in (sets, described):
+    for wanted in (sets, described):
         with pytest.raises(ArgumentError, match='candidates: expected relations'):
-            predict(strict, data, heads='ann', tails='bob', candidates=given)
+            predict(strict, data, heads='ann', tails='bob', candidates=wanted)
+
+
+# Large tables ################################################################
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_equals_a_full_sort(data: st.DataObject) -> None:
+    size, k = data.draw(st.sampled_from([5, 64, 300, 700])), data.draw(st.sampled_from([1, 2, 7, 400]))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    facts = torch.randint(size, (3, 60), generator=generator)
+    graph = KGData(facts[:2], facts[2] % 2, size, 2)
+    scorer = DistMult(size, 2, 3)
+    with torch.no_grad():
+        # Whole numbers, so that many scores are equal.
+        scorer.node_emb.weight.copy_(torch.randint(-2, 3, (size, 3), generator=generator))
+        scorer.rel_emb.weight.copy_(torch.randint(-2, 3, (2, 3), generator=generator))
+    known = torch.randint(size, (9, ), generator=generator)
+    relation = torch.randint(2, (9, ), generator=generator)
+    side: Any = data.draw(st.sampled_from(['tail', 'head']))
+    leave_out = data.draw(st.booleans())
+    chosen = torch.rand(size, generator=generator) < 0.7 if data.draw(st.booleans()) else torch.ones(size).bool()
+    chosen[0] = True
+    with pytest.MonkeyPatch.context() as patch:
+        if data.draw(st.booleans()):
+            patch.setattr(numba, 'BLOCK_BYTES', 0)
+            patch.setattr(blocks, 'PART_BYTES', 9 * 4 * data.draw(st.integers(1, 300)))
+            patch.setattr(blocks, '_LEAST_ROWS', 1)
+        queries: Any = {'heads' if side == 'tail' else 'tails': known, 'relations': relation}
+        frame = predict(scorer, graph, k=k, exclude_known=leave_out, candidates=chosen, **queries)
+    with torch.no_grad():
+        score = (scorer.node_emb.weight[known] * scorer.rel_emb.weight[relation]) @ scorer.node_emb.weight.T
+    known_answers = graph.fact_index().is_known(torch.arange(size).expand(9, -1), known, relation, side)
+    expected = []
+    for row in range(9):
+        order = score[row].argsort(descending=True, stable=True)
+        allowed = chosen & ~known_answers[row] if leave_out else chosen
+        best = order[allowed[order]][:k].tolist()
+        expected += [(int(known[row]), answer, rank, float(score[row, answer])) for rank, answer in enumerate(best, 1)]
+    assert rows(frame, *(('head', 'tail') if side == 'tail' else ('tail', 'head')), 'rank', 'score') == expected
+
+
+def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments: dict[str, Any] = {'heads': [0, 1, 2], 'relations': 0, 'batch_size': 2}
+    predict(DistMult(4, 2, 6), make_data(labels=False), **arguments)
+    assert capsys.readouterr().err == ''
+    predict(DistMult(4, 2, 6), make_data(labels=False), progress=True, **arguments)
+    assert '3/3' in capsys.readouterr().err
 
 
 # Relations ###################################################################

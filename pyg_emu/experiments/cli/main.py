@@ -431,7 +431,7 @@ def _predict(options: argparse.Namespace) -> None:
                                         'known_facts': options.known_facts,
                                         'candidates': candidates_of(options, data, kind)}
             if options.input is not None:
-                frame = answer(ranker_of(model, data), data, options.input, **settings)
+                frame = answer(ranker_of(model, data), data, options.input, progress=not options.quiet, **settings)
             else:
                 frame = predict(ranker_of(model, data), data, heads=options.head, relations=options.relation,
                                 tails=options.tail, **settings)

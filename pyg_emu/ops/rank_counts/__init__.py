@@ -8,6 +8,7 @@ from pyg_emu.ops.rank_counts.operator import (
     rank_from_scores,
     ranking_block_size,
     score_entities,
+    score_parts,
 )
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     'rank_from_scores',
     'ranking_block_size',
     'score_entities',
+    'score_parts',
 ]

@@ -2,7 +2,7 @@ r"""Counting the competitors of one block of queries, part by part of the table.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Iterable, Union
+from typing import Iterable, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -18,12 +18,28 @@ PART_BYTES = 16 * 2**20
 _LEAST_ROWS = 1024
 
 
+def parts_of(module: ModuleType, rows: Tensor, num_queries: int) -> Sequence[Tensor]:
+    r"""The parts of a table that are scored one after another, the whole of it where the scores of all queries fit into
+    a block.
+
+    With few queries in a block, reading the table takes longer than scoring it. Where the scores of a block take more
+    than its :obj:`BLOCK_BYTES`, a backend that is :obj:`EXACT` therefore scores its queries against parts of the table.
+
+    Args:
+        module (module): The backend.
+        rows (torch.Tensor): The table. shape: :obj:`(V, d)`.
+        num_queries (int): The number of queries.
+    """
+    column = num_queries * rows.element_size()
+    if not module.EXACT or column * rows.size(0) <= module.BLOCK_BYTES:
+        return [rows]
+    return rows.split(max(_LEAST_ROWS, PART_BYTES // column))
+
+
 def count(module: ModuleType, table: Union[Tensor, ShardedTable], rows: Tensor, query: Tensor, row: Tensor,
           target: Tensor, ptr: Tensor, index: Tensor, interaction: Interaction) -> tuple[Tensor, ...]:
     r"""Computes counts as :func:`pyg_emu.ops.rank_counts.torch.count` does, for the whole table.
 
-    With few queries in a block, reading the table takes longer than scoring it. Where the scores of a block take more
-    than its :obj:`BLOCK_BYTES`, a backend that is :obj:`EXACT` therefore scores its queries against parts of the table.
     Processes that divide the rows count among their own, and exchange the scores of targets and the counts.
 
     Args:
@@ -42,16 +58,15 @@ def count(module: ModuleType, table: Union[Tensor, ShardedTable], rows: Tensor, 
     # Without shards no mask, for whose size a GPU would have to wait.
     here: Union[slice, Tensor] = slice(None) if shards is None else shards.owns(target)
     own = rows.new_zeros(target.size(0))
+    parts = parts_of(module, rows, query.size(0))
     scored: Iterable[Tensor]
-    column = query.size(0) * rows.element_size()
-    if not module.EXACT or column * rows.size(0) <= module.BLOCK_BYTES:
+    if len(parts) == 1:
         scores = module.score_block(query, rows, interaction)
         own[here] = scores[row[here], target[here] - low]
         scored = [scores]
     else:
-        size = max(_LEAST_ROWS, PART_BYTES // column)
-        own[here] = _pairs(module, query, row[here], rows, target[here] - low, interaction, size)
-        scored = (module.score_block(query, part, interaction) for part in rows.split(size))
+        own[here] = _pairs(module, query, row[here], rows, target[here] - low, interaction, parts[0].size(0))
+        scored = (module.score_block(query, part, interaction) for part in parts)
     own = own if shards is None else shards.sum(own)
 
     total = torch.zeros(4, target.size(0), dtype=torch.int64, device=target.device)

@@ -3,7 +3,7 @@ number that score exactly the same.
 """
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional, Union, cast
+from typing import Any, Iterator, NamedTuple, Optional, Union, cast
 
 import torch
 from torch import Tensor
@@ -187,6 +187,19 @@ def score_entities(query: Tensor, table: Tensor, *, interaction: Interaction, ba
     with torch.no_grad(), read_in_order(table):
         module = load_backend('rank_counts', table, backend, interaction=interaction)
         return cast(Tensor, module.score_block(query.detach(), table.detach(), interaction))
+
+
+def score_parts(query: Tensor, table: Tensor, *, interaction: Interaction, backend: Optional[str] = None
+                ) -> Iterator[Tensor]:
+    r"""Yields what :func:`score_entities` computes in parts: the scores of consecutive entities, as many at a time as
+    :func:`rank_counts` scores. See there for the arguments.
+
+    :rtype: An iterator over :class:`torch.Tensor` of shape :obj:`(Q, V_i)`.
+    """
+    module = load_backend('rank_counts', table, backend, interaction=interaction)
+    with read_in_order(table):
+        for part in blocks.parts_of(module, table, query.size(0)):
+            yield score_entities(query, part, interaction=interaction, backend=backend)
 
 
 def default_block_size(num_nodes: int, element_size: int, limit: int = BLOCK_BYTES) -> int:
