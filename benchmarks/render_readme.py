@@ -135,6 +135,7 @@ TABLES = {
                       "UMLS, PyG's layers, 60 epochs"),
     'robustness': Table('robustness/*', {
         'cases': 'cases', 'share of a full run': 'share', 'failures': 'failed', 'seconds': 'seconds'}, 'robustness'),
+    'demix-rates': Table('demix-rates/*', {'validation MRR': 'valid_mrr', 'at step': 'best_step'}, 'FB15k-237'),
     'demix-estimation': Table('demix/estimation-*', {
         'held-out facts': 'held_out', 'recall': 'recall', 'false alarms': 'false_alarms', 'precision': 'precision',
         '(h, r): recall': 'tail.recall', '(r, t): recall': 'head.recall'}, 'marginal pseudo-negatives'),
