@@ -32,6 +32,7 @@ from pyg_emu.evaluation.ranking import (
     ScoreFunction,
     SideName,
     check_graph,
+    queries_per_block,
     question_name,
     relation_scores,
     scorer_of,
@@ -39,12 +40,14 @@ from pyg_emu.evaluation.ranking import (
     table_of,
     whole_table,
 )
-from pyg_emu.ops.rank_counts import default_block_size, ranking_block_size, score_parts
+from pyg_emu.ops.rank_counts import default_block_size, score_parts
 
 Column = Literal['head', 'relation', 'tail']
 
-# Scores whose largest one stands for all of them when the best are searched for.
+# The number of scores in a group. The search for a bound reads only the maximum of each group.
 _GROUP = 64
+# The maximum size in bytes of the best answers of a block of queries.
+_BEST_BYTES = 64 * 2**20
 
 
 class Predictions(pd.DataFrame):
@@ -145,7 +148,7 @@ def predict(
             :class:`~pyg_emu.RelationCandidates` with those of each relation, or a dictionary that describes one, such
             as :obj:`{"seen": "train"}`. No other answer is returned. (default: :obj:`None`, all)
         batch_size (int, optional): Number of queries per block of scores. (default: :obj:`None`, as many as fit into
-            64 MiB, or on the CPU into 24 MiB, and there at least 256)
+            64 MiB; where the Numba backend scores all entities, as many as fit into 24 MiB, and at least 256)
         backend (str, optional): The backend of :func:`~pyg_emu.ops.score_entities`. (default: :obj:`None`, by device)
         progress (bool): Whether to show a progress bar of the queries. (default: :obj:`False`)
 
@@ -196,7 +199,7 @@ def predict(
         with evaluating(model), torch.no_grad(), bar:
             scores, answers, shards, size = _make_scores(model, data, asked, answers, sets is not None, backend)
             job = _Job(scores, data, asked, answers, sets, k, exclude_known, extra, shards, bar.update)
-            size = batch_size or size
+            size = batch_size or min(size, max(1, _BEST_BYTES // (16 * k)))
             columns = [job.best(*part) for part in zip(one.split(size), other.split(size))]
         return _frame(data, extra, *(torch.cat(parts) for parts in zip(*columns)))
 
@@ -252,11 +255,11 @@ def _make_scores(model: Any, data: KGData, asked: Column, answers: Optional[Tens
     def scores_of_table(one: Tensor, other: Tensor) -> Iterable[Tensor]:
         query = scorer.query(*((one, other) if side == 'tail' else (other, one)), side)
         if table.size(0) == 0:  # of this process
-            return [query.new_empty(query.size(0), 0)]
+            return [query.new_empty(query.size(0), 0, dtype=torch.promote_types(query.dtype, table.dtype))]
         parts = score_parts(query, table, interaction=scorer.interaction, backend=backend)
         return (scorer.offset + part for part in parts)
 
-    size = default_block_size(most, 8) if whole else ranking_block_size(most, table, scorer.interaction, backend)
+    size = default_block_size(most, 8) if whole else queries_per_block(scorer, table, most, backend)
     return scores_of_table, answers, shards, size
 
 
@@ -306,59 +309,65 @@ class _Job:
             allowed = self.sets.allowed(other if self.asked == 'tail' else one, self.asked)
         excluded = self._known(one, other) if self.exclude_known else None
         invalid = torch.zeros_like(one, dtype=torch.bool)
-        tops, start = [], 0
+        best, start = None, 0
         for scores in self.scores(one, other):
+            scores = scores if scores.is_floating_point() else scores.double()
             stop = start + scores.size(1)
-            keep = None if allowed is None else allowed[:, start:stop].clone()
+            keep = None if allowed is None else allowed[:, start:stop]
+            if keep is not None:
+                # Whoever is no candidate may score NaN.
+                scores = scores.masked_fill(~keep, -torch.inf)
+            invalid |= scores.isnan().any(1)
             if excluded is not None:
                 query, column = excluded
-                here = (column >= start) & (column < stop)
-                keep = torch.ones_like(scores, dtype=torch.bool) if keep is None else keep
-                keep[query[here], column[here] - start] = False
-            # Whoever is no candidate may score NaN.
-            scores = scores if allowed is None else scores.masked_fill(~allowed[:, start:stop], -torch.inf)
-            invalid |= scores.isnan().any(1)
-            tops.append(_spread(*_best(scores, keep, self.k), scores, start))
+                low, high = torch.searchsorted(column, torch.tensor([start, stop], device=column.device)).tolist()
+                keep = torch.ones_like(scores, dtype=torch.bool) if keep is None else keep.clone()
+                keep[query[low:high], column[low:high] - start] = False
+            part = _spread(*_best(scores, keep, self.k), scores, start)
+            best = part if best is None else _merged(torch.cat([best[0], part[0]], 1), torch.cat([best[1], part[1]], 1),
+                                                     self.k)
             start = stop
         if self.shards is not None:
             invalid = self.shards.largest(invalid.to(torch.uint8)) > 0
         if bool(invalid.any()):
             raise DivergenceError(f'the scores of {self._name(one, other, int(invalid.nonzero()[0, 0]))} contain NaN '
                                   'and cannot be ranked')
-        score, column = (torch.cat(parts, dim=1) for parts in zip(*tops))
+        assert best is not None
+        score, column = best
         found = column if self.answers is None else torch.where(column < 0, -1, self.answers[column])
         if self.shards is not None:
             score, found = self._of_all(score, found)
-        query, place, rank = _best(score, found >= 0, self.k)
+        query, place = (found >= 0).nonzero().unbind(1)
         columns = [one[query], other[query]]
         columns.insert(('head', 'relation', 'tail').index(self.asked), found[query, place])
-        return *columns, rank, score[query, place]
+        return *columns, place + 1, score[query, place]
 
     def _of_all(self, score: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
-        r"""The best answers of each process and their scores, side by side."""
+        r"""The best of the answers that are the best in each process."""
         assert self.shards is not None
-        missing = max(min(self.k, self.shards.most_rows) - score.size(1), 0)
+        missing = min(self.k, self.shards.most_rows) - score.size(1)
         score, found = F.pad(score, (0, missing), value=-math.inf), F.pad(found, (0, missing), value=-1)
-        return self.shards.join(score), self.shards.join(found)
+        return _merged(self.shards.join(score), self.shards.join(found), self.k)
 
     def _known(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Query and column of the answers that are facts of any split."""
+        r"""Query and column of the answers that are facts of any split, by column."""
         indices = [self.data.fact_index('all'), *([] if self.extra is None else [self.extra])]
         if self.asked == 'relation':
             answers = torch.arange(self.data.num_relations, device=one.device)
             answers = answers if self.answers is None else self.answers
             found = torch.stack([index.contains(one.unsqueeze(1), answers, other.unsqueeze(1)) for index in indices])
-            query, column = found.any(0).nonzero().unbind(1)
+            column, query = found.any(0).T.nonzero().unbind(1)
             return query, column
         known, rel_type = (one, other) if self.asked == 'tail' else (other, one)
         facts = [index.known(known, rel_type, self.asked) for index in indices]
         query = torch.cat([torch.repeat_interleave(ptr.diff()) for ptr, _ in facts])
         entity = torch.cat([entity for _, entity in facts])
+        entity, order = entity.sort()
+        query = query[order]
         if self.answers is None:
             return query, entity
-        column = torch.searchsorted(self.answers, entity)
         listed = torch.isin(entity, self.answers)
-        return query[listed], column[listed]
+        return query[listed], torch.searchsorted(self.answers, entity[listed])
 
     def _name(self, one: Tensor, other: Tensor, row: int) -> str:
         if self.asked != 'relation':
@@ -371,31 +380,40 @@ def _best(scores: Tensor, keep: Optional[Tensor], k: int) -> tuple[Tensor, Tenso
     r"""Query, column and rank of the :obj:`k` highest scores of each query that are kept, in the order of queries and
     ranks. Equal scores are ordered by column, which :func:`torch.topk` does not do.
     """
-    most = scores if keep is None else scores.masked_fill(~keep, -torch.inf)
-    wanted = most >= _bound(most, k).unsqueeze(1)
-    query, column = (wanted if keep is None else wanted & keep).nonzero().unbind(1)
-    order = scores[query, column].argsort(descending=True, stable=True)
-    order = order[query[order].argsort(stable=True)]
-    query, column = query[order], column[order]
-    rank = torch.arange(1, query.numel() + 1, device=query.device) - torch.searchsorted(query, query)
-    best = rank <= k
-    return query[best], column[best], rank[best]
+    if 4 * k < scores.size(1):
+        most = scores if keep is None else scores.masked_fill(~keep, -torch.inf)
+        wanted = most >= _bound(most, k).unsqueeze(1)
+        wanted = wanted if keep is None else wanted & keep
+        # With many equal scores, sorting all of them is faster.
+        if 4 * int(wanted.sum()) < wanted.numel():
+            query, column = wanted.nonzero().unbind(1)
+            order = scores[query, column].argsort(descending=True, stable=True)
+            order = order[query[order].argsort(stable=True)]
+            query, column = query[order], column[order]
+            rank = torch.arange(1, query.numel() + 1, device=query.device) - torch.searchsorted(query, query)
+            best = rank <= k
+            return query[best], column[best], rank[best]
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    kept = torch.ones_like(order, dtype=torch.bool) if keep is None else keep.gather(1, order)
+    ranks = kept.cumsum(1)
+    query, place = (kept & (ranks <= k)).nonzero().unbind(1)
+    return query, order[query, place], ranks[query, place]
 
 
 def _bound(scores: Tensor, k: int) -> Tensor:
-    r"""A number for each query that at least :obj:`k` of its scores reach, if it has so many, and few others.
+    r"""A number for each query that at least :obj:`k` of its scores reach, and few others unless many are equal. Each
+    of the :obj:`k` groups with the largest maxima has a score that reaches the smallest of these maxima.
 
-    The largest scores of :obj:`k` groups reach the smallest of these. They are faster to find than the :obj:`k` largest
-    scores.
+    Args:
+        scores (torch.Tensor): More than :obj:`k` scores of each query. shape: :obj:`(Q, C)`.
+        k (int): The number.
     """
     size = scores.size(1)
     if size // _GROUP >= 4 * k:
         whole = size - size % _GROUP
         groups = scores[:, :whole].unflatten(1, (-1, _GROUP)).amax(2)
         scores = torch.cat([groups, scores[:, whole:]], dim=1)
-    elif size == 0:
-        return scores.new_zeros(scores.size(0))
-    return scores.topk(min(k, scores.size(1)), dim=1, sorted=False).values.amin(1)
+    return scores.topk(k, dim=1, sorted=False).values.amin(1)
 
 
 def _spread(query: Tensor, column: Tensor, rank: Tensor, scores: Tensor, start: int) -> tuple[Tensor, Tensor]:
@@ -406,6 +424,12 @@ def _spread(query: Tensor, column: Tensor, rank: Tensor, scores: Tensor, start: 
     place = query, rank - 1
     score = scores.new_full(shape, -math.inf).index_put(place, scores[query, column])
     return score, column.new_full(shape, -1).index_put(place, column + start)
+
+
+def _merged(score: Tensor, found: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    r"""The best of several lists side by side, as :func:`_spread` returns them."""
+    score, place = _spread(*_best(score, found >= 0, k), score, 0)
+    return score, torch.where(place < 0, -1, found.gather(1, place.clamp(min=0)))
 
 
 def _frame(data: KGData, extra: Optional[FactIndex], head: Tensor, relation: Tensor, tail: Tensor, rank: Tensor,

@@ -97,7 +97,7 @@ def evaluate(
         data (KGData): The facts, on the device of the model.
         split (str): The facts to rank: :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`. (default: :obj:`"test"`)
         batch_size (int, optional): Number of queries per block of scores. The result does not depend on it.
-            (default: :obj:`None`, as many as fit into 64 MiB)
+            (default: :obj:`None`, as many as fit into 64 MiB; with the Numba backend into 24 MiB, and at least 256)
         tie (str): The rank of a target among entities of exactly its score: :obj:`"optimistic"`, :obj:`"pessimistic"`,
             or the mean of the two (:obj:`"realistic"`). (default: :obj:`"realistic"`)
         sides (tuple of str): What is predicted: :obj:`"tail"`, :obj:`"head"`, and :obj:`"relation"`, which ranks the
@@ -296,6 +296,21 @@ def relation_scores(model: Any, scorer: Optional[Scorer], data: KGData, relation
                               relations)
 
 
+def queries_per_block(scorer: Scorer, rows: Tensor, num_rows: int, backend: Optional[str]) -> int:
+    r"""Returns the number of queries that are scored at a time.
+
+    Args:
+        scorer (Scorer): The scorer.
+        rows (torch.Tensor): The candidates of this process.
+        num_rows (int): Their number in the process that has the most of them.
+        backend (str, optional): See :func:`~pyg_emu.ops.rank_counts`.
+    """
+    first = torch.zeros(1, dtype=torch.int64, device=rows.device)
+    # Scores have the type that queries and rows are promoted to, which decides the backend.
+    dtype = torch.promote_types(scorer.query(first, first, 'tail').dtype, rows.dtype)
+    return ranking_block_size(num_rows, rows.new_empty(0, rows.size(1), dtype=dtype), scorer.interaction, backend)
+
+
 def table_of(scorer: Scorer, data: KGData) -> Any:
     r"""Returns the entity table of :obj:`scorer`, a tensor or a
     :class:`~pyg_emu.core.sharded_table.ShardedTable`.
@@ -367,7 +382,7 @@ def _make_ranker(model: Any, scorer: Optional[Scorer], data: KGData, competing: 
     rows = rows_of(table)
     if sets is not None:
         return rank_by_query, batch_size or default_block_size(scored, rows.element_size()), _Turns(divided)
-    return rank_by_query, batch_size or ranking_block_size(scored, rows, interaction, backend), _Turns(divided)
+    return rank_by_query, batch_size or queries_per_block(scorer, rows, scored, backend), _Turns(divided)
 
 
 class _Turns:

@@ -17,6 +17,7 @@ from pyg_emu.core.errors import ArgumentError, DataError, DivergenceError, OutOf
 from pyg_emu.data.candidates import RelationCandidates
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.prediction import predict
+from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.ops.rank_counts import blocks, numba
 
 PEOPLE = ['ann', 'bob', 'cat', 'dan']
@@ -253,6 +254,30 @@ def test_equals_a_full_sort(data: st.DataObject) -> None:
         best = order[allowed[order]][:k].tolist()
         expected += [(int(known[row]), answer, rank, float(score[row, answer])) for rank, answer in enumerate(best, 1)]
     assert rows(frame, *(('head', 'tail') if side == 'tail' else ('tail', 'head')), 'rank', 'score') == expected
+
+
+@pytest.mark.parametrize('equal', [False, True])
+def test_whole_numbers_are_scores(equal: bool) -> None:
+    def whole(known: Tensor, *_: Any) -> Tensor:
+        return torch.arange(600).expand(len(known), -1) % (1 if equal else 599)
+
+    data = KGData(torch.tensor([[0], [598]]), torch.tensor([0]), 600, 1)
+    frame = predict(whole, data, heads=[1, 0], relations=0, k=2, exclude_known=True)
+    assert rows(frame, 'head', 'tail', 'rank', 'score') == (
+        [(1, 0, 1, 0), (1, 1, 2, 0), (0, 0, 1, 0), (0, 1, 2, 0)] if equal else
+        [(1, 598, 1, 598), (1, 597, 2, 597), (0, 597, 1, 597), (0, 596, 2, 596)])
+
+
+def test_rows_of_low_precision_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer, data = DistMult(4, 2, 6), make_data()
+    scorer.node_emb.to(torch.bfloat16)
+    arguments: Any = {'heads': ['ann', 'dan'], 'relations': 'knows', 'k': 3}
+    whole = predict(scorer, data, **arguments)
+    monkeypatch.setattr(numba, 'BLOCK_BYTES', 0)
+    monkeypatch.setattr(blocks, 'PART_BYTES', 16)
+    monkeypatch.setattr(blocks, '_LEAST_ROWS', 1)
+    pd.testing.assert_frame_equal(predict(scorer, data, backend='numba', **arguments), whole)
+    assert evaluate(scorer, data, backend='numba')['mrr'] == evaluate(scorer, data)['mrr']
 
 
 def test_progress(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -57,6 +58,7 @@ from pyg_emu.models.sharded import sharded_tables
 from pyg_emu.negatives.mutation import BernoulliMask, LearnedMask, Mixup
 from pyg_emu.negatives.sampling import NSCachingSampler, SharedNegativesSampler
 from pyg_emu.ops import MixPlan, emu_score, use_backend
+from pyg_emu.ops.rank_counts import blocks, numba
 from pyg_emu.training import SwitchOptimizer
 
 #: Two processes hold 5 and 4 rows, and four of them 3, 3, 3 and none.
@@ -180,12 +182,17 @@ def answers(name: str) -> dict[str, Any]:
             with warnings.catch_warnings(action='ignore'):
                 found[key] = evaluate(model, data, 'test', **options).to_dict()
         heads, tails = torch.tensor([0, 3, 5]), torch.tensor([2, 2, 8])
+        # Parts of two rows, of which processes have different numbers.
+        small = patch.multiple(blocks, PART_BYTES=24, _LEAST_ROWS=1), patch.object(numba, 'BLOCK_BYTES', 0)
         for key, asked in {
                 'tails': {'heads': heads, 'relations': 1, 'k': 4},
                 'new heads': {'tails': tails, 'relations': 0, 'k': 20, 'exclude_known': True},
                 'some tails': {'heads': heads, 'relations': 2, 'candidates': some, 'k': 3},
                 'relations': {'heads': heads, 'tails': tails}}.items():
             found[key] = predict(model, data, **asked).to_dict('list')
+            with small[0], small[1]:
+                found[f'{key}, in parts'] = predict(model, data, **asked).to_dict('list')
+            assert str(found[f'{key}, in parts']) == str(found[key])
     with torch.no_grad():
         (next(sharded_tables(model)).rows if current()[1] > 1 else weight)[:1] = float('nan')
     try:

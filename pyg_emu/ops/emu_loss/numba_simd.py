@@ -31,7 +31,7 @@ def total(typing_context, vector):
     def generate(context, builder, signature, arguments):
         element = arguments[0].type.element
         return call(builder, 'vector.reduce.fadd', element, [ir.Constant(element, -0.0), arguments[0]],
-                     fastmath=('reassoc', ))
+                    fastmath=('reassoc', ))
 
     return vector.dtype(vector), generate
 

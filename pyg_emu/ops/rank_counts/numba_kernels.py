@@ -1,9 +1,9 @@
 r"""The CPU kernels of :func:`~pyg_emu.ops.rank_counts`: scores of all entities, and counts.
 
 Entities are scored in panels of :data:`LANES`, transposed so that a vector holds the same component of all of them, and
-queries four at a time: each vector of a panel is loaded once for four queries, whose sums stay in registers. The last
-panel is filled up with zeros, and the last query is repeated, so every score results from the same operations in the
-same order.
+queries four at a time: each vector of a panel is loaded once for four queries. With AVX-512, their sums stay in
+registers. The last panel is filled up with zeros, and the last query is repeated, so every score results from the same
+operations in the same order.
 """
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
@@ -62,7 +62,7 @@ def score(kind, query, table, parts, modulus_weight, phase_weight, phase_scale, 
                 _modulus_phase(query, a, b, c, d, block, modulus_weight, phase_weight, out, into, column)
             if not whole:
                 for lane in range(size):
-                    # A repeated query comes first in no order: all its scores are the same.
+                    # The last query may be repeated. Its scores are then written several times, with the same values.
                     scores[a, start + lane] = spare[0, lane]
                     scores[b, start + lane] = spare[1, lane]
                     scores[c, start + lane] = spare[2, lane]
@@ -152,8 +152,7 @@ def _phase_term(query, row, k, width, sine, cosine):
 
 
 @jit(nogil=True, forceinline=True)
-def _weighed(modulus_weight, square, phase_weight, phase):
-    zero = phase - phase
+def _weighed(zero, modulus_weight, square, phase_weight, phase):
     return zero - (modulus_weight * square_root(square) + phase_weight * phase)
 
 
@@ -177,7 +176,8 @@ def _modulus_phase(query, a, b, c, d, block, modulus_weight, phase_weight, out, 
         h = h + _phase_term(query, d, k, width, sine, cosine)
     m = fill(block.dtype.type(modulus_weight), LANES)
     n = fill(block.dtype.type(phase_weight), LANES)
-    _store(out, into, column, _weighed(m, s, n, e), _weighed(m, t, n, f), _weighed(m, u, n, g), _weighed(m, v, n, h))
+    _store(out, into, column, _weighed(zero, m, s, n, e), _weighed(zero, m, t, n, f), _weighed(zero, m, u, n, g),
+           _weighed(zero, m, v, n, h))
 
 
 @jit(parallel=True, nogil=True)

@@ -191,15 +191,23 @@ def score_entities(query: Tensor, table: Tensor, *, interaction: Interaction, ba
 
 def score_parts(query: Tensor, table: Tensor, *, interaction: Interaction, backend: Optional[str] = None
                 ) -> Iterator[Tensor]:
-    r"""Yields what :func:`score_entities` computes in parts: the scores of consecutive entities, as many at a time as
-    :func:`rank_counts` scores. See there for the arguments.
+    r"""Yields the scores of :func:`score_entities` part by part: those of consecutive entities, as many at a time as
+    :func:`rank_counts` scores.
+
+    Args:
+        query (torch.Tensor): As in :func:`score_entities`.
+        table (torch.Tensor): As there.
+        interaction (Interaction): As there.
+        backend (str, optional): As there.
 
     :rtype: An iterator over :class:`torch.Tensor` of shape :obj:`(Q, V_i)`.
     """
+    tensors(query=query, table=table)
+    query, table = (operand.detach() for operand in _checked_operands(query, table, interaction))
     module = load_backend('rank_counts', table, backend, interaction=interaction)
     with read_in_order(table):
         for part in blocks.parts_of(module, table, query.size(0)):
-            yield score_entities(query, part, interaction=interaction, backend=backend)
+            yield module.score_block(query, part, interaction)
 
 
 def default_block_size(num_nodes: int, element_size: int, limit: int = BLOCK_BYTES) -> int:
