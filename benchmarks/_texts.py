@@ -27,6 +27,8 @@ _CONTENDERS = {'vanilla': 'without mutation', 'emu_triple': 'EMU, one mask per t
                'emu_negative': 'EMU, one mask per negative', 'eager_vanilla': 'eager, without mutation',
                'eager_emu_triple': 'eager EMU, one mask per triple',
                'eager_emu_negative': 'eager EMU, one mask per negative', 'pykeen_vanilla': 'PyKEEN, without mutation'}
+#: The columns of a trial that are no settings.
+_OF_TRIALS = ('trial', 'outcome', 'best_step', 'steps', 'seconds')
 #: The rows of the paper for a model with EMU, with label smoothing only, and with uniform negatives.
 _EMU, _SMOOTHING, _UNIFORM = ('Table 8', 'uni_EMU'), ('Table 13', 'without_mutation'), ('Table 8', 'uni')
 
@@ -181,6 +183,28 @@ def paper_rows(sources: Sequence[str], folder: Path, dataset: Optional[str] = No
 
 _TABLES_2_TO_4 = [f'DeMix Table {number}' for number in (2, 3, 4)]
 #: All blocks, by the name in their marker.
+def trials(name: str, folder: Path) -> Part:
+    r"""Returns the trials of a search of :mod:`benchmarks.search`, the best first."""
+    results = read_results(f'search/{name}', folder)
+    if not results:
+        return '', []
+    metrics = results[0]['metrics']
+    metric, keys = metrics['metric'], [key for key in metrics['trials'][0]
+                                       if key not in (*_OF_TRIALS, metrics['metric'])]
+    header = [f'validation {metric.upper()}', 'at step', *(key.rpartition('.')[2] for key in keys)]
+    rows = sorted(metrics['trials'], key=lambda trial: -(trial[metric] or 0.0))
+    lines = [header, ['---:'] * len(header)]
+    for trial in rows:
+        at = trial['outcome'] if trial['best_step'] is None else f'{trial["best_step"]:,}'
+        lines.append([_mrr([trial[metric]]) if trial[metric] else '-', at, *(_shown(trial[key]) for key in keys)])
+    steps = metrics['base']['num_steps']
+    return f'{_table(lines)}\n\n{len(rows)} trials of {steps:,} steps.', results
+
+
+def _shown(value: Any) -> str:
+    return f'{value:.3g}' if isinstance(value, (int, float)) else str(value)
+
+
 TEXTS: dict[str, Callable[[Path], Part]] = {
     'headline': headline, 'memory': memory, 'reproduction-shares': shares, 'reproduction-readings': readings,
     'reproduction-first-row': first_row, 'reproduction-curves': curves, 'reproduction-split': split,
@@ -189,6 +213,7 @@ TEXTS: dict[str, Callable[[Path], Part]] = {
     **{f'demix-table-{number}': partial(paper_rows, [f'DeMix Table {number}'], dataset='FB15k-237')
        for number in (2, 3, 4, 5, 6)},
     **{f'demix-{name.lower()}': partial(paper_rows, _TABLES_2_TO_4, dataset=name) for name in ('UMLS', 'WN18RR')},
+    'demix-search': partial(trials, 'transe-demix'),
     'demix-figure-1': partial(paper_rows, ['DeMix Figure 1']),
     **{f'dans-table-{number}': partial(paper_rows, [f'DANS Table {number}'], dataset='UMLS') for number in (2, 3)},
     **{f'dans-{name.lower()}': partial(paper_rows, ['DANS Table 2', 'DANS Table 3'], dataset=name)

@@ -110,3 +110,14 @@ def test_headline(tmp_path: Path) -> None:
     assert 'validation MRR 0.30 after' in found and '\n| ours | 20 s | 0.330 | 0.330 | 600 |\n' in found
     assert ', sLCWA | 90 s | 0.280 |' in found and ', LCWA | not reached | 0.200 |' in found
     assert found.endswith('(benchmarks/results/headline/headline.png)')
+
+
+def test_trials_of_a_search(tmp_path: Path) -> None:
+    trial = {'seconds': 1.0, 'steps': 9}
+    write_result('search/transe-demix', {'metric': 'mrr', 'base': {'num_steps': 9000}, 'trials': [
+        {**trial, 'trial': 1, 'outcome': 'pruned', 'mrr': 0.2, 'best_step': None, 'optimizer.lr': 0.001},
+        {**trial, 'trial': 2, 'outcome': 'complete', 'mrr': 0.3, 'best_step': 4000, 'optimizer.lr': 0.0123}]},
+        folder=tmp_path)
+    assert text('demix-search', tmp_path).splitlines() == [
+        '| validation MRR | at step | lr |', '| ---: | ---: | ---: |', '| 0.300 | 4,000 | 0.0123 |',
+        '| 0.200 | pruned | 0.001 |', '', '2 trials of 9,000 steps.']
