@@ -82,7 +82,7 @@ TABLES = {
     'bounds-bag': Table('speed/steps', _ratios('emu over one embedding_bag'), 'our EMU step / one `embedding_bag`'),
     'sparse': Table('speed/steps', _ratios('sparse vanilla over vanilla', ['TransE']),
                     'vanilla step of sparse products / our vanilla step'),
-    'speed-demix': Table('speed/demix', {
+    'speed-demix': Table('speed/demix*', {
         f'{name} (target: at most 1.6)': f'ratios.demix over self-adversarial, refresh included, {model}.value'
         for model, name in (('transe', 'TransE'), ('rotate', 'RotatE'), ('distmult', 'DistMult'),
                             ('complex', 'ComplEx'))}, 'step with DeMix / self-adversarial step'),
@@ -161,9 +161,13 @@ def render(table: Table, folder: Union[str, Path] = RESULTS) -> str:
     results = read_results(table.pattern, folder)
     if not results:
         return f'{EMPTY}\n'
+    groups = [(group[0]['metrics'].get('label', name), group) for name, group in _by_setting(results)]
+    labels = [label for label, _ in groups]
     rows = [
-        [group[0]['metrics'].get('label', name), *(_cell(group, key) for key in table.columns.values())]
-        for name, group in _by_setting(results)
+        # Results of one label come from several machines.
+        [label if labels.count(label) == 1 else f'{label}, {group[0]["machine"]["cpu"]}',
+         *(_cell(group, key) for key in table.columns.values())]
+        for label, group in groups
     ]
     header = [table.caption, *table.columns]
     lines = [header, ['---', *['---:'] * len(table.columns)], *rows]

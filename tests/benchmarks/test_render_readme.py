@@ -53,6 +53,15 @@ def test_counts_have_no_decimals(tmp_path: Path) -> None:
     assert render(TABLE, tmp_path).splitlines()[2] == '| runs/emu | 1.000 ± 0.707 | 1,713 | - |'
 
 
+def test_equal_labels_name_their_machines(tmp_path: Path) -> None:
+    for name, cpu in (('a', 'fast'), ('b', 'slow')):
+        path = write_result(f'runs/{name}', {'label': 'step', 'seconds': 1}, folder=tmp_path)
+        result = json.loads(path.read_text()) | {'machine': {'cpu': cpu, 'cores': 2, 'threads': 2, 'gpu': None}}
+        path.write_text(json.dumps(result))
+    lines = render(TABLE, tmp_path).splitlines()
+    assert [line.split(' | ')[0] for line in lines[2:4]] == ['| step, fast', '| step, slow']
+
+
 def test_many_commands_of_one_program_stand_in_their_files(tmp_path: Path) -> None:
     for seed in range(4):
         write_result(f'runs/emu-seed{seed}', {'test': {'mrr': 0.5}}, seed=seed, folder=tmp_path,
