@@ -14,6 +14,7 @@ t-SNE. The pattern is the one with the most held-out facts among those with at l
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
@@ -95,7 +96,10 @@ def draw_embeddings(run: Path, folder: Path, head: Optional[str], relation: Opti
         points[name] = own_places.tolist()
     names = [str(data.entity_labels[pattern[0]] if data.entity_labels else pattern[0]),
              str(data.relation_labels[pattern[1]] if data.relation_labels else pattern[1])]
-    place.set(title=f'tails of ({", ".join(names)}), t-SNE', xticks=[], yticks=[])
+    # Names of relations may be longer than the picture is wide, and have no spaces.
+    title = [line for text in (f'tails of {names[0]} and', names[1]) for line in textwrap.wrap(text, 60)]
+    place.set_title('\n'.join([*title, 't-SNE']), fontsize=9)
+    place.set(xticks=[], yticks=[])
     place.legend(fontsize=8)
     written = write_result(f'demix/embeddings-{run.resolve().name}', {'pattern': names, 'points': points},
                            seed=recipe.seed, folder=folder)
