@@ -183,8 +183,14 @@ def paper_rows(sources: Sequence[str], folder: Path, dataset: Optional[str] = No
 
 _TABLES_2_TO_4 = [f'DeMix Table {number}' for number in (2, 3, 4)]
 #: All blocks, by the name in their marker.
-def trials(name: str, folder: Path) -> Part:
-    r"""Returns the trials of a search of :mod:`benchmarks.search`, the best first."""
+def trials(name: str, beside: tuple[str, str], folder: Path) -> Part:
+    r"""Returns the trials of a search of :mod:`benchmarks.search`, the best first.
+
+    Args:
+        name (str): The search.
+        beside (tuple): What it is compared with, and the name of its result.
+        folder (Path): The folder of the results.
+    """
     results = read_results(f'search/{name}', folder)
     if not results:
         return '', []
@@ -197,8 +203,13 @@ def trials(name: str, folder: Path) -> Part:
     for trial in rows:
         at = trial['outcome'] if trial['best_step'] is None else f'{trial["best_step"]:,}'
         lines.append([_mrr([trial[metric]]) if trial[metric] else '-', at, *(_shown(trial[key]) for key in keys)])
-    steps = metrics['base']['num_steps']
-    return f'{_table(lines)}\n\n{len(rows)} trials of {steps:,} steps.', results
+    said = f'{len(rows)} trials of {metrics["base"]["num_steps"]:,} steps.'
+    what, other = beside
+    for result in read_results(other, folder):
+        run = result['metrics']
+        said += f' {what}: {run["valid_mrr"]:.3f} at step {run["best_step"]:,} of {run["steps"]:,}.'
+        results.append(result)
+    return f'{_table(lines)}\n\n{said}', results
 
 
 def _shown(value: Any) -> str:
@@ -213,7 +224,8 @@ TEXTS: dict[str, Callable[[Path], Part]] = {
     **{f'demix-table-{number}': partial(paper_rows, [f'DeMix Table {number}'], dataset='FB15k-237')
        for number in (2, 3, 4, 5, 6)},
     **{f'demix-{name.lower()}': partial(paper_rows, _TABLES_2_TO_4, dataset=name) for name in ('UMLS', 'WN18RR')},
-    'demix-search': partial(trials, 'transe-demix'),
+    'demix-search': partial(trials, 'transe-demix', ('Self-adversarial negatives, not searched',
+                                                     'demix/FB15k-237/transe-self-adv-seed0')),
     'demix-figure-1': partial(paper_rows, ['DeMix Figure 1']),
     **{f'dans-table-{number}': partial(paper_rows, [f'DANS Table {number}'], dataset='UMLS') for number in (2, 3)},
     **{f'dans-{name.lower()}': partial(paper_rows, ['DANS Table 2', 'DANS Table 3'], dataset=name)

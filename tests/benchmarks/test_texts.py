@@ -118,6 +118,10 @@ def test_trials_of_a_search(tmp_path: Path) -> None:
         {**trial, 'trial': 1, 'outcome': 'pruned', 'mrr': 0.2, 'best_step': None, 'optimizer.lr': 0.001},
         {**trial, 'trial': 2, 'outcome': 'complete', 'mrr': 0.3, 'best_step': 4000, 'optimizer.lr': 0.0123}]},
         folder=tmp_path)
+    table = ['| validation MRR | at step | lr |', '| ---: | ---: | ---: |', '| 0.300 | 4,000 | 0.0123 |',
+             '| 0.200 | pruned | 0.001 |', '']
+    assert text('demix-search', tmp_path).splitlines() == [*table, '2 trials of 9,000 steps.']
+    write_result('demix/FB15k-237/transe-self-adv-seed0', {'valid_mrr': 0.25, 'best_step': 5000, 'steps': 10_000},
+                 folder=tmp_path)
     assert text('demix-search', tmp_path).splitlines() == [
-        '| validation MRR | at step | lr |', '| ---: | ---: | ---: |', '| 0.300 | 4,000 | 0.0123 |',
-        '| 0.200 | pruned | 0.001 |', '', '2 trials of 9,000 steps.']
+        *table, '2 trials of 9,000 steps. Self-adversarial negatives, not searched: 0.250 at step 5,000 of 10,000.']
