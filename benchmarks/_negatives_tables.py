@@ -160,7 +160,7 @@ def ranking(folder: Path, dataset: str) -> Part:
     notes = [f'{dataset}, DistMult, {lengths[0]:g} s of training steps with each seed after '
              + (f'a search of {lengths[2]} times {lengths[1]:g} s' if lengths[2] else 'no search')
              + '. Columns "after": the best validation MRR so far. "From the first": the difference of the mean MRR '
-             'over the seeds of both ± its standard error; "tie" where it is at most two.']
+             'over the seeds of both ± its standard error; "tie" where it is at most two standard errors.']
     if first is not None:
         notes.append(f'Peak memory of uniform negatives: {first:.0f} MiB.')
     missing = [variant.title for variant in variants() if variant.key not in [row.variant.key for row in rows]]

@@ -124,4 +124,5 @@ def test_trials_of_a_search(tmp_path: Path) -> None:
     write_result('demix/FB15k-237/transe-self-adv-seed0', {'valid_mrr': 0.25, 'best_step': 5000, 'steps': 10_000},
                  folder=tmp_path)
     assert text('demix-search', tmp_path).splitlines() == [
-        *table, '2 trials of 9,000 steps. Self-adversarial negatives, not searched: 0.250 at step 5,000 of 10,000.']
+        *table, '2 trials of 9,000 steps. Self-adversarial negatives with the settings of Table 2: 0.250 at step '
+        '5,000 of 10,000.']
