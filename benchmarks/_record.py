@@ -36,6 +36,9 @@ _PACKAGES = ('torch', 'torch_geometric', 'numba', 'numpy', 'scipy', 'pandas', 't
              'pyg_emu')
 # Generated files. Rewriting them during a series of runs does not count as an uncommitted change of the code.
 _NOT_CODE = (':!benchmarks/results', ':!*.md')
+# The entries that hold the settings of a recipe, which may be infinite.
+_RECIPES = ('recipe', 'base')
+_INFINITIES = {'.inf': float('inf'), '-.inf': float('-inf')}
 _ABSOLUTE_PATH = re.compile(r'(?<![\w./$}~])/(?!/)[^\s:,;=\'"]+')
 
 
@@ -52,7 +55,7 @@ def write_result(
     Args:
         name (str): The name of the file without suffix. A slash creates a subfolder.
         metrics (Mapping[str, Any]): The metrics: numbers, strings, and lists and mappings of them. NumPy and PyTorch
-            values are converted. NaN and infinity raise an error.
+            values are converted. NaN and infinity raise an error, except for the infinite settings of recipes.
         seed (int, optional): The seed of the run. (default: :obj:`None`)
         command (str or Sequence[str], optional): The command of the run. (default: the current command)
         folder (str or Path, optional): The output folder. (default: ``benchmarks/results``)
@@ -94,13 +97,17 @@ def read_result(name: str, folder: Union[str, Path] = RESULTS) -> dict[str, Any]
     Raises:
         FileNotFoundError: If the result does not exist.
     """
-    return json.loads((Path(folder) / f'{name}.json').read_text(encoding='utf-8'))
+    return _read(Path(folder) / f'{name}.json')
 
 
 def read_results(pattern: str = '**/*', folder: Union[str, Path] = RESULTS) -> list[dict[str, Any]]:
     r"""Reads all results whose name matches the glob :obj:`pattern`, sorted by name."""
     paths = sorted(Path(folder).glob(f'{pattern}.json'))
-    return [json.loads(path.read_text(encoding='utf-8')) for path in paths]
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> Any:
+    return _with_infinities(json.loads(path.read_text(encoding='utf-8')))
 
 
 def spread(values: Iterable[float]) -> tuple[float, float]:
@@ -202,7 +209,8 @@ def _quote(argument: str) -> str:
 
 def _portable(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _portable(entry) for key, entry in value.items()}
+        return {str(key): _without_infinities(_portable(entry)) if key in _RECIPES else _portable(entry)
+                for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [_portable(entry) for entry in value]
     if isinstance(value, (str, Path)):
@@ -210,3 +218,20 @@ def _portable(value: Any) -> Any:
     if hasattr(value, 'tolist'):  # NumPy and PyTorch scalars and arrays.
         return value.tolist()
     return value
+
+
+def _without_infinities(settings: Any) -> Any:
+    r"""Settings with infinities written as in YAML, since JSON has none."""
+    if isinstance(settings, dict):
+        return {key: _without_infinities(value) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [_without_infinities(value) for value in settings]
+    return next((text for text, number in _INFINITIES.items() if settings == number), settings)
+
+
+def _with_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_infinities(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_infinities(entry) for entry in value]
+    return _INFINITIES.get(value, value) if isinstance(value, str) else value

@@ -35,6 +35,14 @@ def test_a_refused_result_leaves_the_old_one_and_no_trace(tmp_path: Path) -> Non
     assert read_result('a', tmp_path)['metrics'] == {'mrr': 0.5}
 
 
+def test_settings_may_be_infinite(tmp_path: Path) -> None:
+    recipe = {'negatives': {'mutation': {'mu': float('inf'), 'range': [float('-inf'), 1.5]}}, 'description': 'inf'}
+    path = write_result('a', {'mrr': 0.5, 'recipe': recipe}, folder=tmp_path)
+    assert json.loads(path.read_text())['metrics']['recipe']['negatives']['mutation']['mu'] == '.inf'
+    assert read_result('a', tmp_path)['metrics']['recipe'] == recipe
+    assert read_results('*', tmp_path)[0]['metrics']['recipe'] == recipe
+
+
 def test_an_interrupted_write_leaves_the_old_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_result('a', {'mrr': 0.5}, folder=tmp_path)
 
