@@ -36,8 +36,8 @@ _PACKAGES = ('torch', 'torch_geometric', 'numba', 'numpy', 'scipy', 'pandas', 't
              'pyg_emu')
 # Generated files. Rewriting them during a series of runs does not count as an uncommitted change of the code.
 _NOT_CODE = (':!benchmarks/results', ':!*.md')
-# The entries that hold the settings of a recipe, which may be infinite.
-_RECIPES = ('recipe', 'base')
+# The entries that hold settings of recipes, which may be infinite.
+_SETTINGS = ('recipe', 'base', 'space', 'trials')
 _INFINITIES = {'.inf': float('inf'), '-.inf': float('-inf')}
 _ABSOLUTE_PATH = re.compile(r'(?<![\w./$}~])/(?!/)[^\s:,;=\'"]+')
 
@@ -55,7 +55,7 @@ def write_result(
     Args:
         name (str): The name of the file without suffix. A slash creates a subfolder.
         metrics (Mapping[str, Any]): The metrics: numbers, strings, and lists and mappings of them. NumPy and PyTorch
-            values are converted. NaN and infinity raise an error, except for the infinite settings of recipes.
+            values are converted. NaN and infinity raise an error, but for infinite settings of recipes.
         seed (int, optional): The seed of the run. (default: :obj:`None`)
         command (str or Sequence[str], optional): The command of the run. (default: the current command)
         folder (str or Path, optional): The output folder. (default: ``benchmarks/results``)
@@ -104,6 +104,11 @@ def read_results(pattern: str = '**/*', folder: Union[str, Path] = RESULTS) -> l
     r"""Reads all results whose name matches the glob :obj:`pattern`, sorted by name."""
     paths = sorted(Path(folder).glob(f'{pattern}.json'))
     return [_read(path) for path in paths]
+
+
+def as_recorded(metrics: Mapping[str, Any]) -> Any:
+    r"""Returns metrics as :func:`read_result` returns them."""
+    return _with_infinities(json.loads(json.dumps(_portable(metrics))))
 
 
 def _read(path: Path) -> Any:
@@ -209,7 +214,7 @@ def _quote(argument: str) -> str:
 
 def _portable(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _without_infinities(_portable(entry)) if key in _RECIPES else _portable(entry)
+        return {str(key): _without_infinities(_portable(entry)) if key in _SETTINGS else _portable(entry)
                 for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [_portable(entry) for entry in value]

@@ -181,8 +181,6 @@ def paper_rows(sources: Sequence[str], folder: Path, dataset: Optional[str] = No
     return text, [result for entry in found for result in recorded(entry, folder)]
 
 
-_TABLES_2_TO_4 = [f'DeMix Table {number}' for number in (2, 3, 4)]
-#: All blocks, by the name in their marker.
 def trials(name: str, beside: tuple[str, str], folder: Path) -> Part:
     r"""Returns the trials of a search of :mod:`benchmarks.search`, the best first.
 
@@ -216,6 +214,8 @@ def _shown(value: Any) -> str:
     return f'{value:.3g}' if isinstance(value, (int, float)) else str(value)
 
 
+_TABLES_2_TO_4 = [f'DeMix Table {number}' for number in (2, 3, 4)]
+#: All blocks, by the name in their marker.
 TEXTS: dict[str, Callable[[Path], Part]] = {
     'headline': headline, 'memory': memory, 'reproduction-shares': shares, 'reproduction-readings': readings,
     'reproduction-first-row': first_row, 'reproduction-curves': curves, 'reproduction-split': split,

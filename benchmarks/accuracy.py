@@ -14,8 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Callable, Mapping, Sequence
 
-from benchmarks._record import RESULTS, ROOT, write_result
-from pyg_emu.core.errors import PygEmuError
+from benchmarks._record import RESULTS, ROOT, read_result, write_result
+from pyg_emu.core.errors import PygEmuError, RecipeError
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import Metrics
 from pyg_emu.experiments.layers import Layer, assignment_layer
@@ -98,10 +98,20 @@ def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Pa
             f'{train.seconds:.0f} s of training')
 
 
-def run(source: str, overrides: Layer, group: str, name: str | None, again: bool) -> None:
+def run(source: str | dict[str, Any], overrides: Layer, group: str, name: str, again: bool) -> None:
+    r"""Trains a recipe and records it, unless that is done.
+
+    Raises:
+        RecipeError: If another recipe was recorded with this name.
+    """
     recipe = load_recipe(source, [overrides])
-    result = f'{group}/{name or Path(source).stem}-seed{recipe.seed}'
+    result = f'{group}/{name}-seed{recipe.seed}'
     if (RESULTS / f'{result}.json').exists() and not again:
+        metrics = read_result(result)['metrics']
+        # The hash of a recipe leaves out its steps, since a run may be continued.
+        if (metrics['recipe_hash'], metrics['recipe']['num_steps']) != (recipe.hash(), recipe.num_steps):
+            raise RecipeError(f'{result} was recorded with another recipe ({metrics["label"]}); expected the same '
+                              'settings, another --name, or --again')
         print(f'{result}: already recorded; use --again to repeat it')
         return
     print(record(recipe, result, label(recipe), run_dir=ROOT / 'runs' / 'accuracy' / result, again=again))
@@ -125,7 +135,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             if arguments.steps is not None:
                 settings.append(f'num_steps={arguments.steps}')
             try:
-                run(source, assignment_layer(settings), arguments.group, arguments.name, arguments.again)
+                run(source, assignment_layer(settings), arguments.group, arguments.name or Path(source).stem,
+                    arguments.again)
             except PygEmuError as error:
                 sys.exit(str(error))
             except KeyboardInterrupt as stop:

@@ -14,13 +14,12 @@ continue from their folders under ``runs``.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any, Mapping, Optional, Sequence
+from typing import Optional, Sequence
 
-from benchmarks._record import RESULTS, ROOT, read_result, write_result
-from benchmarks.accuracy import label, record
+from benchmarks import accuracy
+from benchmarks._record import RESULTS, ROOT, as_recorded, read_result, write_result
 from pyg_emu.core.errors import PygEmuError, RecipeError
 from pyg_emu.data.graph import KGData
 from pyg_emu.experiments.layers import assignment_layer
@@ -49,42 +48,23 @@ def search(recipe: Recipe, space: str, name: str, trials: int, *, seed: int = 0,
     """
     result = f'search/{name}'
     bound = load_space(space).without(['num_steps']).bound(recipe)
-    settings = _plain({'base': recipe.to_dict(), 'space': bound.to_dict(), 'num_trials': trials, 'search_seed': seed})
+    settings = as_recorded({'base': recipe.to_dict(), 'space': bound.to_dict(), 'num_trials': trials,
+                            'search_seed': seed})
     if (folder / f'{result}.json').exists() and not again:
         metrics = read_result(result, folder)['metrics']
         if other := [key for key, value in settings.items() if metrics[key] != value]:
             raise RecipeError(f'{result} was recorded with another {", ".join(other)}; expected the same settings, '
                               'another --name, or --again')
         print(f'{result}: already recorded; use --again to repeat it')
-        return _best(metrics)
+        return load_recipe(metrics['recipe'])
     found = tune(recipe, runs / 'tune' / name, bound, trials=trials, seed=seed, data=data)
     print(found)
     rows = found.trials.astype(object)
-    metrics = {'label': f'{label(found.recipe)} in a trial', 'metric': found.metric, 'value': found.value,
+    metrics = {'label': f'{accuracy.label(found.recipe)} in a trial', 'metric': found.metric, 'value': found.value,
                'trials': rows.where(rows.notna(), None).to_dict('records'), 'recipe': found.recipe.to_dict(),
                **settings}
     write_result(result, metrics, seed=recipe.seed, folder=folder)
-    return _best(metrics)
-
-
-def _best(metrics: Mapping[str, Any]) -> Recipe:
-    return load_recipe(metrics['recipe'])
-
-
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    r"""Settings as they are read from a file."""
-    return json.loads(json.dumps(settings))
-
-
-def finish(recipe: Recipe, name: str, steps: int, seeds: Sequence[int]) -> None:
-    r"""Trains a recipe at full length and records it, for each seed that is not recorded."""
-    for seed in seeds:
-        result = f'tuned/{name}-seed{seed}'
-        if (RESULTS / f'{result}.json').exists():
-            print(f'{result}: already recorded')
-            continue
-        whole = load_recipe(recipe.to_dict(), [assignment_layer([f'num_steps={steps}', f'seed={seed}'])])
-        print(record(whole, result, label(whole), run_dir=ROOT / 'runs' / 'accuracy' / result))
+    return found.recipe
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -98,15 +78,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--seed', type=int, default=0, help='seed of the search (default: %(default)s)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[], help='seeds of final runs (default: no final runs)')
     parser.add_argument('--final-steps', type=int, help='steps of final runs (default: those of the recipe)')
-    parser.add_argument('--again', action='store_true', help='replace a recorded search')
+    parser.add_argument('--again', action='store_true', help='replace a recorded search and recorded runs')
     arguments = parser.parse_args(argv)
+    if arguments.final_steps is not None and not arguments.seeds:
+        parser.error('--final-steps: has no effect without final runs; expected --seeds as well')
     try:
         whole = load_recipe(arguments.recipe)
         short = whole if arguments.steps is None else load_recipe(
             arguments.recipe, [assignment_layer([f'num_steps={arguments.steps}'])])
         best = search(short, arguments.space, arguments.name, arguments.trials, seed=arguments.seed,
                       again=arguments.again)
-        finish(best, arguments.name, arguments.final_steps or whole.num_steps, arguments.seeds)
+        steps = whole.num_steps if arguments.final_steps is None else arguments.final_steps
+        for seed in arguments.seeds:
+            accuracy.run(best.to_dict(), assignment_layer([f'num_steps={steps}', f'seed={seed}']), 'tuned',
+                         arguments.name, arguments.again)
     except PygEmuError as error:
         sys.exit(str(error))
     except KeyboardInterrupt as stop:

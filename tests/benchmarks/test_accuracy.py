@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import pytest
 
 from benchmarks import accuracy
+from benchmarks._record import read_result, write_result
 from benchmarks.accuracy import label
+from pyg_emu.core.errors import RecipeError
 from pyg_emu.experiments.layers import assignment_layer
 from pyg_emu.experiments.recipe import load_recipe
 
@@ -45,6 +50,18 @@ def test_label_names_where_negatives_come_from(settings: str, uniform: str, emu:
     for name, wanted in (('uniform', uniform), ('emu', emu)):
         recipe = load_recipe(f'distmult-fb15k237-{name}', [assignment_layer([f'negatives.{settings}'])])
         assert label(recipe) == f'DistMult, {wanted}, 12,000 steps'
+
+
+def test_a_name_stands_for_one_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    recipe = load_recipe('distmult-umls-emu')
+    write_result('a/b-seed0', {'label': 'EMU', 'recipe': recipe.to_dict(), 'recipe_hash': recipe.hash()},
+                 folder=tmp_path)
+    monkeypatch.setattr(accuracy, 'RESULTS', tmp_path)
+    monkeypatch.setattr(accuracy, 'read_result', partial(read_result, folder=tmp_path))
+    accuracy.run('distmult-umls-emu', assignment_layer([]), 'a', 'b', False)
+    for setting in ('num_steps=7', 'loss.alpha=0.7'):
+        with pytest.raises(RecipeError, match='a/b-seed0 was recorded with another recipe'):
+            accuracy.run('distmult-umls-emu', assignment_layer([setting]), 'a', 'b', False)
 
 
 def test_ends_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import search
+from benchmarks import accuracy, search
 from benchmarks._record import read_result
 from pyg_emu.core.errors import RecipeError
 from pyg_emu.experiments.layers import assignment_layer
@@ -37,17 +37,28 @@ def test_trials_are_recorded_and_read_instead_of_repeated(tmp_path: Path, monkey
             search.search(other, 'emu', 'tiny', 2 if key == 'base' else 3, seed=3, **places)
 
 
-def test_final_runs_have_the_best_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_final_runs_have_the_best_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     trained = []
 
     def record(recipe: Recipe, result: str, title: str, **_: Any) -> str:
         trained.append((result, recipe.num_steps, recipe.seed, recipe.loss['alpha']))
         return ''
 
-    monkeypatch.setattr(search, 'record', record)
     best = load_recipe(short().to_dict(), [assignment_layer(['loss.alpha=0.25'])])
-    search.finish(best, 'tiny', 9, [0, 2])
+    monkeypatch.setattr(search, 'search', lambda *_, **__: best)
+    monkeypatch.setattr(accuracy, 'record', record)
+    monkeypatch.setattr(accuracy, 'RESULTS', tmp_path)
+    arguments = ['distmult-umls-emu', '--space', 'emu', '--name', 'tiny', '--steps', '4']
+    search.main([*arguments, '--final-steps', '9', '--seeds', '0', '2'])
     assert trained == [('tuned/tiny-seed0', 9, 0, 0.25), ('tuned/tiny-seed2', 9, 2, 0.25)]
+    search.main(arguments)
+    assert len(trained) == 2
+
+
+def test_steps_of_no_run_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        search.main(['distmult-umls-emu', '--space', 'emu', '--name', 'tiny', '--final-steps', '9'])
+    assert '--final-steps' in capsys.readouterr().err
 
 
 def test_ends_in_a_sentence() -> None:
