@@ -3,19 +3,19 @@ adds. These are the first blocks of the pages ``docs/reproduction*.md``. The tab
 """
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, Optional, Sequence
 
+from benchmarks import _markdown as md
+from benchmarks._markdown import Part, Results
 from benchmarks._record import read_results, spread
-from benchmarks._reproduction import Entry, entries, method_name, recorded, recorded_by_length
+from benchmarks._reproduction import Entry, entries, method_name, recipe_of, recorded, recorded_by_length
 from benchmarks.dans_paper import DECODERS
 from benchmarks.paper import DATASETS, MODELS, TABLES
 from benchmarks.paper_runs import READINGS
 from benchmarks.papers import paper_of
-
-Results = list[dict[str, Any]]
-Part = tuple[str, Results]
 
 #: The tolerance for agreement with the paper's values. The standard deviation over the paper's own seeds is 0.001.
 AGREES = 0.005
@@ -70,9 +70,9 @@ def agreement(agrees: bool, folder: Path) -> Part:
              ['---', '---', '---', *['---:'] * 5]]
     for entry, printed, sources, results in values:
         tables = ', '.join(source.removeprefix('Table ') for source in sources)
-        lines.append([entry.row.model, _setting(entry), tables, f'{printed:.3f}', _told(results),
+        lines.append([entry.row.model, _setting(entry), tables, f'{printed:.3f}', md.mean(md.mrr_of(results)),
                       f'{round(_mean(results) - printed, 3) + 0.0:+.3f}', f'{_steps(results):,}', str(len(results))])
-    return _table(lines), []
+    return md.table(lines), []
 
 
 def summary(folder: Path) -> Part:
@@ -108,31 +108,39 @@ def missing(folder: Path) -> Part:
         'Tables without a recorded run': [str(number) for number in TABLES if number not in tables],
         'Readings without a recorded run': [f'`{name}`' for name in READINGS if name not in readings],
         'Models without a recorded run of label smoothing alone': [name for name in MODELS if name not in smoothing]}
-    lines = [f'- {what}: {_listed(names)}.' for what, names in without.items() if names]
+    lines = [f'- {what}: {md.listed(names)}.' for what, names in without.items() if names]
     return '\n'.join([*lines, f'- Values with a single seed: {seeds.count(1)} of {len(seeds)}.']), []
 
 
 def parts(folder: Path) -> Part:
-    r"""Returns what each part of EMU adds on FB15k-237."""
-    table = {key: next(entry for entry in entries(key[0], 'tuned') if entry.row.dataset == _DATASET and (
-        entry.row.model, entry.row.method) == key[1:]) for key in _keys()}
-
-    def gain(model: str, added: str, to: str, with_it: tuple[str, str], without: tuple[str, str]) -> _Gain:
-        one, other = table[with_it[0], model, with_it[1]], table[without[0], model, without[1]]
+    r"""Returns what each part of EMU adds on FB15k-237, for every model with the runs that it takes."""
+    def gain(model: str, added: str, to: str, with_it: tuple[str, str], without: tuple[str, str]) -> Optional[_Gain]:
+        one, other = (next((entry for entry in entries(source, 'tuned') if entry.row.dataset == _DATASET
+                            and (entry.row.model, entry.row.method) == (model, method)), None)
+                      for source, method in (with_it, without))
+        if one is None or other is None:
+            return None
         return _Gain(_DATASET, model, added, to, _printed_gain(one, other), *_of_one_length(one, other, folder))
 
     uniform, smoothing, emu = ('Table 8', 'uni'), ('Table 13', 'without_mutation'), ('Table 8', 'uni_EMU')
-    mutated = gain('DistMult', 'mutation, one mask per triple', 'label smoothing', emu, smoothing)
-    per_negative = mutated._replace(added='mutation, one mask per negative as in the paper',
-                                    with_it=read_results('beyond/distmult-mask-per-negative-seed*', folder))
-    gains = [gain('DistMult', 'label smoothing', 'uniform negatives', smoothing, uniform),
-             *(each._replace(added=f'{each.added}, rate {_rate(each.with_it)}') for each in (mutated, per_negative)),
-             gain('DistMult', 'mutation without label smoothing', 'uniform negatives', ('Table 13', 'without_ULS'),
-                  uniform),
-             *(gain(model, 'both (EMU)', 'uniform negatives', emu, uniform) for model in MODELS),
-             gain('DistMult', 'both (EMU)', 'SANS', ('Table 8', 'SAN_EMU'), ('Table 8', 'SAN')),
-             gain('DistMult', 'both (EMU)', 'NSCaching', ('Table 10', 'NSCaching_EMU'), ('Table 10', 'NSCaching'))]
-    return _gains([each for each in gains if each.with_it and each.without], dataset=False), []
+    per_negative = read_results('beyond/distmult-mask-per-negative-seed*', folder)
+    # DistMult, which has all of them, comes first.
+    models = sorted(MODELS, key=lambda model: (model != 'DistMult', model))
+    gains: list[Optional[_Gain]] = []
+    for model in models:
+        mutated = gain(model, 'mutation, one mask per triple', 'label smoothing', emu, smoothing)
+        both = [mutated]
+        if mutated is not None and model == 'DistMult':
+            both.append(mutated._replace(added='mutation, one mask per negative as in the paper', with_it=per_negative))
+        gains += [gain(model, 'label smoothing', 'uniform negatives', smoothing, uniform),
+                  *(each and each._replace(added=f'{each.added}, rate {_rate(each.with_it)}') for each in both),
+                  gain(model, 'mutation without label smoothing', 'uniform negatives', ('Table 13', 'without_ULS'),
+                       uniform)]
+    for to, with_it, without in (('uniform negatives', emu, uniform),
+                                 ('SANS', ('Table 8', 'SAN_EMU'), ('Table 8', 'SAN')),
+                                 ('NSCaching', ('Table 10', 'NSCaching_EMU'), ('Table 10', 'NSCaching'))):
+        gains += [gain(model, 'both (EMU)', to, with_it, without) for model in models]
+    return _gains([each for each in gains if each is not None and each.with_it and each.without], dataset=False), []
 
 
 def demix_gains(folder: Path) -> Part:
@@ -152,9 +160,11 @@ def demix_gains(folder: Path) -> Part:
 
 
 def dans_ranks(folder: Path, dataset: str = 'UMLS') -> Part:
-    r"""Returns the place of DANS among the five samplers of its Table 2, in the paper and here."""
-    lines = [['decoder', 'best in the paper', 'place of DANS', 'best here', 'place of DANS', 'steps', 'seeds'],
-             ['---', '---', '---:', '---', '---:', '---:', '---:']]
+    r"""Returns the place of DANS among the five samplers of its Table 2, in the paper and here, and the pre-training
+    that all of them start from.
+    """
+    lines = [['decoder', 'best in the paper', 'place of DANS', 'pre-training alone', 'best here', 'DANS here',
+              'place of DANS', 'steps', 'seeds'], ['---', '---', '---:', '---:', '---', *['---:'] * 4]]
     for decoder in DECODERS:
         found = [entry for entry in entries('DANS Table 2', 'dans')
                  if (entry.row.dataset, entry.row.model) == (dataset, decoder)]
@@ -169,17 +179,18 @@ def dans_ranks(folder: Path, dataset: str = 'UMLS') -> Part:
         for values in (printed, here):
             order = sorted(values, key=lambda method: -values[method])
             cells += [f'{order[0]}, {values[order[0]]:.3f}', str(1 + order.index('DANS'))]
-        lines.append([decoder, *cells, f'{_steps(runs["DANS"]):,}', str(len(seeds))])
-    return (_table(lines) if len(lines) > 2 else ''), []
+        before = _pretraining(found[0], _steps(runs['DANS']), seeds, folder)
+        lines.append([decoder, *cells[:2], md.mean(md.mrr_of(before)), cells[2], f'{here["DANS"]:.3f}', cells[3],
+                      f'{_steps(runs["DANS"]):,}', str(len(seeds))])
+    return (md.table(lines) if len(lines) > 2 else ''), []
 
 
-def _keys() -> Iterator[tuple[str, str, str]]:
-    for model in MODELS:
-        yield from (('Table 8', model, 'uni'), ('Table 8', model, 'uni_EMU'))
-    for source, method in (('Table 8', 'SAN'), ('Table 8', 'SAN_EMU'), ('Table 10', 'NSCaching'),
-                           ('Table 10', 'NSCaching_EMU'), ('Table 13', 'without_mutation'),
-                           ('Table 13', 'without_ULS')):
-        yield source, 'DistMult', method
+def _pretraining(entry: Entry, steps: int, seeds: set[int], folder: Path) -> Results:
+    r"""The pre-trainings of the length that belongs to runs of a number of steps."""
+    assert entry.path is not None and entry.pretraining is not None
+    whole, part = (recipe_of(path).num_steps for path in (entry.pretraining, entry.path))
+    results = recorded(replace(entry, path=entry.pretraining), folder, whole * steps // part)
+    return [result for result in results if result['seed'] in seeds]
 
 
 def _values(folder: Path) -> Iterator[_Value]:
@@ -220,15 +231,11 @@ def _gains(gains: Sequence[_Gain], dataset: bool) -> str:
              [*['---'] * (len(first) + 2), *['---:'] * 4]]
     for gain in gains:
         pair = gain.with_it, gain.without
-        (mean, deviation), (base, base_deviation) = (spread(map(_mrr, results)) for results in pair)
-        here = f'{mean - base:+.4f}'
-        if min(map(len, pair)) > 1:
-            error = (deviation**2 / len(gain.with_it) + base_deviation**2 / len(gain.without))**0.5
-            here += f' ± {error:.4f}'
+        here = md.signed(*md.difference(*map(md.mrr_of, pair)))
         lines.append([*([gain.dataset] if dataset else []), gain.model, gain.added, gain.to,
                       '-' if gain.printed is None else f'{gain.printed:+.3f}', here,
                       _both(f'{_steps(results):,}' for results in pair), _both(str(len(results)) for results in pair)])
-    return (f'{_table(lines)}\n\nDifferences of the mean test MRR, ± the standard error of the difference where both '
+    return (f'{md.table(lines)}\n\nDifferences of the mean test MRR, ± the standard error of the difference where both '
             'have several seeds.')
 
 
@@ -238,13 +245,9 @@ def _verdicts(found: dict[str, _Value]) -> str:
     others = [f'{model} is {abs(value.difference):.3f} {"above" if value.difference > 0 else "below"} the paper '
               f'({_mean(value.results):.3f}, paper {value.printed:.3f})'
               for model, value in found.items() if not agrees_with_paper(value.difference)]
-    first = f'{_listed(same)} agree{"s" if len(same) == 1 else ""} with the paper'
+    first = f'{md.listed(same)} agree{"s" if len(same) == 1 else ""} with the paper'
     return '; '.join([*([first] if same else []), *others])
 
-
-def _listed(names: Sequence[str]) -> str:
-    *first, last = names or ['']
-    return f'{", ".join(first)} and {last}' if first else last
 
 
 def _setting(entry: Entry) -> str:
@@ -259,18 +262,9 @@ def _both(values: Iterable[str]) -> str:
     return ' / '.join(dict.fromkeys(values))
 
 
-def _mrr(result: dict[str, Any]) -> float:
-    value: float = result['metrics']['test']['mrr']
-    return value
-
-
 def _mean(results: Results) -> float:
-    return spread(map(_mrr, results))[0]
+    return spread(md.mrr_of(results))[0]
 
-
-def _told(results: Results) -> str:
-    mean, deviation = spread(map(_mrr, results))
-    return f'{mean:.3f} ± {deviation:.3f}' if len(results) > 1 else f'{mean:.3f}'
 
 
 def _steps(results: Results) -> int:
@@ -281,9 +275,6 @@ def _steps(results: Results) -> int:
 def _rate(results: Results) -> str:
     return str(results[0]['metrics']['recipe']['negatives']['mutation_rate']) if results else '-'
 
-
-def _table(lines: Iterable[Sequence[str]]) -> str:
-    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 
 
 #: The blocks of this module, by the name in their marker.

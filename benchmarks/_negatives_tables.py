@@ -9,6 +9,8 @@ from typing import Any, Callable, Optional, Sequence
 
 import pandas as pd
 
+from benchmarks import _markdown as md
+from benchmarks._markdown import Part
 from benchmarks._negatives import METHODS, SETTINGS, Variant, variants
 from benchmarks._plots import save
 from benchmarks._record import read_results, spread
@@ -16,7 +18,6 @@ from benchmarks._record import read_results, spread
 _LENGTHS = ('seconds', 'search_seconds', 'search_trials')
 #: A difference is clear from this many standard errors on.
 CLEAR = 2.0
-Part = tuple[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -151,12 +152,13 @@ def ranking(folder: Path, dataset: str) -> Part:
     for number, row in enumerate(rows, start=1):
         memory = row.each('peak_mib')
         extra = '-' if first is None or not memory else str(round(memory[0] - first))
-        lines.append([str(number), row.variant.title, *(_mean(row.values(metric)) for metric in
+        lines.append([str(number), row.variant.title, *(md.mean(row.values(metric)) for metric in
                                                        ('mrr', 'hits@1', 'hits@10')),
-                      _behind(best, row), _mean(row.after('seconds', quarter)), _mean(row.after('step', setting.steps)),
+                      _behind(best, row), md.mean(row.after('seconds', quarter)),
+                      md.mean(row.after('step', setting.steps)),
                       f'{spread(row.each("step_ms"))[0]:.1f}', f'{spread(row.each("steps"))[0]:,.0f}', extra,
                       str(len(row.results))])
-    text = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+    text = md.table(lines)
     notes = [f'{dataset}, DistMult, {lengths[0]:g} s of training steps with each seed after '
              + (f'a search of {lengths[2]} times {lengths[1]:g} s' if lengths[2] else 'no search')
              + '. Columns "after": the best validation MRR so far. "From the first": the difference of the mean MRR '
@@ -187,9 +189,9 @@ def effect_of_emu(folder: Path, dataset: str) -> Part:
         verdict = ('one seed' if error is None else 'tie' if not is_clear(with_emu, alone) else
                    'higher' if mean > 0 else 'lower')
         counts[verdict] += 1
-        lines.append([METHODS[name].title, _mean(alone.values('mrr')), _mean(with_emu.values('mrr')),
-                      _signed(mean, error), verdict])
-    text = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+        lines.append([METHODS[name].title, md.mean(alone.values('mrr')), md.mean(with_emu.values('mrr')),
+                      md.signed(mean, error), verdict])
+    text = md.table(lines)
     told = ', '.join(f'{counts[name]} {name}' for name in ('higher', 'tie', 'lower', 'one seed') if counts[name])
     return f'{text}\n\nMRR on {dataset} with EMU, for {len(pairs)} kinds of negatives: {told}.', []
 
@@ -239,11 +241,11 @@ def _advice(rows: Sequence[Row], dataset: str) -> str:
         return ''
     best = rows[0]
     if any(difference(best, row)[1] is None for row in rows[1:]):
-        return (f'**{dataset}**: highest MRR {_mean(best.values("mrr"))} with {best.variant.title}. Not all methods '
+        return (f'**{dataset}**: highest MRR {md.mean(best.values("mrr"))} with {best.variant.title}. Not all methods '
                 'have two seeds, so what is a tie is not known.')
     ties = [row for row in rows[1:] if not is_clear(best, row)]
     fastest = min([best, *ties], key=lambda row: spread(row.each('step_ms'))[0])
-    said = [f'Highest MRR: {best.variant.title}, {_mean(best.values("mrr"))}.',
+    said = [f'Highest MRR: {best.variant.title}, {md.mean(best.values("mrr"))}.',
             f'Tied with it: {_names(ties) or "none"}.',
             f'Fastest step of these: {fastest.variant.title}, {spread(fastest.each("step_ms"))[0]:.1f} ms.']
     uniform = next((row for row in rows if row.variant.key == 'uniform'), None)
@@ -251,7 +253,7 @@ def _advice(rows: Sequence[Row], dataset: str) -> str:
         others = [row for row in rows if row is not uniform]
         above = [row for row in others if is_clear(row, uniform) and row.mrr > uniform.mrr]
         below = [row for row in others if is_clear(row, uniform) and row.mrr < uniform.mrr]
-        said += [f'Clearly above uniform negatives ({_mean(uniform.values("mrr"))}): {_names(above) or "none"}.',
+        said += [f'Clearly above uniform negatives ({md.mean(uniform.values("mrr"))}): {_names(above) or "none"}.',
                  f'Clearly below uniform negatives: {_names(below) or "none"}.']
     return '\n'.join([f'{dataset}, DistMult:\n', *(f'- {text}' for text in said)])
 
@@ -264,18 +266,9 @@ def _behind(best: Row, row: Row) -> str:
     if row is best:
         return '-'
     mean, error = difference(best, row)
-    return _signed(-mean, error) + ('' if error is None or is_clear(best, row) else ', tie')
+    return md.signed(-mean, error) + ('' if error is None or is_clear(best, row) else ', tie')
 
 
-def _signed(mean: float, error: Optional[float]) -> str:
-    return f'{mean:+.4f}' + ('' if error is None else f' ± {error:.4f}')
-
-
-def _mean(values: Sequence[float]) -> str:
-    if not values:
-        return '-'
-    mean, deviation = spread(values)
-    return f'{mean:.3f} ± {deviation:.3f}' if len(values) > 1 else f'{mean:.3f}'
 
 
 def _by_seed(row: Row) -> dict[int, float]:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterable, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
-from benchmarks import _conclusions, _cost_model, _negatives_tables
+from benchmarks import _budgets, _conclusions, _cost_model, _negatives_tables, _variations
+from benchmarks import _markdown as md
 from benchmarks._conclusions import agrees_with_paper
+from benchmarks._markdown import Part, Results
 from benchmarks._record import read_results, spread
 from benchmarks._reproduction import entries, frame, markdown, recorded
 from benchmarks._significance import dans_significance
 from benchmarks.paper import MODELS, Row
 from benchmarks.paper_runs import READINGS
 from benchmarks.papers import paper_of
-
-Results = list[dict[str, Any]]
-Part = tuple[str, Results]
 
 _CURVES = 'curves_fb15k237'
 #: The captions of the contenders of :mod:`benchmarks.speed` in the memory table.
@@ -83,7 +82,7 @@ def readings(folder: Path) -> Part:
     r"""Returns the results of each model with EMU on FB15k-237 in each reading of the paper."""
     lines = [['reading', *MODELS], ['---', *['---:'] * len(MODELS)]]
     printed = [_row(_EMU, model) for model in MODELS]
-    lines.append(['the paper prints', *(_mrr([row.metrics['mrr'].mean]) for row in printed)])
+    lines.append(['the paper prints', *(md.mean([row.metrics['mrr'].mean]) for row in printed)])
     verdicts, results = [], []
     for reading in READINGS:
         cells = []
@@ -91,12 +90,12 @@ def readings(folder: Path) -> Part:
             found = _recorded(_EMU, model, reading, folder)
             results += found
             values = [result['metrics']['test']['mrr'] for result in found]
-            cells.append(f'{_mrr(values)} ({_length(found)})' if found else 'not run')
+            cells.append(f'{md.mean(values)} ({_length(found)})' if found else 'not run')
             if found and row.metrics['mrr'].mean is not None:
                 verdicts.append(f'{model} as `{reading}` {_verdict(spread(values)[0] - row.metrics["mrr"].mean)}')
         lines.append([f'`{reading}`', *cells])
     said = f'{_sentence(verdicts)}.' if verdicts else 'None of them has been run yet.'
-    return f'{_table(lines)}\n\n{said}', results
+    return f'{md.table(lines)}\n\n{said}', results
 
 
 def first_row(folder: Path) -> Part:
@@ -109,17 +108,17 @@ def first_row(folder: Path) -> Part:
     lines = [['DistMult', 'MRR', 'Hits@10', 'paper: MRR', 'Hits@10', 'steps', 'seeds'], ['---', *['---:'] * 6]]
     for label, results, key in found:
         printed = _row(key, 'DistMult').metrics
-        cells = [_mrr([result['metrics']['test'][metric] for result in results]) if results else 'not run'
+        cells = [md.mean([result['metrics']['test'][metric] for result in results]) if results else 'not run'
                  for metric in ('mrr', 'hits@10')]
         steps = f'{results[0]["metrics"]["recipe"]["num_steps"]:,}' if results else '-'
-        lines.append([label, *cells, *(_mrr([printed[metric].mean]) for metric in ('mrr', 'hits@10')), steps,
+        lines.append([label, *cells, *(md.mean([printed[metric].mean]) for metric in ('mrr', 'hits@10')), steps,
                       str(len(results) or '-')])
     values = [[result['metrics']['test']['mrr'] for result in results] for _, results, _ in found]
     sentences = [_difference('One mask per triple', values[2], 'label smoothing alone', values[1]),
                  _difference('one mask per negative', values[3], 'label smoothing alone', values[1]),
                  _difference('label smoothing alone', values[1], 'uniform negatives', values[0])]
     said = _sentence([sentence for sentence in sentences if sentence])
-    return _table(lines) + (f'\n\n{said}.' if said else ''), [result for _, results, _ in found for result in results]
+    return md.table(lines) + (f'\n\n{said}.' if said else ''), [result for _, results, _ in found for result in results]
 
 
 def curves(folder: Path) -> Part:
@@ -133,10 +132,10 @@ def curves(folder: Path) -> Part:
     alone = best.get(f'{_CURVES}/uls-seed0')
     for metrics in sorted(best.values(), key=lambda metrics: -metrics['test']['mrr']):
         gain = '-' if alone in (None, metrics) else f'{metrics["test"]["mrr"] - alone["test"]["mrr"]:+.4f}'
-        lines.append([metrics['label'], _mrr([metrics['test']['mrr']]), gain, _mrr([metrics['test']['hits@10']]),
-                      _mrr([metrics['valid']['mrr']]), f'{metrics["steps"]:,}', f'{metrics["seconds"]:.0f}'])
+        lines.append([metrics['label'], md.mean([metrics['test']['mrr']]), gain, md.mean([metrics['test']['hits@10']]),
+                      md.mean([metrics['valid']['mrr']]), f'{metrics["steps"]:,}', f'{metrics["seconds"]:.0f}'])
     said = '' if len({result['seed'] for result in results}) > 1 else '\n\nOne seed each, so no spread is known.'
-    return _table(lines) + said, results
+    return md.table(lines) + said, results
 
 
 def memory(folder: Path) -> Part:
@@ -151,7 +150,7 @@ def memory(folder: Path) -> Part:
     for contender, label in _CONTENDERS.items():
         cells = [mib.get((contender, number), '-') for number in numbers]
         lines += [[label, *cells]] if any(cell != '-' for cell in cells) else []
-    return _table(lines), results
+    return md.table(lines), results
 
 
 def split(folder: Path) -> Part:
@@ -165,20 +164,25 @@ def split(folder: Path) -> Part:
             f'average ({min(gaps):+.4f} to {max(gaps):+.4f}). Both are of the weights that are best on validation.'), []
 
 
-def paper_rows(sources: Sequence[str], folder: Path, dataset: Optional[str] = None) -> Part:
-    r"""Returns the rows of tables or figures of a paper, in its last reading, including missing ones. The pages state
-    once what the tables have in common.
+def paper_rows(sources: Sequence[str], folder: Path, dataset: Optional[str] = None,
+               reading: Optional[str] = None) -> Part:
+    r"""Returns the rows of tables or figures of a paper in one reading, including missing ones. The pages state once
+    what the tables have in common.
 
     Args:
         sources (sequence of str): The tables or figures, such as :obj:`"Table 8"`.
         folder (Path): The folder of the results.
         dataset (str, optional): The only dataset. (default: :obj:`None`, all)
+        reading (str, optional): The reading. (default: :obj:`None`, the last one of the paper)
     """
-    reading = paper_of(sources[0]).readings[-1]
+    reading = reading or paper_of(sources[0]).readings[-1]
     found = [entry for source in sources for entry in entries(source, reading)
              if dataset in (None, entry.row.dataset)]
+    results = [result for entry in found for result in recorded(entry, folder)]
+    if not results:
+        return '', []
     _, text, _ = markdown(frame(found, folder), sources[0], reading).split('\n\n')
-    return text, [result for entry in found for result in recorded(entry, folder)]
+    return text, results
 
 
 def trials(name: str, beside: tuple[str, str], folder: Path) -> Part:
@@ -200,14 +204,14 @@ def trials(name: str, beside: tuple[str, str], folder: Path) -> Part:
     lines = [header, ['---:'] * len(header)]
     for trial in rows:
         at = trial['outcome'] if trial['best_step'] is None else f'{trial["best_step"]:,}'
-        lines.append([_mrr([trial[metric]]) if trial[metric] else '-', at, *(_shown(trial[key]) for key in keys)])
+        lines.append([md.mean([trial[metric]]) if trial[metric] else '-', at, *(_shown(trial[key]) for key in keys)])
     said = f'{len(rows)} trials of {metrics["base"]["num_steps"]:,} steps.'
     what, other = beside
     for result in read_results(other, folder):
         run = result['metrics']
         said += f' {what}: {run["valid_mrr"]:.3f} at step {run["best_step"]:,} of {run["steps"]:,}.'
         results.append(result)
-    return f'{_table(lines)}\n\n{said}', results
+    return f'{md.table(lines)}\n\n{said}', results
 
 
 def _shown(value: Any) -> str:
@@ -220,7 +224,9 @@ TEXTS: dict[str, Callable[[Path], Part]] = {
     'headline': headline, 'memory': memory, 'reproduction-shares': shares, 'reproduction-readings': readings,
     'reproduction-first-row': first_row, 'reproduction-curves': curves, 'reproduction-split': split,
     **{f'reproduction-table-{number}': partial(paper_rows, [f'Table {number}'], dataset='FB15k-237')
-       for number in (2, 8, 10, 12, 13, 14)},
+       for number in (1, 2, 8, 10, 12, 13, 14)},
+    'reproduction-figure-5': partial(paper_rows, ['Figure 5'], dataset='FB15k-237'),
+    'reproduction-wn18rr': partial(paper_rows, ['Table 8'], dataset='WN18RR', reading='reference-code'),
     **{f'demix-table-{number}': partial(paper_rows, [f'DeMix Table {number}'], dataset='FB15k-237')
        for number in (2, 3, 4, 5, 6)},
     **{f'demix-{name.lower()}': partial(paper_rows, _TABLES_2_TO_4, dataset=name) for name in ('UMLS', 'WN18RR')},
@@ -231,7 +237,7 @@ TEXTS: dict[str, Callable[[Path], Part]] = {
     **{f'dans-{name.lower()}': partial(paper_rows, ['DANS Table 2', 'DANS Table 3'], dataset=name)
        for name in ('WN18RR', 'NELL-995', 'FB15k-237')},
     'dans-figure-2': partial(paper_rows, ['DANS Figure 2'], dataset='UMLS'), 'dans-significance': dans_significance,
-    **_conclusions.TEXTS, **_negatives_tables.TEXTS, **_cost_model.TEXTS,
+    **_budgets.TEXTS, **_conclusions.TEXTS, **_cost_model.TEXTS, **_negatives_tables.TEXTS, **_variations.TEXTS,
 }
 
 
@@ -251,13 +257,6 @@ def _valid(metrics: dict[str, Any]) -> float:
     return value
 
 
-def _mrr(values: Sequence[Optional[float]]) -> str:
-    numbers = [value for value in values if value is not None]
-    if not numbers:
-        return '-'
-    mean, deviation = spread(numbers)
-    return f'{mean:.3f} ± {deviation:.3f}' if len(numbers) > 1 else f'{mean:.3f}'
-
 
 def _length(results: Results) -> str:
     count = len(results)
@@ -274,18 +273,14 @@ def _difference(one: str, ours: Sequence[float], other: str, theirs: Sequence[fl
     r"""Compares two settings over their seeds. Returns :obj:`None` if one of them has no results."""
     if not ours or not theirs:
         return None
-    (mean, deviation), (base, base_deviation) = spread(ours), spread(theirs)
-    change = f'gains {mean - base:.4f} MRR over' if mean >= base else f'is {base - mean:.4f} MRR below'
-    text = f'{one} {change} {other}'
-    if min(len(ours), len(theirs)) < 2:
+    change, error = md.difference(ours, theirs)
+    verb, place = ('gains', 'over') if change >= 0 else ('is', 'below')
+    text = f'{one} {verb} {abs(change):.4f} MRR {place} {other}'
+    if error is None:
         return f'{text} (one seed: no spread is known)'
-    error = (deviation**2 / len(ours) + base_deviation**2 / len(theirs))**0.5
-    clear = 'more' if abs(mean - base) > 2 * error else 'no more'
+    clear = 'more' if abs(change) > 2 * error else 'no more'
     return f'{text}, {clear} than twice the standard error of the difference ({error:.4f})'
 
-
-def _table(lines: Iterable[Sequence[str]]) -> str:
-    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 
 
 def _sentence(parts: Sequence[str]) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Callable, Mapping, Sequence
 
+import pandas as pd
+
 from benchmarks._record import RESULTS, ROOT, read_result, write_result
 from pyg_emu.core.errors import PygEmuError, RecipeError
 from pyg_emu.data.graph import KGData
@@ -24,37 +26,66 @@ from pyg_emu.experiments.runs import run_recipe
 
 # Cross-entropy settings that regularize confident scores, as EMU does.
 _SMOOTHING = ('label_smoothing', 'confidence_penalty')
+# What a loss other than cross-entropy does with the negatives. Those of EMU are named by their mutation.
+_LOSSES = {'self_adversarial': 'self-adversarial', 'bce': 'BCE', 'margin': 'margin loss', 'demix': 'BCE',
+           'nbfnet_bce': 'BCE', 'emu_bce': 'BCE', 'nbfnet_emu': '', 'emu': '', 'cross_entropy': '', 'one_vs_all': '',
+           'one_vs_all_emu': ''}
+_WITH_EMU = ('emu', 'one_vs_all_emu', 'emu_bce', 'nbfnet_emu')
+_MUTATIONS = {'mixup': 'Mixup', 'demix': 'DeMix', 'learned': 'learned masks'}
+# The batch of the EMU paper, which captions leave out: facts, and negatives of each.
+_USUAL = (1000, 256)
 
 
 def label(recipe: Recipe) -> str:
-    r"""Returns the caption of a recipe: model, loss, treatment of negatives, and the optimizer unless it is Adagrad."""
+    r"""Returns the caption of a recipe: model, treatment of negatives, loss, and what is not usual of the batch, the
+    optimizer (Adagrad) and its schedule.
+    """
     loss, negatives = recipe.loss, recipe.negatives
     source, mutation = _source(negatives.get('sampler') or {}), negatives.get('mutation')
-    rate, mask = negatives.get('mutation_rate', 0.0), negatives.get('mask', 'bernoulli')
-    if loss['name'] not in ('emu', 'one_vs_all_emu'):
-        held_back = [f'{key.replace("_", " ")} {loss[key]:g}' for key in _SMOOTHING if loss.get(key)]
-        parts = [' + '.join([source, *held_back])]
-    elif mutation:
-        parts = [{'mixup': 'Mixup', 'learned': 'EMU, learned masks'}[mutation['name']]]
-    elif rate == 0:
-        parts = ['label smoothing alone']
+    against_all = loss['name'].startswith('one_vs_all')
+    if loss['name'] in _WITH_EMU:
+        parts = [_mutated(negatives)]
     else:
-        span = f'{rate["start"]:g} to {rate["end"]:g}' if isinstance(rate, dict) else f'{rate:g}'
-        kind = '' if mask == 'bernoulli' else f'{mask} '
-        parts = [f'EMU, rate {span}, one {kind}mask per {"triple" if negatives.get("shared", True) else "negative"}']
-    if source != 'uniform' and source not in parts[0]:
+        named = _LOSSES[loss['name']]
+        if loss['name'] in ('self_adversarial', 'demix') and loss.get('temperature') is not None:
+            named = f'self-adversarial at {loss["temperature"]:g}'
+        held_back = [f'{key.replace("_", " ")} {loss[key]:g}' for key in _SMOOTHING if loss.get(key)]
+        mixed = _MUTATIONS['demix'] if loss['name'] == 'demix' and mutation else None
+        parts = [' + '.join([part for part in (mixed or source, named) if part] + held_back)]
+    if source != 'uniform' and source not in parts[0] and not against_all:
         parts.append(f'on {source}')
-    if loss['name'].startswith('one_vs_all'):
+    if loss['name'] == 'emu_bce':
+        parts.append('BCE')
+    if against_all:
         parts.append('against all entities')
     if regularizer := loss.get('regularizer'):
         parts[0] += f' + {regularizer["name"].upper()} {regularizer["weight"]:g}'
+    number = negatives.get('num_negatives', _USUAL[1])
+    if (recipe.batch_size, number) != _USUAL:
+        parts.append(f'batches of {recipe.batch_size:,}' + ('' if against_all else f' with {number:,}'))
     if recipe.optimizer['name'] != 'adagrad':
-        rate = f' at {recipe.optimizer["lr"]:g}' if 'lr' in recipe.optimizer else ''
+        rate = f' at {recipe.optimizer["lr"]:.3g}' if 'lr' in recipe.optimizer else ''
         parts.append(f'{recipe.optimizer["name"].capitalize()}{rate}')
     if recipe.schedule['name'] != 'constant':
-        parts.append(f'{recipe.schedule["name"]} schedule')
+        parts.append(f'{recipe.schedule["name"].replace("_", " ")} schedule')
     model = recipe.model['name'] + (' with reciprocal relations' if recipe.model.get('reciprocal') else '')
     return ', '.join([model, *parts, f'{recipe.num_steps:,} steps'])
+
+
+def _mutated(negatives: Mapping[str, Any]) -> str:
+    r"""Returns the caption of mutated negatives."""
+    mutation, rate = negatives.get('mutation'), negatives.get('mutation_rate', 0.0)
+    if mutation and mutation['name'] in _MUTATIONS:
+        name = _MUTATIONS[mutation['name']]
+        return {'Mixup': name, 'DeMix': 'EMU with DeMix'}.get(name, f'EMU, {name}')
+    if mutation:
+        rate = mutation.get('rate', rate)
+    if rate == 0:
+        return 'unbounded label smoothing alone'
+    span = f'{rate["start"]:g} to {rate["end"]:g}' if isinstance(rate, dict) else f'{rate:.3g}'
+    settings = mutation or {'name': negatives.get('mask', 'bernoulli'), 'shared': negatives.get('shared', True)}
+    kind = '' if settings['name'] == 'bernoulli' else f'{settings["name"]} '
+    return f'EMU, rate {span}, one {kind}mask per {"triple" if settings.get("shared", True) else "negative"}'
 
 
 def _source(sampler: Mapping[str, Any]) -> str:
@@ -63,7 +94,20 @@ def _source(sampler: Mapping[str, Any]) -> str:
     if name == 'sans':
         hops = sampler.get('num_hops', 3)
         return f'SANS of {hops} hops' if sampler.get('mode') == 'khop' else f'SANS by walks of {hops} steps'
-    return 'NSCaching' if name == 'nscaching' else name
+    if name == 'shared_negatives':
+        return 'shared negatives'
+    names = {'nscaching': 'NSCaching', 'mcns': 'MCNS', 'dans': 'DANS', 'kbgan': 'KBGAN'}
+    return names.get(name, name.replace('_', ' '))
+
+
+def improvements(history: pd.DataFrame) -> list[dict[str, float]]:
+    r"""Returns the validations that were better than all before, and the last one: what tells the best MRR up to any
+    step or second.
+    """
+    rows = history[['step', 'seconds', 'valid_mrr']].rename(columns={'valid_mrr': 'mrr'})
+    best = rows['mrr'].cummax().shift(fill_value=float('-inf'))
+    kept = rows[(rows['mrr'] > best) | (rows.index == rows.index[-1])]
+    return [{str(key): value for key, value in row.items()} for row in kept.to_dict('records')]
 
 
 def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Path = RESULTS, again: bool = False,
@@ -92,7 +136,8 @@ def record(recipe: Recipe, result: str, title: str, *, run_dir: Path, folder: Pa
     train = outcome.train
     write_result(result, {'label': title, 'test': outcome.test.to_dict(), 'valid_mrr': train.best_metric,
                           'best_step': train.best_step, 'steps': train.steps, 'seconds': train.seconds,
-                          'recipe': recipe.to_dict(), 'recipe_hash': recipe.hash(), **extra},
+                          'curve': improvements(train.history), 'recipe': recipe.to_dict(),
+                          'recipe_hash': recipe.hash(), **extra},
                  seed=recipe.seed, folder=folder)
     return (f'{result}: test MRR {outcome.test["mrr"]:.4f}, {shown.capitalize()} {outcome.test[shown]:.4f}, '
             f'{train.seconds:.0f} s of training')

@@ -5,9 +5,14 @@ uniform negatives, gives the weights from which the runs of all methods with thi
 100, 20 negatives for each fact, five of each pathway of the generator and ten uniform ones, batches of 1,000 facts,
 15,000 epochs of pre-training and 5,000 of training with a learning rate of 0.001, five steps of the generator (0.001)
 and one of the discriminator (0.0001) for each batch, lambda = 1e-4. The pre-training's learning rate (0.01), two
-layers, four bases, dropout 0.2, a penalty of the mean square (1e-2), gradients clipped to 1 and subgraphs of 30,000
-edges, half of them hidden, are those of the authors' code. One of its epochs is one subgraph, so here an epoch is a
-step: 15,000 and 5,000 steps. The optimizer is Adam.
+layers, four bases, dropout 0.2, gradients clipped to 1 and subgraphs of 30,000 edges, half of them hidden, are those of
+the authors' code. One of its epochs is one subgraph, whose facts all make one step of the base model, and one step of
+the game for each 1,000 of them. Here, an epoch is a step of 1,000 facts: 15,000 and 5,000 steps. On UMLS, the base
+model therefore sees a fifth of the facts for each epoch. The optimizer is Adam.
+
+The penalty is 1e-2 times the mean square of the encoded entities, and the squares of the relations get the same weight.
+The authors' code takes the mean over each of the two tables, beside a loss that is a mean over 21 scores. The loss of
+equation 2 is a sum, so that the penalty weighs less here.
 
 The loss is equation 2, the binary cross-entropy of a fact plus the sum of those of its negatives, which is equation 13
 of the DeMix paper and therefore :class:`~pyg_emu.DeMixLoss` without a temperature. Self-adv weighs the negatives by a
@@ -34,13 +39,15 @@ READINGS = ('dans', )
 #: The steps of the pre-training and of the runs after it.
 PRETRAINING_STEPS, STEPS = 15_000, 5_000
 CHANNELS = 100
+#: The components of a vector of an entity, by decoder.
+_WIDTH = {'DistMult': CHANNELS, 'RotatE': 2 * CHANNELS, 'ComplEx': 2 * CHANNELS}
 _ENTITIES = {'UMLS': 135, 'WN18RR': 40_943, 'NELL-995': 75_492, 'FB15k-237': 14_541}
 
 _SHARED: dict[str, Any] = {
     'description': 'Shared settings of the rows of the DANS paper, without a dataset.',
     'optimizer': {'name': 'adam', 'lr': 0.001}, 'loss': {'name': 'demix', 'temperature': None},
     'negatives': {'num_negatives': 20, 'mutation_rate': 0.0}, 'batch_size': 1000, 'corrupt': 'both', 'num_steps': STEPS,
-    'evaluate_every': 250, 'max_grad_norm': 1.0, 'evaluation': {'ks': [1, 3, 5]}, 'validation': {'ks': [1, 3, 5]}}
+    'evaluate_every': 50, 'max_grad_norm': 1.0, 'evaluation': {'ks': [1, 3, 5]}, 'validation': {'ks': [1, 3, 5]}}
 
 
 def _sampler(name: str, **settings: Any) -> dict[str, Any]:
@@ -95,10 +102,11 @@ def recipes() -> Mapping[Path, Recipe]:
     r"""Returns all recipes by their path below :data:`~benchmarks._recipes.RECIPES`."""
     found: dict[Path, Recipe] = {}
     for dataset in DATASETS:
-        # A mean over the encoded table, written as a sum.
-        penalty = {'name': 'lp', 'p': 2.0, 'weight': float(f'{0.01 / (_ENTITIES[dataset] * CHANNELS):.3g}')}
         for decoder in DECODERS:
             slug = decoder.lower()
+            # A mean over the encoded entities, written as a sum.
+            penalty = {'name': 'lp', 'p': 2.0,
+                       'weight': float(f'{0.01 / (_ENTITIES[dataset] * _WIDTH[decoder]):.3g}')}
             model = {'name': 'RGCN', 'decoder': decoder, 'hidden_channels': CHANNELS, 'num_layers': 2, 'num_bases': 4,
                      'dropout': 0.2, 'max_edges': 30_000, 'visible': 0.5}
             found[Path('dans', dataset, f'{slug}-pretraining.yaml')] = Recipe(

@@ -36,13 +36,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
-import pandas as pd
 import torch
 
 from benchmarks._budget import Budget
 from benchmarks._memory import peak_rise
 from benchmarks._negatives import METHODS, SETTINGS, Variant, variants
 from benchmarks._record import RESULTS, ROOT, read_result, read_results, write_result
+from benchmarks.accuracy import improvements
 from pyg_emu import KGData, Trainer, TripletLoader
 from pyg_emu.core.errors import DataWarning, PygEmuError
 from pyg_emu.data.io.datasets import load_dataset
@@ -119,16 +119,6 @@ def run(variant: Variant, seed: int, data: KGData, arguments: argparse.Namespace
             'seconds': train.seconds, 'step_ms': 1000.0 * train.seconds / train.steps, 'peak_mib': memory,
             'search': searched,
             'settings': settings(variant, arguments), 'recipe': recipe.to_dict(), 'curve': improvements(train.history)}
-
-
-def improvements(history: pd.DataFrame) -> list[dict[str, float]]:
-    r"""Returns the validations that were better than all before, and the last one: what tells the best MRR up to any
-    step or second.
-    """
-    rows = history[['step', 'seconds', 'valid_mrr']].rename(columns={'valid_mrr': 'mrr'})
-    best = rows['mrr'].cummax().shift(fill_value=float('-inf'))
-    kept = rows[(rows['mrr'] > best) | (rows.index == rows.index[-1])]
-    return [{str(key): value for key, value in row.items()} for row in kept.to_dict('records')]
 
 
 def memory_of(variant: Variant, recipe: Recipe, arguments: argparse.Namespace) -> float:

@@ -13,6 +13,7 @@ backticks, run one after another. It needs nothing, or one of
 =========  ====================================================================================================
 ``gpu``    a CUDA device; the job is left out where there is none
 ``alone``  a machine that does nothing else, since it is timed: nothing runs beside it, and it gets one core
+``cores``  the same, with all cores of the queue and as many threads
 ``above``  the results of the line above: it waits until that job is finished, and does not run if that one failed
 =========  ====================================================================================================
 
@@ -49,7 +50,9 @@ PENDING = ROOT / 'benchmarks' / 'PENDING.md'
 #: Where the queue keeps what it ran.
 FOLDER = ROOT / 'runs' / 'queue'
 COLUMNS = ('what', 'command', 'expected', 'needs')
-NEEDS = ('', 'gpu', 'alone', 'above')
+NEEDS = ('', 'gpu', 'alone', 'cores', 'above')
+#: The needs of jobs that nothing runs beside.
+ALONE = ('alone', 'cores')
 #: The seconds that an interrupted job has to save its state.
 _PATIENCE = 120.0
 _INTERRUPTED = 130
@@ -169,22 +172,23 @@ class Record:
 
 
 class Running:
-    r"""A job that runs on a core, in a process group of its own.
+    r"""A job that runs on one or more cores, in a process group of its own.
 
     Args:
         job (Job): The job.
-        core (int): The core.
+        cores (sequence of int): The cores.
         log (Path): The file that its output is appended to.
     """
-    def __init__(self, job: Job, core: int, log: Path) -> None:
-        self.job, self.core = job, core
+    def __init__(self, job: Job, cores: Sequence[int], log: Path) -> None:
+        self.job, self.cores = job, frozenset(cores)
         self.start = time.monotonic()
         self._file: IO[bytes] = log.open('ab')
         # The shell stops at the first command that fails. "python" is the interpreter of the queue.
         folder = str(Path(sys.executable).parent)
         environment = {**os.environ, 'PATH': f'{folder}{os.pathsep}{os.environ.get("PATH", "")}',
-                       'OMP_NUM_THREADS': '1', 'NUMBA_NUM_THREADS': '1'}
-        self._file.write(f'\n== {datetime.now(timezone.utc):%F %T} core {core}: {" && ".join(job.commands)}\n'.encode())
+                       **dict.fromkeys(('OMP_NUM_THREADS', 'NUMBA_NUM_THREADS'), str(len(self.cores)))}
+        place = ', '.join(map(str, cores))
+        self._file.write(f'\n== {datetime.now(timezone.utc):%F %T} core {place}: {" && ".join(job.commands)}\n'.encode())
         self._file.flush()
         self.process = subprocess.Popen(
             ['bash', '-ec', '\n'.join(job.commands)], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
@@ -194,7 +198,7 @@ class Running:
         # A queue started in the background ignores SIGINT, which its jobs would inherit.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if hasattr(os, 'sched_setaffinity'):
-            os.sched_setaffinity(0, {self.core})
+            os.sched_setaffinity(0, self.cores)
 
     @property
     def seconds(self) -> float:
@@ -287,12 +291,12 @@ class Queue:
 
     def _start(self, bar: tqdm[Any]) -> None:
         for job in self._ready(bar):
-            free = [core for core in self.cores if core not in {running.core for running in self.running}]
-            is_alone = job.needs == 'alone' or any(running.job.needs == 'alone' for running in self.running)
+            free = [core for core in self.cores if not any(core in running.cores for running in self.running)]
+            is_alone = job.needs in ALONE or any(running.job.needs in ALONE for running in self.running)
             if not free or (is_alone and self.running):
                 break
             self.waiting.remove(job)
-            self.running.append(Running(job, free[0], self.record.log(job)))
+            self.running.append(Running(job, free if job.needs == 'cores' else free[:1], self.record.log(job)))
             bar.set_postfix_str('; '.join(running.job.what for running in self.running)[:80])
 
     def _ready(self, bar: tqdm[Any]) -> Iterator[Job]:

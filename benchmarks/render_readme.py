@@ -14,12 +14,14 @@ import argparse
 import re
 import sys
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Iterable, Union
 
+from benchmarks import accuracy
+from benchmarks._markdown import by_setting
 from benchmarks._record import RESULTS, ROOT, read_results, spread
 from benchmarks._texts import TEXTS
+from pyg_emu.experiments.recipe import load_recipe
 
 #: The files with tables.
 FILES = tuple(ROOT / name for name in ('README.md', 'benchmarks/README.md', 'docs/reproduction.md',
@@ -32,7 +34,6 @@ _MAX_COMMANDS = 3
 
 _BLOCK = re.compile(r'(<!-- results:(?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- /results:(?P=name) -->)', re.DOTALL)
 _PROGRAM = re.compile(r'python -m \S+|\S+|')
-_SEED = re.compile(r'[-_]?seed\d+$')
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,20 @@ class Table:
             nested keys.
         caption (str, optional): The caption of the first column, which holds the metric :obj:`label`, or else the name
             of the result.
+        by_recipe (bool, optional): Whether the first column is the caption of the recorded recipe instead, so that it
+            does not depend on the version that wrote the result. (default: :obj:`False`)
     """
     pattern: str
     columns: dict[str, str]
     caption: str = 'setting'
+    by_recipe: bool = False
+
+    def label(self, name: str, metrics: dict[str, Any]) -> str:
+        r"""Returns the caption of a row."""
+        if self.by_recipe:
+            return accuracy.label(load_recipe(metrics['recipe']))
+        found: str = metrics.get('label', name)
+        return found
 
 
 _MODELS = {'DistMult': 'distmult', 'ComplEx': 'complex', 'TransE': 'transe', 'RotatE': 'rotate'}
@@ -112,9 +123,6 @@ TABLES = {
         '1 / quiet (target: at most 3)': 'ratios.busy_1', '2 / quiet (target: at most 5)': 'ratios.busy_2',
     }, 'busy machine'),
     'evaluation': Table('evaluation*', {'seconds': 'seconds', 'speedup over PyKEEN': 'speedup'}, 'ranking'),
-    'tuned': Table('tuned/*', {**_RANKING, 'validation MRR': 'valid_mrr'}, 'tuned'),
-    'beyond': Table('beyond/*', {**_RANKING, 'validation MRR': 'valid_mrr', 'learning rate': 'recipe.optimizer.lr',
-                                 'training, s': 'seconds'}, 'beyond the paper'),
     'figure-3': Table('reproduction/figure-3-*', _each('mean', ['uniform', 'SANS', 'EMU']), 'cosine to the positive'),
     'figure-4': Table('reproduction/figure-4-*', {
         f'{name}, {method}': f'{method}.{key}' for name, key in (('isotropy', 'isotropy'), ('mean angle', 'angle_mean'))
@@ -135,7 +143,8 @@ TABLES = {
                       "UMLS, PyG's layers, 60 epochs"),
     'robustness': Table('robustness/*', {
         'cases': 'cases', 'share of a full run': 'share', 'failures': 'failed', 'seconds': 'seconds'}, 'robustness'),
-    'demix-rates': Table('demix-rates/*', {'validation MRR': 'valid_mrr', 'at step': 'best_step'}, 'FB15k-237'),
+    'demix-rates': Table('demix-rates/*', {'validation MRR': 'valid_mrr', 'at step': 'best_step'}, 'FB15k-237',
+                         by_recipe=True),
     'demix-estimation': Table('demix/estimation-*', {
         'held-out facts': 'held_out', 'recall': 'recall', 'false alarms': 'false_alarms', 'precision': 'precision',
         '(h, r): recall': 'tail.recall', '(r, t): recall': 'head.recall'}, 'marginal pseudo-negatives'),
@@ -161,7 +170,7 @@ def render(table: Table, folder: Union[str, Path] = RESULTS) -> str:
     results = read_results(table.pattern, folder)
     if not results:
         return f'{EMPTY}\n'
-    groups = [(group[0]['metrics'].get('label', name), group) for name, group in _by_setting(results)]
+    groups = [(table.label(name, group[0]['metrics']), group) for name, group in by_setting(results)]
     labels = [label for label, _ in groups]
     rows = [
         # Results of one label come from several machines.
@@ -205,13 +214,6 @@ def main() -> int:
         if not arguments.check:
             path.write_text(render_file(path), encoding='utf-8')
     return int(arguments.check and bool(stale))
-
-
-def _by_setting(results: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
-    def setting(result: dict[str, Any]) -> str:
-        return _SEED.sub('', result['name'])
-
-    return [(name, list(group)) for name, group in groupby(sorted(results, key=setting), setting)]
 
 
 def _cell(group: list[dict[str, Any]], key: str) -> str:

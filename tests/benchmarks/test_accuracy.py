@@ -3,6 +3,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from benchmarks import accuracy
@@ -21,7 +22,7 @@ from pyg_emu.experiments.recipe import load_recipe
     (['negatives.mutation_rate={start: 0.6, end: 0.1, steps: 9}'],
      'DistMult, EMU, rate 0.6 to 0.1, one mask per triple, 12,000 steps'),
     (['negatives.mutation_rate=0.0', 'loss.regularizer={name: n3, weight: 1e-3}'],
-     'DistMult, label smoothing alone + N3 0.001, 12,000 steps'),
+     'DistMult, unbounded label smoothing alone + N3 0.001, 12,000 steps'),
     (['loss={name: cross_entropy, label_smoothing: 0.1, regularizer: {name: l3, weight: 0.5}}', 'optimizer.lr=0.2'],
      'DistMult, uniform + label smoothing 0.1 + L3 0.5, 12,000 steps'),
     (['loss={name: cross_entropy, confidence_penalty: 0.3}'],
@@ -29,9 +30,26 @@ from pyg_emu.experiments.recipe import load_recipe
     (['optimizer={name: adam, lr: 0.001}'],
      'DistMult, EMU, rate 0.61, one mask per triple, Adam at 0.001, 12,000 steps'),
     (['loss.name=one_vs_all_emu'], 'DistMult, EMU, rate 0.61, one mask per triple, against all entities, 12,000 steps'),
+    (['loss={name: self_adversarial, temperature: 0.5, regularizer: {name: l3, weight: 0.1}}'],
+     'DistMult, uniform + self-adversarial at 0.5 + L3 0.1, 12,000 steps'),
+    (['loss={name: bce}', 'batch_size=500'], 'DistMult, uniform + BCE, batches of 500 with 256, 12,000 steps'),
+    (['loss={name: demix, temperature: 1.0}', 'negatives.mutation={name: demix}'],
+     'DistMult, DeMix + self-adversarial at 1, 12,000 steps'),
+    (['negatives.mutation={name: demix}'], 'DistMult, EMU with DeMix, 12,000 steps'),
+    (['negatives.mutation={name: learned, width: 100}'], 'DistMult, EMU, learned masks, 12,000 steps'),
+    (['negatives.mutation={name: block, rate: 0.25, shared: false}'],
+     'DistMult, EMU, rate 0.25, one block mask per negative, 12,000 steps'),
+    (['batch_size=8192', 'negatives.sampler=shared_negatives', 'negatives.num_negatives=2048'],
+     'DistMult, EMU, rate 0.61, one mask per triple, on shared negatives, batches of 8,192 with 2,048, 12,000 steps'),
 ])
 def test_labels_tell_recipes_apart(settings: list[str], wanted: str) -> None:
     assert label(load_recipe('distmult-fb15k237-emu', [assignment_layer(settings)])) == wanted
+
+
+@pytest.mark.parametrize('name, wanted', [
+    ('nbfnet-fb237-v1', 'NBFNet, EMU'), ('nbfnet-fb237-v1-bce', 'NBFNet, uniform + BCE')])
+def test_losses_of_nbfnet_are_told_apart(name: str, wanted: str) -> None:
+    assert label(load_recipe(name)).startswith(wanted)
 
 
 def test_label_of_the_baseline() -> None:
@@ -50,6 +68,11 @@ def test_label_names_where_negatives_come_from(settings: str, uniform: str, emu:
     for name, wanted in (('uniform', uniform), ('emu', emu)):
         recipe = load_recipe(f'distmult-fb15k237-{name}', [assignment_layer([f'negatives.{settings}'])])
         assert label(recipe) == f'DistMult, {wanted}, 12,000 steps'
+
+
+def test_curve_holds_what_improved_and_the_end() -> None:
+    history = pd.DataFrame({'step': range(1, 7), 'seconds': range(6), 'valid_mrr': [0.3, 0.2, 0.3, 0.4, 0.1, 0.4]})
+    assert [point['step'] for point in accuracy.improvements(history)] == [1, 4, 6]
 
 
 def test_a_name_stands_for_one_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -100,4 +100,8 @@ def test_place_of_dans_over_the_seeds_that_all_have(tmp_path: Path) -> None:
             if (seed, name) != (1, 'pop'):
                 record(tmp_path, f'dans/UMLS/distmult-{name}', mrr, seed, steps=250)
     assert rows('dans-ranks', tmp_path) == [
-        ['DistMult', 'DANS, 0.724', '1', 'Self-adv, 0.800', '3', '250', '1']]
+        ['DistMult', 'DANS, 0.724', '1', '-', 'Self-adv, 0.800', '0.650', '3', '250', '1']]
+    # Runs of 250 steps of 5,000 start from 750 of 15,000.
+    for steps, seed, mrr in ((750, 0, 0.75), (750, 1, 0.1), (3000, 0, 0.2)):
+        record(tmp_path, 'dans/UMLS/distmult-pretraining', mrr, seed, steps)
+    assert rows('dans-ranks', tmp_path)[0][3] == '0.750'

@@ -14,7 +14,7 @@ from scipy import stats
 from benchmarks import _significance, dans_figures, dans_paper, dans_runs, reproduce
 from benchmarks._record import read_result, read_results
 from benchmarks._reproduction import entries
-from benchmarks._significance import Sample, anova, dans_significance, holm, paired, welch
+from benchmarks._significance import Sample, anova, blocked, dans_significance, holm, paired, welch
 from benchmarks.papers import PAPERS, paper_of
 from pyg_emu import load_dataset
 from pyg_emu.experiments.layers import dump
@@ -150,6 +150,10 @@ def test_tests_agree_with_scipy_on_raw_values() -> None:
     # By hand: 3 x 0.01 and 2 x 0.02 are 0.03 and 0.04; the last one is not below the one before.
     assert holm([0.02, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
     assert paired([0.5, 0.6], [0.4, 0.5]) >= 0.0 and paired([0.5, 0.5], [0.5, 0.5]) == 1.0
+    # Of two methods, the analysis with blocks is the paired test. What a seed adds to all methods does not count.
+    assert blocked(groups[:2]) == pytest.approx(stats.ttest_rel(*groups[:2]).pvalue)
+    assert blocked(groups + np.arange(6)) == pytest.approx(blocked(groups)) < 1.0
+    assert blocked([[0.5, 0.6], [0.5, 0.6]]) == 1.0
     with pytest.raises(ValueError, match=r'\[6, 5\]'):
         anova([samples[0], samples[1]._replace(seeds=5)])
 

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import yaml
 
@@ -152,11 +151,6 @@ def test_table_worked_out_by_hand(tmp_path: Path) -> None:
     guide = TEXTS['negatives-guide'](tmp_path)[0]
     assert guide.splitlines()[2:4] == ['- Highest MRR: EMU, 0.810 ± 0.014.', '- Tied with it: 1-vs-all.']
     assert guide.endswith('- Clearly below uniform negatives: SANS + EMU, SANS.')
-
-
-def test_curve_holds_what_improved_and_the_end() -> None:
-    history = pd.DataFrame({'step': range(1, 7), 'seconds': range(6), 'valid_mrr': [0.3, 0.2, 0.3, 0.4, 0.1, 0.4]})
-    assert [point['step'] for point in negatives.improvements(history)] == [1, 4, 6]
 
 
 def test_one_seed_is_no_tie(tmp_path: Path) -> None:

@@ -100,23 +100,27 @@ def test_runs_in_order_records_and_continues(tmp_path: Path, capsys: pytest.Capt
 def test_a_core_each(tmp_path: Path) -> None:
     program = 'import os, time; print(*os.sched_getaffinity(0)); time.sleep(0.5)'
     table(tmp_path, *(f'{name} | `python -c "{program}  # {name}"` | |' for name in 'abc'),
-          f'alone | `python -c "{program}  # alone"` | | alone')
+          f'alone | `python -c "{program}  # alone"` | | alone',
+          f'cores | `python -c "{program}; print(os.environ[\'OMP_NUM_THREADS\'])"` | | cores')
     assert call(tmp_path) == 0
-    used = {path.name.split('-')[1]: path.read_text().split('\n')[2] for path in (tmp_path / 'queue').glob('*.log')}
+    output = {path.name.split('-')[1]: path.read_text().split('\n') for path in (tmp_path / 'queue').glob('*.log')}
+    used = {name: lines[2] for name, lines in output.items()}
+    assert used['cores'].split() == cores() and output['cores'][3] == str(len(cores()))
     assert used['a'] == cores()[0] and used['alone'] == cores()[0]
     if len(cores()) > 1:
         assert used['b'] == cores()[1]
 
 
-def test_timed_jobs_run_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize('need', queue.ALONE)
+def test_timed_jobs_run_alone(tmp_path: Path, need: str) -> None:
     if len(cores()) < 2:
         pytest.skip('needs two cores')
     marks = tmp_path / 'marks'
     script = tmp_path / 'job.py'
     script.write_text('import sys, time\nstart = time.monotonic()\ntime.sleep(0.4)\n'
                       f'open({str(marks)!r}, "a").write(f"{{sys.argv[1]}} {{start}} {{time.monotonic()}}\\n")\n')
-    table(tmp_path, *(f'{name} | `python {script} {name}` | | {need}'
-                      for name, need in zip('abc', ('', 'alone', ''))))
+    table(tmp_path, *(f'{name} | `python {script} {name}` | | {needs}'
+                      for name, needs in zip('abc', ('', need, ''))))
     assert call(tmp_path) == 0
     spans = {name: (float(start), float(end)) for name, start, end in map(str.split, marks.read_text().splitlines())}
     assert spans['a'][1] <= spans['b'][0] and spans['b'][1] <= spans['c'][0]

@@ -1,0 +1,138 @@
+r"""Baselines that got the same search as EMU, from the results of :mod:`benchmarks.search`: how much of EMU's lead is
+left against each.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Optional, Sequence
+
+from benchmarks import _markdown as md
+from benchmarks._markdown import Part, Results
+from benchmarks._record import read_results
+
+#: The settings by their name in files, in the order of tables that have no results.
+SETTINGS = {
+    'emu': 'EMU', 'emu-n3': 'EMU, N3', 'uls': 'unbounded label smoothing alone', 'uniform-l3': 'uniform negatives, L3',
+    'uniform-n3': 'uniform negatives, N3', 'label-smoothing': 'ordinary label smoothing',
+    'confidence-penalty': 'confidence penalty', 'self-adversarial': 'self-adversarial negatives'}
+#: The models, whose searches begin with their names.
+MODELS = {'distmult': 'DistMult', 'complex': 'ComplEx'}
+#: A difference is clear from this many standard errors on.
+_CLEAR = 2.0
+
+
+class _Row(NamedTuple):
+    r"""A setting: its final runs and its search."""
+    name: str
+    title: str
+    runs: Results
+    search: Optional[dict[str, Any]]
+
+    @property
+    def mrr(self) -> list[float]:
+        return md.mrr_of(self.runs)
+
+
+def budgets(folder: Path) -> Part:
+    r"""Returns the final runs of all searches of DistMult and ComplEx, the highest test MRR first, and the lead of EMU
+    over each setting.
+    """
+    lines = [['model', 'setting', 'MRR', 'Hits@10', "EMU's lead", 'in the search', 'steps', 'seeds'],
+             ['---', '---', *['---:'] * 6]]
+    said, used = [], []
+    for model, title in MODELS.items():
+        rows = [row for name, what in SETTINGS.items() if (row := _row(f'{model}-{name}', what, folder)) is not None]
+        emu = next((row for row in rows if row.name == f'{model}-emu'), None)
+        leads = []
+        for row in sorted(rows, key=lambda row: -_middle(row)):
+            used += row.runs
+            lead = None if emu is None or row is emu else md.difference(emu.mrr, row.mrr)
+            steps = row.runs[0]['metrics']['recipe']['num_steps']
+            lines.append([title, row.title, md.mean(row.mrr), md.mean(md.mrr_of(row.runs, 'hits@10')),
+                          '-' if lead is None else md.signed(*lead), _in_search(row), f'{steps:,}', str(len(row.runs))])
+            if lead is not None:
+                leads.append((row.title, *lead))
+        if leads:
+            said.append(_sentence(title, leads))
+    return (md.table(lines) + ''.join(f'\n\n{text}' for text in said) if used else ''), used
+
+
+def chosen(folder: Path) -> Part:
+    r"""Returns the settings that the searches chose."""
+    lines = [['model', 'setting', 'trials', 'pruned', 'chosen'], ['---', '---', '---:', '---:', '---']]
+    used = []
+    for model, title in MODELS.items():
+        for name, what in SETTINGS.items():
+            for result in read_results(f'search/{model}-{name}', folder):
+                lines.append([title, what, *_trials(result['metrics']), _settings(result['metrics'])])
+                used.append(result)
+    return (md.table(lines) if used else ''), used
+
+
+def nbfnet(folder: Path) -> Part:
+    r"""Returns NBFNet on fb237_v1 with EMU and with its own loss after searches of equal size."""
+    lines = [['NBFNet on fb237_v1', 'Hits@10 (50 negatives)', 'MRR', 'trials', 'pruned', 'chosen', 'seeds'],
+             ['---', '---:', '---:', '---:', '---:', '---', '---:']]
+    found: dict[str, Results] = {}
+    for key, title in (('emu', 'EMU'), ('bce', 'its own loss')):
+        runs, searches = read_results(f'tuned/nbfnet-v1-{key}-seed*', folder), read_results(f'search/nbfnet-v1-{key}',
+                                                                                            folder)
+        if runs and searches:
+            found[key] = runs
+            metrics = searches[0]['metrics']
+            lines.append([title, *(md.mean(md.mrr_of(runs, metric)) for metric in ('hits@10 (50 negatives)', 'mrr')),
+                          *_trials(metrics), _settings(metrics), str(len(runs))])
+    text = md.table(lines) if found else ''
+    if len(found) == 2:
+        lead, error = md.difference(*(md.mrr_of(found[key]) for key in ('emu', 'bce')))
+        text += f'\n\nMRR with EMU minus that without: {md.signed(lead, error)}{_verdict(lead, error)}.'
+    return text, [result for runs in found.values() for result in runs]
+
+
+def _row(name: str, title: str, folder: Path) -> Optional[_Row]:
+    runs = read_results(f'tuned/{name}-seed*', folder)
+    searches = read_results(f'search/{name}', folder)
+    return _Row(name, title, runs, searches[0]['metrics'] if searches else None) if runs else None
+
+
+def _middle(row: _Row) -> float:
+    return sum(row.mrr) / len(row.mrr)
+
+
+def _in_search(row: _Row) -> str:
+    return '-' if row.search is None else f'{row.search["value"]:.3f}'
+
+
+def _trials(metrics: dict[str, Any]) -> list[str]:
+    outcomes = [trial['outcome'] for trial in metrics['trials']]
+    return [str(len(outcomes)), str(outcomes.count('pruned'))]
+
+
+def _settings(metrics: dict[str, Any]) -> str:
+    r"""The values that a search chose for what it varied."""
+    found = []
+    for key in metrics['space']:
+        value: Any = metrics['recipe']
+        for part in key.split('.'):
+            value = value.get(part) if isinstance(value, dict) else None
+        if isinstance(metrics['space'][key], dict) and value is not None:
+            short = key.removeprefix('loss.').removeprefix('negatives.').removeprefix('optimizer.')
+            found.append(f'{short} {value:.3g}' if isinstance(value, float) else f'{short} {value}')
+    return ', '.join(found)
+
+
+def _sentence(model: str, leads: Sequence[tuple[str, float, Optional[float]]]) -> str:
+    parts = [f'{abs(lead):.4f} {"above" if lead >= 0 else "below"} {title}{_verdict(lead, error)}'
+             for title, lead, error in leads]
+    return f'{model} with EMU is {"; ".join(parts)}.'
+
+
+def _verdict(lead: float, error: Optional[float]) -> str:
+    if error is None:
+        return ' (one seed)'
+    return '' if abs(lead) > _CLEAR * error else ' (within two standard errors)'
+
+
+#: The blocks of this module, by the name in their marker.
+TEXTS: dict[str, Callable[[Path], Part]] = {
+    'reproduction-budgets': budgets, 'reproduction-chosen': chosen, 'nbfnet-search': nbfnet}
