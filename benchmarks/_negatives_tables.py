@@ -14,10 +14,15 @@ from benchmarks._markdown import Part
 from benchmarks._negatives import METHODS, SETTINGS, Variant, variants
 from benchmarks._plots import save
 from benchmarks._record import read_results, spread
+from benchmarks._significance import holm, paired
 
 _LENGTHS = ('seconds', 'search_seconds', 'search_trials')
 #: A difference is clear from this many standard errors on.
 CLEAR = 2.0
+#: The level of tests against uniform negatives, for all methods together.
+LEVEL = 0.05
+# Sentences name at most so many methods.
+_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ def ranking(folder: Path, dataset: str) -> Part:
     first = next((value for row in rows if row.variant.key == 'uniform' for value in row.each('peak_mib')), None)
     quarter = lengths[0] / 4
     header = ['', 'negatives', 'MRR', 'Hits@1', 'Hits@10', 'from the first', f'after {quarter:g} s',
-              f'after {setting.steps:,} steps', 'ms a step', 'steps', 'extra MiB', 'seeds']
+              f'after {setting.steps:,} steps', 'ms a step', 'steps', 'best at step', 'extra MiB', 'seeds']
     lines = [header, ['---:', '---', *['---:'] * (len(header) - 2)]]
     for number, row in enumerate(rows, start=1):
         memory = row.each('peak_mib')
@@ -156,7 +161,8 @@ def ranking(folder: Path, dataset: str) -> Part:
                                                        ('mrr', 'hits@1', 'hits@10')),
                       _behind(best, row), md.mean(row.after('seconds', quarter)),
                       md.mean(row.after('step', setting.steps)),
-                      f'{spread(row.each("step_ms"))[0]:.1f}', f'{spread(row.each("steps"))[0]:,.0f}', extra,
+                      f'{spread(row.each("step_ms"))[0]:.1f}', f'{spread(row.each("steps"))[0]:,.0f}',
+                      f'{spread(row.each("best_step"))[0]:,.0f}', extra,
                       str(len(row.results))])
     text = md.table(lines)
     notes = [f'{dataset}, DistMult, {lengths[0]:g} s of training steps with each seed after '
@@ -236,13 +242,29 @@ def guide(folder: Path) -> Part:
     return '\n\n'.join(parts), []
 
 
+def significant(rows: Sequence[Row], base: Row) -> list[Row]:
+    r"""Returns the methods whose MRR differs from that of another one over the seeds of both: by paired t-tests at a
+    level of 0.05, adjusted for the number of methods (Holm).
+    """
+    theirs = _by_seed(base)
+    others, tests = [], []
+    for row in rows:
+        ours = _by_seed(row)
+        seeds = sorted(ours.keys() & theirs.keys())
+        if row is not base and len(seeds) > 1:
+            others.append(row)
+            tests.append(paired([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]))
+    return [row for row, p in zip(others, holm(tests)) if p < LEVEL]
+
+
 def _advice(rows: Sequence[Row], dataset: str) -> str:
     if len(rows) < 2:
         return ''
     best = rows[0]
     if any(difference(best, row)[1] is None for row in rows[1:]):
-        return (f'**{dataset}**: highest MRR {md.mean(best.values("mrr"))} with {best.variant.title}. Not all methods '
-                'have two seeds, so what is a tie is not known.')
+        order = ', '.join(f'{row.variant.title} {row.mrr:.3f}' for row in rows[:_LISTED])
+        return (f'{dataset}, DistMult:\n\n- Highest MRR: {order}.\n- Not all methods have two seeds, so what is a tie is '
+                'not known.')
     ties = [row for row in rows[1:] if not is_clear(best, row)]
     fastest = min([best, *ties], key=lambda row: spread(row.each('step_ms'))[0])
     said = [f'Highest MRR: {best.variant.title}, {md.mean(best.values("mrr"))}.',
@@ -250,15 +272,17 @@ def _advice(rows: Sequence[Row], dataset: str) -> str:
             f'Fastest step of these: {fastest.variant.title}, {spread(fastest.each("step_ms"))[0]:.1f} ms.']
     uniform = next((row for row in rows if row.variant.key == 'uniform'), None)
     if uniform is not None:
-        others = [row for row in rows if row is not uniform]
-        above = [row for row in others if is_clear(row, uniform) and row.mrr > uniform.mrr]
-        below = [row for row in others if is_clear(row, uniform) and row.mrr < uniform.mrr]
-        said += [f'Clearly above uniform negatives ({md.mean(uniform.values("mrr"))}): {_names(above) or "none"}.',
-                 f'Clearly below uniform negatives: {_names(below) or "none"}.']
+        found = significant(rows, uniform)
+        above = [row for row in found if row.mrr > uniform.mrr]
+        below = [row for row in found if row.mrr < uniform.mrr]
+        said += [f'Significantly above uniform negatives ({md.mean(uniform.values("mrr"))}): '
+                 f'{_names(above) or "none"}.', f'Significantly below uniform negatives: {_names(below) or "none"}.']
     return '\n'.join([f'{dataset}, DistMult:\n', *(f'- {text}' for text in said)])
 
 
 def _names(rows: Sequence[Row]) -> str:
+    if len(rows) > _LISTED:
+        return f'{len(rows)} methods, {rows[-1].variant.title} the lowest'
     return ', '.join(row.variant.title for row in rows)
 
 

@@ -66,7 +66,8 @@ def paired(one: Sequence[float], other: Sequence[float]) -> float:
     r"""Returns the p-value of a paired t-test over seeds."""
     from scipy.stats import ttest_rel
 
-    if len({left - right for left, right in zip(one, other)}) == 1:  # No spread: the test is not defined.
+    gains = [left - right for left, right in zip(one, other)]
+    if max(gains) - min(gains) < 1e-12:  # No spread but that of rounding: the test is not defined.
         return 1.0 if one[0] == other[0] else 0.0
     return float(ttest_rel(one, other).pvalue)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Iterable, Union
 
 from benchmarks import accuracy
-from benchmarks._markdown import by_setting
+from benchmarks._markdown import by_setting, listed
 from benchmarks._record import RESULTS, ROOT, read_results, spread
 from benchmarks._texts import TEXTS
 from pyg_emu.experiments.recipe import load_recipe
@@ -29,7 +29,7 @@ FILES = tuple(ROOT / name for name in ('README.md', 'benchmarks/README.md', 'doc
                                        'docs/reliability.md', 'docs/large-graphs.md', 'docs/performance.md'))
 #: The text in place of a table without recorded results.
 EMPTY = '_Not recorded yet._'
-#: The maximum number of commands of one program to list.
+#: The maximum number of commands to list.
 _MAX_COMMANDS = 3
 
 _BLOCK = re.compile(r'(<!-- results:(?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- /results:(?P=name) -->)', re.DOTALL)
@@ -240,7 +240,8 @@ def _origin(results: list[dict[str, Any]]) -> str:
         return list(dict.fromkeys(values))
 
     seeds = distinct([result['seed'] for result in results if result['seed'] is not None])
-    parts = [f'{len(seeds)} seeds: mean ± standard deviation'] if len(seeds) > 1 else []
+    equal = len({len(group) for _, group in by_setting(results)}) == 1
+    parts = [f'{"" if equal else "up to "}{len(seeds)} seeds: mean ± standard deviation'] if len(seeds) > 1 else []
     machines: dict[str, set[int]] = {}
     for machine in (result['machine'] for result in results):
         machines.setdefault(machine['gpu'] or machine['cpu'], set()).add(machine['cores'])
@@ -249,8 +250,8 @@ def _origin(results: list[dict[str, Any]]) -> str:
     commits = distinct([(result['commit']['hash'] or 'unknown')[:8] for result in results])
     commands = distinct([result['command'] for result in results])
     programs = distinct([_PROGRAM.match(command)[0] for command in commands])  # type: ignore[index]
-    if len(commands) > _MAX_COMMANDS and len(programs) == 1:
-        made = f'`{programs[0]}` and options that each file names'
+    if len(commands) > _MAX_COMMANDS:
+        made = f'{listed([f"`{program}`" for program in programs])} with options that each file names'
     else:
         made = ', '.join(f'`{command}`' for command in commands)
     return f'{"; ".join(parts)}; commit {", ".join(commits)}. Made by {made}.'

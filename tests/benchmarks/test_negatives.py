@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks import _negatives, negatives
 from benchmarks._negatives import METHODS, SETTINGS, Method, Variant, variants
-from benchmarks._negatives_tables import TEXTS, difference, is_clear, ranking, rows_of
+from benchmarks._negatives_tables import TEXTS, difference, is_clear, ranking, rows_of, significant
 from benchmarks._record import ROOT, read_result, read_results, write_result
 from pyg_emu.experiments.layers import Layer
 from pyg_emu.experiments.recipe import load_recipe
@@ -122,7 +122,7 @@ def fake(folder: Path, key: str, seed: int, mrr: float, seconds: float = 20.0, *
     curve = [{'step': 500, 'seconds': 4.0, 'mrr': mrr - 0.1}, {'step': 1000, 'seconds': 8.0, 'mrr': mrr - 0.2},
              {'step': 2500, 'seconds': 20.0, 'mrr': mrr}]
     metrics = {'method': variant.name, 'emu': variant.with_emu, 'test': {'mrr': mrr, 'hits@1': 0.5, 'hits@10': 0.9},
-               'settings': {**negatives.settings(variant, arguments), **changes}, 'steps': 2500, 'step_ms': 8.0,
+               'settings': {**negatives.settings(variant, arguments), **changes}, 'steps': 2500, 'best_step': 2400, 'step_ms': 8.0,
                'peak_mib': (40.0 if key == 'sans' else 30.0) if seed == 0 else None, 'curve': curve}
     write_result(f'negatives/UMLS/{key}-seed{seed}', metrics, seed=seed, command='made', folder=folder)
 
@@ -141,7 +141,7 @@ def test_table_worked_out_by_hand(tmp_path: Path) -> None:
     assert difference(rows[0], rows[1]) == pytest.approx((0.02, 0.015)) and not is_clear(rows[0], rows[1])
     lines = ranking(tmp_path, 'UMLS')[0].splitlines()
     assert lines[2] == ('| 1 | EMU | 0.810 ± 0.014 | 0.500 ± 0.000 | 0.900 ± 0.000 | - | 0.710 ± 0.014 | 0.710 ± 0.014 '
-                        '| 8.0 | 2,500 | 0 | 2 |')
+                        '| 8.0 | 2,500 | 2,400 | 0 | 2 |')
     assert lines[3].startswith('| 2 | 1-vs-all | 0.790 ± 0.007 |') and '| -0.0200 ± 0.0150, tie |' in lines[3]
     assert '| -0.1000 ± 0.0000 |' in lines[4] and lines[6].endswith('| 10 | 2 |')
     assert 'MCNS, ' in lines[-1] and 'DeMix' in lines[-1] and ', EMU,' not in lines[-1]
@@ -150,14 +150,31 @@ def test_table_worked_out_by_hand(tmp_path: Path) -> None:
     assert effect[3].startswith('| SANS |') and '2 higher' in effect[-1]
     guide = TEXTS['negatives-guide'](tmp_path)[0]
     assert guide.splitlines()[2:4] == ['- Highest MRR: EMU, 0.810 ± 0.014.', '- Tied with it: 1-vs-all.']
-    assert guide.endswith('- Clearly below uniform negatives: SANS + EMU, SANS.')
+    # Equal differences over both seeds: EMU is above, SANS below. Of SANS with EMU and 1-vs-all, they spread.
+    assert 'above uniform negatives (0.710 ± 0.014): EMU.' in guide and guide.endswith('uniform negatives: SANS.')
+
+
+def test_differences_count_for_all_methods_together(tmp_path: Path) -> None:
+    ours = (0.020, 0.022, 0.024)  # p = 0.003 alone
+    for seed, gain in enumerate(ours):
+        fake(tmp_path, 'uniform', seed, 0.7)
+        fake(tmp_path, 'emu', seed, 0.7 + gain)
+    rows = rows_of('UMLS', tmp_path)
+    assert [row.variant.key for row in significant(rows, rows[1])] == ['emu']
+    for number, variant in enumerate(variants()):
+        for seed in range(3):
+            if variant.key not in ('emu', 'uniform'):
+                fake(tmp_path, variant.key, seed, 0.6 + 0.05 * ((seed + number) % 3))
+    rows = rows_of('UMLS', tmp_path)
+    # The smallest of 32 p-values has to be below 0.05 / 32 = 0.0016.
+    assert significant(rows, next(row for row in rows if row.variant.key == 'uniform')) == []
 
 
 def test_one_seed_is_no_tie(tmp_path: Path) -> None:
     fake(tmp_path, 'emu', 0, 0.8)
     fake(tmp_path, 'uniform', 0, 0.7)
     assert '| -0.1000 |' in ranking(tmp_path, 'UMLS')[0]
-    assert 'Clearly' not in TEXTS['negatives-guide'](tmp_path)[0]
+    assert 'ignificantly' not in TEXTS['negatives-guide'](tmp_path)[0]
 
 
 def test_lists_and_unknown_names(capsys: pytest.CaptureFixture[str]) -> None:
