@@ -263,8 +263,8 @@ def _advice(rows: Sequence[Row], dataset: str) -> str:
     best = rows[0]
     if any(difference(best, row)[1] is None for row in rows[1:]):
         order = ', '.join(f'{row.variant.title} {row.mrr:.3f}' for row in rows[:_LISTED])
-        return (f'{dataset}, DistMult:\n\n- Highest MRR: {order}.\n- Not all methods have two seeds, so what is a tie is '
-                'not known.')
+        return (f'{dataset}, DistMult:\n\n- Highest MRR: {order}.\n- Not all methods have two seeds, so what is a tie '
+                'is not known.')
     ties = [row for row in rows[1:] if not is_clear(best, row)]
     fastest = min([best, *ties], key=lambda row: spread(row.each('step_ms'))[0])
     said = [f'Highest MRR: {best.variant.title}, {md.mean(best.values("mrr"))}.',

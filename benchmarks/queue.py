@@ -187,8 +187,8 @@ class Running:
         folder = str(Path(sys.executable).parent)
         environment = {**os.environ, 'PATH': f'{folder}{os.pathsep}{os.environ.get("PATH", "")}',
                        **dict.fromkeys(('OMP_NUM_THREADS', 'NUMBA_NUM_THREADS'), str(len(self.cores)))}
-        place = ', '.join(map(str, cores))
-        self._file.write(f'\n== {datetime.now(timezone.utc):%F %T} core {place}: {" && ".join(job.commands)}\n'.encode())
+        start, place = f'{datetime.now(timezone.utc):%F %T}', ', '.join(map(str, cores))
+        self._file.write(f'\n== {start} core {place}: {" && ".join(job.commands)}\n'.encode())
         self._file.flush()
         self.process = subprocess.Popen(
             ['bash', '-ec', '\n'.join(job.commands)], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,

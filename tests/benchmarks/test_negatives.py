@@ -122,8 +122,8 @@ def fake(folder: Path, key: str, seed: int, mrr: float, seconds: float = 20.0, *
     curve = [{'step': 500, 'seconds': 4.0, 'mrr': mrr - 0.1}, {'step': 1000, 'seconds': 8.0, 'mrr': mrr - 0.2},
              {'step': 2500, 'seconds': 20.0, 'mrr': mrr}]
     metrics = {'method': variant.name, 'emu': variant.with_emu, 'test': {'mrr': mrr, 'hits@1': 0.5, 'hits@10': 0.9},
-               'settings': {**negatives.settings(variant, arguments), **changes}, 'steps': 2500, 'best_step': 2400, 'step_ms': 8.0,
-               'peak_mib': (40.0 if key == 'sans' else 30.0) if seed == 0 else None, 'curve': curve}
+               'settings': {**negatives.settings(variant, arguments), **changes}, 'steps': 2500, 'best_step': 2400,
+               'step_ms': 8.0, 'peak_mib': (40.0 if key == 'sans' else 30.0) if seed == 0 else None, 'curve': curve}
     write_result(f'negatives/UMLS/{key}-seed{seed}', metrics, seed=seed, command='made', folder=folder)
 
 

@@ -2,6 +2,7 @@ r"""What changes bring, worked out by hand from made-up runs."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Sequence
 
 import pytest
 
@@ -14,7 +15,7 @@ from pyg_emu.experiments.recipe import load_recipe
 BASE = 'tuned/FB15k-237/distmult-uni-emu'
 
 
-def record(folder: Path, name: str, mrr: float, settings: list[str] = [], curve: tuple[float, ...] = (),
+def record(folder: Path, name: str, mrr: float, settings: Sequence[str] = (), curve: Sequence[float] = (),
            recipe: str = BASE) -> None:
     made = load_recipe(RECIPES / f'{recipe}.yaml', [assignment_layer([*settings, 'num_steps=40000'])]).to_dict()
     metrics = {'test': {'mrr': mrr, 'hits@10': 0.5}, 'valid_mrr': mrr, 'seconds': 600.0, 'recipe': made,
