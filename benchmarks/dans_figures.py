@@ -90,13 +90,13 @@ def vectors_of(run: Path, relation: Optional[str]) -> tuple[dict[str, Tensor], s
     generator = torch.Generator().manual_seed(recipe.seed)
     batch = transform(Batch(facts[:, 0], facts[:, 1], facts[:, 2], side='tail', num_nodes=data.num_nodes,
                             num_relations=data.num_relations, source=data, generator=generator))
-    made = batch.neg_vectors
-    pathways = [name for name in ('entity', 'relation') if settings.get('pathways', 'both') in ('both', name)]
-    groups = {'true tails': scorer.candidates(torch.unique(facts[:, 2])),
-              'uniform': scorer.candidates(torch.unique(batch.neg_index[:, 0]))}
-    size = made.size(1) // len(pathways)
-    for number, name in enumerate(pathways):  # The first vector that each pathway makes for a fact.
-        groups[f'{name} pathway'] = made[:, number * size]
+    groups = {'true tails': scorer.candidates(torch.unique(facts[:, 2]))}
+    if batch.neg_index.size(1) > 0:  # else all negatives are generated
+        groups['uniform'] = scorer.candidates(torch.unique(batch.neg_index[:, 0]))
+    place = 0
+    for name, number in sampler.numbers(transform.num_negatives).items():
+        groups[f'{name} pathway'] = batch.neg_vectors[:, place]  # The first vector that it makes for a fact.
+        place += number
     labels = data.relation_labels
     return groups, str(labels[kind]) if labels else str(kind), recipe.seed
 

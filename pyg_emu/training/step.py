@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.gradients import clip_gradients, gradient_norm
 from pyg_emu.data.batch import Batch
 from pyg_emu.models.mapped import mapped_tables
 from pyg_emu.models.sharded import sharded_tables
-from pyg_emu.training.stability import clip_gradients, gradient_norm
 
 
 class PlainStep:

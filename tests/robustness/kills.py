@@ -19,6 +19,11 @@ CONFIGURATIONS = {
     'learned mask': [*_STEPS, '--set', 'negatives.mutation={name: learned, width: 8}'],
     'reciprocal, schedule': [*_STEPS, '--set', 'model.reciprocal=true', '--schedule', 'cosine', '--optimizer', 'adam'],
     'mapped': [*_STEPS, '--storage', 'mmap', '--set', 'model.sparse=true'],
+    # Three optimisers: those of the model, of the generator and of the discriminator.
+    'DANS': [*_STEPS, '--model', 'RGCN', '--steps', '48', '--set', 'model.num_bases=2', '--set', 'checkpoint_every=4',
+             '--set', 'negatives.sampler={name: dans, generator_steps: 2}', '--optimizer', 'adam'],
+    'KBGAN': [*_STEPS, '--steps', '120', '--set',
+              'negatives.sampler={name: kbgan, hidden_channels: 4, num_candidates: 8}'],
     'NBFNet': [*_STEPS, '--model', 'NBFNet', '--steps', '48', '--set', 'model.num_layers=2', '--set',
                'checkpoint_every=4'],
 }

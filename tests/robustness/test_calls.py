@@ -480,7 +480,7 @@ def targets(folder: Path) -> dict[str, Target]:
             'noise': 0.01, 'generator_steps': 1, 'discriminator_steps': 1, 'generator_lr': 0.1, 'discriminator_lr': 0.1,
             'max_grad_norm': 1.0, 'bound': 1.0, 'inverse_floor': 0.01, 'seed': 0}), ('KBGANSampler', {
                 'generator': 'DistMult', 'hidden_channels': D, 'num_candidates': 3, 'lr': 0.1, 'baseline_decay': 0.5,
-                'filtered': True, 'split': 'train', 'seed': 0})):
+                'max_grad_norm': 1.0, 'filtered': True, 'split': 'train', 'seed': 0})):
         kind = getattr(adversarial, name)
         add(name, lambda kind=kind, **rest: _begun(kind(**rest)).sample(triples(), 4), lambda extra=extra: dict(extra),
             flags=('film', 'filtered'), fixed=('generator_steps', 'discriminator_steps'))
@@ -488,6 +488,7 @@ def targets(folder: Path) -> dict[str, Target]:
             lambda: {'batch': triples(), 'num_negatives': 4, 'generator': None})
         add(f'{name}.begin', lambda kind=kind, **rest: kind().begin(**rest), lambda: {'scorer': model()},
             words=('model', ))
+    add('DANSSampler.numbers', lambda **rest: adversarial.DANSSampler().numbers(**rest), lambda: {'num_negatives': 4})
     add('KBGANSampler.observe', lambda **rest: _drawn().observe(**rest), lambda: {
         'batch': triples(neg_index=_drawn()._drawn.index),
         'scored': pyg_emu.core.contract.ScoredBatch(torch.rand(B), torch.rand(B, N), None, None)})

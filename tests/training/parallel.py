@@ -19,6 +19,7 @@ from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.losses import MarginLoss
 from pyg_emu.losses.nbfnet import NBFNetEMULoss
 from pyg_emu.losses.regularizers import L3Regularizer, N3Regularizer
+from pyg_emu.models.encoders import RGCN
 from pyg_emu.models.nbfnet.model import NBFNet
 from pyg_emu.negatives.adversarial import DANSSampler
 from pyg_emu.negatives.mutation import BernoulliMask, ImportanceMask, LearnedMask, Mixup
@@ -46,6 +47,10 @@ RUNS: dict[str, Callable[[], dict[str, Any]]] = {
     'cached negatives': lambda: {'negatives': {'sampler': NSCachingSampler(4, 3)}},
     'chains of negatives': lambda: {'negatives': {'sampler': MCNSSampler()}},
     'generated negatives': lambda: {'negatives': {'sampler': DANSSampler(from_entity=1, from_relation=1)}},
+    'R-GCN': lambda: {'negatives': {'mutation_rate': 0.3}, 'encoder': True},
+    # The networks of each process are trained on the vectors that it has encoded.
+    'R-GCN, generated negatives': lambda: {
+        'negatives': {'sampler': DANSSampler(from_entity=1, from_relation=1)}, 'encoder': True},
     # Three rows share a set, and two processes cut a batch of five after two of them.
     'shared negatives': lambda: {'negatives': {'mutation_rate': 0.3, 'sampler': SharedNegativesSampler(3)}},
     'shared, cached and filtered': lambda: {
@@ -86,6 +91,8 @@ def make_trainer(name: str, criterion: Any = None, **options: Any) -> Trainer:
     if reads_graph:
         data = data.with_inverse_relations()
         model: torch.nn.Module = NBFNet(NUM_RELATIONS, WIDTH, 2).double()
+    elif settings.get('encoder'):
+        model = RGCN(NUM_NODES, NUM_RELATIONS, WIDTH, num_bases=2, dropout=0.3, margin=2.0).double()
     else:
         model = DistMult(NUM_NODES, NUM_RELATIONS, WIDTH, margin=2.0, sparse=settings.get('sparse', False)).double()
     transform = EMUNegatives(3, **settings['negatives'])
@@ -98,6 +105,8 @@ def make_trainer(name: str, criterion: Any = None, **options: Any) -> Trainer:
     def validate(model: Any) -> Any:
         return evaluate(model.as_ranker(data) if reads_graph else model, data, 'test', batch_size=2)
 
+    # Nothing in a run draws from PyTorch's global stream, of which each process may have another one.
+    torch.manual_seed(current()[0])
     options = {'num_steps': 12, 'evaluate_every': 1, 'progress': False, 'validate': validate, 'restore_best': False,
                'schedule': settings.get('schedule'), 'max_grad_norm': settings.get('max_grad_norm'), **options}
     return Trainer(model, criterion, loader, make(parameters, lr=0.1), **options)
@@ -113,8 +122,10 @@ def train(name: str) -> dict[str, Any]:
 
 def weights(trainer: Trainer) -> list[Tensor]:
     r"""All that was learned."""
-    mutation = trainer.loader.transform.mutation
+    mutation, sampler = trainer.loader.transform.mutation, trainer.loader.transform.sampler
     learned = [*mutation.parameters()] if isinstance(mutation, torch.nn.Module) else []
+    if isinstance(sampler, DANSSampler) and sampler._game is not None:
+        learned += [*sampler._game.generator.parameters(), *sampler._game.discriminator.parameters()]
     return [value.detach().clone() for value in (*trainer.model.parameters(), *learned)]
 
 

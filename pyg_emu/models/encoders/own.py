@@ -36,6 +36,9 @@ class GNNEncoder(GraphEncoder):
     The network gets the edges of the graph as they are: heads are sources and tails are targets. If messages shall pass
     in both directions, use :obj:`data.with_inverse_relations()` in the loader and in rankings.
 
+    A network with dropout draws from PyTorch's global random stream. Several processes encode the same vectors only if
+    this stream is the same in all of them: call :func:`torch.manual_seed` with the same seed in each.
+
     Args:
         encoder (torch.nn.Module): The network.
         num_nodes (int): The number of nodes/entities in the graph.

@@ -55,8 +55,8 @@ class RGCN(GraphEncoder):
     **Training.** Messages of all facts would contain those that are to be predicted. In training mode, each step draws
     a share :obj:`visible` of at most :obj:`max_edges` training facts for the messages of all layers. The others,
     including at least half of the batch's facts on average with the default, stay hidden. Entities without a message
-    keep what :math:`\mathbf{W}_0` makes of their own row, so negatives may be any entity. Facts are drawn from
-    :obj:`batch.generator`, dropout from PyTorch's global random generator.
+    keep what :math:`\mathbf{W}_0` makes of their own row, so negatives may be any entity. Facts and dropout are drawn
+    from :obj:`batch.generator`, so that several processes encode the same vectors.
 
     Args:
         num_nodes (int): The number of nodes/entities in the graph.
@@ -128,18 +128,20 @@ class RGCN(GraphEncoder):
         for layer in self.layers:
             layer.reset_parameters()  # type: ignore[operator]
 
-    def encode(self, graph: MessageGraph) -> Tensor:
+    def encode(self, graph: MessageGraph, generator: Optional[torch.Generator] = None) -> Tensor:
         r"""Encodes all entities.
 
         Args:
             graph (MessageGraph): The edges along which messages pass.
+            generator (torch.Generator, optional): The random stream of dropout in training mode.
+                (default: :obj:`None`, PyTorch's global one)
 
         :rtype: :class:`torch.Tensor` of shape :obj:`(num_nodes, d)`.
         """
         x = self.decoder.entity_table()
         for layer in self.layers:
             if layer is not self.layers[0]:
-                x = F.dropout(x.relu(), self.dropout, self.training)
+                x = _dropped(x.relu(), self.dropout if self.training else 0.0, generator)
             x = layer(x, graph)
         return x
 
@@ -149,7 +151,7 @@ class RGCN(GraphEncoder):
 
     def _encoded_for_step(self, data: KGData, generator: Optional[torch.Generator]) -> tuple[Scorer, Tensor]:
         size = max(1, round(self.visible * min(self.max_edges, data.num_facts('train'))))
-        encoded = self.encode(MessageGraph.sample(data, size, generator))
+        encoded = self.encode(MessageGraph.sample(data, size, generator), generator)
         return self._decode(encoded), encoded
 
     def _decode(self, encoded: Tensor) -> KGEScorer:
@@ -188,6 +190,13 @@ class _Rows(torch.nn.Module):
 
     def forward(self, index: Tensor) -> Tensor:
         return F.embedding(index, self.weight)
+
+
+def _dropped(x: Tensor, rate: float, generator: Optional[torch.Generator]) -> Tensor:
+    r"""Dropout from a random stream, which PyTorch's own has no argument for."""
+    if generator is None or rate in (0.0, 1.0):
+        return F.dropout(x, rate)
+    return x * torch.empty_like(x).bernoulli_(1.0 - rate, generator=generator).div_(1.0 - rate)
 
 
 def _decoder_class(decoder: Any) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-r"""DANS: negatives from a generator that is trained against a discriminator, and uniform ones beside them."""
+r"""DANS: negatives from a generator that is trained against a discriminator, and ids beside them."""
 from __future__ import annotations
 
 from typing import Any, ClassVar, Optional
@@ -56,8 +56,8 @@ class DANSSampler(BaseSampler):
     plays the standard non-saturating game: it minimises :math:`-\log D_{Adv}` of what it generates, plus
     :obj:`film_weight` times the regularizer of that equation.
 
-    Ids come from another :obj:`sampler`. They are mutated as the batch says. Generated vectors are mutated if the loss
-    does so, see :obj:`mutate_vectors` of :class:`~pyg_emu.EMULoss`; otherwise their mutated scores are the plain ones.
+    Ids come from another :obj:`sampler`. A loss that mutates negatives mutates them. It mutates generated vectors only
+    with :obj:`mutate_vectors`, see :class:`~pyg_emu.EMULoss`; otherwise their mutated scores are the plain ones.
 
     The sampler reads the model when it draws. :class:`~pyg_emu.Trainer` gives it the model before the first batch. In a
     loop of your own, do so once:
@@ -74,8 +74,10 @@ class DANSSampler(BaseSampler):
     means into the history: :obj:`generator_loss`, :obj:`discriminator_loss`; :obj:`discriminator_accuracy`, how
     often the first head rates the real vector of a triple above a generated one, and :obj:`pathway_accuracy` of the
     second head (0.5 is chance); :obj:`entity_spread` and
-    :obj:`relation_spread`, the standard deviation of generated vectors over the batch, relative to that of real ones.
-    The sampler warns once if a spread stays below 0.05 for 100 batches.
+    :obj:`relation_spread`, the standard deviation of generated vectors over the batch, relative to that of real ones;
+    and, of a pathway that makes several vectors for each triple, :obj:`entity_diversity` and
+    :obj:`relation_diversity`, the standard deviation of the vectors of one triple, relative to the same. The sampler
+    warns once if, for 100 batches, a spread is below 0.05, or the discriminator accuracy is 1 while both are trained.
 
     Several processes draw the same whole batch, so that their networks stay equal.
 
@@ -91,8 +93,8 @@ class DANSSampler(BaseSampler):
         film_weight (float, optional): :math:`\lambda` of equation 13. (default: :obj:`1e-4`)
         noise (float, optional): :math:`\sigma`. (default: :obj:`0.01`)
         generator_steps (int, optional): Steps of the generator for each batch; 0 freezes it. (default: :obj:`5`)
-        discriminator_steps (int, optional): Steps of the discriminator for each batch; 0 freezes it, and its monitors
-            stay as they are. (default: :obj:`1`)
+        discriminator_steps (int, optional): Steps of the discriminator for each batch; 0 freezes it, and its loss and
+            accuracies are not computed. (default: :obj:`1`)
         generator_lr (float, optional): The learning rate of the generator. (default: :obj:`1e-3`)
         discriminator_lr (float, optional): The learning rate of the discriminator. (default: :obj:`1e-4`)
         max_grad_norm (float, optional): The largest norm of the gradient of each of the two; :obj:`None` does not clip.
@@ -176,7 +178,7 @@ class DANSSampler(BaseSampler):
         self._scorer = scorer
 
     def _sample(self, batch: Batch, num_negatives: int, generator: Optional[torch.Generator]) -> Negatives:
-        number = self._numbers(int(num_negatives))
+        number = self.numbers(num_negatives)
         scorer = self._begun()
         index, mask = self._ids(batch, int(num_negatives) - sum(number.values()), generator)
         # With gradients, since the loss may use the same encoded entities.
@@ -190,23 +192,33 @@ class DANSSampler(BaseSampler):
         dtype = torch.promote_types(real.dtype, torch.float32)
         condition = {name: condition[name].detach().to(dtype) for name in number}
         if real.size(0) > 0:
-            game.play(condition, real.detach().to(dtype), generator)
+            rows = real.detach().to(dtype)
+            game.play(condition, rows, generator)
             with torch.no_grad():
                 vectors, _ = game.generate(condition, number, generator)
+                game.watch(vectors, rows)
             made = torch.cat([*vectors.values()], dim=1).to(real.dtype)
         else:
             made = real.new_zeros(0, sum(number.values()), real.size(1))
         return Negatives(index, None if mask is None else F.pad(mask, (0, made.size(1)), value=True), made)
 
-    def _numbers(self, num_negatives: int) -> dict[str, int]:
-        r"""How many vectors each pathway generates for a triple."""
+    def numbers(self, num_negatives: int) -> dict[str, int]:
+        r"""Returns how many vectors each pathway generates for a triple, in the order in which they are returned.
+
+        Args:
+            num_negatives (int): Negatives of a triple, ids among them.
+
+        Raises:
+            ArgumentError: If there are fewer negatives than vectors.
+        """
+        positive_integer('num_negatives', num_negatives)
         names = self.settings.pathways
         given = {'entity': self.from_entity, 'relation': self.from_relation}
-        number = {name: num_negatives // (2 * len(names)) if given[name] is None else int(given[name] or 0)
+        number = {name: int(num_negatives) // (2 * len(names)) if given[name] is None else int(given[name] or 0)
                   for name in names}
         if min(number.values()) < 1 or sum(number.values()) > num_negatives:
             least = sum(number.values()) or 2 * len(names)
-            raise ArgumentError(f'num_negatives: {self!r} generates '
+            raise ArgumentError('num_negatives: DANSSampler generates '
                                 f'{" and ".join(f"{value} from {name}" for name, value in number.items())}; expected '
                                 f'at least {least}, got {num_negatives}')
         return number
@@ -264,5 +276,10 @@ class DANSSampler(BaseSampler):
         self._game, self._loaded = None, check_state(state['game'])
 
     def __repr__(self) -> str:
+        game = self.settings
         return (f'{self.__class__.__name__}(pathways={self.pathways!r}, film={self.film}, '
-                f'from_entity={self.from_entity}, from_relation={self.from_relation}, sampler={self.sampler})')
+                f'from_entity={self.from_entity}, from_relation={self.from_relation}, sampler={self.sampler}, '
+                f'film_weight={game.film_weight}, noise={game.noise}, generator_steps={game.generator_steps}, '
+                f'discriminator_steps={game.discriminator_steps}, generator_lr={game.generator_lr}, '
+                f'discriminator_lr={game.discriminator_lr}, max_grad_norm={game.max_grad_norm}, bound={game.bound}, '
+                f'inverse_floor={self.inverse_floor}, seed={game.seed})')

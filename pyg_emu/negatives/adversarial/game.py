@@ -1,4 +1,4 @@
-r"""The game of DANS: the networks, their optimizers, and what tells whether the generator has collapsed."""
+r"""The game of DANS: the networks, their optimizers, and what tells whether the generator has collapsed or lost."""
 from __future__ import annotations
 
 import copy
@@ -19,9 +19,11 @@ from pyg_emu.negatives.adversarial.networks import (
     discriminator_loss,
     generator_loss,
 )
+from pyg_emu.negatives.adversarial.optimizers import load_optimizer, make_adam
 
-#: Batches in a row with a small spread that count as a collapse, and the spread relative to that of real vectors.
+#: Batches in a row with a small spread, or with a discriminator that is always right, after which there is a warning.
 COLLAPSED_BATCHES = 100
+#: What spread is small, relative to that of real vectors.
 COLLAPSED_SPREAD = 0.05
 _ENTRIES = ('generator', 'discriminator', 'generator_optimizer', 'discriminator_optimizer', 'collapsing', 'batches')
 
@@ -61,12 +63,14 @@ class Game:
             discriminator = Discriminator(width)
         self.generator = generator.to(device, dtype)
         self.discriminator = discriminator.to(device, dtype)
-        self.generator_optimizer = _adam(self.generator, settings.generator_lr)
-        self.discriminator_optimizer = _adam(self.discriminator, settings.discriminator_lr)
+        self.generator_optimizer = make_adam(self.generator.parameters(), settings.generator_lr)
+        self.discriminator_optimizer = make_adam(self.discriminator.parameters(), settings.discriminator_lr)
         #: The monitors of the last batch, scalars on the device.
         self.terms: dict[str, Tensor] = {}
-        # Batches in a row with a small spread, on the device, and batches in all.
+        # Batches in a row with a small spread, and with a discriminator that was always right, on the device; batches
+        # in all.
         self._collapsing = torch.zeros((), dtype=torch.int64, device=device)
+        self._beaten = torch.zeros((), dtype=torch.int64, device=device)
         self._batches = 0
         self._warned = False
 
@@ -123,7 +127,7 @@ class Game:
                 loss = discriminator_loss(judged[0], judged[1].get('entity'), judged[1].get('relation'))
                 self._step(self.discriminator, self.discriminator_optimizer, loss)
                 self.terms['discriminator_loss'] = loss.detach()
-                self._monitor(judged[0].detach(), judged[1], real, fakes)
+                self._judge(judged[0].detach(), judged[1])
 
     def _step(self, network: Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         # Only of these weights: neither those of the opponent nor those of the model get a gradient. The auxiliary head
@@ -139,37 +143,57 @@ class Game:
     # Watching ################################################################
 
     @torch.no_grad()
-    def _monitor(self, real: Tensor, judged: dict[str, Verdict], vectors: Tensor, fakes: dict[str, Tensor]) -> None:
-        r"""Notes how well the discriminator does, and how widely generated vectors are spread beside real ones."""
+    def _judge(self, real: Tensor, judged: dict[str, Verdict]) -> None:
+        r"""Notes how well the discriminator does."""
         # There are more generated than real vectors, so that the sign of a logit would tell little at first.
         told = torch.cat([real > fake.real for fake in judged.values()])
         self.terms['discriminator_accuracy'] = told.to(real.dtype).mean()
         if len(judged) == 2:
             right = (judged['entity'].from_entity > 0), (judged['relation'].from_entity < 0)
             self.terms['pathway_accuracy'] = torch.cat(right).to(real.dtype).mean()
-        scale = _spread(vectors).clamp(min=torch.finfo(vectors.dtype).tiny)
-        spreads = {name: _spread(fake) / scale for name, fake in fakes.items()}
+
+    def watch(self, vectors: dict[str, Tensor], real: Tensor) -> None:
+        r"""Notes how widely the vectors of a batch are spread beside real ones, over the batch and within each triple,
+        and warns once if the generator has collapsed or lost. Called once for each batch, without gradients.
+
+        Args:
+            vectors (dict): What was generated for the batch, by pathway. shape: :obj:`(B, K, d)`.
+            real (torch.Tensor): The vectors of the predicted entities. shape: :obj:`(B, d)`.
+        """
+        if real.size(0) < 2:  # one vector has no spread
+            return
+        scale = _spread(real).clamp(min=torch.finfo(real.dtype).tiny)
+        spreads = {name: _spread(fake.flatten(0, 1)) / scale for name, fake in vectors.items()}
         for name, spread in spreads.items():
             self.terms[f'{name}_spread'] = spread
-        if vectors.size(0) > 1:  # one vector has no spread
-            low = torch.stack([*spreads.values()]).min() < COLLAPSED_SPREAD
-            self._collapsing = (self._collapsing + 1) * low
-            self._batches += 1
-            if not self._warned and self._batches % COLLAPSED_BATCHES == 0:
-                self._warn_if_collapsed()
+            if vectors[name].size(1) > 1:
+                self.terms[f'{name}_diversity'] = vectors[name].std(dim=1, correction=0).mean() / scale
+        low = torch.stack([*spreads.values()]).min() < COLLAPSED_SPREAD
+        self._collapsing = (self._collapsing + 1) * low
+        if self.settings.generator_steps > 0 and self.settings.discriminator_steps > 0:
+            self._beaten = (self._beaten + 1) * (self.terms['discriminator_accuracy'] >= 1.0)
+        self._batches += 1
+        if not self._warned and self._batches % COLLAPSED_BATCHES == 0:
+            self._warn_if_needed()
 
-    def _warn_if_collapsed(self) -> None:
+    def _warn_if_needed(self) -> None:
         # Waits for the device, once in as many batches.
-        batches = int(self._collapsing)
-        if batches < COLLAPSED_BATCHES:
+        collapsing, beaten = int(self._collapsing), int(self._beaten)
+        if max(collapsing, beaten) < COLLAPSED_BATCHES:
             return
         self._warned = True
-        spread = min(float(value) for name, value in self.terms.items() if name.endswith('_spread'))
-        accuracy = float(self.terms['discriminator_accuracy'])
-        warnings.warn(f'DANSSampler: the generator has collapsed: for {batches} batches, the spread of generated '
-                      f'vectors was below {COLLAPSED_SPREAD} of that of real ones (now {spread:.3g}, with a '
-                      f'discriminator accuracy of {accuracy:.2f}); lower generator_lr or generator_steps, raise '
-                      'film_weight, or raise bound if entity vectors have components beyond it', stacklevel=7)
+        if collapsing >= COLLAPSED_BATCHES:
+            said = (f'the generator has collapsed: for {collapsing} batches, the spread of generated vectors was below '
+                    f'{COLLAPSED_SPREAD} of that of real ones')
+            remedy = 'lower generator_lr or generator_steps, raise film_weight'
+        else:
+            said = (f'the generator has lost: for {beaten} batches, the discriminator has rated all real vectors above '
+                    'the generated ones')
+            remedy = 'raise generator_lr or generator_steps, lower discriminator_lr'
+        names = ('discriminator_accuracy', 'pathway_accuracy', *(f'{name}_spread' for name in self.settings.pathways))
+        now = ', '.join(f'{name} {float(self.terms[name]):.3g}' for name in names if name in self.terms)
+        warnings.warn(f'DANSSampler: {said} (now {now}); {remedy}, or raise bound if entity vectors have components '
+                      'beyond it', stacklevel=5)
 
     # State ###################################################################
 
@@ -178,7 +202,8 @@ class Game:
         return {'generator': self.generator.state_dict(), 'discriminator': self.discriminator.state_dict(),
                 'generator_optimizer': self.generator_optimizer.state_dict(),
                 'discriminator_optimizer': self.discriminator_optimizer.state_dict(),
-                'collapsing': self._collapsing, 'batches': self._batches}
+                'collapsing': self._collapsing, 'beaten': self._beaten, 'batches': self._batches,
+                'warned': self._warned}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         r"""Continues from what :meth:`state_dict` returned. Learning rates are those of the settings.
@@ -189,8 +214,8 @@ class Game:
         try:
             self.generator.load_state_dict(state['generator'])
             self.discriminator.load_state_dict(state['discriminator'])
-            _load(self.generator_optimizer, state['generator_optimizer'])
-            _load(self.discriminator_optimizer, state['discriminator_optimizer'])
+            load_optimizer(self.generator_optimizer, state['generator_optimizer'])
+            load_optimizer(self.discriminator_optimizer, state['discriminator_optimizer'])
         except (KeyError, RuntimeError, ValueError) as error:
             found = state['discriminator'].get('shared.0.weight')
             width = 'unknown width' if found is None else f'width {found.size(1)}'
@@ -200,6 +225,9 @@ class Game:
                                   f'({str(error).splitlines()[0]})') from error
         self._collapsing = state['collapsing'].to(self._collapsing, copy=True)
         self._batches = int(state['batches'])
+        # Older versions counted neither batches that were lost nor warnings.
+        self._beaten = state.get('beaten', torch.zeros_like(self._beaten)).to(self._beaten, copy=True)
+        self._warned = bool(state.get('warned', False))
 
 
 def check_state(state: Any) -> Optional[dict[str, Any]]:
@@ -217,19 +245,6 @@ def check_state(state: Any) -> Optional[dict[str, Any]]:
     if missing:
         raise CheckpointError(f"the sampler's state lacks {', '.join(missing)}; give the result of state_dict()")
     return copy.deepcopy(dict(state))
-
-
-def _adam(network: Module, lr: float) -> torch.optim.Adam:
-    parameters = list(network.parameters())
-    fused = parameters[0].device.type in ('cpu', 'cuda')
-    return torch.optim.Adam(parameters, lr=lr, fused=fused)
-
-
-def _load(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    # Which implementation takes the steps, and how large they are, is no matter of the state.
-    own = [{key: group[key] for key in ('lr', 'fused', 'foreach', 'capturable')} for group in optimizer.param_groups]
-    optimizer.load_state_dict({**state, 'param_groups': [{**saved, **kept} for saved, kept
-                                                         in zip(state['param_groups'], own, strict=True)]})
 
 
 def _spread(vectors: Tensor) -> Tensor:

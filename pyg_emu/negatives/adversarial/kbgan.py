@@ -12,8 +12,10 @@ from pyg_emu import models
 from pyg_emu.core.arguments import is_number, non_negative, positive_integer, random_seed, share, shown
 from pyg_emu.core.contract import ScoredBatch, Scorer, check_scorer
 from pyg_emu.core.errors import ArgumentError, CheckpointError
+from pyg_emu.core.gradients import clip_gradients
 from pyg_emu.data.batch import Batch
 from pyg_emu.models.adapters import as_scorer
+from pyg_emu.negatives.adversarial.optimizers import load_optimizer, make_adam, step_if
 from pyg_emu.negatives.contract import Negatives
 from pyg_emu.negatives.sampling.filtered import FilteredSampler
 from pyg_emu.negatives.sampling.uniform import UniformSampler
@@ -48,6 +50,10 @@ class KBGANSampler(FilteredSampler):
     that of the mutated negative if not. The paper trains both models alone before; give :obj:`generator` a function
     that returns a trained model to do so, and begin with random weights otherwise.
 
+    A model that diverges scores NaN or infinity. The generator takes no step from such rewards, and the baseline stays
+    as it was. Where the generator's own scores are not finite, it takes none either, and the choice among the
+    candidates is uniform.
+
     :class:`~pyg_emu.Trainer` calls :meth:`begin` and :meth:`observe`. Each process would see the rewards of its own
     rows alone, so that it trains in one process. In a loop of your own:
 
@@ -71,6 +77,8 @@ class KBGANSampler(FilteredSampler):
         num_candidates (int, optional): Candidates of a triple. (default: :obj:`20`)
         lr (float, optional): The learning rate of the generator. (default: :obj:`1e-3`)
         baseline_decay (float, optional): The weight of the past in the running mean of rewards. (default: :obj:`0.9`)
+        max_grad_norm (float, optional): The largest norm of the generator's gradient. (default: :obj:`None`, it is not
+            clipped)
         filtered (bool, optional): See :class:`FilteredSampler`. (default: :obj:`False`)
         split (str, optional): The split whose facts are known. (default: :obj:`"train"`)
         seed (int, optional): Seed of the generator's initial weights. Everything else is drawn from the stream of the
@@ -88,6 +96,7 @@ class KBGANSampler(FilteredSampler):
         num_candidates: int = 20,
         lr: float = 1e-3,
         baseline_decay: float = 0.9,
+        max_grad_norm: Optional[float] = None,
         filtered: bool = False,
         split: str = 'train',
         seed: int = 0,
@@ -101,6 +110,9 @@ class KBGANSampler(FilteredSampler):
             raise ArgumentError(f'lr: expected a number, got {shown(lr)}')
         self.lr = float(non_negative('lr', lr))
         self.baseline_decay = float(share('baseline_decay', baseline_decay))
+        if max_grad_norm is not None and not (is_number(max_grad_norm) and 0.0 < max_grad_norm < float('inf')):
+            raise ArgumentError(f'max_grad_norm: expected a positive number or None, got {shown(max_grad_norm)}')
+        self.max_grad_norm = None if max_grad_norm is None else float(max_grad_norm)
         self.seed = random_seed('seed', seed)
         self._candidates = UniformSampler(filtered, split)
         self._scorer: Optional[Scorer] = None
@@ -136,7 +148,8 @@ class KBGANSampler(FilteredSampler):
         assert isinstance(candidates, Tensor)
         if candidates.size(0) == 0:
             return Negatives(candidates.new_empty(0, num_negatives))
-        chance = player.scores(batch, candidates).softmax(dim=1)
+        # A row with a score that is not finite has no softmax.
+        chance = player.scores(batch, candidates).softmax(dim=1).nan_to_num(nan=1.0)
         place = torch.multinomial(chance, num_negatives, replacement=True, generator=generator)
         index = candidates.gather(1, place)
         self._drawn = _Drawn(candidates, place, index)
@@ -207,7 +220,7 @@ class KBGANSampler(FilteredSampler):
             as_scorer(model)
         except ArgumentError as error:
             raise ArgumentError(f'generator: expected a function that makes a model ({error})') from error
-        player = _Player(model.to(device), device, self.lr)
+        player = _Player(model.to(device), device, self.lr, self.max_grad_norm)
         if player.sizes != sizes:
             raise ArgumentError(f'generator: expected a model of {sizes[0]} entities and {sizes[1]} relations, got one '
                                 f'of {player.sizes[0]} and {player.sizes[1]}')
@@ -241,7 +254,9 @@ class KBGANSampler(FilteredSampler):
     def __repr__(self) -> str:
         name = self.generator if isinstance(self.generator, str) else getattr(self.generator, '__name__', '...')
         return (f'{self.__class__.__name__}(generator={name}, hidden_channels={self.hidden_channels}, '
-                f'num_candidates={self.num_candidates}, filtered={self.filtered}, split={self.split!r})')
+                f'num_candidates={self.num_candidates}, lr={self.lr}, baseline_decay={self.baseline_decay}, '
+                f'max_grad_norm={self.max_grad_norm}, filtered={self.filtered}, split={self.split!r}, '
+                f'seed={self.seed})')
 
 
 class _Drawn(NamedTuple):
@@ -266,15 +281,16 @@ class _Player:
         model (torch.nn.Module): The generator.
         device (torch.device): Its device.
         lr (float): Its learning rate.
+        max_grad_norm (float, optional): The largest norm of its gradient.
     """
-    def __init__(self, model: Any, device: torch.device, lr: float) -> None:
+    def __init__(self, model: Any, device: torch.device, lr: float, max_grad_norm: Optional[float]) -> None:
         self.model = model
         self.device = device
         scorer = as_scorer(model)
         self.sizes = scorer.num_nodes, scorer.num_relations
-        self.lr = lr
-        optimizer = torch.optim.SparseAdam if scorer.sparse else torch.optim.Adam
-        self.optimizer: torch.optim.Optimizer = optimizer(model.parameters(), lr=lr)
+        self.max_grad_norm = max_grad_norm
+        self.optimizer: torch.optim.Optimizer = (torch.optim.SparseAdam(model.parameters(), lr=lr) if scorer.sparse
+                                                 else make_adam(model.parameters(), lr))
         # NaN until the first reward.
         self.baseline = torch.full((), float('nan'), dtype=torch.float64, device=device)
 
@@ -289,16 +305,24 @@ class _Player:
 
     def learn(self, scores: Tensor, place: Tensor, reward: Tensor, mask: Optional[Tensor],
               decay: float) -> dict[str, Tensor]:
-        r"""Takes a step along the policy gradient, updates the baseline, and returns the monitors."""
+        r"""Takes a step along the policy gradient, updates the baseline, and returns the monitors. Without a reward, or
+        with numbers that are not finite, everything stays as it is.
+        """
         counts = torch.ones_like(reward, dtype=torch.bool) if mask is None else mask
         number = counts.sum().clamp(min=1)
         mean = torch.where(counts, reward, 0.0).sum().double() / number
         baseline = torch.where(self.baseline.isnan(), mean, self.baseline)
+        advantage = (reward - baseline).to(scores.dtype)
+        finite = torch.where(counts, advantage, 0.0).isfinite().all() & scores.detach().isfinite().all()
+        usable = counts.any() & finite & mean.isfinite()
         self.optimizer.zero_grad(set_to_none=True)
-        policy_loss(scores, place, reward, baseline, mask).backward()
-        self.optimizer.step()
+        # Zeros, since NaN times a gradient of zero is NaN.
+        policy_loss(scores, place, torch.where(counts & usable, advantage, 0.0), 0.0, mask).backward()
+        if self.max_grad_norm is not None:
+            clip_gradients(self.model.parameters(), self.max_grad_norm)
+        step_if(self.optimizer, usable)
         self.optimizer.zero_grad(set_to_none=True)
-        self.baseline = torch.where(counts.any(), decay * baseline + (1.0 - decay) * mean, self.baseline)
+        self.baseline = torch.where(usable, decay * baseline + (1.0 - decay) * mean, self.baseline)
         chance = scores.detach().log_softmax(dim=1)
         most = torch.tensor(max(scores.size(1), 2), dtype=chance.dtype).log().item()
         return {'reward': mean, 'baseline': self.baseline, 'entropy': -(chance.exp() * chance).sum(1).mean() / most}
@@ -311,14 +335,12 @@ class _Player:
         r"""Continues from what :meth:`state_dict` returned, with the learning rate of the settings."""
         try:
             self.model.load_state_dict(state['model'])
-            self.optimizer.load_state_dict(state['optimizer'])
+            load_optimizer(self.optimizer, state['optimizer'])
         except (KeyError, RuntimeError, ValueError) as error:
             shapes = ', '.join(f'{name} {tuple(value.shape)}' for name, value in state['model'].items())
             own = ', '.join(f'{name} {tuple(value.shape)}' for name, value in self.model.state_dict().items())
             raise CheckpointError(f"the sampler's state holds a generator of {shapes}, this run has one of {own}; "
                                   'continue with the same settings and graph as before') from error
-        for group in self.optimizer.param_groups:
-            group['lr'] = self.lr
         self.baseline = state['baseline'].to(self.baseline, copy=True)
 
 

@@ -60,8 +60,8 @@ class Pathway(Module):
         \tilde{\mathbf{x}}^m = \mathbf{x}^m \otimes \alpha^m + \beta^m, \qquad
         G(\epsilon) = c \tanh(W \tilde{\mathbf{x}}^M + \mathbf{b})
 
-    with :math:`\tilde{\mathbf{x}}^0 = \epsilon`. Batch normalization takes the statistics of the batch. A batch of one
-    triple has none worth the name, and takes the running ones.
+    with :math:`\tilde{\mathbf{x}}^0 = \epsilon`. Batch normalization takes the statistics of the batch. For a batch of
+    one triple, whose vectors hardly vary, it takes the running ones.
 
     Args:
         width (int): :math:`d`, the width of an entity row and of the hidden layers.

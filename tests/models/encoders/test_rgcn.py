@@ -17,6 +17,7 @@ from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.losses import CrossEntropyLoss, OneVsAllLoss
 from pyg_emu.models import RGCN, DistMult, KGEScorer, Reciprocal
+from pyg_emu.models.encoders.messages import MessageGraph
 from pyg_emu.models.encoders.rgcn import DECODERS
 from pyg_emu.negatives.sampling import MCNSSampler, NSCachingSampler
 
@@ -81,7 +82,7 @@ def test_a_step_encodes_once_and_reaches_every_parameter(nations: KGData, monkey
     batch = batch_of(nations)
     calls = []
     encode = RGCN.encode
-    monkeypatch.setattr(RGCN, 'encode', lambda self, graph: calls.append(graph) or encode(self, graph))
+    monkeypatch.setattr(RGCN, 'encode', lambda self, *args: calls.append(args[0]) or encode(self, *args))
     with torch.no_grad():
         first = for_batch(model, batch)  # as a sampler asks
     loss = EMULoss(regularizer=lambda scorer, batch: scorer.entity_table().square().mean())(model, batch)
@@ -137,11 +138,49 @@ def test_samples_follow_the_random_stream_of_the_run(nations: KGData) -> None:
                                for_graph(model, nations).entity_table())
 
 
+def test_dropout_follows_the_random_stream_of_the_run(nations: KGData) -> None:
+    tables = []
+    for own, stream in ((1, 5), (2, 5), (1, 6)):
+        model = make(nations, dropout=0.5, visible=1.0)
+        batch = batch_of(nations)
+        assert batch.generator is not None
+        batch.generator.manual_seed(stream)
+        torch.manual_seed(own)
+        state = torch.get_rng_state()
+        tables.append(for_batch(model, batch).entity_table())
+        assert torch.get_rng_state().equal(state), 'drew from the global random stream'
+    assert torch.equal(tables[0], tables[1]) and not torch.allclose(tables[0], tables[2])
+    # In evaluation mode, nothing is left out and nothing drawn.
+    before = batch.generator.get_state()  # type: ignore[union-attr]
+    torch.testing.assert_close(for_batch(model.eval(), batch).entity_table(),
+                               make(nations).eval().for_graph(nations).entity_table())
+    assert batch.generator.get_state().equal(before)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize('dropout', [0.0, 0.25, 1.0])
+def test_dropout_leaves_out_its_share(nations: KGData, dropout: float) -> None:
+    # The first layer returns ones, and the last one what is left of them.
+    model = make(nations, dropout=dropout, visible=1.0)
+    first, last = model.layers
+    with torch.no_grad():
+        for value in (first.weight, first.root, last.weight):
+            value.zero_()
+        first.bias.fill_(1.0)
+        last.root.copy_(torch.eye(8))
+        last.bias.zero_()
+    generator = torch.Generator().manual_seed(0)
+    for stream in (generator, None):
+        kept = torch.stack([model.encode(MessageGraph.of(nations), stream) for _ in range(200)]).detach()
+        assert float((kept == 0.0).double().mean()) == pytest.approx(dropout, abs=0.01)
+        if dropout < 1.0:
+            assert kept[kept != 0.0].tolist() == pytest.approx([1.0 / (1.0 - dropout)] * int((kept != 0.0).sum()))
+
+
 def test_ranking_and_prediction_encode_once(nations: KGData, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make(nations, dropout=0.5)
     calls = []
     encode = RGCN.encode
-    monkeypatch.setattr(RGCN, 'encode', lambda self, graph: calls.append(self.training) or encode(self, graph))
+    monkeypatch.setattr(RGCN, 'encode', lambda self, *args: calls.append(self.training) or encode(self, *args))
     metrics = evaluate(model, nations, split='test', batch_size=16, sides=('tail', 'head', 'relation'))
     assert calls == [False] and model.training
     scorer = model.eval().for_graph(nations)

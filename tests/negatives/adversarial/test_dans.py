@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import io
 import warnings
 from pathlib import Path
@@ -284,22 +285,30 @@ def test_monitors() -> None:
     assert sampler.terms == {}
     sampler.sample(make_batch(), 8)
     assert set(sampler.terms) == {'generator_loss', 'discriminator_loss', 'discriminator_accuracy', 'pathway_accuracy',
-                                  'entity_spread', 'relation_spread'}
+                                  'entity_spread', 'relation_spread', 'entity_diversity', 'relation_diversity'}
     assert all(value.dim() == 0 and not value.requires_grad for value in sampler.terms.values())
     alone = make_sampler(pathways='entity')
     alone.sample(make_batch(), 8)
-    assert set(sampler.terms) - set(alone.terms) == {'pathway_accuracy', 'relation_spread'}
+    assert set(sampler.terms) - set(alone.terms) == {'pathway_accuracy', 'relation_spread', 'relation_diversity'}
+    single = make_sampler(from_entity=1, from_relation=2, discriminator_steps=0)
+    single.sample(make_batch(), 8)
+    assert set(single.terms) == {'generator_loss', 'entity_spread', 'relation_spread', 'relation_diversity'}
 
 
-def test_spread_by_hand() -> None:
-    game, condition, real = make_game(generator_steps=0)
-    stream = torch.Generator().manual_seed(1)
-    game.play(condition, real, stream)
-    with torch.no_grad():
-        vectors, _ = game.generate(condition, {'entity': 1, 'relation': 1}, torch.Generator().manual_seed(1))
-    for name, value in vectors.items():
-        expected = value.squeeze(1).std(0, correction=0).mean() / real.std(0, correction=0).mean()
-        assert float(game.terms[f'{name}_spread']) == pytest.approx(float(expected), rel=1e-4)
+def test_monitors_are_those_of_the_vectors_of_the_batch() -> None:
+    model, batch = make_model(), make_batch()
+    sampler = make_sampler(model, from_entity=2, from_relation=3, noise=0.5)
+    vectors, real = sampler.sample(batch, 8).vectors, model.candidates(batch.target_index).detach()
+    assert vectors is not None
+    scale = float(real.std(0, correction=0).mean())
+    for name, own in (('entity', vectors[:, :2]), ('relation', vectors[:, 2:])):
+        spread, diversity = own.flatten(0, 1).std(0, correction=0).mean(), own.std(1, correction=0).mean()
+        assert float(sampler.terms[f'{name}_spread']) == pytest.approx(float(spread) / scale, rel=1e-4)
+        assert float(sampler.terms[f'{name}_diversity']) == pytest.approx(float(diversity) / scale, rel=1e-4)
+    # Without noise, further vectors of a triple add nothing.
+    same = make_sampler(model, noise=0.0)
+    same.sample(batch, 8)
+    assert float(same.terms['entity_diversity']) < 1e-5 < 0.1 < float(same.terms['entity_spread'])
 
 
 def test_warns_once_of_a_collapse(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,21 +323,32 @@ def test_warns_once_of_a_collapse(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.warns(UserWarning, match=r'7 batches.*0\.05.*generator_lr.*bound') as found:
         for _ in range(16):
             sampler.sample(batch, 4)
-    assert len(found) == 1
+    assert len(found) == 1 and found[0].filename == __file__
 
 
-def test_a_spread_that_recovers_is_no_collapse(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('pyg_emu.negatives.adversarial.game.COLLAPSED_BATCHES', 4)
-    game, condition, real = make_game(generator_steps=0)
+@pytest.mark.parametrize('steps', [0, 3])
+def test_collapses_are_counted_by_batch(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    monkeypatch.setattr('pyg_emu.negatives.adversarial.game.COLLAPSED_BATCHES', 7)
+    sampler, batch = make_sampler(bound=1e-3, discriminator_steps=steps), make_batch()
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        for step in range(6):  # the fourth and later would warn
-            for pathway in game.generator.values():
-                pathway.bound = 1.0 if step == 2 else 1e-3
-            game.play(condition, real, None)
-    with pytest.warns(UserWarning, match='collapsed'):
-        for _ in range(2):
-            game.play(condition, real, None)
+        for _ in range(6):
+            sampler.sample(batch, 4)
+    with pytest.warns(UserWarning, match='7 batches'):
+        sampler.sample(batch, 4)
+
+
+def test_a_resumed_run_does_not_warn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('pyg_emu.negatives.adversarial.game.COLLAPSED_BATCHES', 3)
+    sampler, other, batch = make_sampler(bound=1e-3), make_sampler(bound=1e-3), make_batch()
+    with pytest.warns(UserWarning, match='3 batches'):
+        for _ in range(3):
+            sampler.sample(batch, 4)
+    other.load_state_dict(sampler.state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for _ in range(6):
+            other.sample(batch, 4)
 
 
 # Random numbers and state ####################################################
@@ -383,7 +403,7 @@ def test_history_holds_the_monitors(tmp_path: Path) -> None:
     history = trainer.fit().history
     assert history['transform.sampler.generator_loss'].tolist() == pytest.approx([sum(seen) / 3])
     names = {f'transform.sampler.{name}' for name in sampler.terms}
-    assert names <= set(history.columns) and len(names) == 6
+    assert names <= set(history.columns) and len(names) == 8
     assert not {name for name in history.columns if name.startswith('criterion.')}
 
 
@@ -554,7 +574,8 @@ def test_goes_with_an_encoder(decoder: str, tmp_path: Path) -> None:
         model, sampler = RGCN(NUM_NODES, NUM_RELATIONS, 4, decoder=decoder), DANSSampler(generator_steps=1)
         encoded: list[Any] = []
         encode = model.encode
-        model.encode = lambda graph: encoded.append(0) or encode(graph)  # type: ignore[method-assign, func-returns-value]
+        model.encode = (  # type: ignore[method-assign]
+            lambda *args: encoded.append(0) or encode(*args))  # type: ignore[func-returns-value]
         loader = TripletLoader(make_data(), 8, shuffle=True, transform=EMUNegatives(8, 0.3, sampler=sampler))
         Trainer(model, EMULoss(mutate_vectors=True), loader, torch.optim.Adam(model.parameters(), lr=0.1),
                 num_steps=num_steps, run_dir=tmp_path / folder, progress=False).fit()
@@ -566,6 +587,18 @@ def test_goes_with_an_encoder(decoder: str, tmp_path: Path) -> None:
     again, others = train('cut', 4)
     assert not changed(networks, others)
     assert all(value.equal(other) for value, other in zip(model.parameters(), again.parameters()))
+
+
+# What a record of a run says #################################################
+
+
+def test_repr_names_all_settings() -> None:
+    given = {'pathways': 'entity', 'film': False, 'from_entity': 3, 'sampler': NSCachingSampler(7, 3),
+             'film_weight': 0.125, 'noise': 0.25, 'generator_steps': 4, 'discriminator_steps': 6, 'generator_lr': 0.5,
+             'discriminator_lr': 0.75, 'max_grad_norm': None, 'bound': 2.5, 'inverse_floor': 0.0625, 'seed': 9}
+    assert {*given, 'from_relation'} == {*inspect.signature(DANSSampler).parameters}
+    text = repr(DANSSampler(**given))  # type: ignore[arg-type]
+    assert all(f'{name}={value!r}' in text for name, value in given.items()) and 'from_relation=None' in text
 
 
 # Errors ######################################################################

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import itertools
 import math
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.contract import ScoredBatch
-from pyg_emu.core.errors import ArgumentError, CheckpointError
+from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
@@ -234,6 +235,105 @@ def test_generators(generator: Any, sparse: bool) -> None:
     assert all(not value.equal(old) for value, old in zip(sampler.model.parameters(), before))
 
 
+@pytest.mark.parametrize('sparse', [False, True])
+def test_gradients_are_clipped(sparse: bool) -> None:
+    def moved(max_grad_norm: float | None) -> float:
+        sampler, batch = make_sampler(make_model(sparse=sparse), max_grad_norm=max_grad_norm), make_batch()
+        batch.neg_index = sampler.sample(batch, 5, torch.Generator().manual_seed(0)).index
+        player = sampler._player
+        assert player is not None
+        before = [value.detach().clone() for value in player.model.parameters()]
+        player.optimizer = torch.optim.SGD(player.model.parameters(), lr=1.0)
+        observed(sampler, batch, 100 * batch.neg_index.float())
+        moves = [(value.detach() - old).flatten() for value, old in zip(player.model.parameters(), before)]
+        return float(torch.cat(moves).norm())
+
+    assert moved(0.25) == pytest.approx(0.25, rel=1e-3)
+    assert moved(None) == pytest.approx(moved(1e6), rel=1e-3) and moved(None) > 1.0
+
+
+def state_of(sampler: KBGANSampler) -> dict[str, Any]:
+    state: dict[str, Any] = copy.deepcopy(sampler.state_dict()['generator'])
+    moments = state['optimizer']['state'].items()
+    return {**state['model'], 'baseline': state['baseline'],
+            **{f'{number}.{name}': torch.as_tensor(value) for number, own in moments for name, value in own.items()}}
+
+
+@pytest.mark.parametrize('sparse', [False, True])
+@pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf, 1e300, None])
+def test_nothing_is_learned_from_rewards_that_are_not_finite(bad: float | None, sparse: bool) -> None:
+    sampler = make_sampler(make_model(sparse=sparse), lr=0.1, max_grad_norm=1.0)
+
+    def learn(reward: Tensor, mask: Tensor | None = None) -> None:
+        batch = make_batch()
+        batch.neg_index = sampler.sample(batch, 5, torch.Generator().manual_seed(0)).index
+        observed(sampler, batch, reward, mask)
+
+    good = torch.arange(50.0, dtype=torch.double).view(10, 5)
+    learn(good)
+    for _ in range(2):
+        before = state_of(sampler)
+        if bad is None:
+            learn(good, torch.zeros(10, 5, dtype=torch.bool))
+        else:
+            learn(torch.where(good == 7.0, bad, good))
+            learn(torch.full((10, 5), 3e38))  # whose mean is not finite
+        after = state_of(sampler)
+        assert before.keys() == after.keys() and len(before) == 9
+        for name, value in before.items():
+            assert value.equal(after[name]), name
+    learn(2.0 * good)
+    after = state_of(sampler)
+    assert all(bool(value.isfinite().all()) and not value.equal(after[name]) for name, value in before.items())
+
+
+def test_rewards_that_do_not_count_may_be_anything() -> None:
+    found = []
+    for hidden in (math.nan, 0.0):
+        sampler, batch = make_sampler(lr=0.1), make_batch()
+        batch.neg_index = sampler.sample(batch, 5, torch.Generator().manual_seed(0)).index
+        mask = torch.arange(50).view(10, 5) % 7 != 0
+        observed(sampler, batch, torch.where(mask, batch.neg_index.float(), hidden), mask)
+        found.append(state_of(sampler))
+    assert all(bool(value.isfinite().all()) and value.equal(found[1][name]) for name, value in found[0].items())
+
+
+@pytest.mark.parametrize('bad', [math.nan, math.inf, -math.inf, 1e30])
+def test_a_generator_that_is_not_finite_picks_at_random(bad: float) -> None:
+    batch, sampler = make_batch(1), make_sampler(num_candidates=4)
+    sampler.sample(batch, 1)
+    assert sampler.model is not None
+    with torch.no_grad():
+        sampler.model.node_emb.weight.fill_(bad)
+        sampler.model.rel_emb.weight.fill_(1e30)
+    batch.neg_index = sampler.sample(batch, 20_000, torch.Generator().manual_seed(0)).index
+    drawn = sampler._drawn
+    assert drawn is not None
+    assert (drawn.place[0].bincount(minlength=4) / 20_000).tolist() == pytest.approx([0.25] * 4, abs=0.015)
+    before = sampler.model.rel_emb.weight.clone()
+    observed(sampler, batch, torch.randn(1, 20_000))
+    assert sampler.model.rel_emb.weight.equal(before)
+
+
+def test_the_trainer_tells_of_a_model_that_diverges(tmp_path: Path) -> None:
+    trainer, sampler = make_trainer(tmp_path, 8)
+    loss = trainer.criterion
+
+    def diverging(model: DistMult, batch: Batch) -> Tensor:
+        if batch.step == 3:
+            with torch.no_grad():
+                model.node_emb.weight.fill_(math.nan)
+        return loss(model, batch)
+
+    trainer.criterion = diverging
+    trainer.checkpoint_every = trainer.evaluate_every = 8
+    with pytest.raises(DivergenceError, match=r'step 4\b'):
+        trainer.fit()
+    # It went on to draw until the trainer read the loss.
+    assert trainer.loader.step == 8 and sampler.model is not None
+    assert all(bool(value.isfinite().all()) for value in sampler.model.parameters())
+
+
 def test_reward_is_the_vanilla_score_if_there_is_one() -> None:
     model = make_model()
     for alpha, name in ((0.5, 'vanilla'), (0.0, 'mutated')):
@@ -338,6 +438,9 @@ def test_states_of_something_else() -> None:
     ({'lr': 'big'}, ['lr', 'big']),
     ({'lr': -1.0}, ['lr', '-1']),
     ({'baseline_decay': 1.5}, ['baseline_decay', '1.5']),
+    ({'max_grad_norm': 0}, ['max_grad_norm', '0']),
+    ({'max_grad_norm': float('inf')}, ['max_grad_norm', 'inf']),
+    ({'max_grad_norm': 'x'}, ['max_grad_norm', "'x'"]),
     ({'filtered': 'no'}, ['filtered', 'no']),
     ({'seed': 0.5}, ['seed', '0.5']),
 ])
@@ -345,6 +448,14 @@ def test_bad_arguments(arguments: dict[str, Any], facts: list[str]) -> None:
     with pytest.raises(ArgumentError) as error:
         KBGANSampler(**arguments)
     assert all(fact in str(error.value) for fact in facts)
+
+
+def test_repr_names_all_settings() -> None:
+    given = {'hidden_channels': 7, 'num_candidates': 9, 'lr': 0.5, 'baseline_decay': 0.25, 'max_grad_norm': 2.5,
+             'filtered': True, 'split': 'all', 'seed': 3}
+    assert {*given, 'generator'} == {*inspect.signature(KBGANSampler).parameters}
+    text = repr(KBGANSampler('TransE', **given))  # type: ignore[arg-type]
+    assert all(f'{name}={value!r}' in text for name, value in given.items()) and 'generator=TransE' in text
 
 
 def test_without_a_model() -> None:

@@ -1,4 +1,5 @@
-r"""Every sampler that :mod:`pyg_emu.negatives.sampling` exports is tested by existing."""
+r"""Every sampler that :mod:`pyg_emu.negatives.sampling` and :mod:`pyg_emu.negatives.adversarial` export is tested by
+existing."""
 from __future__ import annotations
 
 import inspect
@@ -18,12 +19,12 @@ from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import EMULoss
 from pyg_emu.models import DistMult
-from pyg_emu.negatives import EMUNegatives, sampling
+from pyg_emu.negatives import EMUNegatives, adversarial, sampling
 from pyg_emu.negatives.contract import Negatives, Sampler
 from pyg_emu.ops import use_backend
 from pyg_emu.training.trainer import Trainer
 
-SAMPLERS = [getattr(sampling, name) for name in sampling.__all__]
+SAMPLERS = [getattr(room, name) for room in (sampling, adversarial) for name in room.__all__]
 SAMPLERS = [sampler for sampler in SAMPLERS if inspect.isclass(sampler) and sampler is not sampling.BaseSampler]
 SIDES = ['tail', 'head', 'both']
 NUM_NODES, NUM_RELATIONS = 12, 2
@@ -44,12 +45,33 @@ def make_batch(data: KGData, side: str, seed: int = 0) -> Batch:
     return next(iter(TripletLoader(data, 100, shuffle=True, corrupt=side, seed=seed)))  # type: ignore[arg-type]
 
 
+#: Settings with which a sampler takes any number of negatives, and how many of these are vectors.
+SETTINGS: dict[type, dict[str, Any]] = {adversarial.DANSSampler: {'pathways': 'entity', 'from_entity': 1}}
+VECTORS = {adversarial.DANSSampler: 1}
+
+
 def make_sampler(cls: type, data: KGData, **arguments: Any) -> Any:
-    r"""Samplers that learn from the whole graph take it as an argument called :obj:`data`."""
+    r"""Samplers that learn from the whole graph take it as an argument called :obj:`data`. Those with a generator get a
+    model.
+    """
     parameters = inspect.signature(cls).parameters
+    if arguments.get('filtered') is False and 'filtered' not in parameters:
+        del arguments['filtered']  # it is never filtered
     if any(key not in parameters for key in arguments):
         pytest.skip(f'{cls.__name__} has no {", ".join(arguments)}')
-    return cls(**({'data': data} if 'data' in parameters else {}), **arguments)
+    sampler = cls(**({'data': data} if 'data' in parameters else {}), **SETTINGS.get(cls, {}), **arguments)
+    if cls.__name__ in adversarial.__all__:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            sampler.begin(DistMult(data.num_nodes or 0, data.num_relations, 2))
+    return sampler
+
+
+def plain(state: Any) -> Any:
+    r"""A state as values that :obj:`==` compares."""
+    if isinstance(state, dict):
+        return {key: plain(value) for key, value in state.items()}
+    return state.tolist() if isinstance(state, Tensor) else state
 
 
 def known_facts(data: KGData, batch: Batch, index: Tensor) -> Tensor:
@@ -75,10 +97,11 @@ def test_shape_dtype_and_range(cls: type, num_negatives: int, side: str) -> None
     assert isinstance(sampler, Sampler)
     negatives = sampler.sample(batch, num_negatives, torch.Generator().manual_seed(0))
     assert isinstance(negatives, Negatives)
-    index = expanded(negatives.index)
-    assert index.shape == negatives.index.shape == (batch.head_index.numel(), num_negatives)
+    index, made = expanded(negatives.index), VECTORS.get(cls, 0)
+    assert index.shape == negatives.index.shape == (batch.head_index.numel(), num_negatives - made)
     assert index.dtype == torch.int64
-    assert 0 <= int(index.min()) and int(index.max()) < NUM_NODES
+    assert bool(((index >= 0) & (index < NUM_NODES)).all())
+    assert (None if negatives.vectors is None else negatives.vectors.size(1)) == (made or None)
     if negatives.mask is not None:
         assert negatives.mask.shape == index.shape and negatives.mask.dtype == torch.bool
     assert cls.__name__ in repr(sampler)
@@ -106,12 +129,13 @@ def test_filtered_draws_are_never_known(cls: type, side: str) -> None:
 @pytest.mark.parametrize('filtered', [False, True])
 @pytest.mark.parametrize('cls', SAMPLERS)
 def test_same_seed_same_draws(cls: type, filtered: bool) -> None:
-    def draw(seed: int) -> list[list[list[int]]]:
+    def draw(seed: int) -> list[Any]:
         data = make_data()
         batch, generator = make_batch(data, 'both'), torch.Generator().manual_seed(seed)
         arguments = {'filtered': True} if filtered else {}
         sampler = make_sampler(cls, data, **arguments)
-        return [expanded(sampler.sample(batch, 9, generator).index).tolist() for _ in range(3)]
+        found = [sampler.sample(batch, 9, generator) for _ in range(3)]
+        return [(expanded(one.index).tolist(), plain(one.vectors)) for one in found]
 
     state = torch.get_rng_state()
     first, again, other = draw(0), draw(0), draw(1)
@@ -128,7 +152,7 @@ def test_stream_of_the_batch_is_the_default(cls: type) -> None:
     batch.generator.manual_seed(5)
     default = make_sampler(cls, data).sample(batch, 9)
     explicit = make_sampler(cls, data).sample(batch, 9, torch.Generator().manual_seed(5))
-    assert expanded(default.index).equal(expanded(explicit.index))
+    assert expanded(default.index).equal(expanded(explicit.index)) and plain(default.vectors) == plain(explicit.vectors)
 
 
 @pytest.mark.parametrize('side', SIDES)
@@ -142,7 +166,7 @@ def test_empty_batch(cls: type, filtered: bool, side: str) -> None:
     if isinstance(batch.side, Tensor):
         batch.side = batch.side[:0]
     sampler = make_sampler(cls, data, **({'filtered': True} if filtered else {}))
-    assert sampler.sample(batch, 5, torch.Generator()).index.shape == (0, 5)
+    assert sampler.sample(batch, 5, torch.Generator()).index.shape == (0, 5 - VECTORS.get(cls, 0))
 
 
 @pytest.mark.parametrize('num_negatives', [0, -1, 2.0, True])
@@ -193,7 +217,8 @@ def test_awkward_graphs(cls: type, name: str, filtered: bool) -> None:
             negatives = sampler.sample(batch, 40, torch.Generator().manual_seed(0))
             sampler.update(batch, DistMult(num_nodes, 3, 2))
         index = expanded(negatives.index)
-        assert index.shape == (len(rows), 40) and 0 <= int(index.min()) and int(index.max()) < num_nodes
+        assert index.shape == (len(rows), 40 - VECTORS.get(cls, 0))
+        assert 0 <= int(index.min()) and int(index.max()) < num_nodes
     if filtered:
         known = known_facts(data, batch, index)
         mask = torch.ones_like(known) if negatives.mask is None else negatives.mask
@@ -217,8 +242,12 @@ def test_ends_of_mixed_batches_are_those_of_the_rows(cls: type, filtered: bool) 
 
     def shares(side: Any) -> Tensor:
         batch = Batch(*rows.unbind(1), side, num_nodes=NUM_NODES, num_relations=NUM_RELATIONS, source=data)
-        arguments = {'cache_size': 2, 'seed': 3} if cls is sampling.NSCachingSampler else {}
-        sampler = make_sampler(cls, data, filtered=filtered, **arguments)
+        arguments: dict[str, Any] = {'filtered': filtered}
+        if cls is sampling.NSCachingSampler:
+            arguments |= {'cache_size': 2, 'seed': 3}
+        if cls is adversarial.KBGANSampler:  # picks of one call come from the same candidates
+            arguments['num_candidates'] = 1000
+        sampler = make_sampler(cls, data, **arguments)
         index = torch.cat([expanded(sampler.sample(batch, 1000, torch.Generator().manual_seed(seed)).index)
                            for seed in range(3)], dim=1)
         return torch.nn.functional.one_hot(index, NUM_NODES).double().mean(1)
@@ -244,9 +273,7 @@ def test_training_resumes_bit_for_bit(cls: type, tmp_path: Path) -> None:
     weight, state = train('whole', 10)
     train('cut', 6)
     resumed, other = train('cut', 10)
-    assert weight.equal(resumed) and state.keys() == other.keys()
-    for name, value in state.items():
-        assert value.equal(other[name]) if isinstance(value, Tensor) else value == other[name]
+    assert weight.equal(resumed) and plain(state) == plain(other)
 
 
 @pytest.mark.parametrize('cls', SAMPLERS)
