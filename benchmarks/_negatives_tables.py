@@ -198,7 +198,9 @@ def effect_of_emu(folder: Path, dataset: str) -> Part:
         lines.append([METHODS[name].title, md.mean(alone.values('mrr')), md.mean(with_emu.values('mrr')),
                       md.signed(mean, error), verdict])
     text = md.table(lines)
-    told = ', '.join(f'{counts[name]} {name}' for name in ('higher', 'tie', 'lower', 'one seed') if counts[name])
+    counts['with a single seed'] = counts.pop('one seed', 0)
+    told = ', '.join(f'{counts[name]} {name}' for name in ('higher', 'tie', 'lower', 'with a single seed')
+                     if counts[name])
     return f'{text}\n\nMRR on {dataset} with EMU, for {len(pairs)} kinds of negatives: {told}.', []
 
 
