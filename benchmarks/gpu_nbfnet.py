@@ -2,13 +2,13 @@ r"""NBFNet on a GPU: the message passing operator, training steps, and the full 
 
 .. code-block:: console
 
-    python -m benchmarks.gpu_suite nbfnet-relational nbfnet-steps
-    python -m benchmarks.gpu_suite nbfnet-train-emu      # repeat until the run is complete
+    benchmarks/gpu_suite.sh run nbfnet-steps nbfnet-relational
+    benchmarks/gpu_suite.sh run --budget 3h nbfnet-train-emu    # piece by piece, until the run is complete
 
 Without ``PYG_EMU_DATA``, steps are timed on generated data of the same size. The full run needs the data. A piece of
-the full run trains for some minutes and continues from ``runs/gpu/nbfnet-emu``. If ``OUT`` is set, this folder is
-packed into ``$OUT/state/nbfnet-emu``, as four files of less than 16 MiB. To continue on another machine, copy these
-files to ``runs/gpu/state/nbfnet-emu``.
+the full run trains for some minutes and continues from ``runs/gpu/nbfnet-emu``. Until the run is complete, it exits
+with code 75. If ``OUT`` is set, this folder is packed into ``$OUT/state/nbfnet-emu``, as four files of less than 16
+MiB. To continue on another machine, copy these files to ``runs/gpu/state/nbfnet-emu``.
 """
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import torch
 from torch import Tensor
 
 from benchmarks._budget import Budget
 from benchmarks._contenders import generate
-from benchmarks._record import ROOT, write_result
+from benchmarks._gpu_pieces import Unfinished, Work
+from benchmarks._record import ROOT
 from benchmarks.gpu_speed import milliseconds
 from pyg_emu import KGData, TripletLoader, load_dataset
 from pyg_emu.experiments.build import build
@@ -45,8 +46,6 @@ from pyg_emu.training.run_folder import RunFolder
 TARGETS: dict[str, Any] = {'step_ms': 60.0, 'peak_gib': 12.0, 'mrr': {'': 0.419, '-bce': 0.415}}
 #: The published implementation on four V100 GPUs, as reported by its authors.
 PUBLIC = {'epoch_minutes': 22.8, 'peak_gib': 22.9}
-#: The training time of a piece of the full run in seconds, without the last validation and checkpoint.
-PIECE_SECONDS = 450.0
 #: The maximum size of a file of a packed state in bytes.
 PART_BYTES = 15 * 2**20
 
@@ -115,28 +114,29 @@ def make_step(recipe: Recipe, data: KGData, device: str) -> Callable[[], Tensor]
     return step
 
 
-def steps(folder: Path, smoke: bool) -> Path:
+def steps(work: Work) -> Path:
     r"""Measures time and peak memory of training steps, with and without EMU, in float32 and bfloat16 autocast."""
-    device, (warmup, repeats) = ('cpu', (1, 1)) if smoke else ('cuda', (8, 30))
-    found: dict[str, Any] = {}
     for graph in GRAPHS:
-        data, origin = (generate(9, 2, 16), 'generated') if smoke else graph.load()
-        data = data.with_inverse_relations().to(device)
+        data, origin = (generate(9, 2, 16), 'generated') if work.smoke else graph.load()
+        data = data.with_inverse_relations().to('cpu' if work.smoke else 'cuda')
         for end in ('', '-bce'):
             for bf16 in (False, True):
-                settings = [f'model.bf16={str(bf16).lower()}', *(_TINY if smoke else [])]
-                recipe = load_recipe(f'{graph.recipe}{end}', [assignment_layer(settings)])
-                # Models of earlier iterations are freed, so that the peak is that of this model.
-                entry = _measure(make_step(recipe, data, device), device, warmup, repeats)
-                per_epoch = -(-data.num_facts('train') // recipe.batch_size)
-                if 'ms' in entry:
-                    entry['epoch_minutes'] = per_epoch * entry['ms'] / 60_000
                 name = f'{graph.name}, {"BCE" if end else "EMU"}, {"bf16" if bf16 else "fp32"}'
-                found[name] = {**entry, 'batch': recipe.batch_size, 'facts': origin,
-                               'backend': last_backend('relational')}
+                settings = [f'model.bf16={str(bf16).lower()}', *(_TINY if work.smoke else [])]
+                recipe = load_recipe(f'{graph.recipe}{end}', [assignment_layer(settings)])
+                entry = work.measure(name, partial(_measured_step, recipe, data, origin, work.smoke))
                 print(f'{name:<24} {_line(entry)} (target: {TARGETS["step_ms"]:g} ms, {TARGETS["peak_gib"]:g} GiB)',
                       flush=True)
-    return write_result('nbfnet_steps', {'steps': found, 'targets': TARGETS, 'public': PUBLIC}, seed=0, folder=folder)
+    return work.finish({'steps': work.cases, 'targets': TARGETS, 'public': PUBLIC})
+
+
+def _measured_step(recipe: Recipe, data: KGData, origin: str, smoke: bool) -> dict[str, Any]:
+    device, (warmup, repeats) = ('cpu', (1, 1)) if smoke else ('cuda', (8, 30))
+    # The model is freed at the end, so that the next peak is that of the next model.
+    entry = _measure(make_step(recipe, data, device), device, warmup, repeats)
+    if 'ms' in entry:
+        entry['epoch_minutes'] = -(-data.num_facts('train') // recipe.batch_size) * entry['ms'] / 60_000
+    return {**entry, 'batch': recipe.batch_size, 'facts': origin, 'backend': last_backend('relational')}
 
 
 # Message passing #############################################################
@@ -157,51 +157,57 @@ def plain(x: Tensor, relation: Tensor, source: Tensor, rel_type: Tensor, target:
     return torch.stack([mean, high, low, (square - mean * mean).clamp(min=1e-6).sqrt()], dim=2)
 
 
-def relational(folder: Path, smoke: bool) -> Path:
-    r"""Measures the operator on the FB15k-237 graph with 64 queries of 32 features, next to gathers in eager and
-    compiled PyTorch.
+def relational(work: Work, compiled: bool = False) -> Path:
+    r"""Measures the operator on the FB15k-237 graph with 64 queries of 32 features, next to gathers in PyTorch.
+
+    Args:
+        work (Work): The piece.
+        compiled (bool): Whether gathers are compiled by torch.compile, which takes minutes, instead of eager.
+            (default: :obj:`False`)
     """
     from pyg_emu.ops import use_backend
 
+    smoke = work.smoke
     device, (size, width) = ('cpu', (2, 2)) if smoke else ('cuda', (64, 32))
     data, origin = (generate(9, 2, 16), 'generated') if smoke else GRAPHS[0].load()
     data = data.with_inverse_relations().to(device)
     edges = EdgeOrders.of(data)
     order = edges.by_target
-    generator = torch.Generator(device).manual_seed(0)
-    found: dict[str, Any] = {}
     # Each dtype, aggregation and gradient mode compiles the same function again, which exceeds the default limit.
     torch._dynamo.config.recompile_limit = 64
-    compiled = torch.compile(plain, dynamic=False, backend='aot_eager' if smoke else 'inductor')
-    for dtype in (torch.float32, torch.bfloat16):
-        shapes = (data.num_nodes, size, width), (size, 2 * data.num_relations, width)
-        x, relation = (torch.randn(shape, device=device, generator=generator).to(dtype).requires_grad_()
-                       for shape in shapes)
-        for aggregate in ('sum', 'pna'):
-            gathers = {name: partial(_gathered, function, x, relation, order, aggregate)
-                       for name, function in (('gather, scatter', plain), ('compiled', compiled))}
-            contenders: dict[str, Callable[[], Tensor]] = {
-                'ours': partial(relational_conv, x, relation, edges, aggregate=aggregate),
-                'gather, segment': partial(relational_conv, x, relation, edges, aggregate=aggregate,
-                                           backend='torch'),
-                **gathers}
+    gathers = torch.compile(plain, dynamic=False, backend='aot_eager' if smoke else 'inductor') if compiled else plain
+    # NBFNet trains with all of PNA's aggregations.
+    for aggregate in ('pna', 'sum'):
+        for dtype in (torch.float32, torch.bfloat16):
+            generator = torch.Generator(device).manual_seed(0)
+            shapes = (data.num_nodes, size, width), (size, 2 * data.num_relations, width)
+            x, relation = (torch.randn(shape, device=device, generator=generator).to(dtype).requires_grad_()
+                           for shape in shapes)
+            conv = partial(relational_conv, x, relation, edges, aggregate=aggregate)
+            contenders: dict[str, Callable[[], Tensor]] = {'ours': conv}
+            if not compiled:
+                contenders['gather, segment'] = partial(conv, backend='torch')
+            contenders['compiled' if compiled else 'gather, scatter'] = partial(_gathered, gathers, x, relation, order,
+                                                                                aggregate)
             for name, function in contenders.items():
                 with use_backend('triton' if smoke and name == 'ours' else None):
                     for part, call in (('forward', partial(_forward, function)),
                                        ('forward and backward', partial(_forward_backward, function, (x, relation)))):
-                        entry = _measure(call, device, *((1, 1) if smoke else (3, 10)))
                         label = f'{aggregate}, {str(dtype).removeprefix("torch.")}, {part}, {name}'
-                        found[label] = entry
+                        repeats = (1, 1) if smoke else (3, 10)
+                        entry = work.measure(label, partial(_measure, call, device, *repeats))
                         print(f'{label:<58} {_line(entry)}', flush=True)
-    ratios = {label.replace(', ours', f': {other} / ours'): found[label.replace('ours', other)]['ms'] / entry['ms']
-              for label, entry in found.items() if label.endswith('ours') and 'ms' in entry
-              for other in ('gather, segment', 'gather, scatter', 'compiled')
-              if 'ms' in found[label.replace('ours', other)]}
+    found = work.cases
+    ratios = {}
+    for label, entry in found.items():
+        for other in ('gather, segment', 'gather, scatter', 'compiled') if label.endswith('ours') else ():
+            slower = found.get(label.replace('ours', other), {})
+            if 'ms' in entry and 'ms' in slower:
+                ratios[label.replace(', ours', f': {other} / ours')] = slower['ms'] / entry['ms']
     for label, ratio in ratios.items():
         print(f'{label}: {ratio:.2f}', flush=True)
-    metrics = {'nodes': data.num_nodes, 'edges': order.source.numel(), 'features': size * width, 'facts': origin,
-               'cases': found, 'ratios': ratios}
-    return write_result('nbfnet_relational', metrics, seed=0, folder=folder)
+    return work.finish({'nodes': data.num_nodes, 'edges': order.source.numel(), 'features': size * width,
+                        'facts': origin, 'cases': found, 'ratios': ratios})
 
 
 def _gathered(function: Callable[..., Tensor], x: Tensor, relation: Tensor, order: Any, aggregate: str) -> Tensor:
@@ -246,35 +252,36 @@ def unpack(source: Path, run: Path) -> None:
         archive.extractall(run, filter='data')
 
 
-def train(end: str, folder: Path, smoke: bool, *, limit: Optional[float] = PIECE_SECONDS,
-          runs: Path = ROOT / 'runs' / 'gpu') -> Path:
-    r"""Trains a piece of the full run on FB15k-237 and records a result, marked as unfinished before the last piece.
+def train(end: str, work: Work, *, runs: Path = ROOT / 'runs' / 'gpu') -> Path:
+    r"""Trains a piece of the full run on FB15k-237.
 
     Args:
         end (str): The suffix of the recipe.
-        folder (Path): The folder of the results.
-        smoke (bool): If set to :obj:`True`, trains a tiny model on the CPU.
-        limit (float, optional): The time limit in seconds. (default: :obj:`PIECE_SECONDS`)
+        work (Work): The piece. When its time is over, the current step is completed and the state is saved.
         runs (Path): The folder of the run folders.
+
+    Raises:
+        Unfinished: If the run is not complete. Its progress is recorded.
     """
-    name = 'bce' if end else 'emu'
+    name, smoke = 'bce' if end else 'emu', work.smoke
     settings = [*_TINY, 'num_steps=4', 'evaluate_every=2', 'checkpoint_every=1'] if smoke else []
     recipe = load_recipe(f'nbfnet-fb15k237{end}', [assignment_layer(settings)])
+    work.seed = recipe.seed
     with tempfile.TemporaryDirectory() as scratch:
         runs = Path(scratch) if smoke and runs == ROOT / 'runs' / 'gpu' else runs
         run, state = runs / f'nbfnet-{name}', runs / 'state' / f'nbfnet-{name}'
         if not (run / 'last.pt').exists() and any(state.glob('*.tar.part*')):
             unpack(state, run)
         data = generate(20, 2, 40, 6) if smoke else GRAPHS[0].load()[0]
-        outcome = None
+        outcome, stopped = None, ''
         try:
-            with Budget(limit):
+            with Budget(work.left):
                 outcome = run_recipe(recipe, run, data=data, device='cpu' if smoke else 'cuda', progress=False)
         except TrainingInterrupted as stop:
-            print(f'nbfnet-train-{name}: {stop}', flush=True)
+            stopped = str(stop)
         except KeyboardInterrupt:
             # The last weights are saved. Time ran out during the test ranking.
-            print(f'nbfnet-train-{name}: the next piece ranks the test triples', flush=True)
+            stopped = 'the next piece ranks the test triples'
         metrics = progress_of(run, recipe)
         out = os.environ.get('OUT')
         if out and not smoke:
@@ -282,12 +289,11 @@ def train(end: str, folder: Path, smoke: bool, *, limit: Optional[float] = PIECE
     print(f'nbfnet-train-{name}: step {metrics["steps"]} of {recipe.num_steps}, {metrics["step_ms"]:.2f} ms a step',
           flush=True)
     if outcome is None or outcome.test is None:
-        return write_result(f'nbfnet_train_{name}_unfinished', metrics, seed=recipe.seed, folder=folder)
+        work.note(metrics)
+        raise Unfinished(f'step {metrics["steps"]} of {recipe.num_steps}; {stopped}')
     metrics |= {'test': outcome.test.to_dict(), 'best_step': outcome.train.best_step}
     print(f'nbfnet-train-{name}: test MRR {outcome.test["mrr"]:.4f} (target: {TARGETS["mrr"][end]})', flush=True)
-    path = write_result(f'nbfnet_train_{name}', metrics, seed=recipe.seed, folder=folder)
-    (folder / f'nbfnet_train_{name}_unfinished.json').unlink(missing_ok=True)
-    return path
+    return work.finish(metrics)
 
 
 def progress_of(run: Path, recipe: Recipe) -> dict[str, Any]:

@@ -2,10 +2,12 @@ r"""Complete training steps on a GPU with and without EMU: eager PyTorch, torch.
 
 .. code-block:: console
 
-    python -m benchmarks.gpu_suite run speed-distmult
+    benchmarks/gpu_suite.sh run speed-distmult compiled-distmult
 
 All contenders train the same model with the same loss and optimizer (Adagrad), sample negatives and masks in the step,
 and receive the same batches of positives. Times are medians over rounds that alternate between the contenders.
+torch.compile takes minutes to compile its steps. They are a piece of their own, with the steps of this package that
+they are compared with.
 """
 from __future__ import annotations
 
@@ -14,12 +16,12 @@ import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 import torch
 from torch import Tensor
 
-from benchmarks._record import write_result
+from benchmarks._gpu_pieces import Unfinished, Work
 from pyg_emu import ComplEx, DistMult, EMULoss, EMUNegatives, KGData, RotatE, TransE, TripletLoader
 from pyg_emu.losses import CrossEntropyLoss
 from pyg_emu.ops import MaskPlan, emu_score, last_backend
@@ -27,6 +29,8 @@ from pyg_emu.training.graphed_step import GraphedStep
 
 MODELS = {'distmult': DistMult, 'complex': ComplEx, 'transe': TransE, 'rotate': RotatE}
 ALPHA, BETA, RATE = 0.11, 0.53, 0.3
+#: The error of a contender that was not prepared because the time was over.
+LATE = 'no time left'
 
 
 @dataclass(frozen=True)
@@ -121,19 +125,29 @@ def ours(setting: Setting, emu: bool, capture: bool, shared: bool = True) -> Cal
     return GraphedStep(model, criterion, optimizer, negatives, capture=capture)
 
 
-def contenders(setting: Setting) -> dict[str, Callable[[], Callable[[Any], Any]]]:
-    r"""Returns the factories of all steps by name. On a CPU, the steps use neither graphs nor generated code."""
+def contenders(setting: Setting, compiled: bool = False) -> dict[str, Callable[[], Callable[[Any], Any]]]:
+    r"""Returns the factories of all steps by name, those that matter most first. On a CPU, the steps use neither graphs
+    nor generated code.
+
+    Args:
+        setting (Setting): The sizes and the device.
+        compiled (bool): Whether to return the steps of torch.compile, and those of this package to compare them with,
+            instead of all other steps. (default: :obj:`False`)
+    """
     cuda = setting.device == 'cuda'
-    compiled: dict[str, Any] = {'dynamic': False, **({} if cuda else {'backend': 'aot_eager'})}
+    options: dict[str, Any] = {'dynamic': False, **({} if cuda else {'backend': 'aot_eager'})}
     found: dict[str, Callable[[], Callable[[Any], Any]]] = {}
-    for emu, kind in ((False, 'vanilla'), (True, 'emu')):
-        found[f'eager {kind}'] = partial(theirs, setting, emu)
-        found[f'compiled {kind}'] = partial(theirs, setting, emu, **compiled)
-        if cuda:
-            found[f'compiled, graphs {kind}'] = partial(theirs, setting, emu, mode='reduce-overhead', **compiled)
-        found[f'ours {kind}'] = partial(ours, setting, emu, capture=False)
+    for emu, kind in ((True, 'emu'), (False, 'vanilla')):
         found[f'ours, graphs {kind}'] = partial(ours, setting, emu, capture=cuda)
-    found['ours, graphs emu, mask per negative'] = partial(ours, setting, True, capture=cuda, shared=False)
+        if compiled:
+            found[f'compiled {kind}'] = partial(theirs, setting, emu, **options)
+            if cuda:
+                found[f'compiled, graphs {kind}'] = partial(theirs, setting, emu, mode='reduce-overhead', **options)
+        else:
+            found[f'eager {kind}'] = partial(theirs, setting, emu)
+            found[f'ours {kind}'] = partial(ours, setting, emu, capture=False)
+    if not compiled:
+        found['ours, graphs emu, mask per negative'] = partial(ours, setting, True, capture=cuda, shared=False)
     return found
 
 
@@ -210,19 +224,28 @@ def prepare(make: Callable[[], Callable[[Any], Any]], batches: list[Any], settin
     return facts
 
 
-def measure(setting: Setting, made: dict[str, Callable[[], Callable[[Any], Any]]]) -> dict[str, dict[str, Any]]:
-    r"""Returns the times of all contenders, measured in rounds. If a contender fails, its error is recorded."""
+def measure(setting: Setting, made: dict[str, Callable[[], Callable[[Any], Any]]],
+            work: Optional[Work] = None) -> dict[str, dict[str, Any]]:
+    r"""Returns the times of all contenders, measured in rounds. If a contender fails, its error is recorded. It is left
+    out if the slowest one before it took longer to prepare than the time that :obj:`work` has left.
+    """
     loader = TripletLoader(make_data(setting), setting.batch, shuffle=True)
     source: Iterator[Any] = loader.batches()
     batches = [next(source) for _ in range(2 * (min(len(loader), 16) // 2) or 2)]
     found: dict[str, dict[str, Any]] = {}
+    slowest = 0.0
     for name, make in made.items():
+        if work is not None and work.left is not None and work.left <= slowest:
+            found[name] = {'error': LATE}
+            continue
+        start = time.perf_counter()
         try:
             found[name] = prepare(make, batches, setting)
             if 'ours' in name:
                 found[name]['backend'] = last_backend('emu_score')
         except Exception as error:  # An unattended run continues and records the error.
             found[name] = {'error': f'{type(error).__name__}: {error}'[:500]}
+        slowest = max(slowest, time.perf_counter() - start)
     times: dict[str, list[float]] = {name: [] for name in found if 'step' in found[name]}
     for _ in range(setting.rounds):
         for name in times:
@@ -278,10 +301,20 @@ def loader_ms(setting: Setting) -> float:
     return 1e3 * (time.perf_counter() - start) / (10 * setting.steps)
 
 
-def speed(setting: Setting, folder: Path) -> Path:
-    r"""Measures one model, prints a table and records the result."""
+def speed(setting: Setting, work: Work, compiled: bool = False) -> Path:
+    r"""Measures one model, prints a table and records the result.
+
+    Args:
+        setting (Setting): The model, the sizes and the timing.
+        work (Work): The piece.
+        compiled (bool): See :func:`contenders`. The other piece measures the operator and the loader.
+            (default: :obj:`False`)
+
+    Raises:
+        Unfinished: If contenders are left. Compiled code is cached on the disk, so that the next call gets further.
+    """
     bandwidth = copy_bandwidth(setting)
-    found = measure(setting, contenders(setting))
+    found = measure(setting, contenders(setting, compiled), work)
     for name, entry in found.items():
         line = entry.get('error')
         if line is None:
@@ -297,14 +330,20 @@ def speed(setting: Setting, folder: Path) -> Path:
         if 'step_ms' in found.get(top, {}) and 'step_ms' in found.get(bottom, {}):
             ratios[f'{top} / {bottom}'] = found[top]['step_ms'] / found[bottom]['step_ms']
             print(f'{top} / {bottom}: {ratios[f"{top} / {bottom}"]:.3f}', flush=True)
+    metrics = {'setting': asdict(setting), 'copy_bytes_per_second': bandwidth, 'contenders': found, 'ratios': ratios,
+               'fewest_bytes': {'vanilla': fewest_bytes(setting, False), 'emu': fewest_bytes(setting, True)}}
+    # Before the rest, which may fail.
+    work.note(metrics)
+    late = [name for name, entry in found.items() if entry.get('error') == LATE]
+    if late:
+        raise Unfinished(f'{", ".join(late)}: {LATE}')
+    if compiled:
+        return work.finish(metrics)
     operator = {}
     for emu, kind in ((False, 'vanilla'), (True, 'emu')):
         took = operator_ms(setting, emu)
         gathered = gathered_bytes(setting) / (took / 1e3)
         operator[kind] = {'ms': took, 'gathered_bytes_per_second': gathered, 'of_copy_bandwidth': gathered / bandwidth}
         print(f'operator, {kind}: {took:.4f} ms, gathers at {gathered / bandwidth:.1%} of the bandwidth of a copy')
-    metrics = {'setting': asdict(setting), 'copy_bytes_per_second': bandwidth, 'contenders': found, 'ratios': ratios,
-               'operator': operator, 'loader_ms': loader_ms(setting),
-               'fewest_bytes': {'vanilla': fewest_bytes(setting, False), 'emu': fewest_bytes(setting, True)},
-               'gathered_bytes': gathered_bytes(setting)}
-    return write_result(f'speed_{setting.model}', metrics, seed=0, folder=folder)
+    return work.finish({**metrics, 'operator': operator, 'loader_ms': loader_ms(setting),
+                        'gathered_bytes': gathered_bytes(setting)})

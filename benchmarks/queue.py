@@ -11,7 +11,7 @@ A job is a line of a table with the columns ``what``, ``command``, ``expected`` 
 backticks, run one after another. It needs nothing, or one of
 
 =========  ====================================================================================================
-``gpu``    a CUDA device; the job is left out where there is none
+``gpu``    a CUDA device; left out where there is none. It may use all cores; one such job runs at a time
 ``alone``  a machine that does nothing else, since it is timed: nothing runs beside it, and it gets one core
 ``cores``  the same, with all cores of the queue and as many threads
 ``above``  the results of the line above: it waits until that job is finished, and does not run if that one failed
@@ -197,7 +197,8 @@ class Running:
     def _prepare(self) -> None:
         # A queue started in the background ignores SIGINT, which its jobs would inherit.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if hasattr(os, 'sched_setaffinity'):
+        # What runs on a GPU compiles kernels on all cores.
+        if hasattr(os, 'sched_setaffinity') and self.job.needs != 'gpu':
             os.sched_setaffinity(0, self.cores)
 
     @property
@@ -295,6 +296,8 @@ class Queue:
             is_alone = job.needs in ALONE or any(running.job.needs in ALONE for running in self.running)
             if not free or (is_alone and self.running):
                 break
+            if job.needs == 'gpu' and any(running.job.needs == 'gpu' for running in self.running):
+                continue
             self.waiting.remove(job)
             self.running.append(Running(job, free if job.needs == 'cores' else free[:1], self.record.log(job)))
             bar.set_postfix_str('; '.join(running.job.what for running in self.running)[:80])

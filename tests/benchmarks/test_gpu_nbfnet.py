@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import gpu_nbfnet
 from benchmarks._contenders import generate
+from benchmarks._gpu_pieces import Unfinished, Work
 from benchmarks._record import read_result
 from pyg_emu.experiments.build import build
 from pyg_emu.experiments.recipe import load_recipe
@@ -52,18 +53,30 @@ def test_full_run_goes_on_on_another_machine(tmp_path: Path, monkeypatch: pytest
         raise TrainingInterrupted('stopped')
 
     monkeypatch.setattr(gpu_nbfnet, 'run_recipe', interrupted)
-    gpu_nbfnet.train('', out, True, limit=None, runs=first)
+    with pytest.raises(Unfinished, match='step 1 of 4'):
+        gpu_nbfnet.train('', Work('nbfnet_train_emu', out, smoke=True), runs=first)
     unfinished = read_result('nbfnet_train_emu_unfinished', out)['metrics']
     # The last checkpoint is from the step before the validation.
     assert steps == [2] and unfinished['steps'] == 1 and unfinished['of_steps'] == 4 and 'test' not in unfinished
 
     monkeypatch.setattr(gpu_nbfnet, 'run_recipe', run_recipe)
     gpu_nbfnet.pack(first / 'nbfnet-emu', second / 'state' / 'nbfnet-emu')
-    gpu_nbfnet.train('', out, True, limit=None, runs=second)
+    gpu_nbfnet.train('', Work('nbfnet_train_emu', out, smoke=True), runs=second)
     finished = read_result('nbfnet_train_emu', out)['metrics']
     assert finished['steps'] == 4 and 0 < finished['test']['mrr'] <= 1
     assert [row['step'] for row in finished['history']] == [2, 4]
     assert not (out / 'nbfnet_train_emu_unfinished.json').exists()
+
+
+def test_compiled_gathers_are_compared_with_the_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = iter(range(1, 99))
+    monkeypatch.setattr(gpu_nbfnet, '_measure', lambda *_: {'ms': float(next(measured)), 'peak_gib': 0.0})
+    path = gpu_nbfnet.relational(Work('compiled_nbfnet', tmp_path, smoke=True), compiled=True)
+    metrics = read_result(path.stem, tmp_path)['metrics']
+    assert len(metrics['cases']) == 16 and len(metrics['ratios']) == 8
+    # The operator is measured first: forward, then both directions. Then the gathers are.
+    assert metrics['ratios']['pna, float32, forward: compiled / ours'] == 3 / 1
+    assert metrics['ratios']['pna, float32, forward and backward: compiled / ours'] == 4 / 2
 
 
 def test_full_state_of_fb15k237_fits_into_eight_files_with_its_result() -> None:

@@ -129,7 +129,7 @@ def test_timed_jobs_run_alone(tmp_path: Path, need: str) -> None:
 def test_an_interrupted_queue_interrupts_its_jobs(tmp_path: Path) -> None:
     script = tmp_path / 'job.py'
     script.write_text('import sys, time\nfrom pathlib import Path\nfolder = Path(sys.argv[1])\n'
-                      '(folder / "begun").touch()\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n'
+                      'try:\n    (folder / "begun").touch()\n    time.sleep(60)\nexcept KeyboardInterrupt:\n'
                       '    (folder / "saved").touch()\n    sys.exit(130)\n')
     table(tmp_path, f'a | `python {script} {tmp_path}` | |', 'b | `true` | | above')
     # As a shell starts it in the background: SIGINT is ignored.
@@ -161,6 +161,17 @@ def test_jobs_that_need_a_gpu(tmp_path: Path) -> None:
     assert [job.what for job in queue.choose(jobs, record)[0]] == ['c']
     assert [job.what for job in queue.choose(jobs, record, has_gpu=True)[0]] == ['a', 'b', 'c']
     assert [job.what for job in queue.choose(jobs, record, only='Part: c')[0]] == ['c']
+
+
+def test_jobs_share_neither_the_gpu_nor_a_core(tmp_path: Path) -> None:
+    log = tmp_path / 'log'
+    shared = f'grep Cpus_allowed_list /proc/self/status >> {log}; sleep 0.5; echo end >> {log}'
+    jobs = queue.parse(table(tmp_path, f'a | `{shared}` | | gpu', f'b | `: b; {shared}` | | gpu').read_text())
+    # The numbers of the cores do not matter, as no job is bound to one.
+    assert queue.Queue(jobs, [0, 1], queue.Record(tmp_path)).run()
+    with open('/proc/self/status') as file:
+        own = next(line.strip() for line in file if line.startswith('Cpus_allowed_list'))
+    assert log.read_text().splitlines() == 2 * [own, 'end']
 
 
 def test_cores_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
