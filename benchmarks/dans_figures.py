@@ -114,7 +114,9 @@ def draw_embeddings(run: Path, folder: Path, relation: Optional[str]) -> list[Pa
     for name, own in groups.items():
         part = places[start:start + len(own)]
         start += len(own)
-        place.scatter(part[:, 0], part[:, 1], label=name, s=14)
+        # Uniform negatives are entities, too, and would hide the few true tails.
+        on_top = {'marker': '*', 's': 70, 'zorder': 3, 'edgecolors': 'black', 'linewidths': 0.5}
+        place.scatter(part[:, 0], part[:, 1], label=name, **(on_top if name == 'true tails' else {'s': 14}))
         points[name] = part.tolist()
     place.set(title=f'tails of {label}, t-SNE', xticks=[], yticks=[])
     place.legend(fontsize=8)
