@@ -8,7 +8,7 @@ from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 from benchmarks import _markdown as md
 from benchmarks._markdown import Part, Results
-from benchmarks._record import read_results
+from benchmarks._record import lookup, read_results, spread
 
 #: The settings by their name in files, in the order of tables that have no results.
 SETTINGS = {
@@ -17,8 +17,6 @@ SETTINGS = {
     'confidence-penalty': 'confidence penalty', 'self-adversarial': 'self-adversarial negatives'}
 #: The models, whose searches begin with their names.
 MODELS = {'distmult': 'DistMult', 'complex': 'ComplEx'}
-#: A difference is clear from this many standard errors on.
-_CLEAR = 2.0
 
 
 class _Row(NamedTuple):
@@ -44,7 +42,7 @@ def budgets(folder: Path) -> Part:
         rows = [row for name, what in SETTINGS.items() if (row := _row(f'{model}-{name}', what, folder)) is not None]
         emu = next((row for row in rows if row.name == f'{model}-emu'), None)
         leads = []
-        for row in sorted(rows, key=lambda row: -_middle(row)):
+        for row in sorted(rows, key=lambda row: -spread(row.mrr)[0]):
             used += row.runs
             lead = None if emu is None or row is emu else md.difference(emu.mrr, row.mrr)
             steps = row.runs[0]['metrics']['recipe']['num_steps']
@@ -95,10 +93,6 @@ def _row(name: str, title: str, folder: Path) -> Optional[_Row]:
     return _Row(name, title, runs, searches[0]['metrics'] if searches else None) if runs else None
 
 
-def _middle(row: _Row) -> float:
-    return sum(row.mrr) / len(row.mrr)
-
-
 def _in_search(row: _Row) -> str:
     return '-' if row.search is None else f'{row.search["value"]:.3f}'
 
@@ -112,9 +106,7 @@ def _settings(metrics: dict[str, Any]) -> str:
     r"""The values that a search chose for what it varied."""
     found = []
     for key in metrics['space']:
-        value: Any = metrics['recipe']
-        for part in key.split('.'):
-            value = value.get(part) if isinstance(value, dict) else None
+        value = lookup(metrics['recipe'], key)
         if isinstance(metrics['space'][key], dict) and value is not None:
             short = key.removeprefix('loss.').removeprefix('negatives.').removeprefix('optimizer.')
             found.append(f'{short} {value:.3g}' if isinstance(value, float) else f'{short} {value}')
@@ -130,7 +122,7 @@ def _sentence(model: str, leads: Sequence[tuple[str, float, Optional[float]]]) -
 def _verdict(lead: float, error: Optional[float]) -> str:
     if error is None:
         return ' (one seed)'
-    return '' if abs(lead) > _CLEAR * error else ' (within two standard errors)'
+    return '' if md.is_clear(lead, error) else ' (within two standard errors)'
 
 
 #: The blocks of this module, by the name in their marker.

@@ -249,7 +249,6 @@ def _verdicts(found: dict[str, _Value]) -> str:
     return '; '.join([*([first] if same else []), *others])
 
 
-
 def _setting(entry: Entry) -> str:
     row = entry.row
     if row.source == 'Table 12':
@@ -266,7 +265,6 @@ def _mean(results: Results) -> float:
     return spread(md.mrr_of(results))[0]
 
 
-
 def _steps(results: Results) -> int:
     steps: int = results[0]['metrics']['recipe']['num_steps']
     return steps
@@ -274,7 +272,6 @@ def _steps(results: Results) -> int:
 
 def _rate(results: Results) -> str:
     return str(results[0]['metrics']['recipe']['negatives']['mutation_rate']) if results else '-'
-
 
 
 #: The blocks of this module, by the name in their marker.

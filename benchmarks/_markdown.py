@@ -10,6 +10,8 @@ from benchmarks._record import spread
 Results = list[dict[str, Any]]
 #: The text of a block, and the results whose commands are named below it.
 Part = tuple[str, Results]
+#: A difference is clear from this many standard errors on.
+CLEAR = 2.0
 _SEED = re.compile(r'[-_]?seed\d+$')
 
 
@@ -38,6 +40,11 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, O
     if min(len(ours), len(theirs)) < 2:
         return one - other, None
     return one - other, (deviation**2 / len(ours) + other_deviation**2 / len(theirs))**0.5
+
+
+def is_clear(change: float, error: Optional[float]) -> bool:
+    r"""Returns whether a difference is more than :data:`CLEAR` of its standard errors."""
+    return error is not None and abs(change) > CLEAR * error
 
 
 def signed(value: float, error: Optional[float] = None) -> str:

@@ -17,8 +17,6 @@ from benchmarks._record import read_results, spread
 from benchmarks._significance import holm, paired
 
 _LENGTHS = ('seconds', 'search_seconds', 'search_trials')
-#: A difference is clear from this many standard errors on.
-CLEAR = 2.0
 #: The level of tests against uniform negatives, for all methods together.
 LEVEL = 0.05
 # Sentences name at most so many methods.
@@ -95,9 +93,8 @@ def difference(one: Row, other: Row) -> tuple[float, Optional[float]]:
 
 
 def is_clear(one: Row, other: Row) -> bool:
-    r"""Returns whether two methods differ by more than :data:`CLEAR` standard errors."""
-    mean, error = difference(one, other)
-    return error is not None and abs(mean) > CLEAR * error
+    r"""Returns whether two methods differ by more than two standard errors."""
+    return md.is_clear(*difference(one, other))
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> Path:
@@ -130,7 +127,7 @@ def draw(rows: Sequence[Row], dataset: str, path: Path) -> Path:
     for place, row in enumerate(ordered):
         mean, deviation = spread(row.values('mrr'))
         colour = 'C1' if row.variant.with_emu or row.variant.name == 'emu' else 'C0'
-        accuracy.errorbar(mean, place, xerr=CLEAR * deviation / math.sqrt(len(row.results)), fmt='o', color=colour,
+        accuracy.errorbar(mean, place, xerr=md.CLEAR * deviation / math.sqrt(len(row.results)), fmt='o', color=colour,
                           capsize=3)
         time.barh(place, spread(row.each('step_ms'))[0], color=colour)
     accuracy.set(yticks=range(len(ordered)), yticklabels=[row.variant.title for row in ordered],
@@ -192,13 +189,12 @@ def effect_of_emu(folder: Path, dataset: str) -> Part:
     counts: Counter[str] = Counter()
     for name, alone, with_emu in pairs:
         mean, error = difference(with_emu, alone)
-        verdict = ('one seed' if error is None else 'tie' if not is_clear(with_emu, alone) else
+        verdict = ('with a single seed' if error is None else 'tie' if not is_clear(with_emu, alone) else
                    'higher' if mean > 0 else 'lower')
         counts[verdict] += 1
         lines.append([METHODS[name].title, md.mean(alone.values('mrr')), md.mean(with_emu.values('mrr')),
                       md.signed(mean, error), verdict])
     text = md.table(lines)
-    counts['with a single seed'] = counts.pop('one seed', 0)
     told = ', '.join(f'{counts[name]} {name}' for name in ('higher', 'tie', 'lower', 'with a single seed')
                      if counts[name])
     return f'{text}\n\nMRR on {dataset} with EMU, for {len(pairs)} kinds of negatives: {told}.', []
@@ -293,8 +289,6 @@ def _behind(best: Row, row: Row) -> str:
         return '-'
     mean, error = difference(best, row)
     return md.signed(-mean, error) + ('' if error is None or is_clear(best, row) else ', tie')
-
-
 
 
 def _by_seed(row: Row) -> dict[int, float]:

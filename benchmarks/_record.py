@@ -115,6 +115,13 @@ def _read(path: Path) -> Any:
     return _with_infinities(json.loads(path.read_text(encoding='utf-8')))
 
 
+def lookup(values: Any, key: str) -> Any:
+    r"""Returns the value of a key with dots for nested mappings, or :obj:`None` if there is none."""
+    for part in key.split('.'):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
 def spread(values: Iterable[float]) -> tuple[float, float]:
     r"""Returns the mean and the sample standard deviation, which is zero for a single value."""
     numbers = list(values)

@@ -257,7 +257,6 @@ def _valid(metrics: dict[str, Any]) -> float:
     return value
 
 
-
 def _length(results: Results) -> str:
     count = len(results)
     return f'{results[0]["metrics"]["recipe"]["num_steps"]:,} steps, {count} seed{"s" if count > 1 else ""}'
@@ -278,9 +277,8 @@ def _difference(one: str, ours: Sequence[float], other: str, theirs: Sequence[fl
     text = f'{one} {verb} {abs(change):.4f} MRR {place} {other}'
     if error is None:
         return f'{text} (one seed: no spread is known)'
-    clear = 'more' if abs(change) > 2 * error else 'no more'
+    clear = 'more' if md.is_clear(change, error) else 'no more'
     return f'{text}, {clear} than twice the standard error of the difference ({error:.4f})'
-
 
 
 def _sentence(parts: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Callable, Mapping, Optional
 
 from benchmarks import _markdown as md
 from benchmarks._markdown import Part, Results
-from benchmarks._record import read_results
+from benchmarks._record import read_results, spread
 from benchmarks._reproduction import entries, recorded_by_length
 from pyg_emu.core.errors import RecipeError
 from pyg_emu.experiments.recipe import load_recipe
@@ -32,7 +32,7 @@ def beyond(folder: Path) -> Part:
         if not base:
             continue
         groups = [runs for _, runs in md.by_setting(every) if runs[0]['metrics']['recipe']['model']['name'] == model]
-        for runs in [base, *sorted(groups, key=lambda runs: -sum(md.mrr_of(runs)) / len(runs))]:
+        for runs in [base, *sorted(groups, key=lambda runs: -spread(md.mrr_of(runs))[0])]:
             change = 'none' if runs is base else ', '.join(f'`{text}`' for text in changes(base, runs))
             gain = '-' if runs is base else md.signed(*md.difference(md.mrr_of(runs), md.mrr_of(base)))
             each = [run['metrics'] for run in runs]

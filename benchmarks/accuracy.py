@@ -26,10 +26,9 @@ from pyg_emu.experiments.runs import run_recipe
 
 # Cross-entropy settings that regularize confident scores, as EMU does.
 _SMOOTHING = ('label_smoothing', 'confidence_penalty')
-# What a loss other than cross-entropy does with the negatives. Those of EMU are named by their mutation.
-_LOSSES = {'self_adversarial': 'self-adversarial', 'bce': 'BCE', 'margin': 'margin loss', 'demix': 'BCE',
-           'nbfnet_bce': 'BCE', 'emu_bce': 'BCE', 'nbfnet_emu': '', 'emu': '', 'cross_entropy': '', 'one_vs_all': '',
-           'one_vs_all_emu': ''}
+# Captions of losses. Those of EMU are named by their mutation, and a loss of another class by its own name.
+_LOSSES = {'bce': 'BCE', 'margin': 'margin loss', 'demix': 'BCE', 'nbfnet_bce': 'BCE', 'cross_entropy': '',
+           'one_vs_all': ''}
 _WITH_EMU = ('emu', 'one_vs_all_emu', 'emu_bce', 'nbfnet_emu')
 _MUTATIONS = {'mixup': 'Mixup', 'demix': 'DeMix', 'learned': 'learned masks'}
 # The batch of the EMU paper, which captions leave out: facts, and negatives of each.
@@ -46,7 +45,7 @@ def label(recipe: Recipe) -> str:
     if loss['name'] in _WITH_EMU:
         parts = [_mutated(negatives)]
     else:
-        named = _LOSSES[loss['name']]
+        named = _LOSSES.get(loss['name'], loss['name'])
         if loss['name'] in ('self_adversarial', 'demix') and loss.get('temperature') is not None:
             named = f'self-adversarial at {loss["temperature"]:g}'
         held_back = [f'{key.replace("_", " ")} {loss[key]:g}' for key in _SMOOTHING if loss.get(key)]
@@ -78,8 +77,10 @@ def _mutated(negatives: Mapping[str, Any]) -> str:
     if mutation and mutation['name'] in _MUTATIONS:
         name = _MUTATIONS[mutation['name']]
         return {'Mixup': name, 'DeMix': 'EMU with DeMix'}.get(name, f'EMU, {name}')
+    if mutation and 'rate' not in mutation:
+        return f'EMU, {mutation["name"]}'
     if mutation:
-        rate = mutation.get('rate', rate)
+        rate = mutation['rate']
     if rate == 0:
         return 'unbounded label smoothing alone'
     span = f'{rate["start"]:g} to {rate["end"]:g}' if isinstance(rate, dict) else f'{rate:.3g}'

@@ -41,7 +41,7 @@ import torch
 from benchmarks._budget import Budget
 from benchmarks._memory import peak_rise
 from benchmarks._negatives import METHODS, SETTINGS, Variant, variants
-from benchmarks._record import RESULTS, ROOT, read_result, read_results, write_result
+from benchmarks._record import RESULTS, ROOT, lookup, read_result, read_results, write_result
 from benchmarks.accuracy import improvements
 from pyg_emu import KGData, Trainer, TripletLoader
 from pyg_emu.core.errors import DataWarning, PygEmuError
@@ -100,7 +100,7 @@ def search(variant: Variant, data: KGData, arguments: argparse.Namespace) -> tup
     return found.recipe, {
         'trials': len(found.trials), 'outcomes': found.trials['outcome'].value_counts().to_dict(),
         'valid_mrr': found.value,
-        'found': {parameter.key: _lookup(best, parameter.key) for parameter in space.parameters}}
+        'found': {parameter.key: lookup(best, parameter.key) for parameter in space.parameters}}
 
 
 def run(variant: Variant, seed: int, data: KGData, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -280,12 +280,6 @@ def _length(arguments: argparse.Namespace, *keys: str) -> str:
     usual = {'search_trials': TRIALS, **vars(SETTINGS[arguments.dataset])}
     return ''.join(f'-{key.replace("_", "-")}{getattr(arguments, key):g}' for key in keys
                    if getattr(arguments, key) != usual[key])
-
-
-def _lookup(values: Any, key: str) -> Any:
-    for part in key.split('.'):
-        values = values.get(part) if isinstance(values, dict) else None
-    return values
 
 
 def _plain(values: Any) -> Any:

@@ -19,7 +19,7 @@ from typing import Any, Iterable, Union
 
 from benchmarks import accuracy
 from benchmarks._markdown import by_setting, listed
-from benchmarks._record import RESULTS, ROOT, read_results, spread
+from benchmarks._record import RESULTS, ROOT, lookup, read_results, spread
 from benchmarks._texts import TEXTS
 from pyg_emu.experiments.recipe import load_recipe
 
@@ -217,7 +217,7 @@ def main() -> int:
 
 
 def _cell(group: list[dict[str, Any]], key: str) -> str:
-    values = [value for value in (_lookup(result['metrics'], key) for result in group) if value is not None]
+    values = [value for value in (lookup(result['metrics'], key) for result in group) if value is not None]
     if not values:
         return '-'
     if len(set(values)) == 1 and isinstance(values[0], int):  # A count.
@@ -227,12 +227,6 @@ def _cell(group: list[dict[str, Any]], key: str) -> str:
     text = f'{mean:.{digits}f}'
     # Values that were not measured, such as published ones, are equal for all seeds.
     return f'{text} ± {deviation:.{digits}f}' if len(set(values)) > 1 else text
-
-
-def _lookup(metrics: Any, key: str) -> Any:
-    for part in key.split('.'):
-        metrics = metrics.get(part) if isinstance(metrics, dict) else None
-    return metrics
 
 
 def _origin(results: list[dict[str, Any]]) -> str:

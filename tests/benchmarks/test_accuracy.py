@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -50,6 +51,13 @@ def test_labels_tell_recipes_apart(settings: list[str], wanted: str) -> None:
     ('nbfnet-fb237-v1', 'NBFNet, EMU'), ('nbfnet-fb237-v1-bce', 'NBFNet, uniform + BCE')])
 def test_losses_of_nbfnet_are_told_apart(name: str, wanted: str) -> None:
     assert label(load_recipe(name)).startswith(wanted)
+
+
+def test_classes_of_a_user_have_captions() -> None:
+    recipe = load_recipe('distmult-fb15k237-emu')
+    assert label(replace(recipe, loss={'name': 'mine.Loss'})) == 'DistMult, uniform + mine.Loss, 12,000 steps'
+    mutated = replace(recipe, negatives={**recipe.negatives, 'mutation': {'name': 'mine.Mask'}})
+    assert label(mutated) == 'DistMult, EMU, mine.Mask, 12,000 steps'
 
 
 def test_label_of_the_baseline() -> None:
