@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from pyg_emu.core.arguments import ids_in, kind_of, on_device, same_length_ids, shown, tensors
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Interaction
+from pyg_emu.core.precision import without_autocast
 
 #: The end of each triple that is predicted: :obj:`"tail"`, :obj:`"head"`, or a boolean tensor of shape :obj:`(B,)` that
 #: is true where the tail is predicted.
@@ -181,6 +182,8 @@ class ScorerMixin:
     sparse: bool = False
     #: Whether rows are complex vectors :math:`[\mathrm{re}, \mathrm{im}]`.
     complex_rows: bool = False
+    #: Whether :meth:`relation_rows` of heads are those of inverse relations with vectors of their own.
+    reciprocal: bool = False
     #: Whether queries are the same for both sides, so that one of them is enough for a batch of both. It is a fact
     #: about :obj:`_query`, so a subclass that overrides it does not inherit it.
     symmetric: bool = False
@@ -272,7 +275,11 @@ class ScorerMixin:
         return self.offset + self.interaction(query, candidates)
 
     def score_all(self, query: Tensor) -> Tensor:
-        r"""Returns the scores of all entities for each query.
+        r"""Returns the scores of all entities for each query, with gradients.
+
+        Dot products are one matrix product. Other interactions create a tensor of shape :obj:`(B, num_nodes, d)`.
+        Without gradients, :func:`~pyg_emu.evaluate`, :func:`~pyg_emu.predict` and :func:`~pyg_emu.ops.score_entities`
+        do without it, and so do losses against all entities, such as :class:`~pyg_emu.OneVsAllEMULoss`.
 
         Args:
             query (torch.Tensor): The queries. shape: :obj:`(B, d_q)`.
@@ -284,11 +291,12 @@ class ScorerMixin:
         """
         table = self.entity_table()
         _check_query(query, table, self.interaction)
-        if self.interaction.matrix_product:
-            # Unlike the other interactions, a matrix product does not promote.
-            dtype = torch.promote_types(query.dtype, table.dtype)
-            return self.offset + query.to(dtype) @ table.t().to(dtype)
-        return self.offset + self.interaction(query.unsqueeze(-2), table)
+        with without_autocast(table):
+            if self.interaction.matrix_product:
+                # Unlike the other interactions, a matrix product does not promote.
+                dtype = torch.promote_types(query.dtype, table.dtype)
+                return self.offset + query.to(dtype) @ table.t().to(dtype)
+            return self.offset + self.interaction(query.unsqueeze(-2), table)
 
     def embedding_weights(self) -> Iterator[Tensor]:
         r"""The tables that norm regularisers act on, entities first."""

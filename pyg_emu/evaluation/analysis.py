@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from pyg_emu.core.arguments import positive_integer
 from pyg_emu.core.contract import for_batch
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.precision import without_autocast
 from pyg_emu.data.batch import Batch
 from pyg_emu.models.adapters import as_scorer
 from pyg_emu.negatives.mutation import BernoulliMask, ExactMask, draw_plan
@@ -93,7 +94,8 @@ def negative_negative_cosines(left: Tensor, right: Optional[Tensor] = None) -> T
     """
     if right is not None and right.shape != left.shape:
         raise ArgumentError(f'right: expected the shape of left, {tuple(left.shape)}, got {tuple(right.shape)}')
-    cosine = F.normalize(left, dim=-1) @ F.normalize(left if right is None else right, dim=-1).transpose(1, 2)
+    with without_autocast(left):
+        cosine = F.normalize(left, dim=-1) @ F.normalize(left if right is None else right, dim=-1).transpose(1, 2)
     ones = torch.ones(cosine.shape[1:], dtype=torch.bool, device=cosine.device)
     return cosine[:, ones.triu(1) if right is None else ~ones.tril().triu()]
 
@@ -125,7 +127,8 @@ class PrincipalAxes(NamedTuple):
 
     def project(self, points: Tensor) -> Tensor:
         r"""Returns the coordinates of points along the axes. shape: :obj:`(..., n, k)`."""
-        return (points - self.center.unsqueeze(-2)) @ self.axes.transpose(-1, -2)
+        with without_autocast(points):
+            return (points - self.center.unsqueeze(-2)) @ self.axes.transpose(-1, -2)
 
     @property
     def isotropy(self) -> Tensor:
@@ -220,7 +223,8 @@ def masked_cosines(a: Tensor, b: Tensor, num_kept: int, num_samples: int = 10_00
     cosines, first = [], []
     for block in torch.empty(num_samples, device='meta').split(max(_BLOCK // size, 1)):
         bank = masks.bank(share, block.numel(), size, a.unsqueeze(0), generator)
-        product, square = (bank.to(a.dtype) @ columns).unbind(1)
+        with without_autocast(a):
+            product, square = (bank.to(a.dtype) @ columns).unbind(1)
         cosines.append(product / (square.sqrt() * torch.linalg.vector_norm(a)))
         first.append(bank[:, 0])
     return MaskedCosines(torch.cat(cosines), torch.cat(first), float(F.cosine_similarity(a, b, dim=0)), share)

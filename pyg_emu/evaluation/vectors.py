@@ -15,6 +15,7 @@ from pyg_emu.core.errors import ArgumentError, DivergenceError
 from pyg_emu.core.mapped_table import is_mapped, read_in_order
 from pyg_emu.core.memory import check_fits, memory_reported
 from pyg_emu.core.modes import evaluating
+from pyg_emu.core.precision import without_autocast
 from pyg_emu.data.candidates import Members, Names, ids_of, members
 from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import KGData
@@ -132,7 +133,8 @@ def neighbors(
             if similarity == 'euclidean':
                 scores = -torch.cdist(table[block], others, compute_mode='donot_use_mm_for_euclid_dist')
             else:
-                scores = table[block] @ others.t()
+                with without_autocast(table):
+                    scores = table[block] @ others.t()
             order = scores.argsort(dim=1, descending=True, stable=True)
             keep = answers[order] != block.unsqueeze(1)
             rank = keep.cumsum(1)

@@ -13,10 +13,13 @@ from torch.autograd.function import once_differentiable
 
 from pyg_emu.core.arguments import tensors
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.precision import without_autocast
 from pyg_emu.ops.basis_sum.operator import check_messages, check_parameter
+from pyg_emu.ops.interop import uncompiled
 from pyg_emu.ops.relational import EdgeOrders
 
 
+@uncompiled
 def block_sum(x: Tensor, weight: Tensor, edges: EdgeOrders, edge_weight: Optional[Tensor] = None) -> Tensor:
     r"""Sums the messages of R-GCN whose weights are block-diagonal (equation 4 of the `"Modeling Relational Data with
     Graph Convolutional Networks" <https://arxiv.org/abs/1703.06103>`_ paper):
@@ -82,9 +85,10 @@ class _BlockSum(torch.autograd.Function):
         ctx.edges = edges
         blocks, width = weight.size(1), weight.size(3)
         out = x.new_zeros(x.size(0), blocks * width)
-        for part in _relations(edges, edge_weight):
-            rows = _blocks(x, part.source, part.share, blocks)
-            _add(out, part.target, (rows @ weight[part.number]).transpose(0, 1).reshape(-1, blocks * width))
+        with without_autocast(x):
+            for part in _relations(edges, edge_weight):
+                rows = _blocks(x, part.source, part.share, blocks)
+                _add(out, part.target, (rows @ weight[part.number]).transpose(0, 1).reshape(-1, blocks * width))
         return out
 
     @staticmethod
@@ -93,12 +97,13 @@ class _BlockSum(torch.autograd.Function):
         x, weight, edge_weight = ctx.saved_tensors
         blocks = weight.size(1)
         grad_x, grad_weight = torch.zeros_like(x), torch.zeros_like(weight)
-        for part in _relations(ctx.edges, edge_weight):
-            slope = _blocks(grad, part.target, part.share, blocks)
-            rows = _blocks(x, part.source, None, blocks)
-            grad_weight[part.number] = rows.transpose(1, 2) @ slope
-            back = slope @ weight[part.number].transpose(1, 2)
-            _add(grad_x, part.source, back.transpose(0, 1).reshape(-1, x.size(1)))
+        with without_autocast(x):
+            for part in _relations(ctx.edges, edge_weight):
+                slope = _blocks(grad, part.target, part.share, blocks)
+                rows = _blocks(x, part.source, None, blocks)
+                grad_weight[part.number] = rows.transpose(1, 2) @ slope
+                back = slope @ weight[part.number].transpose(1, 2)
+                _add(grad_x, part.source, back.transpose(0, 1).reshape(-1, x.size(1)))
         return grad_x, grad_weight, None, None
 
 

@@ -13,7 +13,15 @@ from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, OneVsAllEMULoss, Tr
 from pyg_emu.core.contract import ScorerMixin
 from pyg_emu.core.interaction import L1, Dot
 from pyg_emu.negatives.mutation import BernoulliMask
-from pyg_emu.ops import MixPlan, emu_score, last_backend, rank_counts, relational_conv
+from pyg_emu.ops import (
+    MixPlan,
+    emu_score,
+    last_backend,
+    rank_counts,
+    relational_conv,
+    score_entities,
+    use_backend,
+)
 from pyg_emu.ops.relational import EdgeOrders
 
 NUM_NODES, NUM_RELATIONS, WIDTH = 8, 2, 4
@@ -125,9 +133,22 @@ def test_encoder_under_autocast(interaction: Any, criterion: Any) -> None:
         assert value.dtype == torch.float32
         if interaction == Dot():  # The derivative of an absolute value jumps where rounding changes a sign.
             torch.testing.assert_close(value, other, rtol=0.1, atol=0.1)
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        metrics = evaluate(model, data, split='train')
-    assert 0.0 < metrics['mrr'] <= 1.0
+
+
+@pytest.mark.parametrize('backend', ['torch', 'numba'])
+def test_scores_of_all_entities_keep_their_type_under_autocast(backend: str) -> None:
+    data = facts()
+    torch.manual_seed(0)
+    model = DistMult(NUM_NODES, NUM_RELATIONS, 64)
+    query = model.query(torch.arange(8), torch.zeros(8, dtype=torch.int64), 'tail')
+    with use_backend(backend):
+        expected = evaluate(model, data, split='train')
+        scores = score_entities(query, model.entity_table(), interaction=Dot())
+        both = model.score_all(query)
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            assert evaluate(model, data, split='train') == expected
+            assert torch.equal(score_entities(query, model.entity_table(), interaction=Dot()), scores)
+            assert torch.equal(model.score_all(query), both)
 
 
 def test_dynamo_is_not_imported() -> None:

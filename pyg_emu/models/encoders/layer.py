@@ -105,6 +105,9 @@ class RGCNLayer(torch.nn.Module):
         instance('graph', graph, MessageGraph)
         if x.dim() != 2 or x.size(1) != self.in_channels:
             raise ArgumentError(f'x: expected shape (V, {self.in_channels}), got {tuple(x.shape)}')
+        if torch.is_autocast_enabled(x.device.type):
+            # The features of a layer before this one may be narrower than the weights.
+            x = x.to(self.weight.dtype)
         share = graph.weight_as(x)
         # A graph may have fewer relations than the layer.
         used = graph.edges.by_relation.ptr.numel() - 1

@@ -11,6 +11,7 @@ from pyg_emu.core.arguments import boolean, ids_below, kind_of, on_device, shown
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Dot, Interaction, check_interaction
 from pyg_emu.core.mapped_table import read_ahead
+from pyg_emu.core.precision import without_autocast
 from pyg_emu.core.sharded_table import ShardedTable, rows_of
 from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.ops.backend import load_backend
@@ -119,7 +120,7 @@ def emu_score(
     if isinstance(index, SharedIndex):
         if shared.are_products(interaction, plan):
             # Operands have the type that the scores are to have; autocast would choose another one.
-            with torch.autocast(table.device.type, enabled=False):
+            with without_autocast(table):
                 return EMUScores(*shared.run(query, positive, table, index, plan, vanilla, sparse_grad))
         index = index.expand()
     return EMUScores(*module.run(query, positive, table, index, plan, interaction, vanilla, sparse_grad))
@@ -229,8 +230,8 @@ def checked_plan(plan: Plan, table: Tensor, shape: tuple[int, ...], num_rows: in
         raise ArgumentError(f'plan.bank: expected torch.bool or floating-point numbers of shape (M, {table.size(1)}), '
                             f'got {kind_of(bank)}')
     if tuple(plan.index.shape) not in (shape, shape[:1]) or plan.index.dtype not in (torch.int64, torch.int32):
-        raise ArgumentError(f'plan.index: expected int64 or int32 of shape {shape} or {shape[:1]}, '
-                            f'got {kind_of(plan.index)}')
+        shapes = ' or '.join(dict.fromkeys(map(str, (shape, shape[:1]))))
+        raise ArgumentError(f'plan.index: expected int64 or int32 of shape {shapes}, got {kind_of(plan.index)}')
     on_device('plan.bank', bank, table.device, 'table')
     on_device('plan.index', plan.index, table.device, 'table')
     ids_below('plan.index', plan.index, bank.size(0), 'masks in plan.bank')

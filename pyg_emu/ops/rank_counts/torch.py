@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.interaction import Interaction
+from pyg_emu.core.precision import without_autocast
 from pyg_emu.ops.rank_counts.blocks import BLOCK_BYTES as BLOCK_BYTES
 
 #: The last bits of a matrix product may depend on the other rows.
@@ -19,14 +20,15 @@ _BYTES = 256 * 2**20
 
 def score_block(query: Tensor, table: Tensor, interaction: Interaction) -> Tensor:
     r"""Computes the scores of all entities in blocks of entities. shape: :obj:`(Q, V)`."""
-    if interaction.matrix_product:
-        return query @ table.t()
-    order = interaction.distance_order
-    if order is not None and table.dtype in (torch.float32, torch.float64):
-        # Unlike broadcasting, this creates no (Q, V, d) tensor. A computation by matrix products would not keep ties.
-        return -torch.cdist(query, table, p=order, compute_mode='donot_use_mm_for_euclid_dist')
-    size = max(1, _BYTES // max(1, query.numel() * query.element_size()))
-    return torch.cat([interaction(query.unsqueeze(1), part) for part in table.split(size)], dim=1)
+    with without_autocast(table):
+        if interaction.matrix_product:
+            return query @ table.t()
+        order = interaction.distance_order
+        if order is not None and table.dtype in (torch.float32, torch.float64):
+            # Unlike broadcasting, this creates no (Q, V, d) tensor. Matrix products would not keep ties.
+            return -torch.cdist(query, table, p=order, compute_mode='donot_use_mm_for_euclid_dist')
+        size = max(1, _BYTES // max(1, query.numel() * query.element_size()))
+        return torch.cat([interaction(query.unsqueeze(1), part) for part in table.split(size)], dim=1)
 
 
 def count(scores: Tensor, row: Tensor, target: Tensor, own: Tensor, ptr: Tensor,
