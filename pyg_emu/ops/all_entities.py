@@ -15,7 +15,7 @@ Entities are scored in blocks. Forward keeps a running logarithmic sum of expone
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Union, cast
 
 import torch
 from torch import Tensor
@@ -24,8 +24,10 @@ from pyg_emu.core.arguments import ids_below, instance, is_number, kind_of, on_d
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Dot, Interaction
 from pyg_emu.core.mapped_table import is_mapped
+from pyg_emu.core.precision import without_autocast
 from pyg_emu.core.sharded_table import ShardedTable, rows_of
 from pyg_emu.ops.emu_score import emu_score
+from pyg_emu.ops.emu_score.operator import checked_plan
 from pyg_emu.ops.interop import promoted, uncompiled
 from pyg_emu.ops.plan import MaskPlan
 
@@ -71,13 +73,14 @@ def all_entities_cross_entropy(
             w_b`. They receive no gradient. shape: :obj:`(B,)`. (default: :obj:`None`)
 
     Operands of different floating-point types, as they occur under :class:`torch.autocast`, are promoted to a common
-    one, in which everything is computed.
+    one, in which scores are computed. Sums over entities, and the result, have at least single precision.
 
     :rtype: :class:`torch.Tensor`, a scalar.
 
     Raises:
-        ArgumentError: If the plan has a label for each slot, or the interaction has trainable parameters, which blocks
-            that are scored anew in the backward pass cannot reach.
+        ArgumentError: If an argument has the wrong shape, dtype or device, or is out of range, the plan has a mask or
+            a label for each slot, or the interaction has trainable parameters, which blocks that are scored anew in
+            the backward pass cannot reach.
     """
     _check(query, table, target, labels, positive, interaction, weight)
     if block_size is not None:
@@ -95,9 +98,9 @@ def all_entities_cross_entropy(
         query, table = promoted(query, table)
     else:
         query, table, positive = promoted(query, table, positive)
-    if plan is not None and plan.bank.is_floating_point():
-        plan = plan._replace(bank=plan.bank.to(table.dtype))
-    with torch.autocast(table.device.type, enabled=False):
+    if plan is not None:
+        plan = cast(MaskPlan, checked_plan(plan, table, (query.size(0), ), None))
+    with without_autocast(table):
         rows = _cross_entropy(query, table, target, labels, positive, plan, interaction, block_size, shards)
         if weight is None:
             return rows.mean()
@@ -126,8 +129,11 @@ def _cross_entropy(query: Tensor, table: Tensor, target: Tensor, labels: list[tu
         score_block = _OperatorScores(interaction, None if plan is None else plan.index, terms)
     if block_size is None:
         block_size = max(most // max(terms * size, 1), 64)
-    # Filled on the device: a copy from the host would make that wait, and could not be captured in a CUDA graph.
-    columns = torch.stack([torch.cat([query.new_full((size, ), label) for label in kind]) for kind in zip(*labels)])
+    # Filled on the device: a copy from the host would make that wait, and could not be captured in a CUDA graph. Their
+    # type is that of all sums, in which float16 would overflow after some thousand entities.
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    columns = torch.stack([torch.cat([query.new_full((size, ), label, dtype=dtype) for label in kind])
+                           for kind in zip(*labels)])
     if shards is not None:
         operands = [*shards.shared(*operands)]
     rows: Tensor = _AllEntities.apply(score_block, block_size, shards, target.repeat(terms), columns, table, *operands)
@@ -255,15 +261,15 @@ class _AllEntities(torch.autograd.Function):
             leaves = [value.detach().requires_grad_(needed)
                       for value, needed in zip((table[own], *operands), wanted)]
             # A backward pass may be called inside of autocast.
-            with torch.enable_grad(), torch.autocast(table.device.type, enabled=False):
+            with torch.enable_grad(), without_autocast(table):
                 scores = ctx.score_block(*leaves)
             slopes = (scores.detach() - largest.unsqueeze(1)).sub_(log_sum.unsqueeze(1)).exp_().mul_(weight)
             slopes.sub_(label.unsqueeze(1))
             place, inside = _place(target, start, slopes)
             slopes.scatter_add_(1, place, torch.where(inside, -extra, 0.0).unsqueeze(1))
             # Without a mutation, the operator does not look at the positives.
-            found = iter(torch.autograd.grad(scores, [leaf for leaf in leaves if leaf.requires_grad], slopes,
-                                             allow_unused=True, materialize_grads=True))
+            found = iter(torch.autograd.grad(scores, [leaf for leaf in leaves if leaf.requires_grad],
+                                             slopes.to(scores.dtype), allow_unused=True, materialize_grads=True))
             if grad_table is not None:
                 grad_table[own] = next(found)
             for value in grads:

@@ -16,6 +16,8 @@ from pyg_emu.core.drawing import new_figure
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.memory import memory_reported
 from pyg_emu.core.modes import evaluating
+from pyg_emu.models.adapters import unwrap
+from pyg_emu.models.nbfnet.model import NBFNet
 
 
 def explain(
@@ -64,7 +66,8 @@ def explain(
         ArgumentError: If an id is out of range or a number is not positive.
         DataError: If a label is unknown.
     """
-    if not hasattr(model, 'layers') or not hasattr(graph, 'entity_id'):
+    model = unwrap(model)
+    if not isinstance(model, NBFNet) or not hasattr(graph, 'entity_id'):
         raise ArgumentError('model, graph: expected an NBFNet and the KGData it reads, got objects of type '
                             f'{type(model).__name__} and {type(graph).__name__}')
     for name, value in (('num_paths', num_paths), ('beam_width', beam_width)):

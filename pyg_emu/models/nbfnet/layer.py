@@ -5,6 +5,7 @@ from typing import Callable, Optional, Union
 
 import torch
 from torch import Tensor
+from torch_geometric.nn.inits import reset
 from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_emu.ops.relational import Aggregate, BoundaryRows, EdgeOrders, Message, message_count, relational_conv
@@ -31,7 +32,7 @@ def degree_scale(edges: EdgeOrders, edge_mask: Optional[Tensor] = None, dtype: t
         logarithm = degree.to(dtype).log()
     else:
         # One logarithm per degree. On the CPU, the last bit of a logarithm may depend on its position in a vector.
-        logarithm = torch.arange(int(degree.max()) + 1).to(dtype).log()[degree]
+        logarithm = torch.arange(int(degree.max()) + 1, device=degree.device).to(dtype).log()[degree]
     mean = logarithm.mean()
     # Without edges, all logarithms are zero, and so are all scalers.
     return logarithm / torch.where(mean > 0, mean, torch.ones_like(mean))
@@ -81,8 +82,7 @@ class NBFNetLayer(torch.nn.Module):
     def reset_parameters(self) -> None:
         r"""Resets all parameters."""
         for module in self.children():
-            if isinstance(module, (torch.nn.Embedding, torch.nn.LayerNorm, torch.nn.Linear)):
-                module.reset_parameters()
+            reset(module)
 
     def relation_vectors(self, query: Tensor) -> Tensor:
         r"""Returns the relation vectors. shape: :obj:`(B, R, in_channels)`, or :obj:`(R, in_channels)` if they do not

@@ -6,6 +6,7 @@ from typing import Any, Callable, ClassVar, Literal, Mapping, NamedTuple, Option
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from torch_geometric.nn.inits import reset
 from torch_geometric.nn.resolver import activation_resolver
 
 from pyg_emu.core.arguments import boolean, ids_below, kind_of, one_of, positive_integer, shown, tensors
@@ -170,9 +171,8 @@ class NBFNet(torch.nn.Module):
 
     def reset_parameters(self) -> None:
         r"""Resets all parameters."""
-        for module in (self.query, *self.layers, *self.mlp):
-            if isinstance(module, (torch.nn.Embedding, torch.nn.Linear, NBFNetLayer)):
-                module.reset_parameters()
+        for module in self.children():
+            reset(module)
 
     # Scores ##################################################################
 
@@ -263,7 +263,16 @@ class NBFNet(torch.nn.Module):
             query (torch.Tensor): The query parts. shape: :obj:`(B, hidden_channels)`.
 
         :rtype: :class:`torch.Tensor` of shape :obj:`(B, K)`.
+
+        Raises:
+            ArgumentError: If a tensor has the wrong shape.
         """
+        tensors(hidden=hidden, query=query)
+        if hidden.dim() != 3 or hidden.size(2) != self.hidden_width:
+            raise ArgumentError(f'hidden: expected shape (B, K, {self.hidden_width}), got {tuple(hidden.shape)}')
+        if tuple(query.shape) != (hidden.size(0), self.hidden_channels):
+            raise ArgumentError(f'query: expected shape {(hidden.size(0), self.hidden_channels)}, to go with hidden of '
+                                f'shape {tuple(hidden.shape)}, got {tuple(query.shape)}')
         with self._autocast(hidden.device):
             first = self.mlp[0]
             assert isinstance(first, torch.nn.Linear)
@@ -333,9 +342,18 @@ class NBFNet(torch.nn.Module):
             side (str or torch.Tensor): As in :meth:`encode`. (default: :obj:`"tail"`)
 
         :rtype: :class:`torch.Tensor` of shape :obj:`(E,)`, :obj:`True` for the edges to use.
+
+        Raises:
+            ArgumentError: As in :meth:`score`.
         """
-        source, target = graph.edge_index
+        self._edges(graph)
         num_nodes, num_types = graph.num_nodes, 2 * self.num_relations
+        _check_ids('known', known, (None, ), num_nodes, 'entities')
+        _check_ids('rel_type', rel_type, tuple(known.shape), self.num_relations, 'relations')
+        _check_ids('candidates', candidates, (known.numel(), None), num_nodes, 'entities')
+        source, target = graph.edge_index
+        if candidates.numel() == 0:
+            return torch.ones_like(source, dtype=torch.bool)
         edge = source * num_nodes + target
         if self.remove_one_hop:
             known = known.unsqueeze(1)

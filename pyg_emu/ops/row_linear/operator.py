@@ -16,7 +16,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from pyg_emu.core.arguments import tensors
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.precision import without_autocast
 from pyg_emu.ops.backend import load_backend
+from pyg_emu.ops.interop import uncompiled
 from pyg_emu.ops.row_linear.torch import chunks, folded_weights
 
 _OPERATOR = 'row_linear'
@@ -36,7 +40,20 @@ def row_linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, backend
             :mod:`pyg_emu.ops.backend`)
 
     :rtype: :class:`torch.Tensor` of shape :obj:`(..., O)`.
+
+    Raises:
+        ArgumentError: If the shapes do not go together.
+        BackendError: If the requested backend is not available.
     """
+    tensors(x=x, weight=weight, optional=('bias', ), bias=bias)
+    if weight.dim() != 2:
+        raise ArgumentError(f'weight: expected shape (O, D), got {tuple(weight.shape)}')
+    if x.dim() == 0 or x.size(-1) != weight.size(1):
+        raise ArgumentError(f'x: expected shape (..., {weight.size(1)}), to go with weight of shape '
+                            f'{tuple(weight.shape)}, got {tuple(x.shape)}')
+    if bias is not None and tuple(bias.shape) != (weight.size(0), ):
+        raise ArgumentError(f'bias: expected shape {(weight.size(0), )}, to go with weight of shape '
+                            f'{tuple(weight.shape)}, got {tuple(bias.shape)}')
     narrow = torch.is_autocast_enabled(x.device.type) and weight.dtype != torch.float64
     if narrow or torch.compiler.is_compiling() or x.dtype != weight.dtype:
         return F.linear(x, weight, bias)
@@ -45,6 +62,7 @@ def row_linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None, backend
     return out.view(*x.shape[:-1], weight.size(0))
 
 
+@uncompiled
 def pna_linear(x: Tensor, scalers: Tensor, weight: Tensor, backend: Optional[str] = None) -> Tensor:
     r"""Applies a linear map to the statistics of nodes, each times every scaler,
 
@@ -64,7 +82,20 @@ def pna_linear(x: Tensor, scalers: Tensor, weight: Tensor, backend: Optional[str
         backend (str, optional): As in :func:`row_linear`. (default: :obj:`None`)
 
     :rtype: :class:`torch.Tensor` of shape :obj:`(V, B, O)`.
+
+    Raises:
+        ArgumentError: If the shapes do not go together.
+        BackendError: If the requested backend is not available.
     """
+    tensors(x=x, scalers=scalers, weight=weight)
+    if weight.dim() != 3:
+        raise ArgumentError(f'weight: expected shape (K, D, O), got {tuple(weight.shape)}')
+    if x.dim() != 3 or x.size(2) != weight.size(1):
+        raise ArgumentError(f'x: expected shape (V, B, {weight.size(1)}), to go with weight of shape '
+                            f'{tuple(weight.shape)}, got {tuple(x.shape)}')
+    if tuple(scalers.shape) != (x.size(0), weight.size(0)):
+        raise ArgumentError(f'scalers: expected shape {(x.size(0), weight.size(0))}, one of each kind for each node of '
+                            f'x, got {tuple(scalers.shape)}')
     device = x.device.type
     # As PyTorch's linear layers, which keep double precision under autocast.
     if torch.is_autocast_enabled(device) and weight.dtype != torch.float64:
@@ -84,8 +115,9 @@ class _RowLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        return (grad @ weight if needs_x else None, grad.t() @ x if needs_weight else None,
-                grad.sum(0) if needs_bias else None, None)
+        with without_autocast(x):
+            return (grad @ weight if needs_x else None, grad.t() @ x if needs_weight else None,
+                    grad.sum(0) if needs_bias else None, None)
 
 
 class _PNALinear(torch.autograd.Function):
@@ -105,10 +137,11 @@ class _PNALinear(torch.autograd.Function):
         # In float32 at least, because thousands of nodes add up.
         total = torch.zeros(weight.size(0), weight[0].numel(), device=x.device,
                             dtype=torch.promote_types(weight.dtype, torch.float32))
-        for rows in chunks(x, weight):
-            if grad_x is not None:
-                torch.bmm(grad[rows], folded_weights(scalers[rows], transposed), out=grad_x[rows])
-            if needs_weight:
-                own = torch.bmm(x[rows].transpose(1, 2), grad[rows]).flatten(1)
-                total += scalers[rows].t() @ own
+        with without_autocast(x):
+            for rows in chunks(x, weight):
+                if grad_x is not None:
+                    torch.bmm(grad[rows], folded_weights(scalers[rows], transposed), out=grad_x[rows])
+                if needs_weight:
+                    own = torch.bmm(x[rows].transpose(1, 2), grad[rows]).flatten(1)
+                    total += scalers[rows].t() @ own
         return grad_x, None, total.view_as(weight).to(weight.dtype) if needs_weight else None, None

@@ -9,6 +9,7 @@ import torch
 
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import KGData
+from pyg_emu.models import RGCN
 from pyg_emu.models.nbfnet.explanation import draw_paths, explain
 from pyg_emu.models.nbfnet.model import NBFNet
 
@@ -106,5 +107,10 @@ def test_bad_arguments_are_named() -> None:
         explain(model, data, 0, 0, 1, side='both')  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match='model, graph: .* KGData and NBFNet'):
         explain(data, model, 0, 0, 1)
+    with pytest.raises(ArgumentError, match='NBFNet.* RGCN'):
+        explain(RGCN(5, 3, 4), data, 0, 0, 1)
+    averaged = torch.optim.swa_utils.AveragedModel(model)
+    pd.testing.assert_frame_equal(explain(averaged, data, 'ann', 'grandparent', 'cleo'),
+                                  explain(model, data, 'ann', 'grandparent', 'cleo'))
     with pytest.raises(DataError, match='bob'):
         explain(model, data, 'bobb', 0, 1)

@@ -321,3 +321,40 @@ def test_mirror_images_score_equally_in_any_batch(options: dict[str, Any], shuff
         for batch_size in (1, 2, 3):
             ranker = model.as_ranker(data, batch_size)
             assert torch.equal(ranker(known, relation, 'tail'), scores), f'seed {seed}, batch size {batch_size}'
+
+
+def test_wrong_features_are_named() -> None:
+    model = NBFNet(2, 32, 2)
+    for hidden, query, name in (((1, 2, 5), (1, 32), 'hidden'), ((1, 2, 33), (1, 32), 'hidden'),
+                                ((2, 32), (1, 32), 'hidden'), ((1, 2, 32), (1, 5), 'query'),
+                                ((2, 2, 32), (1, 32), 'query')):
+        with pytest.raises(ArgumentError, match=f'^{name}: '):
+            model.score_features(torch.ones(hidden), torch.ones(query))
+
+
+def test_training_mask_of_no_queries_and_wrong_ones() -> None:
+    data, empty = toy_graph(), torch.empty(0, dtype=torch.int64)
+    for remove_one_hop in (True, False):
+        model = NBFNet(2, 4, 1, remove_one_hop=remove_one_hop)
+        mask = model.training_mask(data, empty, empty, empty.view(0, 3))
+        assert mask.tolist() == [True] * data.edge_index.size(1)
+        known, relation, candidates = torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([[1, 2], [3, 4]])
+        for arguments, name in (((known, relation, candidates[0]), 'candidates'),
+                                ((known + 99, relation, candidates), 'known'),
+                                ((known.int(), relation, candidates), 'known'),
+                                ((known, relation[:1], candidates), 'rel_type'),
+                                ((known, relation, candidates[:1]), 'candidates')):
+            with pytest.raises(ArgumentError, match=f'^{name}: '):
+                model.training_mask(data, *arguments)
+
+
+def test_reset_reaches_the_activation() -> None:
+    model = NBFNet(2, 4, 2, act='prelu')
+    before = [value.clone() for name, value in model.named_parameters() if 'act' in name]
+    with torch.no_grad():
+        for value in model.parameters():
+            value.fill_(7.0)
+    model.reset_parameters()
+    assert len(before) == 2
+    assert all(map(torch.equal, before, [value for name, value in model.named_parameters() if 'act' in name]))
+    assert not any(bool((value == 7.0).any()) for value in model.parameters())

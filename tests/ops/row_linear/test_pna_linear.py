@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.ops.row_linear import pna_linear
 from pyg_emu.ops.row_linear import torch as module
 
@@ -50,3 +51,23 @@ def test_autocast_reaches_the_gradient() -> None:
     for one, other in zip(found, wanted):
         assert one.dtype == torch.float32
         torch.testing.assert_close(one, other, rtol=0.05, atol=0.3)
+
+
+def test_shapes_that_do_not_fit_are_named() -> None:
+    x, scalers, weight = operands(4, 2)
+    for name, change in {'x': (x[..., :7], scalers, weight), 'scalers': (x, scalers[:, :2], weight),
+                         'weight': (x, scalers, weight[0])}.items():
+        with pytest.raises(ArgumentError, match=f'^{name}: '):
+            pna_linear(*change)
+    with pytest.raises(ArgumentError, match='^scalers: '):
+        pna_linear(x, scalers[:3], weight)
+
+
+def test_gradient_inside_autocast_is_that_outside() -> None:
+    x, scalers, weight = operands(6, 4, torch.float32)
+    out = pna_linear(x, scalers, weight).square().sum()
+    wanted = torch.autograd.grad(out, (x, weight), retain_graph=True)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = torch.autograd.grad(out, (x, weight))
+    for one, other in zip(found, wanted):
+        assert torch.equal(one, other)

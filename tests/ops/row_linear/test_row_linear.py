@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyg_emu.core.errors import BackendError
+from pyg_emu.core.errors import ArgumentError, BackendError
 from pyg_emu.ops.backend import last_backend
 from pyg_emu.ops.row_linear import pna_linear, row_linear
 
@@ -85,3 +85,23 @@ def test_low_precision_and_autocast_take_pytorch() -> None:
         row_linear(x, weight, backend='numba')
     with torch.autocast('cpu', torch.bfloat16):
         assert row_linear(x.float(), weight.float()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize('shapes,name', [
+    (((2, 5), (3, 4), None), 'x'), (((2, 3), (3, 4), None), 'x'), (((), (3, 4), None), 'x'),
+    (((2, 4), (4, ), None), 'weight'), (((2, 4), (3, 4), (4, )), 'bias'), (((2, 4), (3, 4), (1, )), 'bias')])
+@pytest.mark.parametrize('backend', ['torch', 'numba'])
+def test_shapes_that_do_not_fit_are_named(shapes: tuple, name: str, backend: str) -> None:
+    operands = [None if shape is None else torch.ones(shape) for shape in shapes]
+    with pytest.raises(ArgumentError, match=f'^{name}: '):
+        row_linear(*operands, backend=backend)  # type: ignore[arg-type]
+
+
+def test_gradient_inside_autocast_is_that_outside() -> None:
+    x, weight = torch.randn(5, 8, requires_grad=True), torch.randn(3, 8, requires_grad=True)
+    out = row_linear(x, weight).square().sum()
+    expected = torch.autograd.grad(out, (x, weight), retain_graph=True)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = torch.autograd.grad(out, (x, weight))
+    for one, other in zip(found, expected):
+        assert torch.equal(one, other)
