@@ -12,6 +12,7 @@ from pyg_emu.core.arguments import is_number, one_of, positive_integer, share, s
 from pyg_emu.core.contract import Scorer, Side
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.memory import memory_reported
+from pyg_emu.data.checks import check_sizes
 from pyg_emu.data.graph import KGData
 from pyg_emu.models.base import KGEScorer
 from pyg_emu.models.complex import ComplEx
@@ -163,9 +164,8 @@ class RGCN(GraphEncoder):
 
     def _check(self, data: Any) -> None:
         super()._check(data)
-        if 2 * data.num_relations > self.layers[0].num_relations:
-            raise ArgumentError(f'data: expected at most {self.num_relations} relations as in the model, got '
-                                f'{data.num_relations}')
+        # Inverse relations follow the relations of the graph, and their weights those of the model.
+        check_sizes(self, data, equal=('num_relations', ))
 
     def _device(self) -> Optional[torch.device]:
         return self.decoder.node_emb.weight.device

@@ -10,15 +10,28 @@ import torch
 from torch.nn import functional as F
 from torch_geometric.nn import RGCNConv
 
-from pyg_emu import EMULoss, EMUNegatives, KGData, Trainer, TripletLoader, evaluate, load_dataset, predict
+from pyg_emu import (
+    DeMixNegatives,
+    EMULoss,
+    EMUNegatives,
+    KGData,
+    Trainer,
+    TripletLoader,
+    evaluate,
+    load_dataset,
+    predict,
+)
 from pyg_emu import models as exported
 from pyg_emu.core.contract import Scorer, for_batch, for_graph
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
-from pyg_emu.losses import CrossEntropyLoss, OneVsAllLoss
+from pyg_emu.losses import CrossEntropyLoss, DeMixLoss, OneVsAllLoss
 from pyg_emu.models import RGCN, DistMult, KGEScorer, Reciprocal
+from pyg_emu.models.adapters import as_scorer
+from pyg_emu.models.encoders import RGCNLayer
 from pyg_emu.models.encoders.messages import MessageGraph
 from pyg_emu.models.encoders.rgcn import DECODERS
+from pyg_emu.negatives.contract import does
 from pyg_emu.negatives.sampling import MCNSSampler, NSCachingSampler
 
 
@@ -280,3 +293,55 @@ def test_a_gpu_computes_what_the_cpu_does(nations: KGData) -> None:
         own = copy.deepcopy(blocks)
         found.append(torch.autograd.grad(OneVsAllLoss()(own, batch_of(on_gpu, seed=3)), list(own.parameters())))
     assert all(torch.equal(left, right) for left, right in zip(*found)), 'deterministic'
+
+
+def test_a_graph_with_other_relations_is_refused(nations: KGData) -> None:
+    model = make(nations)
+    edge_index, edge_type = nations.edge_index, nations.edge_type
+    assert edge_type is not None
+    fewer = KGData(edge_index, edge_type % 3, nations.num_nodes, 3)
+    with pytest.raises(ArgumentError, match=f'num_relations={nations.num_relations}.* 3 relations'):
+        model.for_graph(fewer)
+    assert for_graph(model, KGData(edge_index, edge_type % 3, nations.num_nodes, nations.num_relations)) is not None
+
+
+@pytest.mark.parametrize('options', [{'num_bases': 3}, {'num_blocks': 2}, {'num_blocks': 1}])
+def test_layers_under_autocast(nations: KGData, options: dict[str, Any]) -> None:
+    model = make(nations, **options)
+    batch = batch_of(nations)
+    model.eval()
+    expected = CrossEntropyLoss()(model, batch)
+    wanted = torch.autograd.grad(expected, list(model.parameters()), allow_unused=True)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        loss = CrossEntropyLoss()(model, batch)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected, rtol=0.05, atol=0.05)
+    for one, other in zip(torch.autograd.grad(loss, list(model.parameters()), allow_unused=True), wanted):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            assert one.dtype == torch.float32
+            # Not component by component: the derivative of ReLU jumps where rounding changes a sign.
+            assert float(F.cosine_similarity(one.flatten(), other.flatten(), dim=0)) > 0.95
+
+
+@pytest.mark.parametrize('options', [{'num_bases': 3}, {'num_blocks': 2}, {}])
+def test_layers_without_a_bias_follow_one_another_under_autocast(nations: KGData, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    layers = [RGCNLayer(8, 8, 2 * nations.num_relations, bias=False, **options) for _ in range(2)]
+    graph, x = MessageGraph.of(nations), torch.randn(14, 8)
+    expected = layers[1](layers[0](x, graph), graph)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = layers[1](layers[0](x, graph), graph)
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize('transform, criterion', [
+    (EMUNegatives(4, sampler=NSCachingSampler(cache_size=4, num_candidates=4)), EMULoss()),
+    (DeMixNegatives(4, warmup=0), DeMixLoss())], ids=['NSCaching', 'DeMix'])
+def test_parts_that_learn_in_a_loop_of_the_users_own(nations: KGData, transform: Any, criterion: Any) -> None:
+    model = make(nations)
+    part = transform.sampler if does(transform.sampler, 'update') else transform.mutation
+    for _, batch in zip(range(2), TripletLoader(nations, batch_size=32, transform=transform)):
+        part.update(batch, as_scorer(model))
+        criterion(model, batch).backward()
+    assert model.decoder.node_emb.weight.grad is not None
