@@ -106,8 +106,9 @@ def waited_for_a_core() -> float | None:
         for task in os.listdir(_TASKS):
             try:
                 total += int((_TASKS / task / 'schedstat').read_bytes().split()[1])
-            except ProcessLookupError:  # the thread has ended meanwhile
-                continue
+            except (FileNotFoundError, ProcessLookupError):
+                if (_TASKS / task).exists():  # and not ended meanwhile: the system does not count
+                    return None
     except (OSError, ValueError, IndexError):
         return None
     return total * 1e-9

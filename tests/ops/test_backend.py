@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, BackendError
+from pyg_emu.core.interaction import Dot
+from pyg_emu.ops import MaskPlan, SoftLabels, emu_loss, emu_score, last_backend, rank_counts, use_backend
 from pyg_emu.ops import backend as backends
-from pyg_emu.ops import emu_score, last_backend, use_backend
+from pyg_emu.ops.random_words import random_words
 
 
 def score(dtype: torch.dtype = torch.float32, backend: str | None = None) -> str | None:
@@ -106,3 +109,29 @@ def test_concurrent_calls() -> None:
     for thread in threads:
         thread.join()
     assert found == [True] * 80
+
+
+@pytest.mark.parametrize('backend', ['torch', 'numba'])
+def test_operands_say_where_to_compute(backend: str) -> None:
+    torch.manual_seed(0)
+    query, table = (torch.randn(size, 16, requires_grad=True) for size in (3, 9))
+    index, target = torch.randint(9, (3, 4)), torch.arange(3)
+    plan = MaskPlan(torch.rand(2, 16) > 0.5, torch.tensor([0, 1, 1]))
+
+    def results() -> list[Tensor]:
+        scores = emu_score(query, table[:3], table, index, plan, interaction=Dot(), vanilla=True, backend=backend)
+        loss = emu_loss(query, table[:3], table, index, labels=SoftLabels(), backend=backend)[0]
+        counts = rank_counts(query, table, target, interaction=Dot(), backend=backend)
+        words = random_words((3, ), torch.Generator().manual_seed(0), backend=backend)
+        return [scores.vanilla, scores.mutated, *torch.autograd.grad(loss, (query, table)), *counts, words]
+
+    expected = results()
+    torch.set_default_device('meta')
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = results()
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(found, expected):
+        assert torch.equal(one, other)

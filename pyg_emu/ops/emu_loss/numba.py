@@ -57,7 +57,7 @@ class _EMULoss(torch.autograd.Function):
         dtype = _DTYPES[table.dtype]
         constants = (*options.labels, options.offset, torch.finfo(table.dtype).min / 2)
         labels = kernels.Labels(*(dtype(value) for value in constants))
-        used = torch.empty(0, 0, dtype=torch.bool) if counts is None else counts.contiguous()
+        used = torch.empty(0, 0, dtype=torch.bool, device='cpu') if counts is None else counts.contiguous()
         results = kernels.Results(*(value.numpy() for value in (positive_score, vanilla, mutated, terms, slopes,
                                                                 grad_query, grad_positive)))
         with parallel_section():
@@ -136,12 +136,12 @@ def _operands(query: Tensor, positive: Tensor, table: Tensor, index: Tensor, ban
     one = _DTYPES[table.dtype](1)
     kind: Any = PerNegative
     if bank is None or mask_index is None:
-        kind, bank = Unmasked, torch.zeros(1, table.size(1), dtype=torch.bool)
-        mask_index = torch.zeros(index.size(0), 1, dtype=torch.int32)
+        kind, bank = Unmasked, torch.zeros(1, table.size(1), dtype=torch.bool, device='cpu')
+        mask_index = torch.zeros(index.size(0), 1, dtype=torch.int32, device='cpu')
     elif mask_index.dim() == 1:
         kind, mask_index = PerTriple, mask_index.unsqueeze(1)
     size = table.size(1) // options.interaction.parts
-    live = torch.ones(-(-size // LANES), LANES, dtype=table.dtype)
+    live = torch.ones(-(-size // LANES), LANES, dtype=table.dtype, device='cpu')
     live[-1, :live.numel() - size] = 0.0
     tensors = (query, positive, table, index.reshape(-1), bank.contiguous().view(torch.uint8),
                mask_index.to(torch.int32), live)

@@ -67,9 +67,9 @@ class _EMUScore(torch.autograd.Function):
 
         grad_query = grad_positive = grad_weight = grad_table = grad_bank = None
         if needs_query or needs_positive or needs_weight:
-            grad_query = torch.zeros(query.size(), dtype=query.dtype)
-            grad_positive = torch.zeros(positive.size(), dtype=query.dtype)
-            grad_weight = torch.empty(operands.data.weight.shape, dtype=query.dtype)
+            grad_query = torch.zeros(query.size(), dtype=query.dtype, device='cpu')
+            grad_positive = torch.zeros(positive.size(), dtype=query.dtype, device='cpu')
+            grad_weight = torch.empty(operands.data.weight.shape, dtype=query.dtype, device='cpu')
             if index.numel() > 0:
                 with parallel_section():
                     kernels.backward_batch(*operands, upstream, grad_query.numpy(), grad_positive.numpy(),
@@ -116,7 +116,7 @@ class _DotPairs(torch.autograd.Function):
         needs_query, needs_table, _, needs_weight, *_ = ctx.needs_input_grad
         for_vanilla, for_mutated = ((torch.zeros_like(weight) if value is None else value).contiguous().numpy()
                                     for value in (vanilla, mutated))
-        grad_query = torch.zeros(query.size(), dtype=query.dtype) if needs_query else None
+        grad_query = torch.zeros(query.size(), dtype=query.dtype, device='cpu') if needs_query else None
         grad_weight = grad_table = None
         operands, grads = numba_dot_pairs.backward(
             _pairs(query, table, index, weight, partner, ctx.options), slot.contiguous().numpy(), for_vanilla,

@@ -36,8 +36,8 @@ def random_words(
     words = torch.empty(tuple(size), dtype=torch.int64, device=device)
     if words.device.type != 'cpu':
         return words.random_(-2**63, None, generator=generator)
-    seed = int(torch.empty((), dtype=torch.int64).random_(-2**63, None, generator=generator))
+    seed = int(torch.empty((), dtype=torch.int64, device='cpu').random_(-2**63, None, generator=generator))
     # Backends are chosen by a floating-point tensor; words have none.
-    module = load_backend('random_words', torch.empty(0), backend)
+    module = load_backend('random_words', torch.empty(0, dtype=torch.float32, device='cpu'), backend)
     module.fill(words, seed)
     return words

@@ -52,7 +52,7 @@ def count(scores: Tensor, row: Tensor, target: Tensor, own: Tensor, ptr: Tensor,
           index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     r"""Computes counts from checked arguments, see :func:`pyg_emu.ops.rank_counts.torch.count`."""
     counts = target.new_empty(3, target.size(0))
-    invalid = torch.empty(target.size(0), dtype=torch.bool)
+    invalid = torch.empty(target.size(0), dtype=torch.bool, device='cpu')
     arrays = [tensor.contiguous().numpy() for tensor in (scores, row, target, own, ptr, index)]
     with parallel_section():
         kernels.count(*arrays, counts.numpy(), invalid.numpy())

@@ -132,8 +132,9 @@ class _Job:
 
     def _per_edge(self, order: Edges, edge_weight: Optional[Tensor],
                   dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
-        weight = torch.empty(0, dtype=dtype) if edge_weight is None else edge_weight.detach()[order.edge_id]
-        mask = torch.empty(0, dtype=torch.bool) if self.edge_mask is None else self.edge_mask[order.edge_id]
+        edge_id = order.edge_id
+        weight = edge_id.new_empty(0, dtype=dtype) if edge_weight is None else edge_weight.detach()[edge_id]
+        mask = edge_id.new_empty(0, dtype=torch.bool) if self.edge_mask is None else self.edge_mask[edge_id]
         return weight.numpy(), mask.numpy()
 
     def _gather(self, x: np.ndarray, relation: np.ndarray, boundary: Optional[Tensor], edge_weight: Optional[Tensor],
@@ -230,16 +231,16 @@ class _Job:
                 *walked, order.target.numpy(), *operands, constant, grad_x, grad_r)
         out_x = torch.from_numpy(_empty((num_nodes, size * width), x.dtype))
         kernels.unpack(grad_x, layout.column, out_x.numpy())
-        out_r = torch.empty(self.num_relations, size * width, dtype=dtype)
+        out_r = torch.empty(self.num_relations, size * width, dtype=dtype, device='cpu')
         kernels.unpack(grad_r, layout.column, out_r.numpy())
         grad_relation = out_r.view(self.num_relations, size, width)
         return out_x.view(self.shape), grad_relation.sum(dim=1) if shared else grad_relation.transpose(0, 1)
 
     def _boundary_grad(self, boundary: Tensor, received: _Received, layout: _Layout) -> Tensor:
         num_nodes, size, width = self.shape
-        index: tuple[Tensor, ...] = (torch.arange(num_nodes), )
+        index: tuple[Tensor, ...] = (torch.arange(num_nodes, device='cpu'), )
         if self.node is not None:
-            index = (self.node, torch.arange(size))
+            index = (self.node, torch.arange(size, device='cpu'))
         grad, count = received.grad[index], received.count[index[0]].clamp(min=1)
         count = count.view(-1, *[1] * (boundary.dim() - 1))
         if self.aggregate in ('sum', 'mean'):
