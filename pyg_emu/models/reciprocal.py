@@ -29,6 +29,8 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
     Raises:
         ArgumentError: If :obj:`model` is not a scorer, or its number of relations is odd.
     """
+    #: Whether the relation rows of heads belong to inverse relations, and are not those of tails.
+    reciprocal: ClassVar[bool] = True
     #: Recipes wrap a model by its key `reciprocal`.
     recipe_name: ClassVar[Optional[str]] = None
 
@@ -86,9 +88,9 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
                         tail_index=(tail_index, self.num_nodes))
         return self.triple_score(head_index, rel_type, tail_index)
 
-    def reset_parameters(self) -> None:
-        r"""Resets all learnable parameters of the wrapped model."""
-        self.model.reset_parameters()  # type: ignore[operator]
+    def reset_parameters(self, *args: Any, **kwargs: Any) -> None:
+        r"""Resets all learnable parameters of the wrapped model, with the arguments that its own method takes."""
+        self.model.reset_parameters(*args, **kwargs)  # type: ignore[operator]
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.model})'

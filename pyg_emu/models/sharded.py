@@ -26,11 +26,12 @@ class ShardedEmbedding(torch.nn.Module):
         rows (torch.Tensor): The rows of this process. shape: :obj:`(V_w, d)`.
         num_rows (int): The number of rows of the whole table, :math:`V`.
         sparse (bool, optional): Whether gradients are row-sparse. (default: :obj:`False`)
+        requires_grad (bool, optional): Whether the rows are trained. (default: :obj:`True`)
     """
-    def __init__(self, rows: Tensor, num_rows: int, sparse: bool = False) -> None:
+    def __init__(self, rows: Tensor, num_rows: int, sparse: bool = False, requires_grad: bool = True) -> None:
         super().__init__()
         #: The rows of this process, an ordinary parameter. The state dictionary holds the whole table as `weight`.
-        self.rows = torch.nn.Parameter(rows)
+        self.rows = torch.nn.Parameter(rows, requires_grad)
         self.num_embeddings = num_rows
         self.bounds = even_bounds(num_rows, current()[1])
         self.sparse = sparse
@@ -135,4 +136,5 @@ def _sharded(table: torch.nn.Embedding, rank: int, world: int) -> ShardedEmbeddi
     if not table.weight.is_meta:
         dist.broadcast(table.weight.detach(), src=0)
     bounds = even_bounds(size, world)
-    return ShardedEmbedding(table.weight.detach()[bounds[rank]:bounds[rank + 1]].clone(), size, table.sparse)
+    own = table.weight.detach()[bounds[rank]:bounds[rank + 1]].clone()
+    return ShardedEmbedding(own, size, table.sparse, table.weight.requires_grad)

@@ -38,6 +38,11 @@ def test_resets_the_wrapped_model() -> None:
     before = model.entity_table().clone()
     model.reset_parameters()
     assert not torch.equal(before, model.entity_table())
+    drawn = []
+    for reset in (model.reset_parameters, model.model.reset_parameters):
+        reset(generator=torch.Generator().manual_seed(7))
+        drawn.append(model.entity_table().clone())
+    assert torch.equal(*drawn)
 
 
 def test_refuses() -> None:

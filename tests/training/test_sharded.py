@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.experiments.cli.main import main
-from pyg_emu.models.sharded import shard_entities, sharded_tables
+from pyg_emu.models.sharded import _sharded, shard_entities, sharded_tables
 from pyg_emu.ops import use_backend
 from pyg_emu.training.checkpoint import load_checkpoint, load_weights, model_fingerprint, save_checkpoint
 from tests.training.sharded import (
@@ -272,3 +272,10 @@ def test_a_killed_process_ends_the_job(results: Results, folder: Path, expected:
     assert load_checkpoint(run / 'last.pt')['step'] == 6
     with use_backend('torch'):
         assert_same_run(trained(make_trainer('RowAdam', run)), expected['RowAdam'])
+
+
+def test_frozen_rows_stay_frozen() -> None:
+    for frozen in (True, False):
+        with torch.device('meta'):
+            table = torch.nn.Embedding(5, 3).requires_grad_(not frozen)
+        assert _sharded(table, 0, 2).rows.requires_grad is not frozen
