@@ -52,7 +52,7 @@ from pyg_emu.experiments.recipe import Recipe, load_recipe
 from pyg_emu.experiments.runs import make_model, run_recipe
 from pyg_emu.experiments.tuning import tune
 from pyg_emu.negatives import parts_of
-from pyg_emu.training.parts import does, parameters_of
+from pyg_emu.negatives.contract import does, parameters_of
 
 #: The steps during which peak memory is measured.
 MEMORY_STEPS = 30

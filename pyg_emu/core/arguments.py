@@ -133,6 +133,22 @@ def non_negative(name: str, value: Any) -> float:
     return value
 
 
+def positive(name: str, value: Any, what: str = 'a finite number > 0') -> float:
+    r"""Checks that a value is a finite, positive number.
+
+    Args:
+        name (str): The name of the argument, for the message.
+        value (float): The value to check.
+        what (str): What the argument takes, for the message. (default: :obj:`"a finite number > 0"`)
+
+    Raises:
+        ArgumentError: If :obj:`value` is not a number, or is not positive, infinite or NaN.
+    """
+    if not is_number(value) or not 0.0 < value < math.inf:
+        raise ArgumentError(f'{name}: expected {what}, got {shown(value)}')
+    return value
+
+
 def share(name: str, value: Any) -> float:
     r"""Checks that a value is a fraction between 0 and 1.
 

@@ -21,12 +21,13 @@ def row_gradients(table: Tensor) -> Iterator[Tensor]:
     r"""Context manager in which look-ups in a table have row-sparse gradients. It yields the table for the operator,
     which has to have a dense gradient of it in each backward pass through these look-ups.
 
-    It has no effect on a GPU, where adding rows that occur more than once is not deterministic.
+    It has no effect on a GPU, where adding rows that occur more than once is not deterministic, and in float16, in
+    which PyTorch adds no sparse gradients on the CPU.
 
     Args:
         table (torch.Tensor): The table. shape: :obj:`(V, d)`.
     """
-    if table.device.type != 'cpu' or not table.requires_grad:
+    if table.device.type != 'cpu' or not table.requires_grad or table.dtype == torch.float16:
         yield table
         return
     # Autograd adds a sparse gradient to a dense one in place only if the dense one comes last. Of the nodes that are

@@ -25,6 +25,9 @@ _OPTIONAL = ('neg_index', 'neg_mask', 'neg_vectors', 'step', 'weight')
 # These are held beside the store: `Data` copies and moves whatever its store holds, and none of these may be.
 _HELD: dict[str, Any] = {'_source': None, '_generator': None, '_mutation': None, '_scored': None, '_whole': None,
                          '_rows': None, '_checked': False}
+# What :meth:`Batch.check` looks at, and looks at again after it was replaced.
+_CHECKED = frozenset(('head_index', 'rel_type', 'tail_index', 'side', 'num_nodes', 'num_relations', *_OPTIONAL,
+                      'source', 'generator', 'mutation'))
 
 
 class Batch(Data):
@@ -233,6 +236,15 @@ class Batch(Data):
             found = kind_of(mask) if isinstance(mask, Tensor) else type(mask).__name__
             raise ArgumentError(f'batch.neg_mask: expected torch.bool of shape {(rows, columns)}, one column for each '
                                 f'negative, got {found}')
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key in _CHECKED:
+            self.__dict__['_checked'] = False
+        super().__setattr__(key, value)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.__dict__['_checked'] = self.__dict__['_checked'] and key not in _CHECKED
+        super().__setitem__(key, value)
 
     def __getattr__(self, key: str) -> Any:
         if key in _OPTIONAL and key not in self.__dict__['_store']:

@@ -29,8 +29,8 @@ from pyg_emu.experiments.names import SECTIONS, canonical_name, fact, find_class
 from pyg_emu.experiments.rules import (
     dense_obstacle,
     graph_obstacle,
-    label_obstacle,
     metric_obstacle,
+    mutation_obstacle,
     sparse_obstacle,
     storage_obstacle,
 )
@@ -213,7 +213,7 @@ def make_recipe(layer: Layer) -> Recipe:
     for key in ('dataset', 'inference'):
         check_dataset(key, checked.get(key), layer)
     _refuse(graph_obstacle(checked['model'], checked['loss'], checked['negatives']), layer)
-    _refuse(label_obstacle(checked['loss'], checked['negatives']), layer)
+    _refuse(mutation_obstacle(checked['loss'], checked['negatives']), layer)
     if 'metric' in checked:
         _refuse(metric_obstacle(checked['metric'], checked['validation']), layer)
     if checked.get('inference') is not None and not reads_graph('model', checked['model']):

@@ -49,17 +49,19 @@ def graph_obstacle(model: Mapping[str, Any], loss: Mapping[str, Any], negatives:
     return None
 
 
-def label_obstacle(loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> Optional[str]:
-    r"""Why a mutation that gives negatives labels does not go with a loss, or :obj:`None` if it does.
+def mutation_obstacle(loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> Optional[str]:
+    r"""Why a mutation does not go with a loss, because it would have no effect or gives labels, or :obj:`None` if it
+    does.
 
     Args:
         loss (dict): The checked section.
         negatives (dict): The checked section.
     """
     mutation = negatives.get('mutation')
-    if not isinstance(mutation, Mapping) or not fact(class_of('mutation', mutation), 'gives_labels', False):
+    if not isinstance(mutation, Mapping):
         return None
-    if not fact(class_of('loss', loss), 'uses_labels', True):
+    if fact(class_of('mutation', mutation), 'gives_labels', False) and not fact(class_of('loss', loss), 'uses_labels',
+                                                                                True):
         fitting = [name for name in class_names('loss') if fact(find_class('loss', name), 'uses_labels', True)
                    and not reads_graph('loss', name)]
         return (f'loss.name: {mutation["name"]} gives negatives labels, and {loss["name"]} does not use them; choose '

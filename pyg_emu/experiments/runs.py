@@ -26,10 +26,10 @@ from pyg_emu.experiments.sections import reads_graph
 from pyg_emu.experiments.starts import ORIGIN, Start, start_from
 from pyg_emu.models.mapped import map_entities
 from pyg_emu.models.sharded import shard_entities
+from pyg_emu.negatives.contract import does, parameters_of
 from pyg_emu.negatives.transform import parts_of
 from pyg_emu.training.checkpoint import load_weights
 from pyg_emu.training.loggers import Logger
-from pyg_emu.training.parts import does, parameters_of
 from pyg_emu.training.run_folder import RunFolder
 from pyg_emu.training.trainer import Trainer, TrainResult
 from pyg_emu.training.warm_start import Vectors

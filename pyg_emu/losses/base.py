@@ -7,7 +7,7 @@ from typing import Any, Callable, ClassVar, Mapping, NamedTuple, Optional, Union
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import boolean, is_number, penalty
+from pyg_emu.core.arguments import boolean, penalty, positive
 from pyg_emu.core.contract import ScoredBatch, Scorer, for_batch
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.row_gradients import row_gradients
@@ -114,7 +114,10 @@ class LinkPredictionLoss(torch.nn.Module):
         batch = with_negatives(batch)
         return self._scored(self._prepared(model, batch), batch)
 
-    def _prepared(self, model: Any, batch: Batch) -> _Operands:
+    def _prepared(self, model: Any, batch: Batch, add_rows: bool = False) -> _Operands:
+        r"""The operands of a batch. With :obj:`add_rows`, the gradient of the negatives' scores is the dense one of the
+        table, to which look-ups add rows.
+        """
         scorer = as_scorer(model)
         check_sizes(scorer, batch if batch.source is None else batch.source)
         check_relations(scorer, batch)
@@ -123,8 +126,7 @@ class LinkPredictionLoss(torch.nn.Module):
         index = batch.neg_index if batch.shared_index is None else batch.shared_index
         num_ids = 0 if index is None else index.shape[1]
         table = scorer.entity_table()
-        # The operators that score ids have a dense gradient of the table, to which rows are added.
-        added = num_ids > 0 and isinstance(table, Tensor) and self._is_stated() and not scorer.sparse
+        added = add_rows and num_ids > 0 and isinstance(table, Tensor) and not scorer.sparse
         with row_gradients(table) if added else nullcontext(table) as table:
             query = scorer.query(batch.known_index, batch.rel_type, batch.side)
             positive = scorer.candidates(batch.target_index)
@@ -157,7 +159,7 @@ class LinkPredictionLoss(torch.nn.Module):
 
     def _fused(self, model: Any, batch: Batch) -> tuple[Optional[Tensor], ScoredBatch]:
         r"""The loss without its penalty, or :obj:`None` if it has to be computed from the scores, and the scores."""
-        operands = self._prepared(model, batch)
+        operands = self._prepared(model, batch, add_rows=True)
         scorer, query, positive, table, index, plan, vectors, _ = operands
         stated = None
         # The fused operator takes the mean of all rows alike.
@@ -194,11 +196,14 @@ class LinkPredictionLoss(torch.nn.Module):
             width (int): The width of a candidate row.
 
         Raises:
-            ArgumentError: If the plan has labels and the loss does not use them.
+            ArgumentError: If the plan has labels and the loss does not use them, or mutates no negatives.
         """
-        mutation = batch.mutation if self.mutate else None
         # A mutation may begin with steps that mix nothing, and says before them that its plans will hold labels.
-        labelled = getattr(mutation, 'gives_labels', False)
+        labelled = getattr(batch.mutation, 'gives_labels', False)
+        if labelled and not self.mutate:
+            raise ArgumentError(f'mutation: {batch.mutation!r} gives each negative a label, and {self} mutates no '
+                                'negatives; give the loss mutate=True, or leave out the mutation')
+        mutation = batch.mutation if self.mutate else None
         plan = None
         if labelled and self.mutate_vectors:
             raise ArgumentError(f'mutate_vectors: {batch.mutation!r} gives labels to ids, and has none for vectors; '
@@ -279,16 +284,19 @@ def _beside(vanilla: Optional[Tensor], mutated: Optional[Tensor], plain: Tensor,
             None if mutated is None else torch.cat([mutated, plain if mixed is None else mixed], dim=1))
 
 
+#: :attr:`LinkPredictionLoss.needs_vanilla` of losses that add the vanilla term with a weight :obj:`alpha`, which may be
+#: changed during training.
+weighs_vanilla = property(lambda self: self.alpha > 0)
+
+
 def positive_temperature(value: Any) -> Optional[float]:
     r"""Returns a temperature of self-adversarial weights.
 
     Raises:
         ArgumentError: If it is neither a positive number nor :obj:`None`.
     """
-    if value is not None and (not is_number(value) or not 0.0 < value < float('inf')):
-        raise ArgumentError('adversarial_temperature: expected a positive number, or None for equal weights, '
-                            f'got {value!r}')
-    return value
+    return None if value is None else positive('adversarial_temperature', value,
+                                               'a positive number, or None for equal weights')
 
 
 def check_relations(scorer: Scorer, batch: Batch) -> None:

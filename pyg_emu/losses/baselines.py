@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pyg_emu.core.arguments import is_number, non_negative, share
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.losses.base import LinkPredictionLoss, Regularizer, ScoredBatch, positive_temperature
+from pyg_emu.losses.base import LinkPredictionLoss, Regularizer, ScoredBatch, positive_temperature, weighs_vanilla
 from pyg_emu.losses.functional import margin_ranking, smoothed_cross_entropy, softmax_entropy, uls_binary_cross_entropy
 from pyg_emu.ops import SoftLabels
 
@@ -115,6 +115,7 @@ class SelfAdversarialLoss(LinkPredictionLoss):
         ArgumentError: If :obj:`temperature` or :obj:`alpha` is negative, infinite or NaN, :obj:`margin` is infinite or
             NaN, or there is an :obj:`alpha` without :obj:`mutate`.
     """
+    needs_vanilla = weighs_vanilla  # type: ignore[assignment]
     uses_labels = True
     uses_weights = True
 
@@ -133,7 +134,6 @@ class SelfAdversarialLoss(LinkPredictionLoss):
             raise ArgumentError(f'margin: expected a finite number, got {margin!r}')
         self.margin = margin
         self.alpha = _vanilla_weight(alpha, mutate)
-        self.needs_vanilla = alpha > 0
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         divisor = None if self.temperature == 0.0 else 1.0 / self.temperature
@@ -165,6 +165,7 @@ class MarginLoss(LinkPredictionLoss):
         ArgumentError: If :obj:`margin` or :obj:`alpha` is negative, infinite or NaN, there is an :obj:`alpha` without
             :obj:`mutate`, or the temperature is not positive.
     """
+    needs_vanilla = weighs_vanilla  # type: ignore[assignment]
     uses_weights = True
 
     def __init__(
@@ -180,7 +181,6 @@ class MarginLoss(LinkPredictionLoss):
         self.margin = non_negative('margin', margin)
         self.alpha = _vanilla_weight(alpha, mutate)
         self.adversarial_temperature = positive_temperature(adversarial_temperature)
-        self.needs_vanilla = alpha > 0
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         def one(negative: Tensor) -> Tensor:

@@ -5,8 +5,7 @@ from typing import ClassVar, Optional
 
 from torch import Tensor
 
-from pyg_emu.core.arguments import boolean, is_number
-from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.arguments import boolean, positive
 from pyg_emu.losses.base import LinkPredictionLoss, Regularizer, ScoredBatch
 from pyg_emu.losses.functional import demix_cross_entropy
 
@@ -50,10 +49,8 @@ class DeMixLoss(LinkPredictionLoss):
         regularizer: Optional[Regularizer] = None,
     ) -> None:
         super().__init__(mutate=True, regularizer=regularizer)
-        if temperature is not None and (not is_number(temperature) or not 0.0 < temperature < float('inf')):
-            raise ArgumentError(f'temperature: expected a positive number, or None for equal weights, got '
-                                f'{temperature!r}')
-        self.temperature = temperature
+        self.temperature = None if temperature is None else positive('temperature', temperature,
+                                                                     'a positive number, or None for equal weights')
         self.divide_by_negatives = boolean('divide_by_negatives', divide_by_negatives)
 
     def loss(self, scored: ScoredBatch) -> Tensor:

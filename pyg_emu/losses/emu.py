@@ -6,7 +6,7 @@ from typing import ClassVar, Mapping, Optional
 from torch import Tensor
 
 from pyg_emu.core.arguments import boolean, non_negative
-from pyg_emu.losses.base import LinkPredictionLoss, Regularizer, ScoredBatch, positive_temperature
+from pyg_emu.losses.base import LinkPredictionLoss, Regularizer, ScoredBatch, positive_temperature, weighs_vanilla
 from pyg_emu.losses.functional import uls_binary_cross_entropy, uls_cross_entropy
 from pyg_emu.ops import SoftLabels
 
@@ -43,6 +43,7 @@ class EMULoss(LinkPredictionLoss):
     Raises:
         ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN.
     """
+    needs_vanilla = weighs_vanilla  # type: ignore[assignment]
     uses_labels = True
     uses_weights = True
 
@@ -58,7 +59,6 @@ class EMULoss(LinkPredictionLoss):
         self.alpha = non_negative('alpha', alpha)
         self.beta = non_negative('beta', beta)
         self.divide_by_negatives = boolean('divide_by_negatives', divide_by_negatives)
-        self.needs_vanilla = alpha > 0
 
     def cross_entropies(self, num_negatives: int, masked: bool) -> Mapping[str, SoftLabels]:
         hard = SoftLabels(1.0 / num_negatives if self.divide_by_negatives else 1.0, negative=self.beta)
@@ -99,6 +99,7 @@ class EMUBCELoss(LinkPredictionLoss):
         ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN, or the temperature is not positive.
     """
     recipe_name: ClassVar[str] = 'emu_bce'
+    needs_vanilla = weighs_vanilla  # type: ignore[assignment]
     uses_labels = True
     uses_weights = True
 
@@ -114,7 +115,6 @@ class EMUBCELoss(LinkPredictionLoss):
         self.alpha = non_negative('alpha', alpha)
         self.beta = non_negative('beta', beta)
         self.adversarial_temperature = positive_temperature(adversarial_temperature)
-        self.needs_vanilla = alpha > 0
 
     def loss(self, scored: ScoredBatch) -> Tensor:
         temperature = self.adversarial_temperature

@@ -39,8 +39,9 @@ def uls_cross_entropy(positive: Tensor, negative: Tensor, beta: Labels = 0.0, ma
     :rtype: :class:`torch.Tensor`, a scalar.
 
     Raises:
-        ArgumentError: If :obj:`beta` is a tensor of another shape than :obj:`negative`.
+        ArgumentError: If a tensor has another shape.
     """
+    _check_scores(positive, negative, mask)
     beta = _checked_labels(beta, negative)
     return mean_of_rows(_SoftLabelCrossEntropy.apply(positive, negative, 1.0, beta, mask), weight)
 
@@ -65,7 +66,11 @@ def smoothed_cross_entropy(
             (default: :obj:`None`)
 
     :rtype: :class:`torch.Tensor`, a scalar.
+
+    Raises:
+        ArgumentError: If a tensor has another shape.
     """
+    _check_scores(positive, negative, mask)
     if label_smoothing == 0.0:
         return uls_cross_entropy(positive, negative, mask=mask, weight=weight)
     classes: Union[int, Tensor] = negative.size(1) + 1 if mask is None else _count(mask, negative) + 1
@@ -89,7 +94,11 @@ def softmax_entropy(positive: Tensor, negative: Tensor, mask: Optional[Tensor] =
             (default: :obj:`None`)
 
     :rtype: :class:`torch.Tensor`, a scalar.
+
+    Raises:
+        ArgumentError: If a tensor has another shape.
     """
+    _check_scores(positive, negative, mask)
     if mask is not None:
         # Finite, as zero times infinity is not: what does not count has probability zero and adds nothing.
         negative = negative.masked_fill(~mask, torch.finfo(negative.dtype).min / 2)
@@ -130,8 +139,9 @@ def uls_binary_cross_entropy(
     :rtype: :class:`torch.Tensor`, a scalar.
 
     Raises:
-        ArgumentError: If :obj:`beta` is a tensor of another shape than :obj:`negative`.
+        ArgumentError: If a tensor has another shape.
     """
+    _check_scores(positive, negative, mask)
     beta = _checked_labels(beta, negative)
     if mask is not None:
         negative = negative.masked_fill(~mask, 0.0)
@@ -177,8 +187,9 @@ def demix_cross_entropy(
     :rtype: :class:`torch.Tensor`, a scalar.
 
     Raises:
-        ArgumentError: If :obj:`labels` is a tensor of another shape than :obj:`negative`.
+        ArgumentError: If a tensor has another shape.
     """
+    _check_scores(positive, negative, mask)
     labels = _checked_labels(labels, negative, 'labels')
     if mask is not None:
         negative = negative.masked_fill(~mask, 0.0)
@@ -207,7 +218,11 @@ def margin_ranking(positive: Tensor, negative: Tensor, margin: float, mask: Opti
             (default: :obj:`None`)
 
     :rtype: :class:`torch.Tensor`, a scalar.
+
+    Raises:
+        ArgumentError: If a tensor has another shape.
     """
+    _check_scores(positive, negative, mask)
     terms = F.relu(margin - positive.unsqueeze(1) + negative)
     if adversarial_temperature is not None:
         share = _negative_weights(negative.detach(), mask, adversarial_temperature)
@@ -227,9 +242,17 @@ def mean_of_rows(rows: Tensor, weight: Optional[Tensor] = None) -> Tensor:
         weight (torch.Tensor, optional): :math:`w`. It receives no gradient. shape: :obj:`(B,)`. (default: :obj:`None`)
 
     :rtype: :class:`torch.Tensor`, a scalar.
+
+    Raises:
+        ArgumentError: If a tensor has another shape.
     """
+    if rows.dim() != 1:
+        raise ArgumentError(f'rows: expected losses of shape (B,), got {tuple(rows.shape)}')
     if weight is None:
         return rows.mean()
+    if weight.shape != rows.shape:
+        raise ArgumentError(f'weight: expected one number for each row, shape {tuple(rows.shape)}, got '
+                            f'{tuple(weight.shape)}')
     weight = weight.detach().to(rows.dtype)
     return (rows * weight).sum() / weight.sum()
 
@@ -238,6 +261,17 @@ def _binary_terms(scores: Tensor, labels: Labels) -> Tensor:
     r"""Binary cross-entropy of each score: log(1 + exp(s)) - y s."""
     terms = -F.logsigmoid(-scores)
     return terms - labels * scores if isinstance(labels, Tensor) or labels != 0.0 else terms
+
+
+def _check_scores(positive: Tensor, negative: Tensor, mask: Optional[Tensor]) -> None:
+    if negative.dim() != 2:
+        raise ArgumentError(f'negative: expected scores of shape (B, N), got {tuple(negative.shape)}')
+    if positive.dim() != 1 or positive.size(0) != negative.size(0):
+        raise ArgumentError(f'positive: expected scores of shape {(negative.size(0), )}, one for each row of negative, '
+                            f'got {tuple(positive.shape)}')
+    if mask is not None and (mask.shape != negative.shape or mask.dtype != torch.bool):
+        raise ArgumentError(f'mask: expected torch.bool of shape {tuple(negative.shape)}, as of negative, got '
+                            f'{kind_of(mask)}')
 
 
 def _checked_labels(labels: Labels, negative: Tensor, name: str = 'beta') -> Labels:

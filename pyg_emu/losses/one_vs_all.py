@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Optional
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import boolean, non_negative, penalty, share
+from pyg_emu.core.arguments import boolean, non_negative, penalty, positive_integer, share
 from pyg_emu.core.contract import Scorer, for_batch
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
@@ -17,7 +17,47 @@ from pyg_emu.negatives.mutation.base import Mutation, draw_plan
 from pyg_emu.ops import MaskPlan, all_entities_cross_entropy
 
 
-class OneVsAllLoss(torch.nn.Module):
+class _AllEntitiesLoss(torch.nn.Module):
+    r"""Base class: a loss against all entities is the cross-entropy for labels that :meth:`_labels` states."""
+    #: Every entity is scored.
+    dense_gradient: ClassVar[bool] = True
+
+    def __init__(self, regularizer: Optional[Regularizer], block_size: Optional[int]) -> None:
+        super().__init__()
+        self.regularizer = penalty('regularizer', regularizer)
+        self.block_size = None if block_size is None else int(positive_integer('block_size', block_size))
+        #: The terms of the last loss by name, detached scalars on the device, for loggers.
+        self.terms: dict[str, Tensor] = {}
+
+    def _labels(self, scorer: Scorer, query: Tensor, batch: Batch
+                ) -> tuple[Optional[MaskPlan], list[tuple[float, float]]]:
+        r"""The plan of the mutation, and the labels of :func:`~pyg_emu.ops.all_entities_cross_entropy`."""
+        raise NotImplementedError
+
+    def forward(self, model: Any, batch: Batch) -> Tensor:
+        scorer, batch = as_scorer(model), Batch.of(batch)
+        check_sizes(scorer, batch if batch.source is None else batch.source, equal=('num_nodes', ))
+        check_relations(scorer, batch)
+        check_device(model, batch)
+        scorer = for_batch(scorer, batch)
+        query = scorer.query(batch.known_index, batch.rel_type, batch.side)
+        plan, labels = self._labels(scorer, query, batch)
+        positive = scorer.candidates(batch.target_index)
+        # A dot product does not look at the positives: what its masks take from them is the same for all candidates.
+        loss = all_entities_cross_entropy(
+            query, scorer.entity_table(), batch.target_index, labels, plan=plan, interaction=scorer.interaction,
+            positive=None if scorer.interaction.matrix_product else positive, block_size=self.block_size,
+            weight=batch.weight)
+        with torch.no_grad():
+            self.terms = {'positive_score': scorer.score(query.detach(), positive.detach()).mean()}
+        if self.regularizer is None:
+            return loss
+        penalised = self.regularizer(scorer, batch)
+        self.terms['loss_penalty'] = penalised.detach()
+        return loss + penalised
+
+
+class OneVsAllLoss(_AllEntitiesLoss):
     r"""Cross-entropy of the positive among all entities ("1-vs-all"), the right edge of Figure 5 of the
     `"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_ paper.
 
@@ -36,37 +76,25 @@ class OneVsAllLoss(torch.nn.Module):
         ArgumentError: If :obj:`label_smoothing` is not in :obj:`[0, 1]` or :obj:`block_size` is not positive; when
             called, if the model has other entities than the data, or fewer relations, or is on another device.
     """
-    #: Every entity is scored.
-    dense_gradient: ClassVar[bool] = True
-
     def __init__(
         self,
         label_smoothing: float = 0.0,
         regularizer: Optional[Regularizer] = None,
         block_size: Optional[int] = None,
     ) -> None:
-        super().__init__()
+        super().__init__(regularizer, block_size)
         self.label_smoothing = share('label_smoothing', label_smoothing)
-        self.regularizer = penalty('regularizer', regularizer)
-        self.block_size = _checked_block_size(block_size)
 
-    def forward(self, model: Any, batch: Batch) -> Tensor:
-        scorer, batch = as_scorer(model), Batch.of(batch)
-        check_sizes(scorer, batch if batch.source is None else batch.source, equal=('num_nodes', ))
-        check_relations(scorer, batch)
-        check_device(model, batch)
-        scorer = for_batch(scorer, batch)
-        query = scorer.query(batch.known_index, batch.rel_type, batch.side)
+    def _labels(self, scorer: Scorer, query: Tensor, batch: Batch
+                ) -> tuple[Optional[MaskPlan], list[tuple[float, float]]]:
         label = self.label_smoothing / scorer.num_nodes
-        labels = [(1.0 - self.label_smoothing + label, label)]
-        loss = _loss(scorer, query, batch, None, labels, self.block_size)
-        return loss if self.regularizer is None else loss + self.regularizer(scorer, batch)
+        return None, [(1.0 - self.label_smoothing + label, label)]
 
     def extra_repr(self) -> str:
         return f'label_smoothing={self.label_smoothing}'
 
 
-class OneVsAllEMULoss(torch.nn.Module):
+class OneVsAllEMULoss(_AllEntitiesLoss):
     r"""The loss of :class:`~pyg_emu.EMULoss` (equation 12 of the `"Optimal Embedding Guided Negative Sample
     Generation" <https://arxiv.org/abs/2504.03327>`_ paper) with all :math:`N = V - 1` other entities as negatives and
     one mask per triple:
@@ -103,9 +131,6 @@ class OneVsAllEMULoss(torch.nn.Module):
             positive; when called, if there is no mutation, it draws a mask (or a scalar) for each negative, or the
             model has other entities than the data, or fewer relations.
     """
-    #: Every entity is scored.
-    dense_gradient: ClassVar[bool] = True
-
     def __init__(
         self,
         alpha: float = 0.11,
@@ -115,7 +140,7 @@ class OneVsAllEMULoss(torch.nn.Module):
         regularizer: Optional[Regularizer] = None,
         block_size: Optional[int] = None,
     ) -> None:
-        super().__init__()
+        super().__init__(regularizer, block_size)
         if mutation is not None and (isinstance(mutation, type) or not callable(getattr(mutation, 'plan', None))):
             raise ArgumentError('mutation: expected an object with the method plan(context) of '
                                 f'pyg_emu.negatives.mutation.Mutation, such as BernoulliMask(0.5), got {mutation!r}')
@@ -123,24 +148,14 @@ class OneVsAllEMULoss(torch.nn.Module):
         self.beta = non_negative('beta', beta)
         self.mutation = mutation
         self.divide_by_negatives = boolean('divide_by_negatives', divide_by_negatives)
-        self.regularizer = penalty('regularizer', regularizer)
-        self.block_size = _checked_block_size(block_size)
 
-    def forward(self, model: Any, batch: Batch) -> Tensor:
-        scorer, batch = as_scorer(model), Batch.of(batch)
-        check_sizes(scorer, batch if batch.source is None else batch.source, equal=('num_nodes', ))
-        check_relations(scorer, batch)
-        check_device(model, batch)
-        scorer = for_batch(scorer, batch)
-        query = scorer.query(batch.known_index, batch.rel_type, batch.side)
+    def _labels(self, scorer: Scorer, query: Tensor, batch: Batch
+                ) -> tuple[Optional[MaskPlan], list[tuple[float, float]]]:
         weight = 1.0 / max(scorer.num_nodes - 1, 1) if self.divide_by_negatives else 1.0
         plan = self._plan(scorer, query, batch)
         if plan is None:  # Both terms are of the same scores, and the loss is linear in the labels.
-            labels = [(weight + self.alpha, weight * self.beta)]
-        else:
-            labels = [(weight, weight * self.beta)] + ([(self.alpha, 0.0)] if self.alpha > 0 else [])
-        loss = _loss(scorer, query, batch, plan, labels, self.block_size)
-        return loss if self.regularizer is None else loss + self.regularizer(scorer, batch)
+            return None, [(weight + self.alpha, weight * self.beta)]
+        return plan, [(weight, weight * self.beta)] + ([(self.alpha, 0.0)] if self.alpha > 0 else [])
 
     def _plan(self, scorer: Scorer, query: Tensor, batch: Batch) -> Optional[MaskPlan]:
         mutation = self.mutation
@@ -161,18 +176,3 @@ class OneVsAllEMULoss(torch.nn.Module):
 
     def extra_repr(self) -> str:
         return f'alpha={self.alpha}, beta={self.beta}, mutation={self.mutation}'
-
-
-def _checked_block_size(value: Optional[int]) -> Optional[int]:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ArgumentError(f'block_size: expected an integer of at least 1, or None, got {value!r}')
-    return value
-
-
-def _loss(scorer: Scorer, query: Tensor, batch: Batch, plan: Optional[MaskPlan], labels: list[tuple[float, float]],
-          block_size: Optional[int]) -> Tensor:
-    # A dot product does not look at the positives: what its masks take from them is the same for all candidates.
-    target = batch.target_index
-    positive = None if scorer.interaction.matrix_product else scorer.candidates(target)
-    return all_entities_cross_entropy(query, scorer.entity_table(), target, labels, positive=positive, plan=plan,
-                                      interaction=scorer.interaction, block_size=block_size, weight=batch.weight)

@@ -79,7 +79,8 @@ class LearningPart:
     r"""A part of training, beside the model, that learns: a learned mask, a cache of hard negatives, a generator.
 
     :class:`~pyg_emu.Trainer` finds the parts in the loader's transform (the transform itself, its :obj:`sampler` and
-    its :obj:`mutation`, also inside a :class:`torch_geometric.transforms.Compose`) and treats all of them alike. Each
+    its :obj:`mutation`, also inside a :class:`torch_geometric.transforms.Compose`), and the :obj:`mutation` of a loss,
+    and treats all of them alike. Each
     method is optional, and a part need not derive from this class: a :class:`torch.nn.Module`, for example, already has
     :meth:`parameters` and its state.
 
@@ -146,3 +147,13 @@ class LearningPart:
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
         r"""Continues from what :meth:`state_dict` returned."""
+
+
+def does(part: Any, name: str) -> bool:
+    r"""Whether a part has a method of its own, other than one of :class:`~pyg_emu.LearningPart` that does nothing."""
+    return callable(getattr(part, name, None)) and getattr(type(part), name, None) is not getattr(LearningPart, name)
+
+
+def parameters_of(part: Any) -> list[Tensor]:
+    r"""The parameters of a part, or none."""
+    return [*part.parameters()] if does(part, 'parameters') else []

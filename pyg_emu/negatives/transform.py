@@ -4,13 +4,14 @@ from __future__ import annotations
 import inspect
 from typing import Any, ClassVar, Iterator, Optional
 
+from torch.utils.data import get_worker_info
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
 from pyg_emu.core.arguments import boolean, one_of, positive_integer, shown
-from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.data.batch import Batch
-from pyg_emu.negatives.contract import Negatives, Sampler, check_sampler
+from pyg_emu.negatives.contract import Negatives, Sampler, check_sampler, does, parameters_of
 from pyg_emu.negatives.mutation.base import Mutation, Rate, check_rate
 from pyg_emu.negatives.mutation.masks import BernoulliMask, BlockMask, ExactMask, ImportanceMask
 from pyg_emu.negatives.sampling import UniformSampler
@@ -62,7 +63,7 @@ class EMUNegatives(BaseTransform):
         ArgumentError: If :obj:`num_negatives` is no positive integer, :obj:`mutation_rate` is not in :obj:`[0, 1]`,
             :obj:`mask` is unknown, :obj:`sampler` or :obj:`mutation` lacks its method, or a setting has no effect
             beside :obj:`mutation`; when called, if the batch is unusable or the sampler returns negatives that do not
-            fit it.
+            fit it, or a part that learns is in a worker process of a :class:`~torch.utils.data.DataLoader`.
     """
     #: Settings that others take the place of. In recipes, a layer that sets one of the latter drops them.
     replaces: ClassVar[dict[str, tuple[str, ...]]] = {'mutation': ('mutation_rate', 'mask', 'shared', 'tied')}
@@ -95,8 +96,10 @@ class EMUNegatives(BaseTransform):
 
     def forward(self, data: Data) -> Batch:
         batch = Batch.of(data)
+        if get_worker_info() is not None:
+            self._check_worker()
         if batch.step is None:
-            batch.step = self.num_calls
+            batch._store['step'] = self.num_calls
             self.num_calls += 1
         negatives = self.sampler.sample(batch, self.num_negatives, batch.generator)
         if not isinstance(negatives, Negatives):
@@ -104,19 +107,34 @@ class EMUNegatives(BaseTransform):
                                 'expected pyg_emu.Negatives(index, mask, vectors)')
         for name, value in zip(('neg_index', 'neg_mask', 'neg_vectors'), negatives):
             if value is not None:
-                batch[name] = value
+                batch._store[name] = value
             elif name in batch:
                 del batch[name]
         batch.check_negatives()
-        batch.mutation = self.mutation
+        batch.__dict__['_mutation'] = self.mutation  # without a further check: it was checked above
         return batch
+
+    def _check_worker(self) -> None:
+        r"""Refuses parts that learn, in a worker process of a :class:`~torch.utils.data.DataLoader`."""
+        for name, part in (('sampler', self.sampler), ('mutation', self.mutation)):
+            if does(part, 'update') or does(part, 'observe') or any(value.requires_grad for value in
+                                                                    parameters_of(part)):
+                raise ArgumentError(f'{name}: {type(part).__name__} learns in the process that trains, and this worker '
+                                    'process of a DataLoader draws from a copy that does not; expected num_workers=0, '
+                                    'or a transform that is applied to the batches of the loader')
 
     def state_dict(self) -> dict[str, Any]:
         r"""The number of batches that were counted here."""
         return {'num_calls': self.num_calls}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        r"""Continues from what :meth:`state_dict` returned."""
+        r"""Continues from what :meth:`state_dict` returned.
+
+        Raises:
+            CheckpointError: If the state is incomplete.
+        """
+        if 'num_calls' not in state:
+            raise CheckpointError("the transform's state lacks num_calls")
         self.num_calls = state['num_calls']
 
     def __repr__(self) -> str:

@@ -16,7 +16,8 @@ from pyg_emu.core.distributed import current
 from pyg_emu.core.errors import ArgumentError, BackendError
 from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.data.batch import Batch
-from pyg_emu.training.parts import LearningParts, does
+from pyg_emu.negatives.contract import does
+from pyg_emu.training.parts import LearningParts
 from pyg_emu.training.step import PlainStep
 
 _NORM = 'grad_norm'  # A result of a step.

@@ -11,12 +11,13 @@ from pyg_emu.core.contract import for_batch
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.models.adapters import as_scorer
-from pyg_emu.negatives.contract import LearningPart
+from pyg_emu.negatives.contract import does, parameters_of
 from pyg_emu.negatives.transform import parts_of
 
 
 class LearningParts:
-    r"""The criterion and the parts of a loader's transform, see :class:`~pyg_emu.LearningPart`.
+    r"""The criterion, its mutation if it has one of its own, and the parts of a loader's transform, see
+    :class:`~pyg_emu.LearningPart`.
 
     Args:
         loader (Any): The loader.
@@ -26,6 +27,9 @@ class LearningParts:
     def __init__(self, loader: Any, model: torch.nn.Module, criterion: Any) -> None:
         #: The parts by name.
         self.named: dict[str, Any] = {'criterion': criterion, **parts_of(loader)}
+        own = getattr(criterion, 'mutation', None)
+        if own is not None and all(own is not part for part in self.named.values()):
+            self.named['criterion.mutation'] = own
         self.model = model
         self._updated = [part for part in self.named.values() if does(part, 'update')]
         self._observed = [part for part in self.named.values() if does(part, 'observe')]
@@ -75,9 +79,8 @@ class LearningParts:
                                 'alone; expected one process')
 
     def parameters(self) -> Iterator[Tensor]:
-        r"""The parameters of all parts."""
-        for part in self.named.values():
-            yield from parameters_of(part)
+        r"""The parameters of all parts, each once."""
+        yield from {id(value): value for part in self.named.values() for value in parameters_of(part)}.values()
 
     def update(self, batch: Batch) -> None:
         r"""Lets the parts learn from the model, before the loss."""
@@ -114,17 +117,11 @@ class LearningParts:
         return found
 
     def states(self) -> dict[str, Any]:
-        r"""The parts that have a state, by name, their optimisers among them."""
+        r"""The parts that have a state, by name, their optimisers among them. The state of a module within another
+        part belongs to that part.
+        """
+        within = {id(module) for part in self.named.values() if isinstance(part, torch.nn.Module)
+                  for module in part.modules() if module is not part}
         states = {name: part for name, part in self.named.items()
-                  if does(part, 'state_dict') and does(part, 'load_state_dict')}
+                  if id(part) not in within and does(part, 'state_dict') and does(part, 'load_state_dict')}
         return {**states, **{f'{name}.optimizer': one for name, one in self.optimizers.items()}}
-
-
-def does(part: Any, name: str) -> bool:
-    r"""Whether a part has a method of its own, other than one of :class:`~pyg_emu.LearningPart` that does nothing."""
-    return callable(getattr(part, name, None)) and getattr(type(part), name, None) is not getattr(LearningPart, name)
-
-
-def parameters_of(part: Any) -> list[Tensor]:
-    r"""The parameters of a part, or none."""
-    return [*part.parameters()] if does(part, 'parameters') else []

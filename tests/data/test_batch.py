@@ -301,3 +301,22 @@ def test_of_checks_batches_made_by_hand() -> None:
         Batch.of(Batch(ids, ids, ids, num_nodes=4))
     with pytest.raises(ArgumentError, match='dict'):
         Batch.of({'head_index': ids})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize('name, value', [
+    ('weight', torch.ones(2, 1)), ('weight', -torch.ones(2)), ('neg_mask', torch.ones(2, 1, dtype=torch.bool)),
+    ('neg_mask', torch.ones(3, dtype=torch.bool)), ('neg_mask', torch.ones(2, 3)), ('neg_index', torch.zeros(3).long()),
+    ('neg_index', torch.full((2, 3), 9)), ('side', torch.ones(2)), ('head_index', torch.tensor([0, 4])),
+    ('rel_type', torch.tensor([0.0, 1.0])), ('step', -1), ('mutation', 'mixup'), ('source', 5)])
+@pytest.mark.parametrize('as_item', [False, True])
+def test_what_is_replaced_is_checked_again(name: str, value: Any, as_item: bool) -> None:
+    batch = make_batch()
+    batch.neg_index = torch.zeros(2, 3, dtype=torch.int64)
+    assert Batch.of(batch) is batch
+    if as_item and name not in ('mutation', 'source'):
+        batch[name] = value
+    else:
+        setattr(batch, name, value)
+    for given in (batch, copy.copy(batch)):
+        with pytest.raises(ArgumentError, match=f'^batch.{name}\\b'):
+            Batch.of(given)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.losses.functional import (
+    demix_cross_entropy,
     margin_ranking,
     smoothed_cross_entropy,
     softmax_entropy,
@@ -202,3 +204,18 @@ def test_softmax_entropy_of_extreme_scores() -> None:
     entropy.backward()
     assert positive.grad is not None and negative.grad is not None
     assert bool(positive.grad.isfinite().all()) and bool((negative.grad[~mask] == 0).all())
+
+
+@pytest.mark.parametrize('loss', [
+    uls_cross_entropy, smoothed_cross_entropy, softmax_entropy, uls_binary_cross_entropy, demix_cross_entropy,
+    lambda positive, negative, **rest: smoothed_cross_entropy(positive, negative, 0.1, **rest),
+    lambda positive, negative, **rest: margin_ranking(positive, negative, 1.0, **rest)])
+def test_shapes_that_would_broadcast_are_refused(loss: Any) -> None:
+    positive, negative, mask = scores(6, 4, 0, masked=True)
+    given = {'positive': positive, 'negative': negative, 'mask': mask, 'weight': torch.ones(6)}
+    assert loss(**given).isfinite()
+    for name, value in (('positive', positive.unsqueeze(1)), ('positive', positive[:1]), ('negative', negative[0]),
+                        ('mask', mask[:, :1]), ('mask', mask[0]), ('mask', mask.float()),
+                        ('weight', torch.ones(6, 1)), ('weight', torch.ones(1)), ('weight', torch.ones(()))):
+        with pytest.raises(ArgumentError, match=f'^{name}: '):
+            loss(**{**given, name: value})

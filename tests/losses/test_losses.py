@@ -393,3 +393,50 @@ def test_vanilla_weight_goes_with_mutation(cls: Any) -> None:
     # Without a mutation both terms are about the same negatives.
     model, batch = models.TransE(NUM_NODES, NUM_RELATIONS, 4).double(), make_batch(mutation_rate=0.0)
     torch.testing.assert_close(cls(mutate=True, alpha=0.5)(model, batch), 1.5 * cls()(model, batch))
+
+
+@pytest.mark.parametrize('fused', [True, False])
+@pytest.mark.parametrize('name', ['EMULoss', 'EMUBCELoss', 'SelfAdversarialLoss', 'MarginLoss'])
+def test_alpha_may_change_during_training(name: str, fused: bool) -> None:
+    options = {'mutate': True} if name in ('SelfAdversarialLoss', 'MarginLoss') else {}
+    model = models.DistMult(NUM_NODES, NUM_RELATIONS, 4)
+    found = []
+    for alpha in (0.5, 0.0):
+        criterion = LOSSES[name](alpha=alpha, **options)
+        criterion.fused, criterion.alpha = fused, 0.5
+        found.append(criterion(model, make_batch(seed=3)))
+        assert 'loss_vanilla' in criterion.terms
+        criterion.alpha = 0.0
+        criterion(model, make_batch(seed=3))
+        assert 'loss_vanilla' not in criterion.terms
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize('name', ['EMULoss', 'CrossEntropyLoss', 'BCELoss'])
+@pytest.mark.parametrize('backend', ['torch', 'numba'])
+def test_half_precision_trains(name: str, backend: str) -> None:
+    for dtype in (torch.float16, torch.bfloat16):
+        model = models.DistMult(NUM_NODES, NUM_RELATIONS, 4).to(dtype)
+        with use_backend(None if backend == 'numba' else backend):
+            LOSSES[name]()(model, make_batch()).backward()
+        assert model.node_emb.weight.grad is not None and model.node_emb.weight.grad.dtype == dtype
+        assert bool(model.node_emb.weight.grad.isfinite().all()) and not model.node_emb.weight.grad.is_sparse
+
+
+def test_gradients_of_scores_are_dense() -> None:
+    model = models.DistMult(NUM_NODES, NUM_RELATIONS, 4)
+    with use_backend(None):
+        scored = EMULoss().score(model, make_batch())
+    (-scored.positive.mean()).backward()
+    assert model.node_emb.weight.grad is not None and not model.node_emb.weight.grad.is_sparse
+
+
+@pytest.mark.parametrize('criterion', [CrossEntropyLoss(), BCELoss(), SelfAdversarialLoss(), MarginLoss()], ids=repr)
+def test_labels_without_mutation_are_refused(criterion: LinkPredictionLoss) -> None:
+    class Labelled(Mixup):
+        gives_labels = True
+
+    batch = make_batch()
+    batch.mutation = Labelled()
+    with pytest.raises(ArgumentError, match='mutate=True'):
+        criterion(models.DistMult(NUM_NODES, NUM_RELATIONS, 4), batch)

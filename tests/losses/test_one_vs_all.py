@@ -29,7 +29,7 @@ from pyg_emu.negatives.mutation import (
     Mixup,
     MutationContext,
 )
-from pyg_emu.ops import MaskPlan, emu_score, use_backend
+from pyg_emu.ops import MaskPlan, all_entities_cross_entropy, emu_score, use_backend
 
 NUM_NODES, NUM_RELATIONS = 12, 3
 MODELS = [models.DistMult, models.ComplEx, models.TransE, models.RotatE]
@@ -317,3 +317,47 @@ def test_repr() -> None:
     assert str(OneVsAllLoss()) == 'OneVsAllLoss(label_smoothing=0.0)'
     assert str(OneVsAllEMULoss(mutation=ExactMask(0.5))) == (
         'OneVsAllEMULoss(alpha=0.11, beta=0.53, mutation=ExactMask(rate=0.5, shared=True, tied=False))')
+
+
+def test_plans_that_do_not_fit_are_named() -> None:
+    query, table, target = torch.randn(4, 8), torch.randn(6, 8), torch.arange(4)
+    bank, index = torch.rand(3, 8) > 0.5, torch.tensor([0, 1, 2, 0])
+    for plan, name in ((MaskPlan(bank[:, :1], index), 'bank'), (MaskPlan(bank.long(), index), 'bank'),
+                       (MaskPlan(bank[:, :3], index), 'bank'), (MaskPlan(bank, index[:1]), 'index'),
+                       (MaskPlan(bank, index - 1), 'index'), (MaskPlan(bank, index + 9), 'index'),
+                       (MaskPlan(bank, index.view(4, 1)), 'index'), (MaskPlan(bank, index.float()), 'index')):
+        with pytest.raises(ArgumentError, match=f'^plan.{name}: '):
+            all_entities_cross_entropy(query, table, target, [(1.0, 0.5)], plan=plan)
+
+
+@pytest.mark.parametrize('labels', [[(1.0, 0.0)], [(1.0, 0.3), (1.0, 0.0)]])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_sums_over_many_entities_fit(dtype: torch.dtype, labels: list[tuple[float, float]]) -> None:
+    torch.manual_seed(0)
+    operands = [torch.randn(size, 100, dtype=dtype) for size in (4, 5000)]
+    plan = MaskPlan(torch.rand(2, 100) > 0.5, torch.tensor([0, 1, 1, 0])) if len(labels) > 1 else None
+    found = []
+    for wanted in (dtype, torch.float64):
+        query, table = (value.to(wanted).requires_grad_() for value in operands)
+        loss = all_entities_cross_entropy(query, table, torch.arange(4), labels, plan=plan)
+        gradients = torch.autograd.grad(loss, (query, table))
+        assert gradients[0].dtype == wanted
+        found.append((loss.double(), *(value.double() for value in gradients)))
+    assert found[0][0].isfinite()
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, rtol=0.03, atol=0.03 * float(other.detach().abs().max()))
+
+
+@pytest.mark.parametrize('make', MODELS)
+@pytest.mark.parametrize('criterion', [OneVsAllLoss(regularizer=L3Regularizer(1e-2)),
+                                       OneVsAllEMULoss(mutation=BernoulliMask(0.5), regularizer=L3Regularizer(1e-2))],
+                         ids=lambda value: type(value).__name__)
+def test_terms_of_the_loss(criterion: Any, make: Any) -> None:
+    model, batch = make_model(make), make_batch()
+    loss = criterion(model, batch)
+    scorer = as_scorer(model)
+    expected = scorer.score(scorer.query(batch.known_index, batch.rel_type, batch.side),
+                            scorer.candidates(batch.target_index)).mean()
+    torch.testing.assert_close(criterion.terms['positive_score'], expected.detach())
+    torch.testing.assert_close(criterion.terms['loss_penalty'], criterion.regularizer(scorer, batch).detach())
+    assert not any(value.requires_grad for value in criterion.terms.values()) and loss.requires_grad

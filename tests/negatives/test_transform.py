@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import kge
 from torch_geometric.transforms import Compose
 
-from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
@@ -279,3 +279,39 @@ def test_refuses_what_has_a_method_sample_of_another_kind() -> None:
         with pytest.raises(ArgumentError, match=f'^sampler: .*sample\\(batch, num_negatives, .*{type(value).__name__}'):
             EMUNegatives(4, sampler=value)  # type: ignore[arg-type]
     assert EMUNegatives(4, sampler=Own())(make_batch()).neg_index.shape == (10, 4)
+
+
+class _Learning(UniformSampler):
+    def update(self, batch: Batch, scorer: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize('options, name', [({'mutation': LearnedMask(6)}, 'mutation'),
+                                           ({'sampler': _Learning()}, 'sampler')])
+def test_parts_that_learn_stay_in_the_process_that_trains(options: dict[str, Any], name: str) -> None:
+    transform = EMUNegatives(3, **options)
+
+    def collate(rows: list[int]) -> Batch:
+        ids = torch.tensor(rows)
+        return transform(Data(head_index=ids, rel_type=ids * 0, tail_index=ids, num_nodes=64))
+
+    assert len(list(DataLoader(range(8), batch_size=4, collate_fn=collate))) == 2  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=f'{name}: .*num_workers=0'):
+        next(iter(DataLoader(range(8), batch_size=4, collate_fn=collate, num_workers=1)))  # type: ignore[arg-type]
+
+
+def test_incomplete_state_is_named() -> None:
+    with pytest.raises(CheckpointError, match='num_calls'):
+        EMUNegatives(3).load_state_dict({})
+
+
+def test_errors_inside_of_a_rate_are_its_own() -> None:
+    def broken(step: int) -> float:
+        return 0.1 + None  # type: ignore[operator, no-any-return]
+
+    batch = EMUNegatives(3, mutation_rate=broken)(make_batch())
+    with pytest.raises(TypeError, match='unsupported operand'):
+        batch.mutation.plan(context(torch.ones(10, 6), 4, 6, torch.Generator(), 3))
+    batch = EMUNegatives(3, mutation_rate=lambda: 0.1)(make_batch())  # type: ignore[arg-type, misc]
+    with pytest.raises(ArgumentError, match='^rate: '):
+        batch.mutation.plan(context(torch.ones(10, 6), 4, 6, torch.Generator(), 3))

@@ -16,7 +16,7 @@ from pyg_emu.losses import CrossEntropyLoss, EMULoss, OneVsAllEMULoss, ScoredBat
 from pyg_emu.models import DistMult
 from pyg_emu.negatives import EMUNegatives
 from pyg_emu.negatives.contract import LearningPart, Negatives
-from pyg_emu.negatives.mutation import LearnedMask
+from pyg_emu.negatives.mutation import BernoulliMask, LearnedMask
 from pyg_emu.negatives.sampling import BaseSampler, NSCachingSampler
 from pyg_emu.ops import use_backend
 from pyg_emu.training.graphed_step import check_run
@@ -180,3 +180,36 @@ def test_refused_where_steps_are_captured_or_divided() -> None:
     parts = LearningParts(trainer.loader, trainer.model, trainer.criterion)
     check_run(parts, Constant(), trainer.optimizer)
     parts.check_processes()
+
+
+class _Own(BernoulliMask):
+    r"""Counts its updates, and has a state."""
+    def __init__(self) -> None:
+        super().__init__(0.5)
+        self.count = 0
+
+    def update(self, batch: Batch, scorer: Any) -> None:
+        self.count += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {'count': self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state['count']
+
+
+def test_the_mutation_of_a_loss_is_a_part(tmp_path: Path) -> None:
+    counts = []
+    for num_steps in (3, 5):
+        mutation = _Own()
+        make_trainer(None, num_steps, OneVsAllEMULoss(mutation=mutation), run_dir=tmp_path).fit()
+        counts.append(mutation.count)
+    assert counts == [3, 5]
+
+
+def test_a_module_within_a_loss_is_saved_once() -> None:
+    mask = LearnedMask(WIDTH)
+    trainer = make_trainer(None, criterion=OneVsAllEMULoss(mutation=mask), learned=mask.parameters())
+    parts = LearningParts(trainer.loader, trainer.model, trainer.criterion)
+    assert [id(value) for value in parts.parameters()] == [id(mask.logits)]
+    assert 'criterion.mutation' in parts.named and [*parts.states()] == ['criterion']

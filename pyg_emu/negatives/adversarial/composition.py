@@ -10,7 +10,6 @@ from pyg_emu.core.contract import Scorer, ScorerMixin
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import ComplexModulus, ModulusPhase
 from pyg_emu.data.batch import Batch
-from pyg_emu.models.reciprocal import Reciprocal
 
 
 def entity_relation_rows(scorer: Scorer, known: Tensor, batch: Batch, floor: float) -> Tensor:
@@ -19,7 +18,8 @@ def entity_relation_rows(scorer: Scorer, known: Tensor, batch: Batch, floor: flo
 
     * For dot products (DistMult, ComplEx), it is this product, of complex numbers where rows are complex. An inverse is
       :math:`\bar r / \max(|r|^2, \text{floor}^2)`, which is exact for all components of at least :obj:`floor` and never
-      larger than :obj:`1 / floor`. Reciprocal relations need none: the vector of an inverse relation is learned.
+      larger than :obj:`1 / floor`. Models with an attribute :obj:`reciprocal = True`, such as
+      :class:`~pyg_emu.models.Reciprocal`, need none: their relation rows of heads are those of the inverse relation.
     * For distances, it is the row at which the query is, that is, the best candidate there could be: :math:`h + r` and
       :math:`t - r` for TransE, :math:`h \circ r` and :math:`t \circ \bar r` for RotatE, which is the product above, and
       the modulus and the phase that HAKE asks for.
@@ -50,7 +50,7 @@ def entity_relation_rows(scorer: Scorer, known: Tensor, batch: Batch, floor: flo
                             f'and the product with entity rows of shape {tuple(known.shape)} needs the same one; give '
                             "pathways='entity'")
     rows_are_complex = bool(getattr(scorer, 'complex_rows', False))
-    if not isinstance(scorer, Reciprocal):
+    if not getattr(scorer, 'reciprocal', False):
         back = complex_inverse(relation, floor) if rows_are_complex else inverse(relation, floor)
         relation = torch.where(batch.corrupts_tail.unsqueeze(1), relation, back)
     return multiply(known, relation) if rows_are_complex else known * relation

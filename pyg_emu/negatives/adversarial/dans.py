@@ -9,13 +9,12 @@ from torch.nn import functional as F
 
 from pyg_emu.core.arguments import (
     boolean,
-    is_number,
     non_negative,
     non_negative_integer,
     one_of,
+    positive,
     positive_integer,
     random_seed,
-    shown,
 )
 from pyg_emu.core.contract import Scorer, check_scorer, for_batch
 from pyg_emu.core.errors import ArgumentError, CheckpointError
@@ -146,8 +145,7 @@ class DANSSampler(BaseSampler):
         self.sampler = UniformSampler() if sampler is None else sampler
         limit = 1.0 if max_grad_norm is None else max_grad_norm
         for name, value in (('bound', bound), ('inverse_floor', inverse_floor), ('max_grad_norm', limit)):
-            if not is_number(value) or not 0.0 < value < float('inf'):
-                raise ArgumentError(f'{name}: expected a positive number, got {shown(value)}')
+            positive(name, value)
         self.inverse_floor = float(inverse_floor)
         #: What the game is played with.
         self.settings = GameSettings(

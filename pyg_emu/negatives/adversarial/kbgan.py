@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu import models
-from pyg_emu.core.arguments import is_number, non_negative, positive_integer, random_seed, share, shown
+from pyg_emu.core.arguments import non_negative, positive, positive_integer, random_seed, share, shown
 from pyg_emu.core.contract import ScoredBatch, Scorer, check_scorer
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.core.gradients import clip_gradients
@@ -106,13 +106,10 @@ class KBGANSampler(FilteredSampler):
         self._make = _maker(generator)
         self.hidden_channels = int(positive_integer('hidden_channels', hidden_channels))
         self.num_candidates = int(positive_integer('num_candidates', num_candidates))
-        if not is_number(lr):
-            raise ArgumentError(f'lr: expected a number, got {shown(lr)}')
         self.lr = float(non_negative('lr', lr))
         self.baseline_decay = float(share('baseline_decay', baseline_decay))
-        if max_grad_norm is not None and not (is_number(max_grad_norm) and 0.0 < max_grad_norm < float('inf')):
-            raise ArgumentError(f'max_grad_norm: expected a positive number or None, got {shown(max_grad_norm)}')
-        self.max_grad_norm = None if max_grad_norm is None else float(max_grad_norm)
+        self.max_grad_norm = None if max_grad_norm is None else float(positive('max_grad_norm', max_grad_norm,
+                                                                               'a positive number or None'))
         self.seed = random_seed('seed', seed)
         self._candidates = UniformSampler(filtered, split)
         self._scorer: Optional[Scorer] = None

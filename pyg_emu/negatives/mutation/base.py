@@ -168,8 +168,9 @@ def rate_at(rate: Rate, step: int) -> float:
     if not callable(rate):
         return float(rate)
     try:
-        value = rate(step)
+        return check_rate(rate(step), f'rate at step {step}')
     except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise  # from inside of the function
         raise ArgumentError(f'rate: expected a function from the step to a share, such as LinearSchedule; {rate!r:.99} '
                             f'cannot be called with a step ({error})') from error
-    return check_rate(value, f'rate at step {step}')

@@ -1,14 +1,21 @@
 r"""DeMix: marginal pseudo-negatives are mixed with positives, true negatives with one another."""
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any, ClassVar, Optional
 
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import boolean, is_number, non_negative, positive_integer, shown
-from pyg_emu.core.contract import Scorer, Side, check_scorer
+from pyg_emu.core.arguments import (
+    boolean,
+    is_number,
+    non_negative,
+    non_negative_integer,
+    positive,
+    positive_integer,
+    shown,
+)
+from pyg_emu.core.contract import Scorer, Side, check_scorer, for_batch, for_graph
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
@@ -119,15 +126,9 @@ class DeMixMutation(LearningPart):
         if not is_number(mu) or not mu >= 1:
             raise ArgumentError(f'mu: expected a number of facts, at least 1, got {shown(mu)}')
         self.mu = mu
-        for name, value in (('ramp_epochs', ramp_epochs), ('alpha', alpha)):
-            if not is_number(value) or not 0.0 < value < float('inf'):
-                raise ArgumentError(f'{name}: expected a positive number, got {shown(value)}')
-        self.ramp_epochs = ramp_epochs
-        self.alpha = alpha
-        epochs: Any = warmup
-        if isinstance(epochs, bool) or not isinstance(epochs, Integral) or epochs < 0:
-            raise ArgumentError(f'warmup: expected a number of epochs, an integer of at least 0, got {shown(warmup)}')
-        self.warmup = warmup
+        self.ramp_epochs = positive('ramp_epochs', ramp_epochs)
+        self.alpha = positive('alpha', alpha)
+        self.warmup = non_negative_integer('warmup', warmup)
         if refresh_every is not None:
             positive_integer('refresh_every', refresh_every)
         self.refresh_every = refresh_every
@@ -164,6 +165,7 @@ class DeMixMutation(LearningPart):
         """
         batch = Batch.of(batch)
         check_scorer('scorer', scorer)
+        scorer = for_batch(scorer, batch)
         index = facts_of(batch, 'train', self)
         assert batch.source is not None
         self._epoch = self._seen // max(batch.source.num_facts('train'), 1)
@@ -186,6 +188,7 @@ class DeMixMutation(LearningPart):
         if not isinstance(data, KGData):
             raise ArgumentError(f'data: expected a KGData, got {shown(data)}')
         check_scorer('scorer', scorer)
+        scorer = for_graph(scorer, data)
         self._prepare(data.fact_index('train'))
         self._refresh(scorer)
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import torch
 
-from pyg_emu.core.arguments import is_number
-from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.arguments import positive
 from pyg_emu.negatives.mutation.base import MutationContext
 from pyg_emu.ops.plan import MixPlan
 
@@ -27,11 +26,8 @@ class Mixup:
         ArgumentError: If :obj:`alpha` or :obj:`beta` is not a positive number.
     """
     def __init__(self, alpha: float = 2.0, beta: float = 1.0) -> None:
-        for name, value in (('alpha', alpha), ('beta', beta)):
-            if not is_number(value) or not 0.0 < value < float('inf'):
-                raise ArgumentError(f'{name}: expected a positive number, got {value!r}')
-        self.alpha = alpha
-        self.beta = beta
+        self.alpha = positive('alpha', alpha)
+        self.beta = positive('beta', beta)
 
     def plan(self, context: MutationContext) -> MixPlan:
         r"""See :meth:`Mutation.plan() <pyg_emu.negatives.mutation.Mutation.plan>`."""

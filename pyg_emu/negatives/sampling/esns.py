@@ -29,9 +29,9 @@ class ESNSLikeSampler(FilteredSampler):
     contexts deceive a model and make good negatives. It is not their system.
 
     Theirs is the idea, and the context of an entity: the relations and the entities that its facts link it to.
-    Ours is the draw. An entity :math:`x` has a set of contexts :math:`F(x)`, and :math:`E(f)` are the entities that
-    share context :math:`f`. A draw for the predicted entity :math:`x` takes one of its contexts, uniformly among those
-    that another entity shares, and then one of these others, uniformly:
+    Ours is the draw. An entity :math:`x` shares a set of contexts :math:`F(x)` with others, and :math:`E(f)` are the
+    entities that share context :math:`f`. A draw for the predicted entity :math:`x` takes one of these contexts,
+    uniformly, and then one of the other entities that share it, uniformly:
 
     .. math::
         p(y \mid x) = \frac{1}{|F(x)|} \sum_{f \in F(x) \cap F(y)} \frac{1}{|E(f)| - 1}, \qquad y \neq x

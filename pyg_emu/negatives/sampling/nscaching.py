@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import non_negative_integer, positive_integer, random_seed
-from pyg_emu.core.contract import Scorer, check_scorer
+from pyg_emu.core.contract import Scorer, check_scorer, for_batch
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
@@ -116,6 +116,7 @@ class NSCachingSampler(FilteredSampler):
         """
         batch = Batch.of(batch)
         check_scorer('scorer', scorer)
+        scorer = for_batch(scorer, batch)
         self._unlearned = None
         caches = self._prepare(batch)
         assert batch.source is not None

@@ -146,3 +146,27 @@ def test_models_without_relation_rows(cls: type[Decoder], facts: list[str]) -> N
     with pytest.raises(ArgumentError) as error:
         rows(cls())
     assert all(fact in str(error.value) for fact in facts)
+
+
+def test_reciprocal_relations_of_the_users_own() -> None:
+    class Own(ScorerMixin, torch.nn.Module):
+        interaction = Dot()
+        reciprocal = True
+
+        def __init__(self, other: Reciprocal) -> None:
+            super().__init__()
+            self.other = other
+            self.num_nodes, self.num_relations = other.num_nodes, other.num_relations
+
+        def entity_table(self) -> Tensor:
+            return self.other.entity_table()
+
+        def _query(self, known: Tensor, rel_type: Tensor, side: Any) -> Tensor:
+            return self.other._query(known, rel_type, side)
+
+        def relation_rows(self, rel_type: Tensor, side: Any) -> Tensor:
+            return self.other.relation_rows(rel_type, side)
+
+    torch.manual_seed(0)
+    model = Reciprocal(DistMult(NUM_NODES, 2 * NUM_RELATIONS, WIDTH))
+    assert rows(Own(model)) == rows(model)
