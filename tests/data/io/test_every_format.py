@@ -443,6 +443,22 @@ def test_splits_of_text(tmp_path: Path) -> None:
         same(load_dataset(path, split=0), expected)
 
 
+def test_splits_of_an_empty_file(tmp_path: Path) -> None:
+    for content in ('', 'part\thead\ttail\trelation\n'):
+        (tmp_path / 'a.tsv').write_text(content)
+        with pytest.raises(DataError, match='a.tsv.*no facts'):
+            load_dataset(tmp_path / 'a.tsv', split=0, header=True)
+
+
+@pytest.mark.parametrize('header', ['head,relation,tail,w\n', 'h,r,t,weight\n', ''])
+def test_weights_of_text_by_position(tmp_path: Path, header: str) -> None:
+    (tmp_path / 'a.csv').write_text(header + 'a,in,b,0.5\nb,in,c,0.75\n')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DataWarning)
+        data = load_dataset(tmp_path / 'a.csv', weights=3, fractions=(1, 0, 0))
+    assert data.weights().tolist() == [0.5, 0.75] and data.entity_labels == ['a', 'b', 'c']
+
+
 def test_what_fits_text_is_text(tmp_path: Path) -> None:
     for content, options in ((b'<x:a>\t<x:r>\t<x:b> .\n', {}), (b'PAR1\tr\tb\n', {}), (b'{"a"\t: "b"\t}\n', {}),
                              (b'<x:a> <x:r> <x:b> .\n', {'delimiter': ' ', 'head': 0})):
