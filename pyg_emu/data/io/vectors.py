@@ -188,8 +188,8 @@ def _bad_line(path: Path, width: int) -> str:
 
 def _write_parquet(vectors: pd.DataFrame, file: IO[bytes]) -> None:
     # Parquet names columns by text. Labels are text, too, so that they are told from components.
-    labels = pd.Index([str(label) for label in vectors.index], dtype=object, name=str(vectors.index.name or 'label'))
-    table = vectors.set_axis([str(name) for name in vectors.columns], axis=1).set_axis(labels, axis=0)
+    table = vectors.set_axis([str(name) for name in vectors.columns], axis=1)
+    table.index = vectors.index.map(str).astype(object).rename(str(vectors.index.name or 'label'))
     table.reset_index().to_parquet(file, index=False, engine='pyarrow')
 
 
