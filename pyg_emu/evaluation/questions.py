@@ -100,7 +100,7 @@ def _table(questions: Any) -> tuple[pd.DataFrame, Any]:
     if not lines:
         raise DataError(f'{path}: expected lines of head, relation and tail, got none')
     names = [role_of(name.strip()) for name in lines[0][1]]
-    header = len(set(names) - {None}) >= 2 and UNKNOWN not in lines[0][1]
+    header = len(set(names) - {None}) >= 2 and not _is_question(lines[0][1])
     width = len(names) if header else len(COLUMNS)
     rows = lines[1:] if header else lines
     for number, row in rows:
@@ -110,6 +110,13 @@ def _table(questions: Any) -> tuple[pd.DataFrame, Any]:
     table = pd.DataFrame([row for _, row in rows], columns=range(width), dtype=object)
     table = _chosen(table, names if header else list(COLUMNS), str(path))
     return table.replace('', UNKNOWN), [f'{path}:{number}' for number, _ in rows]
+
+
+def _is_question(row: list[str]) -> bool:
+    r"""Whether a first line holds a question rather than names of columns."""
+    # An index that pandas has written has an empty name, too.
+    names = {name.strip().casefold() for name in row}
+    return UNKNOWN in row or (row.count('') == 1 and len(row) == len(COLUMNS) and len(names & {*COLUMNS}) < 2)
 
 
 def _of_frame(frame: pd.DataFrame, place: str) -> tuple[pd.DataFrame, list[str]]:

@@ -211,7 +211,7 @@ class _Source:
 
 
 def _recorded(data: Any) -> Union[str, dict[str, Any]]:
-    return dict(data) if isinstance(data, Mapping) else absolute_source(os.fspath(data))
+    return dict(data) if isinstance(data, Mapping) else absolute_source(data)
 
 
 def _tell_absent(grown: Aligned, only_relations: bool) -> None:

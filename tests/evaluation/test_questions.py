@@ -101,3 +101,13 @@ def test_bad_sources(tmp_path: Path) -> None:
         answer(one, make_data(), tmp_path / 'q.nt')
     with pytest.raises(ArgumentError, match='questions'):
         answer(one, make_data(), [('ann', 'knows', '?')])  # type: ignore[arg-type]
+
+
+def test_questions_whose_labels_are_like_names_of_columns(tmp_path: Path) -> None:
+    data = KGData(torch.tensor([[0, 0], [1, 2]]), torch.tensor([0, 1]), entity_labels=['x', 'y', 'a', 'b'],
+                  relation_labels=['r', 'p'])
+    for content in ('x\tr\t\ny\tp\t?\n', 'x\tr\t?\ny\tp\t\n', '\thead\trelation\n0\tx\tr\n1\ty\tp\n',
+                    '\thead\trelation\ttail\n0\tx\tr\t\n1\ty\tp\t\n'):
+        (tmp_path / 'a.tsv').write_text(content)
+        found = answer(one, data, tmp_path / 'a.tsv', k=1)
+        assert found['head'].tolist() == ['x', 'y'] and found['relation'].tolist() == ['r', 'p']

@@ -2,7 +2,7 @@ r"""Which column holds heads, relations and tails: by name, by position, or by t
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple, Optional, Sequence, Union
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Union
 
 from pyg_emu.core.errors import ArgumentError, DataError
 
@@ -32,16 +32,23 @@ class Columns(NamedTuple):
         relation (int): Position of the relations.
         tail (int): Position of the tails.
         width (int): Number of columns of the table.
+        more (tuple of int): Positions of further columns that are read. (default: :obj:`()`)
     """
     head: int
     relation: int
     tail: int
     width: int
+    more: tuple[int, ...] = ()
 
     @property
     def places(self) -> tuple[int, int, int]:
         r"""The positions of heads, relations and tails."""
         return self.head, self.relation, self.tail
+
+    @property
+    def read(self) -> tuple[int, ...]:
+        r"""The positions of all columns that are read."""
+        return *self.places, *self.more
 
 
 def role_of(name: Any) -> Optional[str]:
@@ -92,6 +99,31 @@ def chosen_columns(chosen: Sequence[Optional[Column]], names: Optional[Sequence[
             found.append(_only(role, names, place))
     _check_distinct(found, width, place)
     return Columns(found[0], found[1], found[2], width)
+
+
+def further_columns(more: Mapping[str, Column], facts: Columns, names: Optional[Sequence[Any]],
+                    place: str) -> Columns:
+    r"""Adds the columns that a caller asked for beside those of the facts.
+
+    Args:
+        more (dict): The arguments by their names, such as :obj:`{"weights": 3}`: a name, or a position from 0.
+        facts (Columns): Where the facts stand.
+        names (sequence, optional): The names of the table's columns, or :obj:`None` where they have none.
+        place (str): The table, for messages.
+
+    Raises:
+        ArgumentError: If an argument is neither a name nor a position.
+        DataError: If there is no such column, or one column is to serve twice.
+    """
+    taken = dict(zip(facts.places, COLUMNS))
+    for role, column in more.items():
+        position = column_position(role, column, names, facts.width, place)
+        if position in taken:
+            name = position if names is None else names[position]
+            raise DataError(f'{place}: column {name!r} would serve as {taken[position]} and as {role}; pass {role}= '
+                            'with a column of its own')
+        taken[position] = role
+    return facts._replace(more=tuple(taken)[len(COLUMNS):])
 
 
 def column_position(role: str, column: Any, names: Optional[Sequence[Any]], width: int, place: str) -> int:

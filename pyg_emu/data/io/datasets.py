@@ -7,8 +7,9 @@ import importlib.util
 import inspect
 import os
 import re
+import unicodedata
 from pathlib import Path
-from typing import Any, Callable, Mapping, Optional, Union
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Union
 
 import pandas as pd
 import torch_geometric.data
@@ -55,8 +56,9 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
         load_dataset('new_facts.tsv', entities=data)                 # the same ids for the same labels
 
     Names are looked for among the datasets of PyKEEN's wheel (UMLS, Nations, Kinships: no download), then among the
-    folders in :obj:`$PYG_EMU_DATA`, then PyG's and PyKEEN's downloads (:func:`dataset_names`). A known name comes
-    before a folder in the working directory; write :obj:`./UMLS` to mean the latter.
+    folders in :obj:`$PYG_EMU_DATA`, then PyG's and PyKEEN's downloads (:func:`dataset_names`). The exact name of a
+    dataset or folder comes before one that differs in case and punctuation. If several differ only so, the name has to
+    be exact. A known name comes before a folder in the working directory; write :obj:`./UMLS` to mean the latter.
 
     Args:
         source (Any): A name; a path to a folder (:func:`from_folder`), fact store
@@ -111,48 +113,89 @@ def _as_it_is(data: KGData) -> KGData:
 
 def dataset_names() -> list[str]:
     r"""The names that :func:`load_dataset` knows, those of folders in :obj:`$PYG_EMU_DATA` among them."""
-    names = {_key(name): name for name in (*_folders(), *_BUNDLED, *_PYG, *_PYKEEN)}
-    return sorted(names.values(), key=str.lower)
+    return sorted({*_local_datasets(), *_BUNDLED, *_PYG, *_PYKEEN}, key=lambda name: (name.lower(), name))
+
+
+class _Found(NamedTuple):
+    r"""What a source is.
+
+    Args:
+        name (str, optional): The name of a dataset. (default: :obj:`None`, the source is a path)
+        path (Path, optional): The folder or file, which need not exist if the source is a path.
+            (default: :obj:`None`, the dataset has to be downloaded)
+    """
+    name: Optional[str] = None
+    path: Optional[Path] = None
+
+    @property
+    def reader(self) -> Callable[..., KGData]:
+        r"""The function that reads it."""
+        if self.path is None:
+            return from_pykeen if self.name in _PYKEEN else from_folder
+        if self.path.is_dir():
+            return open_fact_store if is_fact_store(self.path) else from_folder
+        return from_sql if self.path.is_file() and head_of(self.path).kind == 'sqlite' else from_file
+
+
+def _find(source: Union[str, os.PathLike]) -> _Found:
+    r"""The dataset that a source names, or else its path. Every function that takes a source asks this one.
+
+    Raises:
+        DataError: If it is empty, several datasets have such a name, or there cannot be such a path.
+    """
+    if os.fspath(source) == '':
+        raise DataError('source: expected the name of a dataset or a path, got an empty one')
+    if isinstance(source, str) and not _looks_like_path(source):
+        local, key = _local_datasets(), _key(source)
+        similar = [source] if source in local else [name for name in local if key and _key(name) == key]
+        if len(similar) > 1:
+            raise DataError(f'{source!r} is the name of no dataset, but similar to those of {len(similar)}: '
+                            f'{", ".join(map(repr, similar))}; write one of them, or ./{source} for a path')
+        if similar:
+            return _Found(similar[0], local[similar[0]])
+        for name in (*_BUNDLED, *_PYG, *_PYKEEN):
+            if _key(name) == key:
+                return _Found(name)
+    try:
+        path = Path(source).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, not allowed, no such user, a null byte
+        raise DataError(f'{source}: cannot be read ({getattr(error, "strerror", None) or error})') from error
+    return _Found(None, path)
 
 
 def _load_path_or_name(source: Union[str, os.PathLike], root: Optional[Union[str, os.PathLike]],
                        options: Mapping[str, Any]) -> KGData:
-    known = {_key(name): name for name in dataset_names()}
-    name = known.get(_key(source)) if isinstance(source, str) and not _looks_like_path(source) else None
-    if name is not None:
-        return _load_name(name, root, options)
-    if os.fspath(source) == '':
-        raise DataError('source: expected the name of a dataset or a path, got an empty one')
-    try:
-        path = Path(source).expanduser()
-        exists = path.exists()
-    except (OSError, RuntimeError, ValueError) as error:  # too long, not allowed, no such user, a null byte
-        raise DataError(f'{source}: cannot be read ({getattr(error, "strerror", None) or error})') from error
-    if exists:
-        return _call(_path_reader(path), path, options)
+    found = _find(source)
+    if found.path is None:
+        return _download(str(found.name), root, options)
+    if found.path.exists():
+        return _call(found.reader, found.path, options)
     if isinstance(source, str) and not _looks_like_path(source):
-        nearest = difflib.get_close_matches(_key(source), list(known), n=1, cutoff=0.0)
+        names = dataset_names()
+        nearest = difflib.get_close_matches(source.lower(), [name.lower() for name in names], n=1, cutoff=0.0)
+        meant = next(name for name in names if name.lower() == nearest[0])
         home = os.environ.get(DATA_VARIABLE)
         where = f'in ${DATA_VARIABLE}, {home}' if home else f'in ${DATA_VARIABLE}, which is not set'
         raise DataError(f'unknown dataset {source!r}, and no such folder or file, neither in the working directory nor '
-                        f'{where}; did you mean {known[nearest[0]]!r}? Known: {", ".join(known.values())}')
-    raise DataError(f'{path}: no such folder or file; expected a folder with train.txt, valid.txt and test.txt, or a '
-                    f'file of facts')
+                        f'{where}; did you mean {meant!r}? Known: {", ".join(names)}')
+    raise DataError(f'{found.path}: no such folder or file; expected a folder with train.txt, valid.txt and test.txt, '
+                    f'or a file of facts')
 
 
 def is_folder(source: str) -> bool:
-    r"""Returns whether a recipe's source is read by :func:`from_folder`, as far as paths and URLs tell: a name is."""
-    path = Path(source).expanduser()
-    return not is_url(source) and not path.is_file() and not is_fact_store(path)
+    r"""Returns whether a recipe's source is read by :func:`from_folder`."""
+    return not is_url(source) and _find(source).reader is from_folder
 
 
-def absolute_source(source: str) -> str:
+def absolute_source(source: Union[str, os.PathLike]) -> str:
     r"""Returns a path that exists, or the URL of an SQLite database, in absolute form, other sources as they are."""
-    if is_url(source):
+    if isinstance(source, str) and is_url(source):
         return absolute_url(source)
-    path = Path(source).expanduser()
-    known = source.lower() in (name.lower() for name in dataset_names())
-    return source if known or not path.exists() else str(path.resolve())
+    found = _find(source)
+    if found.path is None or found.name is not None or (isinstance(source, str) and not found.path.exists()):
+        return os.fspath(source)
+    return str(found.path.resolve())
 
 
 def reader_options(source: str, options: Mapping[str, Any]) -> set[str]:
@@ -165,28 +208,14 @@ def reader_options(source: str, options: Mapping[str, Any]) -> set[str]:
     Raises:
         DataError: If it is a path whose beginning contradicts its name or :obj:`format`, or that cannot be read.
     """
-    path = Path(source).expanduser()
-    if is_url(source) or (path.is_file() and _path_reader(path) is from_sql):
-        return set(inspect.signature(from_sql).parameters)
-    if is_fact_store(path):
-        return set(inspect.signature(open_fact_store).parameters)
-    if path.exists():
-        return options_that_apply(path, options.get('format'), options.get('extra_files', ()))
-    return set(inspect.signature(from_folder).parameters)
+    found = _Found() if is_url(source) else _find(source)
+    reader = from_sql if is_url(source) else found.reader
+    if reader in (from_file, from_folder) and found.path is not None and found.path.exists():
+        return options_that_apply(found.path, options.get('format'), options.get('extra_files', ()))
+    return set(inspect.signature(reader).parameters)
 
 
-def _path_reader(path: Path) -> Callable[..., KGData]:
-    if path.is_dir():
-        return _folder_reader(path)
-    return from_sql if path.is_file() and head_of(path).kind == 'sqlite' else from_file
-
-
-def _load_name(name: str, root: Optional[Union[str, os.PathLike]], options: Mapping[str, Any]) -> KGData:
-    folders = {_key(folder): path for folder, path in _folders().items()}
-    folder = _bundled_folder(name) if name in _BUNDLED else None
-    folder = folder or folders.get(_key(name))
-    if folder is not None:
-        return _call(_folder_reader(folder), folder, options)
+def _download(name: str, root: Optional[Union[str, os.PathLike]], options: Mapping[str, Any]) -> KGData:
     if name in _BUNDLED:
         raise DataError(f'{name} comes with PyKEEN, which is not installed: pip install pykeen, or {_put_it(name)}')
     root = Path.home() / '.cache' / 'pyg_emu' if root is None else Path(root).expanduser()
@@ -194,7 +223,7 @@ def _load_name(name: str, root: Optional[Union[str, os.PathLike]], options: Mapp
         if name in _PYG:
             module = importlib.import_module('torch_geometric.datasets')
             # PyG keeps ids alone, but leaves the files it read beside them.
-            folder = Path(getattr(module, _PYG[name])(str(root / name)).raw_dir)
+            dataset = Path(getattr(module, _PYG[name])(str(root / name)).raw_dir)
         else:
             module = importlib.import_module('pykeen.datasets')
             dataset = module.get_dataset(dataset=_PYKEEN[name], dataset_kwargs={'cache_root': root})
@@ -202,11 +231,7 @@ def _load_name(name: str, root: Optional[Union[str, os.PathLike]], options: Mapp
     except Exception as error:
         raise DataError(f'{name} could not be downloaded to {root} ({type(error).__name__}: {error}); '
                         f'{_put_it(name)}') from error
-    return _call(from_pykeen, dataset, options) if folder is None else _call(from_folder, folder, options)
-
-
-def _folder_reader(folder: Path) -> Callable[..., KGData]:
-    return open_fact_store if is_fact_store(folder) else from_folder
+    return _call(_Found(name).reader, dataset, options)
 
 
 def _put_it(name: str) -> str:
@@ -220,6 +245,12 @@ def _bundled_folder(name: str) -> Optional[Path]:
     return folder if folder is not None and (folder / 'train.txt').is_file() else None
 
 
+def _local_datasets() -> dict[str, Path]:
+    r"""The folders of datasets that need no download. Those of PyKEEN's wheel come first."""
+    bundled = {name: _bundled_folder(name) for name in _BUNDLED}
+    return {**_folders(), **{name: folder for name, folder in bundled.items() if folder is not None}}
+
+
 def _folders() -> dict[str, Path]:
     home = os.environ.get(DATA_VARIABLE)
     if not home:
@@ -231,7 +262,8 @@ def _folders() -> dict[str, Path]:
 
 
 def _key(name: str) -> str:
-    return re.sub('[^a-z0-9]', '', name.lower())
+    r"""What names are compared by if none is the same: letters and digits of any script, in any case."""
+    return re.sub(r'[\W_]', '', unicodedata.normalize('NFKC', name).casefold())
 
 
 def _looks_like_path(source: str) -> bool:

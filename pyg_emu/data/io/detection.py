@@ -30,7 +30,8 @@ _OTHERS = {'sqlite': 'an SQLite database', 'gzip': 'gzip', 'zip': 'a ZIP archive
 _MAGIC = ((b'PAR1', 'parquet'), (b'SQLite format 3\0', 'sqlite'), (b'\x1f\x8b', 'gzip'), (b'PK\x03\x04', 'zip'))
 _REMEDIES = {
     'sqlite': 'give its path to load_dataset with table= or query=', 'gzip': 'end its name in .gz',
-    'zip': 'unpack it', 'array': 'write an object on each line, or read it with pandas and give the table',
+    'zip': 'unpack it',
+    'array': 'write an object or an array of values on each line, or read it with pandas and give the table',
     'counted': "give the folder, in the layout format='openke'",
 }
 _HEAD_BYTES = 1 << 14
@@ -54,10 +55,8 @@ class Head:
     Args:
         kind (str, optional): A format or another kind of file that the first bytes show. (default: :obj:`None`,
             nothing in particular)
-        has_columns (bool): Whether the first line has two tabs, as a fact in text has. (default: :obj:`False`)
     """
     kind: Optional[str] = None
-    has_columns: bool = False
 
     @property
     def name(self) -> str:
@@ -83,7 +82,7 @@ def head_of(path: Path) -> Head:
     # The last line may go on.
     lines = lines[:-1] if len(head) == _HEAD_BYTES and len(lines) > 1 else lines
     line = next((line for line in lines if line.strip() and not line.lstrip().startswith('#')), '')
-    return Head(_kind_of(line), line.count('\t') == 2)
+    return Head(_kind_of(line))
 
 
 def _kind_of(line: str) -> Optional[str]:
@@ -91,14 +90,17 @@ def _kind_of(line: str) -> Optional[str]:
     statement = _STATEMENT.fullmatch(line)
     if statement is not None:
         return 'ntriples' if statement[1] is None else 'nquads'
+    if re.match(r'\s*\[\s*(?:[\[{].*)?$', line):
+        return 'array'
+    # Other beginnings may be labels of a fact in text.
+    if line.count('\t') == 2:
+        return None
     if _DIRECTIVE.match(line) is not None:
         return 'turtle'
     if _XML.match(line) is not None:
         return 'rdfxml'
     if line.lstrip().startswith('{') and _is_json(line):
         return 'jsonl'
-    if re.match(r'\s*\[\s*(?:\{.*)?$', line):
-        return 'array'
     return 'counted' if re.fullmatch(r'\s*\d+\s*', line) else None
 
 
@@ -155,7 +157,7 @@ def format_of(path: Path, asked: Optional[str] = None, is_text: bool = False) ->
     if found in _READABLE.get(head.kind, ()):
         return found
     if found == 'text' and head.kind in FORMATS and head.kind != 'parquet':
-        if head.has_columns or asked is not None or is_text:
+        if asked is not None or is_text:
             return found
         # Names such as facts.txt and facts say nothing against it.
         if named is None or suffix == EXTENSIONS[0]:

@@ -1,15 +1,12 @@
 r"""Files of facts in any format to labelled facts, with one set of options for all files of a graph."""
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Collection, Optional, Sequence
 
-import numpy as np
-
-from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.io.collector import Collector
 from pyg_emu.data.io.columns import Column
 from pyg_emu.data.io.detection import FORMATS, RDF_FORMATS, TABLE_FORMATS, check_format, format_of
@@ -18,8 +15,6 @@ from pyg_emu.data.io.labelled import LabelledFacts
 from pyg_emu.data.io.rdf import Prefixes, RDFReader, Treatment
 from pyg_emu.data.io.readers import line_of, read_chunks, read_columns, unknown_relation
 from pyg_emu.data.io.tablefiles import read_json_lines, read_parquet
-from pyg_emu.data.io.tables import table_columns
-from pyg_emu.data.io.textfiles import records
 
 _TEXT = ('delimiter', 'header', 'comment')
 _RDF = ('literals', 'blank_nodes', 'graphs', 'prefixes')
@@ -63,7 +58,9 @@ class FactFiles:
     @cached_property
     def text(self) -> TextFormat:
         r"""How lines of text become facts."""
-        return TextFormat(self.delimiter, self.header, self.comment, self.head, self.relation, self.tail)
+        more = {role: column for role, column in (('split', self.split), ('weights', self.weights))
+                if column is not None}
+        return TextFormat(self.delimiter, self.header, self.comment, self.head, self.relation, self.tail, more)
 
     @cached_property
     def _rdf(self) -> RDFReader:
@@ -96,7 +93,7 @@ class FactFiles:
             ArgumentError: As for :meth:`read`.
             DataError: As for :meth:`read`, or if a relation is not allowed; names file and line.
         """
-        if self._checked_format(path) != 'text' or self.split is not None or self.weights is not None:
+        if self._checked_format(path) != 'text' or self.text.more:
             self.read(path).add_to(collector, split)
             return
         unknown: Optional[tuple[int, str]] = None
@@ -129,42 +126,13 @@ class FactFiles:
         if format in TABLE_FORMATS:
             read = read_parquet if format == 'parquet' else read_json_lines
             return read(path, chosen, self.split, self.weights)
-        text, more = self.text, dict[str, int]()
-        if self.split is not None or self.weights is not None:
-            text, more = self._with_more(path)
-        columns = read_columns(path, text)
-        found = {role: _column(path, text, role, position) for role, position in more.items()}
-        return LabelledFacts(columns, lambda row, role: f'{path}:{line_of(path, text, row, len(columns[0]))}',
-                             found.get('split'), found.get('weights'))
-
-    def _with_more(self, path: Path) -> tuple[TextFormat, dict[str, int]]:
-        r"""How lines become facts if splits or weights are read, too: all columns by position."""
-        text, named = self.text, any(isinstance(column, str) for column in (self.split, self.weights))
-        number, first = next(records(path, text.syntax_of(path)), (0, []))
-        header = text.announces_header or (text.header is None and named)
-        if not header and text.may_be_header(first):
-            header = True
-            warnings.warn(f'{path}: the first line ({", ".join(first)}) is read as the names of the columns; pass '
-                          'header=True to confirm, or header=False if it is a fact', DataWarning, stacklevel=4)
-        # Without a header, the positions are the names.
-        names: list[Any] = [name.strip() for name in first] if header else [*range(len(first))]
-        chosen = text.chosen if header else [at if column is None else column for at, column in enumerate(text.chosen)]
-        found = table_columns(names, chosen, self.split, f'{path}:{number}', self.weights)
-        unread = [str(name) for position, name in enumerate(names) if position not in found.read]
-        if unread:
-            warnings.warn(f'{path}: columns that are not read: {", ".join(unread)}', DataWarning, stacklevel=4)
-        head, relation, tail = found.facts
-        more = {'split': found.split, 'weights': found.weights}
-        return (replace(text, header=header, head=head, relation=relation, tail=tail),
-                {role: position for role, position in more.items() if position is not None})
-
-
-def _column(path: Path, text: TextFormat, role: str, position: int) -> np.ndarray:
-    r"""A further column, which is read in the place of the relations."""
-    try:
-        return read_columns(path, replace(text, relation=position))[1]
-    except DataError as error:
-        raise DataError(str(error).replace('the label of the relation', f'the column of {role}')) from error
+        columns = read_columns(path, self.text)
+        if self.split is not None and len(columns[0]) == 0:
+            raise DataError(f'{path}: the file has no facts; expected lines of head, relation, tail and split')
+        more = dict(zip(self.text.more, columns[len(_COLUMNS):]))
+        return LabelledFacts(columns[:len(_COLUMNS)],
+                             lambda row, role: f'{path}:{line_of(path, self.text, row, len(columns[0]))}',
+                             more.get('split'), more.get('weights'))
 
 
 def options_of(format: str) -> tuple[str, ...]:

@@ -8,9 +8,10 @@ from typing import AbstractSet as Set
 from typing import Any, Collection, Optional, Sequence
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
-from pyg_emu.data.io.detection import RDF_FORMATS, SUFFIXES, plain_suffix
-from pyg_emu.data.io.formats import EXTENSIONS, TextFormat
+from pyg_emu.data.io.detection import FORMATS, RDF_FORMATS, SUFFIXES, TABLE_FORMATS, head_of, plain_suffix
+from pyg_emu.data.io.formats import TextFormat
 from pyg_emu.data.io.splits import SPLIT_NAMES
+from pyg_emu.data.io.tablefiles import has_fact_columns
 from pyg_emu.data.io.textfiles import records
 
 # How many lines of another file are looked at.
@@ -125,11 +126,17 @@ def file_names(folder: Path) -> list[str]:
 
 
 def _looks_like_facts(path: Path, text: TextFormat) -> bool:
-    plain = path.name.lower().removesuffix('.gz')
-    if not plain.endswith(EXTENSIONS) and '.' in plain:
-        return SUFFIXES.get(plain_suffix(path.name)) in RDF_FORMATS
+    suffix = plain_suffix(path.name)
+    if suffix not in ('', *SUFFIXES):
+        return False
     try:
+        kind = head_of(path).kind
+        format = kind if kind in FORMATS else SUFFIXES.get(suffix, 'text')
+        if format in RDF_FORMATS:
+            return True
+        if format in TABLE_FORMATS:
+            return has_fact_columns(path, format, text.chosen)
         rows = [row for _, row in islice(records(path, text.syntax_of(path)), _GLANCE)]
     except DataError:
         return False
-    return len(rows) > 0 and all(len(row) == 3 and '' not in row for row in rows)
+    return len(rows) > 0 and (text.may_be_header(rows[0]) or all(len(row) == 3 and '' not in row for row in rows))

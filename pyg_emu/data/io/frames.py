@@ -1,10 +1,13 @@
 r"""Tables of results as files: text, or Parquet where pyarrow is installed."""
 from __future__ import annotations
 
+import json
+import math
 import os
 from pathlib import Path
 from typing import IO, Any, Callable, Optional, Union
 
+import numpy as np
 import pandas as pd
 
 from pyg_emu.core.arguments import file_path, instance
@@ -21,7 +24,17 @@ def _parquet(frame: pd.DataFrame, file: IO[bytes]) -> None:
 
 
 def _json_lines(frame: pd.DataFrame, file: IO[bytes]) -> None:
-    file.write(frame.to_json(orient='records', lines=True).encode())
+    # pandas rounds numbers to 10 decimals.
+    names = [str(name) for name in frame.columns]
+    for row in zip(*(frame.iloc[:, place].tolist() for place in range(len(names)))):
+        file.write(json.dumps(dict(zip(names, map(_value, row))), default=str).encode() + b'\n')
+
+
+def _value(value: Any) -> Any:
+    r"""What JSON can hold: numbers of NumPy as such, and null for what is missing or not finite."""
+    value = value.item() if isinstance(value, np.generic) else value
+    missing = value is None or value is pd.NA or value is pd.NaT
+    return None if missing or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
 _WRITERS: dict[str, Callable[[pd.DataFrame, IO[bytes]], Any]] = {

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Optional, Union
 
@@ -74,10 +73,10 @@ def given_facts(argument: str, value: Any, data: KGData, unknown: Literal['refus
     format = format_of(path)
     if format != 'text':
         return _of_file(argument, path, format, data, unknown)
-    text, truth_text = _formats(path, data)
+    text = _format(path, data)
     columns = read_columns(path, text)
-    truth = None if truth_text is None else read_columns(path, truth_text)[1]
-    return _looked_up(argument, columns, truth, data, unknown,
+    truth = columns[len(COLUMNS)] if TRUTH in text.more else None
+    return _looked_up(argument, columns[:len(COLUMNS)], truth, data, unknown,
                       lambda row: f'{path}:{line_of(path, text, row, len(columns[0]))}')
 
 
@@ -117,24 +116,17 @@ def _of_file(argument: str, path: Path, format: str, data: KGData, unknown: str)
     return _looked_up(argument, found.columns, None, data, unknown, lambda row: found.place(row, 'head'))
 
 
-def _formats(path: Path, data: KGData) -> tuple[TextFormat, Optional[TextFormat]]:
-    r"""How to read the facts of a file, and, if it has one, the column that says which of them are true. A first line
+def _format(path: Path, data: KGData) -> TextFormat:
+    r"""How to read the facts of a file, and the column that says which of them are true, if it has one. A first line
     that names columns is a header, unless it is a fact of labels of the graph.
     """
     _, first = next(records(path, TextFormat().syntax_of(path)), (0, []))
     names = [name.strip().casefold() for name in first]
     header = TRUTH in names or TextFormat().may_be_header(first) and not _has_labels(data, first)
     known = named_columns(names) if header else None
-    if known is not None and TRUTH not in names:
-        return TextFormat(header=True), None
-    if known is not None:
-        # Where the header names the facts, its columns are read by position, and it is skipped.
-        chosen = TextFormat(header=True, head=known.head, relation=known.relation, tail=known.tail)
-        return chosen, replace(chosen, relation=names.index(TRUTH))
-    if known is None and len(first) == 4:
-        return (TextFormat(header=False, head=0, relation=1, tail=2),
-                TextFormat(header=False, head=0, relation=3, tail=2))
-    return TextFormat(header=False), None
+    if known is None:
+        return TextFormat(header=False, more={TRUTH: 3} if len(first) == 4 else {})
+    return TextFormat(header=True, more={TRUTH: names.index(TRUTH)} if TRUTH in names else {})
 
 
 def _has_labels(data: KGData, row: list[str]) -> bool:

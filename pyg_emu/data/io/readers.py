@@ -20,22 +20,25 @@ import numpy as np
 import pandas as pd
 
 from pyg_emu.core.errors import DataError, DataWarning
-from pyg_emu.data.io.columns import COLUMNS, Columns
+from pyg_emu.data.io.columns import COLUMNS, Columns, role_of
 from pyg_emu.data.io.formats import TextFormat
 from pyg_emu.data.io.textfiles import Syntax, opened, records, text_chunks
 
 
 def read_columns(path: Path, text: TextFormat) -> list[np.ndarray]:
-    r"""Returns heads, relations and tails of :obj:`path` as arrays of strings, see :func:`read_chunks`."""
+    r"""Returns heads, relations, tails and further columns of :obj:`path` as arrays of strings, see
+    :func:`read_chunks`.
+    """
     chunks = list(read_chunks(path, text))
     if len(chunks) == 1:
         return chunks[0]
     return [np.concatenate([np.empty(0, dtype=object), *(chunk[number] for chunk in chunks)])
-            for number in range(len(COLUMNS))]
+            for number in range(len(COLUMNS) + len(text.more))]
 
 
 def read_chunks(path: Path, text: TextFormat) -> Iterator[list[np.ndarray]]:
-    r"""Yields heads, relations and tails of :obj:`path` as arrays of strings, some hundred thousand lines at a time.
+    r"""Yields heads, relations, tails and further columns of :obj:`path` as arrays of strings, some hundred thousand
+    lines at a time.
 
     Lines with nothing but spaces are skipped, and so is a byte order mark.
 
@@ -105,14 +108,14 @@ def _parsed(path: Path, text: TextFormat, columns: Columns, skip: int) -> Iterat
         try:
             for chunk in text_chunks(handle, syntax, skip):
                 table = _table(chunk, syntax, columns.width)
-                found = [table[place].to_numpy(dtype=object) for place in columns.places]
+                found = [table[place].to_numpy(dtype=object) for place in columns.read]
                 # A line with too few columns ends in empty ones. pandas accepts an empty column too many.
                 looked_at = (*found, table[columns.width - 1].to_numpy(dtype=object))
                 if syntax.ends_in_delimiter(chunk) or any((column == '').any() for column in looked_at):
-                    _check(path, syntax, columns, skip)
+                    _check(path, text, columns, skip)
                 yield found
         except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeError) as error:
-            _check(path, syntax, columns, skip)
+            _check(path, text, columns, skip)
             raise DataError(f'{path}: cannot be read as lines of head, relation and tail ({error})') from error
 
 
@@ -142,16 +145,18 @@ def _table(chunk: bytes, syntax: Syntax, width: int) -> pd.DataFrame:
         )
 
 
-def _check(path: Path, syntax: Syntax, columns: Columns, skip: int) -> None:
+def _check(path: Path, text: TextFormat, columns: Columns, skip: int) -> None:
     r"""Raises for the first line that is not a fact."""
+    syntax = text.syntax_of(path)
+    roles = [*(f'label of the {name}' for name in COLUMNS), *(f'column of {role}' for role in text.more)]
     for position, (number, row) in enumerate(records(path, syntax)):
         if position < skip:
             continue
         if len(row) != columns.width:
             raise _wrong_width(path, number, row, columns.width, syntax)
-        for name, place in zip(COLUMNS, columns.places):
+        for role, place in zip(roles, columns.read):
             if row[place] == '':
-                raise DataError(f'{path}:{number}: the label of the {name} is empty; expected some text')
+                raise DataError(f'{path}:{number}: the {role} is empty; expected some text')
 
 
 def _wrong_width(path: Path, number: int, row: Sequence[str], width: int, syntax: Syntax) -> DataError:
@@ -160,6 +165,8 @@ def _wrong_width(path: Path, number: int, row: Sequence[str], width: int, syntax
     hint = f'; the line would fit delimiter={fitting[0]!r}' if fitting and width == len(COLUMNS) else ''
     if len(row) > width:
         hint = hint or '; pass head=, relation= and tail= with positions, such as 0, 1 and 2, to read three of them'
+        if len({role_of(name) for name in row if len(name) > 1} - {None}) > 1:
+            hint += ', or header=True if this line names the columns'
     what = 'head, relation, tail, ' if width == len(COLUMNS) else ''
     return DataError(f'{path}:{number}: {len(row)} column{"s" if len(row) > 1 else ""}, expected {width} ({what}'
                      f'separated by {syntax.delimiter!r}){hint}')

@@ -1,6 +1,7 @@
 r"""Tables in files, Parquet and JSON Lines, to labelled facts."""
 from __future__ import annotations
 
+import importlib.util
 import json
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any, Iterator, Optional, Sequence
 import pandas as pd
 
 from pyg_emu.core.arguments import shown
-from pyg_emu.core.errors import DataError
-from pyg_emu.data.io.columns import Column
+from pyg_emu.core.errors import ArgumentError, DataError
+from pyg_emu.data.io.columns import COLUMNS, Column, chosen_columns
 from pyg_emu.data.io.frames import require
 from pyg_emu.data.io.labelled import LabelledFacts
 from pyg_emu.data.io.tables import frame_facts, table_columns
@@ -132,6 +133,35 @@ def read_table(path: Path, format: str) -> pd.DataFrame:
         numbers.append(number)
         rows.append(row)
     return pd.DataFrame(rows, index=numbers, dtype=object)
+
+
+def has_fact_columns(path: Path, format: str, chosen: Sequence[Optional[Column]]) -> bool:
+    r"""Whether a file has columns of heads, relations and tails, as far as its schema or its first line tells. Without
+    pyarrow, Parquet is taken to have them.
+
+    Args:
+        path (Path): The file.
+        format (str): :obj:`"parquet"` or :obj:`"jsonl"`.
+        chosen (sequence): The arguments :obj:`head`, :obj:`relation` and :obj:`tail`.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    if format == 'jsonl':
+        _, row = next(_json_lines(path), (0, {}))
+        if isinstance(row, list):
+            return len(row) == len(COLUMNS) and not any(isinstance(value, (list, dict)) for value in row)
+        names = [*row]
+    elif importlib.util.find_spec('pyarrow') is None:
+        return True
+    else:
+        with _parquet(path) as file:
+            names = file.schema_arrow.names
+    try:
+        chosen_columns(chosen, names, len(names), str(path))
+    except (ArgumentError, DataError):
+        return False
+    return True
 
 
 @contextmanager

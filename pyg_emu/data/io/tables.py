@@ -12,7 +12,7 @@ from pyg_emu.core.arguments import instance
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.io.collector import Collector
-from pyg_emu.data.io.columns import COLUMNS, Column, chosen_columns, column_position
+from pyg_emu.data.io.columns import COLUMNS, Column, chosen_columns, further_columns
 from pyg_emu.data.io.labelled import LabelledFacts
 from pyg_emu.data.io.splits import SPLIT_NAMES
 from pyg_emu.data.io.splitting import DEFAULT_FRACTIONS
@@ -140,18 +140,10 @@ def table_columns(names: Sequence[Any], chosen: Sequence[Optional[Column]], spli
         DataError: If there is no such column, no column has the name of a role, or one column is to serve twice.
     """
     names = list(names)
-    facts = chosen_columns(chosen, names, len(names), what).places
-    roles: dict[str, int] = dict(zip(COLUMNS, facts))
-    for role, column in (('split', split), ('weights', weights)):
-        if column is None:
-            continue
-        place = column_position(role, column, names, len(names), what)
-        if place in roles.values():
-            other = next(name for name, taken in roles.items() if taken == place)
-            raise DataError(f'{what}: column {names[place]!r} would serve as {other} and as {role}; pass {role}= with '
-                            'a column of its own')
-        roles[role] = place
-    return TableColumns(facts, roles.get('split'), roles.get('weights'))
+    more = {role: column for role, column in (('split', split), ('weights', weights)) if column is not None}
+    found = further_columns(more, chosen_columns(chosen, names, len(names), what), names, what)
+    positions = dict(zip(more, found.more))
+    return TableColumns(found.places, positions.get('split'), positions.get('weights'))
 
 
 def frame_facts(df: pd.DataFrame, chosen: Sequence[Optional[Column]], split: Optional[Column], what: str = 'the table',

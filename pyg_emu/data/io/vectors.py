@@ -49,7 +49,7 @@ def format_of(argument: str, path: Union[str, os.PathLike], format: Union[None, 
 def write_vectors(vectors: pd.DataFrame, path: Union[str, os.PathLike], format: Union[None, str] = None) -> Path:
     r"""Writes vectors with their labels. Files are complete or not there at all.
 
-    * :obj:`"parquet"`: a column of labels, named as the index, and a column for each component;
+    * :obj:`"parquet"`: a column of labels as text, named as the index, and a column for each component;
     * :obj:`"safetensors"`: a tensor :obj:`vectors`, and the list of labels as JSON in the metadata :obj:`labels`;
     * :obj:`"word2vec"`: the text format of word2vec: the numbers of rows and components, then a label and its numbers
       on each line. Labels must not contain white space;
@@ -187,9 +187,10 @@ def _bad_line(path: Path, width: int) -> str:
 
 
 def _write_parquet(vectors: pd.DataFrame, file: IO[bytes]) -> None:
-    # Parquet names columns by text.
+    # Parquet names columns by text. Labels are text, too, so that they are told from components.
     table = vectors.set_axis([str(name) for name in vectors.columns], axis=1)
-    table.rename_axis(str(table.index.name or 'label')).reset_index().to_parquet(file, index=False, engine='pyarrow')
+    table.index = vectors.index.map(str).astype(object).rename(str(vectors.index.name or 'label'))
+    table.reset_index().to_parquet(file, index=False, engine='pyarrow')
 
 
 def _write_safetensors(vectors: pd.DataFrame, file: IO[bytes]) -> None:

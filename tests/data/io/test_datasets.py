@@ -4,6 +4,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from torch_geometric.data import Data, HeteroData
 
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.io import datasets
-from pyg_emu.data.io.datasets import dataset_names, from_pykeen, load_dataset
+from pyg_emu.data.io.datasets import (
+    absolute_source,
+    dataset_names,
+    from_pykeen,
+    is_folder,
+    load_dataset,
+    reader_options,
+)
 
 SPLITS = ('train', 'valid', 'test')
 
@@ -83,6 +91,46 @@ def test_folders_of_the_environment_are_names(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path / 'nowhere'))
     with pytest.raises(DataError, match=r'\$PYG_EMU_DATA is .*nowhere'):
         load_dataset('FB15k-237')
+
+
+def test_exact_names_come_first_and_others_have_to_be_unique(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ('kg-1.0', 'kg-10', '甲', '乙', '+', '++', 'Größe', 'umls')
+    for name in names:
+        write(tmp_path / 'home' / name, f'of {name}')
+    monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path / 'home'))
+    assert {*names, 'UMLS', 'FB15k-237'} <= {*dataset_names()}
+    for name in names:
+        assert load_dataset(name).entity_labels == ['b', f'of {name}']
+    for name in ('GRÖSSE', unicodedata.normalize('NFD', 'größe')):
+        assert load_dataset(name).entity_labels == ['b', 'of Größe']
+    with pytest.raises(DataError, match=r"'kg_10'.*'kg-1\.0', 'kg-10'"):
+        load_dataset('kg_10')
+    for name in ('丙', '-', '+++'):  # nothing in common with any name, or nothing to compare
+        with pytest.raises(DataError, match='unknown dataset'):
+            load_dataset(name)
+    monkeypatch.chdir(write(tmp_path / 'here'))
+    assert load_dataset('.').entity_labels == ['a', 'b']
+    with pytest.raises(DataError, match='got an empty one'):
+        load_dataset('')
+
+
+def test_all_functions_agree_on_what_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / 'home' / 'FB15k-237', 'home')
+    monkeypatch.setenv(datasets.DATA_VARIABLE, str(tmp_path / 'home'))
+    monkeypatch.chdir(tmp_path)
+    write(Path('FB15k_237'), 'here')
+    Path('wn18rr').write_text('a\tr\tb\n')
+    Path('yago3-10').write_text('a\tr\tb\n')
+    for name in ('FB15k-237', 'FB15k_237', 'fb15k237'):
+        assert absolute_source(name) == name and load_dataset(name).entity_labels == ['b', 'home']
+    for path in ('./FB15k_237', Path('FB15k_237')):
+        assert absolute_source(path) == str(tmp_path / 'FB15k_237')
+        assert load_dataset(path).entity_labels == ['b', 'here']
+    # What is asked of a name is not asked of the file that is called so.
+    assert is_folder('wn18rr') and not is_folder('./wn18rr')
+    assert 'require_splits' in reader_options('wn18rr', {}) and 'require_splits' not in reader_options('./wn18rr', {})
+    # PyKEEN's own reader takes no folder.
+    assert not is_folder('yago3-10') and 'require_splits' not in reader_options('yago3-10', {})
 
 
 def test_unknown_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -407,7 +407,10 @@ def test_missing_splits_of_layouts(tmp_path: Path) -> None:
     ('a.nt', b'{"head": "a"}\n', {}, 'JSON.*N-Triples'), ('a.txt', b'{"head": "a"}\n', {'format': 'parquet'}, 'JSON'),
     ('a.parquet', b'a\tr\tb\n', {}, 'a.parquet: .*PAR1'), ('a.parquet', b'PAR1\0', {}, 'a.parquet'),
     ('a.txt', b'PAR1\0', {}, 'a.txt: .*Parquet'), ('a.txt', b'SQLite format 3\0', {'format': 'text'}, 'SQLite'),
-    ('a.jsonl', b'[\n{"head": "a"}]', {}, 'array'), ('a.txt', b'3\n0 1 0\n', {}, 'OpenKE.*folder'),
+    ('a.jsonl', b'[\n{"head": "a"}]', {}, 'array'),
+    ('a.jsonl', b'[["a", "r", "b"], ["b", "r", "c"], ["c", "r", "d"]]\n', {}, 'JSON array'),
+    ('a.json', b'[ ["a", "r", "b"],\n ["b", "r", "c"]]\n', {}, 'JSON array'),
+    ('a.txt', b'3\n0 1 0\n', {}, 'OpenKE.*folder'),
     ('a.txt', b'PK\x03\x04', {}, 'ZIP'), ('a.ttl', b'\x1f\x8b\x08', {}, 'gzip.*.gz'),
     ('a.parquet.gz', gzip.compress(b'PAR1\0', mtime=0), {}, 'without .gz'),
     ('a.txt', b'a\tr\tb\n', {'format': 'rdf'}, "'rdf'"),
@@ -443,13 +446,44 @@ def test_splits_of_text(tmp_path: Path) -> None:
         same(load_dataset(path, split=0), expected)
 
 
+def test_splits_of_an_empty_file(tmp_path: Path) -> None:
+    for content in ('', 'part\thead\ttail\trelation\n'):
+        (tmp_path / 'a.tsv').write_text(content)
+        with pytest.raises(DataError, match='a.tsv.*no facts'):
+            load_dataset(tmp_path / 'a.tsv', split=0, header=True)
+
+
+@pytest.mark.parametrize('header', ['head,relation,tail,w\n', 'h,r,t,weight\n', ''])
+def test_weights_of_text_by_position(tmp_path: Path, header: str) -> None:
+    (tmp_path / 'a.csv').write_text(header + 'a,in,b,0.5\nb,in,c,0.75\n')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DataWarning)
+        data = load_dataset(tmp_path / 'a.csv', weights=3, fractions=(1, 0, 0))
+    assert data.weights().tolist() == [0.5, 0.75] and data.entity_labels == ['a', 'b', 'c']
+
+
 def test_what_fits_text_is_text(tmp_path: Path) -> None:
-    for content, options in ((b'<x:a>\t<x:r>\t<x:b> .\n', {}), (b'PAR1\tr\tb\n', {}), (b'{"a"\t: "b"\t}\n', {}),
+    for content, options in ((b'<x:a>\t<x:r>\t<x:b>\n', {}), (b'@prefix\tr\tb\n', {}), (b'[[\tr\tb\n', {}),
+                             (b'PAR1\tr\tb\n', {}), (b'{"a"\t: "b"\t}\n', {}),
                              (b'<x:a> <x:r> <x:b> .\n', {'delimiter': ' ', 'head': 0})):
         (tmp_path / 'a.txt').write_bytes(content)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', DataWarning)
             assert load_dataset(tmp_path / 'a.txt', fractions=(1, 0, 0), **options).num_facts() == 1
+
+
+def test_statements_with_tabs_are_statements(tmp_path: Path) -> None:
+    content = ''.join(f'<x:e{row}>\t<x:r>\t<x:e{row + 1}> .\n' for row in range(3))
+    for name in ('a.txt', 'a', 'a.nt'):
+        (tmp_path / name).write_text(content)
+        data = load_dataset(tmp_path / name, fractions=(1, 0, 0))
+        assert data.entity_labels == ['x:e0', 'x:e1', 'x:e2', 'x:e3'] and data.relation_labels == ['x:r']
+    (tmp_path / 'a.tsv').write_text(content)
+    with pytest.raises(DataError, match="a.tsv.*N-Triples.*format='ntriples'"):
+        load_dataset(tmp_path / 'a.tsv')
+    assert load_dataset(tmp_path / 'a.tsv', fractions=(1, 0, 0), format='ntriples').num_nodes == 4
+    data = load_dataset(tmp_path / 'a.tsv', fractions=(1, 0, 0), format='text')
+    assert {'<x:e0>', '<x:e1> .'} < {*data.entity_labels}
 
 
 def test_unread_rdf_is_named(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def test_every_source(tmp_path: Path) -> None:
     frame = pd.DataFrame(ROWS, columns=['subject', 'predicate', 'object'])
     for name, content in (('a.tsv', 'bob\tlikes\tann\ncat\tknows\tcat\n'), ('b.csv', 'bob,likes,ann\ncat,knows,cat\n'),
                           ('c.csv', 'tail,head,relation,label\nann,bob,likes,1\ncat,cat,knows,0\n'),
-                          ('d.txt', 'bob\tlikes\tann\t1\ncat\tknows\tcat\t-1\n')):
+                          ('d.txt', 'bob\tlikes\tann\t1\ncat\tknows\tcat\t-1\n'),
+                          ('e.csv', ',head,relation,tail,label\n0,bob,likes,ann,1\n1,cat,knows,cat,0\n')):
         (tmp_path / name).write_text(content)
         found = given_facts('facts', tmp_path / name, DATA)
         assert found.facts.tolist() == IDS and found.facts.dtype == torch.int64
@@ -56,6 +57,15 @@ def test_first_lines(tmp_path: Path) -> None:
     path.write_text('subject\tpredicate\tobject\nann\tknow\tbob\n')
     with pytest.raises(DataError, match="facts.tsv:2: .*'know'"):
         given_facts('facts', path, DATA)
+
+
+def test_tables_of_pandas_and_columns_beside_the_facts(tmp_path: Path) -> None:
+    for content in (',head,relation,tail\n0,bob,likes,ann\n1,cat,knows,cat\n',
+                    'head,relation,tail,w\nbob,likes,ann,0.5\ncat,knows,cat,0.7\n'):
+        (tmp_path / 'a.csv').write_text(content)
+        with pytest.warns(DataWarning, match='not read'):
+            found = given_facts('facts', tmp_path / 'a.csv', DATA)
+        assert found.facts.tolist() == IDS and found.truth is None
 
 
 def test_files_in_other_formats(tmp_path: Path) -> None:

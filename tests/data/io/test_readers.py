@@ -98,6 +98,47 @@ def test_a_first_fact_that_looks_like_a_header_stays_a_fact(tmp_path: Path) -> N
         assert read(tmp_path, content) == [('head', 'relation', 'tail'), ('neck', 'relation', 'head')]
 
 
+@pytest.mark.parametrize(('first', 'options'), [
+    (',head,relation,tail', {}), (',head,relation,tail', {'head': 1, 'relation': 2, 'tail': 3}),
+    ('0,head,relation,tail', {}), (',s,p,o', {}), (',source,link,target', {'head': 1, 'relation': 2, 'tail': 3}),
+    # Which of two is the relation is known where the caller says so.
+    ('type,source,relation,target', {'head': 1, 'relation': 2, 'tail': 3}),
+])
+def test_other_columns_may_have_any_name(tmp_path: Path, first: str, options: dict[str, Any]) -> None:
+    content = '\n'.join([first, '0,a,r,b', '1,b,s,a'])
+    with pytest.warns(DataWarning, match='header=False'):
+        assert read(tmp_path, content.encode(), 'train.csv', **options) == FACTS
+
+
+@pytest.mark.parametrize('options', [{'head': 0, 'relation': 1, 'tail': 2}, {'more': {'weights': 3}}])
+@pytest.mark.parametrize('lines', [
+    ['subject verb object 0.5', 'object verb subject 0.7', 'object verb z 0.7'], ['start type end 1', 'a r b 1'],
+    ['s p o 2', 'a r b 1'], ['x r y z', 'a r b c'],
+])
+def test_first_facts_stay_facts_beside_other_columns(tmp_path: Path, lines: list[str], options: dict[str, Any]) -> None:
+    rows = [line.split(' ') for line in lines]
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DataWarning)
+        found = read(tmp_path, '\n'.join('\t'.join(row) for row in rows).encode(), **options)
+    assert [list(row) for row in found] == [row if 'more' in options else row[:3] for row in rows]
+
+
+def test_further_columns(tmp_path: Path) -> None:
+    content = b'w,tail,relation,head,part\n1,b,r,a,train\n2,a,s,b,\n'
+    assert 'train.csv:3: ' in error(tmp_path, content, 'train.csv', more={'split': 'part'})
+    assert read(tmp_path, content[:-1] + b'test\n', 'train.csv', more={'split': 'part', 'weights': 'w'}) == [
+        ('a', 'r', 'b', 'train', '1'), ('b', 's', 'a', 'test', '2')]
+    for column in ('tail', 1):
+        assert "'tail'" in error(tmp_path, content, 'train.csv', more={'weights': column}, header=True)
+    with pytest.raises(ArgumentError, match="weights: .*'w'.*header=False"):
+        read(tmp_path, content, 'train.csv', more={'weights': 'w'}, header=False)
+
+
+def test_a_header_of_unknown_columns_is_suspected(tmp_path: Path) -> None:
+    assert 'header=True' in error(tmp_path, b',source,relation,target,type\n0,a,r,b,c\n', 'train.csv')
+    assert 'header=True' not in error(tmp_path, b'0,a,r,b,c\n', 'train.csv')
+
+
 @pytest.mark.parametrize('names', [
     'tail,relation,head', 'Object,Predicate,Subject', 'TARGET,Type,Source', 't,r,h', 'o,p,s', 'to,rel,from',
     'tail_id,relation_type,head id', 'dst,edge_type,src', 'entity2,relation,entity1', ':END_ID,:TYPE,:START_ID',

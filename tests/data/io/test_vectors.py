@@ -64,8 +64,9 @@ def test_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize('name', ['a.parquet', 'a.safetensors', 'a.vec'])
 def test_what_was_written_is_read(tmp_path: Path, name: str) -> None:
     pytest.importorskip({'a.parquet': 'pyarrow', 'a.safetensors': 'safetensors'}.get(name, 'pandas'))
-    found = read_vectors(write_vectors(VECTORS, tmp_path / name))
-    assert found.index.tolist() == list(VECTORS.index) and np.array_equal(found.to_numpy(), ROWS)
+    for index in (VECTORS.index, pd.RangeIndex(3), pd.Index([7, 5, 6], name='entity')):
+        found = read_vectors(write_vectors(VECTORS.set_axis(index), tmp_path / name))
+        assert found.index.tolist() == [str(label) for label in index] and np.array_equal(found.to_numpy(), ROWS)
 
 
 def test_labels_that_look_like_something_else(tmp_path: Path) -> None:
