@@ -181,6 +181,8 @@ def test_known_facts_are_not_drawn_as_false_ones() -> None:
         with pytest.raises(ArgumentError, match='known_facts.*negatives'):
             call(model, data, negatives=given, known_facts=given, **options)
     assert classify(model, data, negatives=given, known_facts=given)['count'] == 20 + len(given)
+    with pytest.raises(DataError, match=r'row \d+: .*known_facts'):
+        calibrate(model, data, known_facts=given.assign(label=False))
 
 
 def calibrate_negatives(data: KGData) -> Tensor:
