@@ -207,7 +207,7 @@ def _has_labels(data: KGData, row: list[str]) -> bool:
 
 def _looked_up(argument: str, columns: list[np.ndarray], truth: Optional[np.ndarray], data: KGData, unknown: str,
                place: Any) -> GivenFacts:
-    entities, relations = (pd.Index(range(size or 0) if labels is None else labels).astype(str).astype(object)
+    entities, relations = (pd.Index([*map(str, range(size or 0))] if labels is None else labels, dtype=object)
                            for labels, size in ((data.entity_labels, data.num_nodes),
                                                 (data.relation_labels, data.num_relations)))
     found = []
