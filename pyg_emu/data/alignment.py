@@ -12,7 +12,6 @@ from torch import Tensor
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.checks import FACT_KEYS, WEIGHT_KEYS, check_data
 from pyg_emu.data.graph import KGData
-from pyg_emu.data.labels import label_of
 
 #: Attributes that are neither facts nor values of entities.
 _OTHERS = ('entity_labels', 'relation_labels', 'num_nodes', 'num_relations', 'has_inverse_relations')
@@ -100,7 +99,7 @@ def _matched(kind: str, known: Union[Sequence[str], int], labels: Optional[Seque
     if isinstance(known, int):
         return Matched(None, max(size, known), torch.arange(size), [*range(known, size)], [*range(size, known)])
     assert labels is not None
-    index, own = pd.Index(list(known), dtype=object), pd.Index([label_of(label) for label in labels], dtype=object)
+    index, own = pd.Index(list(known), dtype=object), pd.Index(list(labels), dtype=object)
     place = index.get_indexer(own)
     is_new = place < 0
     place[is_new] = len(index) + np.arange(int(is_new.sum()))

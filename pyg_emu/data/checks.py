@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Collection, Mapping, Optional, Sequence
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import shown
 from pyg_emu.core.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -207,6 +208,10 @@ def _check_labels(name: str, labels: Optional[Sequence[str]], size_name: str, si
         raise DataError(f'{name}: expected a list of strings, got {type(labels).__name__}')
     if len(labels) != size:
         raise DataError(f'{name}: expected {size} labels, as {size_name} is {size}, got {len(labels)}')
+    wrong = next((place for place, label in enumerate(labels) if not isinstance(label, str)), None)
+    if wrong is not None:
+        raise DataError(f'{name}, position {wrong}: expected a string, got {shown(labels[wrong])} of type '
+                        f'{type(labels[wrong]).__name__}')
     if len(set(labels)) != len(labels):
         raise DataError(f'{name}: expected distinct labels, got {Counter(labels).most_common(1)[0][0]!r} more than '
                         'once')

@@ -18,7 +18,7 @@ from pyg_emu.core.arguments import boolean, one_of, shown
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.checks import FACT_KEYS, WEIGHT_KEYS, check_data, refuse_edge_attributes
 from pyg_emu.data.index import EdgeOrder, FactIndex, Stamp, ordinary_tensors
-from pyg_emu.data.labels import is_integer, label_of, unknown_label
+from pyg_emu.data.labels import is_integer, label_of, spelled, unknown_label
 from pyg_emu.data.report import DataReport, make_report, make_warnings
 from pyg_emu.data.selection import edge_subgraph, induced_subgraph, merged_edges, sorted_edges
 
@@ -67,7 +67,8 @@ class KGData(Data):
         valid_edge_type (torch.Tensor, optional): The relations of the validation facts. shape: :obj:`(F,)`.
         test_edge_index (torch.Tensor, optional): The heads and tails of the test facts. shape: :obj:`(2, F)`.
         test_edge_type (torch.Tensor, optional): The relations of the test facts. shape: :obj:`(F,)`.
-        entity_labels (list of str, optional): The label of each entity.
+        entity_labels (list of str, optional): The label of each entity. Integers become strings, here and where they
+            are assigned.
         relation_labels (list of str, optional): The label of each relation, without inverse ones.
         edge_weight (torch.Tensor, optional): The weights of the training facts in losses and in messages of
             :class:`~pyg_emu.NBFNet` and :class:`~pyg_emu.RGCN`: finite, positive floating-point numbers. A fact of
@@ -140,6 +141,12 @@ class KGData(Data):
             self.num_nodes = num_nodes
         if num_relations is not None:
             self.num_relations = num_relations
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        super().__setattr__(key, spelled(value) if key in _LABEL_KEYS else value)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, spelled(value) if key in _LABEL_KEYS else value)
 
     def _fill_single_relation(self) -> None:
         r"""Assigns relation 0 to all edges if no split has relations."""
@@ -532,7 +539,7 @@ class KGData(Data):
         r"""Returns the id of each label, and whether any label is an integer. Cached until the labels change."""
         held, ids, integers = self.__dict__['_label_ids'].get(kind, (None, {}, False))
         if held is not labels or len(ids) != len(labels):
-            ids, integers = dict(zip(map(label_of, labels), range(len(labels)))), any(map(is_integer, labels))
+            ids, integers = dict(zip(labels, range(len(labels)))), any(map(is_integer, labels))
             self.__dict__['_label_ids'] = {**self.__dict__['_label_ids'], kind: (labels, ids, integers)}
         return ids, integers
 

@@ -26,10 +26,16 @@ def label_of(name: Any) -> Any:
     return str(int(name)) if isinstance(name, Integral) and not isinstance(name, bool) else name
 
 
+def spelled(labels: Any) -> Any:
+    r"""Labels among which integers are strings. Others, and what is no sequence of labels, stay as they are."""
+    if isinstance(labels, str) or not isinstance(labels, Sequence) or all(isinstance(each, str) for each in labels):
+        return labels
+    return [label_of(label) for label in labels]
+
+
 def is_integer(label: Any) -> bool:
-    r"""Whether a label is an integer, or spells one as Python prints it."""
-    text = label_of(label)
-    return isinstance(text, str) and _INTEGER.fullmatch(text) is not None
+    r"""Whether a label spells an integer as Python prints it."""
+    return isinstance(label, str) and _INTEGER.fullmatch(label) is not None
 
 
 def unknown_label(kind: str, label: Any, labels: Sequence[str]) -> DataError:

@@ -15,7 +15,7 @@ from pyg_emu.core.memory import memory_reported
 from pyg_emu.core.shared_index import expanded
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.frames import require
-from pyg_emu.data.io.given import FactSource, given_facts
+from pyg_emu.data.io.given import FactSource, false_facts_of, given_facts, known_facts_of
 from pyg_emu.evaluation.calibration import METHODS, Calibration, Method, fit
 from pyg_emu.evaluation.ranking import check_graph
 from pyg_emu.evaluation.scoring import SCORED_SIDES, ScoredSide, fact_frame, fact_scores
@@ -189,12 +189,10 @@ def _labelled(data: KGData, split: Any, facts: Optional[FactSource], negatives: 
     r"""Facts and whether each one is true."""
     one_of('split', split, ('train', 'valid', 'test'))
     num_negatives, seed = int(positive_integer('num_negatives', num_negatives)), random_seed('seed', seed)
-    extra = None
-    if known_facts is not None:
-        if facts is not None or negatives is not None:
-            raise ArgumentError('known_facts: they are not drawn as false facts, and nothing is drawn with '
-                                f'{"facts" if negatives is None else "negatives"}; leave one of the two out')
-        extra = given_facts('known_facts', known_facts, data, 'leave out').facts
+    if known_facts is not None and (facts is not None or negatives is not None):
+        raise ArgumentError('known_facts: they are not drawn as false facts, and nothing is drawn with '
+                            f'{"facts" if negatives is None else "negatives"}; leave one of the two out')
+    extra = known_facts_of(known_facts, data)
     if facts is not None:
         given = given_facts('facts', facts, data)
         if given.truth is None:
@@ -211,18 +209,9 @@ def _labelled(data: KGData, split: Any, facts: Optional[FactSource], negatives: 
                              'choose a smaller num_negatives'):
             false = _drawn(data, true, num_negatives, extra, seed)
     else:
-        false = _false(negatives, data)
+        false = false_facts_of(negatives, data)
     truth = torch.arange(len(true) + len(false), device=true.device) < len(true)
     return torch.cat([true, false]), truth
-
-
-def _false(negatives: FactSource, data: KGData) -> Tensor:
-    given = given_facts('negatives', negatives, data)
-    if given.truth is not None and bool(given.truth.any()):
-        row = int(given.truth.nonzero()[0, 0])
-        raise DataError(f'negatives: expected false facts, but row {row} is labelled as true; pass labelled facts as '
-                        'facts')
-    return given.facts
 
 
 def _drawn(data: KGData, true: Tensor, num_negatives: int, extra: Optional[Tensor], seed: int) -> Tensor:

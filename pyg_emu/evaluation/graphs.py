@@ -6,7 +6,7 @@ from typing import Any, Mapping, Optional
 
 from pyg_emu.core.errors import DataWarning
 from pyg_emu.data.graph import KGData
-from pyg_emu.data.io.given import given_facts
+from pyg_emu.data.io.given import known_facts_of
 from pyg_emu.evaluation.candidates import Candidates
 from pyg_emu.evaluation.metrics import Metrics
 from pyg_emu.evaluation.ranking import evaluate
@@ -39,10 +39,9 @@ def check_settings(data: KGData, settings: Mapping[str, Any]) -> None:
         DataError: If a label does not exist, or known facts cannot be read.
     """
     Candidates.of(settings.get('candidates'), data)
-    if settings.get('known_facts') is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', DataWarning)  # the ranking warns
-            given_facts('known_facts', settings['known_facts'], data, 'leave out')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DataWarning)  # the ranking warns
+        known_facts_of(settings.get('known_facts'), data)
 
 
 def rank(model: Any, data: KGData, split: Any, settings: Mapping[str, Any], *, name: Optional[str] = None,

@@ -24,7 +24,7 @@ from pyg_emu.data.candidates import Names, RelationCandidates, ids_of, members
 from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.index import FactIndex
-from pyg_emu.data.io.given import FactSource, given_facts
+from pyg_emu.data.io.given import FactSource, known_facts_of
 from pyg_emu.evaluation.candidates import CandidateArgument, Candidates
 from pyg_emu.evaluation.ranking import (
     LARGEST_BLOCK,
@@ -182,10 +182,8 @@ def predict(
     if exclude_known and known_facts is None and data.num_facts('all') == 0:
         raise ArgumentError('exclude_known: the data holds no facts, so that none is known; pass data with facts, or '
                             'known_facts')
-    extra = None
-    if known_facts is not None:
-        facts = given_facts('known_facts', known_facts, data, 'leave out').facts
-        extra = FactIndex(facts, data.num_nodes or 0, data.num_relations)
+    given_known = known_facts_of(known_facts, data)
+    extra = None if given_known is None else FactIndex(given_known, data.num_nodes or 0, data.num_relations)
     with memory_reported('the prediction', MEMORY_REMEDY):
         known = {name: ids_of(f'{name}s', value, data, 'relation' if name == 'relation' else 'entity')
                  for name, value in given.items() if name != asked}

@@ -38,9 +38,10 @@ def answer(model: Any, data: KGData, questions: Questions, k: int = 10, **option
     Args:
         model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluate`.
         data (KGData): The labels and the known facts, on the device of the model.
-        questions (pandas.DataFrame or str): A table with the columns head, relation and tail of labels, or usual
-            synonyms, in which :obj:`"?"` (or a missing value) stands for the answer; or with two of these columns. Or a
-            file with such a table: text, Parquet or JSON Lines. Text without a header has three columns.
+        questions (pandas.DataFrame or str): A table with the columns head, relation and tail, or usual synonyms, of
+            labels (or of ids, as integers, where labels are none), in which :obj:`"?"` (or a missing value) stands for
+            the answer; or with two of these columns. Or a file with such a table: text, Parquet or JSON Lines. Text
+            without a header has three columns.
         k (int): Number of answers to a question. (default: :obj:`10`)
         **options (optional): Further arguments of :func:`~pyg_emu.predict`.
 
@@ -121,8 +122,17 @@ def _is_question(row: list[str]) -> bool:
 
 def _of_frame(frame: pd.DataFrame, place: str) -> tuple[pd.DataFrame, list[str]]:
     table = _chosen(frame, [role_of(name) for name in frame.columns], place)
-    filled = table.astype(object).where(table.notna(), UNKNOWN).map(str)
-    return filled, [f'{place}: row {row}' for row in frame.index]
+    table = pd.DataFrame({role: _texts(table[role]) for role in COLUMNS}, index=table.index, dtype=object)
+    return table, [f'{place}: row {row}' for row in frame.index]
+
+
+def _texts(column: pd.Series) -> list[str]:
+    r"""The labels of a column as text, and :obj:`UNKNOWN` for missing values."""
+    values, missing = column.tolist(), column.isna().tolist()
+    # pandas turns integers beside missing values into floats, which are exact below 2^53.
+    floats = any(missing) and all(isinstance(value, (float, np.floating)) and float(value).is_integer() and
+                                  abs(float(value)) < 2**53 for value, gap in zip(values, missing) if not gap)
+    return [UNKNOWN if gap else str(int(value) if floats else value) for value, gap in zip(values, missing)]
 
 
 def _chosen(table: pd.DataFrame, roles: list[Any], place: str) -> pd.DataFrame:

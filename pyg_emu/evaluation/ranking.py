@@ -19,7 +19,7 @@ from pyg_emu.core.sharded_table import ShardedTable, rows_of
 from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.index import FactIndex
-from pyg_emu.data.io.given import FactSource, given_facts
+from pyg_emu.data.io.given import FactSource, known_facts_of
 from pyg_emu.data.relations import relation_kinds
 from pyg_emu.evaluation.candidates import CandidateArgument, Candidates, rank_among
 from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, Tie, check_ks
@@ -108,7 +108,8 @@ def evaluate(
             test), one split or several, or :obj:`None` for the unfiltered setting. (default: :obj:`"all"`)
         known_facts (torch.Tensor or pandas.DataFrame or str, optional): Further facts that do not compete, beside those
             of :obj:`filter_splits`: ids of shape :obj:`(F, 3)`, a table, or a file of labels. Facts about other
-            entities or relations than those of :obj:`data` are left out with a warning. (default: :obj:`None`)
+            entities or relations than those of :obj:`data` are left out with a warning; facts that a column
+            :obj:`label` calls false are refused. (default: :obj:`None`)
         candidates (sequence or RelationCandidates or dict, optional): The entities that compete: labels or ids, or a
             boolean mask of shape :obj:`(num_nodes,)`; or a :class:`~pyg_emu.RelationCandidates` with those of each
             relation, or a dictionary that describes one, such as :obj:`{"seen": "train"}`.
@@ -130,7 +131,8 @@ def evaluate(
 
     Raises:
         ArgumentError: If an argument is outside its domain, or the sizes of the model do not match the data.
-        DataError: If the split has no facts, or no fact with an answer among the candidates.
+        DataError: If the split has no facts, or no fact with an answer among the candidates, or known facts cannot be
+            read or are false.
         DivergenceError: If a score is NaN; names the query.
         OutOfMemoryError: If a single query does not fit into memory.
     """
@@ -144,7 +146,7 @@ def evaluate(
     _check_filter_splits(filter_splits)
     if by is not None:
         one_of('by', by, ('relation', ))
-    extra = None if known_facts is None else given_facts('known_facts', known_facts, data, 'leave out').facts
+    extra = known_facts_of(known_facts, data)
     with memory_reported(f'ranking the {split} split', MEMORY_REMEDY):
         facts = _subset(data.facts(split), split, max_triples, seed)
         competing = Candidates.of(candidates, data)

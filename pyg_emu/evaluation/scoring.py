@@ -120,6 +120,8 @@ def fact_scores(model: Any, data: KGData, facts: Tensor, side: ScoredSide = 'tai
     with memory_reported('scoring facts', MEMORY_REMEDY), evaluating(model), torch.no_grad():
         scorer = scorer_of(model, data)
         check_sizes(model if scorer is None else scorer, data, equal=SIZES)
+        if len(facts) == 0:
+            return torch.empty(0, dtype=torch.float64, device=facts.device)
         parts = [_one_side(model, scorer, data, facts, end, batch_size)
                  for end in (('tail', 'head') if side == 'both' else (side, ))]
         scores = torch.stack(parts).mean(0)

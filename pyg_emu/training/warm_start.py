@@ -84,8 +84,7 @@ def fill_rows(model: Any, data: KGData, kind: str, vectors: Vectors, first: int 
         raise ArgumentError(f'{argument}: expected vectors of {table.width} components, as {name} has for each {kind}, '
                             f'got {given.shape[1]}')
     own, size = (data.entity_labels, data.num_nodes) if kind == 'entity' else (data.relation_labels, data.num_relations)
-    names = pd.Index([str(number) for number in range(size or 0)] if own is None else [*map(label_of, own)],
-                     dtype=object)
+    names = pd.Index([str(number) for number in range(size or 0)] if own is None else list(own), dtype=object)
     place = names.get_indexer(labels)
     if not (place >= 0).any():
         raise DataError(f'{argument}: none of the {len(labels)} labels, such as {labels[0]!r}, is one of the '

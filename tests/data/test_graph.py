@@ -5,8 +5,10 @@ import io
 import pickle
 import re
 import warnings
+from pathlib import Path
 from typing import Any, Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from torch_geometric.data import Data
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
+from pyg_emu.data.io.files import from_folder, to_folder
 
 # alice likes bob; alice likes carol; bob knows carol | carol likes bob | dave knows alice
 LABELS = ['alice', 'bob', 'carol', 'dave']
@@ -350,6 +353,10 @@ def test_good_data_validates_without_a_word() -> None:
     ({'entity_labels': ['a', 'b'], 'num_nodes': 4}, 'entity_labels: .*num_nodes .*4.* 2$'),
     ({'relation_labels': ['same', 'same']}, "relation_labels: .*'same'"),
     ({'entity_labels': 'abcd'}, 'entity_labels: .*str'),
+    ({'entity_labels': ['a', 'b', 1.5, 'd']}, 'entity_labels, position 2: .*1.5 .*float'),
+    ({'relation_labels': ['r', None]}, 'relation_labels, position 1: .*None .*NoneType'),
+    ({'entity_labels': [True, 1, 2, 3]}, 'entity_labels, position 0: .*True .*bool'),
+    ({'entity_labels': [1, 2, '1', 3]}, "entity_labels: .*'1'"),
     ({'has_inverse_relations': True}, r'has_inverse_relations: .*3 edges.* 0$'),
     ({'edge_type': [0, 0, 1]}, 'edge_type: .*list'),
     ({'test_edge_type': torch.zeros(1, dtype=torch.int64, device='meta')}, 'test_edge_type: .*cpu.* meta'),
@@ -422,6 +429,21 @@ def test_integers_are_ids_unless_labels_are_integers() -> None:
     assert data.has_integer_labels('entity') and [data.entity_id(label) for label in (7, 3, 5, 1)] == [0, 1, 2, 3]
     with pytest.raises(DataError, match="'8'"):
         data.entity_id(8)
+
+
+def test_integers_as_labels_become_strings(tmp_path: Path) -> None:
+    numbers: list[Any] = [np.int64(7), 3, 5, '1']
+    made, assigned, data = make_data(entity_labels=numbers), make_data(), make_data()
+    assigned.entity_labels = numbers
+    data['entity_labels'] = tuple(numbers)
+    data.update({'relation_labels': [10, 20]})
+    assert made.entity_labels == assigned.entity_labels == data.entity_labels == ['7', '3', '5', '1']
+    assert data.relation_labels == ['10', '20']
+    # What is given stays as it is.
+    assert numbers == [7, 3, 5, '1'] and make_data(entity_labels=LABELS).entity_labels is LABELS
+    assert data.validate() and data.report() and data.entity_id(3) == data.entity_id('3') == 1
+    back = from_folder(to_folder(data, tmp_path), entities=data)
+    assert back.entity_labels == data.entity_labels and torch.equal(back.facts('all'), data.facts('all'))
 
 
 def test_validation_warns_of_what_the_report_finds() -> None:

@@ -70,6 +70,8 @@ def test_further_known_facts() -> None:
     assert rows(frame, 'tail', 'known') == [('cat', 'valid'), ('ann', 'given'), ('bob', 'train'), ('dan', '')]
     frame = predict(model, data, heads='ann', relations='knows', known_facts=extra, exclude_known=True)
     assert rows(frame, 'tail', 'rank') == [('dan', 1)]
+    with pytest.raises(DataError, match='row 1: .*known_facts'):
+        predict(model, data, heads='ann', relations='knows', known_facts=extra.assign(label=[1, 0]))
 
 
 def test_first_split_that_holds_a_fact() -> None:

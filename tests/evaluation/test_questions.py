@@ -69,6 +69,43 @@ def test_without_labels_and_without_answers() -> None:
     assert none['question'].tolist() == [1]
 
 
+@pytest.mark.parametrize('start', [None, 10, 2**53 + 1])
+def test_missing_values_beside_integers(tmp_path: Path, start: Any) -> None:
+    data = make_data(labels=False)
+    if start is not None:
+        data.entity_labels, data.relation_labels = ([str(start + 2 * number) for number in range(size)]
+                                                    for size in (4, 2))
+    one_id, two_id = (number if start is None else start + 2 * number for number in (1, 2))
+    asked = [(one_id, one_id, None), (None, one_id, two_id), (two_id, None, one_id)]
+    expected = answer(one, data, pd.DataFrame(asked, columns=['head', 'relation', 'tail'], dtype=object).fillna('?'))
+    assert expected['question'].tolist() == [0] * 4 + [1] * 4 + [2] * 2
+    frame = pd.DataFrame(asked, columns=['head', 'relation', 'tail'])
+    assert all(kind.kind == 'f' for kind in frame.dtypes)
+    exact = pd.DataFrame({name: pd.array(values, dtype='Int64') for name, values in zip(frame, zip(*asked))})
+    tables = [exact]
+    if start != 2**53 + 1:
+        tables += [frame, frame.astype('float32')]
+    else:
+        # Floats of this size may stand for other integers.
+        with pytest.raises(DataError, match='row 0'):
+            answer(one, data, frame)
+    for table in tables:
+        pd.testing.assert_frame_equal(answer(one, data, table), expected)
+    pyarrow = pytest.importorskip('pyarrow')
+    from pyarrow.parquet import write_table
+    # Without the types of pandas, as other programs write it.
+    write_table(pyarrow.Table.from_pandas(exact).replace_schema_metadata(None), tmp_path / 'questions.parquet')
+    exact.to_json(tmp_path / 'questions.jsonl', orient='records', lines=True)
+    for name in ('questions.parquet', 'questions.jsonl'):
+        pd.testing.assert_frame_equal(answer(one, data, tmp_path / name), expected)
+
+
+def test_floats_are_no_labels() -> None:
+    for values, tails in (([1.0, 2.0], ['?', '?']), ([1.5, None], ['?', 1])):
+        with pytest.raises(DataError, match="row 0: .*'1.[05]'"):
+            answer(one, make_data(labels=False), pd.DataFrame({'head': values, 'relation': [0, 0], 'tail': tails}))
+
+
 @pytest.mark.parametrize('rows, told', [
     ([('ann', 'knows', 'bob')], "row 0.*'ann', 'knows', 'bob'"),
     ([('ann', 'knows', '?'), ('?', 'knows', '?')], "row 1.*'knows'"),

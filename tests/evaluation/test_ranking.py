@@ -341,6 +341,8 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
     ({'by': 'entity'}, ['by', "'entity'", "'relation'"]),
     ({'known_facts': 'missing.tsv'}, ['missing.tsv']),
     ({'known_facts': torch.tensor([[0, 3, 0]])}, ['known_facts', '3']),
+    ({'known_facts': pd.DataFrame({'head': [0], 'relation': [0], 'tail': [1], 'label': [0]})},
+     ['known_facts', 'row 0', 'false']),
     ({'candidates': []}, ['candidates']),
     ({'candidates': torch.zeros(NUM_NODES, dtype=torch.bool)}, ['candidates']),
     ({'candidates': torch.ones(NUM_NODES + 1, dtype=torch.bool)}, ['candidates', '(12,)', '(13,)']),

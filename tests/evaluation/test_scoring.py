@@ -69,6 +69,22 @@ def test_functions_and_sides(batch_size: Any) -> None:
         score(lambda known, *_: torch.full((len(known), V), torch.nan), data, facts)
 
 
+@pytest.mark.parametrize('side', ['tail', 'head', 'both'])
+def test_no_facts(side: Any) -> None:
+    data = make_data()
+    calibration = Calibration('platt', [1.0], [0.0], 0.0, [0.0] * R, side, 0.5)
+    none = torch.empty(0, 3, dtype=torch.long)
+    for model in (separable(data), models.TransE(V, R, 4)):
+        for facts in (none, score(models.TransE(V, R, 4), data, data.facts())[:0]):
+            frame = score(model, data, facts, side=side)
+            assert list(frame) == ['head', 'relation', 'tail', 'score'] and frame.shape == (0, 4)
+            assert frame['score'].dtype == np.float64
+            decided = score(model, data, facts, calibration=calibration)
+            assert decided.shape == (0, 6) and decided['predicted'].dtype == bool
+    with pytest.raises(ArgumentError, match='num_relations'):
+        score(models.TransE(V, R + 1, 4), data, none)
+
+
 @pytest.mark.parametrize('seed', range(20))
 def test_thresholds_equal_brute_force(seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -181,6 +197,8 @@ def test_known_facts_are_not_drawn_as_false_ones() -> None:
         with pytest.raises(ArgumentError, match='known_facts.*negatives'):
             call(model, data, negatives=given, known_facts=given, **options)
     assert classify(model, data, negatives=given, known_facts=given)['count'] == 20 + len(given)
+    with pytest.raises(DataError, match=r'row \d+: .*known_facts'):
+        calibrate(model, data, known_facts=given.assign(label=False))
 
 
 def calibrate_negatives(data: KGData) -> Tensor:

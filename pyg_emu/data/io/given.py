@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Optional, Union
+from typing import Any, Callable, Literal, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 import pandas as pd
@@ -38,9 +38,61 @@ class GivenFacts(NamedTuple):
     Args:
         facts (torch.Tensor): Their ids. shape: :obj:`(F, 3)`, int64.
         truth (torch.Tensor, optional): Whether each one is true, if a column says so. shape: :obj:`(F,)`, bool.
+        place (callable): Describes where a fact was read, for messages.
     """
     facts: Tensor
     truth: Optional[Tensor]
+    place: Callable[[int], str]
+
+    def all_of(self, truth: bool, argument: str, remedy: str) -> Tensor:
+        r"""Returns the facts, none of which may be labelled as the opposite.
+
+        Args:
+            truth (bool): Whether the facts have to be true, or false.
+            argument (str): The name of the argument, for messages.
+            remedy (str): What to do with others, for messages.
+
+        Raises:
+            DataError: If a label says otherwise; names the row, or file and line.
+        """
+        if self.truth is not None and bool((self.truth != truth).any()):
+            expected, got = ('true', 'false') if truth else ('false', 'true')
+            place = self.place(int((self.truth != truth).nonzero()[0, 0]))
+            raise DataError(f'{place}: expected {expected} facts as {argument}, got one that its {TRUTH} calls {got}; '
+                            f'{remedy}')
+        return self.facts
+
+
+def known_facts_of(known_facts: Optional[FactSource], data: KGData) -> Optional[Tensor]:
+    r"""The ids :obj:`(F, 3)` of the argument :obj:`known_facts`, which are true. Facts about entities or relations that
+    the graph does not have are left out with a warning.
+
+    Args:
+        known_facts (torch.Tensor or pandas.DataFrame or str, optional): See :func:`given_facts`.
+        data (KGData): The graph.
+
+    Raises:
+        ArgumentError: See :func:`given_facts`.
+        DataError: See :func:`given_facts`, or if a fact is labelled as false.
+    """
+    if known_facts is None:
+        return None
+    return given_facts('known_facts', known_facts, data, 'leave out').all_of(
+        True, 'known_facts', 'leave out the facts that are false')
+
+
+def false_facts_of(negatives: FactSource, data: KGData) -> Tensor:
+    r"""The ids :obj:`(F, 3)` of the argument :obj:`negatives`, which are false.
+
+    Args:
+        negatives (torch.Tensor or pandas.DataFrame or str): See :func:`given_facts`.
+        data (KGData): The graph.
+
+    Raises:
+        ArgumentError: See :func:`given_facts`.
+        DataError: See :func:`given_facts`, or if a fact is labelled as true.
+    """
+    return given_facts('negatives', negatives, data).all_of(False, 'negatives', 'pass labelled facts as facts')
 
 
 def given_facts(argument: str, value: Any, data: KGData, unknown: Literal['refuse', 'leave out'] = 'refuse'
@@ -52,7 +104,8 @@ def given_facts(argument: str, value: Any, data: KGData, unknown: Literal['refus
         value (torch.Tensor or pandas.DataFrame or str): Ids :obj:`(F, 3)` with columns head, relation, tail; a table
             with these columns, or usual synonyms, of labels (or of ids, as integers, where labels are none); or a file
             of labels in any format of :func:`~pyg_emu.data.io.files.from_file`. A column :obj:`label`, or a fourth
-            column of a file without a header, says which facts are true: 1 or 0, 1 or -1, true or false.
+            column of a file without a header, says which facts are true: 1 or 0, 1 or -1, true or false. Columns of
+            other names, such as :obj:`weight`, are not read.
         data (KGData): The graph. Where it has no labels, its ids serve as such.
         unknown (str): What to do with facts about entities or relations that the graph does not have:
             :obj:`"refuse"`, or :obj:`"leave out"` with a warning. (default: :obj:`"refuse"`)
@@ -62,7 +115,7 @@ def given_facts(argument: str, value: Any, data: KGData, unknown: Literal['refus
         DataError: If a table or file cannot be read, or a label is unknown; names the row, or file and line.
     """
     if isinstance(value, Tensor):
-        return GivenFacts(_ids(argument, value, data), None)
+        return GivenFacts(_ids(argument, value, data), None, lambda row: f'{argument}: row {row}')
     if isinstance(value, pd.DataFrame):
         columns, truth = _columns_of_table(argument, value)
         return _looked_up(argument, columns, truth, data, unknown, lambda row: f'{argument}: row {value.index[row]}')
@@ -97,10 +150,10 @@ def _columns_of_table(argument: str, table: pd.DataFrame) -> tuple[list[np.ndarr
     try:
         places = chosen_columns((None, None, None), names, len(names), 'the table').places
         columns = [label_column(table.iloc[:, place], names[place]) for place in places]
-        truth = None
-        if names.count(TRUTH) == 1:
-            truth = table[TRUTH].map(lambda value: str(int(value)) if isinstance(value, (bool, np.bool_)) else
-                                     str(value)).to_numpy(dtype=object)
+        truth, place = None, _truth_column(names, 'the table')
+        if place is not None:
+            truth = table.iloc[:, place].map(lambda value: str(int(value)) if isinstance(value, (bool, np.bool_)) else
+                                             str(value)).to_numpy(dtype=object)
     except DataError as error:
         raise DataError(f'{argument}: {error}') from None
     return columns, truth
@@ -126,7 +179,16 @@ def _format(path: Path, data: KGData) -> TextFormat:
     known = named_columns(names) if header else None
     if known is None:
         return TextFormat(header=False, more={TRUTH: 3} if len(first) == 4 else {})
-    return TextFormat(header=True, more={TRUTH: names.index(TRUTH)} if TRUTH in names else {})
+    truth = _truth_column(names, str(path))
+    return TextFormat(header=True, more={} if truth is None else {TRUTH: truth})
+
+
+def _truth_column(names: Sequence[Any], what: str) -> Optional[int]:
+    r"""The position of the column that says which facts are true."""
+    places = [place for place, name in enumerate(names) if str(name).strip().casefold() == TRUTH]
+    if len(places) > 1:
+        raise DataError(f'{what}: expected one column {TRUTH!r} that says which facts are true, got {len(places)}')
+    return places[0] if places else None
 
 
 def _has_labels(data: KGData, row: list[str]) -> bool:
@@ -137,7 +199,7 @@ def _has_labels(data: KGData, row: list[str]) -> bool:
 
 def _looked_up(argument: str, columns: list[np.ndarray], truth: Optional[np.ndarray], data: KGData, unknown: str,
                place: Any) -> GivenFacts:
-    entities, relations = (pd.Index(range(size or 0) if labels is None else labels).astype(str).astype(object)
+    entities, relations = (pd.Index([*map(str, range(size or 0))] if labels is None else labels, dtype=object)
                            for labels, size in ((data.entity_labels, data.num_nodes),
                                                 (data.relation_labels, data.num_relations)))
     found = []
@@ -156,9 +218,10 @@ def _looked_up(argument: str, columns: list[np.ndarray], truth: Optional[np.ndar
         which = int((facts[row] < 0).argmax())
         warnings.warn(f'{argument}: {int((~kept).sum())} of {len(facts)} facts are left out, which are about entities '
                       f'or relations that the graph does not have, such as the {COLUMNS[which]} '
-                      f'{columns[which][row]!r} ({place(row)})', DataWarning, stacklevel=4)
+                      f'{columns[which][row]!r} ({place(row)})', DataWarning, stacklevel=5)
     true = None if truth is None else torch.from_numpy(_truth(truth, place)[kept]).to(data.device)
-    return GivenFacts(torch.from_numpy(facts[kept]).to(data.device), true)
+    rows = np.flatnonzero(kept)
+    return GivenFacts(torch.from_numpy(facts[kept]).to(data.device), true, lambda row: place(int(rows[row])))
 
 
 def _truth(values: np.ndarray, place: Any) -> np.ndarray:
@@ -167,6 +230,7 @@ def _truth(values: np.ndarray, place: Any) -> np.ndarray:
     wrong = ~np.isin(text, (*_TRUE, *_FALSE))
     if wrong[codes].any():
         row = int(wrong[codes].argmax())
-        raise DataError(f'{place(row)}: the {TRUTH} says whether a fact is true; expected 1 or 0, 1 or -1, true or '
-                        f'false, got {values[row]!r}')
+        raise DataError(f'{place(row)}: the {TRUTH}, or fourth column, says whether a fact is true; expected 1 or 0, 1 '
+                        f'or -1, true or false, got {values[row]!r}. A column of weights needs a name, in a file by a '
+                        f'first line such as {", ".join((*COLUMNS, "weight"))}')
     return np.isin(text, _TRUE)[codes]

@@ -1,8 +1,9 @@
 r"""Graphs and datasets of PyG to a :class:`~pyg_emu.KGData`: the only place that knows their shapes."""
 from __future__ import annotations
 
-from typing import Any, Collection, Mapping, Optional, Sequence
+from typing import Any, Collection, Iterable, Mapping, Optional, Sequence, Sized
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
@@ -40,6 +41,7 @@ def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int
       (:meth:`KGData.with_inverse_relations` brings them back).
 
     Any other :class:`~torch_geometric.data.Data` with :obj:`edge_index` is split by :obj:`fractions`. Without
+    :obj:`num_nodes` and labels, the attributes of nodes that are kept tell the number of entities, too. Without
     :obj:`edge_type`, all edges have one relation; then the parts of
     :class:`~torch_geometric.transforms.RandomLinkSplit` are splits, too. :obj:`valid` may also be called :obj:`val`,
     :obj:`validation` or :obj:`dev` in all names.
@@ -56,8 +58,8 @@ def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int
             own. The models of this package do not read them. (default: :obj:`()`)
 
     Raises:
-        DataError: If the shape is none of these, or an attribute would be ignored, such as features, weights, or masks
-            that are not boolean; names the attribute.
+        DataError: If the shape is none of these, an attribute would be ignored, such as features, weights, or masks
+            that are not boolean, or splits differ in labels or in what is kept of their nodes; names the attribute.
         ArgumentError: If :obj:`fractions` are given for facts that come with a split, or missing for others.
     """
     kept = _names('keep', keep)
@@ -71,29 +73,33 @@ def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int
     if isinstance(source, Mapping):
         parts = {split: _one_data(part) for split, part in by_split(source).items()}
         facts = _from_parts(parts, (*kept, *own))
-        datas = list(parts.values())
         values = None if weights is None else {
             split: padded_weights(_weights(part, weights, 'edge_index'), facts[split], split)
             for split, part in parts.items()}
     else:
         data = _one_data(source)
         facts = _from_one(data, fractions, (*kept, *own))
-        datas = [data]
+        parts = {'all': data}
         values = None if weights is None else _weights_of_one(data, weights, facts)
-    num_nodes, num_relations = (_size(datas, facts, *names) for names in (
-        ('num_nodes', 'entity_labels', (0, 2)), ('num_relations', 'relation_labels', (1, ))))
-    labels = [_shared(datas, key) for key in ('entity_labels', 'relation_labels')]
+    labels = [_shared(parts, key) for key in ('entity_labels', 'relation_labels')]
+    of_nodes = {key: _shared(parts, key) for key in (*kept, 'node_type')}
+    num_nodes = _given_size(parts, 'num_nodes', labels[0])
+    if num_nodes is None:
+        num_nodes = _num_nodes(parts, facts, of_nodes.values())
+    num_relations = _given_size(parts, 'num_relations', labels[1])
+    if num_relations is None:
+        num_relations = max(_largest(facts, (1, )), *map(_num_without_inverses, parts.values()))
     if values is not None and 'all' in facts:
         assert fractions is not None
         split, shares = split_weighted(facts['all'].cpu().numpy(), values['all'].cpu().numpy(), fractions, seed)
         out = assemble(split, num_nodes, num_relations, *labels, weights=shares)
     else:
         out = assemble(split_or_keep(facts, fractions, seed), num_nodes, num_relations, *labels, weights=values)
-    for key in kept:
-        out[key] = _node_values(datas, key, num_nodes)
-    node_type = _shared(datas, 'node_type')
-    if node_type is not None:
-        out.node_type = node_type
+    for key, value in of_nodes.items():
+        if key in kept:
+            _check_node_values(key, value, num_nodes)
+        if value is not None:
+            out[key] = value
     return out
 
 
@@ -280,12 +286,10 @@ def _names(argument: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _node_values(datas: Sequence[Data], key: str, num_nodes: int) -> Tensor:
-    value = _shared(datas, key)
+def _check_node_values(key: str, value: Any, num_nodes: int) -> None:
     if not isinstance(value, Tensor) or value.dim() == 0 or value.size(0) != num_nodes:
         found = kind_of(value) if isinstance(value, Tensor) else shown(value)
         raise DataError(f'{key}: expected a value for each of the {num_nodes} nodes to keep, got {found}')
-    return value
 
 
 def _weights(data: Data, key: str, index_key: str) -> Tensor:
@@ -327,22 +331,45 @@ def _weights_of_one(data: Data, key: str, facts: Mapping[str, Tensor]) -> dict[s
     return {split: values[data[str(_split_key(data, split, 'mask'))]] for split in facts}
 
 
-def _shared(datas: Sequence[Data], key: str) -> Any:
-    return next((data.get(key) for data in datas if data.get(key) is not None), None)
+def _shared(parts: Mapping[str, Data], key: str) -> Any:
+    r"""What the parts that have an attribute agree on.
+
+    Raises:
+        DataError: If they differ in it: their nodes or relations are numbered differently.
+    """
+    (first, value), *others = [(split, part[key]) for split, part in parts.items()
+                               if part.get(key) is not None] or [('', None)]
+    for split, other in others:
+        if not _equal(value, other):
+            raise DataError(f"{key}: expected the same for all splits, got other values for '{split}' than for "
+                            f"'{first}'; number the nodes and relations of all splits alike")
+    return value
 
 
-def _size(datas: Sequence[Data], facts: Mapping[str, Tensor], size_key: str, label_key: str,
-          columns: tuple[int, ...]) -> int:
-    r"""Number of entities or relations: as given, or by labels, or by the largest id."""
-    given = [int(data._store[size_key]) for data in datas if data._store.get(size_key) is not None]
-    labels = _shared(datas, label_key)
-    if given or labels is not None:
-        return max(given, default=0) if labels is None else len(labels)
-    kinds = _shared(datas, 'node_type') if size_key == 'num_nodes' else None
-    edges = {str(number): _facts(data, 'edge_index', 'edge_type') for number, data in enumerate(datas)
-             if size_key == 'num_nodes' and data.get('edge_index') is not None}
-    inverses = _num_without_inverses(datas[0]) if size_key == 'num_relations' else 0
-    return max(_largest({**facts, **edges}, columns), 0 if kinds is None else len(kinds), inverses)
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        other = other.to(one.device)
+        # Features may be missing, NaN.
+        return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
+    if isinstance(one, Sequence) and isinstance(other, Sequence):
+        return list(one) == list(other)
+    return np.array_equal(one, other)
+
+
+def _given_size(parts: Mapping[str, Data], key: str, labels: Any) -> Optional[int]:
+    r"""The number of entities or relations that the parts state, or the number of labels. That both agree is a check of
+    the :class:`~pyg_emu.KGData`.
+    """
+    given = [int(part._store[key]) for part in parts.values() if part._store.get(key) is not None]
+    return max(given) if given else len(labels) if isinstance(labels, Sized) else None
+
+
+def _num_nodes(parts: Mapping[str, Data], facts: Mapping[str, Tensor], of_nodes: Iterable[Any]) -> int:
+    r"""The number of nodes by the attributes of nodes, as in PyG, or by the largest id."""
+    edges = {split: _facts(part, 'edge_index', 'edge_type') for split, part in parts.items()
+             if part.get('edge_index') is not None}
+    sizes = [len(value) for value in of_nodes if isinstance(value, Sized) and getattr(value, 'ndim', 1) > 0]
+    return max(_largest(facts, (0, 2)), _largest(edges, (0, 2)), *sizes)
 
 
 def _largest(facts: Mapping[str, Tensor], columns: tuple[int, ...]) -> int:

@@ -113,7 +113,8 @@ def read_json_lines(path: Path, chosen: Sequence[Optional[Column]], split: Optio
 
 
 def read_table(path: Path, format: str) -> pd.DataFrame:
-    r"""Returns all columns of a file with names. The index holds the rows from 0, or of JSON Lines the lines from 1.
+    r"""Returns all columns of a file with names. Integers beside missing values stay integers. The index
+    holds the rows from 0, or of JSON Lines the lines from 1.
 
     Args:
         path (Path): The file.
@@ -125,7 +126,7 @@ def read_table(path: Path, format: str) -> pd.DataFrame:
     """
     if format == 'parquet':
         with _parquet(path) as file:
-            return file.read().to_pandas()
+            return file.read().to_pandas(integer_object_nulls=True)
     numbers, rows = [], []
     for number, row in _json_lines(path):
         if not isinstance(row, dict):

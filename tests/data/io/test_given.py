@@ -11,7 +11,8 @@ import torch
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.graph import KGData
-from pyg_emu.data.io.given import given_facts
+from pyg_emu.data.io.files import to_folder
+from pyg_emu.data.io.given import false_facts_of, given_facts, known_facts_of
 
 EDGES = torch.tensor([[0, 0], [1, 2]]), torch.tensor([0, 1])
 DATA = KGData(*EDGES, entity_labels=['ann', 'bob', 'cat'], relation_labels=['knows', 'likes'])
@@ -96,6 +97,52 @@ def test_facts_of_others_are_left_out_on_request() -> None:
     frame = pd.DataFrame([('eve', 'likes', 'ann'), *ROWS, ('ann', 'sees', 'ann')], columns=['head', 'relation', 'tail'])
     with pytest.warns(DataWarning, match="facts: 2 of 4 .*head 'eve'.*row 0"):
         assert given_facts('facts', frame, DATA, 'leave out').facts.tolist() == IDS
+
+
+@pytest.mark.parametrize('name', ['label', 'Label', ' LABEL '])
+def test_every_spelling_of_the_label(tmp_path: Path, name: str) -> None:
+    frame = pd.DataFrame(ROWS, columns=['head', 'relation', 'tail']).assign(**{name: [1, 0]})
+    frame.to_csv(tmp_path / 'a.csv', index=False)
+    frame.to_json(tmp_path / 'a.jsonl', orient='records', lines=True)
+    for value in (frame, tmp_path / 'a.csv', tmp_path / 'a.jsonl'):
+        found = given_facts('facts', value, DATA)
+        assert found.truth is not None and found.truth.tolist() == [True, False]
+    twice = frame.set_axis(['head', 'relation', 'tail', name], axis=1).assign(LABEL=1, label=0)
+    twice.to_csv(tmp_path / 'a.csv', index=False)
+    for value in (twice, tmp_path / 'a.csv'):
+        with pytest.raises(DataError, match="'label'.*[23]"):
+            given_facts('facts', value, DATA)
+
+
+def test_facts_that_are_said_to_be_true_or_false(tmp_path: Path) -> None:
+    rows = [('eve', 'likes', 'ann', 1), (*ROWS[0], 1), (*ROWS[1], 0)]
+    frame = pd.DataFrame(rows, columns=['head', 'relation', 'tail', 'label'], index=[5, 6, 7])
+    for name, options in (('bare.tsv', {'sep': '\t', 'header': False}), ('named.csv', {})):
+        frame.to_csv(tmp_path / name, index=False, **options)
+    frame.to_json(tmp_path / 'a.jsonl', orient='records', lines=True)
+    for value, place in ((frame, 'row 7'), (tmp_path / 'bare.tsv', 'bare.tsv:3'), (tmp_path / 'named.csv', 'csv:4'),
+                         (tmp_path / 'a.jsonl', 'jsonl: row 3')):
+        # Facts that are left out do not shift the place.
+        with pytest.warns(DataWarning, match="'eve'"), pytest.raises(DataError, match=f'{place}: .*known_facts'):
+            known_facts_of(value, DATA)
+    with pytest.raises(DataError, match='row 6: .*negatives'):
+        false_facts_of(frame[1:], DATA)
+    known, false = known_facts_of(frame[1:2], DATA), false_facts_of(frame[2:], DATA)
+    assert known is not None and known.tolist() == IDS[:1] and false.tolist() == IDS[1:]
+    assert known_facts_of(None, DATA) is None
+
+
+def test_weights_are_no_labels(tmp_path: Path) -> None:
+    weighted = KGData(*EDGES, entity_labels=DATA.entity_labels, relation_labels=DATA.relation_labels,
+                      edge_weight=torch.tensor([1.0, 0.5]))
+    path = to_folder(weighted, tmp_path) / 'train.txt'
+    with pytest.raises(DataError, match=r"train\.txt:2: .*'0\.5'.*head, relation, tail, weight"):
+        known_facts_of(path, DATA)
+    # As the message says.
+    path.write_text('head\trelation\ttail\tweight\n' + path.read_text())
+    with pytest.warns(DataWarning, match="'weight'"):
+        known = known_facts_of(path, DATA)
+    assert known is not None and known.tolist() == DATA.facts('train').tolist()
 
 
 @pytest.mark.parametrize('value, error, facts', [

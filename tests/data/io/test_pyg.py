@@ -1,6 +1,7 @@
 r"""The shapes of PyG's own datasets, made by PyG's own code from tiny raw files, and other graphs of PyG."""
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,55 @@ def test_labels_and_sizes_of_a_data_are_kept() -> None:
     labels = [f'e{number}' for number in range(12)]
     data = from_pyg(complete(num_nodes=None, entity_labels=labels, num_relations=4), (1, 0, 0))
     assert (data.num_nodes, data.num_relations, data.entity_labels) == (12, 4, labels)
+
+
+@pytest.mark.parametrize(('key', 'value', 'other'), [
+    ('entity_labels', ['a', 'b', 'c'], ['x', 'y', 'z']), ('entity_labels', ['a', 'b', 'c'], ['a', 'b']),
+    ('relation_labels', ['r'], ['s']), ('node_type', torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])),
+    ('x', torch.zeros(3, 2), torch.ones(3, 2)), ('x', torch.zeros(3, 2), torch.zeros(3, 3)),
+])
+def test_splits_that_differ_in_nodes_or_relations(key: str, value: Any, other: Any) -> None:
+    parts = {split: Data(edge_index=torch.tensor([[0, 1], [1, 2]]), edge_type=torch.tensor([0, 0])) for split in SPLITS}
+    parts['train'][key], parts['test'][key] = value, other
+    keep = ('x', ) if key == 'x' else ()
+    with pytest.raises(DataError, match=f"{key}: .*'test'.*'train'"):
+        from_pyg(parts, keep=keep)
+    # The split without it goes with the others.
+    parts['test'][key] = value.clone() if isinstance(value, torch.Tensor) else tuple(value)
+    data = from_pyg(parts, keep=keep)
+    assert data[key] is value and (data.num_nodes, data.num_relations) == (3, 1)
+
+
+def test_missing_features_are_equal() -> None:
+    parts = {split: complete(x=torch.full((10, 1), float('nan'))) for split in SPLITS}
+    assert bool(from_pyg(parts, keep=('x', )).x.isnan().all())
+
+
+def test_the_number_of_nodes() -> None:
+    edges = {'edge_index': torch.tensor([[0, 7], [1, 2]])}
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for attributes in ({'x': torch.zeros(10, 2)}, {'emb': torch.zeros(10)}, {'num_nodes': 10, 'x': torch.zeros(10)},
+                           {'node_type': torch.zeros(10, dtype=torch.long)}):
+            data = from_pyg(Data(**edges, **attributes), (1, 0, 0), keep={*attributes} & {'x', 'emb'})
+            assert data.num_nodes == Data(**edges, num_nodes=10).num_nodes
+            # As PyG says, where it says anything.
+            assert 'emb' in attributes or Data(**edges, **attributes).num_nodes == data.num_nodes
+        assert from_pyg(Data(**edges), (1, 0, 0)).num_nodes == 8
+    for attributes in ({'x': torch.zeros(5)}, {'num_nodes': 9, 'x': torch.zeros(10)},
+                       {'x': torch.zeros(10), 'emb': torch.zeros(12)}):
+        with pytest.raises(DataError, match='x: .* nodes'):
+            from_pyg(Data(**edges, **attributes), (1, 0, 0), keep={*attributes} - {'num_nodes'})
+
+
+@pytest.mark.parametrize(('size', 'given', 'labels', 'count'), [('num_nodes', 12, 'entity_labels', 10),
+                                                               ('num_relations', 3, 'relation_labels', 2)])
+def test_sizes_that_contradict_labels(size: str, given: int, labels: str, count: int) -> None:
+    source = complete(**{size: given, labels: [f'n{number}' for number in range(count)]})
+    with pytest.raises(DataError, match=rf'{labels}: .*{given}.*{size}.*{count}'):
+        from_pyg(source, (1, 0, 0))
+    with pytest.raises(DataError, match=rf'{labels}: .*{given}.*{size}.*{count}'):
+        from_pyg({'train': source, 'test': complete()})
 
 
 def test_what_pyg_has_no_facts_in() -> None:
