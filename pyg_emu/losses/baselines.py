@@ -115,7 +115,7 @@ class SelfAdversarialLoss(LinkPredictionLoss):
         ArgumentError: If :obj:`temperature` or :obj:`alpha` is negative, infinite or NaN, :obj:`margin` is infinite or
             NaN, or there is an :obj:`alpha` without :obj:`mutate`.
     """
-    needs_vanilla = weighs_vanilla  # type: ignore[assignment]
+    needs_vanilla = weighs_vanilla
     uses_labels = True
     uses_weights = True
 
@@ -165,7 +165,7 @@ class MarginLoss(LinkPredictionLoss):
         ArgumentError: If :obj:`margin` or :obj:`alpha` is negative, infinite or NaN, there is an :obj:`alpha` without
             :obj:`mutate`, or the temperature is not positive.
     """
-    needs_vanilla = weighs_vanilla  # type: ignore[assignment]
+    needs_vanilla = weighs_vanilla
     uses_weights = True
 
     def __init__(

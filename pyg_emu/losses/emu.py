@@ -43,7 +43,7 @@ class EMULoss(LinkPredictionLoss):
     Raises:
         ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN.
     """
-    needs_vanilla = weighs_vanilla  # type: ignore[assignment]
+    needs_vanilla = weighs_vanilla
     uses_labels = True
     uses_weights = True
 
@@ -99,7 +99,7 @@ class EMUBCELoss(LinkPredictionLoss):
         ArgumentError: If :obj:`alpha` or :obj:`beta` is negative, infinite or NaN, or the temperature is not positive.
     """
     recipe_name: ClassVar[str] = 'emu_bce'
-    needs_vanilla = weighs_vanilla  # type: ignore[assignment]
+    needs_vanilla = weighs_vanilla
     uses_labels = True
     uses_weights = True
 

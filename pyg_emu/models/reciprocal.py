@@ -30,7 +30,7 @@ class Reciprocal(ScorerMixin, torch.nn.Module):
         ArgumentError: If :obj:`model` is not a scorer, or its number of relations is odd.
     """
     #: Whether the relation rows of heads belong to inverse relations, and are not those of tails.
-    reciprocal: ClassVar[bool] = True
+    reciprocal = True
     #: Recipes wrap a model by its key `reciprocal`.
     recipe_name: ClassVar[Optional[str]] = None
 
