@@ -37,7 +37,7 @@ def test_deterministic(beta: float) -> None:
 def test_refuses() -> None:
     for name in ('alpha', 'beta'):
         for value in (0.0, -1.0, float('nan'), float('inf'), '2', None):
-            with pytest.raises(ArgumentError, match=f'{name}: expected a positive number, got {value!r}'):
+            with pytest.raises(ArgumentError, match=f'^{name}: .*got {value!r}'):
                 Mixup(**{name: value})  # type: ignore[arg-type]
 
 
