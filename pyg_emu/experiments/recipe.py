@@ -9,8 +9,9 @@ r"""Recipes: the settings of a run in YAML, and how they are read and checked.
 A section names a class and its arguments (:mod:`pyg_emu.experiments.sections`): a class of the package, or a class
 of the user's own by its path :obj:`package.module:Class` (:mod:`pyg_emu.experiments.names`). Over a base, sections
 merge key by key. A section that changes its :obj:`name` begins anew, but a model keeps :obj:`hidden_channels` and
-:obj:`sparse` and a loss keeps :obj:`regularizer`, if the new class takes them. A recipe that sets
-:obj:`negatives.mutation` does not inherit the settings of masks, which have no effect beside it.
+:obj:`sparse` and a loss keeps :obj:`regularizer`, if the new class takes them. A section that is
+:obj:`null` drops the one below it, so that the default applies. A recipe that sets :obj:`negatives.mutation` does not
+inherit the settings of masks, which have no effect beside it.
 """
 from __future__ import annotations
 
@@ -39,6 +40,7 @@ from pyg_emu.experiments.sections import (
     class_of,
     kept_settings,
     name_in,
+    plain_section,
     reads_graph,
     replaced_settings,
     section_keys,
@@ -183,7 +185,10 @@ def make_recipe(layer: Layer) -> Recipe:
         RecipeError: If a key is unknown or a value is invalid.
     """
     layer = _named(layer)
-    layer = _over(layer, Layer(_defaults(layer)))
+    # A section that is null has dropped those below it.
+    given = {key: value for key, value in layer.values.items() if value is not None or key not in SECTIONS}
+    layer = Layer(given, layer.places)
+    layer = _over(layer, _named(Layer(_defaults(layer))))
     values = layer.values
     hints = get_type_hints(Recipe)
     for key in values:
@@ -360,19 +365,9 @@ def _packaged() -> Path:
 
 def _named(layer: Layer) -> Layer:
     r"""Writes sections that are a name alone as mappings, and names in their canonical spelling, for merging."""
-    values, places = dict(layer.values), dict(layer.places)
-    for key, value in values.items():
-        if key not in SECTIONS:
-            continue
-        if value is None:
-            values[key] = {}
-        elif isinstance(value, str) and SECTIONS[key].named:
-            values[key] = value = {'name': value}
-            if (key, ) in places:
-                places[key, 'name'] = places[key, ]
-        if isinstance(value, dict) and 'name' in value:
-            # One spelling, so that a layer that says the same is not taken for one that chooses another class.
-            values[key] = {**value, 'name': canonical_name(key, value['name'])}
+    places = dict(layer.places)
+    values = {key: plain_section(key, value, (key, ), places) if key in SECTIONS else value
+              for key, value in layer.values.items()}
     return Layer(values, places)
 
 
