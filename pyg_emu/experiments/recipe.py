@@ -166,13 +166,24 @@ def load_recipe(source: Union[str, Path, Mapping[str, Any]], overrides: Iterable
         RecipeError: If the recipe does not exist, cannot be read, or has an invalid setting; names the file, the line
             and what was expected.
     """
-    layer = Layer(dict(source)) if isinstance(source, Mapping) else _read(source, ())
-    layer = _with_base(layer, None, ())
+    layer = _resolved(source)
     given = [_named(override) for override in overrides]
     for override in given:
         # What is given beside it is not inherited: a setting without an effect is refused then.
         layer = _lay(override, layer, beside=given)
     return make_recipe(layer)
+
+
+def written_settings(source: Union[str, Path, Mapping[str, Any]]) -> dict[str, Any]:
+    r"""Returns the settings that a recipe and its bases write, unchecked and without defaults.
+
+    Args:
+        source (str, Path or dict): See :func:`load_recipe`.
+
+    Raises:
+        RecipeError: If the recipe or a base does not exist or cannot be read.
+    """
+    return _resolved(source).values
 
 
 def make_recipe(layer: Layer) -> Recipe:
@@ -282,6 +293,10 @@ def setting_differences(one: Mapping[str, Any], other: Mapping[str, Any], keys: 
     ours, theirs = _flat(one), _flat(other)
     keys = changed_settings(one, other) if keys is None else keys
     return [f'{key}: {ours.get(key, "nothing")}, not {theirs.get(key, "nothing")}' for key in keys]
+
+
+def _resolved(source: Union[str, Path, Mapping[str, Any]]) -> Layer:
+    return _with_base(Layer(dict(source)), None, ()) if isinstance(source, Mapping) else _read(source, ())
 
 
 def _read(source: Union[str, Path], seen: tuple[Path, ...], beside: Optional[Path] = None) -> Layer:

@@ -161,11 +161,13 @@ def test_same_name_in_another_spelling_keeps_its_settings() -> None:
     ('negatives: {sampler: {name: nscaching, cache_size: 7}}', 'negatives.sampler=uniform',
      'negatives: {sampler: uniform}'),
     ('loss: {regularizer: n3}', 'loss.regularizer.weight=1e-3', 'loss: {regularizer: {name: n3, weight: 1e-3}}'),
-    ('loss: {regularizer: {name: N3, weight: 2.0}}', 'loss=bce', 'loss: {name: bce, regularizer: {name: n3, weight: 2.0}}'),
+    ('loss: {regularizer: {name: N3, weight: 2.0}}', 'loss=bce',
+     'loss: {name: bce, regularizer: {name: n3, weight: 2.0}}'),
     ('loss: {regularizer: {name: N3, weight: 2.0}}', 'loss.regularizer={name: n-3, weight: 3.0}',
      'loss: {regularizer: {name: n3, weight: 3.0}}'),
     ('loss: {regularizer: n3}', 'loss.regularizer=null', 'loss: {regularizer: null}'),
-    ('negatives: {mutation: Learned}', 'negatives.mutation.width=4', 'negatives: {mutation: {name: learned, width: 4}}'),
+    ('negatives: {mutation: Learned}', 'negatives.mutation.width=4',
+     'negatives: {mutation: {name: learned, width: 4}}'),
     ('negatives: {mutation_rate: {start: 0.0, end: 0.5, steps: 4}}', 'negatives.mutation_rate=0.5',
      'negatives: {mutation_rate: 0.5}'),
     ('negatives: {mutation_rate: 0.5}', 'negatives.mutation_rate={name: Linear, start: 0.0, end: 0.5, steps: 4}',
@@ -187,7 +189,8 @@ def test_error_in_a_section_that_a_name_within_a_section_stands_for(tmp_path: Pa
 
 @pytest.mark.parametrize('section, below', [
     ('schedule', 'cosine'), ('validation', '{max_triples: 3}'), ('evaluation', '{ks: [5]}'), ('optimizer', 'adam'),
-    ('loss', '{name: bce, regularizer: {weight: 2.0}}'), ('negatives', '{num_negatives: 7}'), ('model', '{hidden_channels: 7}'),
+    ('loss', '{name: bce, regularizer: {weight: 2.0}}'), ('negatives', '{num_negatives: 7}'),
+    ('model', '{hidden_channels: 7}'),
 ])
 def test_null_drops_the_section_below(tmp_path: Path, section: str, below: str) -> None:
     low = write(tmp_path, 'low.yaml', f'dataset: UMLS\n{section}: {below}\n')

@@ -165,6 +165,8 @@ def reader_options(source: str, options: Mapping[str, Any]) -> set[str]:
     Raises:
         DataError: If it is a path whose beginning contradicts its name or :obj:`format`, or that cannot be read.
     """
+    if _is_published(source):
+        return {'root'}
     path = Path(source).expanduser()
     if is_url(source) or (path.is_file() and _path_reader(path) is from_sql):
         return set(inspect.signature(from_sql).parameters)
@@ -173,6 +175,14 @@ def reader_options(source: str, options: Mapping[str, Any]) -> set[str]:
     if path.exists():
         return options_that_apply(path, options.get('format'), options.get('extra_files', ()))
     return set(inspect.signature(from_folder).parameters)
+
+
+def _is_published(source: str) -> bool:
+    r"""Whether a source is the name of a dataset whose files are not the user's, and have a format of their own."""
+    if _looks_like_path(source):
+        return False
+    own = {*map(_key, _folders())} - {*map(_key, _BUNDLED)}
+    return _key(source) in {*map(_key, (*_BUNDLED, *_PYG, *_PYKEEN))} - own
 
 
 def _path_reader(path: Path) -> Callable[..., KGData]:

@@ -28,10 +28,10 @@ from pyg_emu.experiments.cli.options import (
     add_common,
     add_database,
     add_shard,
-    dataset_value,
     make_working_directory_importable,
     one_line,
     put_database,
+    put_source,
     split_names,
 )
 from pyg_emu.experiments.cli.report import add_report
@@ -317,33 +317,30 @@ def _metric_text(metric: str) -> str:
 
 def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
     r"""The recipe and the run folder that the flags of :obj:`train` describe."""
-    flags, extended = Layer(), _extended(options)
+    from pyg_emu.training.run_folder import RunFolder
+    extended = _extended(options)
+    source: Any = options.recipe
+    recorded = None if options.run_dir is None else RunFolder(options.run_dir).recipe
+    if source is None and recorded is not None and recorded.exists() and not options.fresh:
+        source = recorded
+    elif extended is not None:
+        source = extended
+    assignments = assignment_layer(options.set)
+    if options.require_splits is not None:
+        put(assignments, ('dataset', 'require_splits'), options.require_splits, '--require-splits')
+    put_database(assignments, options)
+    flags = Layer()
     for flag in _FLAGS:
         text = getattr(options, flag.flags[0])
         if text is None:
             continue
         place = flag_place(flag.flags[0], text)
         if flag.path in (('dataset', ), ('inference', )):
-            value: Any = dataset_value(text)
-            if flag.path == ('dataset', ) and extended is not None:
-                from pyg_emu.experiments.provenance import merged_source
-                value = merged_source(value, extended.dataset)
-        else:
-            value = parse_value(text, place)
+            put_source(flags, flag.path[0], text, place, source, assignments)
+            continue
         if flag.path[-2:] == ('regularizer', 'weight'):
             put(flags, ('loss', 'regularizer', 'name'), 'l3', place)
-        put(flags, flag.path, value, place)
-    source: Any = options.recipe
-    from pyg_emu.training.run_folder import RunFolder
-    recorded = None if options.run_dir is None else RunFolder(options.run_dir).recipe
-    if source is None and recorded is not None and recorded.exists() and not options.fresh:
-        source = recorded
-    elif extended is not None:
-        source = RunFolder(options.extend).recipe
-    assignments = assignment_layer(options.set)
-    if options.require_splits is not None:
-        put(assignments, ('dataset', 'require_splits'), options.require_splits, '--require-splits')
-    put_database(assignments, options)
+        put(flags, flag.path, parse_value(text, place), place)
     if extended is not None and source != recorded and 'dataset' not in flags.values:
         raise RecipeError('--extend: give the new data as well, with --data')
     if source is None and 'dataset' not in flags.values and 'dataset' not in assignments.values:
@@ -352,8 +349,8 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
     return recipe, Path(options.run_dir) if options.run_dir is not None else _default_folder(options, recipe)
 
 
-def _extended(options: argparse.Namespace) -> Optional[Recipe]:
-    r"""The recipe of the run that :obj:`--extend` names."""
+def _extended(options: argparse.Namespace) -> Optional[Path]:
+    r"""The file of the recipe of the run that :obj:`--extend` names."""
     wrong = {'--optimizer-state': options.optimizer_state} if options.extend is None else {
         '--recipe': options.recipe, '--shard': options.shard, '--relation-vectors': options.relation_vectors}
     for flag, value in wrong.items():
@@ -367,7 +364,7 @@ def _extended(options: argparse.Namespace) -> Optional[Recipe]:
     if not path.exists():
         raise RecipeError(f'--extend {options.extend}: there is no run; expected a folder that pyg-emu train has '
                           'written')
-    return load_recipe(path)
+    return path
 
 
 def _default_folder(options: argparse.Namespace, recipe: Recipe) -> Path:
