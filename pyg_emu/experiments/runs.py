@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterable, Literal, Mapping, Optional, Union
 
@@ -23,7 +24,7 @@ from pyg_emu.experiments.build import build, fused_by_default
 from pyg_emu.experiments.provenance import TrainedOn, load_source, merged_source, source_name
 from pyg_emu.experiments.recipe import Recipe, differences, load_recipe
 from pyg_emu.experiments.sections import reads_graph
-from pyg_emu.experiments.starts import ORIGIN, Start, start_from
+from pyg_emu.experiments.starts import ORIGIN, Start, check_origin, start_from
 from pyg_emu.models.mapped import map_entities
 from pyg_emu.models.sharded import shard_entities
 from pyg_emu.negatives.transform import parts_of
@@ -83,7 +84,8 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
         overwrite (bool, optional): See :class:`~pyg_emu.Trainer`. (default: :obj:`False`)
         loggers (list, optional): See :class:`~pyg_emu.Trainer`. (default: :obj:`None`)
         weights (str or Path, optional): The :obj:`best.pt` or :obj:`last.pt` of another run, whose weights a new run
-            starts from. A run that is resumed has weights of its own. (default: :obj:`None`, initial weights)
+            starts from. A run that is resumed has weights of its own, and must have started from the same file, or an
+            error is raised; the same applies to vectors. (default: :obj:`None`, initial weights)
         vectors (pandas.DataFrame or str or os.PathLike, optional): Vectors of entities that a new run starts from, see
             :func:`~pyg_emu.warm_start`. (default: :obj:`None`)
         relation_vectors (pandas.DataFrame or str or os.PathLike, optional): The same for relations.
@@ -93,9 +95,9 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
             :func:`~pyg_emu.models.shard_entities`, instead of the rows of batches. (default: :obj:`None`)
 
     Raises:
-        RecipeError: If a class does not accept its settings, the folder contains a run with other settings, the model
-            has no entity rows to divide, or :obj:`storage: mmap` is to go without a run folder, onto a GPU or into
-            several processes.
+        RecipeError: If a class does not accept its settings, the folder contains a run with other settings or one that
+            started from other weights or vectors, the model has no entity rows to divide, or :obj:`storage: mmap` is to
+            go without a run folder, onto a GPU or into several processes.
         ArgumentError: If the folder contains a run with other entities or relations.
         CheckpointError: If :obj:`weights` cannot be read, or are those of another model.
     """
@@ -124,6 +126,9 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
         on_first(lambda: _check_same(recipe, folder))
     other = None
     going_on = folder if folder is not None and resume is not False and folder.last.exists() else None
+    if going_on is not None and start is not None:
+        on_first(partial(check_origin, going_on, start))
+        start = None
     with first_alone():
         data = _loaded(recipe, going_on) if data is None else data
         # Loaded before training, so that unknown labels raise an error early.
@@ -131,7 +136,6 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
             other = TrainedOn.of(data).load(recipe.inference)
     if going_on is not None:
         _check_data(going_on, data, recipe)
-        start = None
     data = _prepared(recipe, data, device)
     graph = data if other is None else _prepared(recipe, other, device)
     # Likewise: the ranking of the test facts comes last.
