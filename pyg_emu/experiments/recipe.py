@@ -138,7 +138,9 @@ class Recipe:
         return dump(self.to_dict())
 
     def decisive(self) -> dict[str, Any]:
-        r"""The settings that determine the weights. A run can be continued with any recipe that agrees in them."""
+        r"""The settings that determine the weights. A run can be continued with any recipe that agrees in them; of its
+        data, the facts have to agree, and not the place.
+        """
         found = {}
         defaults = {entry.name: entry.default for entry in fields(self)}
         for key, value in self.to_dict().items():

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterable, Literal, Mapping, Optional, Union
@@ -98,7 +98,7 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
         RecipeError: If a class does not accept its settings, the folder contains a run with other settings or one that
             started from other weights or vectors, the model has no entity rows to divide, or :obj:`storage: mmap` is to
             go without a run folder, onto a GPU or into several processes.
-        ArgumentError: If the folder contains a run with other entities or relations.
+        ArgumentError: If the folder contains a run with other entities, relations or facts.
         CheckpointError: If :obj:`weights` cannot be read, or are those of another model.
     """
     _check_shard(shard, recipe)
@@ -134,7 +134,9 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
         # Loaded before training, so that unknown labels raise an error early.
         if test and recipe.inference is not None:
             other = TrainedOn.of(data).load(recipe.inference)
+    begun = recipe
     if going_on is not None:
+        begun = _as_begun(recipe, going_on)
         _check_data(going_on, data, recipe)
     data = _prepared(recipe, data, device)
     graph = data if other is None else _prepared(recipe, other, device)
@@ -176,9 +178,9 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
         metric=recipe.metric, evaluate_every=recipe.evaluate_every, patience=recipe.patience,
         checkpoint_every=recipe.checkpoint_every, max_seconds=recipe.max_seconds, max_grad_norm=recipe.max_grad_norm,
         graph=recipe.graph, run_dir=folder, tensorboard=tensorboard, loggers=loggers, progress=progress,
-        name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}', recipe_hash=recipe.hash())
+        name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}', recipe_hash=begun.hash())
     if folder is not None:
-        folder.files.update(_description(folder, recipe, data))
+        folder.files.update(_description(folder, recipe, data, begun))
         folder.files.update({} if start is None else {ORIGIN: start.file()})
     result = trainer.fit(resume)
     ranking = None
@@ -190,16 +192,18 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
     return RunResult(result, ranking, model, data)
 
 
-def _description(folder: RunFolder, recipe: Recipe, data: KGData) -> dict[str, bytes]:
-    r"""Returns the files that describe a run, from name to content."""
+def _description(folder: RunFolder, recipe: Recipe, data: KGData, begun: Recipe) -> dict[str, bytes]:
+    r"""Returns the files that describe a run, from name to content, in the order in which they are written: a new place
+    of the data is recorded after the one that the run was begun with.
+    """
     written = recipe.to_yaml().encode()
     try:
         if recorded_recipe(folder) == recipe:  # The existing file may contain comments.
             written = read_bytes(folder.recipe)
     except (RecipeError, OSError):
         pass  # RunFolder raises an error that names the file.
-    trained_on = json.dumps(TrainedOn.of(data).to_dict(), indent=2, allow_nan=True) + '\n'
-    return {folder.recipe.name: written, _trained_on(folder).name: trained_on.encode()}
+    trained_on = json.dumps(TrainedOn.of(data, begun.dataset).to_dict(), indent=2, allow_nan=True) + '\n'
+    return {_trained_on(folder).name: trained_on.encode(), folder.recipe.name: written}
 
 
 def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'best',
@@ -388,7 +392,21 @@ def _check_data(folder: RunFolder, data: KGData, recipe: Recipe) -> None:
 
 def _check_same(recipe: Recipe, folder: RunFolder) -> None:
     recorded = recorded_recipe(folder) if folder.last.exists() else None
-    if recorded is not None and recorded.hash() != recipe.hash():
-        changed = '; '.join(differences(recipe, recorded))
+    if recorded is None:
+        return
+    one, other = _as_begun(recipe, folder), _as_begun(recorded, folder)
+    if one.hash() != other.hash():
+        changed = '; '.join(differences(one, other))
         raise RecipeError(f'{folder.path} contains a run with other settings ({changed}); choose another run folder, '
                           'or start over with resume=False')
+
+
+def _as_begun(recipe: Recipe, folder: RunFolder) -> Recipe:
+    r"""Returns a recipe with the dataset that the run in a folder was begun with. The fingerprints of the facts decide
+    whether the data is the same, and not its name or place: :func:`_check_data` compares them. A run of an early
+    version has none, and the recipe is returned as it is.
+    """
+    known, recorded = recorded_data(folder), recorded_recipe(folder)
+    if known is None or known.facts is None or recorded is None:
+        return recipe
+    return replace(recipe, dataset=recorded.dataset if known.source is None else known.source)

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -497,10 +498,55 @@ def test_data_that_moved_is_split_as_it_was(facts_file: Path, capsys: pytest.Cap
     assert main(['evaluate', 'run', '--quiet', '--data', 'moved.tsv', '--set', 'dataset.seed=4']) == 2
     error = capsys.readouterr().err
     assert 'train (' in error and 'test (' in error and 'recipe.yaml' in error and error.count('\n') == 1
-    # A run is not continued with them either.
-    assert main(['train', '--run-dir', 'run', '--data', 'moved.tsv', '--set', 'dataset.seed=4', '--quiet',
-                 '--steps', '8']) == 2
-    assert 'dataset.seed' in capsys.readouterr().err
+    # A run is not continued with them either, but it is with the same split.
+    longer = ['train', '--run-dir', 'run', '--data', 'moved.tsv', '--quiet', '--steps', '8']
+    assert main([*longer, '--set', 'dataset.seed=4']) == 2
+    error = capsys.readouterr().err
+    assert 'train (' in error and 'test (' in error and error.count('\n') == 1
+    assert main(longer) == 0
+    recorded = read_layer(Path('run/recipe.yaml')).values['dataset']
+    assert recorded == {'source': str(Path('moved.tsv').resolve()), 'seed': 3}
+
+
+def test_run_whose_data_has_moved_is_continued(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert train() == 0 and train('--run-dir', 'whole', '--steps', '12') == 0
+    # Twice: the new place is as good as the first one.
+    for place, steps in (('first', 8), ('second', 10)):
+        Path('graph').rename(place)
+        assert main(['train', '--run-dir', 'run', '--data', place, '--steps', str(steps), '--quiet']) == 0
+        assert open_run('run')[2].dataset == str(Path(place).resolve())
+        assert main(['evaluate', 'run', '--quiet']) == 0
+        Path(place).rename('graph')
+    Path('graph').rename('second')
+    assert main(['train', '--run-dir', 'run', '--steps', '12', '--quiet']) == 0
+    one, other = (load_checkpoint(f'{run}/last.pt')['model'] for run in ('run', 'whole'))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    # Without fingerprints, nothing tells that the facts are the same.
+    known = json.loads(Path('run/trained_on.json').read_text())
+    Path('run/trained_on.json').write_text(json.dumps({**known, 'facts': None}))
+    capsys.readouterr()
+    Path('second').rename('third')
+    assert main(['train', '--run-dir', 'run', '--data', 'third', '--steps', '13', '--quiet']) == 2
+    assert 'dataset: ' in capsys.readouterr().err
+
+
+def test_checkpoint_of_a_run_on_other_data_is_refused(train: Callable[..., int],
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree('graph', 'other')
+    assert train() == 0 and train('--run-dir', 'another', '--data', 'other') == 0
+    shutil.copy('another/last.pt', 'run/last.pt')
+    capsys.readouterr()
+    assert train('--steps', '8') == 2 and 'last.pt' in capsys.readouterr().err
+
+
+def test_run_that_did_not_record_its_first_place(train: Callable[..., int]) -> None:
+    assert train() == 0
+    known = json.loads(Path('run/trained_on.json').read_text())
+    assert known.pop('source') == str(Path('graph').resolve())
+    Path('run/trained_on.json').write_text(json.dumps(known))
+    Path('graph').rename('moved')
+    for steps in ('8', '9'):
+        assert main(['train', '--run-dir', 'run', '--data', 'moved', '--steps', steps, '--quiet']) == 0
 
 
 def test_facts_that_change_under_a_run(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
