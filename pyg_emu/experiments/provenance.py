@@ -16,7 +16,7 @@ from pyg_emu.core.files import read_bytes
 from pyg_emu.data.alignment import aligned
 from pyg_emu.data.graph import SPLITS, KGData, Split
 from pyg_emu.data.index import sorted_facts
-from pyg_emu.data.io.datasets import load_dataset, reader_options
+from pyg_emu.data.io.datasets import is_published, load_dataset, reader_options
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,7 @@ def merged_source(given: Optional[Union[str, Mapping[str, Any]]], recorded: Unio
     if 'source' not in own:
         merged = {**before, **own}
     else:
-        applicable = reader_options(own['source'], own)
+        applicable = {'root'} if is_published(own['source']) else reader_options(own['source'], own)
         # What another source is, it says itself.
         merged = {**{key: value for key, value in before.items() if key in applicable and key != 'format'}, **own}
         if whole and 'fractions' in applicable:

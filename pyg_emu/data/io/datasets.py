@@ -25,8 +25,8 @@ from pyg_emu.data.io.store import is_fact_store, open_fact_store, write_fact_sto
 from pyg_emu.data.io.tables import from_dataframe, to_dataframe
 
 __all__ = ['absolute_source', 'dataset_names', 'from_dataframe', 'from_file', 'from_folder', 'from_hetero', 'from_pyg',
-           'from_pykeen', 'from_sql', 'is_folder', 'load_dataset', 'open_fact_store', 'reader_options', 'to_dataframe',
-           'to_folder', 'write_fact_store']
+           'from_pykeen', 'from_sql', 'is_folder', 'is_published', 'load_dataset', 'open_fact_store', 'reader_options',
+           'to_dataframe', 'to_folder', 'write_fact_store']
 
 #: A folder whose sub-folders are datasets, each known by its name.
 DATA_VARIABLE = 'PYG_EMU_DATA'
@@ -165,8 +165,6 @@ def reader_options(source: str, options: Mapping[str, Any]) -> set[str]:
     Raises:
         DataError: If it is a path whose beginning contradicts its name or :obj:`format`, or that cannot be read.
     """
-    if _is_published(source):
-        return {'root'}
     path = Path(source).expanduser()
     if is_url(source) or (path.is_file() and _path_reader(path) is from_sql):
         return set(inspect.signature(from_sql).parameters)
@@ -175,14 +173,6 @@ def reader_options(source: str, options: Mapping[str, Any]) -> set[str]:
     if path.exists():
         return options_that_apply(path, options.get('format'), options.get('extra_files', ()))
     return set(inspect.signature(from_folder).parameters)
-
-
-def _is_published(source: str) -> bool:
-    r"""Whether a source is the name of a dataset whose files are not the user's, and have a format of their own."""
-    if _looks_like_path(source):
-        return False
-    own = {*map(_key, _folders())} - {*map(_key, _BUNDLED)}
-    return _key(source) in {*map(_key, (*_BUNDLED, *_PYG, *_PYKEEN))} - own
 
 
 def _path_reader(path: Path) -> Callable[..., KGData]:
@@ -256,3 +246,13 @@ def _call(function: Callable[..., KGData], source: Any, options: Mapping[str, An
         raise ArgumentError(f'{strange[0]!r} is not an argument of {reader}, which reads this source; '
                             f'{"it takes " + ", ".join(accepted) if accepted else "it takes none"}')
     return function(source, **options)
+
+
+def is_published(source: str) -> bool:
+    r"""Returns whether a source is the name of a dataset whose files are not the user's: options that say how files are
+    read do not apply to it.
+    """
+    if _looks_like_path(source):
+        return False
+    own = {*map(_key, _folders())} - {*map(_key, _BUNDLED)}
+    return _key(source) in {*map(_key, (*_BUNDLED, *_PYG, *_PYKEEN))} - own
