@@ -106,7 +106,8 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     if given is not None and start is not None:
         raise ArgumentError('start: expected no weights, vectors and relation_vectors beside it')
     start = given if start is None else start
-    # Settings are checked before a possibly large graph is loaded.
+    # Settings are checked before a possibly large graph is loaded. Parts may draw parameters of their own.
+    torch.manual_seed(recipe.seed)
     transform = build('negatives', recipe.negatives)
     criterion = build('loss', recipe.loss)
     schedule = build('schedule', recipe.schedule, sparse=bool(recipe.model.get('sparse')))
@@ -151,11 +152,12 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
     loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=transform, corrupt=recipe.corrupt,
                            seed=recipe.seed)
     parameters: list[Tensor] = [*model.parameters()]
-    for part in parts_of(loader).values():
+    for part in (criterion, *parts_of(loader).values()):
         if isinstance(part, torch.nn.Module):
             part.to(device)
         if not does(part, 'make_optimizer'):
             parameters += parameters_of(part)
+    parameters = [*dict.fromkeys(parameters)]  # the modules of two parts may be the same
     fastest = fused_by_default(recipe.model, recipe.optimizer, recipe.graph, device)
     optimizer = build('optimizer', {**fastest, **recipe.optimizer}, params=parameters)
     if start is not None and start.optimizer is not None:
