@@ -63,6 +63,7 @@ _DEFAULTS: dict[str, Any] = {
 _OBSERVATION = ('description', 'evaluate_every', 'checkpoint_every', 'metric', 'patience', 'max_seconds', 'evaluation',
                 'validation', 'inference', 'graph', 'storage')
 _COUNTS = ('batch_size', 'num_steps', 'evaluate_every', 'checkpoint_every', 'patience')
+_POSITIVE = ('max_seconds', 'max_grad_norm')
 
 
 @dataclass(frozen=True)
@@ -224,8 +225,8 @@ def make_recipe(layer: Layer) -> Recipe:
             raise RecipeError(f'{layer.place((key, ))}{key}: expected {error}, got {value!r:.100}') from None
         if key in _COUNTS and checked[key] is not None and checked[key] < 1:
             raise RecipeError(f'{layer.place((key, ))}{key}: expected an integer of at least 1, got {value!r}')
-        if key == 'max_seconds' and checked[key] is not None and not 0 < checked[key] < float('inf'):
-            raise RecipeError(f'{layer.place((key, ))}{key}: expected a positive number of seconds, got {value!r}')
+        if key in _POSITIVE and checked[key] is not None and not 0 < checked[key] < float('inf'):
+            raise RecipeError(f'{layer.place((key, ))}{key}: expected a finite number above 0, got {value!r}')
     if not 0 <= checked.get('seed', 0) < 2**63:
         raise RecipeError(f'{layer.place(("seed", ))}seed: expected an integer in [0, 2^63), got {checked["seed"]}')
     for key in ('dataset', 'inference'):

@@ -286,11 +286,14 @@ def _train(options: argparse.Namespace) -> None:
         _tell_origin(run_dir)
     train = result.train
     early = f', stopped early after {train.steps}' if train.stopped_early else ''
+    if recipe.max_seconds is not None and train.steps < recipe.num_steps and not train.stopped_early:
+        early = f', stopped after {train.steps} by max_seconds={recipe.max_seconds:g}'
     if train.best_step is not None:
         print(f'best validation {_metric_text(recipe.metric)} {train.best_metric:.4f} at step {train.best_step} of '
               f'{recipe.num_steps}{early}; {train.seconds:.1f} s in training steps')
     else:
-        print(f'there are no validation facts to choose a step by: these are the weights of step {train.steps}')
+        print(f'there are no validation facts to choose a step by: these are the weights of step {train.steps} of '
+              f'{recipe.num_steps}{early}')
     print('there are no test facts to rank' if result.test is None else result.test)
 
 
@@ -321,11 +324,16 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
     extended = _extended(options)
     source: Any = options.recipe
     recorded = None if options.run_dir is None else RunFolder(options.run_dir).recipe
-    if source is None and recorded is not None and recorded.exists() and not options.fresh:
+    assignments = assignment_layer(options.set)
+    assigned = assignments.values.get('dataset')
+    has_data = getattr(options, '--dataset') is not None or (
+        'source' in assigned if isinstance(assigned, dict) else assigned is not None)
+    # What starts over with data of its own is another run; with none, it is the same one again.
+    going_on = not options.fresh or not (has_data or extended is not None)
+    if source is None and recorded is not None and recorded.exists() and going_on:
         source = recorded
     elif extended is not None:
         source = extended
-    assignments = assignment_layer(options.set)
     if options.require_splits is not None:
         put(assignments, ('dataset', 'require_splits'), options.require_splits, '--require-splits')
     put_database(assignments, options)
@@ -343,7 +351,7 @@ def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
         put(flags, flag.path, parse_value(text, place), place)
     if extended is not None and source != recorded and 'dataset' not in flags.values:
         raise RecipeError('--extend: give the new data as well, with --data')
-    if source is None and 'dataset' not in flags.values and 'dataset' not in assignments.values:
+    if source is None and not has_data:
         raise RecipeError('there is nothing to train on: give --dataset, --recipe, or --run-dir with a run to continue')
     recipe = load_recipe({} if source is None else source, [flags, assignments])
     return recipe, Path(options.run_dir) if options.run_dir is not None else _default_folder(options, recipe)
@@ -488,7 +496,7 @@ def _recipes(options: argparse.Namespace) -> None:
 def _show_warning(message: Union[Warning, str], category: type[Warning], filename: str, lineno: int,
                   file: Optional[TextIO] = None, line: Optional[str] = None) -> None:
     if not _speaker().endswith(']'):  # the first process warns of the same
-        print(one_line(f'pyg-emu: warning: {message}'), file=sys.stderr)
+        print(one_line(f'pyg-emu: warning: {in_flags(str(message))}'), file=sys.stderr)
 
 
 def _speaker() -> str:
@@ -524,7 +532,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument('--relation-vectors', metavar='FILE', help='the same for relations')
     run.add_argument('--fresh', action='store_true', help='start over, and remove the run that is in the folder')
     run.add_argument('--overwrite', action='store_true',
-                     help='replace files in the folder that no run has written, or a run that cannot be continued')
+                     help='replace files in the folder that no run has written, or a run without its last.pt; --fresh '
+                          'replaces a run with other settings or a damaged one')
     run.add_argument('--tensorboard', action='store_true', help='write the history for TensorBoard as well')
     run.add_argument('--wandb', metavar='PROJECT', help='write the history to this project of Weights & Biases as well')
     run.add_argument('--mlflow', metavar='EXPERIMENT', help='write the history to this experiment of MLflow as well')
