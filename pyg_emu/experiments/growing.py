@@ -21,7 +21,7 @@ from pyg_emu.experiments.provenance import TrainedOn, load_source, merged_source
 from pyg_emu.experiments.recipe import Recipe, setting_differences
 from pyg_emu.experiments.runs import RunResult, recorded_data, recorded_recipe, run_recipe
 from pyg_emu.experiments.sections import reads_graph
-from pyg_emu.experiments.starts import Start, read_origin, source_text
+from pyg_emu.experiments.starts import Start, source_text
 from pyg_emu.models.growing import Sizes, carried, grown_state, rows_by_name
 from pyg_emu.training.checkpoint import load_checkpoint, load_weights, verified_digest
 from pyg_emu.training.loggers import Logger
@@ -116,13 +116,9 @@ def extend(run: Union[str, Path], data: Any, run_dir: Union[str, Path], *, recip
         own = loaded.num_nodes if loaded.entity_labels is None else loaded.entity_labels
         grown = grown._replace(data=aligned(loaded, own or 0, relations).data)
     source = _Source(old, base, which, known, grown, optimizer_state, vectors)
-    folder = RunFolder(run_dir, overwrite)
-    origin = source.origin()
-    if resume is not False and folder.last.exists():
-        _check_origin(folder, origin)
-    else:
+    if resume is False or not RunFolder(run_dir, overwrite).last.exists():
         _tell_absent(grown, reads_graph('model', recipe.model))
-    start = Start(source.begin, source.optimizer if optimizer_state == 'keep' else None, origin)
+    start = Start(source.begin, source.optimizer if optimizer_state == 'keep' else None, source.origin())
     return run_recipe(recipe, run_dir, data=grown.data, resume=resume, device=device, progress=progress,
                       tensorboard=tensorboard, test=test, overwrite=overwrite, loggers=loggers, start=start)
 
@@ -223,11 +219,3 @@ def _tell_absent(grown: Aligned, only_relations: bool) -> None:
 
 def _examples(matched: Matched) -> str:
     return f'{", ".join(map(repr, matched.absent[:3]))}{", ..." if len(matched.absent) > 3 else ""}'
-
-
-def _check_origin(folder: RunFolder, origin: Mapping[str, Any]) -> None:
-    found = read_origin(folder)
-    changed = ['it was not extended'] if found is None else setting_differences(origin, found)
-    if changed:
-        raise RecipeError(f'{folder.path} contains a run that started elsewhere ({"; ".join(changed)}); choose another '
-                          'run folder, or start over with resume=False')

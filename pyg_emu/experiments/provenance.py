@@ -16,7 +16,7 @@ from pyg_emu.core.files import read_bytes
 from pyg_emu.data.alignment import aligned
 from pyg_emu.data.graph import SPLITS, KGData, Split
 from pyg_emu.data.index import sorted_facts
-from pyg_emu.data.io.datasets import load_dataset, reader_options
+from pyg_emu.data.io.datasets import is_published, load_dataset, reader_options
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class TrainedOn:
         num_relations (int, optional): The number of relations. (default: :obj:`None`, likewise)
         entity_labels (list of str, optional): The labels of the entities, in the order of their ids. (default:
             :obj:`None`, without labels, or likewise)
+        source (str or dict, optional): The dataset in the recipe that the run was begun with, which marks its
+            checkpoints. The data may have moved since. (default: :obj:`None`, likewise)
     """
     relations: Optional[list[str]]
     entities: str
@@ -40,15 +42,21 @@ class TrainedOn:
     num_nodes: Optional[int] = None
     num_relations: Optional[int] = None
     entity_labels: Optional[list[str]] = None
+    source: Optional[Union[str, dict[str, Any]]] = None
 
     @classmethod
-    def of(cls, data: KGData) -> TrainedOn:
-        r"""The description of :obj:`data`."""
+    def of(cls, data: KGData, source: Optional[Union[str, dict[str, Any]]] = None) -> TrainedOn:
+        r"""The description of :obj:`data`.
+
+        Args:
+            data (KGData): The data.
+            source (str or dict, optional): See above. (default: :obj:`None`)
+        """
         splits: tuple[Split, ...] = (*SPLITS, 'all')
         facts = {str(split): {'number': data.num_facts(split), 'fingerprint': _facts_fingerprint(data, split),
                               **_weights_entry(data, split)} for split in splits}
         return cls(data.relation_labels, _entities_fingerprint(data), facts, data.num_nodes, data.num_relations,
-                   data.entity_labels)
+                   data.entity_labels, source)
 
     @classmethod
     def read(cls, path: Path) -> Optional[TrainedOn]:
@@ -89,6 +97,8 @@ class TrainedOn:
                 return 'entity_labels are not the labels that entities is the fingerprint of'
         if self.relations is not None and self.num_relations not in (None, len(self.relations)):
             return f'relations holds {len(self.relations)} labels, but num_relations is {self.num_relations}'
+        if not isinstance(self.source, (str, dict, type(None))):
+            return f'source is not a dataset, but {self.source!r:.50}'
         if self.facts is None:
             return None
         if not isinstance(self.facts, dict):
@@ -275,7 +285,7 @@ def merged_source(given: Optional[Union[str, Mapping[str, Any]]], recorded: Unio
     if 'source' not in own:
         merged = {**before, **own}
     else:
-        applicable = reader_options(own['source'], own)
+        applicable = {'root'} if is_published(own['source']) else reader_options(own['source'], own)
         # What another source is, it says itself.
         merged = {**{key: value for key, value in before.items() if key in applicable and key != 'format'}, **own}
         if whole and 'fractions' in applicable:

@@ -9,8 +9,9 @@ r"""Recipes: the settings of a run in YAML, and how they are read and checked.
 A section names a class and its arguments (:mod:`pyg_emu.experiments.sections`): a class of the package, or a class
 of the user's own by its path :obj:`package.module:Class` (:mod:`pyg_emu.experiments.names`). Over a base, sections
 merge key by key. A section that changes its :obj:`name` begins anew, but a model keeps :obj:`hidden_channels` and
-:obj:`sparse` and a loss keeps :obj:`regularizer`, if the new class takes them. A recipe that sets
-:obj:`negatives.mutation` does not inherit the settings of masks, which have no effect beside it.
+:obj:`sparse` and a loss keeps :obj:`regularizer`, if the new class takes them. A section that is
+:obj:`null` drops the one below it, so that the default applies. A recipe that sets :obj:`negatives.mutation` does not
+inherit the settings of masks, which have no effect beside it.
 """
 from __future__ import annotations
 
@@ -39,6 +40,7 @@ from pyg_emu.experiments.sections import (
     class_of,
     kept_settings,
     name_in,
+    plain_section,
     reads_graph,
     replaced_settings,
     section_keys,
@@ -61,6 +63,7 @@ _DEFAULTS: dict[str, Any] = {
 _OBSERVATION = ('description', 'evaluate_every', 'checkpoint_every', 'metric', 'patience', 'max_seconds', 'evaluation',
                 'validation', 'inference', 'graph', 'storage')
 _COUNTS = ('batch_size', 'num_steps', 'evaluate_every', 'checkpoint_every', 'patience')
+_POSITIVE = ('max_seconds', 'max_grad_norm')
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,9 @@ class Recipe:
         return dump(self.to_dict())
 
     def decisive(self) -> dict[str, Any]:
-        r"""The settings that determine the weights. A run can be continued with any recipe that agrees in them."""
+        r"""The settings that determine the weights. A run can be continued with any recipe that agrees in them; of its
+        data, the facts have to agree, and not the place.
+        """
         found = {}
         defaults = {entry.name: entry.default for entry in fields(self)}
         for key, value in self.to_dict().items():
@@ -164,13 +169,24 @@ def load_recipe(source: Union[str, Path, Mapping[str, Any]], overrides: Iterable
         RecipeError: If the recipe does not exist, cannot be read, or has an invalid setting; names the file, the line
             and what was expected.
     """
-    layer = Layer(dict(source)) if isinstance(source, Mapping) else _read(source, ())
-    layer = _with_base(layer, None, ())
+    layer = _resolved(source)
     given = [_named(override) for override in overrides]
     for override in given:
         # What is given beside it is not inherited: a setting without an effect is refused then.
         layer = _lay(override, layer, beside=given)
     return make_recipe(layer)
+
+
+def written_settings(source: Union[str, Path, Mapping[str, Any]]) -> dict[str, Any]:
+    r"""Returns the settings that a recipe and its bases write, unchecked and without defaults.
+
+    Args:
+        source (str, Path or dict): See :func:`load_recipe`.
+
+    Raises:
+        RecipeError: If the recipe or a base does not exist or cannot be read.
+    """
+    return _resolved(source).values
 
 
 def make_recipe(layer: Layer) -> Recipe:
@@ -183,7 +199,10 @@ def make_recipe(layer: Layer) -> Recipe:
         RecipeError: If a key is unknown or a value is invalid.
     """
     layer = _named(layer)
-    layer = _over(layer, Layer(_defaults(layer)))
+    # A section that is null has dropped those below it.
+    given = {key: value for key, value in layer.values.items() if value is not None or key not in SECTIONS}
+    layer = Layer(given, layer.places)
+    layer = _over(layer, _named(Layer(_defaults(layer))))
     values = layer.values
     hints = get_type_hints(Recipe)
     for key in values:
@@ -206,8 +225,8 @@ def make_recipe(layer: Layer) -> Recipe:
             raise RecipeError(f'{layer.place((key, ))}{key}: expected {error}, got {value!r:.100}') from None
         if key in _COUNTS and checked[key] is not None and checked[key] < 1:
             raise RecipeError(f'{layer.place((key, ))}{key}: expected an integer of at least 1, got {value!r}')
-        if key == 'max_seconds' and checked[key] is not None and not 0 < checked[key] < float('inf'):
-            raise RecipeError(f'{layer.place((key, ))}{key}: expected a positive number of seconds, got {value!r}')
+        if key in _POSITIVE and checked[key] is not None and not 0 < checked[key] < float('inf'):
+            raise RecipeError(f'{layer.place((key, ))}{key}: expected a finite number above 0, got {value!r}')
     if not 0 <= checked.get('seed', 0) < 2**63:
         raise RecipeError(f'{layer.place(("seed", ))}seed: expected an integer in [0, 2^63), got {checked["seed"]}')
     for key in ('dataset', 'inference'):
@@ -277,6 +296,10 @@ def setting_differences(one: Mapping[str, Any], other: Mapping[str, Any], keys: 
     ours, theirs = _flat(one), _flat(other)
     keys = changed_settings(one, other) if keys is None else keys
     return [f'{key}: {ours.get(key, "nothing")}, not {theirs.get(key, "nothing")}' for key in keys]
+
+
+def _resolved(source: Union[str, Path, Mapping[str, Any]]) -> Layer:
+    return _with_base(Layer(dict(source)), None, ()) if isinstance(source, Mapping) else _read(source, ())
 
 
 def _read(source: Union[str, Path], seen: tuple[Path, ...], beside: Optional[Path] = None) -> Layer:
@@ -360,19 +383,9 @@ def _packaged() -> Path:
 
 def _named(layer: Layer) -> Layer:
     r"""Writes sections that are a name alone as mappings, and names in their canonical spelling, for merging."""
-    values, places = dict(layer.values), dict(layer.places)
-    for key, value in values.items():
-        if key not in SECTIONS:
-            continue
-        if value is None:
-            values[key] = {}
-        elif isinstance(value, str) and SECTIONS[key].named:
-            values[key] = value = {'name': value}
-            if (key, ) in places:
-                places[key, 'name'] = places[key, ]
-        if isinstance(value, dict) and 'name' in value:
-            # One spelling, so that a layer that says the same is not taken for one that chooses another class.
-            values[key] = {**value, 'name': canonical_name(key, value['name'])}
+    places = dict(layer.places)
+    values = {key: plain_section(key, value, (key, ), places) if key in SECTIONS else value
+              for key, value in layer.values.items()}
     return Layer(values, places)
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterable, Literal, Mapping, Optional, Union
 
@@ -23,7 +24,7 @@ from pyg_emu.experiments.build import build, fused_by_default
 from pyg_emu.experiments.provenance import TrainedOn, load_source, merged_source, source_name
 from pyg_emu.experiments.recipe import Recipe, differences, load_recipe
 from pyg_emu.experiments.sections import reads_graph
-from pyg_emu.experiments.starts import ORIGIN, Start, start_from
+from pyg_emu.experiments.starts import ORIGIN, Start, check_origin, start_from
 from pyg_emu.models.mapped import map_entities
 from pyg_emu.models.sharded import shard_entities
 from pyg_emu.negatives.contract import does, parameters_of
@@ -83,7 +84,8 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
         overwrite (bool, optional): See :class:`~pyg_emu.Trainer`. (default: :obj:`False`)
         loggers (list, optional): See :class:`~pyg_emu.Trainer`. (default: :obj:`None`)
         weights (str or Path, optional): The :obj:`best.pt` or :obj:`last.pt` of another run, whose weights a new run
-            starts from. A run that is resumed has weights of its own. (default: :obj:`None`, initial weights)
+            starts from. A run that is resumed has weights of its own, and must have started from the same file, or an
+            error is raised; the same applies to vectors. (default: :obj:`None`, initial weights)
         vectors (pandas.DataFrame or str or os.PathLike, optional): Vectors of entities that a new run starts from, see
             :func:`~pyg_emu.warm_start`. (default: :obj:`None`)
         relation_vectors (pandas.DataFrame or str or os.PathLike, optional): The same for relations.
@@ -93,10 +95,10 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
             :func:`~pyg_emu.models.shard_entities`, instead of the rows of batches. (default: :obj:`None`)
 
     Raises:
-        RecipeError: If a class does not accept its settings, the folder contains a run with other settings, the model
-            has no entity rows to divide, or :obj:`storage: mmap` is to go without a run folder, onto a GPU or into
-            several processes.
-        ArgumentError: If the folder contains a run with other entities or relations.
+        RecipeError: If a class does not accept its settings, the folder contains a run with other settings or one that
+            started from other weights or vectors, the model has no entity rows to divide, or :obj:`storage: mmap` is to
+            go without a run folder, onto a GPU or into several processes.
+        ArgumentError: If the folder contains a run with other entities, relations or facts.
         CheckpointError: If :obj:`weights` cannot be read, or are those of another model.
     """
     _check_shard(shard, recipe)
@@ -104,7 +106,8 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     if given is not None and start is not None:
         raise ArgumentError('start: expected no weights, vectors and relation_vectors beside it')
     start = given if start is None else start
-    # Settings are checked before a possibly large graph is loaded.
+    # Settings are checked before a possibly large graph is loaded. Parts may draw parameters of their own.
+    torch.manual_seed(recipe.seed)
     transform = build('negatives', recipe.negatives)
     criterion = build('loss', recipe.loss)
     schedule = build('schedule', recipe.schedule, sparse=bool(recipe.model.get('sparse')))
@@ -124,14 +127,18 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
         on_first(lambda: _check_same(recipe, folder))
     other = None
     going_on = folder if folder is not None and resume is not False and folder.last.exists() else None
+    if going_on is not None and start is not None:
+        on_first(partial(check_origin, going_on, start))
+        start = None
     with first_alone():
         data = _loaded(recipe, going_on) if data is None else data
         # Loaded before training, so that unknown labels raise an error early.
         if test and recipe.inference is not None:
             other = TrainedOn.of(data).load(recipe.inference)
+    begun = recipe
     if going_on is not None:
+        begun = _as_begun(recipe, going_on)
         _check_data(going_on, data, recipe)
-        start = None
     data = _prepared(recipe, data, device)
     graph = data if other is None else _prepared(recipe, other, device)
     # Likewise: the ranking of the test facts comes last.
@@ -145,11 +152,12 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
     loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=transform, corrupt=recipe.corrupt,
                            seed=recipe.seed)
     parameters: list[Tensor] = [*model.parameters()]
-    for part in parts_of(loader).values():
+    for part in (criterion, *parts_of(loader).values()):
         if isinstance(part, torch.nn.Module):
             part.to(device)
         if not does(part, 'make_optimizer'):
             parameters += parameters_of(part)
+    parameters = [*dict.fromkeys(parameters)]  # the modules of two parts may be the same
     fastest = fused_by_default(recipe.model, recipe.optimizer, recipe.graph, device)
     optimizer = build('optimizer', {**fastest, **recipe.optimizer}, params=parameters)
     if start is not None and start.optimizer is not None:
@@ -172,9 +180,9 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
         metric=recipe.metric, evaluate_every=recipe.evaluate_every, patience=recipe.patience,
         checkpoint_every=recipe.checkpoint_every, max_seconds=recipe.max_seconds, max_grad_norm=recipe.max_grad_norm,
         graph=recipe.graph, run_dir=folder, tensorboard=tensorboard, loggers=loggers, progress=progress,
-        name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}', recipe_hash=recipe.hash())
+        name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}', recipe_hash=begun.hash())
     if folder is not None:
-        folder.files.update(_description(folder, recipe, data))
+        folder.files.update(_description(folder, recipe, data, begun))
         folder.files.update({} if start is None else {ORIGIN: start.file()})
     result = trainer.fit(resume)
     ranking = None
@@ -186,16 +194,18 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
     return RunResult(result, ranking, model, data)
 
 
-def _description(folder: RunFolder, recipe: Recipe, data: KGData) -> dict[str, bytes]:
-    r"""Returns the files that describe a run, from name to content."""
+def _description(folder: RunFolder, recipe: Recipe, data: KGData, begun: Recipe) -> dict[str, bytes]:
+    r"""Returns the files that describe a run, from name to content, in the order in which they are written: a new place
+    of the data is recorded after the one that the run was begun with.
+    """
     written = recipe.to_yaml().encode()
     try:
         if recorded_recipe(folder) == recipe:  # The existing file may contain comments.
             written = read_bytes(folder.recipe)
     except (RecipeError, OSError):
         pass  # RunFolder raises an error that names the file.
-    trained_on = json.dumps(TrainedOn.of(data).to_dict(), indent=2, allow_nan=True) + '\n'
-    return {folder.recipe.name: written, _trained_on(folder).name: trained_on.encode()}
+    trained_on = json.dumps(TrainedOn.of(data, begun.dataset).to_dict(), indent=2, allow_nan=True) + '\n'
+    return {_trained_on(folder).name: trained_on.encode(), folder.recipe.name: written}
 
 
 def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'best',
@@ -384,7 +394,21 @@ def _check_data(folder: RunFolder, data: KGData, recipe: Recipe) -> None:
 
 def _check_same(recipe: Recipe, folder: RunFolder) -> None:
     recorded = recorded_recipe(folder) if folder.last.exists() else None
-    if recorded is not None and recorded.hash() != recipe.hash():
-        changed = '; '.join(differences(recipe, recorded))
+    if recorded is None:
+        return
+    one, other = _as_begun(recipe, folder), _as_begun(recorded, folder)
+    if one.hash() != other.hash():
+        changed = '; '.join(differences(one, other))
         raise RecipeError(f'{folder.path} contains a run with other settings ({changed}); choose another run folder, '
                           'or start over with resume=False')
+
+
+def _as_begun(recipe: Recipe, folder: RunFolder) -> Recipe:
+    r"""Returns a recipe with the dataset that the run in a folder was begun with. The fingerprints of the facts decide
+    whether the data is the same, and not its name or place: :func:`_check_data` compares them. A run of an early
+    version has none, and the recipe is returned as it is.
+    """
+    known, recorded = recorded_data(folder), recorded_recipe(folder)
+    if known is None or known.facts is None or recorded is None:
+        return recipe
+    return replace(recipe, dataset=recorded.dataset if known.source is None else known.source)

@@ -54,6 +54,29 @@ def check_section(kind: str, value: Any, path: KeyPath, layer: Layer) -> dict[st
     return checked
 
 
+def plain_section(kind: str, value: Any, path: KeyPath, places: dict[KeyPath, str]) -> Any:
+    r"""Returns a section in the form in which layers are merged: a name alone becomes a mapping, and names get their
+    canonical spelling, so that a layer that says the same is not taken for one that chooses another class. Sections
+    within the section are treated alike, and a value that is not a section is returned unchanged.
+
+    Args:
+        kind (str): A key of :obj:`SECTIONS`.
+        value (Any): The section, as one layer gives it.
+        path (tuple): Where the section is in the recipe.
+        places (dict): Where each key path was written, see :class:`~pyg_emu.experiments.layers.Layer`. The place of a
+            name alone becomes that of the key :obj:`name`, too.
+    """
+    if isinstance(value, str) and SECTIONS[kind].named and _names_a_class(kind, value):
+        value = {'name': value}
+        if path in places:
+            places[(*path, 'name')] = places[path]
+    if not isinstance(value, dict):
+        return value
+    plain = {key: plain_section(NESTED[key], option, (*path, key), places) if key in NESTED else option
+             for key, option in value.items()}
+    return {**plain, 'name': canonical_name(kind, plain['name'])} if 'name' in plain else plain
+
+
 def class_of(kind: str, value: Any) -> Callable[..., Any]:
     r"""The class of a checked section.
 

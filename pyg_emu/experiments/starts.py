@@ -10,8 +10,9 @@ from typing import Any, Callable, Mapping, Optional, Union
 import torch
 from torch.optim import Optimizer
 
-from pyg_emu.core.errors import CheckpointError
+from pyg_emu.core.errors import CheckpointError, RecipeError
 from pyg_emu.data.graph import KGData
+from pyg_emu.experiments.recipe import setting_differences
 from pyg_emu.training.checkpoint import load_weights
 from pyg_emu.training.run_folder import RunFolder, read_json
 from pyg_emu.training.warm_start import Vectors, warm_start
@@ -79,3 +80,18 @@ def read_origin(folder: RunFolder) -> Optional[dict[str, Any]]:
     if not isinstance(found, dict):
         raise CheckpointError(f'{path} is not a JSON object; restore the file')
     return found
+
+
+def check_origin(folder: RunFolder, start: Start) -> None:
+    r"""Checks that the run in a folder started as a new run would now.
+
+    Raises:
+        RecipeError: If it started elsewhere; names the differences.
+        CheckpointError: If :obj:`origin.json` cannot be read.
+    """
+    found = read_origin(folder)
+    changed = ['it began with initial weights'] if found is None else setting_differences(start.origin, found)
+    if changed:
+        raise RecipeError(f'{folder.path} contains a run that started elsewhere ({"; ".join(changed)}); to continue '
+                          'it, leave out what a new run starts from (weights, vectors); otherwise choose another run '
+                          'folder, or start over with resume=False')

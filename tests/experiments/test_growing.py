@@ -13,6 +13,7 @@ import torch
 
 from pyg_emu import embeddings, evaluate, extend, load_dataset, predict
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataWarning, RecipeError
+from pyg_emu.data.io import write_vectors
 from pyg_emu.experiments.layers import assignment_layer
 from pyg_emu.experiments.recipe import Recipe, load_recipe
 from pyg_emu.experiments.runs import open_run, run_recipe
@@ -155,7 +156,7 @@ def test_what_cannot_be_extended(run: Path, larger: Path, graph_folder: Path) ->
         grow(run, graph_folder, vectors=pd.DataFrame(np.ones((1, 4)), index=['e1']))
     assert not (run.parent / 'new').exists()
     run_recipe(recipe(larger), run.parent / 'other', progress=False, device='cpu')
-    with pytest.raises(RecipeError, match='other .*not extended'):
+    with pytest.raises(RecipeError, match='other .*initial weights'):
         grow(run, larger, 'other')
     grow(run, larger)
     shutil.copytree(run, run.parent / 'copy')
@@ -179,3 +180,30 @@ def test_weights_and_vectors_of_a_new_run(graph_folder: Path, tmp_path: Path) ->
     assert torch.equal(longer.model.node_emb.weight, result.model.node_emb.weight)
     with pytest.raises(ArgumentError, match='entities: .* 4 .* 3$'):
         run_recipe(recipe(graph_folder), **{**options, 'vectors': vectors.iloc[:, :3]})
+
+
+def test_start_of_a_run_that_is_continued(graph_folder: Path, tmp_path: Path) -> None:
+    vectors = pd.DataFrame(np.full((12, 4), 0.25), index=[f'e{number}' for number in range(12)])
+    write_vectors(vectors, tmp_path / 'a.parquet')
+    write_vectors(vectors, tmp_path / 'b.parquet')
+    options: dict[str, Any] = {'progress': False, 'device': 'cpu'}
+
+    def fit(run: str, steps: int = 6, **start: Any) -> None:
+        run_recipe(recipe(graph_folder, STILL, f'num_steps={steps}'), tmp_path / run, **options, **start)
+
+    fit('plain')
+    fit('warm', vectors=tmp_path / 'a.parquet')
+    fit('warm', 7, vectors=tmp_path / 'a.parquet')
+    fit('warm', 8)
+    for run, start, facts in (
+        ('plain', {'vectors': tmp_path / 'a.parquet'}, ['plain', 'initial weights']),
+        ('plain', {'relation_vectors': tmp_path / 'a.parquet'}, ['plain', 'initial weights']),
+        ('plain', {'weights': tmp_path / 'warm' / 'last.pt'}, ['plain', 'initial weights']),
+        ('warm', {'vectors': tmp_path / 'b.parquet'}, ['warm', 'b.parquet', 'a.parquet']),
+        ('warm', {'weights': tmp_path / 'plain' / 'last.pt'}, ['warm', 'weights', 'last.pt', 'vectors', 'a.parquet']),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            fit(run, 9, **start)
+        assert all(fact in str(caught.value) for fact in facts)
+    run_recipe(recipe(graph_folder, STILL), tmp_path / 'plain', vectors=tmp_path / 'b.parquet', resume=False, **options)
+    assert json.loads((tmp_path / 'plain' / 'origin.json').read_text()) == {'vectors': str(tmp_path / 'b.parquet')}

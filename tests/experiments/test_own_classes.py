@@ -17,6 +17,7 @@ from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.experiments.cli.main import main
 from pyg_emu.experiments.recipe import Recipe, load_recipe
 from pyg_emu.experiments.runs import open_run, run_recipe
+from pyg_emu.training.checkpoint import load_checkpoint
 
 MODULE = """
 import torch
@@ -26,6 +27,7 @@ from pyg_emu.negatives.contract import Negatives
 from pyg_emu.core.interaction import Dot, Interaction
 from pyg_emu.losses import LinkPredictionLoss
 from pyg_emu.models import DistMult
+from pyg_emu.models.adapters import as_scorer
 from pyg_emu.ops.plan import MixPlan
 from pyg_emu.training import RowAdagrad, Schedule
 
@@ -111,6 +113,24 @@ class Hinge(LinkPredictionLoss):
 
     def loss(self, scored):
         return (self.gap - scored.positive.unsqueeze(1) + scored.hardest).relu().mean()
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Linear(1, 1)
+        self.register_buffer('first', self.scale.weight.detach().clone())
+
+    def forward(self, model, batch):
+        scorer = as_scorer(model)
+        scores = scorer.score_all(scorer.query(batch.known_index, batch.rel_type, batch.side))
+        scores = self.scale(scores.unsqueeze(-1)).squeeze(-1)
+        return torch.nn.functional.cross_entropy(scores, batch.target_index)
+
+
+class Own(Scaled):
+    def make_optimizer(self):
+        return torch.optim.SGD(self.parameters(), lr=1e-3)
 
 
 class Spread:
@@ -203,6 +223,22 @@ def test_own_classes_of_every_kind_train_resume_evaluate_and_predict(shelf: Path
     model, data, _ = open_run(shelf / 'whole')
     assert evaluate(model, data, split='test')['mrr'] == whole.test['mrr']
     assert len(predict(model, data, heads='e1', relations='r0', k=3)) == 3
+
+
+@pytest.mark.parametrize('name', ['Scaled', 'Own'])
+def test_own_loss_learns(shelf: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    moved = []
+    to = torch.nn.Module.to
+    monkeypatch.setattr(torch.nn.Module, 'to', lambda self, *to_what: moved.append((type(self).__name__, *to_what))
+                        or to(self, *to_what))
+    made = recipe(loss=f'own_parts.shelf:{name}', negatives={'num_negatives': 3}, optimizer={'name': 'sgd', 'lr': 1e-3})
+    run_recipe(made, shelf / 'run', progress=False, device='cpu')
+    torch.rand(5)  # The parameters of the loss depend on the seed of the recipe alone.
+    run_recipe(made, shelf / 'again', progress=False, device='cpu')
+    assert (name, 'cpu') in moved
+    one, other = (load_checkpoint(shelf / run / 'last.pt')['parts']['criterion'] for run in ('run', 'again'))
+    assert not torch.equal(one['scale.weight'], one['first'])
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
 @pytest.mark.parametrize('loss', ['emu', 'one_vs_all_emu'])

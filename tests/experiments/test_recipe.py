@@ -9,7 +9,7 @@ import yaml
 
 import pyg_emu
 from pyg_emu.core.errors import RecipeError
-from pyg_emu.experiments.layers import assignment_layer
+from pyg_emu.experiments.layers import assignment_layer, dump
 from pyg_emu.experiments.recipe import Recipe, differences, load_recipe, packaged_recipes, packaged_text
 
 FOLDER = Path(pyg_emu.__file__).parent / 'experiments' / 'recipes'
@@ -153,6 +153,62 @@ def test_same_name_in_another_spelling_keeps_its_settings() -> None:
     assert recipe.model['margin'] == 3.0
 
 
+@pytest.mark.parametrize('base, override, expected', [
+    ('negatives: {sampler: nscaching}', 'negatives.sampler.filtered=true',
+     'negatives: {sampler: {name: nscaching, filtered: true}}'),
+    ('negatives: {sampler: {name: NSCaching, cache_size: 7}}', 'negatives.sampler=nscaching',
+     'negatives: {sampler: {name: nscaching, cache_size: 7}}'),
+    ('negatives: {sampler: {name: nscaching, cache_size: 7}}', 'negatives.sampler=uniform',
+     'negatives: {sampler: uniform}'),
+    ('loss: {regularizer: n3}', 'loss.regularizer.weight=1e-3', 'loss: {regularizer: {name: n3, weight: 1e-3}}'),
+    ('loss: {regularizer: {name: N3, weight: 2.0}}', 'loss=bce',
+     'loss: {name: bce, regularizer: {name: n3, weight: 2.0}}'),
+    ('loss: {regularizer: {name: N3, weight: 2.0}}', 'loss.regularizer={name: n-3, weight: 3.0}',
+     'loss: {regularizer: {name: n3, weight: 3.0}}'),
+    ('loss: {regularizer: n3}', 'loss.regularizer=null', 'loss: {regularizer: null}'),
+    ('negatives: {mutation: Learned}', 'negatives.mutation.width=4',
+     'negatives: {mutation: {name: learned, width: 4}}'),
+    ('negatives: {mutation_rate: {start: 0.0, end: 0.5, steps: 4}}', 'negatives.mutation_rate=0.5',
+     'negatives: {mutation_rate: 0.5}'),
+    ('negatives: {mutation_rate: 0.5}', 'negatives.mutation_rate={name: Linear, start: 0.0, end: 0.5, steps: 4}',
+     'negatives: {mutation_rate: {start: 0.0, end: 0.5, steps: 4}}'),
+])
+def test_section_within_a_section_merges_by_its_name(tmp_path: Path, base: str, override: str, expected: str) -> None:
+    low = write(tmp_path, 'low.yaml', f'dataset: UMLS\n{base}\n')
+    wanted = load_recipe(write(tmp_path, 'expected.yaml', f'dataset: UMLS\n{expected}\n'))
+    assert assigned(override, source=low) == wanted
+    high = write(tmp_path, 'high.yaml', f'base: low.yaml\n{dump(assignment_layer([override]).values)}')
+    assert load_recipe(high) == wanted
+
+
+def test_error_in_a_section_that_a_name_within_a_section_stands_for(tmp_path: Path) -> None:
+    low = write(tmp_path, 'low.yaml', 'dataset: UMLS\nnegatives:\n  sampler: nscachin\n')
+    with pytest.raises(RecipeError, match=r"low\.yaml:3: .*'nscachin'.*'nscaching'"):
+        assigned('negatives.sampler.filtered=true', source=low)
+
+
+@pytest.mark.parametrize('section, below', [
+    ('schedule', 'cosine'), ('validation', '{max_triples: 3}'), ('evaluation', '{ks: [5]}'), ('optimizer', 'adam'),
+    ('loss', '{name: bce, regularizer: {weight: 2.0}}'), ('negatives', '{num_negatives: 7}'),
+    ('model', '{hidden_channels: 7}'),
+])
+def test_null_drops_the_section_below(tmp_path: Path, section: str, below: str) -> None:
+    low = write(tmp_path, 'low.yaml', f'dataset: UMLS\n{section}: {below}\n')
+    assert load_recipe(low) != Recipe('UMLS')
+    assert assigned(f'{section}=null', source=low) == Recipe('UMLS')
+    assert load_recipe(write(tmp_path, 'high.yaml', f'base: low.yaml\n{section}:\n')) == Recipe('UMLS')
+    assert load_recipe({'dataset': 'UMLS', section: None}) == Recipe('UMLS')
+    # What is laid over the null begins at the default.
+    write(tmp_path, 'middle.yaml', f'base: low.yaml\n{section}: null\n')
+    top = write(tmp_path, 'top.yaml', f'base: middle.yaml\n{section}: {{}}\n')
+    assert load_recipe(top) == Recipe('UMLS')
+
+
+def test_null_gives_way_to_the_default_of_the_model() -> None:
+    recipe = assigned('optimizer=null', source={'dataset': 'UMLS', 'model': 'NBFNet', 'optimizer': 'sgd'})
+    assert recipe.optimizer == {'name': 'adam', 'lr': 5e-3}
+
+
 def test_inputs_are_left_alone() -> None:
     source = {'dataset': 'UMLS', 'base': 'distmult-umls-emu', 'loss': 'emu'}
     load_recipe(source)
@@ -207,6 +263,10 @@ def test_differences() -> None:
     ('num_steps: 0\n', r'a\.yaml:2: num_steps: .* 1.* 0$'),
     ('patience: -1\n', r'a\.yaml:2: patience: .* 1.* -1$'),
     ('max_seconds: 0\n', r'a\.yaml:2: max_seconds: .* 0'),
+    ('max_grad_norm: -1\n', r'a\.yaml:2: max_grad_norm: .* -1$'),
+    ('max_grad_norm: 0\n', r'a\.yaml:2: max_grad_norm: .* 0$'),
+    ('max_grad_norm: .nan\n', r'a\.yaml:2: max_grad_norm: .* nan$'),
+    ('max_grad_norm: .inf\n', r'a\.yaml:2: max_grad_norm: .* inf$'),
     ('corrupt: tails\n', r"a\.yaml:2: corrupt: .*'alternate', .*'bernoulli'.* 'tails'$"),
     ('model: DistMul\n', r"a\.yaml:2: .*'DistMul'.*'DistMult'"),
     ('loss:\n  name: emu\n  alpha: [1]\n', r'a\.yaml:4: loss\.alpha: .*number.* \[1\]$'),

@@ -142,6 +142,17 @@ def test_learned_masks_are_learned_and_saved(folder: Path, tmp_path: Path) -> No
     assert logits.unique().numel() > 1
 
 
+def test_mutation_of_the_loss_is_learned_and_saved(folder: Path, tmp_path: Path) -> None:
+    settings = ('loss=one_vs_all_emu', 'loss.mutation={name: learned, width: 4}')
+    whole = run_recipe(recipe(folder, *settings), tmp_path / 'whole', progress=False)
+    state = load_checkpoint(tmp_path / 'whole' / 'last.pt')['parts']['criterion']
+    assert any(value.unique().numel() > 1 for value in state.values())
+    run_recipe(recipe(folder, *settings, 'num_steps=3'), tmp_path / 'cut', progress=False)
+    assert same_weights(run_recipe(recipe(folder, *settings), tmp_path / 'cut', progress=False).model, whole.model)
+    again = load_checkpoint(tmp_path / 'cut' / 'last.pt')['parts']['criterion']
+    assert all(torch.equal(value, again[name]) for name, value in state.items())
+
+
 def test_run_from_the_weights_of_another(folder: Path, tmp_path: Path) -> None:
     first = run_recipe(recipe(folder), tmp_path / 'first', progress=False)
     lower = recipe(folder, 'optimizer={name: sgd, lr: 1e-30}')  # Too small for any weight to change.
@@ -149,10 +160,12 @@ def test_run_from_the_weights_of_another(folder: Path, tmp_path: Path) -> None:
     second = run_recipe(lower, tmp_path / 'second', **start)
     assert second.train.steps == 6 and same_weights(second.model, first.model)
     assert not same_weights(run_recipe(lower, progress=False).model, first.model)
-    # What is resumed has weights of its own.
-    third = run_recipe(recipe(folder, 'optimizer={name: sgd, lr: 1e-30}', 'num_steps=7'), tmp_path / 'second',
-                       weights=tmp_path / 'first' / 'last.pt', progress=False)
+    # What is resumed has weights of its own, and has to have started from the same.
+    longer = recipe(folder, 'optimizer={name: sgd, lr: 1e-30}', 'num_steps=7')
+    third = run_recipe(longer, tmp_path / 'second', **start)
     assert same_weights(third.model, first.model)
+    with pytest.raises(RecipeError, match='last.pt.*best.pt'):
+        run_recipe(longer, tmp_path / 'second', weights=tmp_path / 'first' / 'last.pt', progress=False)
     with pytest.raises(CheckpointError, match='hidden_channels|shape|DistMult|node_emb'):
         run_recipe(recipe(folder, 'model.hidden_channels=3'), **start)
 

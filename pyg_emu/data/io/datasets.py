@@ -26,8 +26,8 @@ from pyg_emu.data.io.store import is_fact_store, open_fact_store, write_fact_sto
 from pyg_emu.data.io.tables import from_dataframe, to_dataframe
 
 __all__ = ['absolute_source', 'dataset_names', 'from_dataframe', 'from_file', 'from_folder', 'from_hetero', 'from_pyg',
-           'from_pykeen', 'from_sql', 'is_folder', 'load_dataset', 'open_fact_store', 'reader_options', 'to_dataframe',
-           'to_folder', 'write_fact_store']
+           'from_pykeen', 'from_sql', 'is_folder', 'is_published', 'load_dataset', 'open_fact_store', 'reader_options',
+           'to_dataframe', 'to_folder', 'write_fact_store']
 
 #: A folder whose sub-folders are datasets, each known by its name.
 DATA_VARIABLE = 'PYG_EMU_DATA'
@@ -278,3 +278,13 @@ def _call(function: Callable[..., KGData], source: Any, options: Mapping[str, An
         raise ArgumentError(f'{strange[0]!r} is not an argument of {reader}, which reads this source; '
                             f'{"it takes " + ", ".join(accepted) if accepted else "it takes none"}')
     return function(source, **options)
+
+
+def is_published(source: str) -> bool:
+    r"""Returns whether a source is the name of a dataset whose files are not the user's: options that say how files are
+    read do not apply to it.
+    """
+    if _looks_like_path(source):
+        return False
+    own = {*map(_key, _folders())} - {*map(_key, _BUNDLED)}
+    return _key(source) in {*map(_key, (*_BUNDLED, *_PYG, *_PYKEEN))} - own

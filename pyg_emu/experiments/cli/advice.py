@@ -8,21 +8,22 @@ from typing import Any
 #: Python arguments that have a flag of their own, and the flag.
 _FLAGS = {'require_splits': '--require-splits', 'resume': '--fresh', 'overwrite': '--overwrite', 'device': '--device',
           'other_facts': '--other-facts', 'num_steps': '--steps', 'batch_size': '--batch-size',
-          'patience': '--patience'}
-#: Options of the readers of data, which are settings of a recipe.
+          'patience': '--patience', 'optimizer_state': '--optimizer-state', 'table': '--table', 'query': '--query'}
+#: Python arguments that are settings of a recipe: options of the readers of data, and others.
 _READER = ('delimiter', 'header', 'comment', 'extra_files', 'fractions', 'seed', 'head', 'relation', 'tail', 'split',
            'weights', 'format', 'part', 'literals', 'blank_nodes', 'graphs', 'prefixes')
+_SETTINGS = {**{name: f'dataset.{name}' for name in _READER}, 'graph': 'graph', 'sparse': 'model.sparse'}
 _VALUE = r'(\((?:[^()]*)\)|\[[^\]]*\]|\'[^\']*\'|"[^"]*"|[\w.+-]*\w)'
 
 
 def in_flags(message: str) -> str:
-    r"""A message whose advice names arguments of Python functions, such as :obj:`require_splits=('train',)`, with flags
-    in their place.
+    r"""A message whose advice names arguments of Python functions, such as :obj:`require_splits=('train',)` or, without
+    a value, :obj:`head=`, with flags in their place.
 
     Args:
-        message (str): The message of an error.
+        message (str): The message of an error or a warning.
     """
-    return re.sub(rf'\b({"|".join((*_FLAGS, *_READER))})={_VALUE}', _flag, message)
+    return re.sub(rf'\b({"|".join((*_FLAGS, *_SETTINGS))})=(?:{_VALUE}|(?=[\s,;]|$))', _flag, message)
 
 
 def _flag(match: re.Match) -> str:
@@ -30,6 +31,8 @@ def _flag(match: re.Match) -> str:
     # `--set dataset.header=true` is in the language of the command line already.
     if match.string[:match.start()].endswith(('.', '-', '--set ')):
         return match[0]
+    if text is None:
+        return _FLAGS[name] if name in _FLAGS else f'--set {_SETTINGS[name]}='
     try:
         value: Any = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -40,7 +43,7 @@ def _flag(match: re.Match) -> str:
         return _FLAGS[name] if value is True else match[0]
     if name == 'require_splits':
         return f'--require-splits {",".join(value)}'
-    return f'{_FLAGS[name]} {text}' if name in _FLAGS else f'--set {_quoted(f"dataset.{name}={_yaml(value)}")}'
+    return f'{_FLAGS[name]} {value}' if name in _FLAGS else f'--set {_quoted(f"{_SETTINGS[name]}={_yaml(value)}")}'
 
 
 def _yaml(value: Any) -> str:

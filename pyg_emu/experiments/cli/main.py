@@ -28,10 +28,10 @@ from pyg_emu.experiments.cli.options import (
     add_common,
     add_database,
     add_shard,
-    dataset_value,
     make_working_directory_importable,
     one_line,
     put_database,
+    put_source,
     split_names,
 )
 from pyg_emu.experiments.cli.report import add_report
@@ -286,11 +286,14 @@ def _train(options: argparse.Namespace) -> None:
         _tell_origin(run_dir)
     train = result.train
     early = f', stopped early after {train.steps}' if train.stopped_early else ''
+    if recipe.max_seconds is not None and train.steps < recipe.num_steps and not train.stopped_early:
+        early = f', stopped after {train.steps} by max_seconds={recipe.max_seconds:g}'
     if train.best_step is not None:
         print(f'best validation {_metric_text(recipe.metric)} {train.best_metric:.4f} at step {train.best_step} of '
               f'{recipe.num_steps}{early}; {train.seconds:.1f} s in training steps')
     else:
-        print(f'there are no validation facts to choose a step by: these are the weights of step {train.steps}')
+        print(f'there are no validation facts to choose a step by: these are the weights of step {train.steps} of '
+              f'{recipe.num_steps}{early}')
     print('there are no test facts to rank' if result.test is None else result.test)
 
 
@@ -317,43 +320,45 @@ def _metric_text(metric: str) -> str:
 
 def _training(options: argparse.Namespace) -> tuple[Recipe, Path]:
     r"""The recipe and the run folder that the flags of :obj:`train` describe."""
-    flags, extended = Layer(), _extended(options)
+    from pyg_emu.training.run_folder import RunFolder
+    extended = _extended(options)
+    source: Any = options.recipe
+    recorded = None if options.run_dir is None else RunFolder(options.run_dir).recipe
+    assignments = assignment_layer(options.set)
+    assigned = assignments.values.get('dataset')
+    has_data = getattr(options, '--dataset') is not None or (
+        'source' in assigned if isinstance(assigned, dict) else assigned is not None)
+    # What starts over with data of its own is another run; with none, it is the same one again.
+    going_on = not options.fresh or not (has_data or extended is not None)
+    if source is None and recorded is not None and recorded.exists() and going_on:
+        source = recorded
+    elif extended is not None:
+        source = extended
+    if options.require_splits is not None:
+        put(assignments, ('dataset', 'require_splits'), options.require_splits, '--require-splits')
+    put_database(assignments, options)
+    flags = Layer()
     for flag in _FLAGS:
         text = getattr(options, flag.flags[0])
         if text is None:
             continue
         place = flag_place(flag.flags[0], text)
         if flag.path in (('dataset', ), ('inference', )):
-            value: Any = dataset_value(text)
-            if flag.path == ('dataset', ) and extended is not None:
-                from pyg_emu.experiments.provenance import merged_source
-                value = merged_source(value, extended.dataset)
-        else:
-            value = parse_value(text, place)
+            put_source(flags, flag.path[0], text, place, source, assignments)
+            continue
         if flag.path[-2:] == ('regularizer', 'weight'):
             put(flags, ('loss', 'regularizer', 'name'), 'l3', place)
-        put(flags, flag.path, value, place)
-    source: Any = options.recipe
-    from pyg_emu.training.run_folder import RunFolder
-    recorded = None if options.run_dir is None else RunFolder(options.run_dir).recipe
-    if source is None and recorded is not None and recorded.exists() and not options.fresh:
-        source = recorded
-    elif extended is not None:
-        source = RunFolder(options.extend).recipe
-    assignments = assignment_layer(options.set)
-    if options.require_splits is not None:
-        put(assignments, ('dataset', 'require_splits'), options.require_splits, '--require-splits')
-    put_database(assignments, options)
+        put(flags, flag.path, parse_value(text, place), place)
     if extended is not None and source != recorded and 'dataset' not in flags.values:
         raise RecipeError('--extend: give the new data as well, with --data')
-    if source is None and 'dataset' not in flags.values and 'dataset' not in assignments.values:
+    if source is None and not has_data:
         raise RecipeError('there is nothing to train on: give --dataset, --recipe, or --run-dir with a run to continue')
     recipe = load_recipe({} if source is None else source, [flags, assignments])
     return recipe, Path(options.run_dir) if options.run_dir is not None else _default_folder(options, recipe)
 
 
-def _extended(options: argparse.Namespace) -> Optional[Recipe]:
-    r"""The recipe of the run that :obj:`--extend` names."""
+def _extended(options: argparse.Namespace) -> Optional[Path]:
+    r"""The file of the recipe of the run that :obj:`--extend` names."""
     wrong = {'--optimizer-state': options.optimizer_state} if options.extend is None else {
         '--recipe': options.recipe, '--shard': options.shard, '--relation-vectors': options.relation_vectors}
     for flag, value in wrong.items():
@@ -367,7 +372,7 @@ def _extended(options: argparse.Namespace) -> Optional[Recipe]:
     if not path.exists():
         raise RecipeError(f'--extend {options.extend}: there is no run; expected a folder that pyg-emu train has '
                           'written')
-    return load_recipe(path)
+    return path
 
 
 def _default_folder(options: argparse.Namespace, recipe: Recipe) -> Path:
@@ -491,7 +496,7 @@ def _recipes(options: argparse.Namespace) -> None:
 def _show_warning(message: Union[Warning, str], category: type[Warning], filename: str, lineno: int,
                   file: Optional[TextIO] = None, line: Optional[str] = None) -> None:
     if not _speaker().endswith(']'):  # the first process warns of the same
-        print(one_line(f'pyg-emu: warning: {message}'), file=sys.stderr)
+        print(one_line(f'pyg-emu: warning: {in_flags(str(message))}'), file=sys.stderr)
 
 
 def _speaker() -> str:
@@ -527,7 +532,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument('--relation-vectors', metavar='FILE', help='the same for relations')
     run.add_argument('--fresh', action='store_true', help='start over, and remove the run that is in the folder')
     run.add_argument('--overwrite', action='store_true',
-                     help='replace files in the folder that no run has written, or a run that cannot be continued')
+                     help='replace files in the folder that no run has written, or a run without its last.pt; --fresh '
+                          'replaces a run with other settings or a damaged one')
     run.add_argument('--tensorboard', action='store_true', help='write the history for TensorBoard as well')
     run.add_argument('--wandb', metavar='PROJECT', help='write the history to this project of Weights & Biases as well')
     run.add_argument('--mlflow', metavar='EXPERIMENT', help='write the history to this experiment of MLflow as well')

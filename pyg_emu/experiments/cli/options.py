@@ -92,6 +92,34 @@ def put_database(layer: Layer, options: argparse.Namespace) -> None:
             put(layer, ('dataset', name), value, f'--{name} {value}')
 
 
+def put_source(layer: Layer, key: str, text: str, place: str, recipe: Any, assignments: Layer) -> None:
+    r"""Puts the name, path or URL that a flag gives for a dataset into a layer of settings, with the options of the
+    recipe that apply to it.
+
+    Args:
+        layer (Layer): The layer.
+        key (str): :obj:`"dataset"` or :obj:`"inference"`.
+        text (str): What the flag gives.
+        place (str): The flag, for messages.
+        recipe (str, Path or dict, optional): The recipe that the flag changes, or :obj:`None`.
+        assignments (Layer): What is laid over the layer; its options come before those of the recipe.
+
+    Raises:
+        RecipeError: If the recipe cannot be read.
+        DataError: If the text is a path that cannot be read.
+    """
+    from pyg_emu.experiments.layers import put
+    from pyg_emu.experiments.provenance import merged_source
+    from pyg_emu.experiments.recipe import written_settings
+
+    value: Any = dataset_value(text)
+    recorded = None if recipe is None else written_settings(recipe).get(key)
+    if isinstance(recorded, dict):
+        given = assignments.values.get(key)
+        value = merged_source({**(given if isinstance(given, dict) else {}), 'source': value}, recorded)
+    put(layer, (key, ), value, place)
+
+
 def dataset_settings(options: argparse.Namespace) -> Optional[dict[str, Any]]:
     r"""The source and the options that the flags of :func:`add_dataset` come to, or :obj:`None` if none is given.
 

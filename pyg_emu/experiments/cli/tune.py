@@ -10,9 +10,9 @@ from pyg_emu.experiments.cli.options import (
     Formatter,
     add_common,
     add_database,
-    dataset_value,
     duration,
     put_database,
+    put_source,
     split_names,
 )
 from pyg_emu.experiments.layers import Layer, assignment_layer, put
@@ -105,8 +105,6 @@ def _recipe(options: argparse.Namespace, assignments: Layer) -> Recipe:
     if options.recipe is not None and options.run_dir is not None:
         raise RecipeError('--recipe, --run-dir: give one of the two')
     flags = Layer()
-    if options.dataset is not None:
-        put(flags, ('dataset', ), dataset_value(options.dataset), f'--dataset {options.dataset}')
     if options.steps is not None:
         put(flags, ('num_steps', ), options.steps, f'--steps {options.steps}')
     source: Any = options.recipe
@@ -115,6 +113,8 @@ def _recipe(options: argparse.Namespace, assignments: Layer) -> Recipe:
         if not source.exists():
             raise RecipeError(f'there is no run in {options.run_dir}: expected a folder with recipe.yaml, as pyg-emu '
                               'train writes it')
+    if options.dataset is not None:
+        put_source(flags, 'dataset', options.dataset, f'--dataset {options.dataset}', source, assignments)
     if source is None and 'dataset' not in flags.values and 'dataset' not in assignments.values:
         raise RecipeError('there is nothing to tune: give --recipe, --run-dir or --dataset')
     return load_recipe({} if source is None else source, [flags, assignments])

@@ -59,8 +59,9 @@ def _short(recipe: Recipe) -> Recipe:
     negatives, mutation = recipe.negatives, recipe.negatives.get('mutation')
     if isinstance(mutation, dict) and 'warmup' in mutation:  # the two steps have to mix
         negatives = {**negatives, 'mutation': {**mutation, 'warmup': 0}}
-    return replace(recipe, negatives=negatives, inference=None, patience=None, graph=False,
-                   storage='memory')
+    # Rankings may name entities of the recipe's data and need metrics of their settings.
+    return replace(recipe, negatives=negatives, inference=None, patience=None, graph=False, storage='memory',
+                   evaluation={}, validation={}, metric='mrr')
 
 
 def _facts() -> Any:

@@ -10,6 +10,8 @@ import pytest
 
 from pyg_emu.data.io import load_dataset, write_fact_store
 from pyg_emu.experiments.cli.main import main
+from pyg_emu.experiments.cli.options import put_source
+from pyg_emu.experiments.layers import Layer, read_layer
 from pyg_emu.experiments.provenance import merged_source
 
 FACTS = pd.DataFrame([(f'x:e{head}', f'x:r{relation}', f'x:e{(head + relation) % 12}') for head in range(12)
@@ -99,6 +101,35 @@ def test_options_of_a_run_go_with_data_that_they_apply_to(tmp_path: Path) -> Non
     recorded = {'source': 'sqlite:///a.db', 'table': 'facts', 'split': 'split'}
     assert merged_source('sqlite:///b.db', recorded, whole=True) == {**recorded, 'source': 'sqlite:///b.db'}
     assert merged_source(str(tmp_path / 'a.nt'), recorded) == str(tmp_path / 'a.nt')
+    assert merged_source('UMLS', {'source': 'old.txt', 'delimiter': ';', 'header': True}) == 'UMLS'
+
+
+COLUMNS = ['dataset.head=2', 'dataset.tail=0', 'dataset.fractions=[0.5, 0.25, 0.25]', 'dataset.seed=3']
+
+
+def test_data_over_a_recipe_is_read_with_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ('a.tsv', 'b.tsv'):
+        FACTS.to_csv(name, sep='\t', header=False, index=False)
+    sets = [part for assignment in COLUMNS for part in ('--set', assignment)]
+    assert main(['train', '--data', 'a.tsv', *sets, '--run-dir', 'a', *TINY]) == 0
+    options = {'head': 2, 'tail': 0, 'fractions': [0.5, 0.25, 0.25], 'seed': 3}
+    assert read_layer(Path('a/recipe.yaml')).values['dataset'] == {**options, 'source': str(tmp_path / 'a.tsv')}
+    moved = ['--data', 'b.tsv', '--set', 'dataset.seed=4']
+    assert main(['train', '--recipe', 'a/recipe.yaml', *moved, '--run-dir', 'b', *TINY]) == 0
+    moved_options = {**options, 'source': str(tmp_path / 'b.tsv'), 'seed': 4}
+    assert read_layer(Path('b/recipe.yaml')).values['dataset'] == moved_options
+    pytest.importorskip('optuna')
+    assert main(['tune', '--recipe', 'a/recipe.yaml', *moved, '--study', 'study', '--trials', '1', '--quiet',
+                 '--device', 'cpu']) == 0
+    assert read_layer(Path('study/best.yaml')).values['dataset'] == moved_options
+
+
+def test_graph_for_inference_over_a_recipe_is_read_with_its_options(tmp_path: Path) -> None:
+    recipe, flags = {'dataset': 'UMLS', 'inference': {'source': 'old.txt', 'head': 2}}, Layer()
+    FACTS.to_csv(tmp_path / 'a.tsv', sep='\t', header=False, index=False)
+    put_source(flags, 'inference', str(tmp_path / 'a.tsv'), '--inference', recipe, Layer())
+    assert flags.values == {'inference': {'source': str(tmp_path / 'a.tsv'), 'head': 2}}
 
 
 def test_fact_stores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,10 +5,12 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, Callable
 
@@ -17,7 +19,7 @@ import pytest
 import torch
 
 from pyg_emu import load_dataset
-from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError, DataWarning
 from pyg_emu.experiments.cli.advice import in_flags
 from pyg_emu.experiments.cli.main import main
 from pyg_emu.experiments.layers import read_layer
@@ -497,10 +499,55 @@ def test_data_that_moved_is_split_as_it_was(facts_file: Path, capsys: pytest.Cap
     assert main(['evaluate', 'run', '--quiet', '--data', 'moved.tsv', '--set', 'dataset.seed=4']) == 2
     error = capsys.readouterr().err
     assert 'train (' in error and 'test (' in error and 'recipe.yaml' in error and error.count('\n') == 1
-    # A run is not continued with them either.
-    assert main(['train', '--run-dir', 'run', '--data', 'moved.tsv', '--set', 'dataset.seed=4', '--quiet',
-                 '--steps', '8']) == 2
-    assert 'dataset.seed' in capsys.readouterr().err
+    # A run is not continued with them either, but it is with the same split.
+    longer = ['train', '--run-dir', 'run', '--data', 'moved.tsv', '--quiet', '--steps', '8']
+    assert main([*longer, '--set', 'dataset.seed=4']) == 2
+    error = capsys.readouterr().err
+    assert 'train (' in error and 'test (' in error and error.count('\n') == 1
+    assert main(longer) == 0
+    recorded = read_layer(Path('run/recipe.yaml')).values['dataset']
+    assert recorded == {'source': str(Path('moved.tsv').resolve()), 'seed': 3}
+
+
+def test_run_whose_data_has_moved_is_continued(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert train() == 0 and train('--run-dir', 'whole', '--steps', '12') == 0
+    # Twice: the new place is as good as the first one.
+    for place, steps in (('first', 8), ('second', 10)):
+        Path('graph').rename(place)
+        assert main(['train', '--run-dir', 'run', '--data', place, '--steps', str(steps), '--quiet']) == 0
+        assert open_run('run')[2].dataset == str(Path(place).resolve())
+        assert main(['evaluate', 'run', '--quiet']) == 0
+        Path(place).rename('graph')
+    Path('graph').rename('second')
+    assert main(['train', '--run-dir', 'run', '--steps', '12', '--quiet']) == 0
+    one, other = (load_checkpoint(f'{run}/last.pt')['model'] for run in ('run', 'whole'))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    # Without fingerprints, nothing tells that the facts are the same.
+    known = json.loads(Path('run/trained_on.json').read_text())
+    Path('run/trained_on.json').write_text(json.dumps({**known, 'facts': None}))
+    capsys.readouterr()
+    Path('second').rename('third')
+    assert main(['train', '--run-dir', 'run', '--data', 'third', '--steps', '13', '--quiet']) == 2
+    assert 'dataset: ' in capsys.readouterr().err
+
+
+def test_checkpoint_of_a_run_on_other_data_is_refused(train: Callable[..., int],
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree('graph', 'other')
+    assert train() == 0 and train('--run-dir', 'another', '--data', 'other') == 0
+    shutil.copy('another/last.pt', 'run/last.pt')
+    capsys.readouterr()
+    assert train('--steps', '8') == 2 and 'last.pt' in capsys.readouterr().err
+
+
+def test_run_that_did_not_record_its_first_place(train: Callable[..., int]) -> None:
+    assert train() == 0
+    known = json.loads(Path('run/trained_on.json').read_text())
+    assert known.pop('source') == str(Path('graph').resolve())
+    Path('run/trained_on.json').write_text(json.dumps(known))
+    Path('graph').rename('moved')
+    for steps in ('8', '9'):
+        assert main(['train', '--run-dir', 'run', '--data', 'moved', '--steps', steps, '--quiet']) == 0
 
 
 def test_facts_that_change_under_a_run(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
@@ -668,6 +715,11 @@ def test_unforeseen_error_is_one_line_and_a_file(work: Path, capsys: pytest.Capt
     ("pass delimiter=','", 'pass --set "dataset.delimiter=,"'),
     ('fractions=(0.8, 0.1, 0.1)', '--set "dataset.fractions=[0.8, 0.1, 0.1]"'),
     ('or resume=False', 'or --fresh'),
+    ("pass optimizer_state='new' to", 'pass --optimizer-state new to'), ("device='cpu'", '--device cpu'),
+    ('give graph=False, or sparse=True', 'give --set graph=false, or --set model.sparse=true'),
+    ('pass head=0, relation=1 to', 'pass --set dataset.head=0, --set dataset.relation=1 to'),
+    ('pass head=, and tail= with', 'pass --set dataset.head=, and --set dataset.tail= with'),
+    ('pass table= or query=', 'pass --table or --query'), ('--table=', '--table='),
     ('num_relations=5, --set dataset.header=true', 'num_relations=5, --set dataset.header=true'),
 ])
 def test_advice_in_flags(message: str, expected: str) -> None:
@@ -708,6 +760,41 @@ def test_run_whose_checkpoint_is_gone_is_kept(work: Path, train: Callable[..., i
     assert 'last.pt' in error and 'best.pt' in error and 'history.csv' in error and '--fresh' in error
     assert {path.name: path.read_bytes() for path in Path('run').iterdir()} == before
     assert train('--fresh') == 0
+
+
+def test_run_that_starts_over(train: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    again = ['train', '--run-dir', 'run', '--fresh', '--quiet', '--device', 'cpu']
+    assert main(again) == 2 and '--run-dir' in capsys.readouterr().err  # there is no run yet
+    assert train('--set', 'model.name=complex') == 0
+    Path('run/last.pt').write_bytes(b'damaged')
+    assert main([*again[:3], *again[4:], '--overwrite']) == 2 and 'last.pt' in capsys.readouterr().err
+    assert main([*again, '--seed', '3', '--set', 'dataset.header=false']) == 0
+    recipe = open_run('run')[2]
+    assert (recipe.model['name'], recipe.seed, recipe.num_steps) == ('ComplEx', 3, 6)
+    assert recipe.dataset == {'source': str(Path('graph').resolve()), 'header': False}
+    # With data of its own, it is another run.
+    assert train('--fresh') == 0 and open_run('run')[2].model['name'] == 'DistMult'
+
+
+def test_warnings_are_in_the_language_of_the_command_line(capsys: pytest.CaptureFixture[str],
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn() -> dict[str, str]:
+        warnings.warn('openke.txt: pass head=0, relation=1, tail=2 to read it', DataWarning)
+        return {'a': 'b'}
+
+    monkeypatch.setattr('pyg_emu.experiments.cli.main.packaged_recipes', warn)
+    assert main(['recipes', 'list']) == 0
+    warning = capsys.readouterr().err
+    assert 'openke.txt' in warning and '--set dataset.head=0' in warning and 'pass head=0' not in warning
+
+
+@pytest.mark.parametrize('valid', [True, False])
+def test_run_whose_time_is_up_says_so(train: Callable[..., int], capsys: pytest.CaptureFixture[str],
+                                      valid: bool) -> None:
+    if not valid:
+        Path('graph/valid.txt').unlink()
+    assert train('--steps', '100000', '--set', 'max_seconds=1e-6', '--require-splits', 'train,test') == 0
+    assert re.search(r'step 1 of 100000.* 1 .*max_seconds.*1e-06', capsys.readouterr().out)
 
 
 @pytest.mark.parametrize('command', [['train', '--data', 'graph', *SMALL], ['evaluate', '--quiet']])

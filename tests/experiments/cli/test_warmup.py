@@ -37,6 +37,12 @@ def test_a_mutation_mixes_from_the_first_step() -> None:
     assert load_recipe('transe-umls-demix').negatives['mutation']['warmup'] > 0
 
 
+def test_rankings_of_a_recipe_need_its_data(tmp_path: Path) -> None:
+    (tmp_path / 'a.yaml').write_text('base: distmult-umls-emu\nmetric: hits@5\nvalidation: {ks: [5]}\n'
+                                     'evaluation: {candidates: [virus, mammal]}\n')
+    assert main(['warmup', str(tmp_path / 'a.yaml'), '--set', 'model.hidden_channels=8', '--quiet']) == 0
+
+
 @pytest.mark.parametrize('name', warmup.COMMON)
 def test_common_recipes_exist(name: str) -> None:
     assert load_recipe(name).description
