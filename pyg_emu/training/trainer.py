@@ -273,7 +273,11 @@ class Trainer:
                 self._load(read_tables(state, folder.tables, self.model))
                 if self._run.best_step is not None and folder.tables.is_dir():
                     self._best_tables = tables_of(load_checkpoint(folder.best))
+                # Last: a run that is refused leaves the folder as it was.
+                on_first(lambda: folder.describe(self._record))
             else:
+                # First: run.json tells the files of the run from those of the user.
+                on_first(lambda: folder.describe(self._record))
                 state = self._captured()
                 on_first(lambda: self._save(state))
             on_first(lambda: folder.write_json(folder.versions, versions(device)))
@@ -285,7 +289,7 @@ class Trainer:
         assert self.folder is not None
         parameter_bytes = sum(value.numel() * value.element_size() for value in self.model.state_dict().values())
         # A checkpoint holds the weights and up to two moments of each; while it is being replaced there are two.
-        return self.folder.open(resume, self._record, needed=4 * parameter_bytes)
+        return self.folder.open(resume, needed=4 * parameter_bytes)
 
     def _load(self, state: Mapping[str, Any]) -> None:
         r"""Continues from a checkpoint, and brings the other files into agreement with it."""

@@ -26,6 +26,7 @@ from pyg_emu.training.checkpoint import load_checkpoint, load_weights, save_chec
 from pyg_emu.training.graphed_step import GraphedStep
 from pyg_emu.training.interrupt import TrainingInterrupted
 from pyg_emu.training.loggers import RunInfo
+from pyg_emu.training.run_folder import RunFolder
 from pyg_emu.training.schedules import LinearDecay, Schedule, SwitchOptimizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -380,10 +381,30 @@ def test_group_of_a_dictionary_decides() -> None:
         make_trainer(metric='macro.mrr').fit()
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def test_resume_with_another_metric(tmp_path: Path) -> None:
     make_trainer(run_dir=tmp_path, num_steps=10).fit()
+    before = contents(tmp_path)
     with pytest.raises(CheckpointError, match=r"last\.pt .*'mrr', .*'hits@10'"):
-        make_trainer(run_dir=tmp_path, metric='hits@10').fit()
+        make_trainer(run_dir=RunFolder(tmp_path, files={'recipe.yaml': b'metric: hits@10'}), metric='hits@10').fit()
+    assert contents(tmp_path) == before
+    assert make_trainer(run_dir=tmp_path).fit().steps == 20
+
+
+@pytest.mark.parametrize('change', ['schedule', 'loader', 'best.pt'])
+def test_refused_run_leaves_the_folder_as_it_was(tmp_path: Path, change: str) -> None:
+    make_trainer(run_dir=tmp_path, num_steps=10).fit()
+    if change == 'best.pt':
+        (tmp_path / 'best.pt').unlink()
+    before = contents(tmp_path)
+    trainer = make_trainer(run_dir=tmp_path, schedule=LinearDecay() if change == 'schedule' else None)
+    trainer.loader.batch_size = 8 if change == 'loader' else 16
+    with pytest.raises(CheckpointError, match='batch_size' if change == 'loader' else change):
+        trainer.fit()
+    assert contents(tmp_path) == before
 
 
 # Resumption ##################################################################
