@@ -29,8 +29,8 @@ from pyg_emu.training.history import History, read_csv
 from pyg_emu.training.interrupt import StopRequest, TrainingInterrupted
 from pyg_emu.training.loggers import CSVLogger, Logger, RunInfo, TensorBoardLogger, check_loggers
 from pyg_emu.training.parts import LearningParts
-from pyg_emu.training.run_folder import RunFolder, versions
-from pyg_emu.training.run_record import describe_run, used_backends
+from pyg_emu.training.run_folder import RunFolder, read_json, versions
+from pyg_emu.training.run_record import changed_parts, describe_run, used_backends
 from pyg_emu.training.run_state import Progress, RunState, TrainResult
 from pyg_emu.training.schedules import Constant, Schedule
 from pyg_emu.training.stability import LossMeter, drifted_weights, nonfinite_weights
@@ -114,7 +114,8 @@ class Trainer:
             (default: :obj:`True`)
         name (str, optional): The label of the progress bar. (default: :obj:`"train"`)
         recipe_hash (str, optional): Marks the checkpoints, so that a run cannot be continued with other settings.
-            (default: :obj:`None`)
+            Without it, the options of the optimiser, the loss and the negatives are compared as :obj:`run.json`
+            describes them. (default: :obj:`None`)
 
     Raises:
         ArgumentError: If an argument is out of its domain.
@@ -182,6 +183,8 @@ class Trainer:
         self.name = name
         self._fingerprint = model_fingerprint(model, recipe_hash)
         self._run = Progress()
+        # Once: what has trained the run goes on with it, and a schedule may have changed the optimiser since.
+        self._compares = recipe_hash is None
         self._divided = any(True for _ in sharded_tables(model))
         self._mapped = any(True for _ in mapped_tables(model))
         self._best_tables: Optional[str] = None
@@ -281,6 +284,7 @@ class Trainer:
                 state = self._captured()
                 on_first(lambda: self._save(state))
             on_first(lambda: folder.write_json(folder.versions, versions(device)))
+        self._compares = False
         self._first_step = self._run.step
         self._is_late = self._spent(0.0)
 
@@ -295,6 +299,11 @@ class Trainer:
         r"""Continues from a checkpoint, and brings the other files into agreement with it."""
         assert self.folder is not None
         folder = self.folder
+        # First, because the state replaces the options of the optimiser.
+        changed = changed_parts(on_first(lambda: read_json(folder.record)), self._record) if self._compares else []
+        if changed:
+            raise CheckpointError(f'{folder.last} was begun with other parts than those of this run '
+                                  f'({"; ".join(changed)}); continue with the former, or start over')
         self._state.load_state_dict(state, folder.last)
         run = self._run = self._state.progress
         if run.best_step is not None and run.metric not in (None, self.metric):

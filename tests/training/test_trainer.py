@@ -394,6 +394,36 @@ def test_resume_with_another_metric(tmp_path: Path) -> None:
     assert make_trainer(run_dir=tmp_path).fit().steps == 20
 
 
+def test_resume_with_other_options_of_the_parts(tmp_path: Path) -> None:
+    def make(lr: float = 0.1, alpha: float = 0.5, num_negatives: int = 4) -> Trainer:
+        trainer = make_trainer(run_dir=tmp_path, criterion=EMULoss(alpha=alpha), schedule=LinearDecay())
+        trainer.loader.transform = EMUNegatives(num_negatives)
+        trainer.optimizer.param_groups[0]['lr'] = lr
+        return trainer
+
+    first = make()
+    criterion = first.criterion
+    interrupt_at(first, 13)
+    (tmp_path / 'run.json').write_text((tmp_path / 'run.json').read_text().replace('interrupt_at.<locals>.failing',
+                                                                                   str(criterion)))
+    before = contents(tmp_path)
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({'lr': 0.01}, r'optimizer\.lr=0\.01, not 0\.1\b'), ({'alpha': 0.9}, r'alpha=0\.9.*alpha=0\.5'),
+        ({'num_negatives': 16}, 'num_negatives=16.*num_negatives=4')]
+    for change, fact in changes:
+        trainer = make(**change)
+        for _ in range(2):
+            with pytest.raises(CheckpointError, match=rf'last\.pt .*{fact}'):
+                trainer.fit()
+        assert contents(tmp_path) == before
+    # With a learning rate that the schedule has lowered.
+    first.criterion = criterion
+    assert first.fit().steps == 20 and make().fit().steps == 20
+    # With a recipe, its hash decides.
+    make_trainer(run_dir=tmp_path / 'recipe', recipe_hash='abc', num_steps=10, criterion=EMULoss(alpha=0.5)).fit()
+    assert make_trainer(run_dir=tmp_path / 'recipe', recipe_hash='abc', criterion=EMULoss(alpha=0.9)).fit().steps == 20
+
+
 @pytest.mark.parametrize('change', ['schedule', 'loader', 'best.pt'])
 def test_refused_run_leaves_the_folder_as_it_was(tmp_path: Path, change: str) -> None:
     make_trainer(run_dir=tmp_path, num_steps=10).fit()
@@ -709,10 +739,10 @@ def test_resumed_optimizer_computes_as_it_was_made(tmp_path: Path, before: bool,
 
     make(before).fit()
     resumed = make(after)
-    resumed.optimizer.param_groups[0]['lr'] = 0.2
     resumed.fit(resume=True)
-    group = resumed.optimizer.param_groups[0]
-    assert group['capturable'] is after and group['lr'] == 0.1
+    assert resumed.optimizer.param_groups[0]['capturable'] is after
+    options = json.loads((tmp_path / 'run.json').read_text())['optimizer']['options']
+    assert (options['capturable'], options['lr']) == (after, 0.1)
 
 
 @pytest.mark.parametrize('tensor_before', [False, True])
