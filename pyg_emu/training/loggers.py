@@ -66,6 +66,9 @@ class Logger(Protocol):
 
     A resumed run begins after its last checkpoint and repeats the rows that came later. With several processes, only
     the first one has loggers. An exception of a logger ends the training; the run can be resumed.
+
+    A logger may also have a method :meth:`fail` without arguments. It is called before :meth:`close` if training ends
+    with an exception.
     """
     def start(self, run: RunInfo) -> None:
         r"""Called before the first step."""

@@ -234,15 +234,17 @@ class Trainer:
             print(data.report().summary(), file=sys.stderr, flush=True)
         bar = tqdm(total=self.num_steps, initial=self._run.step, desc=self.name, unit='step',
                    disable=not (self.progress and first), mininterval=0.2 if sys.stderr.isatty() else 10.0)
+        failed = True  # sys.exc_info() would also tell of an exception that is being handled around fit().
         try:
             on_first(self._start_loggers)
             with StopRequest() as request:
                 self._loop(request, bar)
+            failed = False
         finally:
             bar.close()
             # Processes that average gradients hang on to the model's parameters.
             del self._take, self._loss
-            self._close_loggers()
+            self._close_loggers(failed)
         return self._finish()
 
     def _start(self, resume: Union[bool, Literal['auto']]) -> None:
@@ -332,8 +334,10 @@ class Trainer:
             self._started.append(logger)
             logger.start(run)
 
-    def _close_loggers(self) -> None:
+    def _close_loggers(self, failed: bool) -> None:
         for logger in self._started:
+            if failed and callable(fail := getattr(logger, 'fail', None)):
+                fail()
             logger.close()
         self._started = []
 
@@ -570,7 +574,10 @@ class Trainer:
             return
         shown = {'loss': f'{loss:.4f}'}
         if self._run.best_metric is not None:
-            shown[self.metric] = f'{self.history.rows[-1][f"valid_{self.metric}"]:.4f}'
+            # Not each row has it: a validated run may be resumed without validation.
+            name = f'valid_{self.metric}'
+            last = next((row[name] for row in reversed(self.history.rows) if name in row), None)
+            shown |= {} if last is None else {self.metric: f'{last:.4f}'}
             shown['best'] = f'{self._run.best_metric:.4f}'
         bar.set_postfix(shown, refresh=False)
 

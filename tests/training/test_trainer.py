@@ -269,13 +269,19 @@ class Recorder:
             raise ConnectionError
         self.calls.append((step, dict(values)))
 
+    def fail(self) -> None:
+        self.calls.append('failed')
+
     def close(self) -> None:
         self.calls.append('closed')
 
 
 def test_loggers(tmp_path: Path) -> None:
     logger = Recorder()
-    result = make_trainer(run_dir=tmp_path, loggers=[logger], name='mine').fit()
+    try:
+        raise _Stop
+    except _Stop:  # an exception around fit() is not one of the run
+        result = make_trainer(run_dir=tmp_path, loggers=[logger], name='mine').fit()
     assert (logger.run.name, logger.run.run_dir, logger.run.first_step, logger.run.num_steps) == ('mine', tmp_path, 0,
                                                                                                  20)
     assert logger.run.settings['optimizer']['class'].endswith('Adagrad')
@@ -286,7 +292,7 @@ def test_failing_logger_loses_no_step(tmp_path: Path) -> None:
     logger = Recorder(fail_at=10)
     with pytest.raises(ConnectionError):
         make_trainer(run_dir=tmp_path / 'cut', loggers=[logger]).fit()
-    assert logger.calls[-1] == 'closed' and load_checkpoint(tmp_path / 'cut' / 'last.pt')['step'] == 10
+    assert logger.calls[-2:] == ['failed', 'closed'] and load_checkpoint(tmp_path / 'cut' / 'last.pt')['step'] == 10
     again = Recorder()
     resumed = make_trainer(run_dir=tmp_path / 'cut', loggers=[again]).fit()
     assert again.run.first_step == 10 and [row['step'] for row in again.run.rows] == [5, 10]
@@ -502,6 +508,12 @@ def test_validates_after_given_steps(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(without_times(resumed.fit().history), without_times(history), check_exact=True)
     assert all(map(torch.equal, weights(resumed), weights(expected)))
     assert make('range', range(4, 20, 8)).fit().history['step'].tolist() == [4, 12, 20]
+
+
+def test_resumes_without_validation(tmp_path: Path) -> None:
+    make_trainer(run_dir=tmp_path, num_steps=10).fit()
+    result = make_trainer(run_dir=tmp_path, validate=None, progress=True).fit()
+    assert (result.steps, result.best_step) == (20, 5) and result.history['valid_mrr'].count() == 2
 
 
 def test_resume_false_starts_over(tmp_path: Path) -> None:
