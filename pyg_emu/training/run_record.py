@@ -80,10 +80,8 @@ def changed_parts(recorded: Any, record: Mapping[str, Any]) -> list[str]:
         # Versions of PyTorch differ in the options they have.
         found += [f'{place}.{name}={now[name]!r}, not {before[name]!r}' for name in now
                   if name in before and name not in IMPLEMENTATION and not _equal(now[name], before[name])]
-    for name in ('criterion', 'negatives'):
-        if name in recorded and record[name] != recorded[name] and not any(
-                isinstance(text, str) and '(' not in text for text in (record[name], recorded[name])):
-            found.append(f'{name}={record[name]}, not {recorded[name]}')  # The name of a function tells no settings.
+    found += [f'{name}={record[name]}, not {recorded[name]}' for name in ('criterion', 'negatives')
+              if name in recorded and not _alike(record[name], recorded[name])]
     return found
 
 
@@ -102,6 +100,17 @@ def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, (int, float)):
         return math.isclose(one, other, rel_tol=1e-6)  # A learning rate may be a tensor of less precision.
     return bool(one == other)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if any(isinstance(text, str) and '(' not in text for text in (one, other)):
+        return True  # The name of a function tells no settings.
+    # A seed decides how a part begins, and the checkpoint holds what came of it.
+    return bool(_without_seeds(one) == _without_seeds(other))
+
+
+def _without_seeds(text: Any) -> Any:
+    return re.sub(r'\bseed=[^,)]*', '', text) if isinstance(text, str) else text
 
 
 def _plain(value: Any) -> Any:
