@@ -12,6 +12,8 @@ from pyg_emu.experiments.recipe import setting_differences
 from pyg_emu.training.run_folder import RunFolder
 
 _NAME = 'pyg_emu'
+#: The attribute of a trial whose values were tried before, and led to an error.
+_FAILED = 'failed_before'
 
 
 class StudyFolder:
@@ -128,7 +130,20 @@ def open_study(folder: StudyFolder, settings: Mapping[str, Any], recipe_hash: st
     return study
 
 
-def give_up(study: Any, trial: Any) -> None:
-    r"""Marks a trial as failed and queues its values again, before all others."""
+def give_up(study: Any, trial: Any, failed: bool = False) -> None:
+    r"""Marks a trial as failed and queues its values again, before all others.
+
+    Args:
+        study (optuna.Study): The study.
+        trial (optuna.trial.Trial): The trial.
+        failed (bool, optional): Whether it ended with an error, which :func:`has_failed` tells of the next trial of
+            these values. An interruption says nothing of the values. (default: :obj:`False`)
+    """
+    known = {_FAILED: True} if failed or has_failed(trial) else None
     study.tell(trial.number, state=load_optuna().trial.TrialState.FAIL)
-    study.enqueue_trial(trial.params)
+    study.enqueue_trial(trial.params, user_attrs=known)
+
+
+def has_failed(trial: Any) -> bool:
+    r"""Returns whether an earlier trial of the same values ended with an error."""
+    return bool(trial.user_attrs.get(_FAILED, False))

@@ -159,6 +159,34 @@ def test_trial_that_failed_is_run_again(whole: TuneResult, data: KGData, tmp_pat
     assert same_trials(search(tmp_path, data, trials=2).trials, whole.trials.head(2))
 
 
+def test_trial_that_fails_each_time_is_left_out(whole: TuneResult, data: KGData, tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    run, beta = study.run_recipe, whole.trials['loss.beta'].iloc[1]
+    interruptions = iter([False, True, False])
+
+    def failing(recipe: Any, *arguments: Any, **options: Any) -> Any:
+        if recipe.loss['beta'] == beta:
+            raise KeyboardInterrupt if next(interruptions) else ValueError('no such beta')
+        return run(recipe, *arguments, **options)
+
+    monkeypatch.setattr(study, 'run_recipe', failing)
+    with pytest.raises(ValueError, match='no such beta'):
+        search(tmp_path, data, trials=3)
+    with pytest.raises(KeyboardInterrupt):  # what is between both errors does not count
+        search(tmp_path, data, trials=3)
+    with pytest.warns(UserWarning, match='trial 2 of 3 .*no such beta'):
+        found = search(tmp_path, data, trials=3)
+    assert found.trials['outcome'].tolist() == ['complete', 'failed', 'complete']
+    assert found.trials['loss.beta'].iloc[1] == beta and pd.isna(found.trials['mrr'].iloc[1])
+    assert '1 failed' in str(found)
+
+
+def test_memory_mapped_storage_is_refused(data: KGData, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match='^storage: .*memory'):
+        search(tmp_path / 'study', data, base={'storage': 'mmap', 'model': {'hidden_channels': 4, 'sparse': True}})
+    assert not (tmp_path / 'study').exists()
+
+
 def test_signal_between_trials(data: KGData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tell = optuna.study.Study.tell
 
