@@ -98,7 +98,8 @@ def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] 
     Raises:
         ArgumentError: If Optuna is not installed, an argument is outside its domain, or :obj:`torchrun` has started
             several processes.
-        RecipeError: If the space does not match the recipe, or the folder contains a study with other settings.
+        RecipeError: If the space does not match the recipe, or the folder contains a study with other settings
+            or other facts.
         CheckpointError: If the folder is not writable, or its database cannot be read.
         DivergenceError: If no trial is complete.
         TrainingInterrupted: On SIGINT or SIGTERM. The next call repeats the interrupted trial.
@@ -140,9 +141,10 @@ class _Search:
         self.optuna = load_optuna()
 
     def run(self, trials: int, timeout: Optional[float], progress: bool) -> TuneResult:
-        self.folder.prepare()
         with quiet(self.optuna), self.folder.lock():
-            self.study = open_study(self.folder, self._settings(), self.recipe.hash(), self._pruner())
+            self.folder.prepare()
+            self.study = open_study(self.folder, self._settings(), self.recipe.hash(), self.data,
+                                    self._pruner())
             if not self.study.get_trials(deepcopy=False) and (start := self.space.start(self.recipe)):
                 self.study.enqueue_trial(start)
             done = self._report()
