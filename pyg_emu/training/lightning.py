@@ -39,8 +39,9 @@ class LinkPredictionModule(LightningModule):
 
     An epoch is one pass over :obj:`loader`. The logged values are :obj:`loss`, the terms of the criterion and of the
     parts that learn beside the model (:class:`~pyg_emu.LearningPart`), and the metrics of :obj:`validate` and
-    :obj:`test` with the prefixes :obj:`valid_` and :obj:`test_`. Checkpoints hold the position of the loader and the
-    states of the parts, so that :obj:`trainer.fit(module, ckpt_path=...)` continues with the next batch.
+    :obj:`test` with the prefixes :obj:`valid_` and :obj:`test_`. Checkpoints hold the position of the loader, the
+    states of the parts and those of PyTorch's random number generators, so that
+    :obj:`trainer.fit(module, ckpt_path=...)` continues with the next batch and the same random numbers.
 
     Override :meth:`configure_optimizers` to add a learning rate scheduler of PyTorch. For several processes, use
     :obj:`torchrun` with :class:`~pyg_emu.Trainer`: each process would train on all facts here.
@@ -72,6 +73,9 @@ class LinkPredictionModule(LightningModule):
         self._functions = {'valid': validate, 'test': test}
         self._learning: Optional[LearningParts] = None
         self._states: Mapping[str, Any] = {}
+        self._random: Mapping[str, Tensor] = {}
+        #: The last batch, until the parts have learned from its scores.
+        self._pending: Optional[Batch] = None
 
     def train_dataloader(self) -> Any:
         r"""The loader."""
@@ -107,7 +111,16 @@ class LinkPredictionModule(LightningModule):
         for name, part in learning.states().items():
             if name in self._states:
                 part.load_state_dict(self._states[name])
-        self._learning, self._states = learning, {}
+        self._learning, self._states, self._pending = learning, {}, None
+
+    def on_train_start(self) -> None:
+        r"""Continues with the random numbers of the checkpoint."""
+        # Not before: Lightning and the parts may draw while they begin.
+        random, self._random = self._random, {}
+        if random:
+            torch.set_rng_state(random['cpu'])
+        if 'cuda' in random and self.device.type == 'cuda':
+            torch.cuda.set_rng_state(random['cuda'], self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         r"""Computes and logs the loss of a batch."""
@@ -119,12 +132,18 @@ class LinkPredictionModule(LightningModule):
         self.log('loss', loss.detach(), prog_bar=True, batch_size=size)
         terms = {**(getattr(self.criterion, 'terms', None) or {}), **self._learning.terms()}
         self.log_dict({name: value for name, value in terms.items() if name != 'loss'}, batch_size=size)
+        self._pending = batch
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         r"""Lets the parts learn from the scores of the batch."""
-        assert self._learning is not None
-        self._learning.observe(batch)
+        self._observe()
+
+    def _observe(self) -> None:
+        batch, self._pending = self._pending, None
+        if batch is not None:
+            assert self._learning is not None
+            self._learning.observe(batch)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         r"""Logs the result of :obj:`validate`."""
@@ -141,13 +160,22 @@ class LinkPredictionModule(LightningModule):
         self.log_dict({f'{split}_{name}': value for name, value in metrics.items()}, batch_size=1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        r"""Adds the states of the parts. Lightning itself adds that of the loader."""
-        if self._learning is not None:
-            checkpoint['pyg_emu'] = {name: part.state_dict() for name, part in self._learning.states().items()}
+        r"""Adds the states of the parts and of the random number generators. Lightning itself adds that of the
+        loader.
+        """
+        if self._learning is None:
+            return
+        self._observe()  # Callbacks, which save checkpoints, come before on_train_batch_end() of the module.
+        random = {'cpu': torch.get_rng_state()}
+        if self.device.type == 'cuda':
+            random['cuda'] = torch.cuda.get_rng_state(self.device)
+        checkpoint['pyg_emu'] = {name: part.state_dict() for name, part in self._learning.states().items()}
+        checkpoint['pyg_emu_random'] = random
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        r"""Keeps the states of the parts until they begin."""
+        r"""Keeps these states until the parts begin."""
         self._states = checkpoint.get('pyg_emu', {})
+        self._random = checkpoint.get('pyg_emu_random', {})
 
 
 class _Once:

@@ -66,6 +66,9 @@ class Logger(Protocol):
 
     A resumed run begins after its last checkpoint and repeats the rows that came later. With several processes, only
     the first one has loggers. An exception of a logger ends the training; the run can be resumed.
+
+    A logger may also have a method :meth:`fail` without arguments. It is called before :meth:`close` if training ends
+    with an exception.
     """
     def start(self, run: RunInfo) -> None:
         r"""Called before the first step."""
@@ -168,9 +171,26 @@ class TensorBoardLogger:
         self._writer: Any = None
 
     def start(self, run: RunInfo) -> None:
-        r"""Opens an event file. TensorBoard hides what an interrupted run has logged after :obj:`run.first_step`."""
+        r"""Opens an event file, and writes the rows of an earlier part of the run from the first one on that the folder
+        lacks. TensorBoard hides what was logged before from this step on, or after :obj:`run.first_step`.
+        """
         from torch.utils.tensorboard import SummaryWriter
-        self._writer = SummaryWriter(str(self.path), purge_step=run.first_step + 1, filename_suffix=EVENTS_SUFFIX)
+        found = self._found() if run.rows else set()
+        lacking = next((number for number, row in enumerate(run.rows) if not _points(row) <= found), len(run.rows))
+        rows = run.rows[lacking:]
+        first = int(rows[0]['step']) if rows else run.first_step + 1
+        self._writer = SummaryWriter(str(self.path), purge_step=first, filename_suffix=EVENTS_SUFFIX)
+        for row in rows:
+            self.log(int(row['step']), row)
+
+    def _found(self) -> set[tuple[str, int]]:
+        r"""The names and steps of the scalars that TensorBoard shows of the folder."""
+        from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+        if not self.path.is_dir():
+            return set()
+        events = EventAccumulator(str(self.path), size_guidance={SCALARS: 0})  # 0: all of them
+        events.Reload()
+        return {(name, event.step) for name in events.Tags()[SCALARS] for event in events.Scalars(name)}
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         r"""Adds a scalar for each number."""
@@ -187,6 +207,10 @@ class TensorBoardLogger:
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({str(self.path)!r})'
+
+
+def _points(row: Mapping[str, float]) -> set[tuple[str, int]]:
+    return {(name, int(row['step'])) for name in row if name != 'step'}
 
 
 def check_loggers(loggers: Any) -> list[Logger]:

@@ -82,6 +82,9 @@ class RunFolder:
         self.tables = self.path / TABLES
         #: Whether the run has such rows.
         self.has_tables = False
+        # What run.json says of the run to resume: its files, and the backends of its operators.
+        self._known: Sequence[str] = ()
+        self._kept: dict[str, Any] = {}
         self._holds = 0
         self._lock: Optional[FolderLock] = None
         self._made: list[Path] = []
@@ -150,12 +153,12 @@ class RunFolder:
                                   f'of this model need {needed / 2**20:,.0f} MiB; free some space or choose another '
                                   f'folder')
 
-    def open(self, resume: Union[bool, Literal['auto']], record: Mapping[str, Any], needed: int = 0) -> bool:
-        r"""Prepares the folder for a run.
+    def open(self, resume: Union[bool, Literal['auto']], needed: int = 0) -> bool:
+        r"""Prepares the folder for a run. The files of a run to resume stay as they are, and :meth:`describe` follows
+        once its state is loaded: a run that is refused leaves them unchanged.
 
         Args:
             resume (bool or str): See :meth:`Trainer.fit() <pyg_emu.Trainer.fit>`.
-            record (dict): The description of the run in :obj:`run.json`, without the list of files.
             needed (int, optional): See :meth:`prepare`. (default: :obj:`0`)
 
         Returns:
@@ -165,9 +168,7 @@ class RunFolder:
             CheckpointError: If :obj:`resume` is :obj:`True` and there is no run, if the folder contains files of the
                 user or a run without its :obj:`last.pt`, or if it is not writable.
         """
-        names = [path.name for path in (self.last, self.best, self.history, self.metrics, self.record, self.versions)]
-        names += [self.tables.name] if self.has_tables else []
-        names += self.files
+        names = self._names()
         self.prepare(needed)
         self._sweep(names)
         own = self._own()
@@ -190,14 +191,29 @@ class RunFolder:
                                   'restore last.pt, choose another run folder, or replace the run with resume=False')
         if not going_on:
             self._clear([*known, *foreign])
-        kept = {'backends': own['backends']} if going_on and own is not None and 'backends' in own else {}
-        files = [*names, *(name for name in known if name not in names)]
-        self.write_record({'files': files, **record, **kept})
+        self._known = known
+        self._kept = {'backends': own['backends']} if going_on and own is not None and 'backends' in own else {}
+        return going_on
+
+    def describe(self, record: Mapping[str, Any]) -> None:
+        r"""Writes :obj:`run.json` and the additional files of the run. Called after :meth:`open`, and before any other
+        file of a new run is written.
+
+        Args:
+            record (dict): The description of the run in :obj:`run.json`, without the list of files.
+        """
+        names = self._names()
+        files = [*names, *(name for name in self._known if name not in names)]
+        self.write_record({'files': files, **record, **self._kept})
         for name, content in self.files.items():
             path = self.path / name
             if _content(path) != content:
                 atomic_write(path, partial(_write_bytes, content))
-        return going_on
+
+    def _names(self) -> list[str]:
+        r"""Returns the names of all files that the run writes."""
+        paths = (self.last, self.best, self.history, self.metrics, self.record, self.versions)
+        return [*(path.name for path in paths), *([self.tables.name] if self.has_tables else []), *self.files]
 
     def _own(self) -> Optional[dict[str, Any]]:
         r"""Returns the content of :obj:`run.json`, or an equivalent for a run of an older version without this file, or

@@ -1,8 +1,9 @@
 r"""A description of the actual parts of a run, which is the content of :obj:`run.json`."""
 from __future__ import annotations
 
+import math
 import re
-from typing import Any, Optional
+from typing import Any, Mapping, Optional
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch.optim import Optimizer
 from pyg_emu.models.sharded import sharded_tables
 from pyg_emu.negatives.transform import parts_of
 from pyg_emu.ops.backend import last_backend
+from pyg_emu.training.run_state import IMPLEMENTATION
 
 #: The operators whose backends are recorded.
 _OPERATORS = ('emu_score', 'emu_loss', 'mix_partners', 'random_words', 'relational', 'basis_sum', 'rank_counts',
@@ -48,9 +50,10 @@ def describe_run(model: torch.nn.Module, criterion: Any, loader: Any, optimizer:
 
 def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
     r"""Describes an optimiser: its class and the options of its parameter groups, including PyTorch's defaults such as
-    :obj:`fused` and :obj:`foreach`.
+    :obj:`fused` and :obj:`foreach`. The learning rate is the one before the first step.
     """
-    groups = [{name: _plain(value) for name, value in group.items() if name not in ('params', 'initial_lr')}
+    groups = [{name: _plain(group.get('initial_lr', value) if name == 'lr' else value)
+               for name, value in group.items() if name not in ('params', 'initial_lr')}
               for group in optimizer.param_groups]
     found: dict[str, Any] = {'class': _class(optimizer), 'options': groups[0]}
     if len(groups) > 1:
@@ -58,10 +61,56 @@ def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
     return found
 
 
+def changed_parts(recorded: Any, record: Mapping[str, Any]) -> list[str]:
+    r"""Names the options of the optimiser, the loss and the negatives that are not those that a run was begun with. No
+    checkpoint tells, because it restores the options of the optimiser and holds none of the others.
+
+    Args:
+        recorded (Any): The content of :obj:`run.json`. What it lacks is not compared.
+        record (dict): The result of :func:`describe_run` for the objects that the run is resumed with.
+    """
+    if not isinstance(recorded, Mapping):
+        return []
+    found = []
+    optimizer, own = recorded.get('optimizer'), record['optimizer']
+    # The checkpoint tells of another class.
+    same = isinstance(optimizer, Mapping) and optimizer.get('class') == own['class']
+    for number, (before, now) in enumerate(zip(_groups(optimizer), _groups(own)) if same else ()):
+        place = f'optimizer.{number}' if 'groups' in own else 'optimizer'
+        # Versions of PyTorch differ in the options they have.
+        found += [f'{place}.{name}={now[name]!r}, not {before[name]!r}' for name in now
+                  if name in before and name not in IMPLEMENTATION and not _equal(now[name], before[name])]
+    found += [f'{name}={record[name]}, not {recorded[name]}' for name in ('criterion', 'negatives')
+              if name in recorded and not _alike(record[name], recorded[name])]
+    return found
+
+
 def used_backends() -> dict[str, str]:
     r"""Returns the backend that each operator has last used in this process."""
     found = {name: last_backend(name) for name in _OPERATORS}
     return {name: backend for name, backend in found.items() if backend is not None}
+
+
+def _groups(optimizer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    groups = optimizer.get('groups', [optimizer.get('options')])
+    return [group for group in groups if isinstance(group, Mapping)] if isinstance(groups, list) else []
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return math.isclose(one, other, rel_tol=1e-6)  # A learning rate may be a tensor of less precision.
+    return bool(one == other)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if any(isinstance(text, str) and '(' not in text for text in (one, other)):
+        return True  # The name of a function tells no settings.
+    # A seed decides how a part begins, and the checkpoint holds what came of it.
+    return bool(_without_seeds(one) == _without_seeds(other))
+
+
+def _without_seeds(text: Any) -> Any:
+    return re.sub(r'\bseed=[^,)]*', '', text) if isinstance(text, str) else text
 
 
 def _plain(value: Any) -> Any:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: The settings of an optimiser that select an implementation, with equal steps: CUDA graphs or not, and the device.
-_IMPLEMENTATION = ('foreach', 'fused', 'capturable')
+IMPLEMENTATION = ('foreach', 'fused', 'capturable')
 
 #: What the optimisers of PyTorch and of this package keep for a parameter. Those of a user may keep anything.
 _MOMENTS = ('step', 'sum', 'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'square_avg', 'acc_delta', 'grad_avg')
@@ -252,7 +252,7 @@ def _as_implemented(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str,
     saved, own = state['param_groups'], optimizer.param_groups
     if len(saved) != len(own):
         return dict(state)  # PyTorch raises an error for it.
-    groups = [{**group, **{key: present[key] for key in _IMPLEMENTATION if key in present},
+    groups = [{**group, **{key: present[key] for key in IMPLEMENTATION if key in present},
                'lr': _rate_like(group['lr'], present['lr'])} for group, present in zip(saved, own)]
     return {**state, 'param_groups': groups}
 

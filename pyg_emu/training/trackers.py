@@ -5,7 +5,6 @@ import importlib.util
 import inspect
 import os
 import re
-import sys
 import time
 from pathlib import Path
 from typing import Any, Mapping, Optional, Union
@@ -44,6 +43,7 @@ class WandbLogger:
         self.project = _name('project', project)
         self.options = options
         self._run: Any = None
+        self._failed = False
 
     def start(self, run: RunInfo) -> None:
         r"""Starts a run, or continues the one that is named by its id.
@@ -52,6 +52,7 @@ class WandbLogger:
             ArgumentError: If :func:`wandb.init` does not have one of the options.
         """
         import wandb
+        self._failed = False
         known = inspect.signature(wandb.init).parameters
         unknown = [name for name in self.options if name not in known]
         if unknown:
@@ -69,10 +70,14 @@ class WandbLogger:
         r"""Writes a row."""
         self._run.log({**values, 'step': step})
 
+    def fail(self) -> None:
+        r"""Marks the run as failed."""
+        self._failed = True
+
     def close(self) -> None:
-        r"""Ends the run, as failed if training ends with an exception."""
+        r"""Ends the run, as failed after :meth:`fail`."""
         if self._run is not None:
-            self._run.finish(exit_code=0 if sys.exc_info()[0] is None else 1)
+            self._run.finish(exit_code=int(self._failed))
             self._run = None
 
     def __repr__(self) -> str:
@@ -112,12 +117,14 @@ class MLflowLogger:
         self.run_id = _name('run_id', run_id)
         self._client: Any = None
         self._id: Optional[str] = None
+        self._failed = False
 
     def start(self, run: RunInfo) -> None:
         r"""Starts a run, or continues the one that is named by its id."""
         import pandas as pd
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
+        self._failed = False
         self._client = MlflowClient(self.tracking_uri)
         self._id = self.run_id or os.environ.get('MLFLOW_RUN_ID')
         if self._id is not None:
@@ -143,10 +150,14 @@ class MLflowLogger:
         self._client.log_batch(self._id, metrics=[Metric(_allowed(name), float(value), now, step)
                                                   for name, value in values.items() if name != 'step'])
 
+    def fail(self) -> None:
+        r"""Marks the run as failed."""
+        self._failed = True
+
     def close(self) -> None:
-        r"""Ends the run, as failed if training ends with an exception."""
+        r"""Ends the run, as failed after :meth:`fail`."""
         if self._client is not None:
-            self._client.set_terminated(self._id, 'FINISHED' if sys.exc_info()[0] is None else 'FAILED')
+            self._client.set_terminated(self._id, 'FAILED' if self._failed else 'FINISHED')
             self._client = None
 
     def __repr__(self) -> str:

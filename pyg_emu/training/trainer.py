@@ -29,8 +29,8 @@ from pyg_emu.training.history import History, read_csv
 from pyg_emu.training.interrupt import StopRequest, TrainingInterrupted
 from pyg_emu.training.loggers import CSVLogger, Logger, RunInfo, TensorBoardLogger, check_loggers
 from pyg_emu.training.parts import LearningParts
-from pyg_emu.training.run_folder import RunFolder, versions
-from pyg_emu.training.run_record import describe_run, used_backends
+from pyg_emu.training.run_folder import RunFolder, read_json, versions
+from pyg_emu.training.run_record import changed_parts, describe_run, used_backends
 from pyg_emu.training.run_state import Progress, RunState, TrainResult
 from pyg_emu.training.schedules import Constant, Schedule
 from pyg_emu.training.stability import LossMeter, drifted_weights, nonfinite_weights
@@ -114,7 +114,8 @@ class Trainer:
             (default: :obj:`True`)
         name (str, optional): The label of the progress bar. (default: :obj:`"train"`)
         recipe_hash (str, optional): Marks the checkpoints, so that a run cannot be continued with other settings.
-            (default: :obj:`None`)
+            Without it, the options of the optimiser, the loss and the negatives are compared as :obj:`run.json`
+            describes them. (default: :obj:`None`)
 
     Raises:
         ArgumentError: If an argument is out of its domain.
@@ -182,6 +183,8 @@ class Trainer:
         self.name = name
         self._fingerprint = model_fingerprint(model, recipe_hash)
         self._run = Progress()
+        # Once: what has trained the run goes on with it, and a schedule may have changed the optimiser since.
+        self._compares = recipe_hash is None
         self._divided = any(True for _ in sharded_tables(model))
         self._mapped = any(True for _ in mapped_tables(model))
         self._best_tables: Optional[str] = None
@@ -231,15 +234,17 @@ class Trainer:
             print(data.report().summary(), file=sys.stderr, flush=True)
         bar = tqdm(total=self.num_steps, initial=self._run.step, desc=self.name, unit='step',
                    disable=not (self.progress and first), mininterval=0.2 if sys.stderr.isatty() else 10.0)
+        failed = True  # sys.exc_info() would also tell of an exception that is being handled around fit().
         try:
             on_first(self._start_loggers)
             with StopRequest() as request:
                 self._loop(request, bar)
+            failed = False
         finally:
             bar.close()
             # Processes that average gradients hang on to the model's parameters.
             del self._take, self._loss
-            self._close_loggers()
+            self._close_loggers(failed)
         return self._finish()
 
     def _start(self, resume: Union[bool, Literal['auto']]) -> None:
@@ -273,10 +278,15 @@ class Trainer:
                 self._load(read_tables(state, folder.tables, self.model))
                 if self._run.best_step is not None and folder.tables.is_dir():
                     self._best_tables = tables_of(load_checkpoint(folder.best))
+                # Last: a run that is refused leaves the folder as it was.
+                on_first(lambda: folder.describe(self._record))
             else:
+                # First: run.json tells the files of the run from those of the user.
+                on_first(lambda: folder.describe(self._record))
                 state = self._captured()
                 on_first(lambda: self._save(state))
             on_first(lambda: folder.write_json(folder.versions, versions(device)))
+        self._compares = False
         self._first_step = self._run.step
         self._is_late = self._spent(0.0)
 
@@ -285,12 +295,17 @@ class Trainer:
         assert self.folder is not None
         parameter_bytes = sum(value.numel() * value.element_size() for value in self.model.state_dict().values())
         # A checkpoint holds the weights and up to two moments of each; while it is being replaced there are two.
-        return self.folder.open(resume, self._record, needed=4 * parameter_bytes)
+        return self.folder.open(resume, needed=4 * parameter_bytes)
 
     def _load(self, state: Mapping[str, Any]) -> None:
         r"""Continues from a checkpoint, and brings the other files into agreement with it."""
         assert self.folder is not None
         folder = self.folder
+        # First, because the state replaces the options of the optimiser.
+        changed = changed_parts(on_first(lambda: read_json(folder.record)), self._record) if self._compares else []
+        if changed:
+            raise CheckpointError(f'{folder.last} was begun with other parts than those of this run '
+                                  f'({"; ".join(changed)}); continue with the former, or start over')
         self._state.load_state_dict(state, folder.last)
         run = self._run = self._state.progress
         if run.best_step is not None and run.metric not in (None, self.metric):
@@ -319,8 +334,10 @@ class Trainer:
             self._started.append(logger)
             logger.start(run)
 
-    def _close_loggers(self) -> None:
+    def _close_loggers(self, failed: bool) -> None:
         for logger in self._started:
+            if failed and callable(fail := getattr(logger, 'fail', None)):
+                fail()
             logger.close()
         self._started = []
 
@@ -557,7 +574,10 @@ class Trainer:
             return
         shown = {'loss': f'{loss:.4f}'}
         if self._run.best_metric is not None:
-            shown[self.metric] = f'{self.history.rows[-1][f"valid_{self.metric}"]:.4f}'
+            # Not each row has it: a validated run may be resumed without validation.
+            name = f'valid_{self.metric}'
+            last = next((row[name] for row in reversed(self.history.rows) if name in row), None)
+            shown |= {} if last is None else {self.metric: f'{last:.4f}'}
             shown['best'] = f'{self._run.best_metric:.4f}'
         bar.set_postfix(shown, refresh=False)
 

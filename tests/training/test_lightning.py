@@ -84,15 +84,27 @@ def test_logs() -> None:
     assert trainer.test(module, verbose=False) == [{'test_mrr': 0.25}]
 
 
-@pytest.mark.parametrize('steps', [3, 5])  # an epoch has four
-def test_resumes(steps: int, tmp_path: Path) -> None:
+class _Dropout(EMULoss):
+    r"""Draws from the global generator, as a model with dropout does."""
+    def forward(self, model: Any, batch: Any) -> torch.Tensor:
+        penalty = torch.nn.functional.dropout(model.node_emb.weight, 0.5).square().mean()
+        return super().forward(model, batch) + penalty
+
+
+@pytest.mark.parametrize('kind', ['NSCaching', 'KBGAN', 'dropout'])
+@pytest.mark.parametrize('steps', [3, 4, 5])  # an epoch has four
+def test_resumes(steps: int, kind: str, tmp_path: Path) -> None:
     def make() -> LinkPredictionModule:
-        return LinkPredictionModule(*parts(NSCachingSampler(cache_size=4, num_candidates=4)))
+        samplers = {'NSCaching': lambda: NSCachingSampler(cache_size=4, num_candidates=4),
+                    'KBGAN': lambda: KBGANSampler(num_candidates=6, hidden_channels=4), 'dropout': lambda: None}
+        model, criterion, loader, optimizer = parts(samplers[kind]())
+        return LinkPredictionModule(model, _Dropout() if kind == 'dropout' else criterion, loader, optimizer)
     whole = make()
     fit(whole, max_steps=9)
     keep = ModelCheckpoint(tmp_path, filename='kept', every_n_train_steps=steps, save_top_k=-1)
     fit(make(), max_steps=steps, enable_checkpointing=True, callbacks=[keep])
     resumed = make()
+    torch.manual_seed(99)
     fit(resumed, tmp_path / 'kept.ckpt', max_steps=9)
     assert same(resumed.model, whole.model)
 

@@ -70,19 +70,44 @@ def test_csv_that_cannot_be_written(tmp_path: Path) -> None:
         logger.log(1, {'loss': 1.0})
 
 
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    accumulator = pytest.importorskip('tensorboard.backend.event_processing.event_accumulator')
+    events = accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()['scalars']}
+
+
+def row(step: int) -> dict[str, float]:
+    return {'step': step, 'loss': step / 4}
+
+
 def test_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip('tensorboard')
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     for first, last in ((0, 3), (2, 4)):  # killed after step 3, whose checkpoint is of step 2
         logger = TensorBoardLogger(tmp_path)
-        logger.start(RunInfo('run', None, first, 4))
+        logger.start(RunInfo('run', None, first, 4, tuple({'step': step, 'loss': step} for step in range(1, first + 1))))
         for step in range(first + 1, last + 1):
             logger.log(step, {'step': step, 'loss': step + 10 * first})
         logger.close()
-    events = EventAccumulator(str(tmp_path))
-    events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars('loss')] == [(1, 1), (2, 2), (3, 23), (4, 24)]
-    assert events.Tags()['scalars'] == ['loss']
+    assert scalars(tmp_path) == {'loss': [(1, 1), (2, 2), (3, 23), (4, 24)]}
+
+
+@pytest.mark.parametrize('logged', [(), (1, 2), (1, 3), (1, 2, 3)])
+def test_tensorboard_gets_the_rows_it_lacks(logged: tuple[int, ...], tmp_path: Path) -> None:
+    r"""Those before it was asked for, and one whose checkpoint was written when the run was killed."""
+    pytest.importorskip('tensorboard')
+    if logged:
+        logger = TensorBoardLogger(tmp_path / 'run')
+        logger.start(info())
+        for step in logged:
+            logger.log(step, row(step))
+        logger.close()
+    for _ in range(2):
+        logger = TensorBoardLogger(tmp_path / 'run')
+        logger.start(info(row(1), row(2), row(3)))
+        logger.log(4, row(4))
+        logger.close()
+        assert scalars(tmp_path / 'run') == {'loss': [(step, step / 4) for step in (1, 2, 3, 4)]}
 
 
 def test_tensorboard_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ from tests.robustness.faults import FaultyOs
 def begin(path: Path, resume: Any = 'auto', **options: Any) -> bool:
     folder = RunFolder(path, **options)
     with folder.held():
-        return folder.open(resume, {'model': 'DistMult'})
+        going_on = folder.open(resume)
+        folder.describe({'model': 'DistMult'})
+        return going_on
 
 
 def checkpoint(path: Path, **state: Any) -> str:
@@ -64,6 +66,21 @@ def test_begins_and_goes_on(tmp_path: Path) -> None:
     assert not begin(tmp_path)  # nothing to continue without last.pt, and nothing to lose
     checkpoint(tmp_path / 'last.pt', step=1)
     assert begin(tmp_path) and begin(tmp_path, resume=True)
+
+
+def test_run_to_resume_stays_as_it_is_until_it_is_described(tmp_path: Path) -> None:
+    begin(tmp_path, files={'recipe.yaml': b'seed: 0\n'})
+    checkpoint(tmp_path / 'last.pt', step=1)
+    RunFolder(tmp_path).update_record({'backends': {'emu_loss': 'numba'}})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    folder = RunFolder(tmp_path, files={'recipe.yaml': b'seed: 1\n', 'more.json': b''})
+    with folder.held():
+        assert folder.open('auto')
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != '.lock'} == before
+        folder.describe({'model': 'TransE'})
+    record = read_json(folder.record)
+    assert (record['model'], record['backends']) == ('TransE', {'emu_loss': 'numba'})
+    assert folder.recipe.read_bytes() == b'seed: 1\n' and 'more.json' in record['files']
 
 
 @pytest.mark.parametrize('name', ['best.pt', 'history.csv', 'metrics.json', 'run.json', 'recipe.yaml', 'last.pt'])

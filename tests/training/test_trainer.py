@@ -26,6 +26,7 @@ from pyg_emu.training.checkpoint import load_checkpoint, load_weights, save_chec
 from pyg_emu.training.graphed_step import GraphedStep
 from pyg_emu.training.interrupt import TrainingInterrupted
 from pyg_emu.training.loggers import RunInfo
+from pyg_emu.training.run_folder import RunFolder
 from pyg_emu.training.schedules import LinearDecay, Schedule, SwitchOptimizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -268,13 +269,19 @@ class Recorder:
             raise ConnectionError
         self.calls.append((step, dict(values)))
 
+    def fail(self) -> None:
+        self.calls.append('failed')
+
     def close(self) -> None:
         self.calls.append('closed')
 
 
 def test_loggers(tmp_path: Path) -> None:
     logger = Recorder()
-    result = make_trainer(run_dir=tmp_path, loggers=[logger], name='mine').fit()
+    try:
+        raise _Stop
+    except _Stop:  # an exception around fit() is not one of the run
+        result = make_trainer(run_dir=tmp_path, loggers=[logger], name='mine').fit()
     assert (logger.run.name, logger.run.run_dir, logger.run.first_step, logger.run.num_steps) == ('mine', tmp_path, 0,
                                                                                                  20)
     assert logger.run.settings['optimizer']['class'].endswith('Adagrad')
@@ -285,7 +292,7 @@ def test_failing_logger_loses_no_step(tmp_path: Path) -> None:
     logger = Recorder(fail_at=10)
     with pytest.raises(ConnectionError):
         make_trainer(run_dir=tmp_path / 'cut', loggers=[logger]).fit()
-    assert logger.calls[-1] == 'closed' and load_checkpoint(tmp_path / 'cut' / 'last.pt')['step'] == 10
+    assert logger.calls[-2:] == ['failed', 'closed'] and load_checkpoint(tmp_path / 'cut' / 'last.pt')['step'] == 10
     again = Recorder()
     resumed = make_trainer(run_dir=tmp_path / 'cut', loggers=[again]).fit()
     assert again.run.first_step == 10 and [row['step'] for row in again.run.rows] == [5, 10]
@@ -380,10 +387,60 @@ def test_group_of_a_dictionary_decides() -> None:
         make_trainer(metric='macro.mrr').fit()
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def test_resume_with_another_metric(tmp_path: Path) -> None:
     make_trainer(run_dir=tmp_path, num_steps=10).fit()
+    before = contents(tmp_path)
     with pytest.raises(CheckpointError, match=r"last\.pt .*'mrr', .*'hits@10'"):
-        make_trainer(run_dir=tmp_path, metric='hits@10').fit()
+        make_trainer(run_dir=RunFolder(tmp_path, files={'recipe.yaml': b'metric: hits@10'}), metric='hits@10').fit()
+    assert contents(tmp_path) == before
+    assert make_trainer(run_dir=tmp_path).fit().steps == 20
+
+
+def test_resume_with_other_options_of_the_parts(tmp_path: Path) -> None:
+    def make(lr: float = 0.1, alpha: float = 0.5, num_negatives: int = 4) -> Trainer:
+        trainer = make_trainer(run_dir=tmp_path, criterion=EMULoss(alpha=alpha), schedule=LinearDecay())
+        trainer.loader.transform = EMUNegatives(num_negatives)
+        trainer.optimizer.param_groups[0]['lr'] = lr
+        return trainer
+
+    first = make()
+    criterion = first.criterion
+    interrupt_at(first, 13)
+    (tmp_path / 'run.json').write_text((tmp_path / 'run.json').read_text().replace('interrupt_at.<locals>.failing',
+                                                                                   str(criterion)))
+    before = contents(tmp_path)
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({'lr': 0.01}, r'optimizer\.lr=0\.01, not 0\.1\b'), ({'alpha': 0.9}, r'alpha=0\.9.*alpha=0\.5'),
+        ({'num_negatives': 16}, 'num_negatives=16.*num_negatives=4')]
+    for change, fact in changes:
+        trainer = make(**change)
+        for _ in range(2):
+            with pytest.raises(CheckpointError, match=rf'last\.pt .*{fact}'):
+                trainer.fit()
+        assert contents(tmp_path) == before
+    # With a learning rate that the schedule has lowered.
+    first.criterion = criterion
+    assert first.fit().steps == 20 and make().fit().steps == 20
+    # With a recipe, its hash decides.
+    make_trainer(run_dir=tmp_path / 'recipe', recipe_hash='abc', num_steps=10, criterion=EMULoss(alpha=0.5)).fit()
+    assert make_trainer(run_dir=tmp_path / 'recipe', recipe_hash='abc', criterion=EMULoss(alpha=0.9)).fit().steps == 20
+
+
+@pytest.mark.parametrize('change', ['schedule', 'loader', 'best.pt'])
+def test_refused_run_leaves_the_folder_as_it_was(tmp_path: Path, change: str) -> None:
+    make_trainer(run_dir=tmp_path, num_steps=10).fit()
+    if change == 'best.pt':
+        (tmp_path / 'best.pt').unlink()
+    before = contents(tmp_path)
+    trainer = make_trainer(run_dir=tmp_path, schedule=LinearDecay() if change == 'schedule' else None)
+    trainer.loader.batch_size = 8 if change == 'loader' else 16
+    with pytest.raises(CheckpointError, match='batch_size' if change == 'loader' else change):
+        trainer.fit()
+    assert contents(tmp_path) == before
 
 
 # Resumption ##################################################################
@@ -451,6 +508,12 @@ def test_validates_after_given_steps(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(without_times(resumed.fit().history), without_times(history), check_exact=True)
     assert all(map(torch.equal, weights(resumed), weights(expected)))
     assert make('range', range(4, 20, 8)).fit().history['step'].tolist() == [4, 12, 20]
+
+
+def test_resumes_without_validation(tmp_path: Path) -> None:
+    make_trainer(run_dir=tmp_path, num_steps=10).fit()
+    result = make_trainer(run_dir=tmp_path, validate=None, progress=True).fit()
+    assert (result.steps, result.best_step) == (20, 5) and result.history['valid_mrr'].count() == 2
 
 
 def test_resume_false_starts_over(tmp_path: Path) -> None:
@@ -688,10 +751,10 @@ def test_resumed_optimizer_computes_as_it_was_made(tmp_path: Path, before: bool,
 
     make(before).fit()
     resumed = make(after)
-    resumed.optimizer.param_groups[0]['lr'] = 0.2
     resumed.fit(resume=True)
-    group = resumed.optimizer.param_groups[0]
-    assert group['capturable'] is after and group['lr'] == 0.1
+    assert resumed.optimizer.param_groups[0]['capturable'] is after
+    options = json.loads((tmp_path / 'run.json').read_text())['optimizer']['options']
+    assert (options['capturable'], options['lr']) == (after, 0.1)
 
 
 @pytest.mark.parametrize('tensor_before', [False, True])

@@ -83,7 +83,7 @@ def _history(frame: pd.DataFrame, metric: str) -> Any:
     ended = ~complete & frame[metric].notna()
     if ended.any():
         place.scatter(frame['trial'][ended], frame[metric][ended], s=18, marker='x', color='C7',
-                      label='pruned or diverged, last value')
+                      label='not complete, last value')
     best = frame[metric].where(complete).cummax().ffill()
     place.step(frame['trial'], best, where='post', color='C1', label='best so far')
     place.xaxis.get_major_locator().set_params(integer=True)
@@ -101,7 +101,7 @@ def _slice(frame: pd.DataFrame, parameter: Parameter, metric: str) -> Any:
         if parameter.choices is not None:
             across = [parameter.choices.index(value) for value in across]
         points = place.scatter(across, own[metric], c=own['trial'], marker=marker, s=22, cmap='viridis', vmin=1,
-                               vmax=len(frame), label='complete' if outcome else 'pruned or diverged, last value')
+                               vmax=len(frame), label='complete' if outcome else 'not complete, last value')
     if not frame[metric].isna().all():
         figure.colorbar(points, label='trial')
         place.legend(fontsize=9)

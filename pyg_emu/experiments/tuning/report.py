@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: The outcomes of a trial.
-COMPLETE, PRUNED, DIVERGED = 'complete', 'pruned', 'diverged'
+COMPLETE, PRUNED, DIVERGED, FAILED = 'complete', 'pruned', 'diverged', 'failed'
 
 
 def values_of(trial: Any, space: SearchSpace) -> dict[str, Value]:
@@ -26,11 +26,11 @@ def trials_frame(trials: Iterable[Any], space: SearchSpace, metric: str) -> pd.D
     Args:
         trials (list of optuna.trial.FrozenTrial): The trials, in the order of their execution.
         space (SearchSpace): The search space.
-        metric (str): The metric and the name of its column. For a pruned or diverged trial, the column holds the last
-            value.
+        metric (str): The metric and the name of its column. For a trial that is not complete, the column holds the
+            last value.
 
     Returns:
-        Columns :obj:`trial` (from 1), :obj:`outcome` (complete, pruned or diverged), :obj:`metric`, :obj:`best_step`,
+        Columns :obj:`trial` (from 1), :obj:`outcome` (complete, pruned, diverged or failed), :obj:`metric`, :obj:`best_step`,
         :obj:`steps`, :obj:`seconds`, and one for each parameter.
     """
     import pandas as pd

@@ -5,13 +5,17 @@ import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Union
+from typing import Any, ContextManager, Iterator, Mapping, Union
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError, RecipeError
+from pyg_emu.data.graph import KGData
+from pyg_emu.experiments.provenance import TrainedOn
 from pyg_emu.experiments.recipe import setting_differences
 from pyg_emu.training.run_folder import RunFolder
 
 _NAME = 'pyg_emu'
+#: The attribute of a trial whose values were tried before, and led to an error.
+_FAILED = 'failed_before'
 
 
 class StudyFolder:
@@ -39,25 +43,14 @@ class StudyFolder:
                                   f'{self.path}-tune')
         folder.prepare()
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        r"""Locks the study, so that a second process does not treat the current trial as interrupted.
+    def lock(self) -> ContextManager[None]:
+        r"""Locks the study, so that a second process does not treat the current trial as interrupted. The folder is
+        created if it does not exist.
 
         Raises:
-            CheckpointError: If another process holds the lock.
+            CheckpointError: If another process holds the lock; names this process.
         """
-        try:
-            import fcntl
-        except ImportError:  # Not available on this platform.
-            yield
-            return
-        with open(self.path / '.lock', 'w') as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise CheckpointError(f'{self.path} is in use by another process; wait until it ends, or choose '
-                                      'another folder') from None
-            yield
+        return RunFolder(self.path).held()
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({str(self.path)!r})'
@@ -88,7 +81,7 @@ def quiet(optuna: Any) -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def open_study(folder: StudyFolder, settings: Mapping[str, Any], recipe_hash: str, pruner: Any,
+def open_study(folder: StudyFolder, settings: Mapping[str, Any], recipe_hash: str, data: KGData, pruner: Any,
                direction: str = 'maximize') -> Any:
     r"""Creates a study or opens the study in the folder. Interrupted trials are marked as failed and queued again with
     the same values.
@@ -97,12 +90,14 @@ def open_study(folder: StudyFolder, settings: Mapping[str, Any], recipe_hash: st
         folder (StudyFolder): The folder of the study.
         settings (dict): The settings that all trials share. They must equal those of an existing study.
         recipe_hash (str): The :meth:`~pyg_emu.experiments.recipe.Recipe.hash` of the recipe to tune.
+        data (KGData): The data, with the facts of an existing study.
         pruner (optuna.pruners.BasePruner): The pruner.
         direction (str): Whether to maximize or minimize the metric. (default: :obj:`"maximize"`)
 
     Raises:
         CheckpointError: If the database is damaged, or was not written by this package.
-        RecipeError: If the folder contains a study with other settings. The message names the differences.
+        RecipeError: If the folder contains a study with other settings or other facts. The message names the
+            differences.
     """
     optuna = load_optuna()
     from sqlalchemy.exc import SQLAlchemyError
@@ -122,13 +117,31 @@ def open_study(folder: StudyFolder, settings: Mapping[str, Any], recipe_hash: st
         changed = '; '.join(setting_differences(settings, recorded['settings']))
         raise RecipeError(f'{folder.path} contains a study with other settings ({changed or "another recipe"}); choose '
                           'another folder')
+    if 'facts' not in recorded:  # new, or of an earlier version
+        study.set_user_attr('facts', TrainedOn.of(data).facts)
+    elif other := TrainedOn(None, '', recorded['facts']).changed_splits(data):
+        raise RecipeError(f'{folder.path} contains a study with other facts; the differences are in '
+                          f'{", ".join(other)}; choose another folder, or continue with the same data')
     for trial in trials:
         if trial.state == optuna.trial.TrialState.RUNNING:
             give_up(study, trial)
     return study
 
 
-def give_up(study: Any, trial: Any) -> None:
-    r"""Marks a trial as failed and queues its values again, before all others."""
+def give_up(study: Any, trial: Any, failed: bool = False) -> None:
+    r"""Marks a trial as failed and queues its values again, before all others.
+
+    Args:
+        study (optuna.Study): The study.
+        trial (optuna.trial.Trial): The trial.
+        failed (bool, optional): Whether it ended with an error, which :func:`has_failed` tells of the next trial of
+            these values. An interruption says nothing of the values. (default: :obj:`False`)
+    """
+    known = {_FAILED: True} if failed or has_failed(trial) else None
     study.tell(trial.number, state=load_optuna().trial.TrialState.FAIL)
-    study.enqueue_trial(trial.params)
+    study.enqueue_trial(trial.params, user_attrs=known)
+
+
+def has_failed(trial: Any) -> bool:
+    r"""Returns whether an earlier trial of the same values ended with an error."""
+    return bool(trial.user_attrs.get(_FAILED, False))

@@ -22,7 +22,7 @@ from pyg_emu.experiments.recipe import Recipe
 from pyg_emu.experiments.runs import run_recipe
 from pyg_emu.experiments.tuning import plots, report
 from pyg_emu.experiments.tuning.space import SearchSpace, Value, default_space
-from pyg_emu.experiments.tuning.storage import StudyFolder, give_up, load_optuna, open_study, quiet
+from pyg_emu.experiments.tuning.storage import StudyFolder, give_up, has_failed, load_optuna, open_study, quiet
 from pyg_emu.training.interrupt import StopRequest, TrainingInterrupted
 from pyg_emu.training.trainer import TrainResult
 
@@ -54,8 +54,8 @@ class TuneResult:
 
     def __str__(self) -> str:
         counts = self.trials['outcome'].value_counts()
-        ends = ', '.join(f'{counts[name]} {name}' for name in (report.COMPLETE, report.PRUNED, report.DIVERGED)
-                         if name in counts)
+        ends = ', '.join(f'{counts[name]} {name}' for name in (report.COMPLETE, report.PRUNED, report.DIVERGED,
+                                                                  report.FAILED) if name in counts)
         best = report.best_trials(self.trials, self.metric)
         return f'{_trials(len(self.trials))}: {ends}\n{report.render(best, self.metric)}'
 
@@ -71,6 +71,9 @@ def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] 
     the best validation metric of the recipe, which is also the final model of a training run with this recipe. After a
     quarter of the steps, a trial is pruned if its best value so far is worse than the median of the completed trials at
     the same step. A diverged trial counts as pruned.
+
+    An error in a trial ends the call. The next one tries the same values once more. If they fail again, the outcome of
+    the trial is :obj:`"failed"`, and the study goes on with others.
 
     The folder contains :obj:`study.db`, :obj:`trials.csv` and :obj:`best.yaml`, updated after each trial, and the
     plots, written at the end. The same call continues an interrupted study. On a CPU, a continued study runs the same
@@ -95,7 +98,8 @@ def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] 
     Raises:
         ArgumentError: If Optuna is not installed, an argument is outside its domain, or :obj:`torchrun` has started
             several processes.
-        RecipeError: If the space does not match the recipe, or the folder contains a study with other settings.
+        RecipeError: If the space does not match the recipe, or the folder contains a study with other settings
+            or other facts.
         CheckpointError: If the folder is not writable, or its database cannot be read.
         DivergenceError: If no trial is complete.
         TrainingInterrupted: On SIGINT or SIGTERM. The next call repeats the interrupted trial.
@@ -103,6 +107,9 @@ def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] 
     if launched() > 1:
         raise ArgumentError(f'tune: expected one process, got {launched()} processes of torchrun; start it without '
                             'torchrun')
+    if recipe.storage == 'mmap':
+        raise RecipeError('storage: trials have no run folders for memory-mapped files; expected storage: memory for '
+                          'tuning')
     positive_integer('trials', trials)
     if timeout is not None and (not is_number(timeout) or not timeout > 0):
         raise ArgumentError(f'timeout: expected a positive number of seconds, got {timeout!r}')
@@ -134,9 +141,10 @@ class _Search:
         self.optuna = load_optuna()
 
     def run(self, trials: int, timeout: Optional[float], progress: bool) -> TuneResult:
-        self.folder.prepare()
         with quiet(self.optuna), self.folder.lock():
-            self.study = open_study(self.folder, self._settings(), self.recipe.hash(), self._pruner())
+            self.folder.prepare()
+            self.study = open_study(self.folder, self._settings(), self.recipe.hash(), self.data,
+                                    self._pruner())
             if not self.study.get_trials(deepcopy=False) and (start := self.space.start(self.recipe)):
                 self.study.enqueue_trial(start)
             done = self._report()
@@ -197,6 +205,16 @@ class _Search:
             signal = str(error).partition(':')[0] or 'interrupted'
             where = f'in trial {number + 1} of {trials}, which the next call repeats'
             raise self._interruption(signal, where) from None
+        except Exception as error:
+            if not has_failed(trial):
+                give_up(self.study, trial, failed=True)
+                error.add_note(f'trial {number + 1} of {trials} in {self.folder.path}: the next call tries its values '
+                               'once more')
+                raise
+            # Marked as pruned, like a diverged one: the study would never get past these values.
+            outcome, state = report.FAILED, optuna.trial.TrialState.PRUNED
+            reason = str(error) or type(error).__name__
+            warnings.warn(f'trial {number + 1} of {trials} failed twice and is left out: {reason}')
         except BaseException:
             give_up(self.study, trial)
             raise
@@ -272,7 +290,7 @@ class _Search:
         value = row[self.metric]
         ends = {report.COMPLETE: f'{self.metric} {value:.4f} at step {row["best_step"]}',
                 report.PRUNED: f'pruned at step {row["steps"]}, {self.metric} {value:.4f}',
-                report.DIVERGED: 'diverged'}
+                report.DIVERGED: 'diverged', report.FAILED: 'failed'}
         values = ', '.join(f'{p.key} {_text(row[p.key])}' for p in self.space.parameters)
         return f'trial {row["trial"]} of {trials}: {ends[row["outcome"]]} in {row["seconds"]:.1f} s; {values}'
 

@@ -4,10 +4,12 @@ the recorded value, and test triples are not ranked.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import itertools
 import os
 import re
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any, Optional
@@ -159,6 +161,34 @@ def test_trial_that_failed_is_run_again(whole: TuneResult, data: KGData, tmp_pat
     assert same_trials(search(tmp_path, data, trials=2).trials, whole.trials.head(2))
 
 
+def test_trial_that_fails_each_time_is_left_out(whole: TuneResult, data: KGData, tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    run, beta = study.run_recipe, whole.trials['loss.beta'].iloc[1]
+    interruptions = iter([False, True, False])
+
+    def failing(recipe: Any, *arguments: Any, **options: Any) -> Any:
+        if recipe.loss['beta'] == beta:
+            raise KeyboardInterrupt if next(interruptions) else ValueError('no such beta')
+        return run(recipe, *arguments, **options)
+
+    monkeypatch.setattr(study, 'run_recipe', failing)
+    with pytest.raises(ValueError, match='no such beta'):
+        search(tmp_path, data, trials=3)
+    with pytest.raises(KeyboardInterrupt):  # what is between both errors does not count
+        search(tmp_path, data, trials=3)
+    with pytest.warns(UserWarning, match='trial 2 of 3 .*no such beta'):
+        found = search(tmp_path, data, trials=3)
+    assert found.trials['outcome'].tolist() == ['complete', 'failed', 'complete']
+    assert found.trials['loss.beta'].iloc[1] == beta and pd.isna(found.trials['mrr'].iloc[1])
+    assert '1 failed' in str(found)
+
+
+def test_memory_mapped_storage_is_refused(data: KGData, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match='^storage: .*memory'):
+        search(tmp_path / 'study', data, base={'storage': 'mmap', 'model': {'hidden_channels': 4, 'sparse': True}})
+    assert not (tmp_path / 'study').exists()
+
+
 def test_signal_between_trials(data: KGData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tell = optuna.study.Study.tell
 
@@ -271,6 +301,23 @@ def test_recipe_hash_decides(data: KGData, tmp_path: Path) -> None:
         search(tmp_path, data, trials=1)
 
 
+def test_other_facts_are_refused(data: KGData, tmp_path: Path) -> None:
+    search(tmp_path, data, trials=1)
+    before = (tmp_path / 'trials.csv').read_bytes()
+    other = KGData(data.edge_index[:, 1:], data.edge_type[1:], num_nodes=12, num_relations=3,
+                   valid_edge_index=data.valid_edge_index, valid_edge_type=data.valid_edge_type,
+                   test_edge_index=data.test_edge_index, test_edge_type=data.test_edge_type)
+    with pytest.raises(RecipeError, match=rf'{tmp_path} .*train \(99 facts, .*100\);'):
+        search(tmp_path, other)
+    assert (tmp_path / 'trials.csv').read_bytes() == before
+    # A study of an earlier version knows no facts, until it is continued.
+    with contextlib.closing(sqlite3.connect(tmp_path / 'study.db')) as database, database:
+        assert database.execute("DELETE FROM study_user_attributes WHERE key = 'facts'").rowcount == 1
+    assert len(search(tmp_path, other, trials=2).trials) == 2
+    with pytest.raises(RecipeError, match='100 facts, .*99'):
+        search(tmp_path, data)
+
+
 @pytest.mark.parametrize('options, message', [
     ({'trials': 0}, r'^trials: .*\b1\b.*\b0$'),
     ({'timeout': 0.0}, r'^timeout: .*\b0\.0$'),
@@ -305,8 +352,7 @@ def test_folder_of_a_run(data: KGData, tmp_path: Path) -> None:
 
 
 def test_two_processes(data: KGData, tmp_path: Path) -> None:
-    pytest.importorskip('fcntl')
-    with study.StudyFolder(tmp_path).lock(), pytest.raises(CheckpointError, match=f'{tmp_path} .*process'):
+    with study.StudyFolder(tmp_path).lock(), pytest.raises(CheckpointError, match=f'{tmp_path} .*{os.getpid()} '):
         search(tmp_path, data)
 
 
