@@ -2,6 +2,7 @@ r"""Nested settings in layers (files, flags). Each layer knows where its setting
 from __future__ import annotations
 
 import re
+import string
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Collection, Iterable, Optional
@@ -19,6 +20,8 @@ _MAX_VALUES = 10_000
 #: Letters of a flag that messages show.
 _SHOWN = 200
 _TAG = 'tag:yaml.org,2002:'
+#: Possible delimiters and signs of comments. The empty text is not among them.
+_PUNCTUATION = frozenset(string.punctuation)
 _COLLECTIONS = (f'{_TAG}map', f'{_TAG}seq')
 
 
@@ -131,7 +134,8 @@ def parse_value(text: str, place: str) -> Any:
     r"""Reads one YAML value.
 
     Args:
-        text (str): The value.
+        text (str): The value. A punctuation mark alone, such as :obj:`,`, is text, and so is a line that begins with
+            :obj:`#`, :obj:`|` or :obj:`>`.
         place (str): Where it was written, for messages.
 
     Raises:
@@ -139,6 +143,10 @@ def parse_value(text: str, place: str) -> Any:
     """
     if text.isspace():  # a delimiter, which YAML would take for nothing
         return text
+    plain = text.strip()
+    # YAML would take these for nothing, for a comment, or for the begin of a block of lines.
+    if plain in _PUNCTUATION or (plain.startswith(('#', '|', '>')) and '\n' not in plain):
+        return plain
     return _load(text, place, None)
 
 
@@ -164,8 +172,8 @@ def dump(values: dict[str, Any]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    r"""Reads :obj:`1e-5` as a number, as YAML 1.2 does, and dates as text. The depth and the number of values are
-    limited, aliases included.
+    r"""Reads numbers as YAML 1.2 does, and dates as text: :obj:`1e-5` is a number, :obj:`0100` is 100, and :obj:`1:30`
+    is text. The depth and the number of values are limited, aliases included.
     """
     depth = 0
     size = 0
@@ -181,15 +189,32 @@ class _Loader(yaml.SafeLoader):
             self.depth -= 1
 
 
+#: The numbers of YAML 1.2's core schema. YAML 1.1 has octal ones after a 0, and sexagesimal ones around colons.
+_NUMBERS = {
+    'int': r'[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+',
+    'float': r'[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)',
+}
+_REPLACED = tuple(f'{_TAG}{kind}' for kind in (*_NUMBERS, 'timestamp'))
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(':timestamp')]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    'tag:yaml.org,2002:float', re.compile(r'^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$'), list('-+.0123456789'))
 
 
 class _Dumper(yaml.SafeDumper):
-    pass
+    r"""Quotes text that YAML 1.1 or YAML 1.2 would take for something else."""
+
+
+for _kind, _pattern in _NUMBERS.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f'{_TAG}{_kind}', re.compile(f'^(?:{_pattern})$'), list('-+.0123456789'))
+
+
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, 0 if text[:2] in ('0o', '0x') else 10)
+
+
+_Loader.add_constructor(f'{_TAG}int', _construct_int)
 
 
 def _represent_float(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:

@@ -23,8 +23,13 @@ def test_values_and_the_lines_they_came_from() -> None:
 @pytest.mark.parametrize('text, value', [
     ('1e-5', 1e-5), ('1.0e-5', 1e-5), ('-3E2', -300.0), ('.5', 0.5), ('7', 7), ('true', True), ('null', None),
     ('e5', 'e5'), ('[1, 2]', [1, 2]), ('{a: 1}', {'a': 1}),
+    ('0100', 100), ('-012', -12), ('+3', 3), ('0', 0), ('09', 9), ('0o17', 15), ('0x1F', 31), ('1.', 1.0),
+    ('.inf', float('inf')),
+    ('1:30', '1:30'), ('1:30.5', '1:30.5'), ('-1:30', '-1:30'), ('0b11', '0b11'), ('1_000', '1_000'), ('.', '.'),
+    ('#', '#'), ('|', '|'), ('>', '>'), (',', ','), ('-', '-'), ('~', '~'), ('*', '*'), (' # ', '#'), ('##', '##'),
+    ('||', '||'), ('>>', '>>'), ('', None), ('Null', None),
 ])
-def test_numbers(text: str, value: object) -> None:
+def test_numbers_and_text(text: str, value: object) -> None:
     read = parse_value(text, 'here')
     assert read == value and type(read) is type(value)
 
@@ -33,6 +38,12 @@ def test_dump_is_read_alike_by_any_reader() -> None:
     values = {'b': 1e-05, 'a': {'c': [1, 2.5], 'd': None, 'e': 1e22, 'f': 'text: with colon'}}
     assert yaml.safe_load(dump(values)) == values
     assert list(parse_layer(dump(values), 'x').values) == ['b', 'a']
+
+
+@pytest.mark.parametrize('text', ['1e5', '.5e1', '0o17', '0x1F', '0100', '1:30', '1_000', '2024-01-01', 'yes', '#', '|',
+                                  '~'])
+def test_text_that_looks_like_something_else_stays_text(text: str) -> None:
+    assert yaml.safe_load(dump({'a': text})) == parse_layer(dump({'a': text}), 'x').values == {'a': text}
 
 
 @pytest.mark.parametrize('text, message', [
@@ -83,6 +94,7 @@ def test_section_that_changes_its_name_begins_anew() -> None:
 def test_assignments() -> None:
     layer = assignment_layer(['a.b=1e-3', 'a.c = [1, 2]', 'd=x=y'])
     assert layer.values == {'a': {'b': 1e-3, 'c': [1, 2]}, 'd': 'x=y'}
+    assert assignment_layer(['a.b=#', 'a.c=|']).values == {'a': {'b': '#', 'c': '|'}}
     assert layer.place(('a', 'b')) == layer.place(('a', )) == '--set a.b=1e-3: '
 
 
