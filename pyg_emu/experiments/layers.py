@@ -189,7 +189,7 @@ class _Loader(yaml.SafeLoader):
             self.depth -= 1
 
 
-#: The numbers of YAML 1.2's core schema; those of YAML 1.1 read octal digits after a 0 and sexagesimal ones around colons.
+#: The numbers of YAML 1.2's core schema. YAML 1.1 has octal ones after a 0, and sexagesimal ones around colons.
 _NUMBERS = {
     'int': r'[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+',
     'float': r'[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)',
