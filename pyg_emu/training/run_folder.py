@@ -53,7 +53,7 @@ class RunFolder:
     Args:
         path (str or Path): The folder, created when it is first locked.
         overwrite (bool, optional): Whether a new run may replace conflicting files: files of the user, or files of a
-            run that cannot be resumed. (default: :obj:`False`)
+            run whose :obj:`last.pt` is missing or whose :obj:`run.json` is damaged. (default: :obj:`False`)
         files (dict, optional): Additional files of the run, from name to content. They are written when the run starts
             or resumes. (default: :obj:`None`)
 

@@ -72,10 +72,9 @@ def changed_parts(recorded: Any, record: Mapping[str, Any]) -> list[str]:
     if not isinstance(recorded, Mapping):
         return []
     found = []
-    optimizer, own = recorded.get('optimizer'), record['optimizer']
-    # The checkpoint tells of another class.
-    same = isinstance(optimizer, Mapping) and optimizer.get('class') == own['class']
-    for number, (before, now) in enumerate(zip(_groups(optimizer), _groups(own)) if same else ()):
+    own = record['optimizer']
+    for number, (before, now) in enumerate(zip(_groups(recorded.get('optimizer'), own['class']),
+                                               _groups(own, own['class']))):
         place = f'optimizer.{number}' if 'groups' in own else 'optimizer'
         # Versions of PyTorch differ in the options they have.
         found += [f'{place}.{name}={now[name]!r}, not {before[name]!r}' for name in now
@@ -91,7 +90,10 @@ def used_backends() -> dict[str, str]:
     return {name: backend for name, backend in found.items() if backend is not None}
 
 
-def _groups(optimizer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _groups(optimizer: Any, kind: str) -> list[Mapping[str, Any]]:
+    r"""The options of the parameter groups of an optimiser of this class. Of another one, the checkpoint tells."""
+    if not isinstance(optimizer, Mapping) or optimizer.get('class') != kind:
+        return []
     groups = optimizer.get('groups', [optimizer.get('options')])
     return [group for group in groups if isinstance(group, Mapping)] if isinstance(groups, list) else []
 

@@ -98,7 +98,9 @@ class Trainer:
             (default: :obj:`True`)
         run_dir (str, Path or RunFolder, optional): The run folder. (default: :obj:`None`)
         overwrite (bool, optional): Whether a new run may replace files in the run folder that stand in its way: those
-            of the user, and those of a run that cannot be continued. (default: :obj:`False`)
+            of the user, and those of a run whose :obj:`last.pt` is missing or whose :obj:`run.json` is damaged. A run
+            with other settings or a damaged :obj:`last.pt` is replaced by :obj:`fit(resume=False)` instead.
+            (default: :obj:`False`)
         checkpoint_every (int, optional): Steps between checkpoints; a new best is kept as well.
             (default: as :obj:`evaluate_every`)
         max_grad_norm (float, optional): Clip the norm of all gradients that :obj:`optimizer` uses to this, and that of

@@ -85,7 +85,7 @@ def test_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip('tensorboard')
     for first, last in ((0, 3), (2, 4)):  # killed after step 3, whose checkpoint is of step 2
         logger = TensorBoardLogger(tmp_path)
-        logger.start(RunInfo('run', None, first, 4, tuple({'step': step, 'loss': step} for step in range(1, first + 1))))
+        logger.start(info(*({'step': step, 'loss': step} for step in range(1, first + 1))))
         for step in range(first + 1, last + 1):
             logger.log(step, {'step': step, 'loss': step + 10 * first})
         logger.close()

@@ -120,6 +120,17 @@ def test_run_without_its_checkpoint_is_not_replaced(tmp_path: Path, name: str) -
     assert not (tmp_path / name).exists()
 
 
+@pytest.mark.parametrize('damage', ['', '{', '[]'])
+def test_run_whose_record_is_damaged(tmp_path: Path, damage: str) -> None:
+    begin(tmp_path)
+    checkpoint(tmp_path / 'last.pt', step=1)
+    (tmp_path / 'run.json').write_text(damage)
+    for resume in ('auto', False):
+        with pytest.raises(CheckpointError, match=r'last\.pt.*run\.json.*overwrite=True'):
+            begin(tmp_path, resume)
+    assert not begin(tmp_path, overwrite=True) and not (tmp_path / 'last.pt').exists()
+
+
 def test_run_of_an_older_version_is_taken_over(tmp_path: Path) -> None:
     for name in ('best.pt', 'history.csv', 'recipe.yaml'):
         (tmp_path / name).write_text('')

@@ -522,6 +522,18 @@ def test_resume_false_starts_over(tmp_path: Path) -> None:
     assert result.steps == 5 and pd.read_csv(tmp_path / 'history.csv')['step'].tolist() == [5]
 
 
+@pytest.mark.parametrize('change', ['settings', 'damage'])
+def test_overwrite_keeps_a_run_that_is_refused(tmp_path: Path, change: str) -> None:
+    make_trainer(run_dir=tmp_path, num_steps=10, schedule=LinearDecay()).fit()
+    if change == 'damage':
+        (tmp_path / 'last.pt').write_bytes((tmp_path / 'last.pt').read_bytes()[:-9])
+    before = contents(tmp_path)
+    with pytest.raises(CheckpointError, match=r'last\.pt'):
+        make_trainer(run_dir=tmp_path, overwrite=True).fit()
+    assert contents(tmp_path) == before
+    assert make_trainer(run_dir=tmp_path).fit(resume=False).steps == 20
+
+
 def test_resume_true_needs_a_run(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r'resume.*last\.pt'):
         make_trainer(run_dir=tmp_path).fit(resume=True)

@@ -30,8 +30,8 @@ def trials_frame(trials: Iterable[Any], space: SearchSpace, metric: str) -> pd.D
             last value.
 
     Returns:
-        Columns :obj:`trial` (from 1), :obj:`outcome` (complete, pruned, diverged or failed), :obj:`metric`, :obj:`best_step`,
-        :obj:`steps`, :obj:`seconds`, and one for each parameter.
+        Columns :obj:`trial` (from 1), :obj:`outcome` (complete, pruned, diverged or failed), :obj:`metric`,
+        :obj:`best_step`, :obj:`steps`, :obj:`seconds`, and one for each parameter.
     """
     import pandas as pd
 
