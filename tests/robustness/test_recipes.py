@@ -64,7 +64,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Itera
         raise DataError(f'{name} would be downloaded')
 
     monkeypatch.setattr('pyg_emu.experiments.runs.Trainer.fit', reached)
-    monkeypatch.setattr('pyg_emu.data.io.datasets._load_name', by_name)
+    monkeypatch.setattr('pyg_emu.data.io.datasets._download', by_name)
     monkeypatch.chdir(tmp_path)
     with use_backend('torch'):
         yield

@@ -185,9 +185,7 @@ def errors() -> Iterator[str]:
 
     def empty() -> None:
         trainer = make_trainer('mixup')
-        batch = next(iter(trainer.loader))
-        for name in ('head_index', 'rel_type', 'tail_index'):
-            batch[name] = batch[name][:0]
+        batch = next(iter(trainer.loader))._cut(slice(0))
         DataParallelLoss(trainer.model, trainer.criterion)(trainer.model, batch)
 
     for function in (lambda: make_trainer('mixup', diverging).fit(),

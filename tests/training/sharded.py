@@ -331,6 +331,9 @@ def killed(folder: Path) -> dict[str, Any]:
         torch.save(commands(folder), folder / f'commands-{place.rank}.pt')
 
         class Dying(EMULoss):
+            def _get_name(self) -> str:
+                return 'EMULoss'  # with which the run goes on
+
             def forward(self, model: torch.nn.Module, batch: Any) -> Tensor:
                 if batch.step == 7 and place.rank == 1:
                     os.kill(os.getpid(), signal.SIGKILL)

@@ -14,6 +14,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Optional, Union
 import pandas as pd
 import torch_geometric.data
 
+from pyg_emu.core.arguments import shown
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.io.detection import head_of
@@ -160,7 +161,8 @@ def _find(source: Union[str, os.PathLike]) -> _Found:
         path = Path(source).expanduser()
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:  # too long, not allowed, no such user, a null byte
-        raise DataError(f'{source}: cannot be read ({getattr(error, "strerror", None) or error})') from error
+        raise DataError(f'{shown(os.fspath(source))}: cannot be read ({getattr(error, "strerror", None) or error})'
+                        ) from error
     return _Found(None, path)
 
 
