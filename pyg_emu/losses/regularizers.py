@@ -22,7 +22,8 @@ class LpRegularizer(torch.nn.Module):
         w \left( \sum |\mathbf{E}|^p + \sum |\mathbf{R}|^p \right)
 
     The EMU paper's baselines use :math:`p = 3` (section G, "L3-norm"). The gradient is dense, also where the tables'
-    own gradients are row-sparse.
+    own gradients are row-sparse. A model that encodes its entities says what the penalty acts on:
+    :class:`~pyg_emu.models.RGCN` encoded rows, :class:`~pyg_emu.models.GNNEncoder` the tables of its network.
 
     Args:
         p (float): :math:`p`, at least 1.

@@ -39,6 +39,9 @@ class GNNEncoder(GraphEncoder):
     A network with dropout draws from PyTorch's global random stream. Several processes encode the same vectors only if
     this stream is the same in all of them: call :func:`torch.manual_seed` with the same seed in each.
 
+    Penalties of a loss, such as :class:`~pyg_emu.L3Regularizer`, act on the embedding layers of the network and on the
+    relations, not on the encoded entities.
+
     Args:
         encoder (torch.nn.Module): The network.
         num_nodes (int): The number of nodes/entities in the graph.

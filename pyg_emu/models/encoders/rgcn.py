@@ -59,6 +59,9 @@ class RGCN(GraphEncoder):
     keep what :math:`\mathbf{W}_0` makes of their own row, so negatives may be any entity. Facts and dropout are drawn
     from :obj:`batch.generator`, so that several processes encode the same vectors.
 
+    **Penalties** of a loss, such as :class:`~pyg_emu.L3Regularizer`, act on the encoded entities of the step and on the
+    relations of the decoder, not on the table that is the input of the first layer.
+
     Args:
         num_nodes (int): The number of nodes/entities in the graph.
         num_relations (int): The number of relations, without inverse ones.

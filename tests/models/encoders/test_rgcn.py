@@ -25,7 +25,7 @@ from pyg_emu import models as exported
 from pyg_emu.core.contract import Scorer, for_batch, for_graph
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
-from pyg_emu.losses import CrossEntropyLoss, DeMixLoss, OneVsAllLoss
+from pyg_emu.losses import CrossEntropyLoss, DeMixLoss, LpRegularizer, OneVsAllLoss
 from pyg_emu.models import RGCN, DistMult, KGEScorer, Reciprocal
 from pyg_emu.models.adapters import as_scorer
 from pyg_emu.models.encoders import RGCNLayer
@@ -345,3 +345,14 @@ def test_parts_that_learn_in_a_loop_of_the_users_own(nations: KGData, transform:
         part.update(batch, as_scorer(model))
         criterion(model, batch).backward()
     assert model.decoder.node_emb.weight.grad is not None
+
+
+def test_penalties_act_on_encoded_rows(nations: KGData) -> None:
+    model, batch = make(nations), batch_of(nations)
+    criterion = EMULoss(regularizer=LpRegularizer(2.0, 0.5))
+    criterion(model, batch)
+    scorer = for_batch(model, batch)
+    expected = 0.5 * (scorer.entity_table().square().sum() + model.decoder.rel_emb.weight.square().sum())
+    torch.testing.assert_close(criterion.terms['loss_penalty'], expected.detach())
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(scorer.entity_table(), model.decoder.node_emb.weight)
