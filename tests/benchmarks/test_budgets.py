@@ -45,6 +45,16 @@ def test_what_is_left_of_the_lead(tmp_path: Path) -> None:
     assert 'unbounded label smoothing alone (within two standard errors)' in said
 
 
+def test_better_settings_that_a_search_missed(tmp_path: Path) -> None:
+    final(tmp_path, 'distmult-emu', (0.320, ))
+    write_result('curves_fb15k237/emu-triple-0.61-seed0', {'curve': [
+        {'step': 5000, 'mrr': 0.4}, {'step': 6000, 'mrr': 0.3251}]}, folder=tmp_path)
+    for value, missed in ((0.3198, True), (0.3252, False)):
+        searched(tmp_path, 'distmult-emu', value, ['num_steps=6000'], {})
+        text = TEXTS['reproduction-budgets'](tmp_path)[0]
+        assert ('0.320 after 6,000 steps' in text and '0.325 after as' in text) is missed
+
+
 def test_what_searches_chose(tmp_path: Path) -> None:
     searched(tmp_path, 'complex-emu', 0.35, ['loss.alpha=0.25', 'optimizer.lr=0.0512'],
              {'loss.name': 'emu', 'loss.alpha': {'low': 0.01, 'high': 1.0}, 'optimizer.lr': {'factor': 5},
