@@ -133,8 +133,8 @@ def _missed(emu: _Row, tuned: str, folder: Path) -> tuple[list[str], Results]:
         for point in result['metrics']['curve']:
             if point['step'] == steps and point['mrr'] > value:
                 return [f"EMU's search missed better settings: its best trial has a validation MRR of {value:.3f} "
-                        f'after {steps:,} steps, and a run with the settings of `tuned` has {point["mrr"]:.3f} after as '
-                        'many.'], [result]
+                        f'after {steps:,} steps, and a run with the settings of `tuned` has {point["mrr"]:.3f} after '
+                        'as many.'], [result]
     return [], []
 
 
