@@ -52,7 +52,7 @@ from pyg_emu.experiments.recipe import Recipe, load_recipe
 from pyg_emu.experiments.runs import make_model, run_recipe
 from pyg_emu.experiments.tuning import tune
 from pyg_emu.negatives import parts_of
-from pyg_emu.negatives.contract import does, parameters_of
+from pyg_emu.negatives.contract import shared_parameters
 
 #: The steps during which peak memory is measured.
 MEMORY_STEPS = 30
@@ -146,13 +146,11 @@ def train_steps(recipe: Recipe, data: KGData, steps: int) -> None:
     model = make_model(recipe, data)
     loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=build('negatives', recipe.negatives),
                            corrupt=recipe.corrupt, seed=recipe.seed)
-    parameters: list[torch.Tensor] = [*model.parameters()]
-    for part in parts_of(loader).values():
-        if not does(part, 'make_optimizer'):
-            parameters += parameters_of(part)
+    criterion = build('loss', recipe.loss)
+    parameters = [*model.parameters(), *shared_parameters(parts_of(loader, criterion).values())]
     fastest = fused_by_default(recipe.model, recipe.optimizer, False, 'cpu')
     optimizer = build('optimizer', {**fastest, **recipe.optimizer}, params=parameters)
-    Trainer(model, build('loss', recipe.loss), loader, optimizer, num_steps=steps, evaluate_every=steps,
+    Trainer(model, criterion, loader, optimizer, num_steps=steps, evaluate_every=steps,
             progress=False).fit()
 
 

@@ -133,7 +133,7 @@ def non_negative(name: str, value: Any) -> float:
     return value
 
 
-def positive(name: str, value: Any, what: str = 'a finite number > 0') -> float:
+def positive_number(name: str, value: Any, what: str = 'a finite number > 0') -> float:
     r"""Checks that a value is a finite, positive number.
 
     Args:

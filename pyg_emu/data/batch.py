@@ -243,7 +243,8 @@ class Batch(Data):
         super().__setattr__(key, value)
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self.__dict__['_checked'] = self.__dict__['_checked'] and key not in _CHECKED
+        if key in _CHECKED:
+            self.__dict__['_checked'] = False
         super().__setitem__(key, value)
 
     def __getattr__(self, key: str) -> Any:

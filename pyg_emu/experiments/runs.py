@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Literal, Mapping, Optional, Union
 
 import torch
-from torch import Tensor
 
 from pyg_emu.core.arguments import boolean
 from pyg_emu.core.distributed import current, first_alone, local_device, on_first
@@ -27,7 +26,7 @@ from pyg_emu.experiments.sections import reads_graph
 from pyg_emu.experiments.starts import ORIGIN, Start, check_origin, start_from
 from pyg_emu.models.mapped import map_entities
 from pyg_emu.models.sharded import shard_entities
-from pyg_emu.negatives.contract import does, parameters_of
+from pyg_emu.negatives.contract import shared_parameters
 from pyg_emu.negatives.transform import parts_of
 from pyg_emu.training.checkpoint import load_weights
 from pyg_emu.training.loggers import Logger
@@ -151,13 +150,11 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
         start.model(model, data)
     loader = TripletLoader(data, recipe.batch_size, shuffle=True, transform=transform, corrupt=recipe.corrupt,
                            seed=recipe.seed)
-    parameters: list[Tensor] = [*model.parameters()]
-    for part in (criterion, *parts_of(loader).values()):
+    parts = parts_of(loader, criterion).values()
+    for part in parts:
         if isinstance(part, torch.nn.Module):
             part.to(device)
-        if not does(part, 'make_optimizer'):
-            parameters += parameters_of(part)
-    parameters = [*dict.fromkeys(parameters)]  # the modules of two parts may be the same
+    parameters = [*model.parameters(), *shared_parameters(parts)]
     fastest = fused_by_default(recipe.model, recipe.optimizer, recipe.graph, device)
     optimizer = build('optimizer', {**fastest, **recipe.optimizer}, params=parameters)
     if start is not None and start.optimizer is not None:

@@ -7,7 +7,7 @@ from typing import Any, Callable, ClassVar, Mapping, NamedTuple, Optional, Union
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import boolean, penalty, positive
+from pyg_emu.core.arguments import boolean, penalty, positive_number
 from pyg_emu.core.contract import ScoredBatch, Scorer, for_batch
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.row_gradients import row_gradients
@@ -289,14 +289,13 @@ def _beside(vanilla: Optional[Tensor], mutated: Optional[Tensor], plain: Tensor,
 weighs_vanilla = property(lambda self: self.alpha > 0)
 
 
-def positive_temperature(value: Any) -> Optional[float]:
+def positive_temperature(value: Any, name: str = 'adversarial_temperature') -> Optional[float]:
     r"""Returns a temperature of self-adversarial weights.
 
     Raises:
         ArgumentError: If it is neither a positive number nor :obj:`None`.
     """
-    return None if value is None else positive('adversarial_temperature', value,
-                                               'a positive number, or None for equal weights')
+    return None if value is None else positive_number(name, value, 'a positive number, or None for equal weights')
 
 
 def check_relations(scorer: Scorer, batch: Batch) -> None:

@@ -5,8 +5,8 @@ from typing import ClassVar, Optional
 
 from torch import Tensor
 
-from pyg_emu.core.arguments import boolean, positive
-from pyg_emu.losses.base import LinkPredictionLoss, Regularizer, ScoredBatch
+from pyg_emu.core.arguments import boolean
+from pyg_emu.losses.base import LinkPredictionLoss, Regularizer, ScoredBatch, positive_temperature
 from pyg_emu.losses.functional import demix_cross_entropy
 
 
@@ -49,8 +49,7 @@ class DeMixLoss(LinkPredictionLoss):
         regularizer: Optional[Regularizer] = None,
     ) -> None:
         super().__init__(mutate=True, regularizer=regularizer)
-        self.temperature = None if temperature is None else positive('temperature', temperature,
-                                                                     'a positive number, or None for equal weights')
+        self.temperature = positive_temperature(temperature, 'temperature')
         self.divide_by_negatives = boolean('divide_by_negatives', divide_by_negatives)
 
     def loss(self, scored: ScoredBatch) -> Tensor:

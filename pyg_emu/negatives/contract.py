@@ -154,6 +154,23 @@ def does(part: Any, name: str) -> bool:
     return callable(getattr(part, name, None)) and getattr(type(part), name, None) is not getattr(LearningPart, name)
 
 
+def shared_parameters(parts: Iterable[Any]) -> list[Tensor]:
+    r"""The parameters of parts that belong into the optimiser of the model: those of no part with an optimiser of its
+    own, each once.
+
+    Args:
+        parts (iterable): The parts of a run.
+    """
+    shared: dict[Tensor, None] = {}
+    own: set[Tensor] = set()
+    for part in parts:
+        if does(part, 'make_optimizer'):
+            own.update(parameters_of(part))
+        else:
+            shared.update(dict.fromkeys(parameters_of(part)))
+    return [value for value in shared if value not in own]
+
+
 def parameters_of(part: Any) -> list[Tensor]:
     r"""The parameters of a part, or none."""
     return [*part.parameters()] if does(part, 'parameters') else []

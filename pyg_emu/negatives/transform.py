@@ -152,13 +152,18 @@ def _refuse_replaced(settings: dict[str, Any], mutation: Any) -> None:
                                 f'out {name} or mutation')
 
 
-def parts_of(loader: Any) -> dict[str, Any]:
+def parts_of(loader: Any, criterion: Any = None) -> dict[str, Any]:
     r"""The parts of a loader's transform by name: the transform itself (:obj:`"transform"`), its sampler and its
     mutation, also those inside a :class:`torch_geometric.transforms.Compose` (:obj:`"transform.0.sampler"`) or of a
     sampler that wraps another one (:obj:`"transform.sampler.sampler"`). Each object occurs once.
+
+    Args:
+        loader (Any): The loader.
+        criterion (Any, optional): A loss, which is a part then (:obj:`"criterion"`), as is its own mutation
+            (:obj:`"criterion.mutation"`). (default: :obj:`None`)
     """
-    found: dict[str, Any] = {}
-    for name, part in _walk('transform', getattr(loader, 'transform', None)):
+    found: dict[str, Any] = {} if criterion is None else {'criterion': criterion}
+    for name, part in (*_walk('transform', getattr(loader, 'transform', None)), *_walk('criterion', criterion)):
         if all(part is not other for other in found.values()):
             found[name] = part
     return found

@@ -26,10 +26,7 @@ class LearningParts:
     """
     def __init__(self, loader: Any, model: torch.nn.Module, criterion: Any) -> None:
         #: The parts by name.
-        self.named: dict[str, Any] = {'criterion': criterion, **parts_of(loader)}
-        own = getattr(criterion, 'mutation', None)
-        if own is not None and all(own is not part for part in self.named.values()):
-            self.named['criterion.mutation'] = own
+        self.named = parts_of(loader, criterion)
         self.model = model
         self._updated = [part for part in self.named.values() if does(part, 'update')]
         self._observed = [part for part in self.named.values() if does(part, 'observe')]

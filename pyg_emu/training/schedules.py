@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler
 
-from pyg_emu.core.arguments import boolean, is_number, positive, share, shown
+from pyg_emu.core.arguments import boolean, is_number, positive_number, share, shown
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.training.optimizers import RowAdam
 
@@ -149,7 +149,7 @@ class SwitchOptimizer(Schedule):
                  make: Optional[Callable[[Iterable[dict[str, Any]]], Optimizer]] = None, sparse: bool = False):
         if not (is_number(at) and 0.0 < at < 1.0):
             raise ArgumentError(f'at: expected a fraction of the steps in (0, 1), got {shown(at)}')
-        positive('factor', factor, 'a positive, finite factor of the learning rate')
+        positive_number('factor', factor, 'a positive, finite factor of the learning rate')
         if make is not None and (not callable(make) or isinstance(make, type) and not issubclass(make, Optimizer)):
             raise ArgumentError(f'make: expected a function of parameter groups, got {shown(make)}')
         boolean('sparse', sparse)

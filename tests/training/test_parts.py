@@ -14,8 +14,8 @@ from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.losses import CrossEntropyLoss, EMULoss, OneVsAllEMULoss, ScoredBatch
 from pyg_emu.models import DistMult
-from pyg_emu.negatives import EMUNegatives
-from pyg_emu.negatives.contract import LearningPart, Negatives
+from pyg_emu.negatives import EMUNegatives, parts_of
+from pyg_emu.negatives.contract import LearningPart, Negatives, shared_parameters
 from pyg_emu.negatives.mutation import BernoulliMask, LearnedMask
 from pyg_emu.negatives.sampling import BaseSampler, NSCachingSampler
 from pyg_emu.ops import use_backend
@@ -213,3 +213,14 @@ def test_a_module_within_a_loss_is_saved_once() -> None:
     parts = LearningParts(trainer.loader, trainer.model, trainer.criterion)
     assert [id(value) for value in parts.parameters()] == [id(mask.logits)]
     assert 'criterion.mutation' in parts.named and [*parts.states()] == ['criterion']
+
+
+def test_parameters_of_parts_with_an_optimiser_of_their_own_are_left_to_it() -> None:
+    class Own(LearnedMask):
+        def make_optimizer(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    for mask, shared in ((LearnedMask(WIDTH), True), (Own(WIDTH), False)):
+        parts = parts_of(make_trainer(None).loader, OneVsAllEMULoss(mutation=mask))
+        assert [*parts] == ['criterion', 'criterion.mutation']
+        assert [value is mask.logits for value in shared_parameters(parts.values())] == [True] * shared

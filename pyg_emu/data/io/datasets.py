@@ -286,7 +286,5 @@ def is_published(source: str) -> bool:
     r"""Returns whether a source is the name of a dataset whose files are not the user's: options that say how files are
     read do not apply to it.
     """
-    if _looks_like_path(source):
-        return False
-    own = {*map(_key, _folders())} - {*map(_key, _BUNDLED)}
-    return _key(source) in {*map(_key, (*_BUNDLED, *_PYG, *_PYKEEN))} - own
+    found = _find(source)
+    return found.name is not None and found.path not in _folders().values()

@@ -12,8 +12,8 @@ from pyg_emu.core.arguments import (
     non_negative,
     non_negative_integer,
     one_of,
-    positive,
     positive_integer,
+    positive_number,
     random_seed,
 )
 from pyg_emu.core.contract import Scorer, check_scorer, for_batch
@@ -145,7 +145,7 @@ class DANSSampler(BaseSampler):
         self.sampler = UniformSampler() if sampler is None else sampler
         limit = 1.0 if max_grad_norm is None else max_grad_norm
         for name, value in (('bound', bound), ('inverse_floor', inverse_floor), ('max_grad_norm', limit)):
-            positive(name, value)
+            positive_number(name, value)
         self.inverse_floor = float(inverse_floor)
         #: What the game is played with.
         self.settings = GameSettings(

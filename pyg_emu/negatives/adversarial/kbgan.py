@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu import models
-from pyg_emu.core.arguments import non_negative, positive, positive_integer, random_seed, share, shown
+from pyg_emu.core.arguments import non_negative, positive_integer, positive_number, random_seed, share, shown
 from pyg_emu.core.contract import ScoredBatch, Scorer, check_scorer
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.core.gradients import clip_gradients
@@ -108,8 +108,8 @@ class KBGANSampler(FilteredSampler):
         self.num_candidates = int(positive_integer('num_candidates', num_candidates))
         self.lr = float(non_negative('lr', lr))
         self.baseline_decay = float(share('baseline_decay', baseline_decay))
-        self.max_grad_norm = None if max_grad_norm is None else float(positive('max_grad_norm', max_grad_norm,
-                                                                               'a positive number or None'))
+        self.max_grad_norm = None if max_grad_norm is None else float(positive_number('max_grad_norm', max_grad_norm,
+                                                                                      'a positive number or None'))
         self.seed = random_seed('seed', seed)
         self._candidates = UniformSampler(filtered, split)
         self._scorer: Optional[Scorer] = None

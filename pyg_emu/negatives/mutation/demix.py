@@ -11,8 +11,8 @@ from pyg_emu.core.arguments import (
     is_number,
     non_negative,
     non_negative_integer,
-    positive,
     positive_integer,
+    positive_number,
     shown,
 )
 from pyg_emu.core.contract import Scorer, Side, check_scorer, for_batch, for_graph
@@ -126,8 +126,8 @@ class DeMixMutation(LearningPart):
         if not is_number(mu) or not mu >= 1:
             raise ArgumentError(f'mu: expected a number of facts, at least 1, got {shown(mu)}')
         self.mu = mu
-        self.ramp_epochs = positive('ramp_epochs', ramp_epochs)
-        self.alpha = positive('alpha', alpha)
+        self.ramp_epochs = positive_number('ramp_epochs', ramp_epochs)
+        self.alpha = positive_number('alpha', alpha)
         self.warmup = non_negative_integer('warmup', warmup)
         if refresh_every is not None:
             positive_integer('refresh_every', refresh_every)

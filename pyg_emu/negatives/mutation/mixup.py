@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import torch
 
-from pyg_emu.core.arguments import positive
+from pyg_emu.core.arguments import positive_number
 from pyg_emu.negatives.mutation.base import MutationContext
 from pyg_emu.ops.plan import MixPlan
 
@@ -26,8 +26,8 @@ class Mixup:
         ArgumentError: If :obj:`alpha` or :obj:`beta` is not a positive number.
     """
     def __init__(self, alpha: float = 2.0, beta: float = 1.0) -> None:
-        self.alpha = positive('alpha', alpha)
-        self.beta = positive('beta', beta)
+        self.alpha = positive_number('alpha', alpha)
+        self.beta = positive_number('beta', beta)
 
     def plan(self, context: MutationContext) -> MixPlan:
         r"""See :meth:`Mutation.plan() <pyg_emu.negatives.mutation.Mutation.plan>`."""
