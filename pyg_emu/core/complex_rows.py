@@ -32,3 +32,14 @@ def conjugate(rows: Tensor) -> Tensor:
 def unit(phase: Tensor) -> Tensor:
     r"""Returns complex rows of modulus one, :obj:`(..., 2d)`, from phases in radians, :obj:`(..., d)`."""
     return torch.cat([phase.cos(), phase.sin()], dim=-1)
+
+
+def modulus(rows: Tensor) -> Tensor:
+    r"""Returns the moduli of complex rows, :obj:`(..., d)` from :obj:`(..., 2d)`. Their gradient at zero is zero.
+
+    A norm over the two parts, :func:`torch.linalg.vector_norm`, takes many times as long on the CPU.
+    """
+    re, im = rows.chunk(2, dim=-1)
+    # The slope of hypot at (0, 0) is NaN.
+    zero = (re == 0) & (im == 0)
+    return torch.hypot(re.masked_fill(zero, 1), im).masked_fill(zero, 0)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.core.complex_rows import modulus
 from pyg_emu.core.errors import ArgumentError
 
 
@@ -143,10 +144,7 @@ class ComplexModulus(Interaction):
     query_parts: ClassVar[int] = 2
 
     def __call__(self, query: Tensor, candidates: Tensor) -> Tensor:
-        difference = query - candidates
-        # vector_norm, unlike sqrt, has a finite (zero) subgradient where both parts vanish.
-        parts = difference.unflatten(-1, (2, difference.size(-1) // 2))
-        return -torch.linalg.vector_norm(parts, dim=-2).sum(dim=-1)
+        return -modulus(query - candidates).sum(dim=-1)
 
 
 @dataclass(frozen=True)

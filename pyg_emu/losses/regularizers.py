@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import non_negative, shown
+from pyg_emu.core.complex_rows import modulus
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.mapped_table import is_mapped
@@ -118,10 +119,8 @@ class N3Regularizer(torch.nn.Module):
         entities = scorer.candidates(torch.cat([batch.head_index, batch.tail_index]))
         relations = scorer.relation_rows(batch.rel_type, batch.side)
         is_complex = getattr(scorer, 'complex_rows', False)
-        if batch.weight is not None:
-            rows = _cubes_of_rows(entities, is_complex).view(2, -1).sum(0) + _cubes_of_rows(relations, is_complex)
-            return self.weight * mean_of_rows(rows, batch.weight)
-        return (_cubes(entities, is_complex) + _cubes(relations, is_complex)) * (self.weight / batch.rel_type.numel())
+        rows = _Cubes.apply(entities, is_complex).view(2, -1).sum(0) + _Cubes.apply(relations, is_complex)
+        return self.weight * mean_of_rows(rows, batch.weight)
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(weight={self.weight})'
@@ -134,23 +133,6 @@ def _power_sum(weight: Any, p: float) -> Tensor:
     if isinstance(weight, ShardedTable):
         return weight.sum(_power_sum(weight.rows, p))
     return cast(Tensor, _PowerSum.apply(weight, p))
-
-
-def _cubes(rows: Tensor, is_complex: bool) -> Tensor:
-    r"""The sum of the cubed moduli."""
-    if not is_complex:
-        return cast(Tensor, _PowerSum.apply(rows, 3.0))
-    squared = rows.square().unflatten(-1, (2, rows.size(-1) // 2)).sum(-2)
-    # A modulus of zero has no square root with a finite slope, but its cube has: zero.
-    return (squared * torch.linalg.vector_norm(rows.unflatten(-1, (2, rows.size(-1) // 2)), dim=-2)).sum()
-
-
-def _cubes_of_rows(rows: Tensor, is_complex: bool) -> Tensor:
-    r"""The sums of the cubed moduli of each row."""
-    if not is_complex:
-        return rows.abs().pow(3).sum(-1)
-    parts = rows.unflatten(-1, (2, rows.size(-1) // 2))
-    return (parts.square().sum(-2) * torch.linalg.vector_norm(parts, dim=-2)).sum(-1)
 
 
 class _PowerSum(torch.autograd.Function):
@@ -175,3 +157,21 @@ class _PowerSum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (factor, ) = ctx.saved_tensors
         return factor * (ctx.p * grad), None
+
+
+class _Cubes(torch.autograd.Function):
+    r""":math:`\sum_k |x_{b,k}|^3` of each row. The moduli serve value and gradient, :math:`3 |x_{b,k}| x_{b,k}`, which
+    needs no case for zero.
+    """
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, is_complex: bool) -> Tensor:
+        moduli = modulus(rows) if is_complex else rows.abs()
+        ctx.save_for_backward(rows, moduli)
+        return (moduli.square() * moduli).sum(-1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        rows, moduli = ctx.saved_tensors
+        slope = moduli * (3 * grad).unsqueeze(-1)
+        return (rows.unflatten(-1, (-1, slope.size(-1))) * slope.unsqueeze(-2)).flatten(-2), None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import boolean, one_of, positive_integer
+from pyg_emu.core.complex_rows import modulus
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.memory import memory_reported
 from pyg_emu.negatives.mutation.base import MutationContext, Rate, check_rate, rate_at
@@ -163,7 +164,7 @@ class ImportanceMask(MaskMutation):
 
     def bank(self, rate: float, size: int, width: int, query: Tensor, generator: Optional[torch.Generator]) -> Tensor:
         query = query.detach()
-        weight = torch.linalg.vector_norm(query.unflatten(1, (2, width)), dim=1) if self.tied else query.abs()
+        weight = modulus(query) if self.tied else query.abs()
         places = weight.topk(round(rate * width), dim=1, largest=self.first == 'largest', sorted=False).indices
         return torch.zeros_like(weight, dtype=torch.bool).scatter_(1, places, True)
 
