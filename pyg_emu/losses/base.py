@@ -1,7 +1,7 @@
 r"""The base class of losses of a model and a batch, :obj:`criterion(model, batch)`: scores, labels and checks."""
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import Any, Callable, ClassVar, Mapping, NamedTuple, Optional, Union
 
 import torch
@@ -86,14 +86,16 @@ class LinkPredictionLoss(torch.nn.Module):
             raise ArgumentError(f'batch.weight: {type(self).__name__} has no use for the weights of facts; let its '
                                 'loss use scored.weight and set uses_weights = True, or load the data without weights')
         self.terms = {}
-        loss, scored = self._fused(model, batch) if self._is_stated() else (None, self.score(model, batch))
-        batch.scored = scored.detach()
-        self.terms = {'positive_score': scored.positive.detach().mean(), **self.terms}
-        if loss is None:
-            loss = self.loss(scored)
-        if self.regularizer is None:
-            return loss
-        return loss + self.term('loss_penalty', self.regularizer(for_batch(as_scorer(model), batch), batch))
+        with ExitStack() as look_ups:
+            loss, scored = (self._fused(model, batch, look_ups) if self._is_stated() else
+                            (None, self.score(model, batch)))
+            batch.scored = scored.detach()
+            self.terms = {'positive_score': scored.positive.detach().mean(), **self.terms}
+            if loss is None:
+                loss = self.loss(scored)
+            if self.regularizer is None:
+                return loss
+            return loss + self.term('loss_penalty', self.regularizer(for_batch(as_scorer(model), batch), batch))
 
     def term(self, name: str, value: Tensor) -> Tensor:
         r"""Notes a term of the loss under a name, for loggers, and returns it."""
@@ -114,9 +116,9 @@ class LinkPredictionLoss(torch.nn.Module):
         batch = with_negatives(batch)
         return self._scored(self._prepared(model, batch), batch)
 
-    def _prepared(self, model: Any, batch: Batch, add_rows: bool = False) -> _Operands:
-        r"""The operands of a batch. With :obj:`add_rows`, the gradient of the negatives' scores is the dense one of the
-        table, to which look-ups add rows.
+    def _prepared(self, model: Any, batch: Batch, look_ups: Optional[ExitStack] = None) -> _Operands:
+        r"""The operands of a batch. Within :obj:`look_ups`, the gradient of the negatives' scores is the dense one of
+        the table, to which look-ups, also those of a penalty, add rows.
         """
         scorer = as_scorer(model)
         check_sizes(scorer, batch if batch.source is None else batch.source)
@@ -126,10 +128,10 @@ class LinkPredictionLoss(torch.nn.Module):
         index = batch.neg_index if batch.shared_index is None else batch.shared_index
         num_ids = 0 if index is None else index.shape[1]
         table = scorer.entity_table()
-        added = add_rows and num_ids > 0 and isinstance(table, Tensor) and not scorer.sparse
-        with row_gradients(table) if added else nullcontext(table) as table:
-            query = scorer.query(batch.known_index, batch.rel_type, batch.side)
-            positive = scorer.candidates(batch.target_index)
+        if look_ups is not None and num_ids > 0 and isinstance(table, Tensor) and not scorer.sparse:
+            table = look_ups.enter_context(row_gradients(table))
+        query = scorer.query(batch.known_index, batch.rel_type, batch.side)
+        positive = scorer.candidates(batch.target_index)
         vectors = batch.neg_vectors
         if vectors is not None and vectors.size(1) > 0:
             vectors = _as_candidates(vectors, positive)
@@ -157,9 +159,9 @@ class LinkPredictionLoss(torch.nn.Module):
         return ScoredBatch(scorer.score(query, positive), vanilla, mutated, batch.neg_mask,
                            None if plan is None else plan.label, batch.weight)
 
-    def _fused(self, model: Any, batch: Batch) -> tuple[Optional[Tensor], ScoredBatch]:
+    def _fused(self, model: Any, batch: Batch, look_ups: ExitStack) -> tuple[Optional[Tensor], ScoredBatch]:
         r"""The loss without its penalty, or :obj:`None` if it has to be computed from the scores, and the scores."""
-        operands = self._prepared(model, batch, add_rows=True)
+        operands = self._prepared(model, batch, look_ups)
         scorer, query, positive, table, index, plan, vectors, _ = operands
         stated = None
         # The fused operator takes the mean of all rows alike.

@@ -8,9 +8,11 @@ from torch_geometric.nn import kge
 
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
+from pyg_emu.losses.emu import EMULoss
 from pyg_emu.losses.regularizers import L3Regularizer, LpRegularizer, N3Regularizer
 from pyg_emu.models import ComplEx, DistMult, Reciprocal, RotatE
 from pyg_emu.models.adapters import as_scorer
+from pyg_emu.negatives import EMUNegatives
 
 
 def test_by_hand() -> None:
@@ -137,3 +139,26 @@ def test_n3_refuses() -> None:
     with pytest.raises(ArgumentError, match='model: N3Regularizer needs the relation vectors of object'):
         N3Regularizer(0.1)(object(), make_batch())
     assert str(N3Regularizer(0.1)) == 'N3Regularizer(weight=0.1)'
+
+
+@pytest.mark.parametrize('make', [DistMult, ComplEx])
+def test_n3_adds_its_rows_to_the_gradient_of_the_negatives(make: Any) -> None:
+    torch.manual_seed(0)
+    model = make(1000, 3, 16)
+    batch = EMUNegatives(num_negatives=8, mutation_rate=0.5)(make_batch(facts=20, num_nodes=1000))
+    weights = list(model.parameters())
+
+    def gradients(criterion: Any) -> tuple[torch.Tensor, ...]:
+        torch.manual_seed(1)
+        return torch.autograd.grad(criterion(model, batch), weights)
+
+    penalty = N3Regularizer(0.1)
+    alone = torch.autograd.grad(penalty(model, batch), weights)
+    expected = [left + right for left, right in zip(gradients(EMULoss(0.1, 0.5)), alone)]
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        found = gradients(EMULoss(0.1, 0.5, regularizer=penalty))
+    for left, right in zip(found, expected):
+        torch.testing.assert_close(left, right)
+    size = model.node_emb.weight.numel() * 4
+    large = [event for event in profile.events() if event.cpu_memory_usage >= size]
+    assert not [event.name for event in large if event.name in ('aten::add', 'aten::embedding_dense_backward')]
