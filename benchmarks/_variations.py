@@ -71,7 +71,8 @@ def changes(base: Results, runs: Results) -> list[str]:
 
 def other_graphs(folder: Path) -> Part:
     r"""Returns uniform negatives and EMU on NELL-995, for all models."""
-    lines = [['NELL-995', 'uniform negatives, L3', 'EMU', 'difference', 'Hits@10', 'with EMU', 'steps', 'seeds'],
+    lines = [['NELL-995', 'uniform negatives, L3', 'EMU', 'difference', 'Hits@10, uniform', 'Hits@10, EMU', 'steps',
+              'seeds'],
              ['---', *['---:'] * 7]]
     used = []
     for model in ('DistMult', 'ComplEx', 'TransE', 'RotatE'):
