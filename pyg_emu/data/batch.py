@@ -54,9 +54,9 @@ class Batch(Data):
             drawn too)
         num_nodes (int, optional): Number of entities, from which negatives are drawn.
         num_relations (int, optional): Number of relations.
-        neg_index (torch.Tensor or SharedIndex, optional): Ids of negative entities. shape: :obj:`(B, N)`, int64. Where
-            chunks of rows share them, the attribute still reads as such a tensor, and :attr:`shared_index` tells who
-            shares what.
+        neg_index (torch.Tensor or SharedIndex, optional): Ids of negative entities. shape: :obj:`(B, N)`, int64. If
+            chunks of rows share their ids, the attribute still reads as such a tensor, and :attr:`shared_index` holds
+            each set of ids once.
         neg_mask (torch.Tensor, optional): True where a negative counts; columns of :obj:`neg_index` first, then those
             of :obj:`neg_vectors`. shape: :obj:`(B, N + M)`. (default: :obj:`None`, all count)
         neg_vectors (torch.Tensor, optional): Further negatives, given as candidate vectors. Losses score them beside

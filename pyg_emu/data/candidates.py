@@ -83,7 +83,7 @@ class RelationCandidates:
     def of_types(cls, data: KGData, types: Union[None, Tensor, Sequence[Any], Mapping[Any, Any]] = None,
                  split: Split = 'train') -> RelationCandidates:
         r"""The candidates of a relation are the entities of a type that facts have at the same end of it. A relation
-        without facts, or with entities without a type alone, has all entities as candidates.
+        without facts, or whose entities have no types, has all entities as candidates.
 
         Args:
             data (KGData): The facts.

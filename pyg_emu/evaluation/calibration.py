@@ -34,7 +34,7 @@ class Calibration:
             facts, to which :obj:`threshold` applies.
         side (str): The side by which facts were scored, see :func:`~pyg_emu.evaluation.score`.
         positive_share (float): The share of true facts among those it was fitted on, which probabilities assume.
-        weights (str, optional): The digest of the weights of the model, if it was made of a run folder.
+        weights (str, optional): The digest of the weights of the model, if it was made from a run folder.
             (default: :obj:`None`)
     """
     method: Method

@@ -96,7 +96,7 @@ class Recipe:
         storage (str): Where entity rows and their optimiser state are: in :obj:`"memory"`, or with :obj:`"mmap"` in
             memory-mapped files, see :func:`~pyg_emu.map_entities`. (default: :obj:`"memory"`)
         evaluation (dict): Arguments of :func:`~pyg_emu.evaluate` for the final ranking.
-        validation (dict): The same for the validations on the way.
+        validation (dict): The same for the validations during training.
         inference (str or dict, optional): Another graph with the same relations, given like :obj:`dataset`, for a model
             that reads a graph. The final ranking takes its test facts over its training facts. Validation stays on
             :obj:`dataset`. As in NBFNet's published results, the filter holds the facts of the graph that is read, and

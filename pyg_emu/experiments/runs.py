@@ -230,7 +230,7 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
             instead of its :obj:`dataset`. (default: :obj:`False`)
         whole (bool): Whether all facts of :obj:`data` are known facts, as in prediction. A file is not split, and a
             folder only needs the file train.txt. (default: :obj:`False`)
-        facts (bool): Whether to read the data. If :obj:`False`, the run folder alone is read: the data has the
+        facts (bool): Whether to read the data. If :obj:`False`, only the run folder is read: the data has the
             entities, relations and labels of the run, and no facts. (default: :obj:`True`)
         other_facts (bool): Whether data with the entities of the run may have other facts than the run. A warning says
             so. (default: :obj:`False`)

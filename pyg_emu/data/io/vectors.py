@@ -47,7 +47,7 @@ def format_of(argument: str, path: Union[str, os.PathLike], format: Union[None, 
 
 
 def write_vectors(vectors: pd.DataFrame, path: Union[str, os.PathLike], format: Union[None, str] = None) -> Path:
-    r"""Writes vectors with their labels. Files are complete or not there at all.
+    r"""Writes vectors with their labels. Each file is written completely or not at all.
 
     * :obj:`"parquet"`: a column of labels as text, named as the index, and a column for each component;
     * :obj:`"safetensors"`: a tensor :obj:`vectors`, and the list of labels as JSON in the metadata :obj:`labels`;
