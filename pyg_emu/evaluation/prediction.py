@@ -123,10 +123,11 @@ def predict(
 
     .. code-block:: python
 
-        predict(model, data, heads='virus', relations='causes', k=3)                                # tails
-        predict(model, data, relations='causes', tails=['disease', 'injury'], exclude_known=True)   # heads
-        predict(model, data, heads='virus', tails='disease')                                        # relations
-        predict(model, data, heads='virus', relations='causes', candidates=['disease', 'injury'])
+        data = load_dataset('UMLS')
+        predict(model, data, heads='virus', relations='causes', k=3)                                     # tails
+        predict(model, data, relations='causes', tails=['disease_or_syndrome', 'injury_or_poisoning'])   # heads
+        predict(model, data, heads='virus', tails='human')                                               # relations
+        predict(model, data, heads='virus', relations='causes', candidates=['human', 'mammal'])
 
     A relation is scored by predicting the tail, as in :meth:`forward`. Blocks of scores that do not fit into memory are
     split into smaller ones. On the CPU, a large table is read once for many queries, part by part.

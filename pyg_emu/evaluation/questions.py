@@ -32,7 +32,7 @@ def answer(model: Any, data: KGData, questions: Questions, k: int = 10, **option
     .. code-block:: python
 
         answer(model, data, pd.DataFrame({'head': ['virus', '?'], 'relation': ['causes', 'causes'],
-                                          'tail': ['?', 'disease']}))
+                                          'tail': ['?', 'disease_or_syndrome']}))
         answer(model, data, 'questions.tsv', k=3, exclude_known=True)
 
     Args:

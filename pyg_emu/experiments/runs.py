@@ -216,7 +216,7 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
     .. code-block:: python
 
         model, data, _ = open_run('runs/nbfnet', data='fb237_v1_ind')  # other entities, the same relations
-        frame = predict(ranker_of(model, data), data, heads='/m/012hw', relations='/people/cause_of_death/people')
+        frame = predict(model.as_ranker(data), data, heads='/m/012hw', relations='/people/cause_of_death/people')
 
     Args:
         run_dir (str or Path): The run folder.

@@ -38,7 +38,7 @@ def from_hetero(source: Any, fractions: Optional[Sequence[float]] = None, seed: 
         evaluate(model, data, candidates=RelationCandidates.of_types(data))
 
         train, val, test = RandomLinkSplit(edge_types=[('author', 'writes', 'paper')])(hetero)
-        data = load_dataset({'train': train, 'val': val, 'test': test})   # only authors are held out
+        data = load_dataset({'train': train, 'val': val, 'test': test})   # all held-out facts are of 'writes'
 
     A type of edges in reverse, such as :class:`~torch_geometric.transforms.ToUndirected` adds
     (:obj:`("paper", "rev_writes", "author")`), is left out if it holds the edges of its counterpart:
