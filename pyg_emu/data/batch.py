@@ -446,7 +446,7 @@ def _ends_of_links(fields: dict[str, Any]) -> tuple[Tensor, Tensor]:
     if isinstance(labels, Tensor) and bool((labels <= 0).any()):
         place = int((labels <= 0).nonzero()[0, 0])
         raise ArgumentError(f'batch.edge_label: {labels[place].item()} at position {place} marks a negative edge; '
-                            'expected positive ones alone; use RandomLinkSplit(add_negative_train_samples=False) or '
+                            'expected only positive ones; use RandomLinkSplit(add_negative_train_samples=False) or '
                             'leave negative edges out')
     return links[0], links[1]
 

@@ -190,20 +190,21 @@ def _labelled(data: KGData, split: Any, facts: Optional[FactSource], negatives: 
     one_of('split', split, ('train', 'valid', 'test'))
     num_negatives, seed = int(positive_integer('num_negatives', num_negatives)), random_seed('seed', seed)
     if known_facts is not None and (facts is not None or negatives is not None):
-        raise ArgumentError('known_facts: they are not drawn as false facts, and nothing is drawn with '
-                            f'{"facts" if negatives is None else "negatives"}; leave one of the two out')
+        other = 'facts' if negatives is None else 'negatives'
+        raise ArgumentError(f'known_facts: expected None with {other}, because no false facts are drawn then; leave '
+                            'one of the two out')
     extra = known_facts_of(known_facts, data)
     if facts is not None:
         given = given_facts('facts', facts, data)
         if given.truth is None:
-            raise ArgumentError("facts: expected a column 'label' that says which facts are true, got none; give false "
-                                'facts alone as negatives')
+            raise ArgumentError("facts: expected a column 'label' that says which facts are true, got none; pass facts "
+                                'that are all false as negatives')
         if negatives is not None:
             raise ArgumentError('facts, negatives: expected one of the two, since facts are labelled, got both')
         return given.facts, given.truth
     true = data.facts(split)
     if len(true) == 0:
-        raise DataError(f'split: the split {split!r} has no facts, so that nothing can be told apart')
+        raise DataError(f'split: the split {split!r} has no facts to classify')
     if negatives is None:
         with memory_reported(f'drawing num_negatives={num_negatives} for each of {len(true)} facts',
                              'choose a smaller num_negatives'):

@@ -100,7 +100,7 @@ def extend(run: Union[str, Path], data: Any, run_dir: Union[str, Path], *, recip
                           'written by pyg-emu train')
     if known is None or known.num_nodes is None or known.num_relations is None:
         raise RecipeError(f'run: {old.path} was written by a version that did not record the labels of the entities; '
-                          'train it anew')
+                          'train it again')
     if old.path.resolve() == Path(run_dir).resolve():
         raise ArgumentError(f'run_dir: expected another folder than that of the old run, got {run_dir}')
     named = isinstance(data, (str, os.PathLike)) or isinstance(data, Mapping) and 'source' in data

@@ -305,7 +305,7 @@ def _resolved(source: Union[str, Path, Mapping[str, Any]]) -> Layer:
 def _read(source: Union[str, Path], seen: tuple[Path, ...], beside: Optional[Path] = None) -> Layer:
     path = _find(source, beside)
     if path in seen:
-        raise RecipeError(f'{path} is based on itself, by way of {", ".join(map(str, seen))}')
+        raise RecipeError(f'{path} is based on itself, through {", ".join(map(str, seen))}')
     return _with_base(read_layer(path), path, seen)
 
 

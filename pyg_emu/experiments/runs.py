@@ -284,7 +284,7 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
 def _labels_alone(folder: RunFolder, recipe: Recipe, known: Optional[TrainedOn], data: Any) -> KGData:
     r"""The entities and relations of a run, without its facts."""
     if data is not None:
-        raise ArgumentError('data, facts: expected no data with facts=False, which reads the run folder alone')
+        raise ArgumentError('data, facts: expected no data with facts=False, which reads only the run folder')
     if reads_graph('model', recipe.model):
         raise RecipeError(f'{recipe.model["name"]} computes its scores from the facts of a graph; open the run with '
                           'its data')

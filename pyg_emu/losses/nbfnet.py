@@ -32,11 +32,11 @@ class _NBFNetScores(LinkPredictionLoss):
         batch, model = with_negatives(batch), unwrap(model)
         if not getattr(model, 'reads_graph', False):
             name = type(self).__name__
-            raise ArgumentError(f'model: {type(model).__name__} reads no graph; {name} trains NBFNet, and '
-                                f'{name.removeprefix("NBFNet")} such models')
+            raise ArgumentError(f'model: {type(model).__name__} reads no graph; {name} is a loss for NBFNet, and '
+                                f'{name.removeprefix("NBFNet")} is one for models with entity vectors')
         if batch.neg_vectors is not None or batch.neg_index is None:
             raise ArgumentError('batch.neg_vectors: NBFNet has no entity vectors, so its negatives are ids; expected '
-                                'neg_index alone')
+                                'only neg_index')
         if batch.source is None:
             raise ArgumentError('batch.source: NBFNet passes messages on the graph of the batch, and it is None; set '
                                 'batch.source = data, or take batches from TripletLoader')

@@ -176,7 +176,7 @@ def _is_label(value: Any) -> bool:
 def _check_parameters(interaction: Interaction, query: Tensor, table: Tensor) -> None:
     if interaction(query[:0].detach(), table[:0].detach()).requires_grad:
         raise ArgumentError(f'interaction: {type(interaction).__name__} has trainable parameters, which get no '
-                            'gradient here; expected one whose scores depend on queries and candidates alone')
+                            'gradient here; expected one whose scores depend only on queries and candidates')
 
 
 def _dot_scores(block: Tensor, query: Tensor) -> Tensor:

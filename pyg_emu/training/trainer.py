@@ -306,13 +306,13 @@ class Trainer:
         # First, because the state replaces the options of the optimiser.
         changed = changed_parts(on_first(lambda: read_json(folder.record)), self._record) if self._compares else []
         if changed:
-            raise CheckpointError(f'{folder.last} was begun with other parts than those of this run '
-                                  f'({"; ".join(changed)}); continue with the former, or start over')
+            raise CheckpointError(f'{folder.last} was started with other parts than those of this run '
+                                  f'({"; ".join(changed)}); continue with the same parts, or start over')
         self._state.load_state_dict(state, folder.last)
         run = self._run = self._state.progress
         if run.best_step is not None and run.metric not in (None, self.metric):
-            raise CheckpointError(f'{folder.last} was begun with the metric {run.metric!r}, but this run has '
-                                  f'{self.metric!r}; continue with the former, or start over')
+            raise CheckpointError(f'{folder.last} was started with the metric {run.metric!r}, but this run has '
+                                  f'{self.metric!r}; continue with the same metric, or start over')
         run.metric = self.metric
         if 'history' not in state and folder.history.exists():  # begun by an older version
             self.history.replace(row for row in on_first(lambda: read_csv(folder.history)) if row['step'] <= run.step)

@@ -141,7 +141,7 @@ def _from_parts(parts: Mapping[str, Data], used: Sequence[str]) -> dict[str, Ten
                         'lost their relations, and edge_index repeats those of other parts; give the graph '
                         f'before that split, with fractions=, such as {DEFAULT_FRACTIONS}')
     if 0 < len(typed) < len(parts):
-        raise DataError(f"edge_type is there for {', '.join(typed)} alone; expected it for all splits or for none")
+        raise DataError(f"only {', '.join(typed)} has edge_type; expected it for all splits or for none")
     facts = {}
     for split, part in parts.items():
         _refuse_unused(part, (*used, *(LINK_SPLIT if link_split else ())))

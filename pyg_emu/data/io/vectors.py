@@ -118,7 +118,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise DataError(f'{path}: not a Parquet file ({reason(error)})') from error
     text = [number for number in range(table.shape[1]) if not pd.api.types.is_numeric_dtype(table.dtypes.iloc[number])]
     if not text and isinstance(table.index, pd.RangeIndex):
-        raise DataError(f'{path}: expected a column of labels, got columns of numbers alone')
+        raise DataError(f'{path}: expected a column of labels, got only columns of numbers')
     if text:
         name = table.columns[text[0]]
         table = table.iloc[:, [number for number in range(table.shape[1]) if number != text[0]]].set_axis(

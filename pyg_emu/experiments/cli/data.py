@@ -51,7 +51,7 @@ def _data(options: argparse.Namespace) -> None:
     from pyg_emu.data.io.splits import SPLIT_NAMES
     source = dataset_value(options.source)
     choices = dict(given)
-    # A report answers for what is there; only training facts are indispensable.
+    # The report counts the splits that exist; only training facts are required.
     if is_folder(source):
         choices.setdefault('require_splits', list(SPLIT_NAMES)[:1])
     with warnings.catch_warnings(record=True) as caught:
