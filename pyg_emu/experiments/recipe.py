@@ -8,10 +8,10 @@ r"""Recipes: the settings of a run in YAML, and how they are read and checked.
 
 A section names a class and its arguments (:mod:`pyg_emu.experiments.sections`): a class of the package, or a class
 of the user's own by its path :obj:`package.module:Class` (:mod:`pyg_emu.experiments.names`). Over a base, sections
-merge key by key. A section that changes its :obj:`name` begins anew, but a model keeps :obj:`hidden_channels` and
-:obj:`sparse` and a loss keeps :obj:`regularizer`, if the new class takes them. A section that is
-:obj:`null` drops the one below it, so that the default applies. A recipe that sets :obj:`negatives.mutation` does not
-inherit the settings of masks, which have no effect beside it.
+merge key by key. A section that changes its :obj:`name` inherits nothing, but a model keeps :obj:`hidden_channels` and
+:obj:`sparse`, and a loss keeps :obj:`regularizer`, if the new class takes them. A section that is :obj:`null` drops
+that of the base, so that the default applies. A recipe that sets :obj:`negatives.mutation` does not inherit the
+settings of masks, which have no effect beside it.
 """
 from __future__ import annotations
 
