@@ -56,7 +56,7 @@ def calibrate(
             table or file with a column :obj:`label`. (default: :obj:`None`)
         negatives (torch.Tensor or pandas.DataFrame or str, optional): The false facts. (default: :obj:`None`, drawn)
         num_negatives (int): The number of false facts that are drawn for each true one. Half of them replace the tail
-            and half the head, uniformly by an entity with which the fact is in no split. (default: :obj:`1`)
+            and half the head, by a uniformly drawn entity such that the fact is in no split. (default: :obj:`1`)
         known_facts (torch.Tensor or pandas.DataFrame or str, optional): Further facts that are not drawn as false ones,
             see :func:`~pyg_emu.evaluate`. (default: :obj:`None`)
         side (str): Which end is predicted, see :func:`~pyg_emu.evaluation.score`. (default: :obj:`"tail"`)
@@ -133,7 +133,8 @@ def classify(
     known_facts: Optional[FactSource] = None,
     seed: int = 1,
 ) -> Classification:
-    r"""Triple classification: decides for true and false facts which they are, by the thresholds of a calibration.
+    r"""Triple classification: classifies facts as true or false by the thresholds of a calibration, and compares the
+    decisions with the labels of the facts.
 
     Args:
         model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluate`.
