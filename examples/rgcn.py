@@ -6,7 +6,8 @@ r"""Trains a graph encoder with EMU: R-GCN with a DistMult decoder on UMLS. Take
     python examples/rgcn.py --epochs 2
 
 The encoder runs once per step and returns a :class:`Decoder`, which is the input of the loss, of
-:func:`~pyg_emu.evaluate` and of :func:`~pyg_emu.predict`. For your own encoder, write a similar decoder.
+:func:`~pyg_emu.evaluate` and of :func:`~pyg_emu.predict`. For your own encoder, write a similar decoder, or use
+:class:`~pyg_emu.GNNEncoder` as in :obj:`link_prediction.py`.
 """
 from __future__ import annotations
 

@@ -71,9 +71,9 @@ def process_group(device: Optional[str] = None) -> Iterator[Place]:
     except RuntimeError as error:
         if _is_lost_connection(error):
             rank, world = current()
-            raise ProcessError(f'process {rank} of {world} has lost another one, which ended or cannot be reached; the '
-                               'first error above names the cause. The last checkpoint is kept, and the same command '
-                               'continues from it') from error
+            raise ProcessError(f'process {rank} of {world} lost the connection to another process, which has ended or '
+                               'cannot be reached; the first error above names the cause. The last checkpoint is kept, '
+                               'and the same command continues from it') from error
         raise
     finally:
         dist.destroy_process_group()

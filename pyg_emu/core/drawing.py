@@ -1,4 +1,4 @@
-r"""Figures of matplotlib, which show themselves in notebooks."""
+r"""Figures of matplotlib that notebooks display."""
 from __future__ import annotations
 
 import io

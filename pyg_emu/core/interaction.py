@@ -38,8 +38,8 @@ class Interaction:
             def __call__(self, query, candidates):
                 return -torch.linalg.vector_norm(query - candidates, ord=3, dim=-1)
 
-    The fused kernels know the interactions of this module and no others: what they do not know, subclasses included,
-    runs in PyTorch. Parameters that are trained belong into queries and candidates, not into the interaction.
+    The fused kernels support only the interactions of this module. All others, including subclasses of these, run in
+    PyTorch. Parameters that are trained belong in queries and candidates, not in the interaction.
 
     The attributes :attr:`matrix_product` and :attr:`distance_order` state a fact about the formula, so a subclass that
     overrides :meth:`__call__` does not inherit them; neither is :attr:`name` inherited.

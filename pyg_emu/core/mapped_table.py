@@ -4,15 +4,15 @@ A mapped table is an ordinary tensor on the CPU, so that operators and optimiser
 operating system reads those pages of the file that are touched, and takes memory back from pages that have not been
 touched for a while. There are two kinds:
 
-* :func:`create` makes a table for training. Its file has no name: no other process can open it, and it disappears with
-  the process, however that ends. What is to last is written elsewhere with :func:`write_table`, such as into the
-  checkpoints of a run.
+* :func:`create` makes a table for training. Its file has no name: no other process can open it, and it disappears when
+  the process ends, also if it is killed. :func:`write_table` writes a copy that remains, such as for the checkpoints of
+  a run.
 * :func:`open_table` opens a file that :func:`write_table` has written. Changes stay in memory, and the file remains as
   it is.
 
-Rows are looked up in any order. The system is told so, as it would otherwise read megabytes of neighbours with each
-row. What reads a whole table does it inside of :func:`read_in_order`. A kernel that meets rows on the disk would wait
-for one after the other; :func:`read_ahead` waits for many at a time before.
+Rows are looked up in any order. The operating system is advised of this, because it would otherwise read megabytes of
+neighbouring rows with each row. Code that reads a whole table does so inside :func:`read_in_order`. A kernel would wait
+for one row on the disk after the other; :func:`read_ahead` reads many at a time before the kernel runs.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Recognition of failed allocations, whichever library reports them."""
+r"""Recognition of failed allocations that different libraries report."""
 from __future__ import annotations
 
 import os

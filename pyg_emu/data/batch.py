@@ -54,9 +54,9 @@ class Batch(Data):
             drawn too)
         num_nodes (int, optional): Number of entities, from which negatives are drawn.
         num_relations (int, optional): Number of relations.
-        neg_index (torch.Tensor or SharedIndex, optional): Ids of negative entities. shape: :obj:`(B, N)`, int64. Where
-            chunks of rows share them, the attribute still reads as such a tensor, and :attr:`shared_index` tells who
-            shares what.
+        neg_index (torch.Tensor or SharedIndex, optional): Ids of negative entities. shape: :obj:`(B, N)`, int64. If
+            chunks of rows share their ids, the attribute still reads as such a tensor, and :attr:`shared_index` holds
+            each set of ids once.
         neg_mask (torch.Tensor, optional): True where a negative counts; columns of :obj:`neg_index` first, then those
             of :obj:`neg_vectors`. shape: :obj:`(B, N + M)`. (default: :obj:`None`, all count)
         neg_vectors (torch.Tensor, optional): Further negatives, given as candidate vectors. Losses score them beside
@@ -446,7 +446,7 @@ def _ends_of_links(fields: dict[str, Any]) -> tuple[Tensor, Tensor]:
     if isinstance(labels, Tensor) and bool((labels <= 0).any()):
         place = int((labels <= 0).nonzero()[0, 0])
         raise ArgumentError(f'batch.edge_label: {labels[place].item()} at position {place} marks a negative edge; '
-                            'expected positive ones alone; use RandomLinkSplit(add_negative_train_samples=False) or '
+                            'expected only positive ones; use RandomLinkSplit(add_negative_train_samples=False) or '
                             'leave negative edges out')
     return links[0], links[1]
 

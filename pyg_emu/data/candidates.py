@@ -26,9 +26,10 @@ class RelationCandidates:
 
     .. code-block:: python
 
-        RelationCandidates(data, tails={'causes': ['disease', 'injury']})  # heads, and other relations: all entities
-        RelationCandidates.seen(data)                                      # entities seen at that end of the relation
-        RelationCandidates.of_types(data, types)                           # entities of a type seen at that end
+        data = load_dataset('UMLS')
+        RelationCandidates(data, tails={'causes': ['virus', 'bacterium']})  # heads, and other relations: all entities
+        RelationCandidates.seen(data)                                       # entities seen at that end of the relation
+        RelationCandidates.of_types(data, types)                            # entities of a type seen at that end
         evaluate(model, data, candidates=RelationCandidates.seen(data))
 
     A relation without a set has all entities as candidates.
@@ -83,7 +84,7 @@ class RelationCandidates:
     def of_types(cls, data: KGData, types: Union[None, Tensor, Sequence[Any], Mapping[Any, Any]] = None,
                  split: Split = 'train') -> RelationCandidates:
         r"""The candidates of a relation are the entities of a type that facts have at the same end of it. A relation
-        without facts, or with entities without a type alone, has all entities as candidates.
+        without facts, or whose entities have no types, has all entities as candidates.
 
         Args:
             data (KGData): The facts.
@@ -123,7 +124,7 @@ class RelationCandidates:
             {'seen': 'train'}                                  # RelationCandidates.seen(data, 'train')
             {'types': {'virus': 'organism'}}                   # RelationCandidates.of_types(data, types)
             {'types': {'virus': 'organism'}, 'split': 'all'}
-            {'tails': {'causes': ['disease', 'injury']}}       # RelationCandidates(data, tails, heads)
+            {'tails': {'causes': ['virus', 'bacterium']}}      # RelationCandidates(data, tails, heads)
 
         Args:
             value (dict): The arguments of one of the three.

@@ -67,17 +67,17 @@ class KGData(Data):
         valid_edge_type (torch.Tensor, optional): The relations of the validation facts. shape: :obj:`(F,)`.
         test_edge_index (torch.Tensor, optional): The heads and tails of the test facts. shape: :obj:`(2, F)`.
         test_edge_type (torch.Tensor, optional): The relations of the test facts. shape: :obj:`(F,)`.
-        entity_labels (list of str, optional): The label of each entity. Integers become strings, here and where they
-            are assigned.
-        relation_labels (list of str, optional): The label of each relation, without inverse ones.
         edge_weight (torch.Tensor, optional): The weights of the training facts in losses and in messages of
             :class:`~pyg_emu.NBFNet` and :class:`~pyg_emu.RGCN`: finite, positive floating-point numbers. A fact of
-            weight 2 counts as one that is there twice. shape: :obj:`(E,)`. (default: :obj:`None`, all facts count
+            weight 2 counts like two copies of the fact. shape: :obj:`(E,)`. (default: :obj:`None`, all facts count
             equally)
         valid_edge_weight (torch.Tensor, optional): The weights of the validation facts. Rankings do not use weights.
             shape: :obj:`(F,)`. (default: :obj:`None`)
         test_edge_weight (torch.Tensor, optional): The weights of the test facts. shape: :obj:`(F,)`.
             (default: :obj:`None`)
+        entity_labels (list of str, optional): The label of each entity. Integers become strings, also if they are
+            assigned later.
+        relation_labels (list of str, optional): The label of each relation, without inverse ones.
         has_inverse_relations (bool): Whether :obj:`edge_index` also contains the reverse of each fact, with type
             :math:`r + R`. (default: :obj:`False`)
         **kwargs (optional): Additional attributes of entities or of the graph, as in

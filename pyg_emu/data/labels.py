@@ -1,4 +1,4 @@
-r"""Labels of entities and relations: which one was meant, and which differ in nothing that a reader would see."""
+r"""Labels of entities and relations: the ids of labels, and labels that differ but look the same."""
 from __future__ import annotations
 
 import difflib

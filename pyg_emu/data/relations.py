@@ -1,4 +1,4 @@
-r"""What kind of relation each one is: how many heads and tails go together."""
+r"""Kinds of relations (1-1 to N-N), by how many heads and tails go together."""
 from __future__ import annotations
 
 from typing import Optional

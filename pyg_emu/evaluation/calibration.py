@@ -34,7 +34,7 @@ class Calibration:
             facts, to which :obj:`threshold` applies.
         side (str): The side by which facts were scored, see :func:`~pyg_emu.evaluation.score`.
         positive_share (float): The share of true facts among those it was fitted on, which probabilities assume.
-        weights (str, optional): The digest of the weights of the model, if it was made of a run folder.
+        weights (str, optional): The digest of the weights of the model, if it was made from a run folder.
             (default: :obj:`None`)
     """
     method: Method
@@ -134,8 +134,8 @@ def fit(scores: Tensor, truth: Tensor, rel_type: Tensor, num_relations: int, met
     x, y = scores.double().cpu().numpy(), truth.cpu().numpy()
     relation = rel_type.cpu().numpy()
     if y.all() or not y.any():
-        raise DataError(f'negatives: expected true and false facts, got {len(y)} {"true" if y.any() else "false"} '
-                        'ones alone')
+        raise DataError(f'negatives: expected true and false facts, got only {len(y)} '
+                        f'{"true" if y.any() else "false"} ones')
     if not np.isfinite(x).all():
         raise DataError(f'expected finite scores to calibrate, got {x[~np.isfinite(x)][0]}')
     points, values = _platt(x, y) if method == 'platt' else _isotonic(x, y)

@@ -56,7 +56,7 @@ def calibrate(
             table or file with a column :obj:`label`. (default: :obj:`None`)
         negatives (torch.Tensor or pandas.DataFrame or str, optional): The false facts. (default: :obj:`None`, drawn)
         num_negatives (int): The number of false facts that are drawn for each true one. Half of them replace the tail
-            and half the head, uniformly by an entity with which the fact is in no split. (default: :obj:`1`)
+            and half the head, by a uniformly drawn entity such that the fact is in no split. (default: :obj:`1`)
         known_facts (torch.Tensor or pandas.DataFrame or str, optional): Further facts that are not drawn as false ones,
             see :func:`~pyg_emu.evaluate`. (default: :obj:`None`)
         side (str): Which end is predicted, see :func:`~pyg_emu.evaluation.score`. (default: :obj:`"tail"`)
@@ -133,7 +133,8 @@ def classify(
     known_facts: Optional[FactSource] = None,
     seed: int = 1,
 ) -> Classification:
-    r"""Triple classification: decides for true and false facts which they are, by the thresholds of a calibration.
+    r"""Triple classification: classifies facts as true or false by the thresholds of a calibration, and compares the
+    decisions with the labels of the facts.
 
     Args:
         model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluate`.
@@ -190,20 +191,21 @@ def _labelled(data: KGData, split: Any, facts: Optional[FactSource], negatives: 
     one_of('split', split, ('train', 'valid', 'test'))
     num_negatives, seed = int(positive_integer('num_negatives', num_negatives)), random_seed('seed', seed)
     if known_facts is not None and (facts is not None or negatives is not None):
-        raise ArgumentError('known_facts: they are not drawn as false facts, and nothing is drawn with '
-                            f'{"facts" if negatives is None else "negatives"}; leave one of the two out')
+        other = 'facts' if negatives is None else 'negatives'
+        raise ArgumentError(f'known_facts: expected None with {other}, because no false facts are drawn then; leave '
+                            'one of the two out')
     extra = known_facts_of(known_facts, data)
     if facts is not None:
         given = given_facts('facts', facts, data)
         if given.truth is None:
-            raise ArgumentError("facts: expected a column 'label' that says which facts are true, got none; give false "
-                                'facts alone as negatives')
+            raise ArgumentError("facts: expected a column 'label' that says which facts are true, got none; pass facts "
+                                'that are all false as negatives')
         if negatives is not None:
             raise ArgumentError('facts, negatives: expected one of the two, since facts are labelled, got both')
         return given.facts, given.truth
     true = data.facts(split)
     if len(true) == 0:
-        raise DataError(f'split: the split {split!r} has no facts, so that nothing can be told apart')
+        raise DataError(f'split: the split {split!r} has no facts to classify')
     if negatives is None:
         with memory_reported(f'drawing num_negatives={num_negatives} for each of {len(true)} facts',
                              'choose a smaller num_negatives'):

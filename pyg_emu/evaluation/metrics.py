@@ -108,7 +108,7 @@ class Metrics(Mapping[str, Any]):
 
     Args:
         ranks (dict): The :class:`Ranks` of all triples for each predicted side (:obj:`"tail"`, :obj:`"head"`) and of
-            relations (:obj:`"relation"`), which metrics over both sides include only if they are alone.
+            relations (:obj:`"relation"`), which metrics over both sides include only if nothing else is ranked.
         tie (str): The tie policy: :obj:`"realistic"`, :obj:`"optimistic"` or :obj:`"pessimistic"`.
             (default: :obj:`"realistic"`)
         ks (tuple of int): The values of :math:`k` for Hits@k. (default: :obj:`(1, 3, 10)`)

@@ -123,10 +123,11 @@ def predict(
 
     .. code-block:: python
 
-        predict(model, data, heads='virus', relations='causes', k=3)                                # tails
-        predict(model, data, relations='causes', tails=['disease', 'injury'], exclude_known=True)   # heads
-        predict(model, data, heads='virus', tails='disease')                                        # relations
-        predict(model, data, heads='virus', relations='causes', candidates=['disease', 'injury'])
+        data = load_dataset('UMLS')
+        predict(model, data, heads='virus', relations='causes', k=3)                                     # tails
+        predict(model, data, relations='causes', tails=['disease_or_syndrome', 'injury_or_poisoning'])   # heads
+        predict(model, data, heads='virus', tails='human')                                               # relations
+        predict(model, data, heads='virus', relations='causes', candidates=['human', 'mammal'])
 
     A relation is scored by predicting the tail, as in :meth:`forward`. Blocks of scores that do not fit into memory are
     split into smaller ones. On the CPU, a large table is read once for many queries, part by part.
@@ -157,9 +158,9 @@ def predict(
     Returns:
         Predictions: A :class:`pandas.DataFrame` with one row per answer, the best first for each query: :obj:`head`,
         :obj:`relation` and :obj:`tail` (labels, or ids if there are none), :obj:`rank` from 1, :obj:`score`, and
-        :obj:`known`, the first split that contains the fact, :obj:`"given"` if it is one of :obj:`known_facts` alone,
-        or an empty string; missing throughout if neither :obj:`data` nor :obj:`known_facts` holds facts. Equal
-        scores are ordered by id.
+        :obj:`known`: the first split that contains the fact, :obj:`"given"` if only :obj:`known_facts` contain it, or
+        an empty string. All values of :obj:`known` are missing if neither :obj:`data` nor :obj:`known_facts` contains
+        facts. Equal scores are ordered by id.
 
     Raises:
         ArgumentError: If an argument is outside its domain, or the sizes of the model do not match the data.

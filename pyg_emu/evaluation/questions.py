@@ -32,16 +32,16 @@ def answer(model: Any, data: KGData, questions: Questions, k: int = 10, **option
     .. code-block:: python
 
         answer(model, data, pd.DataFrame({'head': ['virus', '?'], 'relation': ['causes', 'causes'],
-                                          'tail': ['?', 'disease']}))
+                                          'tail': ['?', 'disease_or_syndrome']}))
         answer(model, data, 'questions.tsv', k=3, exclude_known=True)
 
     Args:
         model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluate`.
         data (KGData): The labels and the known facts, on the device of the model.
         questions (pandas.DataFrame or str): A table with the columns head, relation and tail, or usual synonyms, of
-            labels (or of ids, as integers, where labels are none), in which :obj:`"?"` (or a missing value) stands for
-            the answer; or with two of these columns. Or a file with such a table: text, Parquet or JSON Lines. Text
-            without a header has three columns.
+            labels (or ids, as integers, if the data has no labels), in which :obj:`"?"` (or a missing value) stands for
+            the answer; or a table with two of these columns; or a file with such a table: text, Parquet or JSON Lines.
+            Text without a header has three columns.
         k (int): Number of answers to a question. (default: :obj:`10`)
         **options (optional): Further arguments of :func:`~pyg_emu.predict`.
 

@@ -109,13 +109,13 @@ def evaluate(
         known_facts (torch.Tensor or pandas.DataFrame or str, optional): Further facts that do not compete, beside those
             of :obj:`filter_splits`: ids of shape :obj:`(F, 3)`, a table, or a file of labels. Facts about other
             entities or relations than those of :obj:`data` are left out with a warning; facts that a column
-            :obj:`label` calls false are refused. (default: :obj:`None`)
+            :obj:`label` marks as false raise an error. (default: :obj:`None`)
         candidates (sequence or RelationCandidates or dict, optional): The entities that compete: labels or ids, or a
             boolean mask of shape :obj:`(num_nodes,)`; or a :class:`~pyg_emu.RelationCandidates` with those of each
             relation, or a dictionary that describes one, such as :obj:`{"seen": "train"}`.
-            Other entities count nowhere, neither in ranks nor in metrics that depend on the number of competitors.
+            Other entities are not counted, neither in ranks nor in metrics that depend on the number of competitors.
             Facts whose true answer is not a candidate are not ranked on that side; a warning and :obj:`metrics.info`
-            say how many. (default: :obj:`None`, all entities)
+            give their number. (default: :obj:`None`, all entities)
         by (str, optional): :obj:`"relation"` adds a table with the metrics of each relation and their mean, the group
             :obj:`"macro"`. See :meth:`~pyg_emu.evaluation.Metrics.by`. (default: :obj:`None`)
         max_triples (int, optional): Rank a random subset of at most this many facts;

@@ -91,6 +91,10 @@ def neighbors(
 ) -> pd.DataFrame:
     r"""Returns the entities whose vectors are most similar to those of some entities.
 
+    .. code-block:: python
+
+        neighbors(model, data, ['virus', 'bacterium'], k=5)   # five rows for each of the two
+
     Args:
         model (Scorer or torch.nn.Module): A model with a vector for each entity.
         data (KGData): The labels, on the device of the model.

@@ -1,4 +1,4 @@
-r"""Two runs side by side: what they were asked for, what they were made of, and what came of it."""
+r"""Two runs side by side: their settings, the parts as they were built, and their results."""
 from __future__ import annotations
 
 import hashlib

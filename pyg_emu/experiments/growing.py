@@ -43,13 +43,14 @@ def extend(run: Union[str, Path], data: Any, run_dir: Union[str, Path], *, recip
         result = extend('runs/umls', 'path/to/larger', 'runs/umls-2')
         predict(result.model, result.data, heads='new virus', relations='causes')
 
-    * The new run trains on the facts of :obj:`data` alone: give all facts that it shall know, old and new.
+    * The new run trains only on the facts of :obj:`data`. Include the old facts if the model should still be trained on
+      them.
     * Entities and relations are compared by label. Old ones keep their ids and their vectors. New ones get the ids
       after them, and vectors as the model initialises them, by the seed of the recipe. All other weights are kept.
     * Entities and relations of the old run that :obj:`data` does not have keep their ids and vectors, too; a warning
-      names them. (A model without entity vectors, such as NBFNet, keeps relations alone.)
-    * The state of the optimiser of old rows is kept, and new rows begin without one. Parts that learn beside the model
-      (masks, caches, generators), the schedule and the count of steps begin anew.
+      names them. (A model without entity vectors, such as NBFNet, keeps only relations.)
+    * The state of the optimiser of old rows is kept, and new rows start without one. Parts that learn beside the model
+      (masks, caches, generators), the schedule and the count of steps start from the beginning.
 
     The same call continues an interrupted run. :obj:`origin.json` in the new folder names the old run, its weights and
     what was new.
@@ -99,7 +100,7 @@ def extend(run: Union[str, Path], data: Any, run_dir: Union[str, Path], *, recip
                           'written by pyg-emu train')
     if known is None or known.num_nodes is None or known.num_relations is None:
         raise RecipeError(f'run: {old.path} was written by a version that did not record the labels of the entities; '
-                          'train it anew')
+                          'train it again')
     if old.path.resolve() == Path(run_dir).resolve():
         raise ArgumentError(f'run_dir: expected another folder than that of the old run, got {run_dir}')
     named = isinstance(data, (str, os.PathLike)) or isinstance(data, Mapping) and 'source' in data

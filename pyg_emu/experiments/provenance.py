@@ -134,8 +134,8 @@ class TrainedOn:
         """
         changed = self.changed_splits(data)
         if changed:
-            raise ArgumentError(f'data: its facts are not those that the run was begun with; the differences are in '
-                                f'{", ".join(changed)}; continue with the same data, or start a run of its own')
+            raise ArgumentError(f'data: its facts are not those that the run was started with; the differences are in '
+                                f'{", ".join(changed)}; continue with the same data, or start a new run')
 
     def without_facts(self) -> Optional[KGData]:
         r"""Returns the entities and relations of the run, and no facts; :obj:`None` for folders of earlier versions."""

@@ -8,10 +8,10 @@ r"""Recipes: the settings of a run in YAML, and how they are read and checked.
 
 A section names a class and its arguments (:mod:`pyg_emu.experiments.sections`): a class of the package, or a class
 of the user's own by its path :obj:`package.module:Class` (:mod:`pyg_emu.experiments.names`). Over a base, sections
-merge key by key. A section that changes its :obj:`name` begins anew, but a model keeps :obj:`hidden_channels` and
-:obj:`sparse` and a loss keeps :obj:`regularizer`, if the new class takes them. A section that is
-:obj:`null` drops the one below it, so that the default applies. A recipe that sets :obj:`negatives.mutation` does not
-inherit the settings of masks, which have no effect beside it.
+merge key by key. A section that changes its :obj:`name` inherits nothing, but a model keeps :obj:`hidden_channels` and
+:obj:`sparse`, and a loss keeps :obj:`regularizer`, if the new class takes them. A section that is :obj:`null` drops
+that of the base, so that the default applies. A recipe that sets :obj:`negatives.mutation` does not inherit the
+settings of masks, which have no effect beside it.
 """
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Recipe:
         storage (str): Where entity rows and their optimiser state are: in :obj:`"memory"`, or with :obj:`"mmap"` in
             memory-mapped files, see :func:`~pyg_emu.map_entities`. (default: :obj:`"memory"`)
         evaluation (dict): Arguments of :func:`~pyg_emu.evaluate` for the final ranking.
-        validation (dict): The same for the validations on the way.
+        validation (dict): The same for the validations during training.
         inference (str or dict, optional): Another graph with the same relations, given like :obj:`dataset`, for a model
             that reads a graph. The final ranking takes its test facts over its training facts. Validation stays on
             :obj:`dataset`. As in NBFNet's published results, the filter holds the facts of the graph that is read, and
@@ -305,7 +305,7 @@ def _resolved(source: Union[str, Path, Mapping[str, Any]]) -> Layer:
 def _read(source: Union[str, Path], seen: tuple[Path, ...], beside: Optional[Path] = None) -> Layer:
     path = _find(source, beside)
     if path in seen:
-        raise RecipeError(f'{path} is based on itself, by way of {", ".join(map(str, seen))}')
+        raise RecipeError(f'{path} is based on itself, through {", ".join(map(str, seen))}')
     return _with_base(read_layer(path), path, seen)
 
 

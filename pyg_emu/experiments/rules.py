@@ -1,4 +1,4 @@
-r"""Rules for what goes with what in a recipe. They ask the classes, whose attributes state the facts:
+r"""Rules for the combinations of classes in a recipe. They read attributes of the classes:
 
 ====================  =====================  ===========================================================================
 attribute             of                     meaning (default)

@@ -216,7 +216,7 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
     .. code-block:: python
 
         model, data, _ = open_run('runs/nbfnet', data='fb237_v1_ind')  # other entities, the same relations
-        frame = predict(ranker_of(model, data), data, heads='/m/012hw', relations='/people/cause_of_death/people')
+        frame = predict(model.as_ranker(data), data, heads='/m/012hw', relations='/people/cause_of_death/people')
 
     Args:
         run_dir (str or Path): The run folder.
@@ -230,7 +230,7 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
             instead of its :obj:`dataset`. (default: :obj:`False`)
         whole (bool): Whether all facts of :obj:`data` are known facts, as in prediction. A file is not split, and a
             folder only needs the file train.txt. (default: :obj:`False`)
-        facts (bool): Whether to read the data. If :obj:`False`, the run folder alone is read: the data has the
+        facts (bool): Whether to read the data. If :obj:`False`, only the run folder is read: the data has the
             entities, relations and labels of the run, and no facts. (default: :obj:`True`)
         other_facts (bool): Whether data with the entities of the run may have other facts than the run. A warning says
             so. (default: :obj:`False`)
@@ -284,7 +284,7 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
 def _labels_alone(folder: RunFolder, recipe: Recipe, known: Optional[TrainedOn], data: Any) -> KGData:
     r"""The entities and relations of a run, without its facts."""
     if data is not None:
-        raise ArgumentError('data, facts: expected no data with facts=False, which reads the run folder alone')
+        raise ArgumentError('data, facts: expected no data with facts=False, which reads only the run folder')
     if reads_graph('model', recipe.model):
         raise RecipeError(f'{recipe.model["name"]} computes its scores from the facts of a graph; open the run with '
                           'its data')

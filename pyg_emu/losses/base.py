@@ -83,7 +83,7 @@ class LinkPredictionLoss(torch.nn.Module):
     def forward(self, model: Any, batch: Batch) -> Tensor:
         batch = with_negatives(batch)
         if batch.weight is not None and not self.uses_weights:
-            raise ArgumentError(f'batch.weight: {type(self).__name__} has no use for the weights of facts; let its '
+            raise ArgumentError(f'batch.weight: {type(self).__name__} does not use the weights of facts; let its '
                                 'loss use scored.weight and set uses_weights = True, or load the data without weights')
         self.terms = {}
         with ExitStack() as look_ups:
@@ -215,7 +215,7 @@ class LinkPredictionLoss(torch.nn.Module):
             labelled = plan is not None and plan.label is not None
         if labelled and not self.uses_labels:
             raise ArgumentError(f'mutation: {batch.mutation!r} gives each negative a label, and {type(self).__name__} '
-                                'has no use for labels; train with DeMixLoss, EMULoss, EMUBCELoss, BCELoss or '
+                                'does not use labels; train with DeMixLoss, EMULoss, EMUBCELoss, BCELoss or '
                                 'SelfAdversarialLoss')
         return plan
 
@@ -265,7 +265,7 @@ def _divided(plan: Optional[Plan], num_ids: int, mutation: Any) -> tuple[Optiona
         return None, None
     if plan.label is not None or isinstance(plan, MixPlan) and plan.partner is not None:
         raise ArgumentError(f'mutate_vectors: {mutation!r} gives negatives labels or mixes them with other entities, '
-                            'and plans that for ids alone; expected False, got True')
+                            'and does so only for ids; expected False, got True')
     if isinstance(plan, MixPlan):
         return MixPlan(plan.weight[:, :num_ids].contiguous()), MixPlan(plan.weight[:, num_ids:].contiguous())
     if plan.index.dim() == 1:  # one mask for all negatives of a triple

@@ -25,7 +25,7 @@ class CrossEntropyLoss(LinkPredictionLoss):
         regularizer (callable, optional): See :class:`~pyg_emu.losses.LinkPredictionLoss`. (default: :obj:`None`)
         label_smoothing (float, optional): Ordinary label smoothing, equation 20. (default: :obj:`0.0`)
         confidence_penalty (float, optional): Weight of :func:`~pyg_emu.losses.functional.softmax_entropy`, which is
-            subtracted. Like label smoothing it penalises confident scores, and so is a fair rival of
+            subtracted. Like label smoothing, it penalises confident scores, and is therefore a baseline for
             :class:`~pyg_emu.EMULoss`. (default: :obj:`0.0`)
         mutate (bool, optional): See :class:`~pyg_emu.losses.LinkPredictionLoss`. (default: :obj:`False`)
 

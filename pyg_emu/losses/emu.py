@@ -82,8 +82,8 @@ class EMULoss(LinkPredictionLoss):
 class EMUBCELoss(LinkPredictionLoss):
     r"""The binary form of :class:`EMULoss`, for models trained by binary cross-entropy, such as NBFNet (section 4.6):
     :func:`~pyg_emu.losses.functional.uls_binary_cross_entropy` of the mutated negatives with label :math:`\beta`, plus
-    :math:`\alpha` times that of the vanilla negatives with label 0. Both terms weigh their negatives alike, by their
-    own scores.
+    :math:`\alpha` times that of the vanilla negatives with label 0. With :obj:`adversarial_temperature`, each term
+    weighs its negatives by a softmax of its own scores.
 
     Args:
         alpha (float, optional): :math:`\alpha`, the weight of the VANILLA term. (default: :obj:`1.0`)

@@ -32,11 +32,11 @@ class _NBFNetScores(LinkPredictionLoss):
         batch, model = with_negatives(batch), unwrap(model)
         if not getattr(model, 'reads_graph', False):
             name = type(self).__name__
-            raise ArgumentError(f'model: {type(model).__name__} reads no graph; {name} trains NBFNet, and '
-                                f'{name.removeprefix("NBFNet")} such models')
+            raise ArgumentError(f'model: {type(model).__name__} reads no graph; {name} is a loss for NBFNet, and '
+                                f'{name.removeprefix("NBFNet")} is one for models with entity vectors')
         if batch.neg_vectors is not None or batch.neg_index is None:
             raise ArgumentError('batch.neg_vectors: NBFNet has no entity vectors, so its negatives are ids; expected '
-                                'neg_index alone')
+                                'only neg_index')
         if batch.source is None:
             raise ArgumentError('batch.source: NBFNet passes messages on the graph of the batch, and it is None; set '
                                 'batch.source = data, or take batches from TripletLoader')
@@ -69,10 +69,10 @@ class NBFNetEMULoss(_NBFNetScores, EMUBCELoss):
     `"Optimal Embedding Guided Negative Sample Generation" <https://arxiv.org/abs/2504.03327>`_ paper).
 
     Mutation acts on the hidden part of the candidates' final features; the query part is the same for all candidates of
-    a query. Vanilla and mutated features go through the same scoring network. Table 15's rate is an argument of the
-    transform, as are its masks: one for every negative, with exactly :math:`n_P` ones (footnote 2). NBFNet's negatives
-    are strict. About the weights of mutated negatives the paper is silent: they are those of vanilla ones, a softmax
-    over the scores that they have.
+    a query. Vanilla and mutated features go through the same scoring network. The rate of Table 15 is an argument of
+    the transform, as are its masks: one for every negative, with exactly :math:`n_P` ones (footnote 2). NBFNet leaves
+    known facts out of the negatives (:obj:`filtered=True`). The paper does not state how mutated negatives are
+    weighted. Here, both terms use the self-adversarial weights of their own scores.
 
     .. code-block:: python
 

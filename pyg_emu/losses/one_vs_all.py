@@ -63,14 +63,14 @@ class OneVsAllLoss(_AllEntitiesLoss):
 
     Called as :obj:`criterion(model, batch)` with a batch of :class:`~pyg_emu.TripletLoader`, which needs no
     negatives, and any model that :func:`~pyg_emu.as_scorer` takes. Other known answers count as negatives.
-    Every entity is scored, so the gradient of the entity table is dense, also where the model is :obj:`sparse`.
+    Every entity is scored, so the gradient of the entity table is dense, also if the model is :obj:`sparse`.
 
     Args:
         label_smoothing (float, optional): Ordinary label smoothing, equation 20. (default: :obj:`0.0`)
         regularizer (callable, optional): A penalty :obj:`(scorer, batch) -> scalar`, such as
             :class:`~pyg_emu.N3Regularizer`. (default: :obj:`None`)
         block_size (int, optional): Entities per block. The loss does not depend on it.
-            (default: :obj:`None`, as many as fit in some ten megabytes)
+            (default: :obj:`None`, see :func:`~pyg_emu.ops.all_entities_cross_entropy`)
 
     Raises:
         ArgumentError: If :obj:`label_smoothing` is not in :obj:`[0, 1]` or :obj:`block_size` is not positive; when
@@ -102,9 +102,9 @@ class OneVsAllEMULoss(_AllEntitiesLoss):
     .. math::
         \frac{1}{N} \mathcal{L}(s^+, \tilde{s}^-; y_{\mathrm{ULS}}) + \alpha\, \mathcal{L}(s^+, s^-; \hat{y})
 
-    The paper holds that embedding mutation cannot be used in 1-vs-all training (section 7); with a mask for each
-    negative it would take a vector per score, with one per triple it takes a matrix product (see
-    :mod:`pyg_emu.ops.all_entities`). Interactions other than dot products go block by block through
+    The paper states that embedding mutation cannot be used in 1-vs-all training (section 7). With one mask per
+    negative, each score would need a vector of its own. With one mask per triple, the scores are a matrix product (see
+    :mod:`pyg_emu.ops.all_entities`). Interactions other than dot products are scored in blocks by
     :func:`~pyg_emu.ops.emu_score`, which takes much longer.
 
     Called as :obj:`criterion(model, batch)` with a :class:`~pyg_emu.Batch`. All entities are negatives, so those that a

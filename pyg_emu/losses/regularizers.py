@@ -22,9 +22,9 @@ class LpRegularizer(torch.nn.Module):
     .. math::
         w \left( \sum |\mathbf{E}|^p + \sum |\mathbf{R}|^p \right)
 
-    The EMU paper's baselines use :math:`p = 3` (section G, "L3-norm"). The gradient is dense, also where the tables'
-    own gradients are row-sparse. A model that encodes its entities says what the penalty acts on:
-    :class:`~pyg_emu.models.RGCN` encoded rows, :class:`~pyg_emu.models.GNNEncoder` the tables of its network.
+    The EMU paper's baselines use :math:`p = 3` (section G, "L3-norm"). The gradient is dense, also if the other
+    gradients of the tables are row-sparse. For models that encode their entities, the penalty acts on the encoded rows
+    (:class:`~pyg_emu.models.RGCN`) or on the tables of the network (:class:`~pyg_emu.models.GNNEncoder`).
 
     Args:
         p (float): :math:`p`, at least 1.

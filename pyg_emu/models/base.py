@@ -26,6 +26,21 @@ class KGEScorer(ScorerMixin, KGEModel):
     Both tables are initialized uniformly in :math:`\pm (\gamma + 2) / d`. This follows the training setup of the
     `"RotatE" <https://arxiv.org/abs/1902.10197>`_ paper, which the EMU experiments use.
 
+    .. code-block:: python
+
+        from pyg_emu.core.interaction import L1
+
+        class MyTransE(KGEScorer):  # margin - |h + r - t|
+            interaction = L1()
+
+            def __init__(self, num_nodes, num_relations, hidden_channels, margin=24.0, sparse=False):
+                super().__init__(num_nodes, num_relations, hidden_channels, margin=margin, sparse=sparse)
+                self.offset = self.margin
+
+            def _query(self, known, rel_type, side):  # known entities: heads if side is 'tail', else tails
+                entity, relation = self.node_emb(known), self.rel_emb(rel_type)
+                return entity + relation if side == 'tail' else entity - relation
+
     Args:
         num_nodes (int): The number of nodes/entities in the graph.
         num_relations (int): The number of relations in the graph.

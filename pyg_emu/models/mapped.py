@@ -63,9 +63,9 @@ def map_entities(model: ModelT, folder: Union[str, Path]) -> ModelT:
         Trainer(model, EMULoss(), loader, RowAdagrad(model.parameters(), lr=0.1), num_steps=10_000,
                 run_dir='runs/large').fit()
 
-    The files have no names: they disappear with the process, however it ends. :class:`~pyg_emu.Trainer` writes copies
-    of them into checkpoints. Without it, :func:`torch.save` of the model's state writes the rows without a copy in
-    memory, and :func:`torch.load` with :obj:`mmap=True` reads them so.
+    The files have no names: they disappear when the process ends, also if it is killed. :class:`~pyg_emu.Trainer`
+    writes copies of them into checkpoints. Without it, :func:`torch.save` of the model's state writes the rows without
+    a copy in memory, and :func:`torch.load` with :obj:`mmap=True` reads them without one.
 
     Args:
         model (torch.nn.Module): One of :mod:`pyg_emu.models` with an entity table and :obj:`sparse=True`, such as

@@ -93,8 +93,8 @@ class LearningPart:
 
     State is saved in checkpoints and restored on resumption, that of the part's own optimiser included.
 
-    A part may have :obj:`terms`, a dictionary of detached scalars on the device, which tell how it fared in the last
-    step. The history then holds their means, each under the name of the part and its own, such as
+    A part may have :obj:`terms`, a dictionary of detached scalars on the device that describe the last step, such as
+    losses of its own. The history then contains their means. Their names begin with the name of the part, such as
     :obj:`"transform.sampler.generator_loss"`.
     """
     def __init_subclass__(cls) -> None:
@@ -105,8 +105,8 @@ class LearningPart:
                                 'whose parameters() and state_dict() would hide those of the module')
 
     def parameters(self) -> Iterable[Tensor]:
-        r"""The parameters that gradients of the loss train. Without :meth:`make_optimizer`, they belong into the
-        optimiser that the trainer is given.
+        r"""The parameters that gradients of the loss train. Without :meth:`make_optimizer`, they have to be passed to
+        the optimiser of the trainer.
         """
         return ()
 

@@ -68,7 +68,8 @@ def all_entities_cross_entropy(
         plan (MaskPlan, optional): One mask per triple. (default: :obj:`None`, nothing is mutated)
         interaction (Interaction, optional): :math:`\phi`. (default: :class:`~pyg_emu.core.interaction.Dot`)
         block_size (int, optional): Entities per block. The result does not depend on it.
-            (default: :obj:`None`, as many as fit in some ten megabytes)
+            (default: :obj:`None`, as many as give :math:`2^{23}` scores, or :math:`2^{18}` for interactions other than
+            dot products)
         weight (torch.Tensor, optional): Weights of the rows of the batch: the mean is :math:`\sum_b w_b \ell_b / \sum_b
             w_b`. They receive no gradient. shape: :obj:`(B,)`. (default: :obj:`None`)
 
@@ -175,7 +176,7 @@ def _is_label(value: Any) -> bool:
 def _check_parameters(interaction: Interaction, query: Tensor, table: Tensor) -> None:
     if interaction(query[:0].detach(), table[:0].detach()).requires_grad:
         raise ArgumentError(f'interaction: {type(interaction).__name__} has trainable parameters, which get no '
-                            'gradient here; expected one whose scores depend on queries and candidates alone')
+                            'gradient here; expected one whose scores depend only on queries and candidates')
 
 
 def _dot_scores(block: Tensor, query: Tensor) -> Tensor:

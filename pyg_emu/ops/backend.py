@@ -5,7 +5,8 @@ implementation is a module :obj:`pyg_emu/ops/{operator}/{backend}.py`, which is 
 device determines the backend. The :obj:`backend` argument of an operator, :func:`use_backend` and the environment
 variable :obj:`PYG_EMU_BACKEND` override the default, in that order. An explicitly requested backend that is not
 available raises :class:`~pyg_emu.core.errors.BackendError`. If the default backend of the device is not available, the
-PyTorch reference runs.
+PyTorch reference runs. The last two of the overrides apply to all operators: one that has no implementation for the
+backend keeps its default.
 
 A backend module that does not support all operands defines :obj:`obstacle(**operands)`. It returns the reason as a
 string, or :obj:`None` if it supports them. The operator passes the operands to :func:`load_backend`.
@@ -39,7 +40,8 @@ _last: dict[str, str] = {}
 
 @contextmanager
 def use_backend(name: str | None) -> Iterator[None]:
-    r"""Context manager that runs all operators on the given backend.
+    r"""Context manager that runs all operators on the given backend. Operators that have no implementation for it keep
+    their default.
 
     Args:
         name (str, optional): :obj:`"torch"`, :obj:`"numba"` or :obj:`"triton"`. :obj:`None` restores the default, set
@@ -91,6 +93,9 @@ def choose_backend(operator: str, tensor: Tensor, requested: str | None = None, 
         requested = _override.get()
         if requested is None and os.environ.get(ENVIRONMENT_VARIABLE):
             requested = _known(os.environ[ENVIRONMENT_VARIABLE], ENVIRONMENT_VARIABLE)
+        # A choice for all operators would otherwise fail at the first that has no Triton kernels, such as rank_counts.
+        if requested is not None and not _exists(f'pyg_emu.ops.{operator}.{requested}'):
+            requested = None
 
     if requested is not None:
         reason = _obstacle(operator, requested, tensor.device, tensor.dtype, operands)

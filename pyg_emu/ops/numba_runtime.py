@@ -124,7 +124,7 @@ class _Announcer(event.Listener):
         if operator not in self.announced:
             self.announced.add(operator)
             _logger.warning('pyg_emu: compiling kernels (%s), once for this machine; this takes seconds to a minute. '
-                            '"pyg-emu warmup" does it ahead.', operator)
+                            '"pyg-emu warmup" compiles them in advance.', operator)
 
     def on_end(self, event: Any) -> None:
         pass

@@ -1,11 +1,11 @@
 r"""OpenMP threads beside other processes, under a quota, and after a fork.
 
 Threads of GNU OpenMP, which PyTorch's Linux builds and Numba's layer :obj:`omp` use, wait for one another by spinning,
-milliseconds at a time. On a quiet machine this is fastest. Where another process has the core that one of them needs,
-all wait until the scheduler takes it away again, and a step takes 5 to 50 times as long. Waits are short, at most 100
-turns before a thread sleeps, while a process has more OpenMP threads than cores (GOMP_SPINCOUNT in GNU's manual).
-:func:`adapt_waits` brings that about, while other processes need the cores, by teams of threads that sleep. No thread
-count changes, so neither do results.
+milliseconds at a time. On an idle machine, this is fastest. If another process occupies the core that one of them
+needs, all of them wait until the scheduler releases it, and a step takes 5 to 50 times as long. If a process has more
+OpenMP threads than cores, GNU OpenMP spins at most 100 times before a thread sleeps (GOMP_SPINCOUNT in its manual).
+While other processes need the cores, :func:`adapt_waits` therefore keeps further teams of threads that only sleep. The
+number of threads that compute does not change, so neither do results.
 """
 from __future__ import annotations
 

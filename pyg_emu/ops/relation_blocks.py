@@ -1,6 +1,6 @@
 r"""Message passing with one block-diagonal weight for each relation.
 
-Plain matrix products do the work: those of a relation multiply the features of its own edges alone. The loop over
+It is computed by plain matrix products: that of a relation multiplies only the features of its own edges. The loop over
 relations is in Python, and memory grows with the edges of the largest relation.
 """
 from __future__ import annotations

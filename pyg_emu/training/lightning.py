@@ -26,7 +26,7 @@ class LinkPredictionModule(LightningModule):
     r"""A model, its criterion, loader and optimiser as a :class:`lightning.pytorch.LightningModule`.
 
     The first four arguments are those of :class:`~pyg_emu.Trainer`, and the steps are the same. Lightning's trainer
-    takes the place of ours: its devices, precision, callbacks, loggers and checkpoints apply.
+    replaces :class:`~pyg_emu.Trainer`: its devices, precision, callbacks, loggers and checkpoints apply.
 
     .. code-block:: python
 

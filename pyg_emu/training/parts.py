@@ -68,12 +68,12 @@ class LearningParts:
         r"""Checks that the parts can learn in several processes.
 
         Raises:
-            ArgumentError: If a part observes scores, of which each process has those of its own rows alone.
+            ArgumentError: If a part observes scores, of which each process only has those of its own rows.
         """
         if self._observed:
             names = ', '.join(type(part).__name__ for part in self._observed)
-            raise ArgumentError(f'loader: {names} observes scores, and each of several processes scores its own rows '
-                                'alone; expected one process')
+            raise ArgumentError(f'loader: {names} observes scores, but each of several processes scores only its own '
+                                'rows; expected one process')
 
     def parameters(self) -> Iterator[Tensor]:
         r"""The parameters of all parts, each once."""

@@ -45,7 +45,8 @@ class TrainResult:
         metrics (dict): All numbers of that validation.
         history (pandas.DataFrame): One row per evaluation, see :class:`~pyg_emu.training.Logger`.
         seconds (float): The time of training steps, without validation and checkpoints.
-        stopped_early (bool): Whether training stopped before the last step because patience was exhausted.
+        stopped_early (bool): Whether training stopped because patience was exhausted. It is :obj:`False` if
+            :obj:`max_seconds` ended it.
         run_dir (Path, optional): The run folder.
     """
     steps: int

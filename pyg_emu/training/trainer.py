@@ -67,7 +67,7 @@ class Trainer:
 
         trainer = Trainer(model, criterion, loader, optimizer, num_steps=10_000, run_dir='runs/mine',
                           validate=lambda model: evaluate(model, data, split='valid'), patience=5)
-        result = trainer.fit()  # once more after a kill: goes on from runs/mine
+        result = trainer.fit()  # after a kill, the same call continues from runs/mine
 
     Args:
         model (torch.nn.Module): The model.
@@ -87,13 +87,13 @@ class Trainer:
         evaluate_every (int or sequence of int, optional): Steps between validations, and between rows of the history;
             or the steps to validate after, in increasing order, such as :obj:`[10, 100, 1000]`. The last step is
             always evaluated. (default: :obj:`500`)
-        patience (int, optional): Stop after this many validations in a row that brought no new best.
+        patience (int, optional): Stop after this many validations in a row without a new best value of :obj:`metric`.
             (default: :obj:`None`)
         max_seconds (float, optional): Stop after this many seconds of training steps, as :attr:`TrainResult.seconds
-            <pyg_emu.training.run_state.TrainResult>` counts them: without validations and checkpoints, those before a
-            resumption included. The last step is evaluated like any other last step. A schedule that follows
-            :obj:`num_steps` does not know of it. On a GPU, the time is looked at with the loss, see :obj:`log_every`.
-            (default: :obj:`None`)
+            <pyg_emu.training.run_state.TrainResult>` counts them: without validations and checkpoints, but including
+            those before a resumption. The last step is evaluated like any other last step. Schedules that depend on
+            :obj:`num_steps` do not take this limit into account. On a GPU, the time is checked when the loss is read,
+            see :obj:`log_every`. (default: :obj:`None`)
         restore_best (bool, optional): Whether the model ends with the weights of its best validation.
             (default: :obj:`True`)
         run_dir (str, Path or RunFolder, optional): The run folder. (default: :obj:`None`)
@@ -306,13 +306,13 @@ class Trainer:
         # First, because the state replaces the options of the optimiser.
         changed = changed_parts(on_first(lambda: read_json(folder.record)), self._record) if self._compares else []
         if changed:
-            raise CheckpointError(f'{folder.last} was begun with other parts than those of this run '
-                                  f'({"; ".join(changed)}); continue with the former, or start over')
+            raise CheckpointError(f'{folder.last} was started with other parts than those of this run '
+                                  f'({"; ".join(changed)}); continue with the same parts, or start over')
         self._state.load_state_dict(state, folder.last)
         run = self._run = self._state.progress
         if run.best_step is not None and run.metric not in (None, self.metric):
-            raise CheckpointError(f'{folder.last} was begun with the metric {run.metric!r}, but this run has '
-                                  f'{self.metric!r}; continue with the former, or start over')
+            raise CheckpointError(f'{folder.last} was started with the metric {run.metric!r}, but this run has '
+                                  f'{self.metric!r}; continue with the same metric, or start over')
         run.metric = self.metric
         if 'history' not in state and folder.history.exists():  # begun by an older version
             self.history.replace(row for row in on_first(lambda: read_csv(folder.history)) if row['step'] <= run.step)

@@ -77,6 +77,18 @@ def test_requests_that_cannot_be_met(monkeypatch: pytest.MonkeyPatch) -> None:
         backends.load_backend('emu_nothing', torch.empty(1), 'torch')
 
 
+def test_a_choice_for_all_operators_leaves_out_those_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, table = torch.ones(1, 2), torch.ones(3, 2)
+    with pytest.raises(BackendError, match='^rank_counts: .*no triton implementation'):
+        rank_counts(query, table, torch.tensor([0]), interaction=Dot(), backend='triton')
+    with use_backend('triton'):
+        rank_counts(query, table, torch.tensor([0]), interaction=Dot())
+    assert last_backend('rank_counts') == 'numba'
+    monkeypatch.setenv(backends.ENVIRONMENT_VARIABLE, 'triton')
+    rank_counts(query, table, torch.tensor([0]), interaction=Dot())
+    assert last_backend('rank_counts') == 'numba'
+
+
 def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     exists = backends._exists
     monkeypatch.setattr(backends, '_exists', lambda module: module != 'numba' and exists(module))

@@ -148,7 +148,7 @@ def format_of(path: Path, asked: Optional[str] = None, is_text: bool = False) ->
     named = SUFFIXES.get(suffix)
     found = asked or named or 'text'
     if found == 'parquet' and path.name.lower().endswith('.gz'):
-        raise DataError(f'{path}: Parquet is compressed inside of the file; expected a name without .gz')
+        raise DataError(f'{path}: Parquet files are compressed internally; expected a name without .gz')
     head = head_of(path)
     if head.kind is None:
         if found == 'parquet':

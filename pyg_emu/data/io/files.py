@@ -52,11 +52,12 @@ def from_folder(
     r"""Reads a folder of :obj:`train.txt`, :obj:`valid.txt` and :obj:`test.txt`: lines of head, relation and tail, or
     another layout.
 
-    Files may end in :obj:`.txt`, :obj:`.tsv` or :obj:`.csv`, in :obj:`.nt`, :obj:`.nq`, :obj:`.ttl`, :obj:`.trig` or
-    :obj:`.rdf` (RDF), in :obj:`.parquet` or in :obj:`.jsonl`, and, but for Parquet, in :obj:`.gz` after that;
-    :obj:`valid` may also be called :obj:`validation`, :obj:`dev` or :obj:`val`. A warning names other files of the
-    folder that look like facts. Labels are kept as written. Ids follow the alphabetical (code point) order of the
-    labels of all splits, so they do not depend on the order of lines.
+    File names may end in :obj:`.txt`, :obj:`.tsv` or :obj:`.csv`; in :obj:`.nt`, :obj:`.nq`, :obj:`.ttl`,
+    :obj:`.trig`, :obj:`.rdf` or :obj:`.owl` (RDF); in :obj:`.parquet` or :obj:`.pq`; or in :obj:`.jsonl`,
+    :obj:`.ndjson` or :obj:`.json`. All of them but Parquet may be compressed, with :obj:`.gz` appended. :obj:`valid`
+    may also be called :obj:`validation`, :obj:`dev` or :obj:`val`. A warning names other files of the folder that look
+    like facts. Labels are kept as written. Ids follow the alphabetical (code point) order of the labels of all splits,
+    so they do not depend on the order of lines.
 
     The layouts of OpenKE (:obj:`train2id.txt`), OGB (:obj:`split/time/train.pt`), PyKEEN
     (:obj:`training/numeric_triples.tsv.gz`), RED-GNN (:obj:`facts.txt` beside :obj:`entities.txt`) and of inductive
@@ -68,27 +69,27 @@ def from_folder(
         format (str, optional): The format of the files: :obj:`"text"`, :obj:`"ntriples"`, :obj:`"nquads"`,
             :obj:`"turtle"`, :obj:`"trig"`, :obj:`"rdfxml"`, :obj:`"parquet"`, :obj:`"jsonl"`; or the layout of the
             folder: :obj:`"splits"`, :obj:`"openke"`, :obj:`"ogb"`, :obj:`"pykeen"`, :obj:`"red-gnn"`, :obj:`"ultra"`.
-            (default: what names and first lines say)
+            (default: decided by the file names, and by the first line of each file if its name does not decide)
         require_splits (collection of str): Splits that have to be there and hold facts; :obj:`"train"` always does.
             (default: :obj:`("train", "valid", "test")`)
         extra_files (collection of str): Names of further files of the folder, whose facts are added to the training
             facts, such as :obj:`["facts.txt"]`. (default: :obj:`()`)
-        part (str, optional): Of inductive data, the graph to read: :obj:`"train"` or :obj:`"inference"`.
+        part (str, optional): The graph of inductive data that is read: :obj:`"train"` or :obj:`"inference"`.
             (default: :obj:`"train"`)
         delimiter (str, optional): The character between columns. (default: a comma in :obj:`.csv`, else a tab)
         header (bool, optional): Whether the first line of each file names the columns, which are then found by name:
             head, relation, tail, or usual synonyms (subject, predicate, object; source, target; h, r, t; ...).
-            (default: :obj:`None`, whether it holds such names that do not occur as labels in other lines; a warning
-            says so)
-        comment (str, optional): Lines that begin with this are not read. (default: :obj:`None`)
+            (default: :obj:`None`, a first line of such names is a header, with a warning, unless they occur as labels
+            in other lines)
+        comment (str, optional): The prefix of lines that are not read. (default: :obj:`None`)
         head (str or int, optional): The column of the heads: its name, or its position from 0.
             (default: by name, or else 0)
         relation (str or int, optional): The column of the relations. (default: by name, or else 1)
         tail (str or int, optional): The column of the tails. (default: by name, or else 2)
-        weights (str or int, optional): The column of the weights of facts (but of RDF), finite numbers above 0; see
+        weights (str or int, optional): The column of the weights of facts (not for RDF), finite numbers above 0; see
             :class:`~pyg_emu.KGData`. Each copy of a fact keeps its own weight. (default: :obj:`None`, all facts count
             equally)
-        literals, blank_nodes, graphs, prefixes: See :func:`from_file`; RDF alone.
+        literals, blank_nodes, graphs, prefixes: Only for RDF, see :func:`from_file`.
         vocabulary (KGData, optional): A graph whose relations, and their ids, this one shares, while its entities are
             its own: the graph to infer on in the inductive setting. (default: :obj:`None`)
         entities (KGData, optional): A graph whose entities keep their ids, and whose relations are shared as with
@@ -158,7 +159,7 @@ def from_file(
     vocabulary: Optional[KGData] = None,
     entities: Optional[KGData] = None,
 ) -> KGData:
-    r"""Reads one file of facts and splits them as :func:`~pyg_emu.data.io.tables.from_dataframe` does.
+    r"""Reads one file of facts, and splits them as :func:`~pyg_emu.data.io.tables.from_dataframe` does.
 
     .. code-block:: python
 
@@ -176,10 +177,10 @@ def from_file(
         fractions (sequence of float, optional): Shares of train, valid and test. (default: :obj:`(0.8, 0.1, 0.1)`)
         seed (int): The same seed gives the same split. (default: :obj:`0`)
         format (str, optional): :obj:`"text"`, :obj:`"ntriples"`, :obj:`"nquads"`, :obj:`"turtle"`, :obj:`"trig"`,
-            :obj:`"rdfxml"`, :obj:`"parquet"` or :obj:`"jsonl"`. (default: what the end of the name says, and the first
-            line, where the name says nothing)
+            :obj:`"rdfxml"`, :obj:`"parquet"` or :obj:`"jsonl"`. (default: decided by the ending of the file name, and
+            by the first line if the ending is :obj:`.txt` or unknown)
         delimiter, header, comment, head, relation, tail, weights, vocabulary, entities: See :func:`from_folder`.
-        split (str or int, optional): Column (but of RDF) that holds :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`,
+        split (str or int, optional): Column (not for RDF) that holds :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`,
             instead of :obj:`fractions`. (default: :obj:`None`)
         literals (str, optional): What to do with statements about literals: :obj:`"leave out"`, with a warning that
             counts them, :obj:`"keep"`, or :obj:`"refuse"`. (default: :obj:`"leave out"`)
@@ -233,13 +234,13 @@ def options_that_apply(path: Path, format: Optional[str] = None, extra_files: Co
 def to_folder(data: KGData, folder: Union[str, os.PathLike]) -> Path:
     r"""Writes :obj:`train.txt`, :obj:`valid.txt` and :obj:`test.txt`, tab-separated, as :func:`from_folder` reads them.
 
-    Weights of facts are a fourth column, which :obj:`weights=3` reads. A split without facts gets no file. Files are
-    complete or not there at all. There is no header: where the first fact of a split looks like one, read the folder
+    Weights of facts are a fourth column, which :obj:`weights=3` reads. A split without facts gets no file. Each file is
+    written completely or not at all. There is no header. If the first fact of a split looks like one, read the folder
     with :obj:`header=False`.
 
     Args:
-        data (KGData): The graph. Where it has no labels, its ids serve as such.
-        folder (str or os.PathLike): The folder, made where it does not exist.
+        data (KGData): The graph. If it has no labels, its ids are written instead.
+        folder (str or os.PathLike): The folder, created if it does not exist.
 
     Raises:
         DataError: If a label cannot be written (it is empty, holds a tab, a line break or a null byte, or is no valid

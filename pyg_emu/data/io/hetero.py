@@ -38,11 +38,11 @@ def from_hetero(source: Any, fractions: Optional[Sequence[float]] = None, seed: 
         evaluate(model, data, candidates=RelationCandidates.of_types(data))
 
         train, val, test = RandomLinkSplit(edge_types=[('author', 'writes', 'paper')])(hetero)
-        data = load_dataset({'train': train, 'val': val, 'test': test})   # only authors are held out
+        data = load_dataset({'train': train, 'val': val, 'test': test})   # all held-out facts are of 'writes'
 
     A type of edges in reverse, such as :class:`~torch_geometric.transforms.ToUndirected` adds
     (:obj:`("paper", "rev_writes", "author")`), is left out if it holds the edges of its counterpart:
-    :meth:`KGData.with_inverse_relations` brings them back. Entities are labelled by type and number, relations by the
+    :meth:`KGData.with_inverse_relations` adds them again. Entities are labelled by type and number, relations by the
     name of the type of edges, or by all three parts where two have the same name. :obj:`data.node_type` numbers the
     type of each entity, in the order of :obj:`source.node_types`.
 

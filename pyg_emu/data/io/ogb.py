@@ -69,7 +69,7 @@ def _part(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(allowed):
             part = torch.load(path, weights_only=True, map_location='cpu')
     except pickle.UnpicklingError as error:
-        raise DataError(f'{path}: damaged, or not a file of OGB: expected arrays, tensors and text alone') from error
+        raise DataError(f'{path}: damaged, or not a file of OGB: expected only arrays, tensors and text') from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise DataError(f'{path}: not an intact file of OGB ({" ".join(str(error).split()):.200})') from error
     if not isinstance(part, dict) or any(key not in part for key in _COLUMNS):

@@ -29,8 +29,8 @@ def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int
              weights: Optional[str] = None, keep: Collection[str] = ()) -> KGData:
     r"""Makes a graph from a PyG dataset, or from its :class:`~torch_geometric.data.Data`.
 
-    PyG's knowledge graphs come in three shapes, and none keeps labels (:func:`~pyg_emu.load_dataset`
-    with a name does, as it reads the raw files):
+    PyG's knowledge graphs come in three forms. None of them keeps labels. (:func:`~pyg_emu.load_dataset` with a name
+    does, because it reads the raw files.)
 
     * :class:`~torch_geometric.datasets.FB15k_237` has a dataset per split. Given one of them, the others are loaded
       from the same folder; or give all three as :obj:`{"train": ..., "valid": ..., "test": ...}`.
@@ -38,13 +38,13 @@ def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int
       splits and boolean :obj:`train_mask`, :obj:`val_mask` and :obj:`test_mask`.
     * :class:`~torch_geometric.datasets.RelLinkPredDataset` has :obj:`train_edge_index`, :obj:`train_edge_type` and so
       on; its :obj:`edge_index` holds the training facts and their inverses, which are left out here
-      (:meth:`KGData.with_inverse_relations` brings them back).
+      (:meth:`KGData.with_inverse_relations` adds them again).
 
     Any other :class:`~torch_geometric.data.Data` with :obj:`edge_index` is split by :obj:`fractions`. Without
-    :obj:`num_nodes` and labels, the attributes of nodes that are kept tell the number of entities, too. Without
-    :obj:`edge_type`, all edges have one relation; then the parts of
-    :class:`~torch_geometric.transforms.RandomLinkSplit` are splits, too. :obj:`valid` may also be called :obj:`val`,
-    :obj:`validation` or :obj:`dev` in all names.
+    :obj:`num_nodes` and labels, the number of entities is also inferred from the attributes of nodes that are kept.
+    Without :obj:`edge_type`, all edges have one relation. The parts of
+    :class:`~torch_geometric.transforms.RandomLinkSplit` are then accepted as splits, too. :obj:`valid` may also be
+    called :obj:`val`, :obj:`validation` or :obj:`dev` in all names.
 
     Args:
         source (torch_geometric.data.Dataset or torch_geometric.data.Data or dict): The dataset.
@@ -58,8 +58,9 @@ def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int
             own. The models of this package do not read them. (default: :obj:`()`)
 
     Raises:
-        DataError: If the shape is none of these, an attribute would be ignored, such as features, weights, or masks
-            that are not boolean, or splits differ in labels or in what is kept of their nodes; names the attribute.
+        DataError: If the data has none of these forms, if an attribute would be ignored, such as features, weights, or
+            masks that are not boolean, or if splits differ in labels or in the attributes of nodes that are kept. The
+            message names the attribute.
         ArgumentError: If :obj:`fractions` are given for facts that come with a split, or missing for others.
     """
     kept = _names('keep', keep)
@@ -140,7 +141,7 @@ def _from_parts(parts: Mapping[str, Data], used: Sequence[str]) -> dict[str, Ten
                         'lost their relations, and edge_index repeats those of other parts; give the graph '
                         f'before that split, with fractions=, such as {DEFAULT_FRACTIONS}')
     if 0 < len(typed) < len(parts):
-        raise DataError(f"edge_type is there for {', '.join(typed)} alone; expected it for all splits or for none")
+        raise DataError(f"only {', '.join(typed)} has edge_type; expected it for all splits or for none")
     facts = {}
     for split, part in parts.items():
         _refuse_unused(part, (*used, *(LINK_SPLIT if link_split else ())))

@@ -341,7 +341,7 @@ def _of_graph(data: KGData) -> _Source:
                         'with_inverse_relations() after opening the store')
     strange = [key for key, value in data._store.items() if key not in _KEPT and value is not None]
     if strange:
-        raise DataError(f'source: a fact store keeps facts and labels alone, and the graph has {", ".join(strange)}; '
+        raise DataError(f'source: a fact store keeps only facts and labels, but the graph has {", ".join(strange)}; '
                         'remove this from the graph, and keep it elsewhere')
 
     def batches(split: str) -> Iterator[Batch]:

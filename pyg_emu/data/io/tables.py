@@ -69,8 +69,8 @@ def to_dataframe(data: KGData) -> pd.DataFrame:
     r"""The labelled facts of all splits, as a table with the columns head, relation, tail and split, and weight if
     they have weights.
 
-    Where the graph has no labels, its ids serve as such. :func:`from_dataframe` with :obj:`split="split"` reads it
-    back.
+    If the graph has no labels, the table contains its ids instead. :func:`from_dataframe` with :obj:`split="split"`
+    reads the table.
 
     Args:
         data (KGData): The graph.

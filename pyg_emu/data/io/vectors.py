@@ -47,7 +47,7 @@ def format_of(argument: str, path: Union[str, os.PathLike], format: Union[None, 
 
 
 def write_vectors(vectors: pd.DataFrame, path: Union[str, os.PathLike], format: Union[None, str] = None) -> Path:
-    r"""Writes vectors with their labels. Files are complete or not there at all.
+    r"""Writes vectors with their labels. Each file is written completely or not at all.
 
     * :obj:`"parquet"`: a column of labels as text, named as the index, and a column for each component;
     * :obj:`"safetensors"`: a tensor :obj:`vectors`, and the list of labels as JSON in the metadata :obj:`labels`;
@@ -118,7 +118,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise DataError(f'{path}: not a Parquet file ({reason(error)})') from error
     text = [number for number in range(table.shape[1]) if not pd.api.types.is_numeric_dtype(table.dtypes.iloc[number])]
     if not text and isinstance(table.index, pd.RangeIndex):
-        raise DataError(f'{path}: expected a column of labels, got columns of numbers alone')
+        raise DataError(f'{path}: expected a column of labels, got only columns of numbers')
     if text:
         name = table.columns[text[0]]
         table = table.iloc[:, [number for number in range(table.shape[1]) if number != text[0]]].set_axis(

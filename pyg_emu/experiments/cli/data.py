@@ -11,10 +11,10 @@ from pyg_emu.experiments.cli.options import Formatter, add_database, dataset_val
 from pyg_emu.experiments.layers import assignment_layer
 
 _DATA = """\
-Count the facts of a dataset and everything suspicious about them: duplicates, reversed pairs, facts of one split in
+Count the facts of a dataset and what is suspicious about them: duplicates, reversed pairs, facts of one split in
 another, unseen entities, nearly equal labels, exchanged columns. Nothing is trained, and nothing is written.
 
-A folder needs only train.txt; other splits are counted where they are there.
+A folder needs only train.txt. Other splits are counted if they exist.
 
 examples:
   pyg-emu data path/to/folder
@@ -51,7 +51,7 @@ def _data(options: argparse.Namespace) -> None:
     from pyg_emu.data.io.splits import SPLIT_NAMES
     source = dataset_value(options.source)
     choices = dict(given)
-    # A report answers for what is there; only training facts are indispensable.
+    # The report counts the splits that exist; only training facts are required.
     if is_folder(source):
         choices.setdefault('require_splits', list(SPLIT_NAMES)[:1])
     with warnings.catch_warnings(record=True) as caught:

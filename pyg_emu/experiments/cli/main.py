@@ -71,9 +71,9 @@ examples:
 _TRAIN = """\
 Train a model and rank the test facts with the weights that were best on the validation facts.
 
-Settings come from a recipe (--recipe, see "pyg-emu recipes list"), then from the flags below, then from --set, which
-reaches every setting of a recipe. A name of a class may be the path of your own, package.module:Class. The run folder
-receives all results. The same command continues an interrupted run.
+Settings come from a recipe (--recipe, see "pyg-emu recipes list"). The flags below override it, and --set, which takes
+any setting of a recipe, overrides both. A class may be one of your own, package.module:Class. All results are written
+to the run folder. The same command continues an interrupted run.
 
 examples:
   pyg-emu train --recipe distmult-umls-emu
@@ -82,7 +82,7 @@ examples:
   pyg-emu train --dataset Nations --model RotatE --dim 64 --steps 2000 --lr 0.05
   pyg-emu train --dataset UMLS --set negatives.mask=exact --set negatives.sampler.filtered=true
   pyg-emu train --data path/to/folder --set dataset.header=true --set dataset.delimiter=';'
-  pyg-emu train --run-dir runs/fb-1               # continue what is there
+  pyg-emu train --run-dir runs/fb-1               # continue the run in this folder
   pyg-emu train --extend runs/fb-1 --data path/to/larger --run-dir runs/fb-2    # new facts, relations and entities
   pyg-emu train --dataset UMLS --vectors entities.parquet                       # start from given vectors
   torchrun --nproc_per_node 2 -m pyg_emu train --recipe nbfnet-fb15k237     # two processes, the same steps
@@ -104,7 +104,7 @@ examples:
 """
 
 _PREDICT = """\
-Name the best tails for a head and a relation, the best heads for a relation and a tail, or the best relations for a
+Print the best tails for a head and a relation, the best heads for a relation and a tail, or the best relations for a
 head and a tail.
 
 examples:
@@ -116,7 +116,7 @@ examples:
 """
 
 _EXPLAIN = """\
-Name the paths of the graph that most make a fact score as it does. For models that read a graph (NBFNet).
+Print the paths of the graph that contribute most to the score of a fact. For models that read a graph (NBFNet).
 
 examples:
   pyg-emu explain --run runs/nbfnet-umls --head virus --relation causes --tail disease_or_syndrome
@@ -150,7 +150,7 @@ _FLAGS = (
           'share of components that a mutated negative takes from the positive; 0 turns mutation off'),
     _Flag(('--loss', ), ('loss', 'name'), 'NAME', _names('loss')),
     _Flag(('--alpha', ), ('loss', 'alpha'), 'A', 'weight of the unmutated negatives (emu)'),
-    _Flag(('--beta', ), ('loss', 'beta'), 'B', 'label of the negatives (emu)'),
+    _Flag(('--beta', ), ('loss', 'beta'), 'B', 'label of the mutated negatives (emu)'),
     _Flag(('--l3', ), ('loss', 'regularizer', 'weight'), 'W', 'weight of the L3 norm of all embeddings'),
     _Flag(('--optimizer', ), ('optimizer', 'name'), 'NAME', _names('optimizer')),
     _Flag(('--lr', ), ('optimizer', 'lr'), 'RATE', 'learning rate'),
@@ -161,7 +161,7 @@ _FLAGS = (
     _Flag(('--steps', ), ('num_steps', ), 'N', 'steps to take'),
     _Flag(('--evaluate-every', ), ('evaluate_every', ), 'N', 'steps between validations'),
     _Flag(('--patience', ), ('patience', ), 'N', 'stop after this many validations without a new best'),
-    _Flag(('--seed', ), ('seed', ), 'N', 'seed of everything random'),
+    _Flag(('--seed', ), ('seed', ), 'N', 'seed of all random numbers'),
 )
 
 
@@ -526,11 +526,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument('--extend', metavar='RUN', help='continue the model of this run with the entities, relations and '
                                                      'facts of --data, in a new run folder; settings are those of RUN')
     run.add_argument('--optimizer-state', choices=('keep', 'new'),
-                     help='with --extend: what becomes of the state of the optimizer (default: keep, that of old rows)')
+                     help='with --extend: whether to keep the optimizer state of old rows (default: keep)')
     run.add_argument('--vectors', metavar='FILE', help='vectors that entities start from, by label: .parquet, '
                                                        '.safetensors, .txt or .vec; with --extend those of new ones')
     run.add_argument('--relation-vectors', metavar='FILE', help='the same for relations')
-    run.add_argument('--fresh', action='store_true', help='start over, and remove the run that is in the folder')
+    run.add_argument('--fresh', action='store_true', help='start over, and remove the run in the folder')
     run.add_argument('--overwrite', action='store_true',
                      help='replace files in the folder that no run has written, or a run without its last.pt; --fresh '
                           'replaces a run with other settings or a damaged one')
@@ -572,23 +572,23 @@ def _parser() -> argparse.ArgumentParser:
                                                          'with ? for the answer')
     predict.add_argument('--output', metavar='FILE', help='write a .csv, .tsv, .jsonl or .parquet file (default: '
                                                           'print)')
-    predict.add_argument('-k', type=int, default=10, metavar='K', help='answers to a question (default: 10)')
-    predict.add_argument('--exclude-known', action='store_true', help='leave out answers that are facts already')
-    predict.add_argument('--known-facts', metavar='FILE', help='further facts that are known already')
+    predict.add_argument('-k', type=int, default=10, metavar='K', help='answers for each question (default: 10)')
+    predict.add_argument('--exclude-known', action='store_true', help='leave out answers that are known facts')
+    predict.add_argument('--known-facts', metavar='FILE', help='a file of further known facts')
     add_candidates(predict)
     predict.add_argument('--csv', action='store_true', help='print CSV')
     add_shard(predict)
     add_common(predict)
 
-    explain = commands.add_parser('explain', help='name the paths behind a score', description=_EXPLAIN,
+    explain = commands.add_parser('explain', help='print the paths behind a score', description=_EXPLAIN,
                                   formatter_class=Formatter)
     explain.set_defaults(command=_explain)
     add_run(explain)
     for end in ('head', 'relation', 'tail'):
         explain.add_argument(f'--{end}', metavar='LABEL', required=True, help=f'the {end} of the fact')
     explain.add_argument('--side', choices=('tail', 'head'), default='tail',
-                         help='which end is asked for: paths lead from the other one to it (default: tail)')
-    explain.add_argument('-k', type=int, default=10, metavar='K', help='paths to name (default: 10)')
+                         help='the end that is predicted; paths lead to it from the other one (default: tail)')
+    explain.add_argument('-k', type=int, default=10, metavar='K', help='number of paths (default: 10)')
     explain.add_argument('--out', metavar='FILE', help='draw them into a file such as paths.png')
     explain.add_argument('--csv', action='store_true', help='print CSV')
     add_common(explain)

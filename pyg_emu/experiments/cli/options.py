@@ -78,8 +78,8 @@ def add_dataset(parser: Any, help: str) -> None:
 
 def add_database(parser: Any) -> None:
     r"""Adds the flags that say what is read of a database."""
-    parser.add_argument('--table', metavar='NAME', help='of a database: the table or view that holds the facts')
-    parser.add_argument('--query', metavar='SQL', help='of a database: a statement that returns the facts')
+    parser.add_argument('--table', metavar='NAME', help='the table or view of a database that contains the facts')
+    parser.add_argument('--query', metavar='SQL', help='a query of a database that returns the facts')
 
 
 def put_database(layer: Layer, options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ Write an HTML page about a run: curves, metrics by side, kind of relation and re
 answered instead, a map of the entities, the data and the settings. The page is one file that needs no network. Several
 runs are compared: settings that differ, curves, metrics, and the relations and facts that differ most.
 
-The facts are ranked anew. Sections that a run has nothing for are left out, and the page says why.
+The facts are ranked again. Sections without content are left out, and the page says why.
 
 examples:
   pyg-emu report runs/umls                                   # runs/umls/report.html

@@ -77,13 +77,14 @@ def labels_of(name: str) -> Iterator[None]:
 def add_candidates(parser: argparse.ArgumentParser) -> None:
     r"""Adds the flags that say which entities may answer."""
     group = parser.add_mutually_exclusive_group()
-    group.add_argument('--candidates', metavar='FILE', help='only these entities answer (or relations, if these are '
-                                                            'predicted): a file with a label on each line')
+    group.add_argument('--candidates', metavar='FILE',
+                       help='a file of the entities that can be answers (or relations, if these are predicted), a '
+                            'label on each line')
     group.add_argument('--seen-candidates', action='store_true',
-                       help='only entities answer that training facts have at the same end of the relation')
+                       help='consider only entities that training facts have at the same end of the relation')
     group.add_argument('--types', metavar='FILE',
-                       help='only entities answer whose type training facts have at the same end of the relation: a '
-                            'file of entities and types, separated by tabs')
+                       help='consider only entities of a type that training facts have at the same end of the '
+                            'relation: a file of entities and types, separated by tabs')
 
 
 def candidates_of(options: argparse.Namespace, data: Any, kind: Literal['entity', 'relation'] = 'entity') -> Any:

@@ -23,8 +23,8 @@ examples:
 """
 
 _CALIBRATE = """\
-Fit probabilities, and a threshold for each relation, to the scores of true and false facts, and keep them in the run
-folder. The true facts are those of the validation split; the false ones are drawn, or read from a file.
+Fit probabilities, and a threshold for each relation, to the scores of true and false facts, and write them to the run
+folder. The true facts are those of the validation split. The false ones are drawn, or read from a file.
 
 examples:
   pyg-emu calibrate --run runs/umls
@@ -34,8 +34,8 @@ examples:
 """
 
 _CLASSIFY = """\
-Tell the true facts of a split from false ones by the thresholds of the run's calibration, or of one that is fitted on
-the validation facts.
+Classify facts as true or false by the thresholds of the run's calibration, or of one that is fitted on the validation
+facts. The true facts are those of a split. The false ones are drawn, or read from a file.
 
 examples:
   pyg-emu classify --run runs/umls
@@ -65,7 +65,7 @@ def add_scores(commands: Any) -> None:
     _add_negatives(calibrate, 'valid')
     add_common(calibrate)
 
-    classify = commands.add_parser('classify', help='tell true facts from false ones', description=_CLASSIFY,
+    classify = commands.add_parser('classify', help='classify facts as true or false', description=_CLASSIFY,
                                    formatter_class=Formatter)
     classify.set_defaults(command=_classify)
     add_run(classify)

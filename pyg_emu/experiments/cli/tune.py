@@ -19,11 +19,12 @@ from pyg_emu.experiments.layers import Layer, assignment_layer, put
 from pyg_emu.experiments.recipe import Recipe, load_recipe
 
 _TUNE = """\
-Search for the settings with which a recipe does best on the validation facts; test facts are not ranked.
+Search for the settings of a recipe with the best metric on the validation facts. Test facts are not ranked.
 
-A search space, packaged or a file, says which settings are searched. "--search list" lists the packaged ones. Without
---search, the loss of the recipe chooses one. A setting given with --set is not searched. The folder of the study holds
-the best recipe, all trials and plots. The same command continues an interrupted study. More --trials extend it.
+A search space, packaged or a file, names the settings that are searched. "--search list" lists the packaged ones. The
+default depends on the loss of the recipe. A setting given with --set is not searched. The folder of the study contains
+the best recipe, all trials and plots. The same command continues an interrupted study, and a larger --trials extends
+it.
 
 examples:
   pyg-emu tune --recipe distmult-umls-emu --study runs/tune/umls

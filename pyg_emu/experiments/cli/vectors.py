@@ -19,7 +19,7 @@ examples:
 """
 
 _NEIGHBORS = """\
-Name the entities whose vectors are most similar.
+Print the entities whose vectors are most similar to those of given entities.
 
 examples:
   pyg-emu neighbors --run runs/umls --entity virus -k 5
@@ -38,7 +38,7 @@ def add_vectors(commands: Any) -> None:
                         help='(default: by the ending)')
     add_common(export)
 
-    neighbors = commands.add_parser('neighbors', help='name the most similar entities', description=_NEIGHBORS,
+    neighbors = commands.add_parser('neighbors', help='print the most similar entities', description=_NEIGHBORS,
                                     formatter_class=Formatter)
     neighbors.set_defaults(command=_neighbors)
     add_run(neighbors)

@@ -9,8 +9,8 @@ from pyg_emu.experiments.layers import Layer, assignment_layer
 from pyg_emu.experiments.recipe import Recipe, load_recipe
 
 _WARMUP = """\
-Compile the kernels of recipes ahead, so that their first step does not wait. Two steps and a ranking run on generated
-facts; nothing but compiled kernels is kept. Kernels that are there already cost nothing.
+Compile the kernels of recipes in advance, so that the first training step does not have to. Two steps and a ranking run
+on generated facts. Only the compiled kernels are kept. Kernels that are already compiled are not compiled again.
 
 examples:
   pyg-emu warmup                                   # the common models, with and without EMU, and NBFNet
@@ -25,7 +25,8 @@ _ENTITIES, _RELATIONS, _FACTS = 80, 4, 400
 
 def add_warmup(commands: Any) -> None:
     r"""Adds the command to the parser."""
-    warmup = commands.add_parser('warmup', help='compile kernels ahead', description=_WARMUP, formatter_class=Formatter)
+    warmup = commands.add_parser('warmup', help='compile kernels in advance', description=_WARMUP,
+                                 formatter_class=Formatter)
     warmup.set_defaults(command=_warmup)
     warmup.add_argument('recipes', metavar='NAME|PATH', nargs='*', help=f'recipes (default: {", ".join(COMMON)})')
     warmup.add_argument('--set', metavar='KEY=VALUE', action='append', default=[],

@@ -67,8 +67,7 @@ def write_report(
     hardest facts and what was answered instead, a map of the entities, the data and the settings. Or a page that
     compares several runs: settings that differ, curves, metrics, and the relations and facts that differ most.
 
-    The page is one file that needs no network. Sections that a run has nothing for are left out, and the page says
-    why.
+    The page is one file that needs no network. Sections without content are left out, and the page says why.
 
     .. code-block:: python
 

@@ -72,8 +72,8 @@ def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] 
     quarter of the steps, a trial is pruned if its best value so far is worse than the median of the completed trials at
     the same step. A diverged trial counts as pruned.
 
-    An error in a trial ends the call. The next one tries the same values once more. If they fail again, the outcome of
-    the trial is :obj:`"failed"`, and the study goes on with others.
+    An error in a trial ends the call. The next call tries the same values once more. If they fail again, the outcome of
+    the trial is :obj:`"failed"`, and the study continues with other values.
 
     The folder contains :obj:`study.db`, :obj:`trials.csv` and :obj:`best.yaml`, updated after each trial, and the
     plots, written at the end. The same call continues an interrupted study. On a CPU, a continued study runs the same

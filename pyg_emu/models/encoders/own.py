@@ -33,8 +33,8 @@ class GNNEncoder(GraphEncoder):
         model = GNNEncoder(LightGCN(data.num_nodes, 64, 2), data.num_nodes,
                            encode=lambda gnn, graph: gnn.get_embedding(graph.edge_index))
 
-    The network gets the edges of the graph as they are: heads are sources and tails are targets. If messages shall pass
-    in both directions, use :obj:`data.with_inverse_relations()` in the loader and in rankings.
+    The network gets the edges of the graph as they are: heads are sources and tails are targets. To pass messages in
+    both directions, use :obj:`data.with_inverse_relations()` in the loader and in rankings.
 
     A network with dropout draws from PyTorch's global random stream. Several processes encode the same vectors only if
     this stream is the same in all of them: call :func:`torch.manual_seed` with the same seed in each.

@@ -54,10 +54,10 @@ class RGCN(GraphEncoder):
     To score triples directly, encode first: :obj:`model.for_graph(data)` returns a :class:`~pyg_emu.Scorer`.
 
     **Training.** Messages of all facts would contain those that are to be predicted. In training mode, each step draws
-    a share :obj:`visible` of at most :obj:`max_edges` training facts for the messages of all layers. The others,
-    including at least half of the batch's facts on average with the default, stay hidden. Entities without a message
-    keep what :math:`\mathbf{W}_0` makes of their own row, so negatives may be any entity. Facts and dropout are drawn
-    from :obj:`batch.generator`, so that several processes encode the same vectors.
+    a share :obj:`visible` of at most :obj:`max_edges` training facts for the messages of all layers. The others stay
+    hidden. With the default, these include at least half of the facts of the batch on average. Entities without a
+    message are encoded by :math:`\mathbf{W}_0` from their own row, so negatives may be any entity. Facts and dropout
+    are drawn from :obj:`batch.generator`, so that several processes encode the same vectors.
 
     **Penalties** of a loss, such as :class:`~pyg_emu.L3Regularizer`, act on the encoded entities of the step and on the
     relations of the decoder, not on the table that is the input of the first layer.

@@ -41,7 +41,8 @@ def explain(
 
     .. code-block:: python
 
-        paths = explain(model, data, 'insulin', 'treats', 'diabetes')
+        data = load_dataset('Nations').with_inverse_relations()
+        paths = explain(model, data, 'usa', 'embassy', 'uk')
         print(paths[['weight', 'path']])
         draw_paths(paths).savefig('paths.png')
 

@@ -1,5 +1,4 @@
-r"""What a known entity and a relation make together, as a row like that of an entity: the centers of equation 5 of
-DANS."""
+r"""The composition of a known entity and a relation as an entity row: the centers of equation 5 of DANS."""
 from __future__ import annotations
 
 import torch

@@ -43,8 +43,8 @@ class DANSSampler(BaseSampler):
     \mathbf{e}_r^{-1}`. :func:`~pyg_emu.negatives.adversarial.composition.entity_relation_rows` states what the product
     and the inverse are for each kind of model. FiLM layers adapt each pathway to its center.
 
-    **Discriminator** (equations 9 to 12). One head tells real vectors, those of the predicted entities, from generated
-    ones. The other one tells the two pathways apart.
+    **Discriminator** (equations 9 to 12). One head distinguishes the real vectors, those of the predicted entities,
+    from generated ones. The other one distinguishes the two pathways.
 
     **Training** (section 3.4). For each batch, the generator takes :obj:`generator_steps` steps against the first head,
     and then the discriminator takes :obj:`discriminator_steps` steps with the loss of equation 14. The negatives of the
@@ -100,7 +100,7 @@ class DANSSampler(BaseSampler):
             (default: :obj:`1.0`)
         bound (float, optional): The largest component of a generated vector, the factor of the final tanh.
             (default: :obj:`1.0`)
-        inverse_floor (float, optional): The least modulus of a relation's component of which an exact inverse is taken.
+        inverse_floor (float, optional): The smallest modulus of a component of a relation whose exact inverse is used.
             (default: :obj:`0.01`)
         seed (int, optional): Seed of the initial weights. Everything else is drawn from the stream of the batch.
             (default: :obj:`0`)

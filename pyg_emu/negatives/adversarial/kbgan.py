@@ -47,15 +47,15 @@ class KBGANSampler(FilteredSampler):
 
     with an Adam optimizer of its own. The baseline :math:`b` is a running mean of rewards, which starts with that of
     the first batch. Where negatives are mutated, the reward is the score without mutation if the loss computes it, and
-    that of the mutated negative if not. The paper trains both models alone before; give :obj:`generator` a function
-    that returns a trained model to do so, and begin with random weights otherwise.
+    that of the mutated negative if not. The paper first trains both models separately. By default, the generator starts
+    with random weights. To start from a trained model, pass a function that returns it as :obj:`generator`.
 
-    A model that diverges scores NaN or infinity. The generator takes no step from such rewards, and the baseline stays
-    as it was. Where the generator's own scores are not finite, it takes none either, and the choice among the
+    If a reward is NaN or infinite, as those of a model that diverges, the generator takes no step and the baseline
+    stays as it was. If the generator's own scores are not finite, it takes no step either, and the choice among the
     candidates is uniform.
 
-    :class:`~pyg_emu.Trainer` calls :meth:`begin` and :meth:`observe`. Each process would see the rewards of its own
-    rows alone, so that it trains in one process. In a loop of your own:
+    :class:`~pyg_emu.Trainer` calls :meth:`begin` and :meth:`observe`. KBGAN trains in one process, because each of
+    several processes would only see the rewards of its own rows. In a loop of your own:
 
     .. code-block:: python
 
@@ -128,7 +128,7 @@ class KBGANSampler(FilteredSampler):
         return None if self._player is None else self._player.model
 
     def begin(self, scorer: Scorer) -> None:
-        r"""Tells the sampler of the model that is trained, for whose entities and relations it makes a generator.
+        r"""Passes the model that is trained to the sampler, which makes a generator for its entities and relations.
 
         Args:
             scorer (Scorer): The model, see :func:`~pyg_emu.as_scorer`.

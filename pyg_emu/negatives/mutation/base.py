@@ -128,6 +128,10 @@ def _checked(mutation: Mutation, plan: Optional[Plan], size: int, num_negatives:
 class LinearSchedule:
     r"""A rate that changes from :obj:`start` to :obj:`end` in :obj:`steps` equal steps and then stays constant.
 
+    .. code-block:: python
+
+        transform = EMUNegatives(num_negatives=64, mutation_rate=LinearSchedule(0.1, 0.6, steps=1000))
+
     Args:
         start (float): The rate at step 0.
         end (float): The rate from step :obj:`steps` on.

@@ -88,7 +88,7 @@ class DeMixMutation(LearningPart):
         delta (float, optional): :math:`\delta`; the paper chooses from 0, 0.1 and 1. (default: :obj:`0.1`)
         beta (float, optional): :math:`\beta`; the paper chooses from 1 and 3. (default: :obj:`1.0`)
         mu (float, optional): :math:`\mu`, the number of facts from which on a pattern has marginal pseudo-negatives;
-            the paper chooses from 1, 3 and 5. Infinity leaves the mixing of true negatives alone. (default: :obj:`3`)
+            the paper chooses from 1, 3 and 5. With infinity, all negatives are true negatives. (default: :obj:`3`)
         ramp_epochs (float, optional): :math:`T_0`; not in the paper. (default: :obj:`10.0`)
         alpha (float, optional): :math:`\alpha` of the Beta distribution. (default: :obj:`1.0`, so that
             :math:`\lambda'` is uniform on :math:`[0.5, 1]`)

@@ -173,7 +173,13 @@ class LearnedMask(MaskMutation, torch.nn.Module):
     r"""Masks drawn from learned probabilities, one logit per component, with straight-through gradients.
 
     The forward value of a mask is binary; its gradient is that of the probability. Pass :meth:`parameters` to the
-    optimiser of the model, too.
+    optimiser of the model, too:
+
+    .. code-block:: python
+
+        mutation = LearnedMask(width=model.entity_table().size(1))
+        optimizer = torch.optim.Adam([*model.parameters(), *mutation.parameters()], lr=0.001)
+        loader = TripletLoader(data, shuffle=True, transform=EMUNegatives(num_negatives=64, mutation=mutation))
 
     Args:
         width (int): :obj:`d`, the width of a candidate row.

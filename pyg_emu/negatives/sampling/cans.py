@@ -22,27 +22,27 @@ _BLOCK = 2**24
 class CANSLikeSampler(PoolSampler):
     r"""Entities of the inferred type of the predicted one, drawn uniformly, with replacement, after an idea of the
     `"CAKE: A Scalable Commonsense-Aware Framework for Multi-View Knowledge Graph Completion"
-    <https://arxiv.org/abs/2202.13785>`_ paper (its commonsense-aware negative sampling, CANS): negatives are of high
-    quality where they fit the concepts that common sense expects. It is not their system.
+    <https://arxiv.org/abs/2202.13785>`_ paper (its commonsense-aware negative sampling, CANS): negatives that fit the
+    concepts expected by common sense are of high quality. It is not a reimplementation of CAKE.
 
-    Theirs is the idea. They read concepts of entities from a given file, derive from them which concepts go with a
-    relation, and treat relations of kinds 1-1 to N-N differently. Ours are the concepts, which no file has to hold:
-    the domains and ranges of relations define them. The profile of an entity is the set of ends of relations at which
-    training facts have it, a vector of :math:`2R` components of which these are one. Spherical :math:`k`-means (of
-    cosine similarity, at most :obj:`num_rounds` rounds, from :obj:`num_types` distinct profiles drawn at random)
-    divides the entities into types. All relations are treated alike, and negatives are not weighted.
+    CAKE reads the concepts of entities from a file, derives which concepts go with a relation, and treats relations of
+    kinds 1-1 to N-N differently. Here, no file is needed: the domains and ranges of relations define types. The profile
+    of an entity is a binary vector of :math:`2R` components, one for each end of each relation. A component is one if a
+    training fact has the entity at this end. Spherical :math:`k`-means (of cosine similarity, at most
+    :obj:`num_rounds` rounds, from :obj:`num_types` distinct profiles drawn at random) divides the entities into types.
+    All relations are treated alike, and negatives are not weighted.
 
-    Where nobody is left to be drawn (an entity without a training fact, no other entity of the type, or with
-    :obj:`filtered`, known answers alone), draws are uniform over all entities (with :obj:`filtered`, over all unknown
-    ones). All draws are exact, without rejection rounds.
+    If there is no entity to draw (the predicted entity has no training fact, no other entity has its type, or with
+    :obj:`filtered`, all of them are known answers), draws are uniform over all entities (with :obj:`filtered`, over all
+    unknown ones). All draws are exact, without rejection rounds.
 
     .. code-block:: python
 
         transform = EMUNegatives(num_negatives=64, sampler=CANSLikeSampler(filtered=True))
 
     Args:
-        num_types (int, optional): Number of types, at most; there are no more than distinct profiles. (default:
-            :obj:`None`, :math:`\sqrt{V}` rounded, of :math:`\sqrt{V}` entities on average)
+        num_types (int, optional): The maximum number of types. There are at most as many as distinct profiles.
+            (default: :obj:`None`, :math:`\sqrt{V}` rounded)
         num_rounds (int): Rounds of :math:`k`-means. (default: :obj:`20`)
         uniform (float): The probability that a candidate is drawn uniformly from all entities instead (with
             :obj:`filtered`, from all unknown ones). With zero, a model does not learn to reject entities that do not

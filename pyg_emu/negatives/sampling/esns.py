@@ -28,19 +28,19 @@ class ESNSLikeSampler(FilteredSampler):
     Knowledge Graph Embedding" <https://doi.org/10.1007/978-3-031-20865-2_6>`_ paper (ESNS): entities with similar
     contexts deceive a model and make good negatives. It is not their system.
 
-    Theirs is the idea, and the context of an entity: the relations and the entities that its facts link it to.
-    Ours is the draw. An entity :math:`x` shares a set of contexts :math:`F(x)` with others, and :math:`E(f)` are the
-    entities that share context :math:`f`. A draw for the predicted entity :math:`x` takes one of these contexts,
-    uniformly, and then one of the other entities that share it, uniformly:
+    The idea and the context of an entity are those of the paper: the relations and the entities that its facts link it
+    to. The distribution is not. An entity :math:`x` shares a set of contexts :math:`F(x)` with others, and :math:`E(f)`
+    are the entities that share context :math:`f`. A draw for the predicted entity :math:`x` takes one of these
+    contexts, uniformly, and then one of the other entities that share it, uniformly:
 
     .. math::
         p(y \mid x) = \frac{1}{|F(x)|} \sum_{f \in F(x) \cap F(y)} \frac{1}{|E(f)| - 1}, \qquad y \neq x
 
-    An entity is more probable, the more contexts it shares and the fewer others share them. Nothing of size
-    :math:`V^2` is computed, and no list of nearest entities is cut. Their index, their exploration by model scores and
-    their shift-based loss are no part of this class.
+    The more contexts an entity shares, and the fewer other entities share them, the more probable it is. Nothing of
+    size :math:`V^2` is computed, and no list of nearest entities is truncated. The paper's index, its exploration by
+    model scores and its shift-based loss are not implemented.
 
-    Where the predicted entity shares no context, draws are uniform over all entities. With :obj:`filtered`, a known
+    If the predicted entity shares no context, draws are uniform over all entities. With :obj:`filtered`, a known
     answer is drawn again up to three times, and then replaced by a uniform draw of the unknown entities.
 
     .. code-block:: python

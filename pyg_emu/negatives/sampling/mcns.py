@@ -30,8 +30,8 @@ class MCNSSampler(FilteredSampler):
         p_n(x \mid h, r) \propto p_d(x \mid h, r)^{\alpha}, \qquad p_d(x \mid h, r) \propto \mathrm{e}^{s(h, r, x)}
 
     for tails, and likewise for heads. The second part is the paper's self-contrast approximation: the model itself
-    estimates the distribution of positives. The paper takes inner products of embeddings, which scores of link
-    prediction are not; a softmax of scores is ours.
+    estimates the distribution of positives. The softmax of the scores replaces the inner products of the paper, because
+    scores of link prediction are not inner products of two entities.
 
     The Metropolis-Hastings algorithm draws from it. A chain at :math:`x` moves to a proposal :math:`y \sim q` with
     probability
@@ -40,19 +40,19 @@ class MCNSSampler(FilteredSampler):
         \min\left(1, \frac{p_n(y)\, q(x)}{p_n(x)\, q(y)}\right), \qquad
         q(y) = \frac{1}{2 V} + \frac{[y \in \mathcal{N}(e)]}{2\, |\mathcal{N}(e)|}
 
-    Half of the proposals are neighbours, half are uniform. The paper takes neighbours of the chain's current state,
-    ours are those of the known entity :math:`e`, in the undirected graph of the training facts: they are the hard
-    negatives of :class:`SANSSampler`, and as they do not depend on the state, all proposals of a batch are scored
-    in one pass. An entity without neighbours has uniform proposals alone.
+    Half of the proposals are neighbours, and half are uniform. The paper takes the neighbours of the chain's current
+    state. Here, they are those of the known entity :math:`e` in the undirected graph of the training facts, the hard
+    negatives of :class:`SANSSampler`. They do not depend on the state, so that all proposals of a batch are scored in
+    one pass. If an entity has no neighbours, all proposals are uniform.
 
-    There is one chain for each entity and side. It begins anywhere, goes on from batch to batch, also where the
-    relation changes, and is part of :meth:`state_dict`. The negatives of a triple are the states of its chain after
-    :obj:`burn_in` moves and each of the :obj:`num_negatives` moves that follow. A state occurs once more whenever a
-    proposal is rejected, so negatives repeat more often than independent draws. Where several triples of a batch have
-    the same known entity and side, their chains begin alike, and the first triple decides where the chain goes on.
+    There is one chain for each entity and side. It starts at a random entity and continues from batch to batch, also if
+    the relation changes. The chains are part of :meth:`state_dict`. The negatives of a triple are the states of its
+    chain after :obj:`burn_in` moves and each of the :obj:`num_negatives` moves that follow. A rejected proposal repeats
+    the last state, so negatives repeat more often than independent draws. If several triples of a batch have the same
+    known entity and side, their chains start from the same state, and the chain of the first triple is kept.
 
-    The sampler reads the model when it draws. :class:`~pyg_emu.Trainer` gives it the model before the first batch. In a
-    loop of your own, call :meth:`update` as shown, once or in each step. Without a model all scores count as equal,
+    The sampler reads the model when it draws. :class:`~pyg_emu.Trainer` passes it the model before the first batch. In
+    a loop of your own, call :meth:`update` as shown, once or in each step. Without a model, all scores count as equal,
     and the sampler warns once after ten such batches:
 
     .. code-block:: python
@@ -67,9 +67,9 @@ class MCNSSampler(FilteredSampler):
         alpha (float): The exponent :math:`\alpha`, in the paper between zero and one; zero makes negatives uniform.
             (default: :obj:`0.75`)
         burn_in (int): Moves of a chain before the first negative of a triple. (default: :obj:`10`)
-        filtered (bool): See :class:`FilteredSampler`. The target is then zero for known answers. A chain that stands at
-            one as the relation changes stays until its first unknown proposal, and uniform draws replace it until then.
-            (default: :obj:`True`)
+        filtered (bool): See :class:`FilteredSampler`. The distribution :math:`p_n` is then zero for known answers. If
+            the state of a chain is a known answer of the next relation, uniform draws replace it until the first
+            unknown proposal. (default: :obj:`True`)
         split (str): The split whose facts are known. Neighbours are always those of the training facts.
             (default: :obj:`"train"`)
         seed (int): Seed of the first states. Everything else is drawn from the stream of the batch. (default: :obj:`0`)

@@ -1,4 +1,4 @@
-r"""Who is near whom in a graph: exact neighbourhoods of some hops, and those that random walks find."""
+r"""Neighbourhoods in a graph: exact ones of a number of hops, and those that random walks find."""
 from __future__ import annotations
 
 from typing import Callable, NamedTuple, Optional

@@ -52,8 +52,8 @@ class NSCachingSampler(FilteredSampler):
         num_candidates (int): Random entities that each refresh adds, :math:`N_2`. (default: :obj:`50`)
         lazy_update (int): Epochs without a refresh between two epochs with one, :math:`n`. An epoch has passed when
             :meth:`update` has seen as many triples as there are training facts. (default: :obj:`0`, every epoch)
-        filtered (bool): See :class:`FilteredSampler`. Each refresh then keeps known facts out of the caches, and one
-            that is drawn from a cache nonetheless is replaced by a uniform draw. (default: :obj:`False`)
+        filtered (bool): See :class:`FilteredSampler`. Each refresh then keeps known facts out of the caches. If one is
+            still drawn from a cache, a uniform draw replaces it. (default: :obj:`False`)
         split (str): The split whose facts are known. (default: :obj:`"train"`)
         seed (int): Seed of the first caches. Everything else is drawn from the stream of the batch. (default: :obj:`0`)
 

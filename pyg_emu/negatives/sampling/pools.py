@@ -158,10 +158,10 @@ class _State(NamedTuple):
 class PoolSampler(FilteredSampler):
     r"""Base class of samplers that draw from pools of entities; a subclass implements :meth:`_build`.
 
-    A triple whose pool is empty, has the predicted entity alone or, with :obj:`filtered`, known answers alone, receives
-    uniform draws of all entities (with :obj:`filtered`, of all unknown ones). All draws are exact, without rejection
-    rounds. Pools are made of the training facts when the first batch of a graph is sampled, and kept until its facts
-    change.
+    A triple whose pool is empty, contains only the predicted entity or, with :obj:`filtered`, contains only known
+    answers, receives uniform draws of all entities (with :obj:`filtered`, of all unknown ones). All draws are exact,
+    without rejection rounds. Pools are made from the training facts when the first batch of a graph is sampled, and
+    kept until its facts change.
 
     Args:
         uniform (float): The probability that a candidate is a uniform draw instead. (default: :obj:`0.0`)

@@ -24,9 +24,9 @@ class PopularitySampler(PoolSampler):
     predicted. Only entities seen at that end are drawn then, by their frequency, and :obj:`power=0` draws them
     uniformly, as :class:`TypedSampler` does.
 
-    Where nobody is left to be drawn (a relation without training facts, no entity at that end other than the predicted
-    one, or with :obj:`filtered`, known answers alone), draws are uniform over all entities (with :obj:`filtered`, over
-    all unknown ones). All draws are exact, without rejection rounds.
+    If there is no entity to draw (the relation has no training facts, no entity but the predicted one occurs at that
+    end, or with :obj:`filtered`, all of them are known answers), draws are uniform over all entities (with
+    :obj:`filtered`, over all unknown ones). All draws are exact, without rejection rounds.
 
     .. code-block:: python
 

@@ -36,8 +36,8 @@ class SharedNegativesSampler(FilteredSampler):
     Args:
         chunk_size (int): Triples of a chunk; the last one of a batch may be smaller. (default: :obj:`250`)
         sampler (Sampler, optional): The source of ids. Each id of a set is drawn from it for a random triple of the
-            chunk, whichever end that triple predicts. A sampler that learns goes on learning. (default: :obj:`None`,
-            uniform over all entities, with replacement)
+            chunk, regardless of the end that this triple predicts. A sampler that learns keeps learning. (default:
+            :obj:`None`, uniform over all entities, with replacement)
         filtered (bool): If set to :obj:`True`, a candidate is masked out for those triples of the chunk with which it
             would make a known fact. Such a triple has fewer than :math:`N` negatives; :attr:`num_exhausted` counts
             those that have none. (default: :obj:`False`)

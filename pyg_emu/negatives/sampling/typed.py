@@ -16,14 +16,15 @@ from pyg_emu.negatives.sampling.pools import Pools, PoolSampler
 class TypedSampler(PoolSampler):
     r"""Entities of a fitting type, drawn uniformly, with replacement. The type is one of two:
 
-    * Without :obj:`types`, the negatives of a tail are entities that some training fact of the relation has as its
-      tail, those of a head entities that one has as its head: type constraints under the local closed-world assumption
-      of the `"Type-Constrained Representation Learning in Knowledge Graphs" <https://arxiv.org/abs/1508.02593>`_ paper.
-    * With :obj:`types`, negatives have the type of the entity that is predicted, whatever the relation.
+    * Without :obj:`types`, negatives for a tail are entities that are a tail in training facts of the relation, and
+      negatives for a head are entities that are a head in them: type constraints under the local closed-world
+      assumption of the `"Type-Constrained Representation Learning in Knowledge Graphs"
+      <https://arxiv.org/abs/1508.02593>`_ paper.
+    * With :obj:`types`, negatives have the type of the entity that is predicted, for every relation.
 
-    Where nobody is left to be drawn (a relation without training facts, an entity without a type, no entity of the type
-    other than the predicted one, or with :obj:`filtered`, known answers alone), draws are uniform over all entities
-    (with :obj:`filtered`, over all unknown ones). All draws are exact, without rejection rounds.
+    If there is no entity to draw (the relation has no training facts, the predicted entity has no type, no other entity
+    has its type, or with :obj:`filtered`, all of them are known answers), draws are uniform over all entities (with
+    :obj:`filtered`, over all unknown ones). All draws are exact, without rejection rounds.
 
     .. code-block:: python
 

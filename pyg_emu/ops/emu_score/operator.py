@@ -58,8 +58,8 @@ def emu_score(
     with negatives :math:`\mathbf{z}^-_{bn}` = :obj:`table[index[b, n]]`. For a :class:`~pyg_emu.ops.MixPlan`, the
     mutated negative is :math:`w_{bn} \mathbf{z}^-_{bn} + (1 - w_{bn}) \mathbf{z}'_{bn}`, where :math:`\mathbf{z}'` is
     the positive (equation 22) or, if the plan names partners, :obj:`table[plan.partner[b, n]]`. The fused backends
-    (:obj:`"numba"`, :obj:`"triton"`) read each row of the table once for both scores and hold no tensor of size
-    :math:`B \times N \times d`, neither forward nor back.
+    (:obj:`"numba"`, :obj:`"triton"`) read each row of the table once for both scores and create no tensor of size
+    :math:`B \times N \times d`, neither in the forward nor in the backward pass.
 
     Where chunks of triples share their negatives (a :class:`~pyg_emu.ops.SharedIndex`), scores that are dot products
     are computed as matrix products, with every backend: vanilla ones, those of one mask per triple, and those of a
@@ -87,7 +87,7 @@ def emu_score(
         plan (MaskPlan or MixPlan, optional): How negatives are mutated. (default: :obj:`None`, not at all)
         interaction (Interaction, optional): :math:`\phi`. One that the fused backends do not know is computed by
             :obj:`"torch"`. (default: :class:`~pyg_emu.core.interaction.Dot`)
-        vanilla (bool, optional): Whether the vanilla scores are wanted too. (default: :obj:`True`)
+        vanilla (bool, optional): Whether to return the vanilla scores, too. (default: :obj:`True`)
         sparse_grad (bool, optional): If true, the gradient of :obj:`table` is a coalesced
             :func:`torch.sparse_coo_tensor` with one row per entity that occurs in :obj:`index` or
             :obj:`plan.partner`; it costs nothing that grows with :obj:`V`. (default: :obj:`False`, a dense gradient)
@@ -95,7 +95,8 @@ def emu_score(
             (default: :obj:`None`, see :mod:`pyg_emu.ops.backend`)
 
     Returns:
-        EMUScores: :obj:`vanilla` is :obj:`None` if it is not wanted, :obj:`mutated` is :obj:`None` without a plan.
+        EMUScores: :obj:`vanilla` is :obj:`None` with :obj:`vanilla=False`, :obj:`mutated` is :obj:`None` without a
+        plan.
 
     Raises:
         ArgumentError: If an argument has the wrong shape, dtype, device or range.

@@ -1,7 +1,7 @@
 r"""Linear maps in which a row's result depends neither on its place among other rows nor on their number.
 
 Matrix products of CPU libraries compute the last rows of a matrix, or a matrix of few rows, by other instructions than
-the rest, and so round them differently. Entities that nothing tells apart then get different scores, and the batch size
+the rest, and so round them differently. Entities with equal features then get different scores, and the batch size
 changes ranks. Both operators compute each row by one sequence of operations on the CPU (:obj:`"numba"`). On a GPU
 (:obj:`"torch"`) all rows of one call are computed alike by the tiles of cuBLAS, which may choose other tiles for
 another number of rows.
