@@ -1,4 +1,5 @@
 r"""Training: the loop and one step of it, optimisers and schedules, and what a run writes."""
+from pyg_emu.training.graphed_step import GraphedStep
 from pyg_emu.training.interrupt import TrainingInterrupted
 from pyg_emu.training.loggers import CSVLogger, Logger, RunInfo, TensorBoardLogger
 from pyg_emu.training.optimizers import RowAdagrad, RowAdam
@@ -11,6 +12,7 @@ __all__ = [
     'CSVLogger',
     'Constant',
     'CosineDecay',
+    'GraphedStep',
     'LinearDecay',
     'Logger',
     'MLflowLogger',

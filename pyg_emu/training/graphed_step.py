@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pyg_emu.core.arguments import boolean, positive_integer, positive_number, shown
 from pyg_emu.core.distributed import current
 from pyg_emu.core.errors import ArgumentError, BackendError
 from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.data.batch import Batch
 from pyg_emu.negatives.contract import does
 from pyg_emu.training.parts import LearningParts
-from pyg_emu.training.step import PlainStep
+from pyg_emu.training.step import PlainStep, check_step
 
 _NORM = 'grad_norm'  # A result of a step.
 
@@ -59,8 +60,8 @@ class GraphedStep(PlainStep):
 
     Raises:
         BackendError: If the model is not on a CUDA device.
-        ArgumentError: If the model has row-sparse gradients or uses checkpointing, if the optimizer, its learning rate
-            or the mutation rate cannot be captured, or if :obj:`warmup` is not positive.
+        ArgumentError: If an argument has the wrong type or range, if the model has row-sparse gradients or uses
+            checkpointing, or if the optimizer, its learning rate or the mutation rate cannot be captured.
     """
     def __init__(
         self,
@@ -73,10 +74,16 @@ class GraphedStep(PlainStep):
         warmup: int = 3,
         capture: bool = True,
     ) -> None:
+        check_step(model, criterion, optimizer)
+        if transform is not None and (isinstance(transform, type) or not callable(transform)):
+            raise ArgumentError(f'transform: expected a function of a batch, such as EMUNegatives(), got '
+                                f'{shown(transform)}')
+        if max_grad_norm is not None:
+            positive_number('max_grad_norm', max_grad_norm)
         super().__init__(model, criterion, optimizer, max_grad_norm=max_grad_norm)
         self.transform = transform
-        self.warmup = warmup
-        self.capture = capture
+        self.warmup = positive_integer('warmup', warmup)
+        self.capture = boolean('capture', capture)
         self._graphs: dict[Hashable, _Graph] = {}
         self._taken: dict[Hashable, int] = {}
         self._device = next(model.parameters()).device
@@ -183,8 +190,6 @@ class GraphedStep(PlainStep):
                 for group in self.optimizer.param_groups]
 
     def _check(self) -> None:
-        if self.warmup < 1:
-            raise ArgumentError(f'warmup: expected at least 1 step, got {self.warmup}')
         if any(getattr(part, 'sparse', False) for part in self.model.modules()):
             raise ArgumentError('model: expected dense gradients, because the shape of row-sparse gradients cannot be '
                                 'captured; create the model with sparse=False, or use capture=False')

@@ -92,26 +92,21 @@ def check_loss(loss: Any) -> None:
                             'gradients')
 
 
-def check_parts(model: Any, criterion: Any, loader: Any, optimizer: Any) -> None:
-    r"""Checks the arguments of a training run.
+def check_step(model: Any, criterion: Any, optimizer: Any) -> None:
+    r"""Checks the arguments of a training step.
 
     Raises:
         ArgumentError: If :obj:`model` is not a module with parameters, :obj:`criterion` is not a function,
-            :obj:`loader` does not yield an infinite sequence of batches, :obj:`optimizer` is not an optimiser, or it
-            has none of the model's parameters.
+            :obj:`optimizer` is not an optimiser, or it has none of the model's parameters.
     """
     if not isinstance(model, torch.nn.Module):
         raise ArgumentError(f'model: expected a torch.nn.Module, got {_kind(model)}')
     if next(model.parameters(), None) is None:
         raise ArgumentError(f'model: expected a model with parameters, got {type(model).__name__} without any; the '
-                            'order of arguments is model, criterion, loader, optimizer')
+                            'model is the first argument, and the criterion the second')
     if isinstance(criterion, type) or not callable(criterion):
         raise ArgumentError('criterion: expected a function of a model and a batch, such as EMULoss(), got '
                             f'{_kind(criterion)}')
-    if isinstance(loader, type) or not all(callable(getattr(loader, name, None))
-                                           for name in ('batches', 'state_dict', 'load_state_dict')):
-        raise ArgumentError('loader: expected a TripletLoader, or an object with batches(), state_dict() and '
-                            f'load_state_dict(), got {_kind(loader)}')
     if not isinstance(optimizer, Optimizer):
         raise ArgumentError('optimizer: expected a torch.optim.Optimizer, such as '
                             f'torch.optim.Adagrad(model.parameters(), lr=0.1), got {_kind(optimizer)}')
@@ -119,6 +114,19 @@ def check_parts(model: Any, criterion: Any, loader: Any, optimizer: Any) -> None
     if not any(id(value) in own for group in optimizer.param_groups for value in group['params']):
         raise ArgumentError(f'optimizer: expected parameters of {type(model).__name__}, got none of them; create it '
                             'with model.parameters() after moving the model to its device and type')
+
+
+def check_parts(model: Any, criterion: Any, loader: Any, optimizer: Any) -> None:
+    r"""Checks the arguments of a training run.
+
+    Raises:
+        ArgumentError: If those of a step are wrong, or :obj:`loader` does not yield an infinite sequence of batches.
+    """
+    check_step(model, criterion, optimizer)
+    if isinstance(loader, type) or not all(callable(getattr(loader, name, None))
+                                           for name in ('batches', 'state_dict', 'load_state_dict')):
+        raise ArgumentError('loader: expected a TripletLoader, or an object with batches(), state_dict() and '
+                            f'load_state_dict(), got {_kind(loader)}')
 
 
 def check_mapped(model: torch.nn.Module, optimizer: Optimizer, graph: bool) -> None:

@@ -108,7 +108,7 @@ class Trainer:
         log_every (int, optional): Steps between readings of the loss, for the progress bar and to detect NaN, and
             between measurements of the gradient norm. (default: :obj:`50`)
         graph (bool, optional): Whether steps are captured as CUDA graphs, see
-            :class:`~pyg_emu.training.graphed_step.GraphedStep`. (default: :obj:`False`)
+            :class:`~pyg_emu.training.GraphedStep`. (default: :obj:`False`)
         tensorboard (bool, optional): Whether to write the history for TensorBoard, too. (default: :obj:`False`)
         loggers (list, optional): Further receivers of the history's rows, see :class:`~pyg_emu.training.Logger`.
             (default: :obj:`None`)

@@ -37,6 +37,7 @@ from pyg_emu.training import (
     Constant,
     CosineDecay,
     CSVLogger,
+    GraphedStep,
     LinearDecay,
     MLflowLogger,
     RowAdagrad,
@@ -559,6 +560,9 @@ def targets(folder: Path) -> dict[str, Target]:
         'loggers': None, 'progress': False, 'name': 'train', 'recipe_hash': None},
         flags=('restore_best', 'overwrite', 'graph', 'tensorboard', 'progress'), words=('loss', ),
         fixed=('run_dir', ))
+    add('GraphedStep', lambda **rest: GraphedStep(**rest)(next(iter(TripletLoader(graph(), 8)))), lambda: {
+        **{key: getattr(trainer, key) for trainer in (_trainer(), ) for key in ('model', 'criterion', 'optimizer')},
+        'transform': EMUNegatives(3), 'max_grad_norm': 1.0, 'warmup': 3, 'capture': False}, flags=('capture', ))
     add('Trainer.fit', lambda **rest: _trainer().fit(**rest), lambda: {'resume': 'auto'})
     add('RowAdagrad', RowAdagrad, lambda: {
         'params': list(model().parameters()), 'lr': 0.1, 'lr_decay': 0.0, 'weight_decay': 0.0,

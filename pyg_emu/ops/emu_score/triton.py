@@ -4,7 +4,7 @@ In the forward pass, a program processes one triple and a block of its negatives
 for both scores. For the gradients of queries and positives, a program processes one triple. For the gradient of the
 table, slots are sorted by entity on the device and a program processes one entity. The slots of frequent entities are
 divided into pieces. Results do not depend on the order of the programs. No operation synchronizes with the host, so a
-CUDA graph can capture a whole training step (:class:`~pyg_emu.training.graphed_step.GraphedStep`). The only exception
+CUDA graph can capture a whole training step (:class:`~pyg_emu.training.GraphedStep`). The only exception
 is a row-sparse gradient, because the host needs its number of rows.
 
 Tables in float16 and bfloat16 are converted to float32 when loaded. Sums are float32 and rounded once.
