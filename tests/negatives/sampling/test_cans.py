@@ -99,6 +99,11 @@ def test_rounds_bring_entities_nearer_to_their_type() -> None:
         return float((profile * centers[types]).sum())
 
     assert fit(1) < fit(3) < fit(20) + 1e-4
+    # In the end, nobody is nearer to the centre of another type.
+    types = infer_types(train, 6, 100, 3)
+    centers = torch.nn.functional.normalize(torch.stack([profile[types == name].sum(0) for name in range(6)]))
+    cosine = profile @ centers.t()
+    assert (cosine.gather(1, types.unsqueeze(1)).squeeze(1) > cosine.amax(1) - 1e-5).all()
 
 
 @pytest.mark.parametrize('arguments, facts', [
