@@ -158,11 +158,6 @@ def find_class(kind: str, name: Any, place: str = '') -> Callable[..., Any]:
     raise RecipeError(f'{place}unknown {kind} {_short(name)}{nearest(str(name)[:200], class_names(kind))}{own}')
 
 
-def is_own(kind: str, name: Any) -> bool:
-    r"""Whether a name is the path of a user's class."""
-    return isinstance(name, str) and ':' in name and name not in _exported(kind)
-
-
 def fact(cls: Any, name: str, default: Any) -> Any:
     r"""A fact about a class, such as :attr:`reads_graph`: its attribute of this name, or the documented default."""
     return getattr(cls, name, default)

@@ -134,6 +134,8 @@ def test_models_with_entity_vectors_are_left_as_they_are(one: Path, tmp_path: Pa
     model, data = DistMult(20, 3, 4), load_dataset(one)
     assert not reads_graph(model) and ranker_of(model, data) is model and reads_graph(NBFNet(3))
     assert 'graph' not in rank(model, data, 'test', {'num_negatives': 20}).info
+    among = rank(model, data, 'test', {'num_negatives': 20, 'candidates': range(20)}).info
+    assert among['ranked against'].startswith('all candidates, and 20 negatives')
     run_recipe(load_recipe({'dataset': str(one), 'num_steps': 2}), tmp_path / 'run', progress=False)
     _, data, _ = open_run(tmp_path / 'run')
     assert not data.has_inverse_relations and not is_inductive(tmp_path / 'run', data)

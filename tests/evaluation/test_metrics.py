@@ -15,7 +15,7 @@ from torch import Tensor
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.index import FactIndex
 from pyg_emu.data.relations import RELATION_KINDS, relation_kinds
-from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, expected_hits, metric_mode
+from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, expected_hits, metric_mode, plain_numbers
 
 
 def make_ranks(greater: list[int], equal: list[int], candidates: list[int]) -> Ranks:
@@ -226,6 +226,11 @@ def test_bad_kinds(kinds: Any, facts: list[str]) -> None:
     with pytest.raises(ArgumentError) as caught:
         Metrics({'tail': part, 'head': part}, kinds=kinds)
     assert str(caught.value).startswith('kinds: ') and all(fact in str(caught.value) for fact in facts)
+
+
+def test_only_numbers_of_a_validation_are_kept() -> None:
+    assert plain_numbers({'mrr': 0.5, 'count': 2, 'done': True, 'note': 'x', 'tail': {'mrr': 0.1}}) == {
+        'mrr': 0.5, 'count': 2.0}
 
 
 def test_expected_hits_against_very_many_negatives() -> None:

@@ -72,6 +72,14 @@ def test_further_known_facts() -> None:
     assert rows(frame, 'tail', 'rank') == [('dan', 1)]
     with pytest.raises(DataError, match='row 1: .*known_facts'):
         predict(model, data, heads='ann', relations='knows', known_facts=extra.assign(label=[1, 0]))
+    # Of relations, too: (ann, likes, cat) is a training fact.
+    frame = predict(model, data, heads='ann', tails=['ann', 'cat'], known_facts=extra, exclude_known=True)
+    assert rows(frame, 'relation', 'tail') == [('likes', 'ann')]
+
+
+def test_nothing_is_known_without_facts() -> None:
+    data = KGData(num_nodes=4, num_relations=2)
+    assert predict(model, data, heads=0, relations=1)['known'].isna().all()
 
 
 def test_first_split_that_holds_a_fact() -> None:
@@ -280,6 +288,18 @@ def test_rows_of_low_precision_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(blocks, '_LEAST_ROWS', 1)
     pd.testing.assert_frame_equal(predict(scorer, data, backend='numba', **arguments), whole)
     assert evaluate(scorer, data, backend='numba')['mrr'] == evaluate(scorer, data)['mrr']
+
+
+@pytest.mark.parametrize('place', [0, 3])
+def test_nan_in_any_part_is_an_error(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = DistMult(4, 2, 6)
+    with torch.no_grad():
+        scorer.node_emb.weight[place] = torch.nan
+    monkeypatch.setattr(numba, 'BLOCK_BYTES', 0)
+    monkeypatch.setattr(blocks, 'PART_BYTES', 4)
+    monkeypatch.setattr(blocks, '_LEAST_ROWS', 1)
+    with pytest.raises(DivergenceError, match=r"\('bob', 'knows', \?\)"):
+        predict(scorer, make_data(), heads='bob', relations='knows')
 
 
 def test_progress(capsys: pytest.CaptureFixture[str]) -> None:

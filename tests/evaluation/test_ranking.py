@@ -297,6 +297,14 @@ def test_other_splits_kinds_and_options() -> None:
     assert evaluate(model, inverse).to_dict() == evaluate(model, data).to_dict()
 
 
+def test_kinds_are_those_of_the_training_facts() -> None:
+    # A head with one tail in training, and with a second one in the test.
+    data = KGData(torch.tensor([[0], [1]]), torch.tensor([0]), 3, 1, test_edge_index=torch.tensor([[0], [2]]),
+                  test_edge_type=torch.tensor([0]))
+    groups = evaluate(lambda known, *_: torch.rand(len(known), 3), data).groups
+    assert '1-1.tail' in groups and '1-N.tail' not in groups
+
+
 def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
     data, model = make_data(), lookup(integer_scores())
     evaluate(model, data)
@@ -420,7 +428,10 @@ def test_which_facts_were_ranked() -> None:
     data, model = make_data(entity_labels=[f'e{i}' for i in range(NUM_NODES)]), lookup(integer_scores())
     whole, part = (evaluate(model, data, max_triples=size).ranked() for size in (None, 4))
     assert list(part) == ['head', 'relation', 'tail', 'side', 'rank', 'competitors'] and len(part) == 8
-    assert whole['rank'].rdiv(1).mean() == pytest.approx(evaluate(model, data)['mrr'])
+    metrics = evaluate(model, data)
+    assert whole['rank'].rdiv(1).mean() == pytest.approx(metrics['mrr'])
+    counts = counts_of(metrics, 'tail') + counts_of(metrics, 'head')
+    assert whole['competitors'].tolist() == [others for _, _, others in counts]
     rows = set(whole.itertuples(index=False, name=None))
     assert all(row in rows for row in part.itertuples(index=False, name=None))
     facts = [(data.entity_id(head), relation, data.entity_id(tail)) for head, relation, tail in

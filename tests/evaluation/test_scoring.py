@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,10 @@ def test_functions_and_sides(batch_size: Any) -> None:
     for side, expected in (('tail', forward), ('head', backward), ('both', (forward + backward) / 2)):
         frame = score(model, data, facts, side=side, batch_size=batch_size)  # type: ignore[arg-type]
         assert frame['score'].tolist() == pytest.approx(expected.tolist())
+        # A calibration scores by the side that it was fitted on.
+        fitted = Calibration('platt', [1.0], [0.0], 0.5, [0.5] * R, side, 0.5)  # type: ignore[arg-type]
+        again = score(model, data, facts, calibration=fitted, batch_size=batch_size)
+        assert again['score'].equals(frame['score'])
     assert max(calls) <= (batch_size or 128) and frame['head'].tolist() == head.tolist()
     nbfnet = models.NBFNet(R, 4, 1)
     graph = data.with_inverse_relations()
@@ -95,9 +100,12 @@ def test_thresholds_equal_brute_force(seed: int) -> None:
     assert names.tolist() == sorted(set(group.tolist()))
     for name, threshold in zip(names, found):
         own, true = scores[group == name], truth[group == name]
-        # Halves lie midway between neighbours, or further away, where nothing changes.
-        best = max(((own >= cut) == true).mean() for cut in [*own, np.inf])
-        assert ((own >= threshold) == true).mean() == best
+        accuracy = {cut: ((own >= cut) == true).mean() for cut in (np.inf, *sorted(set(own), reverse=True))}
+        # The highest of the best cuts: midway to what scores less, or above all of the group.
+        cut = max(accuracy, key=accuracy.__getitem__)
+        below = own[own < cut]
+        expected = np.nextafter(own.max(), np.inf) if cut == np.inf else (cut + max(below, default=cut)) / 2
+        assert threshold == expected
 
 
 def separable(data: KGData) -> Any:
@@ -156,6 +164,54 @@ def test_probabilities_are_frequencies() -> None:
         assert (found.probability(scores) - chance).abs().mean() < 0.02
     assert fit(scores, truth, torch.zeros(20_000, dtype=torch.int64), 1, 'platt', 'tail').points == pytest.approx(
         [0.4], abs=0.02)
+
+
+def test_fit_by_hand() -> None:
+    pytest.importorskip('sklearn')
+    # With two scores, a logistic curve goes through Platt's targets: 4 / 5 for three true facts, 1 / 4 for two false.
+    scores, truth = torch.tensor([7.0, 7.0, 7.0, 3.0, 3.0]), torch.tensor([True, True, True, False, False])
+    found = fit(scores, truth, torch.zeros(5, dtype=torch.int64), 1, 'platt', 'tail')
+    assert found.probability(torch.tensor([7.0, 3.0])).tolist() == pytest.approx([0.8, 0.25], abs=1e-4)
+    # Thresholds of two relations, and of both together, where 1 is a false positive or 10 a false negative.
+    scores, truth = torch.tensor([0.0, 1.0, 10.0, 11.0]), torch.tensor([False, True, False, True])
+    found = fit(scores, truth, torch.tensor([0, 0, 1, 1]), 3, 'isotonic', 'tail')
+    assert found.thresholds == [0.5, 10.5, None] and found.threshold == 10.5
+
+
+def test_classification_by_hand() -> None:
+    pytest.importorskip('sklearn')
+    data = KGData(torch.tensor([[0], [5]]), torch.tensor([0]), 6, 1)
+    facts = pd.DataFrame({'head': range(5), 'relation': 0, 'tail': 5, 'label': [True, False, True, True, False]})
+    calibration = Calibration('platt', [1.0], [-2.5], 2.5, [None], 'tail', 0.5)
+    # Scores 4, 3, 2, 1 and 0, of which the first two are taken as true.
+    found = classify(lambda known, *_: 4.0 - known.unsqueeze(1).expand(-1, 6), data, calibration, facts=facts)
+    wrong = [1 / (1 + math.exp(sign * (value - 2.5))) for sign, value in ((1, 4), (-1, 3), (1, 2), (1, 1), (-1, 0))]
+    assert found.to_dict() | {'relations': None} == pytest.approx({
+        'accuracy': 2 / 5, 'precision': 1 / 2, 'recall': 1 / 3, 'f1': 2 / 5, 'roc_auc': 4 / 6,
+        'average_precision': (1 + 2 / 3 + 3 / 4) / 3, 'brier': sum(value**2 for value in wrong) / 5, 'positives': 3,
+        'count': 5, 'relations': None})
+
+
+def test_false_facts_are_drawn_at_both_ends() -> None:
+    pytest.importorskip('sklearn')
+    data = make_data(labels=False)
+    model, calibration = separable(data), Calibration('platt', [1.0], [0.0], 0.5, [0.5] * R, 'tail', 0.5)
+    drawn = []
+    for seed in (1, 1, 2):
+        frame = classify(model, data, calibration, seed=seed).facts
+        drawn.append(torch.tensor(frame[['head', 'relation', 'tail']].to_numpy()))
+    assert drawn[0].equal(drawn[1]) and not drawn[0].equal(drawn[2])
+    true, false = drawn[0].tensor_split(2)
+    kept = true == false
+    # In turn, the tail and the head are replaced; the other end and the relation stay.
+    assert kept[:, 1].all() and kept[::2, 0].all() and kept[1::2, 2].all()
+    assert not kept[::2, 2].any() and not kept[1::2, 0].any()
+    # A fact whose question everybody answers has no false one.
+    full = KGData(torch.tensor([[0, 0], [1, 2]]), torch.tensor([0, 0]), 3, 1,
+                  test_edge_index=torch.tensor([[0, 1], [0, 2]]), test_edge_type=torch.tensor([0, 0]))
+    found = classify(lambda known, *_: torch.rand(len(known), 3), full, Calibration(
+        'platt', [1.0], [0.0], 0.5, [0.5], 'tail', 0.5)).facts
+    assert found[['head', 'relation', 'tail']].values.tolist() == [[0, 0, 0], [1, 0, 2], [2, 0, 2]]
 
 
 def test_negatives_of_your_own(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pyg_emu.data.io import write_vectors
 from pyg_emu.experiments.layers import assignment_layer
 from pyg_emu.experiments.recipe import Recipe, load_recipe
 from pyg_emu.experiments.runs import open_run, run_recipe
-from pyg_emu.training.checkpoint import load_checkpoint
+from pyg_emu.training.checkpoint import load_checkpoint, model_fingerprint, save_checkpoint
 
 SMALL = {'model': {'hidden_channels': 4}, 'negatives': {'num_negatives': 3}, 'batch_size': 40, 'num_steps': 6,
          'evaluate_every': 3}
@@ -125,6 +125,17 @@ def test_models(graph_folder: Path, larger: Path, tmp_path: Path, assignments: t
     state = load_checkpoint(tmp_path / 'new' / 'last.pt')
     assert state['optimizer']['state'].keys() == load_checkpoint(tmp_path / 'run' / 'last.pt')['optimizer'][
         'state'].keys()
+
+
+@pytest.mark.parametrize('which', ['best', 'last'])
+def test_rows_are_those_of_the_weights_asked_for(run: Path, larger: Path, which: Any) -> None:
+    old, _, _ = open_run(run, which='last', device='cpu')
+    best = load_checkpoint(run / 'best.pt')
+    best['model'] = {name: torch.zeros_like(value) for name, value in best['model'].items()}
+    save_checkpoint(run / 'best.pt', best, fingerprint=model_fingerprint(old))
+    weight = grow(run, larger, 'new', STILL, which=which).model.node_emb.weight
+    torch.testing.assert_close(weight[:12], old.node_emb.weight if which == 'last' else torch.zeros(12, 4))
+    assert json.loads((run.parent / 'new' / 'origin.json').read_text())['weights'] == f'{which}.pt'
 
 
 def test_vectors_of_new_entities(run: Path, larger: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import pytest
@@ -27,3 +28,16 @@ def test_fingerprints_are_those_of_sorted_rows(tmp_path: Path, monkeypatch: pyte
             rows = np.array(sorted(data.facts(split).tolist()), dtype='<i8').reshape(-1, 3)  # type: ignore[arg-type]
             expected = hashlib.sha256(rows.tobytes()).hexdigest()[:16]
             assert found.facts[split] == {'number': len(rows), 'fingerprint': expected}
+
+
+def test_other_weights_are_other_facts() -> None:
+    edges, types = torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.tensor([0, 1, 0])
+    weight = torch.tensor([1.0, 2.0, 0.5])
+
+    def graph(order: list[int], weight: Optional[torch.Tensor]) -> KGData:
+        return KGData(edges[:, order], types[order], 3, 2, edge_weight=weight)
+
+    known = TrainedOn.of(graph([0, 1, 2], weight))
+    assert known.changed_splits(graph([2, 0, 1], weight[[2, 0, 1]])) == []  # in another order
+    for other in (weight[[2, 0, 1]], weight * 2, None):
+        assert known.changed_splits(graph([0, 1, 2], other))[0].startswith('train')

@@ -20,7 +20,7 @@ from pyg_emu.models.nbfnet.model import NBFNet
 from pyg_emu.negatives import EMUNegatives
 from pyg_emu.negatives.mutation import MutationContext
 from pyg_emu.negatives.sampling import UniformSampler
-from pyg_emu.ops import mutate
+from pyg_emu.ops import MixPlan, mutate
 from pyg_emu.ops.relational import BoundaryRows, EdgeOrders
 
 
@@ -71,6 +71,23 @@ def test_loss_is_the_formula(rate: float) -> None:
 def test_defaults_are_table_15() -> None:
     criterion = NBFNetEMULoss()
     assert (criterion.alpha, criterion.beta) == (1.0, 0.25)
+    # That of NBFNet on FB15k-237, for both losses.
+    assert criterion.adversarial_temperature == NBFNetBCELoss().adversarial_temperature == 0.5
+
+
+def test_negatives_are_mixed_with_the_features_of_their_partners() -> None:
+    class OnlyPartners:
+        r"""In the place of each negative, the one as far from the other end."""
+        def plan(self, context: MutationContext) -> MixPlan:
+            assert context.index is not None
+            return MixPlan(context.query.new_zeros(context.index.shape), context.index.flip(1))
+
+    batch = next(iter(loader(chain(), 0.5)))
+    batch.mutation = OnlyPartners()
+    torch.manual_seed(0)
+    scored = NBFNetEMULoss().score(NBFNet(2, 8, 2), batch)
+    assert scored.vanilla is not None and not torch.allclose(scored.vanilla, scored.vanilla.flip(1))
+    torch.testing.assert_close(scored.mutated, scored.vanilla.flip(1))
 
 
 @pytest.mark.parametrize('criterion', [NBFNetEMULoss(), NBFNetBCELoss()], ids=['emu', 'bce'])

@@ -81,7 +81,9 @@ def test_numbers_worked_out_by_hand() -> None:
     assert float(losses.CrossEntropyLoss().loss(scored)) == pytest.approx(expected)
     # max(0, 1 - s+ + s-): 1, 1 - log 2, 1 + log 2.
     hinge = (1 + 3 * (1 - math.log(2.0)) + 4 * (1 + math.log(2.0))) / 8
-    assert float(losses.MarginLoss().loss(scored)) == pytest.approx(hinge)
+    for temperature in (None, 2.0):  # a single negative weighs 1
+        found = losses.MarginLoss(adversarial_temperature=temperature).loss(scored)
+        assert float(found) == pytest.approx(hinge)
     # The mean of softplus(-s+) and softplus(s-).
     bce = [(math.log(2) + math.log(2)) / 2, (math.log(1.5) + math.log(2)) / 2, (math.log(2) + math.log(3)) / 2]
     assert float(losses.BCELoss().loss(scored)) == pytest.approx((bce[0] + 3 * bce[1] + 4 * bce[2]) / 8)

@@ -82,9 +82,10 @@ def test_takes_any_sampler() -> None:
     assert out.neg_mask.tolist() == [[True, False, True, False]] * 10
 
 
-def test_filtered_sampler_masks() -> None:
-    out = EMUNegatives(4, sampler=UniformSampler(filtered=True))(make_batch())
-    assert out.neg_index.shape == (10, 4)
+def test_filtered_sampler_draws_no_facts() -> None:
+    out = EMUNegatives(40, sampler=UniformSampler(filtered=True))(make_batch(corrupt='both'))
+    known = out.source.fact_index().is_known(out.neg_index, out.known_index, out.rel_type, out.side)
+    assert out.neg_index.shape == (10, 40) and out.neg_mask is None and not known.any()
 
 
 @pytest.mark.parametrize('mask, cls', [('bernoulli', BernoulliMask), ('exact', ExactMask), ('block', BlockMask),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,6 +33,17 @@ def test_round_trip(tmp_path: Path) -> None:
     assert load_weights(tmp_path / 'last.pt', other) == 7
     assert torch.equal(model.weight, other.weight)
     assert os.listdir(tmp_path) == ['last.pt']
+
+
+@pytest.mark.parametrize('name, other, state', [('last.pt', 'best.pt', {'metrics': {}}),
+                                                ('best.pt', 'last.pt', {'run': {}})])
+def test_best_and_last_weights_are_told_apart(tmp_path: Path, name: str, other: str, state: dict[str, Any]) -> None:
+    model = make_model()
+    for path in (tmp_path / name, tmp_path / 'renamed.pt'):
+        save_checkpoint(path, {'step': 7, 'model': model.state_dict(), **state}, fingerprint=model_fingerprint(model))
+    assert load_weights(tmp_path / 'renamed.pt', model) == 7
+    with pytest.raises(CheckpointError, match=f'{name} .*step 7.*{other}'):
+        load_weights(tmp_path / name, model)
 
 
 def test_missing(tmp_path: Path) -> None:

@@ -58,6 +58,20 @@ def test_switch_optimizer_half_way() -> None:
     assert advance(schedule, 3) == pytest.approx([0.01] * 3)
 
 
+def test_groups_with_rates_of_their_own() -> None:
+    def make() -> torch.optim.Optimizer:
+        return torch.optim.SGD([{'params': [torch.nn.Parameter(torch.ones(1))], 'lr': lr} for lr in (0.1, 0.4)])
+
+    schedule = SwitchOptimizer()
+    schedule.start(make(), 2)
+    schedule.step()
+    assert [group['lr'] for group in schedule.optimizer.param_groups] == pytest.approx([0.01, 0.04])
+    # A cosine ends at one rate for all.
+    CosineDecay().start(make(), 2)
+    with pytest.raises(ArgumentError, match=r'^end_factor: .*\[0\.1, 0\.4\]'):
+        CosineDecay(end_factor=0.5).start(make(), 2)
+
+
 def test_switch_optimizer_for_sparse_gradients() -> None:
     table = torch.nn.Embedding(4, 2, sparse=True)
     schedule = SwitchOptimizer(sparse=True)

@@ -180,6 +180,9 @@ def test_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make_trainer(**options, max_seconds=7.5, run_dir=tmp_path).fit()
     assert (first.steps, first.seconds, first.stopped_early) == (8, 8.0, False)
     assert first.history['step'].tolist() == [5, 8]
+    # Validations take no time of the run, and the speed is that since the last one.
+    assert first.history['seconds'].tolist() == [5.0, 8.0]
+    assert first.history['steps_per_second'].tolist() == pytest.approx([1.0, 1.0])
     assert load_checkpoint(tmp_path / 'last.pt')['step'] == 8
     # A finished run is not trained any further, and one with more time goes on as if it had always had it.
     assert make_trainer(**options, max_seconds=7.5, run_dir=tmp_path).fit().steps == 8
@@ -301,9 +304,10 @@ def test_failing_logger_loses_no_step(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(without_times(resumed.history), without_times(whole.history), check_exact=True)
 
 
-def test_what_is_logged() -> None:
+@pytest.mark.parametrize('max_grad_norm', [0.01, None])
+def test_what_is_logged(max_grad_norm: Optional[float]) -> None:
     regularizer = L3Regularizer(1e-3)
-    trainer = make_trainer(criterion=EMULoss(regularizer=regularizer), max_grad_norm=0.01)
+    trainer = make_trainer(criterion=EMULoss(regularizer=regularizer), max_grad_norm=max_grad_norm)
     result = trainer.fit()
     twin = make_trainer(criterion=EMULoss(regularizer=regularizer))
     rows, sums, norms = [], dict.fromkeys(('loss_mutated', 'loss_vanilla', 'loss_penalty', 'positive_score'), 0.0), []
@@ -311,7 +315,7 @@ def test_what_is_logged() -> None:
         twin.optimizer.zero_grad()
         loss = twin.criterion(twin.model, batch)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(twin.model.parameters(), 0.01)
+        norm = torch.nn.utils.clip_grad_norm_(twin.model.parameters(), max_grad_norm or math.inf)
         norms += [float(norm)] if step % 2 == 0 or step % 5 == 0 else []
         twin.optimizer.step()
         sums = {name: value + float(twin.criterion.terms[name]) for name, value in sums.items()}

@@ -105,7 +105,7 @@ def relations_section(runs: Sequence[OpenedRun]) -> Section:
                                                   for value in values),
                      signed(spread.iloc[place]), *([signed(effect.iloc[place], 5)] if comparable else [])])
     return Section('relations', 'Relations that differ most',
-                   [_contributions(mrr, spread, effect, order, ranked, comparable),
+                   [_contributions(mrr, effect, order, ranked, comparable),
                     Table(columns, rows, search=len(rows) > 15)])
 
 
@@ -209,8 +209,8 @@ def _bars(runs: Sequence[OpenedRun], kinds: dict[str, str]) -> Figure:
                   yaxis={'range': [0, 1]}, bargap=0.3, bargroupgap=0.06)
 
 
-def _contributions(mrr: pd.DataFrame, spread: pd.Series, effect: pd.Series, order: np.ndarray,
-                   runs: Sequence[OpenedRun], comparable: bool) -> Figure:
+def _contributions(mrr: pd.DataFrame, effect: pd.Series, order: np.ndarray, runs: Sequence[OpenedRun],
+                   comparable: bool) -> Figure:
     r"""A bar for each of the relations with the largest effect."""
     kept = order[:_MOST_RELATIONS][::-1]
     names = [str(mrr.index[place]) for place in kept]

@@ -14,6 +14,7 @@ from pyg_emu.core.errors import ArgumentError, DataError, RecipeError
 from pyg_emu.experiments.cli.main import main
 from pyg_emu.experiments.report import Report, write_report
 from pyg_emu.experiments.report.entity_map import project
+from pyg_emu.experiments.report.figures import shown_label
 from pyg_emu.experiments.runs import open_run
 from pyg_emu.ops import use_backend
 from tests.experiments.report.conftest import ENTITIES, RELATIONS, train, write_graph
@@ -62,6 +63,7 @@ def test_a_page_holds_what_evaluation_says(trained: Path, tmp_path: Path) -> Non
     hardest = page.table('hardest')
     ranked = metrics.ranked().sort_values('rank', ascending=False, kind='stable').head(6)
     assert [float(row['rank']) for row in hardest] == ranked['rank'].tolist()
+    assert [int(row['competitors']) for row in hardest] == ranked['competitors'].tolist()
     assert [(row['asked'], row['head'], row['relation'], row['tail']) for row in hardest] == list(
         ranked[['side', 'head', 'relation', 'tail']].itertuples(index=False, name=None))
 
@@ -76,6 +78,30 @@ def test_answers_instead_are_the_best_that_are_no_facts(trained: Path, tmp_path:
         with use_backend('torch'):
             answers = predict(model, data, k=2, exclude_known=True, **given)
         assert row['answered instead'] == ''.join(answers[row['asked']]) and not any(answers['known'])
+
+
+def test_figures_are_those_of_the_metrics_and_of_the_data(trained: Path, tmp_path: Path) -> None:
+    _, page = write(trained / 'emu', tmp_path / 'page.html', num_hardest=1)
+    model, data, _ = open_run(trained / 'emu', device='cpu')
+    with use_backend('torch'):
+        metrics = evaluate(model, data)
+    traces = [trace for figure in page.figures for trace in figure['data']]
+    found = {text: [trace for trace in traces if text in trace.get('hovertemplate', '')]
+             for text in ('rank at most', '} ranks', 'in at least', '%{text}: %{x')}
+    curves, bars = found['rank at most'], found['} ranks']
+    assert [trace['name'][:5] for trace in curves] == ['tails', 'heads']
+    for trace, side in zip(curves, ('tail', 'head')):
+        ranks = metrics.ranks[side].realistic.numpy()
+        assert trace['y'] == pytest.approx([(ranks <= value).mean() for value in trace['x']]) and trace['y'][-1] == 1.0
+    for trace, side in zip(bars, ('tail', 'head'), strict=True):
+        assert trace['y'] == [metrics.groups.get(f'{kind}.{side}', {}).get('mrr') for kind in trace['x']]
+    (relations, ), (entities, ) = found['%{text}: %{x'], found['in at least']
+    counts = data.facts()[:, 1].bincount().tolist()
+    assert dict(zip(relations['text'], relations['x'])) == {
+        shown_label(name): counts[data.relation_id(name)] for name in RELATIONS}
+    degree = data.facts()[:, [0, 2]].flatten().bincount(minlength=len(ENTITIES)).numpy()
+    assert entities['x'] == sorted({*degree.tolist()} - {0})
+    assert entities['y'] == pytest.approx([(degree >= value).mean() for value in entities['x']])
 
 
 def test_curves_are_the_history(trained: Path, tmp_path: Path) -> None:
@@ -105,6 +131,8 @@ def test_runs_are_compared(trained: Path, tmp_path: Path) -> None:
     assert settings['loss.name'] == ('emu', 'cross_entropy') and settings['seed'] == ('0', '1')
     assert 'batch_size' not in settings
 
+    first = page.table('metrics')[0]
+    assert (first['metric'], first['difference']) == ('MRR', f'{metrics["plain"]["mrr"] - metrics["emu"]["mrr"]:+.4f}')
     rows = page.table('relations')
     shares = [float(row['share']) for row in rows]
     assert sum(shares) == pytest.approx(metrics['plain']['mrr'] - metrics['emu']['mrr'], abs=5e-5)
@@ -213,8 +241,9 @@ def test_damaged_files(run: Path, tmp_path: Path, name: str, content: Any, absen
 
 def test_a_run_that_was_interrupted(run: Path, tmp_path: Path) -> None:
     record = json.loads((run / 'run.json').read_text())
-    for changes, told in (({'num_steps': 50}, ['4', '50', 'continues']), (
-            {'num_steps': 50, 'patience': 1}, ['4', '50']), ({'num_steps': 50, 'max_seconds': 0.0}, ['max_seconds'])):
+    for changes, told in (({'num_steps': 50}, ['4', '50', 'continues']),
+                          ({'num_steps': 50, 'patience': 1}, ['4 of 50: 1 ']),
+                          ({'num_steps': 50, 'max_seconds': 0.0}, ['max_seconds'])):
         (run / 'run.json').write_text(json.dumps({**record, 'trainer': {**record['trainer'], **changes}}))
         metrics = json.loads((run / 'metrics.json').read_text())
         (run / 'metrics.json').write_text(json.dumps({**metrics, 'best_step': 2}))

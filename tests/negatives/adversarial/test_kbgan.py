@@ -192,6 +192,13 @@ def test_baseline_is_a_running_mean() -> None:
         expected = reward if expected is None else 0.75 * expected + 0.25 * reward
         assert float(sampler.terms['baseline']) == pytest.approx(expected)
         assert float(sampler.terms['reward']) == pytest.approx(reward)
+    # Of the largest possible entropy, that of equal scores.
+    assert sampler.model is not None
+    with torch.no_grad():
+        sampler.model.node_emb.weight.zero_()
+    batch.neg_index = sampler.sample(batch, 5).index
+    observed(sampler, batch, torch.ones(10, 5))
+    assert float(sampler.terms['entropy']) == pytest.approx(1.0)
 
 
 def test_learns_to_pick_what_brings_a_reward() -> None:

@@ -68,6 +68,12 @@ def test_sets_of_relations() -> None:
         assert described.equal(drawn(sets, batch, filtered=filtered)[0])
 
 
+def test_relation_without_a_set_and_without_a_negative() -> None:
+    full = KGData(torch.tensor([[0, 0, 0], [0, 1, 1]]), torch.tensor([1, 1, 0]), 2, 2)
+    batch = Batch(*torch.tensor([[0], [1], [1]]), 'tail', num_nodes=2, num_relations=2, source=full)
+    assert drawn(RelationCandidates(full, tails={0: [1]}), batch, filtered=True)[1] == [False]
+
+
 def test_bad_candidates() -> None:
     batch = make_batch([(0, 0, 1)])
     with pytest.raises(DataError, match="'g'"):

@@ -101,6 +101,18 @@ def test_rounds_bring_entities_nearer_to_their_type() -> None:
     assert fit(1) < fit(3) < fit(20) + 1e-4
 
 
+def test_nobody_is_nearer_to_the_center_of_another_type() -> None:
+    generator = torch.Generator().manual_seed(0)
+    facts = torch.stack([torch.randint(high, (200, ), generator=generator) for high in (90, 8, 90)], 1)
+    profile = torch.zeros(90, 16)
+    profile[facts[:, 2], facts[:, 1]] = profile[facts[:, 0], 8 + facts[:, 1]] = 1
+    profile = torch.nn.functional.normalize(profile)  # entities with many relations count like others
+    types = infer_types(FactIndex(facts, 90, 8), 6, 100, 3)
+    centers = torch.nn.functional.normalize(torch.stack([profile[types == name].sum(0) for name in range(6)]))
+    cosine = profile @ centers.t()
+    assert (cosine.gather(1, types.unsqueeze(1)).squeeze(1) > cosine.amax(1) - 1e-5).all()
+
+
 @pytest.mark.parametrize('arguments, facts', [
     ({'num_types': 0}, ['num_types', '0']),
     ({'num_types': 2.5}, ['num_types', '2.5']),

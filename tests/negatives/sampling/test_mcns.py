@@ -224,6 +224,15 @@ def test_trainer_gives_the_model_before_the_first_batch(tmp_path: Path) -> None:
     assert seen == [trainer.model]
 
 
+def test_chains_stay_where_entities_do() -> None:
+    batch, sampler = make_batch([(0, 0, 1)]), make_sampler()
+    sampler.sample(batch, 5)
+    before = sampler.state_dict()['chains'].clone()
+    assert batch.source is not None
+    batch.source.edge_index, batch.source.edge_type = torch.tensor([[0], [7]]), torch.tensor([1])
+    assert sampler._prepare(batch).state.equal(before) and sampler._prepare(batch).near.num_facts == 2
+
+
 def test_state_travels_without_code() -> None:
     batch = make_batch([(0, 0, 1)])
     sampler = make_sampler()

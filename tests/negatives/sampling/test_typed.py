@@ -34,6 +34,7 @@ def test_ends_of_the_relation() -> None:
     assert_shares(index[1], {0: 1, 1: 1})
     assert_shares(index[2], EVERYONE)  # nobody but the positive
     assert_shares(index[3], EVERYONE)  # no fact of the relation
+    assert_shares(drawn(TypedSampler(), make_batch([(0, 1, 2)]))[0], {3: 1})  # nobody but another one
     index = drawn(TypedSampler(filtered=True), batch)
     assert_shares(index[0], {3: 1})
     assert_shares(index[1], {1: 1})
