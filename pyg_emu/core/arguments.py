@@ -1,11 +1,13 @@
-r"""Argument checks shared by many classes. Each check returns a valid value unchanged."""
+r"""Argument checks shared by many classes. Each check returns the valid value. Checks of integers and flags
+return Python's own type, because integers of NumPy overflow and are no JSON.
+"""
 from __future__ import annotations
 
 import math
 import os
 import reprlib
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Collection, Optional
+from typing import TYPE_CHECKING, Any, Collection, Optional, Sequence
 
 from pyg_emu.core.errors import ArgumentError
 
@@ -22,7 +24,7 @@ def is_number(value: Any) -> bool:
             and not (isinstance(value, Integral) and abs(int(value)) >= 2**63))
 
 
-def positive_integer(name: str, value: Any) -> Any:
+def positive_integer(name: str, value: Any) -> int:
     r"""Checks that a value is a positive integer.
 
     Args:
@@ -33,7 +35,7 @@ def positive_integer(name: str, value: Any) -> Any:
         ArgumentError: If :obj:`value` is not an integer in :obj:`[1, 2^63)`.
     """
     _check_integer(name, value, least=1)
-    return value
+    return int(value)
 
 
 def non_negative_integer(name: str, value: Any) -> int:
@@ -48,6 +50,25 @@ def non_negative_integer(name: str, value: Any) -> int:
     """
     _check_integer(name, value, least=0)
     return int(value)
+
+
+def positive_integers(name: str, values: Any) -> list[int]:
+    r"""Checks that a value is one or more positive integers: a sequence, or an array or a tensor of one dimension.
+
+    Args:
+        name (str): The name of the argument, for the message.
+        values (sequence of int): The value to check.
+
+    Raises:
+        ArgumentError: If there is none, or one is not an integer in :obj:`[1, 2^63)`.
+    """
+    given = values.tolist() if getattr(values, 'ndim', None) == 1 and hasattr(values, 'tolist') else values
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence) or len(given) == 0:
+        raise ArgumentError(f'{name}: expected one or more positive integers, such as (1, 3, 10), got {shown(values)}')
+    try:
+        return [positive_integer(f'{name}[{place}]', value) for place, value in enumerate(given)]
+    except ArgumentError as error:
+        raise ArgumentError(f'{name}: expected positive integers, got {shown(values)}; {error}') from None
 
 
 def _check_integer(name: str, value: Any, least: int) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Collection, Mapping, Optional, Sequence
 
 import torch
@@ -39,7 +40,7 @@ def check_sizes(model: Any, data: Any, equal: Collection[str] = ()) -> None:
     """
     for name, what in SIZES.items():
         needed, held = getattr(data, name, None), getattr(model, name, None)
-        if not isinstance(needed, int) or not isinstance(held, int):
+        if not isinstance(needed, Integral) or not isinstance(held, Integral):
             continue
         allowed = (needed, 2 * needed) if name == 'num_relations' else (needed, )
         if held < needed or (name in equal and held not in allowed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import html
 import warnings
+from numbers import Integral
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 import pandas as pd
@@ -127,7 +128,7 @@ class KGData(Data):
                          **{key: value for key, value in weights if value is not None}, **kwargs)
         if boolean('has_inverse_relations', has_inverse_relations):
             self.has_inverse_relations = True
-        elif ((num_relations is None or (isinstance(num_relations, int) and num_relations == 1))
+        elif ((num_relations is None or (isinstance(num_relations, Integral) and num_relations == 1))
                 and (relation_labels is None or len(relation_labels) == 1)):
             self._fill_single_relation()
         if num_nodes is None:
@@ -143,10 +144,10 @@ class KGData(Data):
             self.num_relations = num_relations
 
     def __setattr__(self, key: str, value: Any) -> None:
-        super().__setattr__(key, spelled(value) if key in _LABEL_KEYS else value)
+        super().__setattr__(key, _normalised(key, value))
 
     def __setitem__(self, key: str, value: Any) -> None:
-        super().__setitem__(key, spelled(value) if key in _LABEL_KEYS else value)
+        super().__setitem__(key, _normalised(key, value))
 
     def _fill_single_relation(self) -> None:
         r"""Assigns relation 0 to all edges if no split has relations."""
@@ -547,11 +548,24 @@ class KGData(Data):
         if labels is None:
             raise DataError(f'{kind}_labels: expected labels to look up {label!r}, got None; use ids, or set '
                             f'data.{kind}_labels')
-        ids = self._ids_by_label(kind, labels)[0]
         label = label_of(label)
-        if isinstance(label, str) and label in ids:
-            return ids[label]
+        for _ in range(2):  # the second time without the cache: a label in the list may have been replaced
+            found = self._ids_by_label(kind, labels)[0].get(label) if isinstance(label, str) else None
+            if found is not None and labels[found] == label:
+                return found
+            self.__dict__['_label_ids'] = {}
         raise unknown_label(kind, label, labels)
+
+
+def _normalised(key: str, value: Any) -> Any:
+    r"""A value as the graph holds it: labels as strings, and sizes as integers of Python. Products of those of NumPy,
+    such as the keys of facts, overflow without an error.
+    """
+    if key in _LABEL_KEYS:
+        return spelled(value)
+    if key in ('num_nodes', 'num_relations') and isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return value
 
 
 # Allows `torch.load(..., weights_only=True)` to load a saved KGData.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch_geometric.index import Index
 
-from pyg_emu.core.arguments import positive_integer, tensors
+from pyg_emu.core.arguments import non_negative_integer, tensors
 from pyg_emu.core.contract import Side
 from pyg_emu.core.errors import ArgumentError, DataError
 
@@ -172,9 +172,9 @@ class FactIndex:
         return out
 
     def _build(self, parts: Sequence[Sequence[Tensor]], num_nodes: int, num_relations: int) -> None:
-        for name, size in (('num_nodes', num_nodes), ('num_relations', num_relations)):
-            if not isinstance(size, int) or size != 0:  # An empty graph has no entities.
-                positive_integer(name, size)
+        # An empty graph has no entities. Products of integers of NumPy overflow without an error.
+        num_nodes = non_negative_integer('num_nodes', num_nodes)
+        num_relations = non_negative_integer('num_relations', num_relations)
         _check_sizes(num_nodes, num_relations, sum(part[0].numel() for part in parts))
         for number, part in enumerate(parts):
             _check_ids(part, num_nodes, num_relations, sum(other[0].numel() for other in parts[:number]))

@@ -27,7 +27,11 @@ def label_of(name: Any) -> Any:
 
 
 def spelled(labels: Any) -> Any:
-    r"""Labels among which integers are strings. Others, and what is no sequence of labels, stay as they are."""
+    r"""Labels among which integers are strings; arrays, columns and indices of pandas become lists, which places index.
+    Others, and what is no sequence of labels, stay as they are.
+    """
+    if getattr(labels, 'ndim', None) == 1 and callable(getattr(labels, 'tolist', None)):
+        labels = labels.tolist()
     if isinstance(labels, str) or not isinstance(labels, Sequence) or all(isinstance(each, str) for each in labels):
         return labels
     return [label_of(label) for label in labels]

@@ -216,7 +216,7 @@ def masked_cosines(a: Tensor, b: Tensor, num_kept: int, num_samples: int = 10_00
         raise ArgumentError(f'num_kept: expected 1 to {size}, the number of components, got {num_kept}')
     if mask not in ('exact', 'bernoulli'):
         raise ArgumentError(f"mask: expected 'exact' or 'bernoulli', got {mask!r}")
-    positive_integer('num_samples', num_samples)
+    num_samples = positive_integer('num_samples', num_samples)
     share = num_kept / size
     masks = ExactMask(share) if mask == 'exact' else BernoulliMask(share)
     columns = torch.stack([a * b, b * b], dim=1)

@@ -6,11 +6,21 @@ import math
 from dataclasses import dataclass
 from typing import Any, Iterable, Iterator, Literal, Mapping, Optional, Sequence, TypeVar, Union, cast
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import kind_of, on_device, one_of, positive_integer, shown, tensors
+from pyg_emu.core.arguments import (
+    is_number,
+    kind_of,
+    on_device,
+    one_of,
+    positive_integer,
+    positive_integers,
+    shown,
+    tensors,
+)
 from pyg_emu.core.drawing import new_figure
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.relations import RELATION_KINDS
@@ -136,7 +146,7 @@ class Metrics(Mapping[str, Any]):
                  info: Optional[Mapping[str, Any]] = None, *, facts: Optional[Mapping[str, Tensor]] = None,
                  labels: tuple[Optional[list[str]], Optional[list[str]]] = (None, None),
                  by: Optional[Literal['relation']] = None) -> None:
-        check_ks(ks)
+        ks = positive_integers('ks', ks)
         one_of('tie', tie, TIES)
         if not isinstance(ranks, Mapping) or not all(isinstance(part, Ranks) for part in ranks.values()):
             raise ArgumentError('ranks: expected a dictionary with the Ranks of each side, such as the attribute ranks '
@@ -146,7 +156,7 @@ class Metrics(Mapping[str, Any]):
             if value is not None and not fits:
                 raise ArgumentError(f'{name}: expected a dictionary, got {shown(value)}')
         if num_negatives is not None:
-            positive_integer('num_negatives', num_negatives)
+            num_negatives = positive_integer('num_negatives', num_negatives)
         _check_kinds(kinds, ranks)
         _check_facts(facts, ranks)
         if not isinstance(labels, tuple) or len(labels) != 2:
@@ -316,17 +326,6 @@ class Metrics(Mapping[str, Any]):
             yield _render(self._by_relation[list(self.groups['both'])])
 
 
-def check_ks(ks: Any) -> None:
-    r"""Checks the values of :math:`k` for Hits@k.
-
-    Raises:
-        ArgumentError: If :obj:`ks` is not a non-empty sequence of positive integers.
-    """
-    if not isinstance(ks, Sequence) or len(ks) == 0 or any(isinstance(k, bool) or not isinstance(k, int) or k < 1
-                                                           for k in ks):
-        raise ArgumentError(f'ks: expected one or more positive integers, such as (1, 3, 10), got {ks!r}')
-
-
 def plain_numbers(metrics: Any, metric: Optional[str] = None) -> dict[str, float]:
     r"""Returns the numbers of a validation by name, without the metrics of groups but the one that is asked for.
 
@@ -346,8 +345,10 @@ def plain_numbers(metrics: Any, metric: Optional[str] = None) -> dict[str, float
     if isinstance(of_group, Mapping) and name in of_group:
         # NaN is None in the dictionary of Metrics.
         found = {**found, str(metric): math.nan if of_group[name] is None else of_group[name]}
-    return {str(key): float(value) for key, value in found.items()
-            if isinstance(value, (int, float)) and not isinstance(value, bool)}
+    # Metrics of other libraries are tensors or arrays of one number and no dimension.
+    plain = {str(key): value.item() if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0 else value
+             for key, value in found.items()}
+    return {key: float(value) for key, value in plain.items() if is_number(value)}
 
 
 def metric_names(by: Optional[str] = None, sides: Sequence[str] = ('tail', 'head'), ks: Sequence[int] = (1, 3, 10),
@@ -414,8 +415,7 @@ def expected_hits(rank: Tensor, num_candidates: Union[int, Tensor], k: int = 10,
     Raises:
         ArgumentError: If :obj:`k` or :obj:`num_negatives` is not positive, or a rank is out of range.
     """
-    for name, value in (('k', k), ('num_negatives', num_negatives)):
-        positive_integer(name, value)
+    k, num_negatives = positive_integer('k', k), positive_integer('num_negatives', num_negatives)
     tensors(rank=rank)
     candidates = torch.as_tensor(num_candidates, device=rank.device).double()
     # A target without competitors ranks first.

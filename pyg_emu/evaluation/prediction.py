@@ -176,7 +176,7 @@ def predict(
         raise ArgumentError('heads, relations, tails: expected two of the three, the third is predicted; got '
                             f'{", ".join(names) or "none"}')
     asked = missing[0]
-    positive_integer('k', k)
+    k = positive_integer('k', k)
     if batch_size is not None:
         batch_size = min(int(positive_integer('batch_size', batch_size)), LARGEST_BLOCK)
     exclude_known, progress = boolean('exclude_known', exclude_known), boolean('progress', progress)

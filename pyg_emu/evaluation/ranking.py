@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyg_emu.core.arguments import boolean, one_of, positive_integer, random_seed
+from pyg_emu.core.arguments import boolean, one_of, positive_integer, positive_integers, random_seed
 from pyg_emu.core.contract import Scorer, for_graph
 from pyg_emu.core.distributed import current, shared_errors, sum_
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, DivergenceError, OutOfMemoryError
@@ -22,7 +22,7 @@ from pyg_emu.data.index import FactIndex
 from pyg_emu.data.io.given import FactSource, known_facts_of
 from pyg_emu.data.relations import relation_kinds
 from pyg_emu.evaluation.candidates import CandidateArgument, Candidates, rank_among
-from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, Tie, check_ks
+from pyg_emu.evaluation.metrics import TIES, Metrics, Ranks, Tie
 from pyg_emu.evaluation.relations import RelationScores, rank_relations, scores_by_function, scores_by_table
 from pyg_emu.ops.rank_counts import (
     NaNScoreError,
@@ -56,7 +56,7 @@ def evaluate(
     *,
     batch_size: Optional[int] = None,
     tie: Tie = 'realistic',
-    sides: Sequence[Asked] = ('tail', 'head'),
+    sides: Union[Asked, Sequence[Asked]] = ('tail', 'head'),
     ks: Sequence[int] = (1, 3, 10),
     filter_splits: Union[None, str, Sequence[str]] = 'all',
     known_facts: Optional[FactSource] = None,
@@ -100,9 +100,9 @@ def evaluate(
             (default: :obj:`None`, as many as fit into 64 MiB; with the Numba backend into 24 MiB, and at least 256)
         tie (str): The rank of a target among entities of exactly its score: :obj:`"optimistic"`, :obj:`"pessimistic"`,
             or the mean of the two (:obj:`"realistic"`). (default: :obj:`"realistic"`)
-        sides (tuple of str): What is predicted: :obj:`"tail"`, :obj:`"head"`, and :obj:`"relation"`, which ranks the
-            true relation among all relations for the query :math:`(h, ?, t)`. Metrics over both sides do not include
-            relations, unless nothing else is ranked. (default: :obj:`("tail", "head")`)
+        sides (str or tuple of str): What is predicted: :obj:`"tail"`, :obj:`"head"`, and :obj:`"relation"`, which ranks
+            the true relation among all relations for the query :math:`(h, ?, t)`. Metrics over both sides do not
+            include relations, unless nothing else is ranked. (default: :obj:`("tail", "head")`)
         ks (tuple of int): The :math:`k` of Hits@k. (default: :obj:`(1, 3, 10)`)
         filter_splits (str or tuple of str, optional): The facts that do not compete: :obj:`"all"` (train, valid and
             test), one split or several, or :obj:`None` for the unfiltered setting. (default: :obj:`"all"`)
@@ -137,12 +137,14 @@ def evaluate(
         OutOfMemoryError: If a single query does not fit into memory.
     """
     check_graph(data)
-    _check_arguments(tie, sides, ks, split, progress)
-    for name, value in (('batch_size', batch_size), ('max_triples', max_triples), ('num_negatives', num_negatives)):
-        if value is not None:
-            positive_integer(name, value)
-    batch_size = None if batch_size is None else min(int(batch_size), LARGEST_BLOCK)
-    random_seed('seed', seed)
+    sides = (sides, ) if isinstance(sides, str) else sides
+    _check_arguments(tie, sides, split, progress)
+    ks = positive_integers('ks', ks)
+    batch_size, max_triples, num_negatives = (
+        None if value is None else positive_integer(name, value) for name, value in
+        (('batch_size', batch_size), ('max_triples', max_triples), ('num_negatives', num_negatives)))
+    batch_size = None if batch_size is None else min(batch_size, LARGEST_BLOCK)
+    seed = random_seed('seed', seed)
     _check_filter_splits(filter_splits)
     if by is not None:
         one_of('by', by, ('relation', ))
@@ -538,12 +540,11 @@ def question_name(data: KGData, one: Tensor, other: Tensor, asked: Asked, row: i
     return f'({entity}, {verb}, ?)' if asked == 'tail' else f'(?, {verb}, {entity})'
 
 
-def _check_arguments(tie: Any, sides: Any, ks: Any, split: Any, progress: Any) -> None:
+def _check_arguments(tie: Any, sides: Any, split: Any, progress: Any) -> None:
     one_of('tie', tie, TIES)
-    if (isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) == 0
+    if (not isinstance(sides, Sequence) or len(sides) == 0
             or any(side not in ('tail', 'head', 'relation') for side in sides) or len(set(sides)) != len(sides)):
         raise ArgumentError(f"sides: expected 'tail', 'head', 'relation' or several of them in a tuple, got {sides!r}")
-    check_ks(ks)
     one_of('split', split, SPLITS)
     boolean('progress', progress)
 

@@ -116,7 +116,7 @@ def neighbors(
         DivergenceError: If a vector holds NaN or infinity.
     """
     check_graph(data)
-    positive_integer('k', k)
+    k = positive_integer('k', k)
     one_of('similarity', similarity, SIMILARITIES)
     asked = ids_of('entities', entities, data, 'entity')
     answers = None if candidates is None else members('candidates', candidates, data, 'entity')

@@ -107,7 +107,7 @@ def bench(model: str = 'DistMult', *, batch_size: int = 1000, num_negatives: int
         positive_integer(name, value)
     if not is_number(seconds) or not 0.0 <= seconds < float('inf'):
         raise ArgumentError(f'seconds: expected a number >= 0, got {shown(seconds)}')
-    random_seed('seed', seed)
+    seed = random_seed('seed', seed)
     place = local_device(device)
     generator = torch.Generator().manual_seed(seed)
     entities, relations, facts = sizes

@@ -69,11 +69,10 @@ class KGEScorer(ScorerMixin, KGEModel):
         sparse: bool = False,
     ) -> None:
         sizes = {'num_nodes': num_nodes, 'num_relations': num_relations, 'hidden_channels': hidden_channels}
-        for name, value in sizes.items():
-            positive_integer(name, value)
-        for name, width in (('node_width', node_width), ('rel_width', rel_width)):
-            if width is not None:
-                positive_integer(name, width)
+        sizes = {name: positive_integer(name, value) for name, value in sizes.items()}
+        num_nodes, num_relations, hidden_channels = sizes.values()
+        node_width, rel_width = (hidden_channels if width is None else positive_integer(name, width) for name, width in
+                                 (('node_width', node_width), ('rel_width', rel_width)))
         non_negative('margin', margin)
         sparse = boolean('sparse', sparse)
         # The tables of KGEModel have the wrong width for complex models and a normal initialization. The meta device
@@ -82,7 +81,6 @@ class KGEScorer(ScorerMixin, KGEModel):
             super().__init__(num_nodes, num_relations, hidden_channels, sparse)
         self.margin = float(margin)
         self.sparse = sparse
-        node_width, rel_width = node_width or hidden_channels, rel_width or hidden_channels
         sizes.update(node_width=node_width, rel_width=rel_width)
         task, remedy = f'a model of {", ".join(f"{n}={size}" for n, size in sizes.items())}', 'lower hidden_channels'
         if torch.get_default_device().type == 'cpu':

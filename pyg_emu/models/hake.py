@@ -62,7 +62,7 @@ class HAKE(KGEScorer):
     ) -> None:
         for name, weight in (('modulus_weight', modulus_weight), ('phase_weight', phase_weight)):
             non_negative(name, weight)
-        positive_integer('hidden_channels', hidden_channels)
+        hidden_channels = positive_integer('hidden_channels', hidden_channels)
         super().__init__(num_nodes, num_relations, hidden_channels, node_width=2 * hidden_channels,
                          rel_width=3 * hidden_channels, margin=margin, sparse=sparse)
         self.modulus_weight = modulus_weight

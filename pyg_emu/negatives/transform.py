@@ -78,13 +78,12 @@ class EMUNegatives(BaseTransform):
         sampler: Optional[Sampler] = None,
         mutation: Optional[Mutation] = None,
     ) -> None:
-        positive_integer('num_negatives', num_negatives)
+        self.num_negatives = positive_integer('num_negatives', num_negatives)
         if isinstance(mutation_rate, type) or not callable(mutation_rate):
             check_rate(mutation_rate, 'mutation_rate')
         if mutation is not None and (isinstance(mutation, type) or not isinstance(mutation, Mutation)):
             raise ArgumentError('mutation: expected an object with the method plan(context) of '
                                 f'pyg_emu.negatives.mutation.Mutation, got {shown(mutation)}')
-        self.num_negatives = num_negatives
         check_sampler('sampler', sampler)
         self.sampler = UniformSampler() if sampler is None else sampler
         self.mutation = _mutation(mutation_rate, mask, shared, tied)

@@ -12,6 +12,7 @@ from pyg_emu.core.distributed import current
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.training.sharding import shard
+from pyg_emu.training.stability import scalars
 
 
 class DataParallelLoss:
@@ -73,7 +74,7 @@ class _Loss(torch.nn.Module):
         loss = self.criterion(self.model, batch)
         if loss.dim() != 0:
             return loss  # PlainStep raises the error.
-        terms = getattr(self.criterion, 'terms', None) or {}
+        terms = scalars(getattr(self.criterion, 'terms', None), loss)
         self.terms = {name: value * weight for name, value in terms.items()}
         return _Reaching.apply(loss * weight, *(value for value in self.parameters() if value.requires_grad))
 

@@ -19,7 +19,7 @@ from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.data.batch import Batch
 from pyg_emu.negatives.contract import does
 from pyg_emu.training.parts import LearningParts
-from pyg_emu.training.step import PlainStep, check_step
+from pyg_emu.training.step import PlainStep, check_closure, check_step
 
 _NORM = 'grad_norm'  # A result of a step.
 
@@ -75,6 +75,7 @@ class GraphedStep(PlainStep):
         capture: bool = True,
     ) -> None:
         check_step(model, criterion, optimizer)
+        check_closure(optimizer)
         if transform is not None and (isinstance(transform, type) or not callable(transform)):
             raise ArgumentError(f'transform: expected a function of a batch, such as EMUNegatives(), got '
                                 f'{shown(transform)}')

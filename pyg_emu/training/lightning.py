@@ -13,6 +13,7 @@ from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.evaluation.metrics import plain_numbers
 from pyg_emu.training.parts import LearningParts
+from pyg_emu.training.stability import scalars
 from pyg_emu.training.step import check_loss, check_parts
 
 try:
@@ -130,8 +131,8 @@ class LinkPredictionModule(LightningModule):
         check_loss(loss)
         size = batch.head_index.numel()
         self.log('loss', loss.detach(), prog_bar=True, batch_size=size)
-        terms = {**(getattr(self.criterion, 'terms', None) or {}), **self._learning.terms()}
-        self.log_dict({name: value for name, value in terms.items() if name != 'loss'}, batch_size=size)
+        terms = scalars(getattr(self.criterion, 'terms', None), loss) | scalars(self._learning.terms(), loss)
+        self.log_dict(terms, batch_size=size)
         self._pending = batch
         return loss
 

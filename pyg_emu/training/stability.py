@@ -6,9 +6,34 @@ from typing import Any, Mapping, Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.core.arguments import is_number, shown
 from pyg_emu.core.distributed import current, minimum_, sum_
+from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.mapped_table import read_in_order
 from pyg_emu.models.sharded import sharded_tables
+
+
+def scalars(terms: Any, loss: Tensor) -> dict[str, Tensor]:
+    r"""Returns the terms of a loss as scalar tensors on its device, without one that is called :obj:`"loss"`.
+
+    Args:
+        terms (dict): The attribute :obj:`terms` of a criterion or of a part that learns. Anything but a dictionary has
+            another meaning in a class of the user, and is no terms.
+        loss (torch.Tensor): The loss.
+
+    Raises:
+        ArgumentError: If a term is neither a number nor a scalar tensor.
+    """
+    found: dict[str, Tensor] = {}
+    for name, value in (terms.items() if isinstance(terms, Mapping) else ()):
+        if is_number(value):
+            value = loss.new_full((), float(value))
+        elif not isinstance(value, Tensor) or value.dim() != 0:
+            got = f'a tensor of shape {tuple(value.shape)}' if isinstance(value, Tensor) else shown(value)
+            raise ArgumentError(f'terms[{name!r}]: expected a number or a scalar tensor, got {got}')
+        if name != 'loss':
+            found[str(name)] = value.detach()
+    return found
 
 
 class LossMeter:
@@ -33,13 +58,14 @@ class LossMeter:
 
         Args:
             loss (torch.Tensor): The scalar loss.
-            terms (dict, optional): The terms of the loss by name, as scalars. (default: :obj:`None`)
+            terms (dict, optional): The terms of the loss by name, as scalars. One called :obj:`"loss"` is left out: the
+                loss is what is minimised. (default: :obj:`None`)
         """
         loss = loss.detach()
         if not terms and len(self._names) == 1:
             self._sums += loss
         else:
-            values = {'loss': loss, **(terms or {})}
+            values = {'loss': loss, **scalars(terms or {}, loss)}
             if tuple(values) != self._names:
                 values = self._widened(values)
             self._sums += torch.stack([*values.values()])

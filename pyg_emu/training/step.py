@@ -1,6 +1,7 @@
 r"""One training step: from a batch to updated weights."""
 from __future__ import annotations
 
+import inspect
 from typing import Any, Callable, Iterable, Mapping, Optional
 
 import torch
@@ -12,6 +13,7 @@ from pyg_emu.core.gradients import clip_gradients, gradient_norm
 from pyg_emu.data.batch import Batch
 from pyg_emu.models.mapped import mapped_tables
 from pyg_emu.models.sharded import sharded_tables
+from pyg_emu.training.stability import scalars
 
 
 class PlainStep:
@@ -62,7 +64,7 @@ class PlainStep:
                 norm = clip_gradients(values, self.max_grad_norm, self._divided)
                 self._norm = norm if optimizer is self.optimizer else self._norm
             optimizer.step()
-        self.terms = getattr(self.criterion, 'terms', None) or {}
+        self.terms = scalars(getattr(self.criterion, 'terms', None), loss)
         return loss.detach()
 
     def gradient_norm(self) -> Optional[Tensor]:
@@ -127,6 +129,20 @@ def check_parts(model: Any, criterion: Any, loader: Any, optimizer: Any) -> None
                                            for name in ('batches', 'state_dict', 'load_state_dict')):
         raise ArgumentError('loader: expected a TripletLoader, or an object with batches(), state_dict() and '
                             f'load_state_dict(), got {_kind(loader)}')
+
+
+def check_closure(optimizer: Optimizer) -> None:
+    r"""Checks that an optimiser takes a step from the gradients of one loss.
+
+    Raises:
+        ArgumentError: If its :obj:`step` needs arguments, such as the closure of :class:`torch.optim.LBFGS`.
+    """
+    needed = [name for name, value in inspect.signature(optimizer.step).parameters.items()
+              if value.default is value.empty and value.kind is value.POSITIONAL_OR_KEYWORD]
+    if needed:
+        raise ArgumentError(f'optimizer: expected one whose step() needs no arguments, got {type(optimizer).__name__}, '
+                            f'whose step() needs {", ".join(needed)}; train with it in a loop of your own or with '
+                            'LinkPredictionModule')
 
 
 def check_mapped(model: torch.nn.Module, optimizer: Optimizer, graph: bool) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from pyg_emu.core.arguments import boolean, is_number, positive_integer
+from pyg_emu.core.arguments import boolean, is_number, positive_integer, positive_integers
 from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError, ProcessError
 from pyg_emu.core.mapped_table import copied
@@ -34,7 +34,7 @@ from pyg_emu.training.run_record import changed_parts, describe_run, used_backen
 from pyg_emu.training.run_state import Progress, RunState, TrainResult
 from pyg_emu.training.schedules import Constant, Schedule
 from pyg_emu.training.stability import LossMeter, drifted_weights, nonfinite_weights
-from pyg_emu.training.step import PlainStep, check_mapped, check_parts
+from pyg_emu.training.step import PlainStep, check_closure, check_mapped, check_parts
 from pyg_emu.training.tables import TABLES, read_tables, remove_tables, tables_of, write_tables
 
 #: The graphs whose report has been shown, by id: they have no hash.
@@ -134,6 +134,7 @@ class Trainer:
                  tensorboard: bool = False, loggers: Optional[Iterable[Logger]] = None, progress: bool = True,
                  name: str = 'train', recipe_hash: Optional[str] = None):
         check_parts(model, criterion, loader, optimizer)
+        check_closure(optimizer)
         if schedule is not None and not isinstance(schedule, Schedule):
             raise ArgumentError(f'schedule: expected one of pyg_emu.training.schedules, such as LinearDecay(), '
                                 f'got {schedule!r}')
@@ -143,12 +144,10 @@ class Trainer:
         for argument, flag in (('restore_best', restore_best), ('overwrite', overwrite), ('graph', graph),
                                ('tensorboard', tensorboard), ('progress', progress)):
             boolean(argument, flag)
-        positive_integer('num_steps', num_steps)
-        for argument, value in (('patience', patience),
-                                ('checkpoint_every', checkpoint_every), ('log_every', log_every)):
-            if value is not None and not _is_count(value):
-                raise ArgumentError(f'{argument}: expected a positive integer, got {value!r}')
-        _check_validation_steps(evaluate_every, num_steps)
+        num_steps, log_every = positive_integer('num_steps', num_steps), positive_integer('log_every', log_every)
+        patience, checkpoint_every = (None if value is None else positive_integer(argument, value) for argument, value
+                                      in (('patience', patience), ('checkpoint_every', checkpoint_every)))
+        evaluate_every = _validation_steps(evaluate_every, num_steps)
         for argument, number in (('max_grad_norm', max_grad_norm), ('max_seconds', max_seconds)):
             if number is not None and not (is_number(number) and number > 0.0):
                 raise ArgumentError(f'{argument}: expected a positive number, got {number!r}')
@@ -584,21 +583,14 @@ class Trainer:
         bar.set_postfix(shown, refresh=False)
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _check_validation_steps(every: Any, num_steps: int) -> None:
-    if not isinstance(every, Sequence) or isinstance(every, str):
-        if not _is_count(every):
-            raise ArgumentError(f'evaluate_every: expected a positive integer, or a sequence of such, got {every!r}')
-        return
-    if len(every) == 0:
-        raise ArgumentError('evaluate_every: expected at least one step, got an empty sequence')
-    for index, step in enumerate(every):
-        if not _is_count(step):
-            raise ArgumentError(f'evaluate_every[{index}]: expected a positive integer, got {step!r}')
-        if index > 0 and step <= every[index - 1]:
-            raise ArgumentError(f'evaluate_every: expected increasing steps, got {every[index - 1]} before {step}')
+def _validation_steps(every: Any, num_steps: int) -> Union[int, list[int]]:
+    r"""Checks the steps between validations, or the steps to validate after."""
+    if isinstance(every, str) or not isinstance(every, Sequence) and getattr(every, 'ndim', 0) == 0:
+        return positive_integer('evaluate_every', every)
+    steps = positive_integers('evaluate_every', every)
+    for index, step in enumerate(steps):
+        if index > 0 and step <= steps[index - 1]:
+            raise ArgumentError(f'evaluate_every: expected increasing steps, got {steps[index - 1]} before {step}')
         if step > num_steps:
             raise ArgumentError(f'evaluate_every[{index}]: step {step} comes after the last one, num_steps={num_steps}')
+    return steps

@@ -24,6 +24,7 @@ from pyg_emu.core.arguments import (
     one_of,
     penalty,
     positive_integer,
+    positive_integers,
     random_seed,
     same_length_ids,
     share,
@@ -34,8 +35,20 @@ from pyg_emu.core.errors import ArgumentError
 
 
 @pytest.mark.parametrize('value', [1, 7, np.int64(3)])
-def test_counts_pass_as_they_came(value: Any) -> None:
-    assert positive_integer('n', value) is value
+def test_counts_are_integers_of_python(value: Any) -> None:
+    assert positive_integer('n', value) == value and type(positive_integer('n', value)) is int
+
+
+@pytest.mark.parametrize('values', [(1, 3), [1, np.int32(3)], np.array([1, 3]), torch.tensor([1, 3]), range(1, 4, 2)])
+def test_several_counts(values: Any) -> None:
+    found = positive_integers('n', values)
+    assert found == [1, 3] and all(type(value) is int for value in found)
+
+
+@pytest.mark.parametrize('values', [(), 3, '13', None, {1, 3}, (1, 0), (1, True), np.array([1.0]), np.array([[1]])])
+def test_refuses_what_are_no_counts(values: Any) -> None:
+    with pytest.raises(ArgumentError, match=r'^n: expected .*positive integers'):
+        positive_integers('n', values)
 
 
 @pytest.mark.parametrize('value', [0, -3, 1.5, 2.0, '4', None, True, torch.tensor(3)])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch_geometric.data import Data
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.batch import Batch
+from pyg_emu.data.checks import check_data
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.files import from_folder, to_folder
 
@@ -494,3 +496,37 @@ def test_int32_in_index_and_types() -> None:
     assert torch.equal(subgraph.facts('train'), data.subgraph(torch.tensor([0, 1, 2])).facts('train'))
     with pytest.raises(DataError, match='edge_index: .*int64.*int32'):
         KGData(inverse.edge_index.int(), inverse.edge_type.int(), 4, 2, has_inverse_relations=True).validate()
+
+
+@pytest.mark.parametrize('kind', [np.int64, np.int32, np.uint8])
+def test_sizes_of_numpy_are_integers_of_python(kind: Any) -> None:
+    edges = torch.tensor([[0, 1], [1, 2]])
+    data: Any = KGData(edges, num_nodes=kind(200), num_relations=kind(1))
+    assert data.edge_type.tolist() == [0, 0]  # the single relation, as for the integer 1 of Python
+    data.num_relations, data['num_nodes'] = kind(2), kind(201)
+    for value, size in ((data.num_nodes, 201), (data.num_relations, 2)):
+        assert value == size and type(value) is int
+    check_data(data)
+    assert data.fact_index('train').num_facts == 2
+
+
+@pytest.mark.parametrize('kind', [np.array, pd.Index, tuple, lambda names: pd.Series(names, index=[3, 2, 1, 0]),
+                                  lambda names: pd.Series(names, dtype='category')])
+def test_labels_may_be_arrays_and_columns(kind: Callable[[Any], Any]) -> None:
+    names = ['d', 'c', 'b', 'a']
+    data = make_data(entity_labels=kind(names))
+    check_data(data)
+    assert list(data.entity_labels or ()) == names
+    assert [data.entity_id(name) for name in names] == [0, 1, 2, 3]  # not the places that an index of pandas names
+    assert make_data(entity_labels=kind([7, 3, 5, 1])).entity_id(3) == 1
+
+
+def test_labels_that_are_replaced_in_place_are_found() -> None:
+    data = make_data(entity_labels=['a', 'b', 'c', 'd'])
+    assert data.entity_id('b') == 1 and data.entity_labels is not None
+    data.entity_labels[1] = 'new'
+    assert data.entity_id('new') == 1
+    with pytest.raises(DataError, match="no entity 'b'"):
+        data.entity_id('b')
+    data.entity_labels[1], data.entity_labels[2] = data.entity_labels[2], data.entity_labels[1]
+    assert (data.entity_id('c'), data.entity_id('new')) == (1, 2)

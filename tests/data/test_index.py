@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Iterator
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -318,3 +319,10 @@ def test_whoever_reads_keys_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     for value, other in zip(found[0][1:], found[1][1:]):
         assert torch.equal(value, other)
     assert found[0][-1].tolist() == sorted(facts.tolist())
+
+
+def test_sizes_of_numpy_do_not_overflow() -> None:
+    size = np.int32(60_000)  # its square needs more than 31 bits
+    facts = torch.tensor([[59_999, 59_999, 59_998]])
+    index: FactIndex = FactIndex(facts, size, size)  # type: ignore[arg-type]
+    assert index.contains(*facts[0]) and index.num_nodes * index.num_relations == 3_600_000_000

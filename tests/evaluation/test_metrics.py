@@ -243,3 +243,17 @@ def test_expected_hits_against_very_many_negatives() -> None:
     for name in ('k', 'num_negatives'):
         with pytest.raises(ArgumentError, match=f'^{name}: .*None'):
             expected_hits(rank, 10**6, **{name: None})  # type: ignore[arg-type]
+
+
+def test_numbers_of_other_libraries_are_plain_numbers() -> None:
+    given = {'mrr': np.float32(0.5), 'auc': torch.tensor(0.25), 'count': np.int64(3), 'array': np.array(2.0),
+             'flag': True, 'flags': torch.tensor(True), 'curve': torch.ones(2), 'name': 'x'}
+    found = plain_numbers(given)
+    assert found == {'mrr': 0.5, 'auc': 0.25, 'count': 3.0, 'array': 2.0}
+    assert all(type(value) is float for value in found.values())
+
+
+@pytest.mark.parametrize('ks', [np.array([1, 3]), [np.int64(1), np.int32(3)], torch.tensor([1, 3])])
+def test_ks_of_numpy(ks: Any) -> None:
+    metrics = Metrics({'tail': TAIL}, ks=ks)
+    assert metrics.to_dict() == Metrics({'tail': TAIL}, ks=(1, 3)).to_dict() and 'ndcg@3' in metrics

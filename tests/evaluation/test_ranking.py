@@ -317,7 +317,7 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
     ({'split': 'dev'}, ['split', "'dev'", "'valid'"]),
     ({'split': ['test']}, ['split', "['test']"]),
     ({'tie': 'random'}, ['tie', "'random'", "'realistic'"]),
-    ({'sides': 'tail'}, ['sides', "'tail'"]),
+    ({'sides': 'type'}, ['sides', 'type', "'tail'"]),
     ({'sides': ('tail', 'type')}, ['sides', 'type', 'relation']),
     ({'sides': ('relation',), 'candidates': [0, 1]}, ['candidates', 'relation']),
     ({'sides': ()}, ['sides', '()']),
@@ -701,3 +701,11 @@ def test_what_inference_mode_caches_can_be_trained_on() -> None:
         for head, relation, tail in loader:
             layer.loss(head, relation, tail).backward()
     assert not data.facts('train').is_inference()
+
+
+def test_one_side_and_integers_of_numpy() -> None:
+    data, model = make_data(), lookup(integer_scores())
+    assert evaluate(model, data, sides='tail').to_dict() == evaluate(model, data, sides=('tail', )).to_dict()
+    numbers: Any = {'max_triples': np.int32(5), 'seed': np.int64(1), 'ks': np.array([1, 2]), 'batch_size': np.uint8(9)}
+    found = evaluate(model, data, **numbers)
+    assert found.to_dict() == evaluate(model, data, max_triples=5, seed=1, ks=(1, 2)).to_dict()

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from pyg_emu.training.stability import LossMeter, nonfinite_weights
+from pyg_emu.core.errors import ArgumentError
+from pyg_emu.training.stability import LossMeter, nonfinite_weights, scalars
 
 
 def test_meter_averages_between_resets() -> None:
@@ -59,3 +61,16 @@ def test_nonfinite_weights_are_named(bad: float) -> None:
     assert nonfinite_weights(model) == []
     model.bias.data[1] = bad
     assert nonfinite_weights(model) == ['bias']
+
+
+def test_terms_are_numbers_or_scalars() -> None:
+    meter = LossMeter(torch.device('cpu'))
+    meter.add(torch.tensor(2.0), {'a': 1, 'b': np.float32(0.5), 'c': torch.tensor(3), 'loss': torch.tensor(9.0)})
+    assert meter.read()[0] == {'loss': 2.0, 'a': 1.0, 'b': 0.5, 'c': 3.0}  # the loss is that which is minimised
+    for bad in (torch.ones(1), 'x', None, True):
+        with pytest.raises(ArgumentError, match=r"^terms\['a'\]: expected a number or a scalar tensor, got "):
+            meter.add(torch.tensor(2.0), {'a': bad})
+
+
+def test_attributes_of_another_meaning_are_no_terms() -> None:
+    assert scalars(['a', 'b'], torch.tensor(1.0)) == scalars(None, torch.tensor(1.0)) == {}

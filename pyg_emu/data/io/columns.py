@@ -2,6 +2,7 @@ r"""Which column holds heads, relations and tails: by name, by position, or by t
 from __future__ import annotations
 
 import re
+from numbers import Integral
 from typing import Any, Mapping, NamedTuple, Optional, Sequence, Union
 
 from pyg_emu.core.errors import ArgumentError, DataError
@@ -140,14 +141,14 @@ def column_position(role: str, column: Any, names: Optional[Sequence[Any]], widt
         ArgumentError: If the value is neither a name nor a position.
         DataError: If there is no such column, or there are several of that name.
     """
-    if isinstance(column, bool) or not isinstance(column, (str, int)):
+    if isinstance(column, bool) or not isinstance(column, (str, Integral)):
         raise ArgumentError(f'{role}: expected the name of a column or its position from 0, got {column!r}')
     if names is not None and column in list(names):
         if list(names).count(column) > 1:
             raise DataError(f'{place} has {list(names).count(column)} columns named {column!r}; expected one')
         return list(names).index(column)
-    if isinstance(column, int) and 0 <= column < width:
-        return column
+    if isinstance(column, Integral) and 0 <= int(column) < width:
+        return int(column)
     if names is None:
         need = '; a file without a header has no names, give positions' if isinstance(column, str) else ''
         raise DataError(f'{place}: there is no column {column!r} for {role}=; its columns have the positions 0 to '

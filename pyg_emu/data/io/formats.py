@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Mapping, Optional, Sequence
 
@@ -52,8 +53,8 @@ class TextFormat:
         if self.comment is not None:
             check_comment(self.comment)
         for role, column in self._asked.items():
-            if (isinstance(column, bool) or not isinstance(column, (str, int))
-                    or (isinstance(column, int) and column < 0)):
+            if (isinstance(column, bool) or not isinstance(column, (str, Integral))
+                    or (isinstance(column, Integral) and int(column) < 0)):
                 raise ArgumentError(f'{role}: expected the name of a column or its position from 0, got {column!r}')
 
     @property
@@ -78,7 +79,7 @@ class TextFormat:
             return False
         names = [name.strip().casefold() for name in first]
         # Where the caller says which columns are read, others may have names like theirs.
-        read = [names[place] for place in self.chosen if isinstance(place, int) and place < len(names)]
+        read = [names[int(place)] for place in self.chosen if isinstance(place, Integral) and int(place) < len(names)]
         words, columns = names, named_columns(names)
         if columns is None and len(read) == len(COLUMNS):
             words, columns = read, named_columns(read)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from tqdm.auto import tqdm
 
-from pyg_emu.core.arguments import is_number, positive_integer
+from pyg_emu.core.arguments import is_number, non_negative_integer, positive_integer
 from pyg_emu.core.distributed import launched, local_device
 from pyg_emu.core.errors import ArgumentError, DivergenceError, RecipeError
 from pyg_emu.data.graph import KGData
@@ -110,11 +110,10 @@ def tune(recipe: Recipe, folder: Union[str, Path], space: Optional[SearchSpace] 
     if recipe.storage == 'mmap':
         raise RecipeError('storage: trials have no run folders for memory-mapped files; expected storage: memory for '
                           'tuning')
-    positive_integer('trials', trials)
+    trials = positive_integer('trials', trials)
     if timeout is not None and (not is_number(timeout) or not timeout > 0):
         raise ArgumentError(f'timeout: expected a positive number of seconds, got {timeout!r}')
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ArgumentError(f'seed: expected an integer >= 0, got {seed!r}')
+    seed = non_negative_integer('seed', seed)
     metric = recipe.metric if metric is None else metric
     _check_metric(metric, recipe)
     load_optuna()

@@ -52,12 +52,11 @@ class RGCNLayer(torch.nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (('in_channels', in_channels), ('out_channels', out_channels),
-                            ('num_relations', num_relations)):
-            positive_integer(name, value)
-        for name, number in (('num_bases', num_bases), ('num_blocks', num_blocks)):
-            if number is not None:
-                positive_integer(name, number)
+        in_channels = positive_integer('in_channels', in_channels)
+        out_channels = positive_integer('out_channels', out_channels)
+        num_relations = positive_integer('num_relations', num_relations)
+        num_bases, num_blocks = (None if number is None else positive_integer(name, number) for name, number in
+                                 (('num_bases', num_bases), ('num_blocks', num_blocks)))
         if num_bases is not None and num_blocks is not None:
             raise ArgumentError(f'num_blocks: expected None beside num_bases={num_bases}, or num_bases=None, got '
                                 f'{num_blocks}')

@@ -74,12 +74,12 @@ class GNNEncoder(GraphEncoder):
         self.encode = _features if encode is None else encode
         self.relations: Optional[torch.nn.Parameter] = None
         if hidden_channels is not None:
-            positive_integer('hidden_channels', hidden_channels)
-        if num_relations > 1:
+            hidden_channels = positive_integer('hidden_channels', hidden_channels)
+        if self.num_relations > 1:
             if hidden_channels is None:
                 raise ArgumentError('hidden_channels: expected the width of the vectors, as there is one for each of '
                                     f'{num_relations} relations, got None')
-            self.relations = torch.nn.Parameter(torch.empty(num_relations, hidden_channels))
+            self.relations = torch.nn.Parameter(torch.empty(self.num_relations, hidden_channels))
             glorot(self.relations)
 
     def reset_parameters(self) -> None:

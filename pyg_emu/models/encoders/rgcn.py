@@ -102,7 +102,8 @@ class RGCN(GraphEncoder):
         margin: Optional[float] = None,
     ) -> None:
         super().__init__()
-        if positive_integer('num_layers', num_layers) > _MAX_LAYERS:
+        num_layers = positive_integer('num_layers', num_layers)
+        if num_layers > _MAX_LAYERS:
             raise ArgumentError(f'num_layers: expected at most {_MAX_LAYERS}, got {num_layers}')
         if num_bases is None and num_blocks is None:
             num_bases = 4

@@ -125,10 +125,11 @@ class NBFNet(torch.nn.Module):
     ) -> None:
         super().__init__()
         out_channels = hidden_channels if out_channels is None else out_channels
-        for name, value in (('num_relations', num_relations), ('hidden_channels', hidden_channels),
-                            ('num_layers', num_layers), ('out_channels', out_channels),
-                            ('num_mlp_layers', num_mlp_layers)):
-            positive_integer(name, value)
+        given = {'num_relations': num_relations, 'hidden_channels': hidden_channels, 'num_layers': num_layers,
+                 'out_channels': out_channels, 'num_mlp_layers': num_mlp_layers}
+        given = {name: positive_integer(name, value) for name, value in given.items()}
+        num_relations, hidden_channels, num_layers, out_channels, num_mlp_layers = given.values()
+        for name, value in given.items():
             if 'layers' in name and value > _MAX_LAYERS:
                 raise ArgumentError(f'{name}: expected at most {_MAX_LAYERS}, got {value}')
         one_of('message', message, MESSAGES)

@@ -136,11 +136,11 @@ class DANSSampler(BaseSampler):
         for name, number in given.items():
             if number is None:
                 continue
-            positive_integer(f'from_{name}', number)
+            given[name] = positive_integer(f'from_{name}', number)
             if name not in _PATHWAYS[pathways]:
                 raise ArgumentError(f'from_{name}: has no effect with pathways={pathways!r}, got {number}; leave it '
                                     "out, or give pathways='both'")
-        self.from_entity, self.from_relation = from_entity, from_relation
+        self.from_entity, self.from_relation = given.values()
         check_sampler('sampler', sampler)
         self.sampler = UniformSampler() if sampler is None else sampler
         limit = 1.0 if max_grad_norm is None else max_grad_norm

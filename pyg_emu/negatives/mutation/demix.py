@@ -129,9 +129,7 @@ class DeMixMutation(LearningPart):
         self.ramp_epochs = positive_number('ramp_epochs', ramp_epochs)
         self.alpha = positive_number('alpha', alpha)
         self.warmup = non_negative_integer('warmup', warmup)
-        if refresh_every is not None:
-            positive_integer('refresh_every', refresh_every)
-        self.refresh_every = refresh_every
+        self.refresh_every = None if refresh_every is None else positive_integer('refresh_every', refresh_every)
         self.include_target = boolean('include_target', include_target)
         self.mix = boolean('mix', mix)
         self._patterns: Optional[Patterns] = None

@@ -45,11 +45,10 @@ class MaskMutation(ABC):
     """
     def __init__(self, rate: Rate, *, shared: bool = True, tied: bool = False, num_masks: int = 2048) -> None:
         super().__init__()
-        positive_integer('num_masks', num_masks)
         self.rate = rate if callable(rate) and not isinstance(rate, type) else check_rate(rate)
         self.shared = boolean('shared', shared)
         self.tied = boolean('tied', tied)
-        self.num_masks = num_masks
+        self.num_masks = positive_integer('num_masks', num_masks)
 
     @abstractmethod
     def bank(self, rate: float, size: int, width: int, query: Tensor, generator: Optional[torch.Generator]) -> Tensor:

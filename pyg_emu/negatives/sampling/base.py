@@ -36,7 +36,7 @@ class BaseSampler:
         Raises:
             ArgumentError: If :obj:`num_negatives` is not a positive integer, or :obj:`batch` is unusable.
         """
-        positive_integer('num_negatives', num_negatives)
+        num_negatives = positive_integer('num_negatives', num_negatives)
         batch = Batch.of(batch)
         if generator is not None and not isinstance(generator, torch.Generator):
             raise ArgumentError(f'generator: expected a torch.Generator, got {shown(generator)}')

@@ -72,10 +72,8 @@ class NSCachingSampler(FilteredSampler):
         seed: int = 0,
     ) -> None:
         super().__init__(filtered, split)
-        positive_integer('cache_size', cache_size)
-        positive_integer('num_candidates', num_candidates)
-        self.cache_size = cache_size
-        self.num_candidates = num_candidates
+        self.cache_size = positive_integer('cache_size', cache_size)
+        self.num_candidates = positive_integer('num_candidates', num_candidates)
         self.lazy_update = non_negative_integer('lazy_update', lazy_update)
         self.seed = random_seed('seed', seed)
         self._caches: Optional[_Caches] = None

@@ -65,16 +65,14 @@ class SANSSampler(FilteredSampler):
         seed: int = 0,
     ) -> None:
         super().__init__(filtered, split)
-        for name, value in (('num_hops', num_hops), ('walks', walks), ('max_size', max_size)):
-            positive_integer(name, value)
         one_of('mode', mode, ('walk', 'khop'))
-        for name, value, most in (('num_hops', num_hops, _MAX_HOPS), ('walks', walks, _MAX_WALKS)):
-            if value > most:
-                raise ArgumentError(f'{name}: expected at most {most}, got {value}')
-        self.num_hops = num_hops
+        self.num_hops = positive_integer('num_hops', num_hops)
         self.mode = mode
-        self.walks = walks
-        self.max_size = max_size
+        self.walks = positive_integer('walks', walks)
+        self.max_size = positive_integer('max_size', max_size)
+        for name, most in (('num_hops', _MAX_HOPS), ('walks', _MAX_WALKS)):
+            if getattr(self, name) > most:
+                raise ArgumentError(f'{name}: expected at most {most}, got {getattr(self, name)}')
         self.seed = random_seed('seed', seed)
         self._state: Optional[_State] = None
 
