@@ -23,20 +23,24 @@ def test_name_is_there_and_documented(name: str) -> None:
     assert inspect.getdoc(value)
 
 
-def _described(node: ast.AST) -> tuple[str, list[str]]:
-    r"""A docstring of arguments, and the arguments that it should be about."""
+def _described(node: ast.AST) -> tuple[str, dict[str, bool]]:
+    r"""A docstring of arguments, and the arguments that it should be about, with whether each has a default."""
     if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-        return '', []
+        return '', {}
     text = (ast.get_docstring(node) or '').partition('Args:\n')[2]
     own = [part for part in ast.walk(node) if isinstance(part, ast.FunctionDef) and part.name == '__init__']
     made_by = own[0] if isinstance(node, ast.ClassDef) and own else node
     if not isinstance(made_by, ast.FunctionDef):
-        return '', []
-    arguments = [*made_by.args.posonlyargs, *made_by.args.args, *made_by.args.kwonlyargs]
-    return text, [argument.arg for argument in arguments if argument.arg not in ('self', 'cls')]
+        return '', {}
+    positional = [*made_by.args.posonlyargs, *made_by.args.args]
+    defaults = [*[None] * (len(positional) - len(made_by.args.defaults)), *made_by.args.defaults,
+                *made_by.args.kw_defaults]
+    return text, {argument.arg: default is not None
+                  for argument, default in zip([*positional, *made_by.args.kwonlyargs], defaults)
+                  if argument.arg not in ('self', 'cls')}
 
 
-def test_each_argument_begins_a_line() -> None:
+def test_each_argument_begins_a_line_and_is_optional_if_it_has_a_default() -> None:
     # Where lines are filled, the next argument slips into the description of the one before it.
     found = 0
     for path in sorted(Path(pyg_emu.__file__).parent.rglob('*.py')):
@@ -45,6 +49,10 @@ def test_each_argument_begins_a_line() -> None:
             found += len(names) if text else 0
             slipped = [name for name in names if re.search(rf'^ *\S.* {name} \([^()]+\): ', text, re.MULTILINE)]
             assert not slipped, f'{path.name}, {node.name}: {slipped}'  # type: ignore[attr-defined]
+            types = dict(re.findall(r'^ *(\w+) \((.+?)\): ', text, re.MULTILINE))
+            unlike = [name for name, has_default in names.items()
+                      if has_default and not types.get(name, 'optional').endswith('optional')]
+            assert not unlike, f'{path.name}, {node.name}: {unlike}'  # type: ignore[attr-defined]
     assert found > 500
 
 

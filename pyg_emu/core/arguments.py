@@ -160,7 +160,7 @@ def positive_number(name: str, value: Any, what: str = 'a finite number > 0') ->
     Args:
         name (str): The name of the argument, for the message.
         value (float): The value to check.
-        what (str): What the argument takes, for the message. (default: :obj:`"a finite number > 0"`)
+        what (str, optional): What the argument takes, for the message. (default: :obj:`"a finite number > 0"`)
 
     Raises:
         ArgumentError: If :obj:`value` is not a number, or is not positive, infinite or NaN.
@@ -213,7 +213,7 @@ def on_device(name: str, value: Tensor, device: torch.device, like: str = '') ->
         name (str): The name of the argument, for the message.
         value (torch.Tensor): The tensor to check.
         device (torch.device): The expected device.
-        like (str): The name of another argument on that device, for the message. (default: no name)
+        like (str, optional): The name of another argument on that device, for the message. (default: no name)
 
     Raises:
         ArgumentError: If :obj:`value` is on another device.
@@ -231,9 +231,9 @@ def ids_below(name: str, ids: Tensor, limit: Optional[int], what: str = '', wait
         name (str): The name of the argument, for the message.
         ids (torch.Tensor): The ids to check, of any shape.
         limit (int, optional): The number of valid ids. If :obj:`None`, only negative ids raise an error.
-        what (str): The name of the quantity behind :obj:`limit`, for the message. (default: no name)
-        wait (bool): If set to :obj:`True`, also checks tensors on other devices than the CPU, which synchronizes the
-            host with the device. (default: :obj:`False`)
+        what (str, optional): The name of the quantity behind :obj:`limit`, for the message. (default: no name)
+        wait (bool, optional): If set to :obj:`True`, also checks tensors on other devices than the CPU, which
+            synchronizes the host with the device. (default: :obj:`False`)
 
     Raises:
         ArgumentError: If an id is out of range. The message names the first such id and its position.
@@ -260,7 +260,7 @@ def ids_in(name: str, ids: Any, limit: Optional[int], what: str = '') -> Tensor:
         name (str): The name of the argument, for the message.
         ids (torch.Tensor): The value to check, of any shape.
         limit (int, optional): The number of valid ids, or :obj:`None`.
-        what (str): The name of the quantity behind :obj:`limit`, for the message. (default: no name)
+        what (str, optional): The name of the quantity behind :obj:`limit`, for the message. (default: no name)
 
     Raises:
         ArgumentError: If the value is not a dense integer tensor, or an id is out of range.
@@ -301,7 +301,7 @@ def tensors(*, optional: Collection[str] = (), **given: Any) -> None:
     r"""Checks that operands are tensors, dense ones.
 
     Args:
-        optional (collection of str): The names of those that may be :obj:`None`. (default: none)
+        optional (collection of str, optional): The names of those that may be :obj:`None`. (default: none)
         **given (torch.Tensor): The operands by name.
 
     Raises:
@@ -323,7 +323,7 @@ def instance(name: str, value: Any, kind: type, what: str = '') -> Any:
         name (str): The name of the argument, for the message.
         value (Any): The value to check.
         kind (type): The class.
-        what (str): How such an object is made, for the message. (default: nothing)
+        what (str, optional): How such an object is made, for the message. (default: nothing)
 
     Raises:
         ArgumentError: If it is not.

@@ -159,9 +159,9 @@ class ModulusPhase(Interaction):
     query is half as wide again as a candidate.
 
     Args:
-        modulus_weight (float): :math:`\lambda_m`. (default: :obj:`1.0`)
-        phase_weight (float): :math:`\lambda_p`. (default: :obj:`1.0`)
-        phase_scale (float): :math:`c`, radians per stored unit of phase. (default: :obj:`math.pi`)
+        modulus_weight (float, optional): :math:`\lambda_m`. (default: :obj:`1.0`)
+        phase_weight (float, optional): :math:`\lambda_p`. (default: :obj:`1.0`)
+        phase_scale (float, optional): :math:`c`, radians per stored unit of phase. (default: :obj:`math.pi`)
     """
     name: ClassVar[str] = 'modulus_phase'
     parts: ClassVar[int] = 2

@@ -22,8 +22,8 @@ class SharedIndex(NamedTuple):
         index (torch.Tensor): The sets of ids, int64. shape: :obj:`(C, N)`.
         chunk_size (int): Rows of a chunk.
         size (int): :math:`B`, the number of rows.
-        skipped (int): Rows that are missing at the beginning of the first chunk, as they are in a part of a batch;
-            smaller than :obj:`chunk_size`. (default: :obj:`0`)
+        skipped (int, optional): Rows that are missing at the beginning of the first chunk, as they are in a part of a
+            batch; smaller than :obj:`chunk_size`. (default: :obj:`0`)
     """
     index: Tensor  # type: ignore[assignment]  # shadows tuple.index
     chunk_size: int

@@ -70,7 +70,7 @@ class RelationCandidates:
 
         Args:
             data (KGData): The facts.
-            split (str): The facts to look at: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`.
+            split (str, optional): The facts to look at: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`.
                 (default: :obj:`"train"`)
         """
         instance('data', data, KGData)
@@ -92,7 +92,7 @@ class RelationCandidates:
                 for none, as a tensor of shape :obj:`(num_nodes,)`; names, or :obj:`None` for none, as a sequence in the
                 order of the ids; or a dictionary from labels or ids of entities to names, where others have no type.
                 (default: :obj:`data.node_type`, which :func:`~pyg_emu.load_dataset` keeps of a heterogeneous graph)
-            split (str): The facts to look at. (default: :obj:`"train"`)
+            split (str, optional): The facts to look at. (default: :obj:`"train"`)
 
         Raises:
             ArgumentError: If there is not one type for each entity, or no entity has one.

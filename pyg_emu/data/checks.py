@@ -133,8 +133,8 @@ def check_weights(name: str, value: Any, size: int, what: str, device: torch.dev
         size (int): The number of facts.
         what (str): What each weight belongs to, for messages.
         device (torch.device): The device of the facts.
-        error (type): The class of the error. (default: :class:`~pyg_emu.core.errors.DataError`)
-        wait (bool): Whether values on a GPU are checked, for which the host waits. (default: :obj:`True`)
+        error (type, optional): The class of the error. (default: :class:`~pyg_emu.core.errors.DataError`)
+        wait (bool, optional): Whether values on a GPU are checked, for which the host waits. (default: :obj:`True`)
 
     Raises:
         DataError: If they are no floating-point numbers, of another shape or device, or one of them is not finite or

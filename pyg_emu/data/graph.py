@@ -79,8 +79,8 @@ class KGData(Data):
         entity_labels (list of str, optional): The label of each entity. Integers become strings, also if they are
             assigned later.
         relation_labels (list of str, optional): The label of each relation, without inverse ones.
-        has_inverse_relations (bool): Whether :obj:`edge_index` also contains the reverse of each fact, with type
-            :math:`r + R`. (default: :obj:`False`)
+        has_inverse_relations (bool, optional): Whether :obj:`edge_index` also contains the reverse of each fact, with
+            type :math:`r + R`. (default: :obj:`False`)
         **kwargs (optional): Additional attributes of entities or of the graph, as in
             :class:`~torch_geometric.data.Data`.
 
@@ -267,8 +267,8 @@ class KGData(Data):
         Each column is contiguous in memory.
 
         Args:
-            split (str): :obj:`"train"`, :obj:`"valid"`, :obj:`"test"`, or :obj:`"all"` for the three splits in this
-                order. (default: :obj:`"train"`)
+            split (str, optional): :obj:`"train"`, :obj:`"valid"`, :obj:`"test"`, or :obj:`"all"` for the three splits
+                in this order. (default: :obj:`"train"`)
 
         :rtype: :class:`torch.Tensor` of shape :obj:`(F, 3)`. :obj:`F` is zero if the data does not have the split.
 
@@ -295,7 +295,7 @@ class KGData(Data):
         data type is that of :obj:`edge_index`: int64, or int32 in data of a fact store.
 
         Args:
-            split (str): As in :meth:`facts`. (default: :obj:`"train"`)
+            split (str, optional): As in :meth:`facts`. (default: :obj:`"train"`)
 
         :rtype: three :class:`torch.Tensor` of shape :obj:`(F,)`.
 
@@ -324,7 +324,7 @@ class KGData(Data):
         one. A split without weights has ones. Do not modify them.
 
         Args:
-            split (str): As in :meth:`facts`. (default: :obj:`"train"`)
+            split (str, optional): As in :meth:`facts`. (default: :obj:`"train"`)
 
         :rtype: :class:`torch.Tensor` of shape :obj:`(F,)`.
         """
@@ -348,7 +348,7 @@ class KGData(Data):
         r"""Returns an index of the facts of a split: known tails, known heads, and membership of triples.
 
         Args:
-            split (str): As in :meth:`facts`. (default: :obj:`"train"`)
+            split (str, optional): As in :meth:`facts`. (default: :obj:`"train"`)
         """
         one_of('split', split, (*SPLITS, 'all'))
         if split == 'all' and self.num_facts('all') == self.num_facts('train'):
@@ -470,7 +470,8 @@ class KGData(Data):
         r"""Checks the requirements of the rest of the package, and warns about valid but suspicious data.
 
         Args:
-            raise_on_error (bool): If set to :obj:`False`, invalid data only raises a warning. (default: :obj:`True`)
+            raise_on_error (bool, optional): If set to :obj:`False`, invalid data only raises a warning. (default:
+                :obj:`True`)
 
         Returns:
             Whether the data is valid.

@@ -32,11 +32,11 @@ class TripletLoader:
 
     Args:
         data (KGData): The knowledge graph.
-        batch_size (int): The number of triples per batch. (default: :obj:`1000`)
-        shuffle (bool): Whether to reshuffle the facts in each epoch. (default: :obj:`False`)
+        batch_size (int, optional): The number of triples per batch. (default: :obj:`1000`)
+        shuffle (bool, optional): Whether to reshuffle the facts in each epoch. (default: :obj:`False`)
         transform (callable, optional): A transform applied to each batch, such as :class:`~pyg_emu.EMUNegatives`.
             (default: :obj:`None`)
-        corrupt (str): The side of each triple to predict, for any sampler. (default: :obj:`"alternate"`)
+        corrupt (str, optional): The side of each triple to predict, for any sampler. (default: :obj:`"alternate"`)
 
             * :obj:`"alternate"`: tails and heads in alternating batches; the first side changes with each epoch.
             * :obj:`"both"`: tails and heads in alternating rows of a batch.
@@ -46,9 +46,11 @@ class TripletLoader:
               facts, as in the `"TransH" <https://ojs.aaai.org/index.php/AAAI/article/view/8870>`_ paper. The
               probability is one half for a relation without training facts.
 
-        split (str): The split: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`. (default: :obj:`"train"`)
-        drop_last (bool): Whether to drop the last batch if it is smaller than the others. (default: :obj:`False`)
-        seed (int): The seed of the order and of :attr:`generator`. (default: :obj:`0`)
+        split (str, optional): The split: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`. (default:
+            :obj:`"train"`)
+        drop_last (bool, optional): Whether to drop the last batch if it is smaller than the others. (default:
+            :obj:`False`)
+        seed (int, optional): The seed of the order and of :attr:`generator`. (default: :obj:`0`)
 
     Raises:
         ArgumentError: If an argument has an invalid type or value.

@@ -49,18 +49,19 @@ def calibrate(
     Args:
         model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluate`.
         data (KGData): The facts, on the device of the model.
-        split (str): The true facts. (default: :obj:`"valid"`)
-        method (str): :obj:`"platt"` (a logistic curve) or :obj:`"isotonic"` (any rising steps; needs more facts).
-            (default: :obj:`"platt"`)
+        split (str, optional): The true facts. (default: :obj:`"valid"`)
+        method (str, optional): :obj:`"platt"` (a logistic curve) or :obj:`"isotonic"` (any rising steps; needs more
+            facts). (default: :obj:`"platt"`)
         facts (torch.Tensor or pandas.DataFrame or str, optional): Labelled facts instead of those of :obj:`split`: a
             table or file with a column :obj:`label`. (default: :obj:`None`)
         negatives (torch.Tensor or pandas.DataFrame or str, optional): The false facts. (default: :obj:`None`, drawn)
-        num_negatives (int): The number of false facts that are drawn for each true one. Half of them replace the tail
-            and half the head, by a uniformly drawn entity such that the fact is in no split. (default: :obj:`1`)
+        num_negatives (int, optional): The number of false facts that are drawn for each true one. Half of them replace
+            the tail and half the head, by a uniformly drawn entity such that the fact is in no split. (default:
+            :obj:`1`)
         known_facts (torch.Tensor or pandas.DataFrame or str, optional): Further facts that are not drawn as false ones,
             see :func:`~pyg_emu.evaluate`. (default: :obj:`None`)
-        side (str): Which end is predicted, see :func:`~pyg_emu.evaluation.score`. (default: :obj:`"tail"`)
-        seed (int): The seed of the draws. (default: :obj:`0`)
+        side (str, optional): Which end is predicted, see :func:`~pyg_emu.evaluation.score`. (default: :obj:`"tail"`)
+        seed (int, optional): The seed of the draws. (default: :obj:`0`)
 
     Raises:
         ArgumentError: If an argument is outside its domain, or scikit-learn is not installed.
@@ -141,13 +142,13 @@ def classify(
         data (KGData): The facts, on the device of the model.
         calibration (Calibration, optional): See :func:`calibrate`. (default: fitted on the validation facts with drawn
             negatives, none of which are :obj:`known_facts`)
-        split (str): The true facts. (default: :obj:`"test"`)
+        split (str, optional): The true facts. (default: :obj:`"test"`)
         facts (torch.Tensor or pandas.DataFrame or str, optional): Labelled facts instead, see :func:`calibrate`.
             (default: :obj:`None`)
         negatives (torch.Tensor or pandas.DataFrame or str, optional): The false facts. (default: :obj:`None`, drawn)
-        num_negatives (int): See :func:`calibrate`. (default: :obj:`1`)
+        num_negatives (int, optional): See :func:`calibrate`. (default: :obj:`1`)
         known_facts (torch.Tensor or pandas.DataFrame or str, optional): See :func:`calibrate`. (default: :obj:`None`)
-        seed (int): The seed of the draws. (default: :obj:`1`)
+        seed (int, optional): The seed of the draws. (default: :obj:`1`)
 
     Raises:
         ArgumentError: If an argument is outside its domain, or scikit-learn is not installed.

@@ -54,9 +54,9 @@ def rank(model: Any, data: KGData, split: Any, settings: Mapping[str, Any], *, n
         split (str): The facts to rank.
         settings (dict): Arguments of :func:`~pyg_emu.evaluate`.
         name (str, optional): The name of :obj:`data`, for the table. (default: :obj:`None`)
-        inductive (bool): Whether the graph differs from the training graph. Missing settings are then taken from
-            :obj:`INDUCTIVE_SETTINGS`. (default: :obj:`False`)
-        progress (bool): Whether to show a progress bar. (default: :obj:`False`)
+        inductive (bool, optional): Whether the graph differs from the training graph. Missing settings are then taken
+            from :obj:`INDUCTIVE_SETTINGS`. (default: :obj:`False`)
+        progress (bool, optional): Whether to show a progress bar. (default: :obj:`False`)
     """
     if inductive:
         settings = {**INDUCTIVE_SETTINGS, **settings}

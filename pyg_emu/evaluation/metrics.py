@@ -119,9 +119,9 @@ class Metrics(Mapping[str, Any]):
     Args:
         ranks (dict): The :class:`Ranks` of all triples for each predicted side (:obj:`"tail"`, :obj:`"head"`) and of
             relations (:obj:`"relation"`), which metrics over both sides include only if nothing else is ranked.
-        tie (str): The tie policy: :obj:`"realistic"`, :obj:`"optimistic"` or :obj:`"pessimistic"`.
+        tie (str, optional): The tie policy: :obj:`"realistic"`, :obj:`"optimistic"` or :obj:`"pessimistic"`.
             (default: :obj:`"realistic"`)
-        ks (tuple of int): The values of :math:`k` for Hits@k. (default: :obj:`(1, 3, 10)`)
+        ks (tuple of int, optional): The values of :math:`k` for Hits@k. (default: :obj:`(1, 3, 10)`)
         kinds (torch.Tensor or dict, optional): The kind of each triple's relation, as a position in
             :obj:`RELATION_KINDS`, or -1 if unknown. If the sides rank different triples, pass a dictionary with the
             kinds for each side. shape: :obj:`(B,)`. (default: :obj:`None`, no metrics per kind)
@@ -218,7 +218,7 @@ class Metrics(Mapping[str, Any]):
         labels of the relations, or their ids if there are none.
 
         Args:
-            what (str): :obj:`"relation"`. (default: :obj:`"relation"`)
+            what (str, optional): :obj:`"relation"`. (default: :obj:`"relation"`)
 
         Raises:
             ArgumentError: If the ranked facts are not known.
@@ -273,7 +273,7 @@ class Metrics(Mapping[str, Any]):
         r"""Plots a metric of both sides and of each side, and of each kind of relation. Requires matplotlib.
 
         Args:
-            metric (str): The metric. (default: :obj:`"mrr"`)
+            metric (str, optional): The metric. (default: :obj:`"mrr"`)
 
         :rtype: :class:`matplotlib.figure.Figure`
 
@@ -358,8 +358,8 @@ def metric_names(by: Optional[str] = None, sides: Sequence[str] = ('tail', 'head
 
     Args:
         by (str, optional): See :func:`~pyg_emu.evaluate`. (default: :obj:`None`)
-        sides (sequence of str): Likewise. (default: :obj:`("tail", "head")`)
-        ks (sequence of int): Likewise. (default: :obj:`(1, 3, 10)`)
+        sides (sequence of str, optional): Likewise. (default: :obj:`("tail", "head")`)
+        ks (sequence of int, optional): Likewise. (default: :obj:`(1, 3, 10)`)
         num_negatives (int, optional): Likewise. (default: :obj:`None`)
     """
     names = ['mrr', 'mr', *(f'hits@{k}' for k in sorted(set(ks))), f'ndcg@{max(ks, default=0)}', 'amri']
@@ -407,8 +407,8 @@ def expected_hits(rank: Tensor, num_candidates: Union[int, Tensor], k: int = 10,
     Args:
         rank (torch.Tensor): The ranks among all competitors. shape: :obj:`(B,)`.
         num_candidates (int or torch.Tensor): The number of competitors of each target. shape: :obj:`(B,)`.
-        k (int): The value of :math:`k`. (default: :obj:`10`)
-        num_negatives (int): The number of entities :math:`n`. (default: :obj:`50`)
+        k (int, optional): The value of :math:`k`. (default: :obj:`10`)
+        num_negatives (int, optional): The number of entities :math:`n`. (default: :obj:`50`)
 
     :rtype: :class:`torch.Tensor` of shape :obj:`(B,)`, float64.
 

@@ -139,9 +139,9 @@ def predict(
             are labels, and ids are given as a tensor. (default: :obj:`None`)
         relations (str or int or sequence, optional): The known relations, labels or ids. (default: :obj:`None`)
         tails (str or int or sequence, optional): The known tails, labels or ids. (default: :obj:`None`)
-        k (int): Number of answers per query. (default: :obj:`10`)
-        exclude_known (bool): Whether to leave out answers that are facts of any split or of :obj:`known_facts`.
-            (default: :obj:`False`)
+        k (int, optional): Number of answers per query. (default: :obj:`10`)
+        exclude_known (bool, optional): Whether to leave out answers that are facts of any split or of
+            :obj:`known_facts`. (default: :obj:`False`)
         known_facts (torch.Tensor or pandas.DataFrame or str, optional): Further known facts, see
             :func:`~pyg_emu.evaluate`. (default: :obj:`None`)
         candidates (sequence or RelationCandidates or dict, optional): The answers that are considered: labels or ids,
@@ -151,7 +151,7 @@ def predict(
         batch_size (int, optional): Number of queries per block of scores. (default: :obj:`None`, as many as fit into
             64 MiB; where the Numba backend scores all entities, as many as fit into 24 MiB, and at least 256)
         backend (str, optional): The backend of :func:`~pyg_emu.ops.score_entities`. (default: :obj:`None`, by device)
-        progress (bool): Whether to show a progress bar of the queries. (default: :obj:`False`)
+        progress (bool, optional): Whether to show a progress bar of the queries. (default: :obj:`False`)
 
     The two known arguments have the same length, or one of them has length 1 and goes with every value of the other.
 

@@ -42,7 +42,7 @@ def answer(model: Any, data: KGData, questions: Questions, k: int = 10, **option
             labels (or ids, as integers, if the data has no labels), in which :obj:`"?"` (or a missing value) stands for
             the answer; or a table with two of these columns; or a file with such a table: text, Parquet or JSON Lines.
             Text without a header has three columns.
-        k (int): Number of answers to a question. (default: :obj:`10`)
+        k (int, optional): Number of answers to a question. (default: :obj:`10`)
         **options (optional): Further arguments of :func:`~pyg_emu.predict`.
 
     Returns:

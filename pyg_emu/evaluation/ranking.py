@@ -95,15 +95,16 @@ def evaluate(
             a function :obj:`(known, rel_type, side) -> scores` that returns the scores :obj:`(B, num_nodes)` of all
             entities.
         data (KGData): The facts, on the device of the model.
-        split (str): The facts to rank: :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`. (default: :obj:`"test"`)
+        split (str, optional): The facts to rank: :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`. (default:
+            :obj:`"test"`)
         batch_size (int, optional): Number of queries per block of scores. The result does not depend on it.
             (default: :obj:`None`, as many as fit into 64 MiB; with the Numba backend into 24 MiB, and at least 256)
-        tie (str): The rank of a target among entities of exactly its score: :obj:`"optimistic"`, :obj:`"pessimistic"`,
-            or the mean of the two (:obj:`"realistic"`). (default: :obj:`"realistic"`)
-        sides (str or tuple of str): What is predicted: :obj:`"tail"`, :obj:`"head"`, and :obj:`"relation"`, which ranks
-            the true relation among all relations for the query :math:`(h, ?, t)`. Metrics over both sides do not
-            include relations, unless nothing else is ranked. (default: :obj:`("tail", "head")`)
-        ks (tuple of int): The :math:`k` of Hits@k. (default: :obj:`(1, 3, 10)`)
+        tie (str, optional): The rank of a target among entities of exactly its score: :obj:`"optimistic"`,
+            :obj:`"pessimistic"`, or the mean of the two (:obj:`"realistic"`). (default: :obj:`"realistic"`)
+        sides (str or tuple of str, optional): What is predicted: :obj:`"tail"`, :obj:`"head"`, and :obj:`"relation"`,
+            which ranks the true relation among all relations for the query :math:`(h, ?, t)`. Metrics over both sides
+            do not include relations, unless nothing else is ranked. (default: :obj:`("tail", "head")`)
+        ks (tuple of int, optional): The :math:`k` of Hits@k. (default: :obj:`(1, 3, 10)`)
         filter_splits (str or tuple of str, optional): The facts that do not compete: :obj:`"all"` (train, valid and
             test), one split or several, or :obj:`None` for the unfiltered setting. (default: :obj:`"all"`)
         known_facts (torch.Tensor or pandas.DataFrame or str, optional): Further facts that do not compete, beside those
@@ -120,10 +121,10 @@ def evaluate(
             :obj:`"macro"`. See :meth:`~pyg_emu.evaluation.Metrics.by`. (default: :obj:`None`)
         max_triples (int, optional): Rank a random subset of at most this many facts;
             :meth:`~pyg_emu.evaluation.Metrics.ranked` shows which ones. (default: :obj:`None`, all)
-        seed (int): Seed of the subset. (default: :obj:`0`)
+        seed (int, optional): Seed of the subset. (default: :obj:`0`)
         num_negatives (int, optional): Adds the expected Hits@10 against this many random negatives, see
             :func:`~pyg_emu.evaluation.metrics.expected_hits`. (default: :obj:`None`)
-        progress (bool): Whether to show a progress bar. (default: :obj:`False`)
+        progress (bool, optional): Whether to show a progress bar. (default: :obj:`False`)
         backend (str, optional): The backend of :func:`~pyg_emu.ops.rank_counts`. (default: :obj:`None`, by device)
 
     Returns:

@@ -107,7 +107,7 @@ def fact_scores(model: Any, data: KGData, facts: Tensor, side: ScoredSide = 'tai
         model (Scorer or torch.nn.Module or callable): As in :func:`~pyg_emu.evaluate`.
         data (KGData): The entities, on the device of the model.
         facts (torch.Tensor): The facts. shape: :obj:`(F, 3)`.
-        side (str): See :func:`score`. (default: :obj:`"tail"`)
+        side (str, optional): See :func:`score`. (default: :obj:`"tail"`)
         batch_size (int, optional): See :func:`score`. (default: :obj:`None`)
 
     :rtype: :class:`torch.Tensor` of shape :obj:`(F,)`, float64.

@@ -42,7 +42,7 @@ def embeddings(model: Any, data: KGData, kind: Kind = 'entity') -> pd.DataFrame:
     Args:
         model (Scorer or torch.nn.Module): A model with a vector for each entity.
         data (KGData): The labels, on the device of the model.
-        kind (str): :obj:`"entity"` or :obj:`"relation"`. (default: :obj:`"entity"`)
+        kind (str, optional): :obj:`"entity"` or :obj:`"relation"`. (default: :obj:`"entity"`)
 
     Returns:
         pandas.DataFrame: A row for each one. The index holds the labels, or the ids if there are none.
@@ -99,8 +99,8 @@ def neighbors(
         model (Scorer or torch.nn.Module): A model with a vector for each entity.
         data (KGData): The labels, on the device of the model.
         entities (str or int or sequence): The entities: labels or ids.
-        k (int): The number of neighbours of each. (default: :obj:`10`)
-        similarity (str): :obj:`"cosine"`, :obj:`"dot"` or :obj:`"euclidean"` (the negative distance).
+        k (int, optional): The number of neighbours of each. (default: :obj:`10`)
+        similarity (str, optional): :obj:`"cosine"`, :obj:`"dot"` or :obj:`"euclidean"` (the negative distance).
             (default: :obj:`"cosine"`)
         candidates (sequence, optional): The entities that may be neighbours: labels or ids, or a boolean mask.
             (default: :obj:`None`, all)

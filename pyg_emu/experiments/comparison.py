@@ -92,7 +92,7 @@ def run_entries(folder: RunFolder, settings: bool = True) -> dict[str, dict[str,
 
     Args:
         folder (RunFolder): The folder.
-        settings (bool): Whether to read the recipe. (default: :obj:`True`)
+        settings (bool, optional): Whether to read the recipe. (default: :obj:`True`)
 
     Raises:
         RecipeError: If the folder holds no run, or a recipe that cannot be read.

@@ -30,8 +30,8 @@ class Layer:
     r"""Nested settings.
 
     Args:
-        values (dict): The settings.
-        places (dict): Where each key path was written, such as :obj:`"emu.yaml:7"`.
+        values (dict, optional): The settings.
+        places (dict, optional): Where each key path was written, such as :obj:`"emu.yaml:7"`.
     """
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[KeyPath, str] = field(default_factory=dict)

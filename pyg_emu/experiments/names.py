@@ -26,18 +26,20 @@ class Section:
         modules (tuple of str): Modules whose exports can be named.
         default (str): The name that applies if none is given.
         what (str): What the classes are, for messages.
-        suffix (str): A regular expression of the suffix that a class name loses in recipes. (default: :obj:`""`)
+        suffix (str, optional): A regular expression of the suffix that a class name loses in recipes. (default:
+            :obj:`""`)
         base (str, optional): The class that all of them derive from, :obj:`"module:Class"`. (default: :obj:`None`)
         protocol (str, optional): The class whose public methods all of them have, :obj:`"module:Class"`.
             (default: :obj:`None`)
         arguments (tuple of str, optional): What an instance is called with. (default: :obj:`None`, it is not called)
-        given (frozenset): Arguments that the program supplies.
-        kept (tuple of str): Settings that stay when a recipe changes the name, if the new class takes them.
-        named (bool): Whether the section has a key :obj:`name`. (default: :obj:`True`)
-        nameless_default (bool): Whether the key :obj:`name` is left out for the default. (default: :obj:`False`)
-        complete (bool): Whether defaults are written into a checked section. (default: :obj:`True`)
-        reciprocal (bool): Whether :obj:`reciprocal: true` makes the object with twice the relations and puts it into a
-            :class:`~pyg_emu.models.Reciprocal`. (default: :obj:`False`)
+        given (frozenset, optional): Arguments that the program supplies.
+        kept (tuple of str, optional): Settings that stay when a recipe changes the name, if the new class takes them.
+        named (bool, optional): Whether the section has a key :obj:`name`. (default: :obj:`True`)
+        nameless_default (bool, optional): Whether the key :obj:`name` is left out for the default. (default:
+            :obj:`False`)
+        complete (bool, optional): Whether defaults are written into a checked section. (default: :obj:`True`)
+        reciprocal (bool, optional): Whether :obj:`reciprocal: true` makes the object with twice the relations and puts
+            it into a :class:`~pyg_emu.models.Reciprocal`. (default: :obj:`False`)
     """
     modules: tuple[str, ...]
     default: str
@@ -114,7 +116,7 @@ def name_of(cls: type, suffix: str = '') -> Optional[str]:
 
     Args:
         cls (type): The class.
-        suffix (str): The regular expression of :attr:`Section.suffix`. (default: :obj:`""`)
+        suffix (str, optional): The regular expression of :attr:`Section.suffix`. (default: :obj:`""`)
     """
     match = re.fullmatch(f'(.+?){suffix}', cls.__name__)
     if match is None or inspect.isabstract(cls):
@@ -140,7 +142,8 @@ def find_class(kind: str, name: Any, place: str = '') -> Callable[..., Any]:
     Args:
         kind (str): A key of :obj:`SECTIONS`.
         name (Any): The name, as a recipe gives it.
-        place (str): Where it was written, ending in a colon and a space, for the message. (default: :obj:`""`)
+        place (str, optional): Where it was written, ending in a colon and a space, for the message. (default:
+            :obj:`""`)
 
     Raises:
         RecipeError: If there is no class of this name, the module of a path cannot be imported, or the class is of

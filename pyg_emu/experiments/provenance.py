@@ -165,7 +165,8 @@ class TrainedOn:
 
         Args:
             data (KGData): The data.
-            other_facts (bool): Whether to warn of other facts instead of refusing them. (default: :obj:`False`)
+            other_facts (bool, optional): Whether to warn of other facts instead of refusing them. (default:
+                :obj:`False`)
 
         Raises:
             ArgumentError: If the facts of the run are split otherwise, or are others.
@@ -277,8 +278,8 @@ def merged_source(given: Optional[Union[str, Mapping[str, Any]]], recorded: Unio
         given (str or dict, optional): A name, a path, or options with or without a :obj:`source`, which come before
             those of the run.
         recorded (str or dict): The source in the recipe of the run.
-        whole (bool): Whether all facts of a source that was given are known facts: a file is not split, and a folder
-            needs no other file than train.txt. (default: :obj:`False`)
+        whole (bool, optional): Whether all facts of a source that was given are known facts: a file is not split, and a
+            folder needs no other file than train.txt. (default: :obj:`False`)
     """
     before = {'source': recorded} if isinstance(recorded, str) else dict(recorded)
     own = {} if given is None else {'source': given} if isinstance(given, str) else dict(given)

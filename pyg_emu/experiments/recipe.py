@@ -73,30 +73,30 @@ class Recipe:
     Args:
         dataset (str or dict): The dataset for :func:`~pyg_emu.load_dataset`: a name, a path, or a mapping of
             :obj:`source` and options.
-        description (str): One line for people. (default: :obj:`""`)
-        model (dict): Class and sizes. (default: DistMult with 100 channels)
-        negatives (dict): Arguments of :class:`~pyg_emu.EMUNegatives`.
-        loss (dict): Class and arguments. (default: :class:`~pyg_emu.EMULoss`)
-        optimizer (dict): Class and arguments. (default: Adagrad with a learning rate of 0.1)
-        schedule (dict): Class and arguments. (default: constant)
-        batch_size (int): Triples per step. (default: :obj:`1000`)
-        corrupt (str): See :class:`~pyg_emu.TripletLoader`. (default: :obj:`"alternate"`)
-        num_steps (int): Steps to take. (default: :obj:`10000`)
-        evaluate_every (int): Steps between validations. (default: :obj:`500`)
+        description (str, optional): One line for people. (default: :obj:`""`)
+        model (dict, optional): Class and sizes. (default: DistMult with 100 channels)
+        negatives (dict, optional): Arguments of :class:`~pyg_emu.EMUNegatives`.
+        loss (dict, optional): Class and arguments. (default: :class:`~pyg_emu.EMULoss`)
+        optimizer (dict, optional): Class and arguments. (default: Adagrad with a learning rate of 0.1)
+        schedule (dict, optional): Class and arguments. (default: constant)
+        batch_size (int, optional): Triples per step. (default: :obj:`1000`)
+        corrupt (str, optional): See :class:`~pyg_emu.TripletLoader`. (default: :obj:`"alternate"`)
+        num_steps (int, optional): Steps to take. (default: :obj:`10000`)
+        evaluate_every (int, optional): Steps between validations. (default: :obj:`500`)
         checkpoint_every (int, optional): Steps between checkpoints. (default: :obj:`evaluate_every`)
-        metric (str): The validation metric that decides which step is best, and that :obj:`patience` counts by, such as
-            :obj:`"hits@10"`, :obj:`"tail.mrr"` or :obj:`"macro.mrr"`, the mean over relations, which adds
+        metric (str, optional): The validation metric that decides which step is best, and that :obj:`patience` counts
+            by, such as :obj:`"hits@10"`, :obj:`"tail.mrr"` or :obj:`"macro.mrr"`, the mean over relations, which adds
             :obj:`by: relation` to :obj:`validation`. (default: :obj:`"mrr"`)
         patience (int, optional): Validations without a new best before stopping. (default: :obj:`None`)
         max_seconds (float, optional): Seconds of training steps after which to stop, see :class:`~pyg_emu.Trainer`.
             (default: :obj:`None`)
         max_grad_norm (float, optional): Clip gradients to this norm. (default: :obj:`None`)
-        seed (int): Seed of everything random. (default: :obj:`0`)
-        graph (bool): Whether steps run as CUDA graphs, see :class:`~pyg_emu.Trainer`. (default: :obj:`False`)
-        storage (str): Where entity rows and their optimiser state are: in :obj:`"memory"`, or with :obj:`"mmap"` in
-            memory-mapped files, see :func:`~pyg_emu.map_entities`. (default: :obj:`"memory"`)
-        evaluation (dict): Arguments of :func:`~pyg_emu.evaluate` for the final ranking.
-        validation (dict): The same for the validations during training.
+        seed (int, optional): Seed of everything random. (default: :obj:`0`)
+        graph (bool, optional): Whether steps run as CUDA graphs, see :class:`~pyg_emu.Trainer`. (default: :obj:`False`)
+        storage (str, optional): Where entity rows and their optimiser state are: in :obj:`"memory"`, or with
+            :obj:`"mmap"` in memory-mapped files, see :func:`~pyg_emu.map_entities`. (default: :obj:`"memory"`)
+        evaluation (dict, optional): Arguments of :func:`~pyg_emu.evaluate` for the final ranking.
+        validation (dict, optional): The same for the validations during training.
         inference (str or dict, optional): Another graph with the same relations, given like :obj:`dataset`, for a model
             that reads a graph. The final ranking takes its test facts over its training facts. Validation stays on
             :obj:`dataset`. As in NBFNet's published results, the filter holds the facts of the graph that is read, and

@@ -43,8 +43,8 @@ class RunResult:
         train (TrainResult): The result of training.
         test (Metrics, optional): The ranking of the test facts with the best weights, or :obj:`None` without test
             facts.
-        model (torch.nn.Module): The model with the best weights.
-        data (KGData): The training data.
+        model (torch.nn.Module, optional): The model with the best weights.
+        data (KGData, optional): The training data.
     """
     train: TrainResult
     test: Optional[Metrics]
@@ -226,14 +226,14 @@ def open_run(run_dir: Union[str, Path], *, which: Literal['best', 'last'] = 'bes
             as in a recipe. A name, path or dictionary is loaded with the relation ids of the training data and, unless
             the model reads a graph, with its entity ids. Options of the recipe apply where possible. (default: the
             dataset of the recipe)
-        inference (bool): Without :obj:`data`, whether to load the :obj:`inference` graph of the recipe, if it has one,
-            instead of its :obj:`dataset`. (default: :obj:`False`)
-        whole (bool): Whether all facts of :obj:`data` are known facts, as in prediction. A file is not split, and a
-            folder only needs the file train.txt. (default: :obj:`False`)
-        facts (bool): Whether to read the data. If :obj:`False`, only the run folder is read: the data has the
+        inference (bool, optional): Without :obj:`data`, whether to load the :obj:`inference` graph of the recipe, if it
+            has one, instead of its :obj:`dataset`. (default: :obj:`False`)
+        whole (bool, optional): Whether all facts of :obj:`data` are known facts, as in prediction. A file is not split,
+            and a folder only needs the file train.txt. (default: :obj:`False`)
+        facts (bool, optional): Whether to read the data. If :obj:`False`, only the run folder is read: the data has the
             entities, relations and labels of the run, and no facts. (default: :obj:`True`)
-        other_facts (bool): Whether data with the entities of the run may have other facts than the run. A warning says
-            so. (default: :obj:`False`)
+        other_facts (bool, optional): Whether data with the entities of the run may have other facts than the run. A
+            warning says so. (default: :obj:`False`)
         device (str, optional): The device of the model and the data. (default: a GPU if available, else the CPU; the
             CPU for a run with :obj:`storage: mmap`, whose entity rows are read from the files of the checkpoint)
         shard (str, optional): :obj:`"entities"` divides the entity rows among the processes of

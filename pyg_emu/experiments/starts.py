@@ -29,7 +29,7 @@ class Start:
         model (callable): :obj:`model(model, data)` changes weights.
         optimizer (callable, optional): :obj:`optimizer(optimizer, model)` changes the state of the optimiser.
             (default: :obj:`None`)
-        origin (dict): The content of :obj:`origin.json`, plain values.
+        origin (dict, optional): The content of :obj:`origin.json`, plain values.
     """
     model: Callable[[torch.nn.Module, KGData], Any]
     optimizer: Optional[Callable[[Optimizer, torch.nn.Module], Any]] = None

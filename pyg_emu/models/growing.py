@@ -23,8 +23,8 @@ class Rows(NamedTuple):
     Args:
         kind (str, optional): :obj:`"entity"`, :obj:`"relation"`, or :obj:`None` for a parameter whose size does not
             depend on the graph.
-        blocks (int): The number of blocks that follow one another, such as relations and inverse relations.
-        width (int): The number of adjacent rows of each entity or relation in a block.
+        blocks (int, optional): The number of blocks that follow one another, such as relations and inverse relations.
+        width (int, optional): The number of adjacent rows of each entity or relation in a block.
     """
     kind: Literal['entity', 'relation', None]
     blocks: int = 1

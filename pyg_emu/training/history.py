@@ -54,7 +54,7 @@ class History:
         r"""Plots the loss and a validation metric against steps. Requires matplotlib.
 
         Args:
-            metric (str): The metric. (default: :obj:`"mrr"`)
+            metric (str, optional): The metric. (default: :obj:`"mrr"`)
 
         :rtype: :class:`matplotlib.figure.Figure`
 
@@ -101,7 +101,7 @@ def plot_history(frame: pd.DataFrame, metric: str = 'mrr', best_step: Optional[i
 
     Args:
         frame (pandas.DataFrame): The rows of a history.
-        metric (str): The metric. (default: :obj:`"mrr"`)
+        metric (str, optional): The metric. (default: :obj:`"mrr"`)
         best_step (int, optional): A step to mark. (default: :obj:`None`)
 
     :rtype: :class:`matplotlib.figure.Figure`

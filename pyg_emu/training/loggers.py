@@ -24,8 +24,8 @@ class RunInfo:
         run_dir (Path, optional): The run folder.
         first_step (int): Steps that were taken before; not 0 if the run is resumed.
         num_steps (int): Steps that the run will have in the end.
-        rows (tuple of dict): The rows up to :obj:`first_step`, logged by an earlier part of the run.
-        settings (dict): What the run is made of: model, criterion, optimiser, ... as in :obj:`run.json`.
+        rows (tuple of dict, optional): The rows up to :obj:`first_step`, logged by an earlier part of the run.
+        settings (dict, optional): What the run is made of: model, criterion, optimiser, ... as in :obj:`run.json`.
     """
     name: str
     run_dir: Optional[Path]

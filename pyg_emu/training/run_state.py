@@ -43,7 +43,7 @@ class TrainResult:
         best_step (int, optional): The step with the best validation, or :obj:`None` without validation.
         best_metric (float, optional): The monitored metric at that step.
         metrics (dict): All numbers of that validation.
-        history (pandas.DataFrame): One row per evaluation, see :class:`~pyg_emu.training.Logger`.
+        history (pandas.DataFrame, optional): One row per evaluation, see :class:`~pyg_emu.training.Logger`.
         seconds (float): The time of training steps, without validation and checkpoints.
         stopped_early (bool): Whether training stopped because patience was exhausted. It is :obj:`False` if
             :obj:`max_seconds` ended it.
@@ -83,14 +83,14 @@ class Progress:
     r"""The numbers that describe the progress of a run.
 
     Args:
-        step (int): The number of steps.
-        seconds (float): The time of these steps.
+        step (int, optional): The number of steps.
+        seconds (float, optional): The time of these steps.
         best_step (int, optional): The step with the best validation.
         best_metric (float, optional): The monitored metric at that step.
-        best_metrics (dict): All numbers of that validation.
-        stale (int): The number of validations since then.
+        best_metrics (dict, optional): All numbers of that validation.
+        stale (int, optional): The number of validations since then.
         best_digest (str, optional): The digest of :obj:`best.pt`.
-        reported (dict): The content of :obj:`metrics.json`, except for the ranking of the test facts.
+        reported (dict, optional): The content of :obj:`metrics.json`, except for the ranking of the test facts.
         metric (str, optional): The name of the monitored metric.
     """
     step: int = 0

@@ -99,9 +99,9 @@ class Collector:
 
         Args:
             fractions (sequence of float, optional): Shares of train, valid and test. (default: :obj:`None`)
-            seed (int): Seed of that split. (default: :obj:`0`)
-            in_order (bool): Whether to sort the facts by their ids first, for sources without an order of their own.
-                (default: :obj:`False`)
+            seed (int, optional): Seed of that split. (default: :obj:`0`)
+            in_order (bool, optional): Whether to sort the facts by their ids first, for sources without an order of
+                their own. (default: :obj:`False`)
         """
         entity_labels, entity_ids = self._entities.finish()
         relation_labels, relation_ids = self._relations.finish()

@@ -33,7 +33,7 @@ class Columns(NamedTuple):
         relation (int): Position of the relations.
         tail (int): Position of the tails.
         width (int): Number of columns of the table.
-        more (tuple of int): Positions of further columns that are read. (default: :obj:`()`)
+        more (tuple of int, optional): Positions of further columns that are read. (default: :obj:`()`)
     """
     head: int
     relation: int

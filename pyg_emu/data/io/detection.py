@@ -121,7 +121,7 @@ def check_format(value: Any, others: tuple[str, ...] = ()) -> None:
 
     Args:
         value (Any): The argument.
-        others (tuple of str): Further names that are allowed. (default: :obj:`()`)
+        others (tuple of str, optional): Further names that are allowed. (default: :obj:`()`)
 
     Raises:
         ArgumentError: If it is no format.
@@ -139,7 +139,8 @@ def format_of(path: Path, asked: Optional[str] = None, is_text: bool = False) ->
     Args:
         path (Path): The file.
         asked (str, optional): The argument :obj:`format`. (default: :obj:`None`)
-        is_text (bool): Whether other arguments say that it is text, such as :obj:`delimiter`. (default: :obj:`False`)
+        is_text (bool, optional): Whether other arguments say that it is text, such as :obj:`delimiter`. (default:
+            :obj:`False`)
 
     Raises:
         DataError: If the file cannot be read, or its beginning contradicts its name or :obj:`asked`.

@@ -70,10 +70,10 @@ def from_folder(
             :obj:`"turtle"`, :obj:`"trig"`, :obj:`"rdfxml"`, :obj:`"parquet"`, :obj:`"jsonl"`; or the layout of the
             folder: :obj:`"splits"`, :obj:`"openke"`, :obj:`"ogb"`, :obj:`"pykeen"`, :obj:`"red-gnn"`, :obj:`"ultra"`.
             (default: decided by the file names, and by the first line of each file if its name does not decide)
-        require_splits (collection of str): Splits that have to be there and hold facts; :obj:`"train"` always does.
-            (default: :obj:`("train", "valid", "test")`)
-        extra_files (collection of str): Names of further files of the folder, whose facts are added to the training
-            facts, such as :obj:`["facts.txt"]`. (default: :obj:`()`)
+        require_splits (collection of str, optional): Splits that have to be there and hold facts; :obj:`"train"` always
+            does. (default: :obj:`("train", "valid", "test")`)
+        extra_files (collection of str, optional): Names of further files of the folder, whose facts are added to the
+            training facts, such as :obj:`["facts.txt"]`. (default: :obj:`()`)
         part (str, optional): The graph of inductive data that is read: :obj:`"train"` or :obj:`"inference"`.
             (default: :obj:`"train"`)
         delimiter (str, optional): The character between columns. (default: a comma in :obj:`.csv`, else a tab)
@@ -175,7 +175,7 @@ def from_file(
     Args:
         path (str or os.PathLike): The file.
         fractions (sequence of float, optional): Shares of train, valid and test. (default: :obj:`(0.8, 0.1, 0.1)`)
-        seed (int): The same seed gives the same split. (default: :obj:`0`)
+        seed (int, optional): The same seed gives the same split. (default: :obj:`0`)
         format (str, optional): :obj:`"text"`, :obj:`"ntriples"`, :obj:`"nquads"`, :obj:`"turtle"`, :obj:`"trig"`,
             :obj:`"rdfxml"`, :obj:`"parquet"` or :obj:`"jsonl"`. (default: decided by the ending of the file name, and
             by the first line if the ending is :obj:`.txt` or unknown)
@@ -214,7 +214,7 @@ def options_that_apply(path: Path, format: Optional[str] = None, extra_files: Co
     Args:
         path (Path): The file or folder.
         format (str, optional): The argument :obj:`format`. (default: :obj:`None`)
-        extra_files (collection of str): The argument :obj:`extra_files`. (default: :obj:`()`)
+        extra_files (collection of str, optional): The argument :obj:`extra_files`. (default: :obj:`()`)
 
     Raises:
         DataError: If it cannot be read, or its beginning contradicts its name or :obj:`format`.

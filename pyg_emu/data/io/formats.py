@@ -31,8 +31,8 @@ class TextFormat:
             (default: by name, or else 0)
         relation (str or int, optional): The column of the relations. (default: by name, or else 1)
         tail (str or int, optional): The column of the tails. (default: by name, or else 2)
-        more (dict): Further columns that are read, by what they are for, such as :obj:`{"weights": 3}`: names in the
-            header, or positions from 0. (default: :obj:`{}`)
+        more (dict, optional): Further columns that are read, by what they are for, such as :obj:`{"weights": 3}`: names
+            in the header, or positions from 0. (default: :obj:`{}`)
 
     Raises:
         ArgumentError: If an argument is outside of its domain.
@@ -79,7 +79,8 @@ class TextFormat:
             return False
         names = [name.strip().casefold() for name in first]
         # Where the caller says which columns are read, others may have names like theirs.
-        read = [names[int(place)] for place in self.chosen if isinstance(place, Integral) and int(place) < len(names)]
+        places = [int(place) for place in self.chosen if isinstance(place, (int, Integral))]
+        read = [names[place] for place in places if place < len(names)]
         words, columns = names, named_columns(names)
         if columns is None and len(read) == len(COLUMNS):
             words, columns = read, named_columns(read)

@@ -107,7 +107,7 @@ def given_facts(argument: str, value: Any, data: KGData, unknown: Literal['refus
             column of a file without a header, says which facts are true: 1 or 0, 1 or -1, true or false. Columns of
             other names, such as :obj:`weight`, are not read.
         data (KGData): The graph. Where it has no labels, its ids serve as such.
-        unknown (str): What to do with facts about entities or relations that the graph does not have:
+        unknown (str, optional): What to do with facts about entities or relations that the graph does not have:
             :obj:`"refuse"`, or :obj:`"leave out"` with a warning. (default: :obj:`"refuse"`)
 
     Raises:

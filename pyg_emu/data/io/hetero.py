@@ -53,7 +53,7 @@ def from_hetero(source: Any, fractions: Optional[Sequence[float]] = None, seed: 
     Args:
         source (torch_geometric.data.HeteroData or dict): The graph, or one for each split.
         fractions (sequence of float, optional): Shares of train, valid and test, of one graph. (default: :obj:`None`)
-        seed (int): Seed of that split. (default: :obj:`0`)
+        seed (int, optional): Seed of that split. (default: :obj:`0`)
         weights (str, optional): The attribute that holds the weights of edges, such as :obj:`"edge_weight"`: finite
             numbers above 0, see :class:`~pyg_emu.KGData`. Edges without it have weight 1.
             (default: :obj:`None`, all facts count equally)

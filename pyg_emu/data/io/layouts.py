@@ -84,8 +84,8 @@ def layout_of(folder: Path, asked: Optional[str] = None, extra_files: Collection
         folder (Path): The folder.
         asked (str, optional): The argument :obj:`format`; a format of files means :obj:`"splits"`.
             (default: :obj:`None`)
-        extra_files (collection of str): Files that the caller adds to the training facts: no layout has a meaning of
-            its own for them. (default: :obj:`()`)
+        extra_files (collection of str, optional): Files that the caller adds to the training facts: no layout has a
+            meaning of its own for them. (default: :obj:`()`)
         part (str, optional): The argument :obj:`part`. (default: :obj:`None`)
 
     Raises:

@@ -50,12 +50,12 @@ def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int
         source (torch_geometric.data.Dataset or torch_geometric.data.Data or dict): The dataset.
         fractions (sequence of float, optional): Shares of train, valid and test, for facts that come without a split.
             (default: :obj:`None`)
-        seed (int): Seed of that split. (default: :obj:`0`)
+        seed (int, optional): Seed of that split. (default: :obj:`0`)
         weights (str, optional): The attribute that holds the weights of edges, such as :obj:`"edge_weight"`: finite
             numbers above 0, see :class:`~pyg_emu.KGData`. For :obj:`val_edge_index`, it is :obj:`val_edge_weight`.
             Edges that a split holds without a weight have weight 1. (default: :obj:`None`, all facts count equally)
-        keep (collection of str): Attributes of nodes that the graph keeps, such as :obj:`("x", )`, for encoders of your
-            own. The models of this package do not read them. (default: :obj:`()`)
+        keep (collection of str, optional): Attributes of nodes that the graph keeps, such as :obj:`("x", )`, for
+            encoders of your own. The models of this package do not read them. (default: :obj:`()`)
 
     Raises:
         DataError: If the data has none of these forms, if an attribute would be ignored, such as features, weights, or

@@ -32,7 +32,7 @@ def from_pykeen(source: Any, fractions: Optional[Sequence[float]] = None, seed: 
             factory, or factories as :obj:`{"train": ..., "valid": ..., "test": ...}`.
         fractions (sequence of float, optional): Shares of train, valid and test for a single factory.
             (default: :obj:`(0.8, 0.1, 0.1)`)
-        seed (int): Seed of that split. (default: :obj:`0`)
+        seed (int, optional): Seed of that split. (default: :obj:`0`)
 
     Raises:
         DataError: If :obj:`source` is none of these, or its factories number their entities or relations differently.

@@ -33,9 +33,9 @@ def split_facts(
     Args:
         facts (numpy.ndarray): Heads, relations and tails, and columns that go with them. shape: :obj:`(F, 3 + n)`,
             int64.
-        fractions (sequence of float): Shares of train, valid and test; their sum is one.
+        fractions (sequence of float, optional): Shares of train, valid and test; their sum is one.
             (default: :obj:`(0.8, 0.1, 0.1)`)
-        seed (int): The same seed gives the same split. (default: :obj:`0`)
+        seed (int, optional): The same seed gives the same split. (default: :obj:`0`)
 
     Raises:
         ArgumentError: If the fractions are not three shares with a sum of one, or leave nothing to train on, or if

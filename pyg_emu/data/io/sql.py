@@ -74,7 +74,7 @@ def from_sql(
             (default: the only one there is)
         query (str, optional): A statement that returns rows, instead of :obj:`table`. (default: :obj:`None`)
         fractions (sequence of float, optional): Shares of train, valid and test. (default: :obj:`(0.8, 0.1, 0.1)`)
-        seed (int): The same seed gives the same split. (default: :obj:`0`)
+        seed (int, optional): The same seed gives the same split. (default: :obj:`0`)
         head (str or int, optional): Column of the heads: its name, or its position from 0.
             (default: the one called head, or a usual synonym such as subject, source or h, in any case)
         relation (str or int, optional): Column of the relations. (default: likewise)

@@ -153,9 +153,9 @@ def open_fact_store(
 
     Args:
         folder (str or os.PathLike): A folder that :func:`write_fact_store` wrote.
-        labels (bool): Whether to read the labels, which take memory in each process. (default: :obj:`True`)
-        verify (bool): Whether to read all files and compare their digests. Without it, truncated files are noticed, and
-            other damage is not. (default: :obj:`False`)
+        labels (bool, optional): Whether to read the labels, which take memory in each process. (default: :obj:`True`)
+        verify (bool, optional): Whether to read all files and compare their digests. Without it, truncated files are
+            noticed, and other damage is not. (default: :obj:`False`)
         vocabulary (KGData, optional): A graph whose relations this one shares, see
             :func:`~pyg_emu.data.io.files.from_folder`. Where ids differ, the relations of the facts are read into
             memory. (default: :obj:`None`)

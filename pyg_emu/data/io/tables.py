@@ -39,7 +39,7 @@ def from_dataframe(
     Args:
         df (pandas.DataFrame): Labels: strings, or integers, which become strings.
         fractions (sequence of float, optional): Shares of train, valid and test. (default: :obj:`(0.8, 0.1, 0.1)`)
-        seed (int): The same seed gives the same split. (default: :obj:`0`)
+        seed (int, optional): The same seed gives the same split. (default: :obj:`0`)
         head (str or int, optional): Column of the heads: its name, or its position from 0.
             (default: the one called head, or a usual synonym such as subject, source or h, in any case)
         relation (str or int, optional): Column of the relations. (default: likewise)
@@ -155,9 +155,9 @@ def frame_facts(df: pd.DataFrame, chosen: Sequence[Optional[Column]], split: Opt
         df (pandas.DataFrame): The table.
         chosen (sequence): The arguments :obj:`head`, :obj:`relation` and :obj:`tail`.
         split (str or int, optional): The argument :obj:`split`.
-        what (str): The table, for messages. (default: :obj:`"the table"`)
+        what (str, optional): The table, for messages. (default: :obj:`"the table"`)
         place (callable, optional): Describes a place, from a row and the name of a column. (default: both of them)
-        unread (sequence): The names of further columns of the source, of which :obj:`df` is a part.
+        unread (sequence, optional): The names of further columns of the source, of which :obj:`df` is a part.
             (default: :obj:`()`)
         weights (str or int, optional): The argument :obj:`weights`. (default: :obj:`None`)
 

@@ -200,7 +200,7 @@ def text_chunks(handle: IO[bytes], syntax: Syntax, skip: int = 0) -> Iterator[by
     Args:
         handle (file): The file, in binary mode.
         syntax (Syntax): Its records.
-        skip (int): Number of records to leave out at the beginning. (default: :obj:`0`)
+        skip (int, optional): Number of records to leave out at the beginning. (default: :obj:`0`)
 
     Raises:
         UnicodeError: If the file is not text in :obj:`syntax`.

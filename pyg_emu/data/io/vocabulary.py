@@ -21,7 +21,7 @@ class Vocabulary:
 
     Args:
         labels (sequence of str, optional): Labels whose positions are their ids. (default: :obj:`None`)
-        closed (bool): Whether these are the only labels allowed. (default: :obj:`False`)
+        closed (bool, optional): Whether these are the only labels allowed. (default: :obj:`False`)
 
     Raises:
         DataError: If a given label is repeated.

@@ -40,9 +40,10 @@ def open_options(options: argparse.Namespace, run_dir: str, inference: bool = Tr
     Args:
         options (argparse.Namespace): The flags of :func:`add_run`.
         run_dir (str): The run folder.
-        inference (bool): Whether to read the graph for inference of the recipe, if it has one. (default: :obj:`True`)
-        whole (bool): Whether the command can do without facts. Then the labels in the run folder serve where the data
-            is no longer there, with a warning. (default: :obj:`False`)
+        inference (bool, optional): Whether to read the graph for inference of the recipe, if it has one. (default:
+            :obj:`True`)
+        whole (bool, optional): Whether the command can do without facts. Then the labels in the run folder serve where
+            the data is no longer there, with a warning. (default: :obj:`False`)
     """
     from pyg_emu.experiments.provenance import source_name
     from pyg_emu.experiments.runs import open_run

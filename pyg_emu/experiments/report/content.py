@@ -19,8 +19,8 @@ class Cell:
         text (str): What is shown.
         sort (str or float, optional): What the cell is sorted by; :obj:`None` is sorted last.
         bar (float, optional): The length of a bar behind the text, between 0 and 1.
-        mark (str): :obj:`"strong"` for the cell that matters most in its row. (default: :obj:`""`)
-        items (tuple of str): Texts that are shown one by one instead of :obj:`text`. (default: none)
+        mark (str, optional): :obj:`"strong"` for the cell that matters most in its row. (default: :obj:`""`)
+        items (tuple of str, optional): Texts that are shown one by one instead of :obj:`text`. (default: none)
     """
     text: str
     sort: Union[None, str, float] = None
@@ -35,8 +35,8 @@ class Column:
 
     Args:
         title (str): The heading.
-        numeric (bool): Whether it holds numbers, which are aligned on the right. (default: :obj:`False`)
-        explained (str): What is shown while the pointer rests on the heading. (default: :obj:`""`)
+        numeric (bool, optional): Whether it holds numbers, which are aligned on the right. (default: :obj:`False`)
+        explained (str, optional): What is shown while the pointer rests on the heading. (default: :obj:`""`)
     """
     title: str
     numeric: bool = False
@@ -50,8 +50,8 @@ class Table:
     Args:
         columns (list of Column): The columns.
         rows (list of list of Cell): The rows, in the order in which they are first shown.
-        caption (str): What the table shows. (default: :obj:`""`)
-        search (bool): Whether there is a field that filters the rows. (default: :obj:`False`)
+        caption (str, optional): What the table shows. (default: :obj:`""`)
+        search (bool, optional): Whether there is a field that filters the rows. (default: :obj:`False`)
     """
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
@@ -66,9 +66,9 @@ class Figure:
 
     Args:
         content (str): Data and layout for plotly.js, as JSON.
-        caption (str): What the figure shows. (default: :obj:`""`)
-        height (int): The height in pixels. (default: :obj:`320`)
-        course (bool): Whether its x axis can be exchanged between steps and seconds. (default: :obj:`False`)
+        caption (str, optional): What the figure shows. (default: :obj:`""`)
+        height (int, optional): The height in pixels. (default: :obj:`320`)
+        course (bool, optional): Whether its x axis can be exchanged between steps and seconds. (default: :obj:`False`)
     """
     content: str
     caption: str = ''
@@ -94,7 +94,7 @@ class Text:
 
     Args:
         text (str): The sentence.
-        note (bool): Whether it tells of something missing or unusual. (default: :obj:`False`)
+        note (bool, optional): Whether it tells of something missing or unusual. (default: :obj:`False`)
     """
     text: str
     note: bool = False
@@ -125,7 +125,7 @@ class Section:
     Args:
         name (str): Identifies the section in links.
         title (str): The heading.
-        blocks (list): Its content.
+        blocks (list, optional): Its content.
         absent (str, optional): Why there is none. (default: :obj:`None`)
     """
     name: str
@@ -189,9 +189,9 @@ def metric(value: Any, name: str = '', bar: bool = False, mark: str = '') -> Cel
 
     Args:
         value (float): The value.
-        name (str): The metric, such as :obj:`"mr"`. (default: :obj:`""`, one between 0 and 1)
-        bar (bool): Whether to draw a bar, from 0 to 1. (default: :obj:`False`)
-        mark (str): See :class:`Cell`. (default: :obj:`""`)
+        name (str, optional): The metric, such as :obj:`"mr"`. (default: :obj:`""`, one between 0 and 1)
+        bar (bool, optional): Whether to draw a bar, from 0 to 1. (default: :obj:`False`)
+        mark (str, optional): See :class:`Cell`. (default: :obj:`""`)
     """
     found = number(value)
     if found is None:

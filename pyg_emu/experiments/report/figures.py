@@ -30,11 +30,11 @@ def figure(traces: Sequence[Mapping[str, Any]], *, x: str = '', y: str = '', cap
 
     Args:
         traces (list of dict): The traces of plotly.js. Labels in them have to be escaped by :func:`shown_label`.
-        x (str): The title of the x axis. (default: :obj:`""`)
-        y (str): The title of the y axis. (default: :obj:`""`)
-        caption (str): What the figure shows. (default: :obj:`""`)
-        height (int): The height in pixels. (default: :obj:`320`)
-        course (bool): See :class:`~pyg_emu.experiments.report.content.Figure`. (default: :obj:`False`)
+        x (str, optional): The title of the x axis. (default: :obj:`""`)
+        y (str, optional): The title of the y axis. (default: :obj:`""`)
+        caption (str, optional): What the figure shows. (default: :obj:`""`)
+        height (int, optional): The height in pixels. (default: :obj:`320`)
+        course (bool, optional): See :class:`~pyg_emu.experiments.report.content.Figure`. (default: :obj:`False`)
         xaxis (dict, optional): Further settings of the x axis. (default: :obj:`None`)
         yaxis (dict, optional): Further settings of the y axis. (default: :obj:`None`)
         **layout (optional): Further settings of the layout.

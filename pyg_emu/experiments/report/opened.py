@@ -91,15 +91,15 @@ class OpenedRun:
         name (str): What the run is called in the report.
         entries (dict): Settings, parts, data, environment and metrics, see
             :func:`~pyg_emu.experiments.comparison.run_entries`.
-        history (pandas.DataFrame): The rows of the history.
-        recorded (dict): The content of :obj:`metrics.json`.
+        history (pandas.DataFrame, optional): The rows of the history.
+        recorded (dict, optional): The content of :obj:`metrics.json`.
         recipe (Recipe, optional): The settings.
         model (torch.nn.Module, optional): The model.
         data (KGData, optional): The data, without facts if only their labels are known.
         data_name (str, optional): The name of the data.
         ranking (Ranking, optional): The ranks.
-        absent (dict): Why :obj:`"history"`, :obj:`"model"`, :obj:`"data"` or :obj:`"ranking"` is not there.
-        notes (list of str): What else is unusual.
+        absent (dict, optional): Why :obj:`"history"`, :obj:`"model"`, :obj:`"data"` or :obj:`"ranking"` is not there.
+        notes (list of str, optional): What else is unusual.
     """
     folder: RunFolder
     name: str

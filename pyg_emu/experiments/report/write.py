@@ -33,7 +33,7 @@ class Report:
 
     Args:
         path (Path): The file.
-        left_out (dict): The sections that were left out, by title, and why.
+        left_out (dict, optional): The sections that were left out, by title, and why.
     """
     path: Path
     left_out: dict[str, str] = field(default_factory=dict)
@@ -80,20 +80,20 @@ def write_report(
             the working directory)
         split (str, optional): The facts to rank: :obj:`"train"`, :obj:`"valid"` or :obj:`"test"`. (default: test facts,
             or validation facts if there are no others)
-        which (str): The weights: :obj:`"best"` or :obj:`"last"`. (default: :obj:`"best"`)
+        which (str, optional): The weights: :obj:`"best"` or :obj:`"last"`. (default: :obj:`"best"`)
         data (KGData, str or dict, optional): Other data than that of the run, or its new place, see
             :func:`~pyg_emu.experiments.runs.open_run`. (default: :obj:`None`)
         max_triples (int, optional): Rank a random subset of at most this many facts. (default: the setting of the
             recipe)
-        num_hardest (int): The number of hardest facts. (default: :obj:`50`)
-        num_answers (int): The number of answers beside each of them. (default: :obj:`5`)
+        num_hardest (int, optional): The number of hardest facts. (default: :obj:`50`)
+        num_answers (int, optional): The number of answers beside each of them. (default: :obj:`5`)
         projection (str, optional): How the map is drawn: :obj:`"tsne"`, :obj:`"pca"`, or :obj:`None` for no map.
             (default: :obj:`"tsne"`)
-        max_entities (int): The number of entities on the map, those with the most training facts. (default:
+        max_entities (int, optional): The number of entities on the map, those with the most training facts. (default:
             :obj:`1000`)
-        other_facts (bool): Whether :obj:`data` may have other facts than the run. (default: :obj:`False`)
+        other_facts (bool, optional): Whether :obj:`data` may have other facts than the run. (default: :obj:`False`)
         device (str, optional): The device of the models. (default: a GPU if available, else the CPU)
-        progress (bool): Whether to show progress bars. (default: :obj:`True`)
+        progress (bool, optional): Whether to show progress bars. (default: :obj:`True`)
 
     Raises:
         ArgumentError: If an argument is outside its domain, the file cannot be written to, or plotly is not installed.

@@ -92,7 +92,7 @@ def open_study(folder: StudyFolder, settings: Mapping[str, Any], recipe_hash: st
         recipe_hash (str): The :meth:`~pyg_emu.experiments.recipe.Recipe.hash` of the recipe to tune.
         data (KGData): The data, with the facts of an existing study.
         pruner (optuna.pruners.BasePruner): The pruner.
-        direction (str): Whether to maximize or minimize the metric. (default: :obj:`"maximize"`)
+        direction (str, optional): Whether to maximize or minimize the metric. (default: :obj:`"maximize"`)
 
     Raises:
         CheckpointError: If the database is damaged, or was not written by this package.

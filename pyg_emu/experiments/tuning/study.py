@@ -41,7 +41,7 @@ class TuneResult:
         recipe (Recipe): The recipe of the best trial.
         value (float): The validation metric of the best trial.
         metric (str): The name of the metric.
-        trials (pandas.DataFrame): See :func:`~pyg_emu.experiments.tuning.report.trials_frame`.
+        trials (pandas.DataFrame, optional): See :func:`~pyg_emu.experiments.tuning.report.trials_frame`.
         importances (dict): See :func:`~pyg_emu.experiments.tuning.plots.importances`.
         folder (Path): The folder of the study.
     """

@@ -52,10 +52,10 @@ def explain(
         head (int or str): The head, an id or a label. If labels are integers, an integer is a label.
         relation (int or str): The relation, an id or a label, not an inverse one.
         tail (int or str): The tail, an id or a label.
-        num_paths (int): The maximum number of paths. (default: :obj:`10`)
-        beam_width (int): The number of paths kept at each node. (default: :obj:`10`)
-        side (str): The predicted side. With :obj:`"tail"`, paths lead from the head to the tail; with :obj:`"head"`,
-            from the tail to the head. (default: :obj:`"tail"`)
+        num_paths (int, optional): The maximum number of paths. (default: :obj:`10`)
+        beam_width (int, optional): The number of paths kept at each node. (default: :obj:`10`)
+        side (str, optional): The predicted side. With :obj:`"tail"`, paths lead from the head to the tail; with
+            :obj:`"head"`, from the tail to the head. (default: :obj:`"tail"`)
 
     Returns:
         pandas.DataFrame: One row per path, in descending order of weight, with the columns :obj:`weight`,

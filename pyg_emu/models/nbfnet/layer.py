@@ -24,7 +24,8 @@ def degree_scale(edges: EdgeOrders, edge_mask: Optional[Tensor] = None, dtype: t
         edges (EdgeOrders): The graph.
         edge_mask (torch.Tensor, optional): :obj:`True` for the edges to use. shape: :obj:`(E,)`. (default: :obj:`None`,
             all edges)
-        dtype (torch.dtype): The data type of the result, promoted to at least float32. (default: :obj:`torch.float32`)
+        dtype (torch.dtype, optional): The data type of the result, promoted to at least float32. (default:
+            :obj:`torch.float32`)
     """
     dtype = torch.promote_types(dtype, torch.float32)
     degree = message_count(edges.by_target, edge_mask) + 1

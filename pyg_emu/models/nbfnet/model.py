@@ -64,29 +64,30 @@ class NBFNet(torch.nn.Module):
 
     Args:
         num_relations (int): The number of relations :math:`R`, without inverse ones.
-        hidden_channels (int): The width of the queries, of the boundary condition and of the input of each layer.
-            (default: :obj:`32`)
-        num_layers (int): The number of layers. (default: :obj:`6`)
+        hidden_channels (int, optional): The width of the queries, of the boundary condition and of the input of each
+            layer. (default: :obj:`32`)
+        num_layers (int, optional): The number of layers. (default: :obj:`6`)
         out_channels (int, optional): The width of the output of the last layer. (default: :obj:`None`,
             :obj:`hidden_channels`)
-        message (str): :obj:`"product"` (DistMult), :obj:`"sum"` (TransE) or :obj:`"rotate"` (RotatE).
+        message (str, optional): :obj:`"product"` (DistMult), :obj:`"sum"` (TransE) or :obj:`"rotate"` (RotatE).
             (default: :obj:`"product"`)
-        aggregate (str): :obj:`"sum"`, :obj:`"mean"`, :obj:`"max"`, :obj:`"min"` or :obj:`"pna"`.
+        aggregate (str, optional): :obj:`"sum"`, :obj:`"mean"`, :obj:`"max"`, :obj:`"min"` or :obj:`"pna"`.
             (default: :obj:`"pna"`)
-        shortcut (bool): Whether to add the input of a layer to its output if their widths are equal.
+        shortcut (bool, optional): Whether to add the input of a layer to its output if their widths are equal.
             (default: :obj:`True`)
-        layer_norm (bool): Whether to use layer normalisation. (default: :obj:`True`)
-        dependent (bool): Whether the relation vectors of each layer are a linear function of the query (equation 15).
-            Otherwise, they are a table. (default: :obj:`True`)
-        concat_hidden (bool): Whether the final feature contains the outputs of all layers instead of the last one.
-            (default: :obj:`False`)
-        num_mlp_layers (int): The number of linear layers of the scoring network. (default: :obj:`2`)
-        remove_one_hop (bool): Which edges to remove during training, see :meth:`training_mask`: all direct edges
-            between the pairs of a batch, or only the facts of the batch and their inverses. (default: :obj:`True`)
-        act (str, callable or None): The activation of the layers. (default: :obj:`"relu"`)
-        bf16 (bool): Whether linear layers run in bfloat16 by :func:`torch.autocast`. (default: :obj:`False`)
-        checkpointing (bool): Whether to recompute layers in the backward pass instead of keeping their intermediate
-            results. (default: :obj:`False`)
+        layer_norm (bool, optional): Whether to use layer normalisation. (default: :obj:`True`)
+        dependent (bool, optional): Whether the relation vectors of each layer are a linear function of the query
+            (equation 15). Otherwise, they are a table. (default: :obj:`True`)
+        concat_hidden (bool, optional): Whether the final feature contains the outputs of all layers instead of the last
+            one. (default: :obj:`False`)
+        num_mlp_layers (int, optional): The number of linear layers of the scoring network. (default: :obj:`2`)
+        remove_one_hop (bool, optional): Which edges to remove during training, see :meth:`training_mask`: all direct
+            edges between the pairs of a batch, or only the facts of the batch and their inverses. (default:
+            :obj:`True`)
+        act (str, callable or None, optional): The activation of the layers. (default: :obj:`"relu"`)
+        bf16 (bool, optional): Whether linear layers run in bfloat16 by :func:`torch.autocast`. (default: :obj:`False`)
+        checkpointing (bool, optional): Whether to recompute layers in the backward pass instead of keeping their
+            intermediate results. (default: :obj:`False`)
 
     Raises:
         ArgumentError: If an argument has an invalid type or value.
@@ -182,8 +183,8 @@ class NBFNet(torch.nn.Module):
 
         Args:
             rel_type (torch.Tensor): The relations, in :obj:`[0, R)`. shape: :obj:`(B,)`.
-            side (str or torch.Tensor): The predicted side: :obj:`"tail"`, :obj:`"head"`, or a boolean tensor of shape
-                :obj:`(B,)` that is :obj:`True` for tails. (default: :obj:`"tail"`)
+            side (str or torch.Tensor, optional): The predicted side: :obj:`"tail"`, :obj:`"head"`, or a boolean tensor
+                of shape :obj:`(B,)` that is :obj:`True` for tails. (default: :obj:`"tail"`)
 
         Raises:
             ArgumentError: If :obj:`side` is invalid.
@@ -205,7 +206,8 @@ class NBFNet(torch.nn.Module):
             graph (KGData): The graph, with inverse relations.
             known (torch.Tensor): The known entities. shape: :obj:`(B,)`, int64.
             rel_type (torch.Tensor): The relations, in :obj:`[0, R)`. shape: :obj:`(B,)`, int64.
-            side (str or torch.Tensor): The predicted side, see :meth:`query_relation`. (default: :obj:`"tail"`)
+            side (str or torch.Tensor, optional): The predicted side, see :meth:`query_relation`. (default:
+                :obj:`"tail"`)
             edge_mask (torch.Tensor, optional): :obj:`True` for the edges to use, in the order of
                 :obj:`graph.edge_index`. shape: :obj:`(E,)`, bool. (default: :obj:`None`, all edges)
             edge_weights (list of torch.Tensor, optional): A factor of each message, one tensor per layer, beside the
@@ -296,7 +298,7 @@ class NBFNet(torch.nn.Module):
             rel_type (torch.Tensor): As in :meth:`encode`. shape: :obj:`(B,)`.
             candidates (torch.Tensor, optional): The entities to score. shape: :obj:`(B, K)`, int64.
                 (default: :obj:`None`, all entities)
-            side (str or torch.Tensor): As in :meth:`encode`. (default: :obj:`"tail"`)
+            side (str or torch.Tensor, optional): As in :meth:`encode`. (default: :obj:`"tail"`)
             edge_mask (torch.Tensor, optional): As in :meth:`encode`. (default: :obj:`None`)
             edge_weights (list of torch.Tensor, optional): As in :meth:`encode`. (default: :obj:`None`)
 
@@ -340,7 +342,7 @@ class NBFNet(torch.nn.Module):
             known (torch.Tensor): As in :meth:`encode`. shape: :obj:`(B,)`.
             rel_type (torch.Tensor): As in :meth:`encode`. shape: :obj:`(B,)`.
             candidates (torch.Tensor): The entities to score, starting with the positive. shape: :obj:`(B, K)`.
-            side (str or torch.Tensor): As in :meth:`encode`. (default: :obj:`"tail"`)
+            side (str or torch.Tensor, optional): As in :meth:`encode`. (default: :obj:`"tail"`)
 
         :rtype: :class:`torch.Tensor` of shape :obj:`(E,)`, :obj:`True` for the edges to use.
 

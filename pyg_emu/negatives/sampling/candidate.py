@@ -34,8 +34,8 @@ class CandidateSampler(PoolSampler):
         candidates (sequence or RelationCandidates or dict, optional): Labels or ids, or a boolean mask over all
             entities; or a :class:`~pyg_emu.RelationCandidates` of the graph that batches come from, or a dictionary
             that describes one, such as :obj:`{"seen": "train"}`. (default: :obj:`None`, all entities)
-        filtered (bool): See :class:`FilteredSampler`. (default: :obj:`False`)
-        split (str): The split whose facts are known. (default: :obj:`"train"`)
+        filtered (bool, optional): See :class:`FilteredSampler`. (default: :obj:`False`)
+        split (str, optional): The split whose facts are known. (default: :obj:`"train"`)
 
     Raises:
         ArgumentError: When sampling, if the candidates do not fit the graph, or the batch has no :obj:`source`.

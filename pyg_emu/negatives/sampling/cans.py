@@ -43,14 +43,14 @@ class CANSLikeSampler(PoolSampler):
     Args:
         num_types (int, optional): The maximum number of types. There are at most as many as distinct profiles.
             (default: :obj:`None`, :math:`\sqrt{V}` rounded)
-        num_rounds (int): Rounds of :math:`k`-means. (default: :obj:`20`)
-        uniform (float): The probability that a candidate is drawn uniformly from all entities instead (with
+        num_rounds (int, optional): Rounds of :math:`k`-means. (default: :obj:`20`)
+        uniform (float, optional): The probability that a candidate is drawn uniformly from all entities instead (with
             :obj:`filtered`, from all unknown ones). With zero, a model does not learn to reject entities that do not
             fit, and ranks poorly among all. (default: :obj:`0.5`)
-        filtered (bool): See :class:`FilteredSampler`. (default: :obj:`True`)
-        split (str): The split whose facts are known. Types are always those of the training facts.
+        filtered (bool, optional): See :class:`FilteredSampler`. (default: :obj:`True`)
+        split (str, optional): The split whose facts are known. Types are always those of the training facts.
             (default: :obj:`"train"`)
-        seed (int): Seed of the first types. (default: :obj:`0`)
+        seed (int, optional): Seed of the first types. (default: :obj:`0`)
 
     Raises:
         ArgumentError: If an argument is outside of its domain; when sampling, if the batch has no :obj:`source`.

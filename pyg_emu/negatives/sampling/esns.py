@@ -50,14 +50,14 @@ class ESNSLikeSampler(FilteredSampler):
     Memory: 32 bytes for each training fact and end.
 
     Args:
-        context (str): What a context is: :obj:`"fact"` (a relation, the end, and the entity at the other end) or
-            :obj:`"relation"` (a relation and the end), which also finds similar entities in a sparse graph. (default:
-            :obj:`"fact"`)
-        uniform (float): The probability that a candidate is drawn uniformly from all entities instead (with
+        context (str, optional): What a context is: :obj:`"fact"` (a relation, the end, and the entity at the other end)
+            or :obj:`"relation"` (a relation and the end), which also finds similar entities in a sparse graph.
+            (default: :obj:`"fact"`)
+        uniform (float, optional): The probability that a candidate is drawn uniformly from all entities instead (with
             :obj:`filtered`, from all unknown ones). With zero, a model does not learn to reject entities that do not
             fit, and ranks poorly among all. (default: :obj:`0.5`)
-        filtered (bool): See :class:`FilteredSampler`. (default: :obj:`True`)
-        split (str): The split whose facts are known. Contexts are always those of the training facts.
+        filtered (bool, optional): See :class:`FilteredSampler`. (default: :obj:`True`)
+        split (str, optional): The split whose facts are known. Contexts are always those of the training facts.
             (default: :obj:`"train"`)
 
     Raises:

@@ -22,10 +22,10 @@ class FilteredSampler(BaseSampler):
     r"""Base class of samplers that can leave out known facts.
 
     Args:
-        filtered (bool): If set to :obj:`True`, no candidate that would make a known fact is drawn. A triple for which
-            every entity is a known answer has no negative: its slots are masked out, and :attr:`num_exhausted` counts
-            it. (default: :obj:`False`)
-        split (str): Which facts are known: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`.
+        filtered (bool, optional): If set to :obj:`True`, no candidate that would make a known fact is drawn. A triple
+            for which every entity is a known answer has no negative: its slots are masked out, and
+            :attr:`num_exhausted` counts it. (default: :obj:`False`)
+        split (str, optional): Which facts are known: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`.
             (default: :obj:`"train"`)
 
     Raises:

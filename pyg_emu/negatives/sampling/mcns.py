@@ -64,15 +64,16 @@ class MCNSSampler(FilteredSampler):
             criterion(model, batch).backward()
 
     Args:
-        alpha (float): The exponent :math:`\alpha`, in the paper between zero and one; zero makes negatives uniform.
-            (default: :obj:`0.75`)
-        burn_in (int): Moves of a chain before the first negative of a triple. (default: :obj:`10`)
-        filtered (bool): See :class:`FilteredSampler`. The distribution :math:`p_n` is then zero for known answers. If
-            the state of a chain is a known answer of the next relation, uniform draws replace it until the first
-            unknown proposal. (default: :obj:`True`)
-        split (str): The split whose facts are known. Neighbours are always those of the training facts.
+        alpha (float, optional): The exponent :math:`\alpha`, in the paper between zero and one; zero makes negatives
+            uniform. (default: :obj:`0.75`)
+        burn_in (int, optional): Moves of a chain before the first negative of a triple. (default: :obj:`10`)
+        filtered (bool, optional): See :class:`FilteredSampler`. The distribution :math:`p_n` is then zero for known
+            answers. If the state of a chain is a known answer of the next relation, uniform draws replace it until the
+            first unknown proposal. (default: :obj:`True`)
+        split (str, optional): The split whose facts are known. Neighbours are always those of the training facts.
             (default: :obj:`"train"`)
-        seed (int): Seed of the first states. Everything else is drawn from the stream of the batch. (default: :obj:`0`)
+        seed (int, optional): Seed of the first states. Everything else is drawn from the stream of the batch. (default:
+            :obj:`0`)
 
     Raises:
         ArgumentError: If an argument is outside of its domain; when sampling, if the batch has no :obj:`source`.

@@ -48,14 +48,16 @@ class NSCachingSampler(FilteredSampler):
     num_candidates)` candidates, and none of their vectors if :func:`~pyg_emu.ops.emu_score` is fused.
 
     Args:
-        cache_size (int): Entities in a cache, :math:`N_1`. (default: :obj:`50`)
-        num_candidates (int): Random entities that each refresh adds, :math:`N_2`. (default: :obj:`50`)
-        lazy_update (int): Epochs without a refresh between two epochs with one, :math:`n`. An epoch has passed when
-            :meth:`update` has seen as many triples as there are training facts. (default: :obj:`0`, every epoch)
-        filtered (bool): See :class:`FilteredSampler`. Each refresh then keeps known facts out of the caches. If one is
-            still drawn from a cache, a uniform draw replaces it. (default: :obj:`False`)
-        split (str): The split whose facts are known. (default: :obj:`"train"`)
-        seed (int): Seed of the first caches. Everything else is drawn from the stream of the batch. (default: :obj:`0`)
+        cache_size (int, optional): Entities in a cache, :math:`N_1`. (default: :obj:`50`)
+        num_candidates (int, optional): Random entities that each refresh adds, :math:`N_2`. (default: :obj:`50`)
+        lazy_update (int, optional): Epochs without a refresh between two epochs with one, :math:`n`. An epoch has
+            passed when :meth:`update` has seen as many triples as there are training facts. (default: :obj:`0`, every
+            epoch)
+        filtered (bool, optional): See :class:`FilteredSampler`. Each refresh then keeps known facts out of the caches.
+            If one is still drawn from a cache, a uniform draw replaces it. (default: :obj:`False`)
+        split (str, optional): The split whose facts are known. (default: :obj:`"train"`)
+        seed (int, optional): Seed of the first caches. Everything else is drawn from the stream of the batch. (default:
+            :obj:`0`)
 
     Raises:
         ArgumentError: If an argument is outside of its domain; when sampling, if the batch has no :obj:`source`.

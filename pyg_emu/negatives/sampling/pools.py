@@ -164,9 +164,9 @@ class PoolSampler(FilteredSampler):
     kept until its facts change.
 
     Args:
-        uniform (float): The probability that a candidate is a uniform draw instead. (default: :obj:`0.0`)
-        filtered (bool): See :class:`FilteredSampler`. (default: :obj:`False`)
-        split (str): The split whose facts are known. (default: :obj:`"train"`)
+        uniform (float, optional): The probability that a candidate is a uniform draw instead. (default: :obj:`0.0`)
+        filtered (bool, optional): See :class:`FilteredSampler`. (default: :obj:`False`)
+        split (str, optional): The split whose facts are known. (default: :obj:`"train"`)
     """
     def __init__(self, uniform: float = 0.0, filtered: bool = False, split: str = 'train') -> None:
         super().__init__(filtered, split)

@@ -33,13 +33,13 @@ class PopularitySampler(PoolSampler):
         transform = EMUNegatives(num_negatives=64, sampler=PopularitySampler(per_relation=True, filtered=True))
 
     Args:
-        power (float): The power :math:`p`. (default: :obj:`0.75`)
-        per_relation (bool): Whether degrees are counted for each relation and end. (default: :obj:`False`)
-        uniform (float): The probability that a candidate is drawn uniformly from all entities instead (with
+        power (float, optional): The power :math:`p`. (default: :obj:`0.75`)
+        per_relation (bool, optional): Whether degrees are counted for each relation and end. (default: :obj:`False`)
+        uniform (float, optional): The probability that a candidate is drawn uniformly from all entities instead (with
             :obj:`filtered`, from all unknown ones). With :obj:`per_relation` and zero, a model does not learn to reject
             entities that do not fit, and ranks poorly among all. (default: :obj:`0.0`)
-        filtered (bool): See :class:`FilteredSampler`. (default: :obj:`False`)
-        split (str): The split whose facts are known. Degrees are always those of the training facts.
+        filtered (bool, optional): See :class:`FilteredSampler`. (default: :obj:`False`)
+        split (str, optional): The split whose facts are known. Degrees are always those of the training facts.
             (default: :obj:`"train"`)
 
     Raises:

@@ -41,14 +41,15 @@ class SANSSampler(FilteredSampler):
     :math:`V^2` (0.8 GB), and are then hardly different from uniform draws.
 
     Args:
-        num_hops (int): Hops, or steps of a walk. (default: :obj:`3`)
-        mode (str): :obj:`"walk"` (the paper's RW-SANS, with equal weights) or :obj:`"khop"`. (default: :obj:`"walk"`)
-        walks (int): Random walks from each entity. (default: :obj:`1000`)
-        filtered (bool): See :class:`FilteredSampler`. (default: :obj:`True`)
-        split (str): The split whose facts are known. Neighbourhoods are always those of the training facts.
+        num_hops (int, optional): Hops, or steps of a walk. (default: :obj:`3`)
+        mode (str, optional): :obj:`"walk"` (the paper's RW-SANS, with equal weights) or :obj:`"khop"`. (default:
+            :obj:`"walk"`)
+        walks (int, optional): Random walks from each entity. (default: :obj:`1000`)
+        filtered (bool, optional): See :class:`FilteredSampler`. (default: :obj:`True`)
+        split (str, optional): The split whose facts are known. Neighbourhoods are always those of the training facts.
             (default: :obj:`"train"`)
-        max_size (int): For :obj:`"khop"`, the largest number of pairs. (default: :obj:`2**28`, 1 GiB)
-        seed (int): Seed of the walks. (default: :obj:`0`)
+        max_size (int, optional): For :obj:`"khop"`, the largest number of pairs. (default: :obj:`2**28`, 1 GiB)
+        seed (int, optional): Seed of the walks. (default: :obj:`0`)
 
     Raises:
         ArgumentError: If an argument is outside of its domain; when sampling, if there are more than :obj:`max_size`

@@ -34,15 +34,15 @@ class SharedNegativesSampler(FilteredSampler):
     <pyg_emu.Batch.shared_index>` holds each set once.
 
     Args:
-        chunk_size (int): Triples of a chunk; the last one of a batch may be smaller. (default: :obj:`250`)
+        chunk_size (int, optional): Triples of a chunk; the last one of a batch may be smaller. (default: :obj:`250`)
         sampler (Sampler, optional): The source of ids. Each id of a set is drawn from it for a random triple of the
             chunk, regardless of the end that this triple predicts. A sampler that learns keeps learning. (default:
             :obj:`None`, uniform over all entities, with replacement)
-        filtered (bool): If set to :obj:`True`, a candidate is masked out for those triples of the chunk with which it
-            would make a known fact. Such a triple has fewer than :math:`N` negatives; :attr:`num_exhausted` counts
-            those that have none. (default: :obj:`False`)
-        split (str): The split whose facts are known: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or :obj:`"all"`.
-            (default: :obj:`"train"`)
+        filtered (bool, optional): If set to :obj:`True`, a candidate is masked out for those triples of the chunk with
+            which it would make a known fact. Such a triple has fewer than :math:`N` negatives; :attr:`num_exhausted`
+            counts those that have none. (default: :obj:`False`)
+        split (str, optional): The split whose facts are known: :obj:`"train"`, :obj:`"valid"`, :obj:`"test"` or
+            :obj:`"all"`. (default: :obj:`"train"`)
 
     Raises:
         ArgumentError: If an argument is outside of its domain; when sampling, if :obj:`sampler` returns something else

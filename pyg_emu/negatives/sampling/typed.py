@@ -34,12 +34,12 @@ class TypedSampler(PoolSampler):
         types (torch.Tensor, optional): The type of each entity, a number of at least 0, or -1 for none. An entity
             without a type is drawn for no triple that has a type. shape: :obj:`(num_nodes,)`, int64. (default:
             :obj:`None`, the ends of the relations)
-        uniform (float): The probability that a candidate is drawn uniformly from all entities instead (with
+        uniform (float, optional): The probability that a candidate is drawn uniformly from all entities instead (with
             :obj:`filtered`, from all unknown ones). With zero, a model does not learn to reject entities that do not
             fit, and ranks poorly among all. (default: :obj:`0.0`)
-        filtered (bool): See :class:`FilteredSampler`. (default: :obj:`False`)
-        split (str): The split whose facts are known. Ends of relations are always those of the training facts.
-            (default: :obj:`"train"`)
+        filtered (bool, optional): See :class:`FilteredSampler`. (default: :obj:`False`)
+        split (str, optional): The split whose facts are known. Ends of relations are always those of the training
+            facts. (default: :obj:`"train"`)
 
     Raises:
         ArgumentError: If an argument is outside of its domain; when sampling, if :obj:`types` has another length than

@@ -22,9 +22,9 @@ class SoftLabels(NamedTuple):
     r"""A term of a loss: a weight times the cross-entropy with a label for the positive and one for each negative.
 
     Args:
-        weight (float): The weight of the term. Without weight, the term is left out. (default: :obj:`1.0`)
-        positive (float): The label of the positive. (default: :obj:`1.0`)
-        negative (float): The label of every negative. (default: :obj:`0.0`)
+        weight (float, optional): The weight of the term. Without weight, the term is left out. (default: :obj:`1.0`)
+        positive (float, optional): The label of the positive. (default: :obj:`1.0`)
+        negative (float, optional): The label of every negative. (default: :obj:`0.0`)
     """
     weight: float = 1.0
     positive: float = 1.0

@@ -74,7 +74,7 @@ class BoundaryRows(NamedTuple):
     Args:
         node (torch.Tensor): The node of each batch row. shape: :obj:`(B,)`, int64.
         value (torch.Tensor): The boundary condition of that node. shape: :obj:`(B, D)`.
-        fill (float): The boundary condition of all other nodes. (default: :obj:`0.0`)
+        fill (float, optional): The boundary condition of all other nodes. (default: :obj:`0.0`)
     """
     node: Tensor
     value: Tensor
