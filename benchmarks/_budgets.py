@@ -9,6 +9,7 @@ from typing import Any, Callable, NamedTuple, Optional, Sequence
 from benchmarks import _markdown as md
 from benchmarks._markdown import Part, Results
 from benchmarks._record import lookup, read_results, spread
+from benchmarks._variations import tuned_emu
 
 #: The settings by their name in files, in the order of tables that have no results.
 SETTINGS = {
@@ -35,21 +36,24 @@ class _Row(NamedTuple):
 
 def budgets(folder: Path) -> Part:
     r"""Returns the final runs of all searches of DistMult and ComplEx, the highest test MRR first, and the lead of EMU
-    over each setting.
+    over each setting, after its own search and with the settings of ``tuned``.
     """
-    lines = [['model', 'setting', 'MRR', 'Hits@10', "EMU's lead", 'in the search', 'steps', 'seeds'],
-             ['---', '---', *['---:'] * 6]]
+    lines = [['model', 'setting', 'MRR', 'Hits@10', "EMU's lead", 'lead of `tuned`', 'in the search', 'steps', 'seeds'],
+             ['---', '---', *['---:'] * 7]]
     said, used = [], []
     for model, title in MODELS.items():
         rows = [row for name, what in SETTINGS.items() if (row := _row(f'{model}-{name}', what, folder)) is not None]
         emu = next((row for row in rows if row.name == f'{model}-emu'), None)
-        leads = []
+        leads, tuned = [], tuned_emu(title, folder) if rows else []
+        used += tuned
         for row in sorted(rows, key=lambda row: -spread(row.mrr)[0]):
             used += row.runs
             lead = None if emu is None or row is emu else md.difference(emu.mrr, row.mrr)
             steps = row.runs[0]['metrics']['recipe']['num_steps']
+            other = md.difference(md.mrr_of(tuned), row.mrr) if tuned else None
             lines.append([title, row.title, md.mean(row.mrr), md.mean(md.mrr_of(row.runs, 'hits@10')),
-                          '-' if lead is None else md.signed(*lead), _in_search(row), f'{steps:,}', str(len(row.runs))])
+                          *('-' if pair is None else md.signed(*pair) for pair in (lead, other)),
+                          _in_search(row), f'{steps:,}', str(len(row.runs))])
             if lead is not None:
                 leads.append((row.title, *lead))
         if leads:

@@ -28,7 +28,7 @@ def beyond(folder: Path) -> Part:
     used: Results = []
     every = read_results('beyond/*-seed*', folder)
     for model, target in TARGETS.items():
-        base = _longest(model, folder)
+        base = tuned_emu(model, folder)
         if not base:
             continue
         groups = [runs for _, runs in md.by_setting(every) if runs[0]['metrics']['recipe']['model']['name'] == model]
@@ -101,8 +101,8 @@ def smoothing_on_wn18rr(folder: Path) -> Part:
     return (md.table(lines) if used else ''), used
 
 
-def _longest(model: str, folder: Path) -> Results:
-    r"""The longest runs of EMU on uniform negatives as ``tuned`` has it."""
+def tuned_emu(model: str, folder: Path) -> Results:
+    r"""Returns the longest runs on FB15k-237 of EMU on uniform negatives as ``tuned`` has it."""
     for entry in entries('Table 8', 'tuned'):
         if (entry.row.dataset, entry.row.model, entry.row.method) == ('FB15k-237', model, 'uni_EMU'):
             found = recorded_by_length(entry, folder)
