@@ -85,8 +85,9 @@ def check_data(data: KGData) -> None:
         if 2 * num_inverse != edge_type.numel():
             raise DataError(f'has_inverse_relations: expected inverse types ({data.num_relations} and above) for half '
                             f'of the {edge_type.numel()} edges, got {num_inverse}')
-    _check_labels('entity_labels', data.entity_labels, 'num_nodes', data.num_nodes)
-    _check_labels('relation_labels', data.relation_labels, 'num_relations', data.num_relations)
+    check_label_counts(data)
+    _check_labels('entity_labels', data.entity_labels)
+    _check_labels('relation_labels', data.relation_labels)
 
 
 def refuse_edge_attributes(given: Mapping[str, Any], edge_index: Any, num_nodes: Any) -> None:
@@ -202,13 +203,25 @@ def _check_range(ids: Tensor, name: str, what: str, limit: int, limit_name: str)
                         f'{limit}, got {int(ids[column])}')
 
 
-def _check_labels(name: str, labels: Optional[Sequence[str]], size_name: str, size: int) -> None:
+def check_label_counts(data: KGData) -> None:
+    r"""Checks that entities and relations have one label each, if they have any. It takes no pass over the labels.
+
+    Raises:
+        DataError: If there are more or fewer labels, or they are not a sequence.
+    """
+    for name, size_name in (('entity_labels', 'num_nodes'), ('relation_labels', 'num_relations')):
+        labels, size = getattr(data, name), getattr(data, size_name)
+        if labels is None:
+            continue
+        if isinstance(labels, str) or not isinstance(labels, Sequence):
+            raise DataError(f'{name}: expected a list of strings, got {type(labels).__name__}')
+        if len(labels) != size:
+            raise DataError(f'{name}: expected {size} labels, as {size_name} is {size}, got {len(labels)}')
+
+
+def _check_labels(name: str, labels: Optional[Sequence[str]]) -> None:
     if labels is None:
         return
-    if isinstance(labels, str) or not isinstance(labels, Sequence):
-        raise DataError(f'{name}: expected a list of strings, got {type(labels).__name__}')
-    if len(labels) != size:
-        raise DataError(f'{name}: expected {size} labels, as {size_name} is {size}, got {len(labels)}')
     wrong = next((place for place, label in enumerate(labels) if not isinstance(label, str)), None)
     if wrong is not None:
         raise DataError(f'{name}, position {wrong}: expected a string, got {shown(labels[wrong])} of type '

@@ -16,7 +16,7 @@ from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, Divergenc
 from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
 from pyg_emu.core.modes import evaluating
 from pyg_emu.core.sharded_table import ShardedTable, rows_of
-from pyg_emu.data.checks import SIZES, check_sizes
+from pyg_emu.data.checks import SIZES, check_label_counts, check_sizes
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.index import FactIndex
 from pyg_emu.data.io.given import FactSource, known_facts_of
@@ -251,11 +251,13 @@ def check_graph(data: Any) -> None:
 
     Raises:
         ArgumentError: If :obj:`data` is not a :class:`~pyg_emu.KGData`.
+        DataError: If the graph has more or fewer labels than entities or relations.
     """
     if not isinstance(data, KGData):
         raise ArgumentError(f'data: expected a KGData as the second argument, got an object of type '
                             f'{type(data).__name__}; load_dataset(...) returns a KGData for a name, a folder, a '
                             'DataFrame or a PyG graph')
+    check_label_counts(data)
 
 
 def scorer_of(model: Any, data: KGData) -> Optional[Scorer]:

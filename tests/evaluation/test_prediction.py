@@ -104,6 +104,18 @@ def test_without_labels() -> None:
         predict(model, make_data(labels=False), heads='ann', relations=0)
 
 
+@pytest.mark.parametrize(('labels', 'fact'), [({'entity_labels': ['a', 'b']}, r'entity_labels: .*\b3\b.*\b2\b'),
+                                              ({'relation_labels': ['r']}, r'relation_labels: .*\b2\b.*\b1\b')])
+def test_labels_that_are_too_few(labels: dict[str, Any], fact: str) -> None:
+    data = KGData(edge_index=torch.tensor([[0, 1], [1, 2]]), edge_type=torch.tensor([0, 1]), num_nodes=3,
+                  num_relations=2, **labels)
+    scorer = models.DistMult(3, 2, 4)
+    with pytest.raises(DataError, match=fact):
+        predict(scorer, data, heads=torch.tensor([0]), relations=torch.tensor([0]))
+    with pytest.raises(DataError, match=fact):
+        evaluate(scorer, data, split='train')
+
+
 @pytest.mark.parametrize('layer', [DistMult, RotatE])
 @pytest.mark.parametrize('side', ['tail', 'head'])
 def test_scores_are_those_of_forward(layer: Any, side: str) -> None:
