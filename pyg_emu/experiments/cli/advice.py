@@ -23,7 +23,9 @@ def in_flags(message: str) -> str:
     Args:
         message (str): The message of an error or a warning.
     """
-    return re.sub(rf'\b({"|".join((*_FLAGS, *_SETTINGS))})=(?:{_VALUE}|(?=[\s,;]|$))', _flag, message)
+    message = re.sub(rf'\b({"|".join((*_FLAGS, *_SETTINGS))})=(?:{_VALUE}|(?=[\s,;]|$))', _flag, message)
+    # A command has no tensors. Its ids are numbers, and it reads those as labels where the graph has labels.
+    return message.replace('; ids are given as a tensor', '')
 
 
 def _flag(match: re.Match) -> str:

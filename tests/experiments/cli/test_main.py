@@ -20,6 +20,7 @@ import torch
 
 from pyg_emu import load_dataset
 from pyg_emu.core.errors import ArgumentError, DataWarning
+from pyg_emu.data.labels import unknown_label
 from pyg_emu.experiments.cli.advice import in_flags
 from pyg_emu.experiments.cli.main import main
 from pyg_emu.experiments.layers import read_layer
@@ -724,6 +725,11 @@ def test_unforeseen_error_is_one_line_and_a_file(work: Path, capsys: pytest.Capt
 ])
 def test_advice_in_flags(message: str, expected: str) -> None:
     assert in_flags(message) == expected
+
+
+def test_advice_about_tensors_is_left_out() -> None:
+    message = str(unknown_label('entity', '12', ['a', 'b']))
+    assert message.startswith(in_flags(message)) and 'tensor' in message and 'tensor' not in in_flags(message)
 
 
 # Files of others #############################################################
