@@ -26,6 +26,7 @@ def beyond(folder: Path) -> Part:
     lines = [['model', 'change to `tuned`', 'MRR', 'difference', 'Hits@10', 'validation MRR', 'steps', 'training, s',
               's to the target', 'seeds'], ['---', '---', *['---:'] * 8]]
     used: Results = []
+    said: list[str] = []
     every = read_results('beyond/*-seed*', folder)
     for model, target in TARGETS.items():
         base = tuned_emu(model, folder)
@@ -42,11 +43,13 @@ def beyond(folder: Path) -> Part:
                           f'{sum(metrics["seconds"] for metrics in each) / len(each):.0f}',
                           _seconds_to(target, each), str(len(runs))])
             used += runs
+        if groups:
+            said.append(_conclusion(model, target, base, groups))
     if len(lines) == 2:
         return '', []
     targets = md.listed([f'{target} for {model}' for model, target in TARGETS.items()])
-    return (f'{md.table(lines)}\n\n"The target" is a validation MRR of {targets}. A dash: not reached, or not '
-            'recorded.'), used
+    return '\n\n'.join([md.table(lines), f'"The target" is a validation MRR of {targets}. A dash: not reached, or not '
+                        'recorded.', *said]), used
 
 
 def changes(base: Results, runs: Results) -> list[str]:
@@ -108,6 +111,18 @@ def tuned_emu(model: str, folder: Path) -> Results:
             found = recorded_by_length(entry, folder)
             return found[max(found)] if found else []
     return []
+
+
+def _conclusion(model: str, target: float, base: Results, groups: list[Results]) -> str:
+    r"""Which change is the best on the validation facts, by which changes are chosen, and whether a run reaches the
+    target.
+    """
+    best = max(groups, key=lambda runs: spread([run['metrics']['valid_mrr'] for run in runs])[0])
+    change = ', '.join(f'`{text}`' for text in changes(base, best))
+    gain = md.signed(*md.difference(md.mrr_of(best), md.mrr_of(base)))
+    reached = any(_seconds_to(target, [run['metrics']]) != '-' for runs in (base, *groups) for run in runs)
+    return (f'{model}: of {len(groups)} recorded changes, {change} has the best validation MRR (test MRR {gain}). '
+            f'{"A" if reached else "No"} run reaches the target.')
 
 
 def _seconds_to(target: float, each: list[dict[str, Any]]) -> str:

@@ -41,6 +41,17 @@ def test_changes_and_what_they_bring(tmp_path: Path) -> None:
                       '0.342 ± 0.003', '40,000', '600', '250', '2']
 
 
+def test_best_change_by_validation(tmp_path: Path) -> None:
+    record(tmp_path, f'reproduction/{BASE}-steps40000-seed0', 0.330)
+    record(tmp_path, 'beyond/distmult-a-seed0', 0.335, ['model.reciprocal=true'], curve=(0.30, 0.344))
+    record(tmp_path, 'beyond/distmult-b-seed0', 0.333, ['optimizer.lr=0.2'])
+    said = TEXTS['reproduction-beyond'](tmp_path)[0].splitlines()[-1]
+    assert said.startswith('DistMult: of 2 ') and '`model.reciprocal: true` ' in said and '+0.0050' in said
+    assert 'No run reaches' in said
+    record(tmp_path, 'beyond/distmult-b-seed0', 0.333, ['optimizer.lr=0.2'], curve=(0.345, ))
+    assert 'A run reaches' in TEXTS['reproduction-beyond'](tmp_path)[0].splitlines()[-1]
+
+
 @pytest.mark.parametrize(('settings', 'wanted'), [
     (['negatives.sampler=shared_negatives', 'optimizer.lr=0.2'],
      '`negatives.sampler: shared_negatives`, `optimizer.lr: 0.2`'),
