@@ -34,7 +34,7 @@ def beyond(folder: Path) -> Part:
             continue
         groups = [runs for _, runs in md.by_setting(every) if runs[0]['metrics']['recipe']['model']['name'] == model]
         for runs in [base, *sorted(groups, key=lambda runs: -spread(md.mrr_of(runs))[0])]:
-            change = 'none' if runs is base else ', '.join(f'`{text}`' for text in changes(base, runs))
+            change = 'none' if runs is base else _told(base, runs)
             gain = '-' if runs is base else md.signed(*md.difference(md.mrr_of(runs), md.mrr_of(base)))
             each = [run['metrics'] for run in runs]
             lines.append([model, change, md.mean(md.mrr_of(runs)), gain, md.mean(md.mrr_of(runs, 'hits@10')),
@@ -113,16 +113,19 @@ def tuned_emu(model: str, folder: Path) -> Results:
     return []
 
 
+def _told(base: Results, runs: Results) -> str:
+    return ', '.join(f'`{text}`' for text in changes(base, runs))
+
+
 def _conclusion(model: str, target: float, base: Results, groups: list[Results]) -> str:
     r"""Which change is the best on the validation facts, by which changes are chosen, and whether a run reaches the
     target.
     """
     best = max(groups, key=lambda runs: spread([run['metrics']['valid_mrr'] for run in runs])[0])
-    change = ', '.join(f'`{text}`' for text in changes(base, best))
     gain = md.signed(*md.difference(md.mrr_of(best), md.mrr_of(base)))
     reached = any(_seconds_to(target, [run['metrics']]) != '-' for runs in (base, *groups) for run in runs)
-    return (f'{model}: of {len(groups)} recorded changes, {change} has the best validation MRR (test MRR {gain}). '
-            f'{"A" if reached else "No"} run reaches the target.')
+    return (f'{model}: of {len(groups)} recorded changes, {_told(base, best)} has the best validation MRR (test MRR '
+            f'{gain}). {"A" if reached else "No"} run reaches the target.')
 
 
 def _seconds_to(target: float, each: list[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ all of them at once.
 from __future__ import annotations
 
 import copy
-from typing import Any, Callable, Hashable, Optional
+from typing import Any, Callable, Hashable, Mapping, Optional
 
 import torch
 from torch import Tensor
@@ -168,6 +168,12 @@ class GraphedStep(PlainStep):
 
     def _captured(self, batch: Batch) -> _Graph:
         check_rate(batch.mutation)
+        # The steps before the capture have left their terms.
+        terms = getattr(self.criterion, 'terms', None)
+        for name, value in (terms.items() if isinstance(terms, Mapping) else ()):
+            if not isinstance(value, Tensor):
+                raise ArgumentError(f'terms[{name!r}]: expected a tensor, because a graph keeps the number of its '
+                                    f'capture, got {shown(value)}; use a tensor, or capture=False')
         if batch.neg_vectors is not None and batch.neg_vectors.requires_grad:
             raise ArgumentError('batch.neg_vectors: expected vectors without gradient, because a graph copies the '
                                 'batch, got vectors with gradient; detach them, or use capture=False')

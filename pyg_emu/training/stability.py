@@ -14,7 +14,8 @@ from pyg_emu.models.sharded import sharded_tables
 
 
 def scalars(terms: Any, loss: Tensor) -> dict[str, Tensor]:
-    r"""Returns the terms of a loss as scalar tensors on its device, without one that is called :obj:`"loss"`.
+    r"""Returns the terms of a loss as scalar tensors on its device, without one that is called :obj:`"loss"`: the loss
+    is what is minimised.
 
     Args:
         terms (dict): The attribute :obj:`terms` of a criterion or of a part that learns. Anything but a dictionary has
@@ -58,14 +59,13 @@ class LossMeter:
 
         Args:
             loss (torch.Tensor): The scalar loss.
-            terms (dict, optional): The terms of the loss by name, as scalars. One called :obj:`"loss"` is left out: the
-                loss is what is minimised. (default: :obj:`None`)
+            terms (dict, optional): The terms of the loss by name, from :func:`scalars`. (default: :obj:`None`)
         """
         loss = loss.detach()
         if not terms and len(self._names) == 1:
             self._sums += loss
         else:
-            values = {'loss': loss, **scalars(terms or {}, loss)}
+            values = {'loss': loss, **(terms or {})}
             if tuple(values) != self._names:
                 values = self._widened(values)
             self._sums += torch.stack([*values.values()])

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from pyg_emu.core.arguments import boolean, is_number, positive_integer, positive_integers
+from pyg_emu.core.arguments import boolean, is_number, positive_integer, positive_integers, positive_number
 from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError, ProcessError
 from pyg_emu.core.mapped_table import copied
@@ -33,7 +33,7 @@ from pyg_emu.training.run_folder import RunFolder, read_json, versions
 from pyg_emu.training.run_record import changed_parts, describe_run, used_backends
 from pyg_emu.training.run_state import Progress, RunState, TrainResult
 from pyg_emu.training.schedules import Constant, Schedule
-from pyg_emu.training.stability import LossMeter, drifted_weights, nonfinite_weights
+from pyg_emu.training.stability import LossMeter, drifted_weights, nonfinite_weights, scalars
 from pyg_emu.training.step import PlainStep, check_closure, check_mapped, check_parts
 from pyg_emu.training.tables import TABLES, read_tables, remove_tables, tables_of, write_tables
 
@@ -148,9 +148,10 @@ class Trainer:
         patience, checkpoint_every = (None if value is None else positive_integer(argument, value) for argument, value
                                       in (('patience', patience), ('checkpoint_every', checkpoint_every)))
         evaluate_every = _validation_steps(evaluate_every, num_steps)
-        for argument, number in (('max_grad_norm', max_grad_norm), ('max_seconds', max_seconds)):
-            if number is not None and not (is_number(number) and number > 0.0):
-                raise ArgumentError(f'{argument}: expected a positive number, got {number!r}')
+        if max_grad_norm is not None:
+            positive_number('max_grad_norm', max_grad_norm)
+        if max_seconds is not None and not (is_number(max_seconds) and max_seconds > 0.0):
+            raise ArgumentError(f'max_seconds: expected a positive number, got {max_seconds!r}')
         check_mapped(model, optimizer, graph)
         folder = run_dir if run_dir is None or isinstance(run_dir, RunFolder) else RunFolder(run_dir, overwrite)
         if patience is not None and validate is None:
@@ -395,7 +396,7 @@ class Trainer:
             self._take = self._make_step()
         loss = self._take(batch)
         self._learning.observe(batch)
-        self._meter.add(loss, {**self._take.terms, **self._learning.terms()})
+        self._meter.add(loss, {**self._take.terms, **scalars(self._learning.terms(), loss)})
         self.schedule.step()
 
     def _make_step(self) -> PlainStep:

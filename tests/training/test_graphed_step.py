@@ -189,6 +189,22 @@ def test_kinds_of_batches_and_what_they_carry(stand_in: list[Replayed], monkeypa
     assert all(graph.registered == [loader.generator] for graph in stand_in)
 
 
+def test_terms_that_a_graph_would_not_update(stand_in: list[Replayed]) -> None:
+    model = make_model()
+
+    class Noted(EMULoss):
+        def forward(self, model: Any, batch: Any) -> Tensor:
+            loss = super().forward(model, batch)
+            self.terms['share'] = float(loss)
+            return loss
+
+    step = GraphedStep(model, Noted(), adagrad(model), NEGATIVES, warmup=1)
+    batches = make_loader(corrupt='tail').batches()
+    step(next(batches))
+    with pytest.raises(ArgumentError, match=r"^terms\['share'\]: .*tensor.*capture=False"):
+        step(next(batches))
+
+
 def test_shared_negatives_are_copied_into_a_graph(stand_in: list[Replayed], monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
     step = GraphedStep(model, EMULoss(), adagrad(model), warmup=1)

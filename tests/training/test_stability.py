@@ -65,11 +65,12 @@ def test_nonfinite_weights_are_named(bad: float) -> None:
 
 def test_terms_are_numbers_or_scalars() -> None:
     meter = LossMeter(torch.device('cpu'))
-    meter.add(torch.tensor(2.0), {'a': 1, 'b': np.float32(0.5), 'c': torch.tensor(3), 'loss': torch.tensor(9.0)})
+    loss = torch.tensor(2.0)
+    meter.add(loss, scalars({'a': 1, 'b': np.float32(0.5), 'c': torch.tensor(3), 'loss': torch.tensor(9.0)}, loss))
     assert meter.read()[0] == {'loss': 2.0, 'a': 1.0, 'b': 0.5, 'c': 3.0}  # the loss is that which is minimised
     for bad in (torch.ones(1), 'x', None, True):
         with pytest.raises(ArgumentError, match=r"^terms\['a'\]: expected a number or a scalar tensor, got "):
-            meter.add(torch.tensor(2.0), {'a': bad})
+            scalars({'a': bad}, loss)
 
 
 def test_attributes_of_another_meaning_are_no_terms() -> None:

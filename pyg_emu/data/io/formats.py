@@ -56,6 +56,9 @@ class TextFormat:
             if (isinstance(column, bool) or not isinstance(column, (str, Integral))
                     or (isinstance(column, Integral) and int(column) < 0)):
                 raise ArgumentError(f'{role}: expected the name of a column or its position from 0, got {column!r}')
+        for role in COLUMNS:  # a position may be an integer of NumPy
+            column = getattr(self, role)
+            object.__setattr__(self, role, int(column) if isinstance(column, Integral) else column)
 
     @property
     def chosen(self) -> tuple[Optional[Column], ...]:
@@ -79,8 +82,7 @@ class TextFormat:
             return False
         names = [name.strip().casefold() for name in first]
         # Where the caller says which columns are read, others may have names like theirs.
-        places = [int(place) for place in self.chosen if isinstance(place, (int, Integral))]
-        read = [names[place] for place in places if place < len(names)]
+        read = [names[place] for place in self.chosen if isinstance(place, int) and place < len(names)]
         words, columns = names, named_columns(names)
         if columns is None and len(read) == len(COLUMNS):
             words, columns = read, named_columns(read)

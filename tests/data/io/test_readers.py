@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
@@ -156,6 +157,7 @@ def test_columns_are_found_by_name(tmp_path: Path, names: str) -> None:
 
 def test_columns_are_chosen_by_position_or_name(tmp_path: Path) -> None:
     assert read(tmp_path, b'a\tb\tr\n', relation=2, tail=1) == [('a', 'r', 'b')]
+    assert read(tmp_path, b'a\tb\tr\n', relation=np.int64(2), tail=np.int64(1)) == [('a', 'r', 'b')]
     wide = b'id\tsource\tkind\tgoal\tweight\n7\ta\tr\tb\t0.5\n8\tb\ts\ta\t\n'
     with warnings.catch_warnings():
         warnings.simplefilter('error')
