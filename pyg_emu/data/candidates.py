@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import instance, kind_of, one_of, shown, tensors
+from pyg_emu.core.entries import entries
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.data.graph import KGData, Split
 from pyg_emu.data.index import FactIndex
+from pyg_emu.ops.searchsorted import searchsorted
 
 #: An entity or a relation, or several: labels or ids.
 Names = Union[str, int, Sequence[Union[str, int]], Tensor]
@@ -189,8 +191,8 @@ class RelationCandidates:
         r"""Returns whether each entity is a candidate for a query of its relation. dtype: bool."""
         end = self._end(rel_type, side)
         wanted = end * self.num_nodes + entity
-        place = torch.searchsorted(self._key, wanted).clamp(max=self._key.numel() - 1)
-        return (self._key[place] == wanted) | (self.ptr[end + 1] == self.ptr[end])
+        place = searchsorted(self._key, wanted).clamp_(max=self._key.numel() - 1)
+        return (entries(self._key, place) == wanted) | (self.ptr[end + 1] == self.ptr[end])
 
     def _end(self, rel_type: Tensor, side: Literal['tail', 'head']) -> Tensor:
         return rel_type if side == 'tail' else rel_type + self.num_relations

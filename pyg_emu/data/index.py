@@ -14,7 +14,9 @@ from torch_geometric.index import Index
 
 from pyg_emu.core.arguments import non_negative_integer, tensors
 from pyg_emu.core.contract import Side
+from pyg_emu.core.entries import entries
 from pyg_emu.core.errors import ArgumentError, DataError
+from pyg_emu.ops.searchsorted import searchsorted
 
 _INT64_MAX = 2**63 - 1
 # Patterns are numbered where keys would be larger.
@@ -263,7 +265,7 @@ class FactIndex:
         """
         number = self.pattern(known, rel_type, side)
         if self._numbers is not None:
-            place = torch.searchsorted(self._numbers, number)
+            place = searchsorted(self._numbers, number)
             last = max(self._numbers.numel() - 1, 0)
             # Without facts, no pattern has a number.
             found = self._numbers[place.clamp(max=last)] == number if self._numbers.numel() > 0 else number < -1
@@ -295,7 +297,7 @@ class FactIndex:
             answers are the keys minus the base.
         """
         base = self.base(known, rel_type, side)
-        edges = torch.searchsorted(self.keys, torch.stack([base, base + self.num_nodes]))
+        edges = searchsorted(self.keys, torch.stack([base, base + self.num_nodes]))
         return base, edges[0], edges[1]
 
     def count(self, known: Tensor, rel_type: Tensor, side: Side) -> Tensor:
@@ -425,8 +427,8 @@ class FactIndex:
         return found.view(key.shape)
 
     def _bisect(self, key: Tensor) -> Tensor:
-        place = torch.searchsorted(self.keys, key).clamp_(max=self.keys.numel() - 1)
-        return self.keys.index_select(0, place.view(-1)).view(key.shape) == key
+        place = searchsorted(self.keys, key).clamp_(max=self.keys.numel() - 1)
+        return entries(self.keys, place) == key
 
     @staticmethod
     def _slot(key: Tensor, size: int) -> Tensor:
@@ -472,7 +474,7 @@ class FactIndex:
         base, start, _ = self.bounds(known, rel_type, side)
         if self._complement is None:
             self._complement = self._build_complement()
-        below = torch.searchsorted(self._complement, rank + base.unsqueeze(1), right=True)
+        below = searchsorted(self._complement, rank + base.unsqueeze(1), right=True)
         return (rank + below - start.unsqueeze(1)).clamp_(min=0, max=self.num_nodes - 1)
 
     @ordinary_tensors()
@@ -483,7 +485,7 @@ class FactIndex:
             place = torch.arange(start, start + keys.numel(), device=keys.device)
             # The position of the first key of each key's pattern.
             pattern = torch.div(keys, self.num_nodes, rounding_mode='floor')
-            first = torch.searchsorted(self.keys, pattern.mul_(self.num_nodes))
+            first = searchsorted(self.keys, pattern.mul_(self.num_nodes))
             torch.sub(keys, place.sub_(first), out=found[start:start + keys.numel()])
         return found
 
@@ -536,7 +538,7 @@ def _sorted_keys(parts: Sequence[Sequence[Tensor]], num_nodes: int, num_relation
     if 2 * num_nodes * num_nodes * num_relations <= _LARGEST_KEY:
         return sorted_values(lambda pattern, answer: pattern * num_nodes + answer), None
     numbers = _without_repeats(sorted_values(lambda pattern, answer: pattern))
-    return sorted_values(lambda pattern, answer: torch.searchsorted(numbers, pattern) * num_nodes + answer), numbers
+    return sorted_values(lambda pattern, answer: searchsorted(numbers, pattern) * num_nodes + answer), numbers
 
 
 def _without_repeats(keys: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from pyg_emu.training.run_state import IMPLEMENTATION
 
 #: The operators whose backends are recorded.
 _OPERATORS = ('emu_score', 'emu_loss', 'mix_partners', 'random_words', 'relational', 'basis_sum', 'rank_counts',
-              'row_linear', 'row_update')
+              'row_linear', 'row_update', 'searchsorted')
 
 
 def describe_run(model: torch.nn.Module, criterion: Any, loader: Any, optimizer: Optimizer, schedule: Any,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import one_of, share
+from pyg_emu.core.entries import entries
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.candidates import ends_of_relations
 from pyg_emu.data.index import FactIndex
@@ -149,10 +150,11 @@ class _State(NamedTuple):
         """
         target = target.clamp(max=self.ptr.numel() - 2)
         rank = random_below(self.size(target).unsqueeze(1).expand(-1, num_negatives), generator)
-        own = self.place[(self.ptr[target].unsqueeze(1) + rank).clamp_(max=self.place.numel() - 1)]
-        other = self.begin[own] + random_below(self.length[own] - 1, generator)
+        place = self.ptr[target].unsqueeze(1) + rank
+        own = entries(self.place, place.clamp_(max=self.place.numel() - 1))
+        other = entries(self.begin, own) + random_below(entries(self.length, own) - 1, generator)
         # The others of the context, without the target itself.
-        return self.entity[(other + (other >= own)).clamp_(max=self.entity.numel() - 1)]
+        return entries(self.entity, (other + (other >= own)).clamp_(max=self.entity.numel() - 1))
 
     def draw_unknown(self, index: FactIndex, target: Tensor, pattern: tuple[Tensor, Tensor, Tensor], num_negatives: int,
                      generator: Optional[torch.Generator], redraws: int) -> Tensor:

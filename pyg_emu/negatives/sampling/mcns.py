@@ -10,6 +10,7 @@ from torch_geometric.utils import remove_self_loops, to_undirected
 
 from pyg_emu.core.arguments import non_negative, non_negative_integer, random_seed
 from pyg_emu.core.contract import Scorer, check_scorer, for_batch
+from pyg_emu.core.entries import entries
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
@@ -249,7 +250,10 @@ class _Chains(NamedTuple):
         shape = (known.numel(), number)
         base, start, end = (value.unsqueeze(1) for value in self.near.bounds(known, torch.zeros_like(known), 'tail'))
         place = start + random_below((end - start).expand(shape), generator)
-        near = self.near.keys[place.clamp_(max=self.near.keys.numel() - 1)] - base if self.near.num_facts else place
+        if self.near.num_facts > 0:
+            near = entries(self.near.keys, place.clamp_(max=self.near.keys.numel() - 1)) - base
+        else:
+            near = place
         far = torch.randint(self.train.num_nodes, shape, generator=generator, device=known.device)
         half = torch.rand(shape, generator=generator, device=known.device) < 0.5
         proposal = torch.where(half & (end > start), near, far)

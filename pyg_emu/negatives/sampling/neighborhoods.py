@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.index import index2ptr
 from torch_geometric.utils import remove_self_loops, to_undirected
 
+from pyg_emu.core.entries import entries
 from pyg_emu.core.errors import ArgumentError
 
 # Pairs of entities that are worked on at a time: what bounds the memory of the searches.
@@ -35,7 +36,7 @@ class Neighborhoods(NamedTuple):
         where there is no such place. shape: :obj:`(B, N)`, int64.
         """
         place = (self.ptr[row].unsqueeze(1) + place).clamp_(max=self.entity.numel() - 1)
-        return self.entity.index_select(0, place.view(-1)).view(place.shape).long()
+        return entries(self.entity, place).long()
 
     def find(self, row: Tensor, entity: Tensor) -> tuple[Tensor, Tensor]:
         r"""Whether each :obj:`entity` :obj:`(B,)` is in the neighbourhood of its :obj:`row` :obj:`(B,)`, and at which

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyg_emu.core.arguments import non_negative_integer, positive_integer, random_seed
 from pyg_emu.core.contract import Scorer, check_scorer, for_batch
+from pyg_emu.core.entries import entries
 from pyg_emu.core.errors import CheckpointError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
@@ -96,7 +97,7 @@ class NSCachingSampler(FilteredSampler):
         row = caches.row(batch)
         place = torch.randint(self.cache_size, (row.numel(), num_negatives), generator=generator, device=row.device)
         place += row.unsqueeze(1) * self.cache_size
-        entity = caches.entity.view(-1).index_select(0, place.view(-1)).view(place.shape).long()
+        entity = entries(caches.entity.view(-1), place).long()
         strange = (row == caches.pattern.numel()).unsqueeze(1)
         if not self.filtered:
             return Negatives(torch.where(strange, torch.randint(batch.num_nodes, place.shape, generator=generator,

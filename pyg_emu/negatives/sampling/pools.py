@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import share
+from pyg_emu.core.entries import entries
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.contract import Negatives
@@ -18,6 +19,7 @@ from pyg_emu.negatives.sampling.filtered import (
     random_below,
     redraw,
 )
+from pyg_emu.ops.searchsorted import searchsorted
 
 #: The largest sum of the integer weights of a pool, below the 53 bits of a random number.
 _LARGEST_SUM = 2**50
@@ -66,7 +68,7 @@ class Pools:
 
     def mass(self, place: Tensor) -> Tensor:
         r"""The sums of the weights of all members before :obj:`place`, which has any shape."""
-        return place if self.bound is None else self.bound[place]
+        return place if self.bound is None else entries(self.bound, place)
 
     def draw(self, pool: Tensor, num_negatives: int, generator: Optional[torch.Generator]) -> Tensor:
         r"""Draws members by weight; some entity where a pool is empty. shape: :obj:`(B, N)`."""
@@ -75,8 +77,8 @@ class Pools:
 
     def at(self, mass: Tensor) -> Tensor:
         r"""The members in whose part of the sum of all weights :obj:`mass` falls. shape: that of :obj:`mass`."""
-        place = mass if self.bound is None else torch.searchsorted(self.bound, mass, right=True) - 1
-        return self.entity[place.clamp(0, self.entity.numel() - 1)]
+        place = mass if self.bound is None else searchsorted(self.bound, mass, right=True) - 1
+        return entries(self.entity, place.clamp(0, self.entity.numel() - 1))
 
     def segment(self, pattern: Tensor, pool: Tensor) -> Tensor:
         r"""Numbers of pairs of a pattern and a pool. shape: :obj:`(B,)`."""
@@ -97,7 +99,7 @@ class _KnownMembers:
         tails = pattern < index.num_nodes * index.num_relations
         pool = pools.find(answer, pattern % max(index.num_relations, 1), tails)
         wanted = pool * index.num_nodes + answer
-        place = torch.searchsorted(pools.key, wanted)
+        place = searchsorted(pools.key, wanted)
         found = place < pools.key.numel()
         found &= pools.key[place.clamp(max=max(pools.key.numel() - 1, 0))] == wanted if pools.key.numel() > 0 else found
         segment, order = pools.segment(pattern, pool)[found].sort(stable=True)
@@ -124,10 +126,10 @@ class _KnownMembers:
         start, end = self.pools.mass(self.pools.ptr[pool]), self.pools.mass(self.pools.ptr[pool + 1])
         left = end - start - (self.taken[last] - self.taken[first])
         mass = random_below(left.unsqueeze(1).expand(-1, num_negatives), generator)
-        below = torch.searchsorted(self.before, mass + (first * self.span).unsqueeze(1), right=True)
+        below = searchsorted(self.before, mass + (first * self.span).unsqueeze(1), right=True)
         # A pattern without known members would count those of the next one.
         below = torch.minimum(below, last.unsqueeze(1))
-        mass = mass + self.taken[below] - self.taken[first].unsqueeze(1)
+        mass = mass + entries(self.taken, below) - self.taken[first].unsqueeze(1)
         return self.pools.at(mass + start.unsqueeze(1)), left > 0
 
     def any_left(self, pool: Tensor, pattern: Tensor) -> Tensor:
