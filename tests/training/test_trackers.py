@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.experiments.cli.main import _loggers, _parser
+from pyg_emu.experiments.cli.main import _parser
+from pyg_emu.experiments.cli.train import loggers_of
 from pyg_emu.training import MLflowLogger, WandbLogger
 from pyg_emu.training.loggers import RunInfo, check_loggers
 
@@ -143,10 +144,10 @@ def test_mlflow_continues_a_run(given: bool, calls: Any, tmp_path: Path, monkeyp
 
 def test_flags_name_them(calls: Any) -> None:
     options = _parser().parse_args(['train', '--recipe', 'distmult-umls-emu', '--wandb', 'one', '--mlflow', 'two'])
-    loggers = check_loggers(_loggers(options))
+    loggers = check_loggers(loggers_of(options))
     assert [(type(logger).__name__, repr(logger)) for logger in loggers] == [
         ('WandbLogger', "WandbLogger('one')"), ('MLflowLogger', "MLflowLogger('two')")]
-    assert _loggers(_parser().parse_args(['train', '--recipe', 'distmult-umls-emu'])) == []
+    assert loggers_of(_parser().parse_args(['train', '--recipe', 'distmult-umls-emu'])) == []
 
 
 @pytest.mark.parametrize(('make', 'package'), [(WandbLogger, 'wandb'), (MLflowLogger, 'mlflow')])

@@ -699,7 +699,7 @@ def test_unforeseen_error_is_one_line_and_a_file(work: Path, capsys: pytest.Capt
         def fail(*arguments: Any, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr('pyg_emu.experiments.cli.main.packaged_recipes', fail)
+        monkeypatch.setattr('pyg_emu.experiments.cli.recipes.packaged_recipes', fail)
         assert main(['recipes', 'list']) == code
         shown = capsys.readouterr().err
         assert shown.count('\n') == 1 and 'Traceback' not in shown
@@ -788,7 +788,7 @@ def test_warnings_are_in_the_language_of_the_command_line(capsys: pytest.Capture
         warnings.warn('openke.txt: pass head=0, relation=1, tail=2 to read it', DataWarning)
         return {'a': 'b'}
 
-    monkeypatch.setattr('pyg_emu.experiments.cli.main.packaged_recipes', warn)
+    monkeypatch.setattr('pyg_emu.experiments.cli.recipes.packaged_recipes', warn)
     assert main(['recipes', 'list']) == 0
     warning = capsys.readouterr().err
     assert 'openke.txt' in warning and '--set dataset.head=0' in warning and 'pass head=0' not in warning
