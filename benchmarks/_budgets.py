@@ -16,6 +16,8 @@ SETTINGS = {
     'emu': 'EMU', 'emu-n3': 'EMU, N3', 'uls': 'unbounded label smoothing alone', 'uniform-l3': 'uniform negatives, L3',
     'uniform-n3': 'uniform negatives, N3', 'label-smoothing': 'ordinary label smoothing',
     'confidence-penalty': 'confidence penalty', 'self-adversarial': 'self-adversarial negatives'}
+#: The settings with EMU, whose leads a sentence names.
+_EMU = ('emu', 'emu-n3')
 #: The models, whose searches begin with their names.
 MODELS = {'distmult': 'DistMult', 'complex': 'ComplEx'}
 #: A run of each model with the settings of `tuned`, whose curve shows what a trial with them would have reached.
@@ -43,10 +45,11 @@ def budgets(folder: Path) -> Part:
     said, used = [], []
     for model, title in MODELS.items():
         rows = [row for name, what in SETTINGS.items() if (row := _row(f'{model}-{name}', what, folder)) is not None]
-        emu = next((row for row in rows if row.name == f'{model}-emu'), None)
-        leads, tuned = [], tuned_emu(title, folder) if rows else []
+        emu, with_n3 = (next((row for row in rows if row.name == f'{model}-{name}'), None) for name in _EMU)
+        tuned = tuned_emu(title, folder) if rows else []
         used += tuned
-        for row in sorted(rows, key=lambda row: -spread(row.mrr)[0]):
+        rows.sort(key=lambda row: -spread(row.mrr)[0])
+        for row in rows:
             used += row.runs
             lead = None if emu is None or row is emu else md.difference(emu.mrr, row.mrr)
             steps = row.runs[0]['metrics']['recipe']['num_steps']
@@ -54,10 +57,11 @@ def budgets(folder: Path) -> Part:
             lines.append([title, row.title, md.mean(row.mrr), md.mean(md.mrr_of(row.runs, 'hits@10')),
                           *('-' if pair is None else md.signed(*pair) for pair in (lead, other)),
                           _in_search(row), f'{steps:,}', str(len(row.runs))])
-            if lead is not None:
-                leads.append((row.title, *lead))
-        if leads:
-            said.append(_sentence(title, leads))
+        for name, row in (('EMU', emu), ('EMU and N3', with_n3)):
+            leads = [(other.title, *md.difference(row.mrr, other.mrr)) for other in rows
+                     if row is not None and other is not row]
+            if leads:
+                said.append(_sentence(f'{title} with {name}', leads))
         if emu is not None and model in _TUNED:
             text, results = _missed(emu, _TUNED[model], folder)
             said, used = said + text, used + results
@@ -122,10 +126,10 @@ def _settings(metrics: dict[str, Any]) -> str:
     return ', '.join(found)
 
 
-def _sentence(model: str, leads: Sequence[tuple[str, float, Optional[float]]]) -> str:
+def _sentence(what: str, leads: Sequence[tuple[str, float, Optional[float]]]) -> str:
     parts = [f'{abs(lead):.4f} {"above" if lead >= 0 else "below"} {title}{_verdict(lead, error)}'
              for title, lead, error in leads]
-    return f'{model} with EMU is {"; ".join(parts)}.'
+    return f'{what} is {"; ".join(parts)}.'
 
 
 def _missed(emu: _Row, tuned: str, folder: Path) -> tuple[list[str], Results]:

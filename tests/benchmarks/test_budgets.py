@@ -41,9 +41,11 @@ def test_what_is_left_of_the_lead(tmp_path: Path) -> None:
     assert found[2] == ['DistMult', 'unbounded label smoothing alone', '0.332 ± 0.001', '0.664 ± 0.003',
                         '+0.0000 ± 0.0022', '-', '0.346', '40,000', '2']
     assert found[3][4] == '+0.0300 ± 0.0028' and found[0][4] == '-0.0080' and found[1][4] == '-'
-    said = TEXTS['reproduction-budgets'](tmp_path)[0].splitlines()[-1]
+    said, _, with_n3 = TEXTS['reproduction-budgets'](tmp_path)[0].splitlines()[-3:]
     assert '0.0300 above uniform negatives, L3.' in said and '0.0080 below EMU, N3 (one seed);' in said
     assert 'unbounded label smoothing alone (within two standard errors)' in said
+    assert with_n3.startswith('DistMult with EMU and N3 is 0.0080 above EMU (one seed);')
+    assert with_n3.endswith('0.0380 above uniform negatives, L3 (one seed).')
 
 
 def test_lead_of_the_settings_of_tuned(tmp_path: Path) -> None:
