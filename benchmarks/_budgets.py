@@ -13,7 +13,8 @@ from benchmarks._variations import tuned_emu
 
 #: The settings by their name in files, in the order of tables that have no results.
 SETTINGS = {
-    'emu': 'EMU', 'emu-n3': 'EMU, N3', 'uls': 'unbounded label smoothing alone', 'uniform-l3': 'uniform negatives, L3',
+    'emu': 'EMU', 'emu-n3': 'EMU, N3', 'uls': 'unbounded label smoothing alone',
+    'uls-n3': 'unbounded label smoothing alone, N3', 'uniform-l3': 'uniform negatives, L3',
     'uniform-n3': 'uniform negatives, N3', 'label-smoothing': 'ordinary label smoothing',
     'confidence-penalty': 'confidence penalty', 'self-adversarial': 'self-adversarial negatives'}
 #: The settings with EMU, whose leads a sentence names.
