@@ -244,21 +244,31 @@ def default_space(recipe: Recipe) -> SearchSpace:
     r"""Returns the packaged search space for the loss of a recipe.
 
     The class attribute :attr:`search_space` of the loss names the space. Without this attribute, the space has the name
-    of the loss. A recipe with the N3 regularizer uses the variant of the space for N3, if there is one.
+    of the loss. A recipe with unbounded label smoothing alone, ordinary label smoothing, a confidence penalty or the N3
+    regularizer uses the variant of the space for it, if there is one.
+
+    The space changes no setting that the recipe has. What such a space would fix at another value stays as it is in the
+    recipe, and a regularizer of another kind keeps its weight.
 
     Raises:
         RecipeError: If there is no packaged space for this loss.
     """
-    loss, packaged = recipe.loss['name'], packaged_spaces()
+    loss, packaged, settings = recipe.loss['name'], packaged_spaces(), recipe.to_dict()
     name = fact(class_of('loss', recipe.loss), 'search_space', None) or loss.replace('_', '-')
     if name not in packaged:
         raise RecipeError(f'space: no default search space for loss {loss!r}; pass a packaged space '
                           f'({", ".join(packaged)}) or a file')
     if name == 'emu' and recipe.negatives['mutation_rate'] == 0 and recipe.negatives['mutation'] is None:
         name = 'uls'
+    if name == 'uniform-l3':
+        smoothed = [key for key in ('label_smoothing', 'confidence_penalty') if recipe.loss.get(key)]
+        name = smoothed[0].replace('_', '-') if smoothed else name
     penalty = (recipe.loss.get('regularizer') or {}).get('name')
     other = f'{name.removesuffix("-l3")}-{penalty}'
-    return load_space(other if other in packaged else name)
+    space = load_space(other if other in packaged else name)
+    kept = {key for key, value in space.fixed.items() if _value(settings, tuple(key.split('.'))) not in (None, value)}
+    # The range of a weight suits one kind of penalty.
+    return space.without({'loss.regularizer' if key == 'loss.regularizer.name' else key for key in kept})
 
 
 def packaged_spaces() -> dict[str, str]:

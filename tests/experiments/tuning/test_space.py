@@ -133,6 +133,23 @@ def test_default_space_follows_the_recipe() -> None:
     n3 = {'name': 'n3', 'weight': 0.01}
     assert default_space(recipe(loss={'name': 'emu', 'regularizer': n3})).origin.endswith('emu-n3.yaml')
     assert default_space(recipe(loss={'name': 'cross_entropy', 'regularizer': n3})).origin.endswith('uniform-n3.yaml')
+    smoothing = recipe(negatives={'mutation_rate': 0.0}, loss={'name': 'emu', 'regularizer': n3})
+    assert default_space(smoothing).origin.endswith('uls-n3.yaml')
+    for setting in ('label_smoothing', 'confidence_penalty'):
+        space = default_space(recipe(loss={'name': 'cross_entropy', setting: 0.1}))
+        assert f'loss.{setting}' in {parameter.key for parameter in space.parameters}
+
+
+def test_default_space_changes_no_setting_of_the_recipe() -> None:
+    margin = recipe(loss={'name': 'margin', 'regularizer': {'name': 'n3', 'weight': 0.01}})
+    space = default_space(margin).bound(margin)
+    assert {parameter.key for parameter in space.parameters} == {'loss.margin', 'optimizer.lr'}
+    assert space.recipe(margin, {}).loss == margin.loss
+    both = recipe(loss={'name': 'cross_entropy', 'label_smoothing': 0.1, 'confidence_penalty': 0.2})
+    values = {'loss.regularizer.weight': 1e-6}
+    assert default_space(both).recipe(both, values).loss['confidence_penalty'] == 0.2
+    # A space that is named does what it says.
+    assert load_space('margin').recipe(margin, values).loss['regularizer']['name'] == 'l3'
 
 
 # Invalid input: one sentence with the line ###################################
