@@ -247,8 +247,9 @@ def default_space(recipe: Recipe) -> SearchSpace:
     of the loss. A recipe with unbounded label smoothing alone, ordinary label smoothing, a confidence penalty or the N3
     regularizer uses the variant of the space for it, if there is one.
 
-    The space changes no setting that the recipe has. What such a space would fix at another value stays as it is in the
-    recipe, and a regularizer of another kind keeps its weight.
+    The space does not replace settings of the recipe. A setting that the packaged space fixes at another value keeps
+    the value of the recipe. A regularizer of another kind also keeps its weight. A recipe without a regularizer gets
+    that of the space.
 
     Raises:
         RecipeError: If there is no packaged space for this loss.
