@@ -38,5 +38,9 @@ class ProcessError(PygEmuError, RuntimeError):
     r"""Raised if another process of a job has ended or cannot be reached."""
 
 
+class RecipeWarning(UserWarning):
+    r"""Warns about a setting of a recipe that has no effect."""
+
+
 class DataWarning(UserWarning):
     r"""Warns about valid but suspicious data, such as duplicates, unseen entities or empty relations."""

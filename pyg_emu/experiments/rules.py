@@ -7,6 +7,9 @@ reads_graph           model, loss            works on a graph, not on a table of
 learns_from_vectors   sampler, mutation      :meth:`update` reads entity vectors (False)
 gives_labels          mutation               its plans hold labels (False)
 uses_labels           loss                   it uses them (True, for a class that does not say)
+mutates               loss                   mutates negatives as the batch says (True; the argument :obj:`mutate`, if
+                                             the loss has it)
+uses_negatives        loss                   compares with the negatives that a transform draws (True)
 takes_row_sparse      optimizer              takes row-sparse gradients (tried out on a small table)
 maps_state            optimizer              keeps the state of tables in memory-mapped files in such files (False)
 row_sparse_only       optimizer, schedule    takes no dense gradients; for a schedule: when the model's gradients are
@@ -21,7 +24,7 @@ import difflib
 from typing import Any, Callable, Mapping, Optional
 
 from pyg_emu.experiments.names import class_names, fact, find_class
-from pyg_emu.experiments.sections import class_of, reads_graph
+from pyg_emu.experiments.sections import class_of, reads_graph, without_defaults
 
 
 def graph_obstacle(model: Mapping[str, Any], loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> Optional[str]:
@@ -51,7 +54,7 @@ def graph_obstacle(model: Mapping[str, Any], loss: Mapping[str, Any], negatives:
 
 def mutation_obstacle(loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> Optional[str]:
     r"""Why a mutation does not go with a loss, because it would have no effect or gives labels, or :obj:`None` if it
-    does.
+    does. :func:`idle_settings` tells of masks that would have no effect.
 
     Args:
         loss (dict): The checked section.
@@ -69,7 +72,40 @@ def mutation_obstacle(loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> 
     if loss.get('mutate') is False:
         return (f'loss.mutate: {loss["name"]} mutates no negatives unless told to, and {mutation["name"]} would have '
                 'no effect; expected true, got false')
+    if not _mutates(loss):
+        return (f'negatives.mutation: {loss["name"]} mutates no negatives, and {mutation["name"]} would have no '
+                'effect; leave it out, or choose another loss')
+    if isinstance(loss.get('mutation'), Mapping):
+        return (f'negatives.mutation: loss.mutation, {loss["mutation"]["name"]}, takes its place; expected one of the '
+                f'two, got {mutation["name"]} beside it')
     return None
+
+
+def idle_settings(model: Mapping[str, Any], loss: Mapping[str, Any], negatives: Mapping[str, Any]) -> list[str]:
+    r"""Tells of the settings of negatives that have no effect on a loss. A recipe may inherit them, or keep them for
+    comparison with another loss, so that they are no obstacle. Defaults, also those of the model, are not among them,
+    nor is what asks for the least: a mutation rate of 0, or one negative.
+
+    Args:
+        model (dict): The checked section.
+        loss (dict): The checked section.
+        negatives (dict): The checked section.
+    """
+    defaults = fact(class_of('model', model), 'recipe_defaults', {}).get('negatives', {})
+    given = {key for key, value in without_defaults('negatives', negatives).items() if value != defaults.get(key)}
+    told = []
+    if not fact(class_of('loss', loss), 'uses_negatives', True):
+        told += [f'negatives.{key}: has no effect, since {loss["name"]} compares with all entities'
+                 for key in ('num_negatives', 'sampler') if key in given and negatives[key] != 1]
+    if not _mutates(loss):
+        why = f'since {loss["name"]} mutates no negatives' + ('; loss.mutate: true does' if 'mutate' in loss else '')
+    elif isinstance(loss.get('mutation'), Mapping):
+        why = f'since loss.mutation, {loss["mutation"]["name"]}, takes its place'
+    else:
+        return told
+    masks = fact(class_of('negatives', negatives), 'replaces', {}).get('mutation', ())
+    mutated = negatives.get('mutation') is None and negatives.get('mutation_rate') != 0
+    return told + [f'negatives.{key}: has no effect, {why}' for key in masks if mutated and key in given]
 
 
 def metric_obstacle(metric: str, validation: Mapping[str, Any]) -> Optional[str]:
@@ -177,6 +213,10 @@ def storage_obstacle(model: Mapping[str, Any], optimizer: Mapping[str, Any], los
     if graph:
         return 'graph: expected false with storage: mmap, which keeps entity rows on the CPU, got true'
     return None
+
+
+def _mutates(loss: Mapping[str, Any]) -> bool:
+    return bool(loss.get('mutate', fact(class_of('loss', loss), 'mutates', True)))
 
 
 def _has_rows(cls: Callable[..., Any]) -> bool:

@@ -2,6 +2,7 @@ r"""Running a recipe: training and ranking a model in a run folder, and loading 
 from __future__ import annotations
 
 import json
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,7 +13,7 @@ import torch
 
 from pyg_emu.core.arguments import boolean
 from pyg_emu.core.distributed import current, first_alone, local_device, on_first
-from pyg_emu.core.errors import ArgumentError, RecipeError
+from pyg_emu.core.errors import ArgumentError, RecipeError, RecipeWarning
 from pyg_emu.core.files import read_bytes
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
@@ -22,6 +23,7 @@ from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.experiments.build import build, fused_by_default
 from pyg_emu.experiments.provenance import TrainedOn, load_source, merged_source, source_name
 from pyg_emu.experiments.recipe import Recipe, differences, load_recipe
+from pyg_emu.experiments.rules import idle_settings
 from pyg_emu.experiments.sections import reads_graph
 from pyg_emu.experiments.starts import ORIGIN, Start, check_origin, start_from
 from pyg_emu.models.mapped import map_entities
@@ -105,6 +107,8 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
     if given is not None and start is not None:
         raise ArgumentError('start: expected no weights, vectors and relation_vectors beside it')
     start = given if start is None else start
+    for told in idle_settings(recipe.model, recipe.loss, recipe.negatives):
+        warnings.warn(told, RecipeWarning, stacklevel=2)
     # Settings are checked before a possibly large graph is loaded. Parts may draw parameters of their own.
     torch.manual_seed(recipe.seed)
     transform = build('negatives', recipe.negatives)

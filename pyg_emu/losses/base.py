@@ -61,6 +61,8 @@ class LinkPredictionLoss(torch.nn.Module):
         super().__init__()
         self.mutate = boolean('mutate', mutate)
         self.mutate_vectors = boolean('mutate_vectors', mutate_vectors)
+        if mutate_vectors and not mutate:
+            raise ArgumentError('mutate_vectors: expected False without mutate=True, got True')
         self.regularizer = penalty('regularizer', regularizer)
         #: The terms of the last loss by name, detached scalars on the device, for loggers.
         self.terms: dict[str, Tensor] = {}

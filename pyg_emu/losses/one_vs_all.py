@@ -21,6 +21,10 @@ class _AllEntitiesLoss(torch.nn.Module):
     r"""Base class: a loss against all entities is the cross-entropy for labels that :meth:`_labels` states."""
     #: Every entity is scored.
     dense_gradient: ClassVar[bool] = True
+    #: Negatives that a transform draws are not used.
+    uses_negatives: ClassVar[bool] = False
+    #: A mutation that gives labels to slots has none for all entities.
+    uses_labels: ClassVar[bool] = False
 
     def __init__(self, regularizer: Optional[Regularizer], block_size: Optional[int]) -> None:
         super().__init__()
@@ -76,6 +80,9 @@ class OneVsAllLoss(_AllEntitiesLoss):
         ArgumentError: If :obj:`label_smoothing` is not in :obj:`[0, 1]` or :obj:`block_size` is not positive; when
             called, if the model has other entities than the data, or fewer relations, or is on another device.
     """
+    #: The mutation of a transform is not used.
+    mutates: ClassVar[bool] = False
+
     def __init__(
         self,
         label_smoothing: float = 0.0,

@@ -5,7 +5,13 @@ from typing import Any, Optional
 import pytest
 
 from pyg_emu.experiments.layers import Layer
-from pyg_emu.experiments.rules import dense_obstacle, graph_obstacle, sparse_obstacle
+from pyg_emu.experiments.rules import (
+    dense_obstacle,
+    graph_obstacle,
+    idle_settings,
+    mutation_obstacle,
+    sparse_obstacle,
+)
 from pyg_emu.experiments.sections import check_section
 
 
@@ -83,3 +89,45 @@ def test_dense_gradients_do_not_suit_adam_of_rows() -> None:
     for name in ('sparse_adam', 'torch.optim:SparseAdam'):
         assert says(dense_obstacle(model, check('optimizer', name)), ['optimizer.name', name, 'DistMult', 'adam'])
     assert says(dense_obstacle(model, check('optimizer', 'adam')), None)
+
+
+@pytest.mark.parametrize('loss, mutation, facts', [
+    ('emu', 'mixup', None),
+    ({'name': 'cross_entropy', 'mutate': True}, 'mixup', None),
+    ('one_vs_all_emu', {'name': 'bernoulli', 'rate': 0.3}, None),
+    ({'name': 'one_vs_all_emu', 'mutation': {'name': 'bernoulli', 'rate': 0.5}}, None, None),
+    ('cross_entropy', 'mixup', ['loss.mutate', 'mixup', 'true']),
+    ('one_vs_all', 'mixup', ['negatives.mutation', 'one_vs_all', 'mixup']),
+    ('one_vs_all', 'demix', ['demix', 'labels', 'one_vs_all']),
+    ('one_vs_all_emu', 'demix', ['demix', 'labels', 'one_vs_all_emu']),
+    ({'name': 'one_vs_all_emu', 'mutation': {'name': 'bernoulli', 'rate': 0.5}}, 'mixup',
+     ['negatives.mutation', 'loss.mutation', 'bernoulli', 'mixup']),
+])
+def test_losses_that_suit_a_mutation(loss: Any, mutation: Any, facts: Optional[list[str]]) -> None:
+    negatives = {} if mutation is None else {'mutation': mutation}
+    assert says(mutation_obstacle(check('loss', loss), check('negatives', negatives)), facts)
+
+
+@pytest.mark.parametrize('model, loss, negatives, keys', [
+    ('TransE', 'emu', {'mutation_rate': 0.6, 'mask': 'exact'}, []),
+    ('TransE', 'cross_entropy', {'num_negatives': 64, 'sampler': 'sans'}, []),
+    ('TransE', 'cross_entropy', {'mutation_rate': 0.0, 'mask': 'exact'}, []),
+    ('TransE', 'cross_entropy', {'mutation_rate': 0.3}, []),  # the default
+    ('TransE', 'cross_entropy', {'mutation_rate': 0.6, 'tied': True}, ['mutation_rate', 'tied']),
+    ('TransE', {'name': 'bce', 'mutate': True}, {'mutation_rate': 0.6}, []),
+    ('NBFNet', 'nbfnet_bce', {'mutation_rate': 0.94, 'mask': 'exact', 'shared': False}, []),  # the model's defaults
+    ('NBFNet', 'nbfnet_bce', {'mutation_rate': 0.5}, ['mutation_rate']),
+    ('TransE', 'one_vs_all', {'num_negatives': 1}, []),
+    ('TransE', 'one_vs_all', {'num_negatives': 64, 'sampler': 'sans', 'mask': 'block'},
+     ['num_negatives', 'sampler', 'mask']),
+    ('TransE', 'one_vs_all_emu', {'sampler': 'sans', 'mutation_rate': 0.6}, ['sampler']),
+    ('TransE', {'name': 'one_vs_all_emu', 'mutation': {'name': 'bernoulli', 'rate': 0.5}},
+     {'mutation_rate': 0.6}, ['mutation_rate']),
+])
+def test_settings_of_negatives_without_an_effect(model: str, loss: Any, negatives: dict[str, Any],
+                                                 keys: list[str]) -> None:
+    options: dict[str, Any] = {} if model == 'NBFNet' else {'hidden_channels': 4}
+    checked = check('loss', loss)
+    told = idle_settings(check('model', {'name': model, **options}), checked, check('negatives', negatives))
+    assert [line.partition(':')[0] for line in told] == [f'negatives.{key}' for key in keys]
+    assert all(checked['name'] in line or 'loss.mutation' in line for line in told)

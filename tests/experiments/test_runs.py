@@ -18,6 +18,7 @@ from pyg_emu.core.errors import (
     DataError,
     DivergenceError,
     RecipeError,
+    RecipeWarning,
 )
 from pyg_emu.evaluation.ranking import evaluate
 from pyg_emu.experiments.layers import assignment_layer
@@ -43,6 +44,12 @@ def recipe(folder: Path, *assignments: str) -> Recipe:
 def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     others = other.state_dict()
     return all(torch.equal(value, others[name]) for name, value in one.state_dict().items())
+
+
+def test_settings_without_an_effect_are_told(folder: Path) -> None:
+    with pytest.warns(RecipeWarning, match='negatives.mutation_rate.*cross_entropy'):
+        run_recipe(recipe(folder, 'loss.name=cross_entropy', 'negatives.mutation_rate=0.6', 'num_steps=1'),
+                   progress=False, test=False)
 
 
 def test_run_and_open(folder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pyg_emu.losses import (
     CrossEntropyLoss,
     EMUBCELoss,
     EMULoss,
+    LinkPredictionLoss,
     MarginLoss,
     NBFNetEMULoss,
     OneVsAllEMULoss,
@@ -325,6 +326,11 @@ def test_vectors_have_neither_labels_nor_partners(mutation: Any) -> None:
     batch = make_batch(mutation, vectors=2)
     with pytest.raises(ArgumentError, match='mutate_vectors: (Labelled|Partners|DeMix).*False'):
         EMULoss(mutate_vectors=True)(make_model(), batch)
+
+
+def test_vectors_are_not_mutated_alone() -> None:
+    with pytest.raises(ArgumentError, match='mutate_vectors: .*mutate=True'):
+        LinkPredictionLoss(mutate_vectors=True)
 
 
 def test_vectors_alone() -> None:

@@ -29,11 +29,14 @@ class FilteredSampler(BaseSampler):
             (default: :obj:`"train"`)
 
     Raises:
-        ArgumentError: If :obj:`split` is unknown.
+        ArgumentError: If :obj:`split` is unknown, or has no effect because :obj:`filtered` is :obj:`False`.
     """
     def __init__(self, filtered: bool = False, split: str = 'train') -> None:
         one_of('split', split, ('train', 'valid', 'test', 'all'))
         self.filtered = boolean('filtered', filtered)
+        if split != 'train' and not filtered:
+            raise ArgumentError(f'split: says which facts are known, and without filtered=True known facts are drawn '
+                                f'like others; give filtered=True, or leave out split={split!r}')
         self.split = split
         # On the batch's device, so that counting costs no step a copy to the host.
         self._exhausted: Optional[Tensor] = None

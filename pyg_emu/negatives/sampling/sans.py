@@ -1,6 +1,7 @@
 r"""Negatives from the neighbourhood of the known entity."""
 from __future__ import annotations
 
+import inspect
 from functools import partial
 from typing import Literal, NamedTuple, Optional
 
@@ -52,8 +53,8 @@ class SANSSampler(FilteredSampler):
         seed (int, optional): Seed of the walks. (default: :obj:`0`)
 
     Raises:
-        ArgumentError: If an argument is outside of its domain; when sampling, if there are more than :obj:`max_size`
-            pairs, or the batch has no :obj:`source`.
+        ArgumentError: If an argument is outside of its domain, or has no effect with :obj:`mode`; when sampling, if
+            there are more than :obj:`max_size` pairs, or the batch has no :obj:`source`.
     """
     def __init__(
         self,
@@ -75,6 +76,11 @@ class SANSSampler(FilteredSampler):
             if getattr(self, name) > most:
                 raise ArgumentError(f'{name}: expected at most {most}, got {getattr(self, name)}')
         self.seed = random_seed('seed', seed)
+        unread = {'max_size': max_size} if mode == 'walk' else {'walks': walks, 'seed': seed}
+        for name, value in unread.items():
+            if value != inspect.signature(SANSSampler).parameters[name].default:
+                raise ArgumentError(f'{name}: has no effect with mode={mode!r}; leave out {name}={value!r}, or choose '
+                                    'the other mode')
         self._state: Optional[_State] = None
 
     def neighborhoods(self, batch: Batch) -> Neighborhoods:

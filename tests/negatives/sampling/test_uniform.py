@@ -101,6 +101,8 @@ def test_update_learns_nothing() -> None:
 def test_clear_errors() -> None:
     with pytest.raises(ArgumentError, match="split: .* got 'dev'"):
         UniformSampler(split='dev')
+    with pytest.raises(ArgumentError, match="split: .*filtered=True.*'all'"):
+        UniformSampler(split='all')
     batch = make_batch([(0, 0, 1)])
     batch.source = None
     with pytest.raises(ArgumentError, match='batch.source: UniformSampler'):
