@@ -95,8 +95,8 @@ def idle_settings(model: Mapping[str, Any], loss: Mapping[str, Any], negatives: 
     given = {key for key, value in without_defaults('negatives', negatives).items() if value != defaults.get(key)}
     told = []
     if not fact(class_of('loss', loss), 'uses_negatives', True):
-        told += [f'negatives.{key}: has no effect, since {loss["name"]} compares with all entities'
-                 for key in ('num_negatives', 'sampler') if key in given and negatives[key] != 1]
+        told += [f'negatives.{key}: {_shown(negatives[key])} has no effect, since {loss["name"]} compares with all '
+                 'entities' for key in ('num_negatives', 'sampler') if key in given and negatives[key] != 1]
     if not _mutates(loss):
         why = f'since {loss["name"]} mutates no negatives' + ('; loss.mutate: true does' if 'mutate' in loss else '')
     elif isinstance(loss.get('mutation'), Mapping):
@@ -105,7 +105,8 @@ def idle_settings(model: Mapping[str, Any], loss: Mapping[str, Any], negatives: 
         return told
     masks = fact(class_of('negatives', negatives), 'replaces', {}).get('mutation', ())
     mutated = negatives.get('mutation') is None and negatives.get('mutation_rate') != 0
-    return told + [f'negatives.{key}: has no effect, {why}' for key in masks if mutated and key in given]
+    return told + [f'negatives.{key}: {_shown(negatives[key])} has no effect, {why}'
+                   for key in masks if mutated and key in given]
 
 
 def metric_obstacle(metric: str, validation: Mapping[str, Any]) -> Optional[str]:
@@ -213,6 +214,10 @@ def storage_obstacle(model: Mapping[str, Any], optimizer: Mapping[str, Any], los
     if graph:
         return 'graph: expected false with storage: mmap, which keeps entity rows on the CPU, got true'
     return None
+
+
+def _shown(setting: Any) -> str:
+    return str(setting['name'] if isinstance(setting, Mapping) and 'name' in setting else setting)
 
 
 def _mutates(loss: Mapping[str, Any]) -> bool:

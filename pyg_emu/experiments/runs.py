@@ -67,7 +67,8 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
                vectors: Optional[Vectors] = None, relation_vectors: Optional[Vectors] = None,
                start: Optional[Start] = None, shard: Optional[Literal['entities']] = None) -> RunResult:
     r"""Trains the model of a recipe and ranks the test facts. Within :func:`~pyg_emu.process_group`, all processes must
-    call it with the same arguments, and only the first process writes files.
+    call it with the same arguments, and only the first process writes files. Settings of negatives that have no effect
+    on the loss raise a :class:`~pyg_emu.core.errors.RecipeWarning`.
 
     Args:
         recipe (Recipe): The settings.

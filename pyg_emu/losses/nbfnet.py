@@ -104,7 +104,7 @@ class NBFNetBCELoss(_NBFNetScores, BCELoss):
     Raises:
         ArgumentError: If the temperature is not positive; when called, see :meth:`score`.
     """
-    #: It has no argument :obj:`mutate`.
+    #: Negatives are not mutated, and there is no argument :obj:`mutate`.
     mutates: ClassVar[bool] = False
 
     def __init__(self, adversarial_temperature: Optional[float] = 0.5) -> None:

@@ -131,3 +131,5 @@ def test_settings_of_negatives_without_an_effect(model: str, loss: Any, negative
     told = idle_settings(check('model', {'name': model, **options}), checked, check('negatives', negatives))
     assert [line.partition(':')[0] for line in told] == [f'negatives.{key}' for key in keys]
     assert all(checked['name'] in line or 'loss.mutation' in line for line in told)
+    given = [value['name'] if isinstance(value, dict) else value for value in negatives.values()]
+    assert all(any(f': {value} ' in line for value in given) for line in told)
