@@ -457,7 +457,7 @@ def targets(folder: Path) -> dict[str, Target]:
         lambda: {'data': graph(), 'scorer': model()}, words=('model', ))
     add('EMUNegatives.forward', lambda **rest: EMUNegatives(3)(**rest), lambda: {'data': triples()}, words=('batch', ))
     for name, extra in (('UniformSampler', {}), ('StratifiedSampler', {}),
-                        ('SANSSampler', {'num_hops': 1, 'mode': 'walk', 'walks': 3, 'max_size': 2**20, 'seed': 0}),
+                        ('SANSSampler', {'num_hops': 1, 'mode': 'walk', 'walks': 3, 'seed': 0}),
                         ('SharedNegativesSampler', {'chunk_size': 2, 'sampler': None}),
                         ('NSCachingSampler', {'cache_size': 3, 'num_candidates': 3, 'lazy_update': 0, 'seed': 0}),
                         ('CandidateSampler', {'candidates': [1, 2, 5]}),
