@@ -9,7 +9,7 @@ from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.given import known_facts_of
 from pyg_emu.evaluation.candidates import Candidates
 from pyg_emu.evaluation.metrics import Metrics
-from pyg_emu.evaluation.ranking import evaluate
+from pyg_emu.evaluation.ranking import checked_settings, evaluate
 
 #: Default settings for a graph other than the training graph, as in the NBFNet paper.
 INDUCTIVE_SETTINGS: dict[str, Any] = {'filter_splits': 'train', 'num_negatives': 50}
@@ -28,16 +28,17 @@ def ranker_of(model: Any, data: KGData) -> Any:
 
 
 def check_settings(data: KGData, settings: Mapping[str, Any]) -> None:
-    r"""Checks candidates and known facts of a ranking against a graph, before a model is trained for it.
+    r"""Checks the settings of a ranking, before a model is trained for it; candidates and known facts against a graph.
 
     Args:
         data (KGData): The graph.
         settings (dict): Arguments of :func:`~pyg_emu.evaluate`.
 
     Raises:
-        ArgumentError: If candidates are none, or an id is out of range.
+        ArgumentError: If a setting is outside its domain, candidates are none, or an id is out of range.
         DataError: If a label does not exist, or known facts cannot be read.
     """
+    checked_settings(settings)
     Candidates.of(settings.get('candidates'), data)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', DataWarning)  # the ranking warns

@@ -138,17 +138,15 @@ def evaluate(
         OutOfMemoryError: If a single query does not fit into memory.
     """
     check_graph(data)
-    sides = (sides, ) if isinstance(sides, str) else sides
-    _check_arguments(tie, sides, split, progress)
-    ks = positive_integers('ks', ks)
+    one_of('split', split, SPLITS)
+    boolean('progress', progress)
+    checked = checked_settings({
+        'sides': sides, 'tie': tie, 'ks': ks, 'filter_splits': filter_splits, 'candidates': candidates, 'by': by,
+        'batch_size': batch_size, 'max_triples': max_triples, 'num_negatives': num_negatives, 'seed': seed})
+    sides, ks, seed = checked['sides'], checked['ks'], checked['seed']
     batch_size, max_triples, num_negatives = (
-        None if value is None else positive_integer(name, value) for name, value in
-        (('batch_size', batch_size), ('max_triples', max_triples), ('num_negatives', num_negatives)))
+        checked[name] for name in ('batch_size', 'max_triples', 'num_negatives'))
     batch_size = None if batch_size is None else min(batch_size, LARGEST_BLOCK)
-    seed = random_seed('seed', seed)
-    _check_filter_splits(filter_splits)
-    if by is not None:
-        one_of('by', by, ('relation', ))
     extra = known_facts_of(known_facts, data)
     with memory_reported(f'ranking the {split} split', MEMORY_REMEDY):
         facts = _subset(data.facts(split), split, max_triples, seed)
@@ -194,9 +192,7 @@ def _with_answer_in(competing: Optional[Candidates], facts: Tensor, side: Asked)
     r"""The facts whose true answer competes."""
     if competing is None:
         return facts
-    if side == 'relation':
-        raise ArgumentError("candidates: the candidates are entities, which do not compete with relations; leave out "
-                            "candidates, or 'relation' in sides")
+    assert side != 'relation'  # checked_settings() refuses candidates beside it
     head, relation, tail = facts.unbind(1)
     return facts[competing.contains(tail if side == 'tail' else head, relation, side)]
 
@@ -543,17 +539,55 @@ def question_name(data: KGData, one: Tensor, other: Tensor, asked: Asked, row: i
     return f'({entity}, {verb}, ?)' if asked == 'tail' else f'(?, {verb}, {entity})'
 
 
-def _check_arguments(tie: Any, sides: Any, split: Any, progress: Any) -> None:
-    one_of('tie', tie, TIES)
+def checked_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    r"""Checks those arguments of :func:`evaluate` that can be checked without model and data, so that a recipe is
+    refused before a model is trained.
+
+    Args:
+        settings (dict): Arguments of :func:`evaluate` by name. Others are not checked.
+
+    Returns:
+        dict: The same, with numbers as Python's own and the sides in a sequence.
+
+    Raises:
+        ArgumentError: If one is outside its domain, or two of them do not go together.
+    """
+    checked = {name: _CHECKS[name](name, value) if name in _CHECKS else value for name, value in settings.items()}
+    if checked.get('candidates') is not None and 'relation' in checked.get('sides', ()):
+        raise ArgumentError("candidates: the candidates are entities, which do not compete with relations; leave out "
+                            "candidates, or 'relation' in sides")
+    return checked
+
+
+def _checked_sides(name: str, sides: Any) -> Sequence[Asked]:
+    sides = (sides, ) if isinstance(sides, str) else sides
     if (not isinstance(sides, Sequence) or len(sides) == 0
             or any(side not in ('tail', 'head', 'relation') for side in sides) or len(set(sides)) != len(sides)):
-        raise ArgumentError(f"sides: expected 'tail', 'head', 'relation' or several of them in a tuple, got {sides!r}")
-    one_of('split', split, SPLITS)
-    boolean('progress', progress)
+        raise ArgumentError(f"{name}: expected 'tail', 'head', 'relation' or several of them in a tuple, got {sides!r}")
+    return sides
 
 
-def _check_filter_splits(splits: Any) -> None:
+def _checked_splits(name: str, splits: Any) -> Any:
     chosen = () if splits is None else (splits,) if isinstance(splits, str) else splits
     if not isinstance(chosen, (Sequence, set, frozenset)) or any(part not in (*SPLITS, 'all') for part in chosen):
-        raise ArgumentError("filter_splits: expected 'all', 'train', 'valid', 'test', several of these in a tuple, or "
-                            f'None, got {splits!r}')
+        raise ArgumentError(f"{name}: expected 'all', 'train', 'valid', 'test', several of these in a tuple, or None, "
+                            f'got {splits!r}')
+    return splits
+
+
+def _number_or_none(name: str, value: Any) -> Optional[int]:
+    return None if value is None else positive_integer(name, value)
+
+
+#: The check of each argument of :func:`evaluate` that needs neither model nor data.
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    'sides': _checked_sides,
+    'tie': lambda name, value: one_of(name, value, TIES),
+    'ks': positive_integers,
+    'filter_splits': _checked_splits,
+    'by': lambda name, value: None if value is None else one_of(name, value, ('relation', )),
+    'batch_size': _number_or_none,
+    'max_triples': _number_or_none,
+    'num_negatives': _number_or_none,
+    'seed': random_seed,
+}

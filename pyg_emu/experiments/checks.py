@@ -74,17 +74,19 @@ def dataset_options() -> dict[str, Any]:
 
 
 def check_ranges(checked: Mapping[str, Any], layer: Layer) -> None:
-    r"""Makes the objects that settings alone decide, so that a value which a class refuses is named with its line.
+    r"""Makes the objects that settings alone decide, and checks the settings of rankings, so that a value which a class
+    or a function refuses is named with its line.
 
     Args:
         checked (dict): All settings, checked but for this.
         layer (Layer): Knows where they were written.
 
     Raises:
-        RecipeError: If a class refuses its settings.
+        RecipeError: If a class or a function refuses its settings.
     """
     import torch
 
+    from pyg_emu.evaluation.ranking import checked_settings
     from pyg_emu.models.adapters import as_scorer
 
     rate = checked['optimizer'].get('lr', 0.0)
@@ -106,11 +108,21 @@ def check_ranges(checked: Mapping[str, Any], layer: Layer) -> None:
             if kind == 'model' and not reads_graph('model', checked[kind]):
                 as_scorer(made)
         except (RecipeError, ArgumentError) as error:
-            told = str(error) if isinstance(error, RecipeError) else f'{kind}: {error}'
-            # Messages read 'section: argument: what is wrong'.
-            names = told.split(': ')[:2]
-            paths = [path for path in layer.places if path[0] == kind and path[-1] == names[-1]]
-            raise RecipeError(f'{layer.place(paths[0] if len(paths) == 1 else (kind, ))}{told}') from error
+            raise _refused(kind, error, layer) from error
+    for kind in ('validation', 'evaluation'):
+        try:
+            checked_settings(checked[kind])
+        except ArgumentError as error:
+            raise _refused(kind, error, layer) from error
+
+
+def _refused(kind: str, error: Exception, layer: Layer) -> RecipeError:
+    r"""The error of a class or a function that a section describes, with the line of the setting that it names."""
+    told = str(error) if isinstance(error, RecipeError) else f'{kind}: {error}'
+    # Messages read 'section: argument: what is wrong'.
+    names = told.split(': ')[:2]
+    paths = [path for path in layer.places if path[0] == kind and path[-1] == names[-1]]
+    return RecipeError(f'{layer.place(paths[0] if len(paths) == 1 else (kind, ))}{told}')
 
 
 def _has_own_class(section: Any) -> bool:

@@ -115,6 +115,7 @@ def test_metric_that_decides() -> None:
         with pytest.raises(RecipeError, match=told):
             assigned(f'metric={wrong}')
     assert assigned('metric=relation.mrr', 'validation={sides: [tail, relation]}').metric == 'relation.mrr'
+    assert assigned('metric=tail.mrr', 'validation={sides: tail}').metric == 'tail.mrr'
 
 
 def test_defaults_of_a_model_that_reads_a_graph() -> None:
@@ -276,6 +277,16 @@ def test_differences() -> None:
     ('loss:\n  regularizer:\n    weight: -1.0\n', r'a\.yaml:4: regularizer: weight: .* 0.* -1\.0$'),
     ('optimizer:\n  lr: -1.0\n', r'a\.yaml:3: optimizer\.lr: .* 0.* -1\.0$'),
     ('evaluation: {split: test}\n', r"a\.yaml:2: .*'evaluation\.split'"),
+    ('evaluation:\n  by: relation\n  max_triples: -1\n', r'a\.yaml:4: evaluation: max_triples: .* 1.* -1$'),
+    ('evaluation: {filter_splits: foo}\n', r"a\.yaml:2: evaluation: filter_splits: .*'valid'.*'foo'"),
+    ('evaluation:\n  num_negatives: -4\n', r'a\.yaml:3: evaluation: num_negatives: .* -4$'),
+    ('evaluation:\n  sides: [tail, tail]\n', r"a\.yaml:3: evaluation: sides: .*\['tail', 'tail'\]"),
+    ('evaluation:\n  sides: [relation]\n  candidates: [usa]\n', r'a\.yaml:4: evaluation: candidates: .*relation'),
+    ('evaluation: {ks: [0]}\n', r'a\.yaml:2: evaluation: ks: .*0'),
+    ('evaluation: {seed: -1}\n', r'a\.yaml:2: evaluation: seed: .* -1$'),
+    ('validation:\n  batch_size: 0\n', r'a\.yaml:3: validation: batch_size: .* 0$'),
+    ('validation: {num_negatives: -4}\n', r'a\.yaml:2: validation: num_negatives: .* -4$'),
+    ('validation: {filter_splits: [train, foo]}\n', r"a\.yaml:2: validation: filter_splits: .*'foo'"),
     ('model: {sparse: true}\noptimizer: adam\n', r'a\.yaml:3: optimizer\.name: adam .*row-sparse'),
     ('optimizer: sparse_adam\n', r'a\.yaml:2: optimizer\.name: .*DistMult .*model\.sparse'),
     ('model: NBFNet\noptimizer: sparse_adam\n', r'a\.yaml:3: optimizer\.name: .*NBFNet .* adam'),
