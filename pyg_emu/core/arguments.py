@@ -201,6 +201,22 @@ def penalty(name: str, value: Any) -> Any:
     return value
 
 
+def without_effect(beside: str, **given: Any) -> None:
+    r"""Checks that arguments which have no effect beside another one are not given.
+
+    Args:
+        beside (str): The other argument, or what it stands for, for the message.
+        **given (Any): The arguments by name; :obj:`None` for one that is not given.
+
+    Raises:
+        ArgumentError: If one is given.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise ArgumentError(f'{name}: expected None with {beside}, beside which it has no effect, got '
+                                f'{shown(value)}; leave one of the two out')
+
+
 def kind_of(tensor: Tensor) -> str:
     r"""Returns the data type and shape of a tensor as text for a message."""
     return f'{tensor.dtype} of shape {tuple(tensor.shape)}'

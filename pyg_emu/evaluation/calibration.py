@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import file_path, instance, one_of
+from pyg_emu.core.arguments import file_path, ids_below, ids_in, instance, kind_of, on_device, one_of, tensors
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError
 from pyg_emu.core.files import atomic_write, read_bytes
 from pyg_emu.data.graph import KGData
@@ -48,6 +48,7 @@ class Calibration:
 
     def probability(self, scores: Tensor) -> Tensor:
         r"""Returns the probability that facts with these scores are true. dtype: float64."""
+        tensors(scores=scores)
         values = scores.double().cpu().numpy()
         if self.method == 'platt':
             found = 1 / (1 + np.exp(-np.clip(self.points[0] * values + self.values[0], -700, 700)))
@@ -61,7 +62,16 @@ class Calibration:
         Args:
             scores (torch.Tensor): The scores. shape: :obj:`(F,)`.
             rel_type (torch.Tensor): The relations. shape: :obj:`(F,)`.
+
+        Raises:
+            ArgumentError: If the shapes differ, or a relation is out of range.
         """
+        tensors(scores=scores)
+        ids_below('rel_type', ids_in('rel_type', rel_type, None), len(self.thresholds), 'relations', wait=True)
+        if scores.is_complex() or scores.shape != rel_type.shape:
+            raise ArgumentError(f'scores: expected real numbers of the shape of rel_type, {tuple(rel_type.shape)}, got '
+                                f'{kind_of(scores)}')
+        on_device('rel_type', rel_type, scores.device, 'scores')
         bound = [self.threshold if value is None else value for value in self.thresholds]
         return scores.double() >= torch.tensor(bound, dtype=torch.float64, device=scores.device)[rel_type]
 

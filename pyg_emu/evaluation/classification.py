@@ -2,18 +2,18 @@ r"""Telling true facts from false ones: calibrated on one split, measured on ano
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterator, Literal, Mapping, Optional
+from typing import Any, Iterator, Literal, Mapping, NamedTuple, Optional
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import instance, one_of, positive_integer, random_seed
+from pyg_emu.core.arguments import instance, one_of, positive_integer, random_seed, without_effect
 from pyg_emu.core.errors import ArgumentError, DataError
 from pyg_emu.core.memory import memory_reported
 from pyg_emu.core.shared_index import expanded
-from pyg_emu.data.graph import KGData
+from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.io.frames import require
 from pyg_emu.data.io.given import FactSource, false_facts_of, given_facts, known_facts_of
 from pyg_emu.evaluation.calibration import METHODS, Calibration, Method, fit
@@ -24,15 +24,15 @@ from pyg_emu.evaluation.scoring import SCORED_SIDES, ScoredSide, fact_frame, fac
 def calibrate(
     model: Any,
     data: KGData,
-    split: Literal['train', 'valid', 'test'] = 'valid',
+    split: Optional[Literal['train', 'valid', 'test']] = None,
     *,
     method: Method = 'platt',
     facts: Optional[FactSource] = None,
     negatives: Optional[FactSource] = None,
-    num_negatives: int = 1,
+    num_negatives: Optional[int] = None,
     known_facts: Optional[FactSource] = None,
     side: ScoredSide = 'tail',
-    seed: int = 0,
+    seed: Optional[int] = None,
 ) -> Calibration:
     r"""Fits probabilities, and a threshold for each relation, to scores of labelled facts.
 
@@ -52,8 +52,8 @@ def calibrate(
         split (str, optional): The true facts. (default: :obj:`"valid"`)
         method (str, optional): :obj:`"platt"` (a logistic curve) or :obj:`"isotonic"` (any rising steps; needs more
             facts). (default: :obj:`"platt"`)
-        facts (torch.Tensor or pandas.DataFrame or str, optional): Labelled facts instead of those of :obj:`split`: a
-            table or file with a column :obj:`label`. (default: :obj:`None`)
+        facts (torch.Tensor or pandas.DataFrame or str, optional): Labelled facts instead of those of :obj:`split` and
+            of drawn ones: a table or file with a column :obj:`label`. (default: :obj:`None`)
         negatives (torch.Tensor or pandas.DataFrame or str, optional): The false facts. (default: :obj:`None`, drawn)
         num_negatives (int, optional): The number of false facts that are drawn for each true one. Half of them replace
             the tail and half the head, by a uniformly drawn entity such that the fact is in no split. (default:
@@ -64,13 +64,14 @@ def calibrate(
         seed (int, optional): The seed of the draws. (default: :obj:`0`)
 
     Raises:
-        ArgumentError: If an argument is outside its domain, or scikit-learn is not installed.
+        ArgumentError: If an argument is outside its domain or has no effect beside :obj:`facts` or :obj:`negatives`, or
+            scikit-learn is not installed.
         DataError: If there are no true or no false facts.
     """
     check_graph(data)
     one_of('method', method, METHODS)
     one_of('side', side, SCORED_SIDES)
-    given, truth = _labelled(data, split, facts, negatives, num_negatives, known_facts, seed)
+    given, truth = _labelled(data, facts, negatives, split, num_negatives, known_facts, seed, _Drawn('valid', 0))
     return fit(fact_scores(model, data, given, side), truth, given[:, 1], data.num_relations, method, side)
 
 
@@ -126,13 +127,13 @@ def classify(
     model: Any,
     data: KGData,
     calibration: Optional[Calibration] = None,
-    split: Literal['train', 'valid', 'test'] = 'test',
+    split: Optional[Literal['train', 'valid', 'test']] = None,
     *,
     facts: Optional[FactSource] = None,
     negatives: Optional[FactSource] = None,
-    num_negatives: int = 1,
+    num_negatives: Optional[int] = None,
     known_facts: Optional[FactSource] = None,
-    seed: int = 1,
+    seed: Optional[int] = None,
 ) -> Classification:
     r"""Triple classification: classifies facts as true or false by the thresholds of a calibration, and compares the
     decisions with the labels of the facts.
@@ -151,7 +152,8 @@ def classify(
         seed (int, optional): The seed of the draws. (default: :obj:`1`)
 
     Raises:
-        ArgumentError: If an argument is outside its domain, or scikit-learn is not installed.
+        ArgumentError: If an argument is outside its domain or has no effect beside :obj:`facts` or :obj:`negatives`, or
+            scikit-learn is not installed.
         DataError: If there are no true or no false facts.
     """
     check_graph(data)
@@ -161,7 +163,7 @@ def classify(
     instance('calibration', calibration, Calibration, 'as calibrate(model, data) returns it')
     calibration.check(data)
     require('sklearn', 'triple classification', 'score facts without metrics')
-    given, truth = _labelled(data, split, facts, negatives, num_negatives, known_facts, seed)
+    given, truth = _labelled(data, facts, negatives, split, num_negatives, known_facts, seed, _Drawn('test', 1))
     scores = fact_scores(model, data, given, calibration.side)
     columns = {'label': truth, 'score': scores, 'probability': calibration.probability(scores),
                'predicted': calibration.decide(scores, given[:, 1])}
@@ -186,23 +188,33 @@ def _measured(frame: pd.DataFrame) -> dict[str, Any]:
         'brier': float(((frame['probability'] - truth)**2).mean()), 'positives': int(truth.sum()), 'count': len(frame)}
 
 
-def _labelled(data: KGData, split: Any, facts: Optional[FactSource], negatives: Optional[FactSource],
-              num_negatives: int, known_facts: Optional[FactSource], seed: int) -> tuple[Tensor, Tensor]:
+class _Drawn(NamedTuple):
+    r"""What is drawn unless arguments say otherwise."""
+    split: Literal['valid', 'test']
+    seed: int
+    num_negatives: int = 1
+
+
+def _labelled(data: KGData, facts: Optional[FactSource], negatives: Optional[FactSource], split: Any,
+              num_negatives: Any, known_facts: Optional[FactSource], seed: Any, default: _Drawn
+              ) -> tuple[Tensor, Tensor]:
     r"""Facts and whether each one is true."""
-    one_of('split', split, ('train', 'valid', 'test'))
-    num_negatives, seed = int(positive_integer('num_negatives', num_negatives)), random_seed('seed', seed)
-    if known_facts is not None and (facts is not None or negatives is not None):
-        other = 'facts' if negatives is None else 'negatives'
-        raise ArgumentError(f'known_facts: expected None with {other}, because no false facts are drawn then; leave '
-                            'one of the two out')
+    if facts is not None and negatives is not None:
+        raise ArgumentError('facts, negatives: expected one of the two, since facts are labelled, got both')
+    drawing = {'num_negatives': num_negatives, 'known_facts': known_facts, 'seed': seed}
+    if facts is not None:
+        without_effect('facts', split=split, **drawing)
+    elif negatives is not None:
+        without_effect('negatives', **drawing)
+    split = default.split if split is None else one_of('split', split, SPLITS)
+    num_negatives = default.num_negatives if num_negatives is None else positive_integer('num_negatives', num_negatives)
+    seed = default.seed if seed is None else random_seed('seed', seed)
     extra = known_facts_of(known_facts, data)
     if facts is not None:
         given = given_facts('facts', facts, data)
         if given.truth is None:
             raise ArgumentError("facts: expected a column 'label' that says which facts are true, got none; pass facts "
                                 'that are all false as negatives')
-        if negatives is not None:
-            raise ArgumentError('facts, negatives: expected one of the two, since facts are labelled, got both')
         return given.facts, given.truth
     true = data.facts(split)
     if len(true) == 0:

@@ -30,6 +30,7 @@ from pyg_emu.core.arguments import (
     share,
     shown,
     tensors,
+    without_effect,
 )
 from pyg_emu.core.errors import ArgumentError
 
@@ -257,3 +258,9 @@ def test_paths_pass_as_they_came(value: Any) -> None:
 def test_refuses_what_is_no_path(value: Any) -> None:
     with pytest.raises(ArgumentError, match='^path: .*' + re.escape(shown(value))):
         file_path('path', value)
+
+
+def test_arguments_without_effect_are_refused() -> None:
+    without_effect('facts', split=None, seed=None)
+    with pytest.raises(ArgumentError, match='seed: .*None with facts.* 0;'):
+        without_effect('facts', split=None, seed=0)

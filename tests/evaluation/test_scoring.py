@@ -231,6 +231,14 @@ def test_negatives_of_your_own(tmp_path: Path) -> None:
     found = calibrate(model, data, facts=only)
     assert [value is None for value in found.thresholds] == [False, True, True] and '1 of 3' in repr(found)
     assert found.decide(torch.tensor([found.threshold]), torch.tensor([2])).tolist() == [True]
+    for scores, relations, told in ((torch.rand(5), torch.tensor([0]), r'scores: .*\(1,\).*\(5,\)'),
+                                    (torch.rand(2, 1), torch.tensor([1, 2]), r'scores: .*\(2,\).*\(2, 1\)'),
+                                    (torch.rand(2), torch.tensor([0, -1]), 'rel_type: -1 at position 1 '),
+                                    (torch.rand(1), torch.tensor([3]), 'rel_type: 3 at position 0 .*3'),
+                                    (torch.rand(1), torch.tensor([0.0]), 'rel_type: .*float'),
+                                    ([0.5], [0], 'scores: ')):
+        with pytest.raises(ArgumentError, match=told):
+            found.decide(scores, relations)  # type: ignore[arg-type]
 
 
 def test_known_facts_are_not_drawn_as_false_ones() -> None:
@@ -267,6 +275,14 @@ def calibrate_negatives(data: KGData) -> Tensor:
     (lambda data, model: calibrate(model, data, method='beta'), ArgumentError, ['method', "'beta'", "'platt'"]),
     (lambda data, model: calibrate(model, data, num_negatives=0), ArgumentError, ['num_negatives', '0']),
     (lambda data, model: calibrate(model, data, facts=data.facts()), ArgumentError, ['facts', "'label'"]),
+    (lambda data, model: calibrate(model, data, facts='a.tsv', negatives='b.tsv'), ArgumentError, ['facts, negatives']),
+    *((lambda data, model, call=call, given=given, name=name, value=value: call(
+        model, data, **{given: data.facts(), name: value}), ArgumentError, [f'{name}: ', f'None with {given}'])
+      for call in (calibrate, lambda model, data, **rest: classify(model, data, calibrate(model, data), **rest))
+      for given, names in (('facts', ('split', 'num_negatives', 'seed', 'known_facts')),
+                           ('negatives', ('num_negatives', 'seed', 'known_facts')))
+      for name, value in (('split', 'test'), ('num_negatives', 1), ('seed', 0), ('known_facts', 'a.tsv'))
+      if name in names),
     (lambda data, model: calibrate(model, data, negatives=data.facts()[:0]), DataError, ['negatives', '20 true']),
     (lambda data, model: calibrate(model, data, negatives=score(model, data, data.facts()).assign(label=1)), DataError,
      ['negatives', 'row 0']),

@@ -7,7 +7,7 @@ from typing import Any
 
 #: Python arguments that have a flag of their own, and the flag.
 _FLAGS = {'require_splits': '--require-splits', 'resume': '--fresh', 'overwrite': '--overwrite', 'device': '--device',
-          'other_facts': '--other-facts', 'num_steps': '--steps', 'batch_size': '--batch-size',
+          'other_facts': '--other-facts', 'num_steps': '--steps', 'batch_size': '--batch-size', 'projection': '--map',
           'patience': '--patience', 'optimizer_state': '--optimizer-state', 'table': '--table', 'query': '--query'}
 #: Python arguments that are settings of a recipe: options of the readers of data, and others.
 _READER = ('delimiter', 'header', 'comment', 'extra_files', 'fractions', 'seed', 'head', 'relation', 'tail', 'split',

@@ -37,13 +37,13 @@ def add_report(commands: Any) -> None:
     report.add_argument('--other-facts', action='store_true',
                         help='rank although the data has other facts than the run was trained with')
     report.add_argument('--max-triples', type=int, metavar='N', help='rank a random subset of this size')
-    report.add_argument('--num-hardest', type=int, default=50, metavar='N', help='hardest facts to show (default: 50)')
-    report.add_argument('--num-answers', type=int, default=5, metavar='N',
-                        help='answers beside each of them (default: 5)')
-    report.add_argument('--map', choices=('tsne', 'pca', 'none'), default='tsne',
-                        help='how vectors of entities are drawn (default: tsne)')
-    report.add_argument('--max-entities', type=int, default=1000, metavar='N',
-                        help='entities on the map, those with the most facts (default: 1000)')
+    report.add_argument('--num-hardest', type=int, metavar='N', help='of one run: hardest facts to show (default: 50)')
+    report.add_argument('--num-answers', type=int, metavar='N',
+                        help='of one run: answers beside each of them (default: 5)')
+    report.add_argument('--map', choices=('tsne', 'pca', 'none'),
+                        help='of one run: how vectors of entities are drawn (default: tsne)')
+    report.add_argument('--max-entities', type=int, metavar='N',
+                        help='of one run: entities on the map, those with the most facts (default: 1000)')
     add_common(report)
 
 
@@ -52,7 +52,7 @@ def _report(options: argparse.Namespace) -> None:
     written = write_report(
         options.runs, options.output, split=options.split, which=options.checkpoint, data=dataset_settings(options),
         max_triples=options.max_triples, num_hardest=options.num_hardest, num_answers=options.num_answers,
-        projection=None if options.map == 'none' else options.map, max_entities=options.max_entities,
+        projection=options.map, max_entities=options.max_entities,
         other_facts=options.other_facts, device=options.device, progress=not options.quiet)
     for title, reason in written.left_out.items():
         print(one_line(f'left out: {title}. {reason}'), file=sys.stderr)

@@ -93,7 +93,7 @@ def project(rows: np.ndarray, method: str) -> np.ndarray:
 
 
 def _obstacle(run: OpenedRun, choices: Choices) -> Optional[str]:
-    if choices.projection is None:
+    if choices.projection == 'none':
         return 'The map was not asked for.'
     if run.model is None or run.data is None:
         return run.absent.get('model') or run.absent['data']

@@ -33,7 +33,7 @@ class Choices:
     max_triples: Optional[int] = None
     num_hardest: int = 50
     num_answers: int = 5
-    projection: Optional[Literal['tsne', 'pca']] = 'tsne'
+    projection: Literal['tsne', 'pca', 'none'] = 'tsne'
     max_entities: int = 1000
     other_facts: bool = False
     device: Optional[str] = None

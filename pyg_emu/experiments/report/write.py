@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Mapping, Optional, Sequence, Union
 
-from pyg_emu.core.arguments import boolean, file_path, instance, one_of, positive_integer, shown
+from pyg_emu.core.arguments import boolean, file_path, instance, one_of, positive_integer, shown, without_effect
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.files import atomic_write
 from pyg_emu.data.graph import SPLITS, KGData
@@ -55,10 +55,10 @@ def write_report(
     which: Literal['best', 'last'] = 'best',
     data: Optional[Union[KGData, str, Mapping[str, Any]]] = None,
     max_triples: Optional[int] = None,
-    num_hardest: int = 50,
-    num_answers: int = 5,
-    projection: Optional[Literal['tsne', 'pca']] = 'tsne',
-    max_entities: int = 1000,
+    num_hardest: Optional[int] = None,
+    num_answers: Optional[int] = None,
+    projection: Optional[Literal['tsne', 'pca', 'none']] = None,
+    max_entities: Optional[int] = None,
     other_facts: bool = False,
     device: Optional[str] = None,
     progress: bool = True,
@@ -85,10 +85,10 @@ def write_report(
             :func:`~pyg_emu.experiments.runs.open_run`. (default: :obj:`None`)
         max_triples (int, optional): Rank a random subset of at most this many facts. (default: the setting of the
             recipe)
-        num_hardest (int, optional): The number of hardest facts. (default: :obj:`50`)
+        num_hardest (int, optional): The number of hardest facts on the page about one run. (default: :obj:`50`)
         num_answers (int, optional): The number of answers beside each of them. (default: :obj:`5`)
-        projection (str, optional): How the map is drawn: :obj:`"tsne"`, :obj:`"pca"`, or :obj:`None` for no map.
-            (default: :obj:`"tsne"`)
+        projection (str, optional): How the map on the page about one run is drawn: :obj:`"tsne"`, :obj:`"pca"`, or
+            :obj:`"none"` for no map. (default: :obj:`"tsne"`)
         max_entities (int, optional): The number of entities on the map, those with the most training facts. (default:
             :obj:`1000`)
         other_facts (bool, optional): Whether :obj:`data` may have other facts than the run. (default: :obj:`False`)
@@ -96,7 +96,8 @@ def write_report(
         progress (bool, optional): Whether to show progress bars. (default: :obj:`True`)
 
     Raises:
-        ArgumentError: If an argument is outside its domain, the file cannot be written to, or plotly is not installed.
+        ArgumentError: If an argument is outside its domain or has no effect, the file cannot be written to, or plotly
+            is not installed.
         RecipeError: If a folder holds no run.
         DataError: If :obj:`data` cannot be read, or :obj:`split` has no facts.
         CheckpointError: If the file cannot be written.
@@ -105,24 +106,29 @@ def write_report(
     if split is not None:
         one_of('split', split, SPLITS)
     one_of('which', which, ('best', 'last'))
-    if projection is not None:
-        one_of('projection', projection, ('tsne', 'pca'))
     if max_triples is not None:
         positive_integer('max_triples', max_triples)
-    for name, value in (('num_hardest', num_hardest), ('num_answers', num_answers), ('max_entities', max_entities)):
-        positive_integer(name, value)
     if device is not None:
         instance('device', device, str)
-    choices = Choices(split, which, data, max_triples, num_hardest, num_answers, projection, max_entities,
-                      boolean('other_facts', other_facts), device, boolean('progress', progress))
+    numbers = {'num_hardest': num_hardest, 'num_answers': num_answers, 'max_entities': max_entities}
+    if len(folders) > 1:
+        without_effect('several runs', projection=projection, **numbers)
+    if projection == 'none':
+        without_effect("projection='none'", max_entities=max_entities)
+    chosen: dict[str, Any] = {name: positive_integer(name, value) for name, value in numbers.items()
+                              if value is not None}
+    if projection is not None:
+        chosen['projection'] = one_of('projection', projection, ('tsne', 'pca', 'none'))
+    choices = Choices(split, which, data, max_triples, other_facts=boolean('other_facts', other_facts), device=device,
+                      progress=boolean('progress', progress), **chosen)
     if find_spec('plotly') is None or find_spec('jinja2') is None:
         raise ArgumentError("report: needs the packages plotly and jinja2, which are not installed; install the extra "
                             "'report': pip install plotly jinja2 scikit-learn")
     path = _output(output, folders)
     opened = [open_for_report(folder, name, choices) for folder, name in zip(folders, _names(folders))]
     page = _of_one(opened[0], choices) if len(opened) == 1 else _of_several(opened)
-    content = render(page)
-    atomic_write(path, lambda file: file.write(content))
+    text = render(page)
+    atomic_write(path, lambda file: file.write(text))
     return Report(path, {section.title: section.absent for section in page.sections if section.absent is not None})
 
 

@@ -34,8 +34,9 @@ SECTIONS = ['summary', 'training', 'metrics', 'relations', 'hardest', 'map', 'da
 
 
 def write(runs: Any, output: Path, **options: Any) -> tuple[Report, Parsed]:
+    drawn = {} if isinstance(runs, list) else {'projection': 'pca'}
     with use_backend('torch'):
-        report = write_report(runs, output, **{'projection': 'pca', 'progress': False, 'device': 'cpu', **options})
+        report = write_report(runs, output, **{**drawn, 'progress': False, 'device': 'cpu', **options})
     return report, Parsed(report.path)
 
 
@@ -301,6 +302,10 @@ def test_the_documented_snippet_runs(trained: Path, tmp_path: Path, monkeypatch:
     ({'max_triples': 0}, 'max_triples'), ({'num_hardest': -1}, 'num_hardest'), ({'num_answers': 2.5}, 'num_answers'),
     ({'max_entities': True}, 'max_entities'), ({'other_facts': 'no'}, 'other_facts'),
     ({'progress': 1}, 'progress'), ({'device': 3}, 'device'),
+    # Only the page about one run has these parts.
+    *(({'runs': ['run', 'other'], name: value}, name) for name, value in
+      (('num_hardest', 50), ('num_answers', 5), ('projection', 'tsne'), ('max_entities', 1000))),
+    ({'projection': 'none', 'max_entities': 7}, 'max_entities'),
 ])
 def test_wrong_arguments(options: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -333,7 +338,9 @@ def test_command(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
         assert told.out == f'{Path("run") / "report.html"}\n' and told.err.count('\n') == 1 and 'Entities' in told.err
         page = Parsed(run / 'report.html')
         assert len(page.table('hardest')) == 2 and page.table('metrics')[0]['ranks'] == '10'
-        assert main(['report', 'run', 'run', '--output', 'both.html', *flags]) == 0
+        assert main(['report', 'run', 'run', '--output', 'both.html', *flags]) == 2
+        assert 'several runs' in capsys.readouterr().err
+        assert main(['report', 'run', 'run', '--output', 'both.html', '--quiet', '--max-triples', '5']) == 0
         assert Path('both.html').exists() and capsys.readouterr().out == 'both.html\n'
     assert main(['report', 'nowhere']) == 2
     assert 'nowhere' in capsys.readouterr().err
