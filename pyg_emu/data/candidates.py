@@ -97,7 +97,7 @@ class RelationCandidates:
             split (str, optional): The facts to look at. (default: :obj:`"train"`)
 
         Raises:
-            ArgumentError: If there is not one type for each entity, or no entity has one.
+            ArgumentError: If there is not one type for each entity, an entity has two, or no entity has one.
         """
         instance('data', data, KGData)
         one_of('split', split, ('train', 'valid', 'test', 'all'))
@@ -233,16 +233,20 @@ def _types_of(types: Any, data: KGData) -> tuple[Tensor, int]:
     r"""The type of each entity, numbered from 0, or -1 for none; and the number of types."""
     num_nodes = data.num_nodes or 0
     if isinstance(types, Mapping):
-        named: list[Any] = [None] * num_nodes
-        for entity, name in zip(ids_of('types', list(types), data, 'entity').tolist(), types.values()):
-            named[entity] = name
-        types = named
+        named: dict[int, Any] = {}
+        for (entity, name), number in zip(types.items(), ids_of('types', list(types), data, 'entity').tolist()):
+            if number in named:  # by its label and by its id
+                raise ArgumentError(f'types: expected one type for each entity, got two for {entity!r}, '
+                                    f'{shown(named[number])} and {shown(name)}')
+            named[number] = name
+        types = [named.get(number) for number in range(num_nodes)]
     if not isinstance(types, Tensor):
         if isinstance(types, (str, bytes)) or not isinstance(types, Iterable):
             raise ArgumentError(f'types: expected the type of each entity, got {shown(types)}')
         types = torch.from_numpy(pd.factorize(pd.Series(list(types), dtype=object))[0].astype(np.int64))
     tensors(types=types)
-    if types.is_floating_point() or types.dtype == torch.bool or tuple(types.shape) != (num_nodes,):
+    if (types.is_floating_point() or types.is_complex() or types.dtype == torch.bool
+            or tuple(types.shape) != (num_nodes,)):
         raise ArgumentError(f'types: expected one type for each of the {num_nodes} entities, integers of shape '
                             f'({num_nodes},), got {kind_of(types)}')
     names, found = torch.unique(types.long().to(data.device), return_inverse=True)

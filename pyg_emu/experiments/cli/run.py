@@ -98,8 +98,8 @@ def candidates_of(options: argparse.Namespace, data: Any, kind: Literal['entity'
             predicted. (default: :obj:`"entity"`)
 
     Raises:
-        DataError: If a file cannot be read, a line has another number of fields, or a label does not exist; names file
-            and line.
+        DataError: If a file cannot be read, a line has another number of fields, a label does not exist, or an entity
+            has two types; names file and line.
     """
     from pyg_emu.data.candidates import RelationCandidates
 
@@ -122,20 +122,26 @@ def labels_in(path: Path, fields: tuple[str, ...], data: Any) -> list[tuple[str,
         data (KGData): The labels.
 
     Raises:
-        DataError: If the file cannot be read, a line has another number of fields, or a label does not exist.
+        DataError: If the file cannot be read, a line has another number of fields, a label does not exist, or two lines
+            disagree about one entity.
     """
     from pyg_emu.data.io.formats import TextFormat
     from pyg_emu.data.io.textfiles import records
 
-    path, found = path.expanduser(), []
+    path = path.expanduser()
+    found: list[tuple[str, ...]] = []
+    said: dict[int, tuple[str, ...]] = {}
     find = data.entity_id if fields[0] == 'entity' else data.relation_id
     for number, record in records(path, TextFormat().syntax_of(path)):
         if len(record) != len(fields):
             raise DataError(f'{path}:{number}: expected {" and ".join(fields)}, got {len(record)} fields')
         try:
-            find(record[0])
+            before = said.setdefault(find(record[0]), tuple(record))
         except DataError as error:
             raise DataError(f'{path}:{number}: {error}') from None
+        if before[1:] != tuple(record[1:]):
+            raise DataError(f'{path}:{number}: expected one {fields[1]} for each {fields[0]}, got {record[1]!r} for '
+                            f'{record[0]!r}, which has {before[1]!r} in a line before')
         found.append(tuple(record))
     if not found:
         raise DataError(f'{path}: expected lines of {" and ".join(fields)}, got none')
