@@ -59,6 +59,13 @@ def add_common(parser: Any) -> None:
     parser.add_argument('--quiet', action='store_true', help='no progress bars, and no report of the data')
 
 
+def add_output(parser: Any) -> None:
+    r"""Adds the flags that say where a table goes: into a file, or to the output."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument('--output', metavar='FILE', help='write a .csv, .tsv, .jsonl or .parquet file (default: print)')
+    group.add_argument('--csv', action='store_true', help='print CSV')
+
+
 def add_shard(parser: Any) -> None:
     r"""Adds the flag of commands that several processes of :obj:`torchrun` can run together."""
     parser.add_argument('--shard', choices=('entities', ),

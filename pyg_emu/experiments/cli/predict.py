@@ -5,7 +5,7 @@ import argparse
 from typing import Any
 
 from pyg_emu.core.errors import RecipeError
-from pyg_emu.experiments.cli.options import Formatter, add_common, add_shard
+from pyg_emu.experiments.cli.options import Formatter, add_common, add_output, add_shard
 from pyg_emu.experiments.cli.run import add_candidates, add_run, candidates_of, labels_of, open_options, run_dir_of
 
 _PREDICT = """\
@@ -32,13 +32,11 @@ def add_predict(commands: Any) -> None:
     predict.add_argument('--relation', nargs='+', metavar='LABEL', help='the known relation')
     predict.add_argument('--input', metavar='FILE', help='a file of questions: head, relation and tail on each line, '
                                                          'with ? for the answer')
-    predict.add_argument('--output', metavar='FILE', help='write a .csv, .tsv, .jsonl or .parquet file (default: '
-                                                          'print)')
+    add_output(predict)
     predict.add_argument('-k', type=int, default=10, metavar='K', help='answers for each question (default: 10)')
     predict.add_argument('--exclude-known', action='store_true', help='leave out answers that are known facts')
     predict.add_argument('--known-facts', metavar='FILE', help='a file of further known facts')
     add_candidates(predict)
-    predict.add_argument('--csv', action='store_true', help='print CSV')
     add_shard(predict)
     add_common(predict)
 

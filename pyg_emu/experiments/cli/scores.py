@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from pyg_emu.core.errors import CheckpointError
-from pyg_emu.experiments.cli.options import Formatter, add_common
+from pyg_emu.experiments.cli.options import Formatter, add_common, add_output
 from pyg_emu.experiments.cli.run import add_run, labels_of, open_options, run_dir_of
 
 #: The file of a run folder that holds its calibration.
@@ -49,10 +49,9 @@ def add_scores(commands: Any) -> None:
     score.set_defaults(command=_score)
     add_run(score)
     score.add_argument('--input', metavar='FILE', required=True, help='the facts')
-    score.add_argument('--output', metavar='FILE', help='write a .csv, .tsv, .jsonl or .parquet file (default: print)')
+    add_output(score)
     score.add_argument('--side', choices=('tail', 'head', 'both'),
                        help='which end is predicted (default: that of the calibration, or tail)')
-    score.add_argument('--csv', action='store_true', help='print CSV')
     add_common(score)
 
     calibrate = commands.add_parser('calibrate', help='fit probabilities and thresholds', description=_CALIBRATE,
@@ -76,13 +75,13 @@ def add_scores(commands: Any) -> None:
 
 
 def _add_negatives(parser: argparse.ArgumentParser, split: str) -> None:
-    parser.add_argument('--split', choices=('train', 'valid', 'test'), default=split, help=f'(default: {split})')
+    parser.add_argument('--split', choices=('train', 'valid', 'test'), help=f'the true facts (default: {split})')
     given = parser.add_mutually_exclusive_group()
     given.add_argument('--facts', metavar='FILE', help='labelled facts instead: a file with a column label, 1 or 0')
     given.add_argument('--negatives', metavar='FILE', help='the false facts (default: drawn)')
     parser.add_argument('--known-facts', metavar='FILE', help='further facts that are not drawn as false ones')
-    parser.add_argument('--num-negatives', type=int, default=1, metavar='N', help='false facts drawn for each true '
-                                                                                  'one (default: 1)')
+    parser.add_argument('--num-negatives', type=int, metavar='N', help='false facts drawn for each true one (default: '
+                                                                       '1)')
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -123,7 +122,7 @@ def _classify(options: argparse.Namespace) -> None:
     from pyg_emu.evaluation.graphs import ranker_of
     if options.output is not None:
         check_table_path('--output', options.output)
-    model, data, _, _ = open_options(options, run_dir, inference=options.split == 'test')
+    model, data, _, _ = open_options(options, run_dir, inference=options.split in (None, 'test'))
     found = classify(ranker_of(model, data), data, _calibration(options, run_dir), options.split, facts=options.facts,
                      negatives=options.negatives, num_negatives=options.num_negatives,
                      known_facts=options.known_facts)

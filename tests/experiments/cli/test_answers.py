@@ -60,7 +60,7 @@ def test_candidates(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     frame = table(capsys, 'neighbors', run, '--entity', 'e1', '--candidates', 'some.txt')
     assert sorted(frame['neighbor']) == ['e2', 'e5']
 
-    Path('types.tsv').write_text('e1\tx\ne2\ty\n')
+    Path('types.tsv').write_text('e1\tx\ne2\ty\ne1\tx\n')
     frame = table(capsys, 'predict', run, '--head', 'e3', '--relation', 'r0', '--types', 'types.tsv')
     types = RelationCandidates.of_types(data, {'e1': 'x', 'e2': 'y'})
     assert set(frame['tail']) == {data.entity_labels[place] for place in types.allowed(
@@ -72,6 +72,7 @@ def test_candidates(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     ('e1\te2\n', ['--candidates', 'file'], 'file:1: .* 2 '),
     ('', ['--candidates', 'file'], 'file: '),
     ('e1\n', ['--types', 'file'], 'file:1: .*type.* 1 '),
+    ('e1\tx\ne2\ty\ne1\ty\n', ['--types', 'file'], "file:3: .*'y'.*'e1'.*'x'"),
     ('', ['--candidates', 'missing'], 'missing: '),
 ])
 def test_bad_candidates(run: str, capsys: pytest.CaptureFixture[str], content: str, arguments: list[str],
@@ -97,6 +98,14 @@ def test_relations_ranks_and_known_facts(run: str, capsys: pytest.CaptureFixture
     assert set(frame['known']) <= {'given', 'train', 'valid', 'test'} and len(frame) == 12
     assert main(['evaluate', run, '--quiet', '--ranks', 'ranks.xlsx']) == 2
     assert '--ranks' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('arguments', [['predict', '--head', 'e1', '--relation', 'r0'], ['score', '--input', 'a.tsv']])
+def test_a_table_goes_to_one_place(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*arguments, '--run', 'run', '--output', 'b.tsv', '--csv'])
+    error = capsys.readouterr().err
+    assert '--csv' in error and '--output' in error and not Path('b.tsv').exists()
 
 
 def test_relations_between_entities(run: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,6 +145,15 @@ def test_scores_probabilities_and_classes(run: str, capsys: pytest.CaptureFixtur
     assert 'all relations' in capsys.readouterr().out
     assert main(['classify', run, '--quiet', '--known-facts', 'facts.tsv', '--negatives', 'facts.tsv']) == 2
     assert 'known_facts: ' in capsys.readouterr().err
+    frame.assign(label=[1, 0]).drop(columns='score').to_csv('labelled.tsv', sep='\t', index=False)
+    for command, flags, told in (('calibrate', ['--facts', 'labelled.tsv', '--split', 'valid'], 'split: '),
+                                 ('calibrate', ['--negatives', 'facts.tsv', '--num-negatives', '1'], 'num_negatives: '),
+                                 ('classify', ['--facts', 'labelled.tsv', '--split', 'test'], 'split: '),
+                                 ('classify', ['--facts', 'labelled.tsv', '--num-negatives', '1'], 'num_negatives: ')):
+        assert main([command, run, '--quiet', *flags]) == 2
+        assert told in capsys.readouterr().err
+    assert main(['classify', run, '--quiet', '--json', '--facts', 'labelled.tsv']) == 0
+    assert json.loads(capsys.readouterr().out)['count'] == 2
 
     # Other weights are not judged by thresholds that were not made for them.
     assert main(['score', run, '--input', 'facts.tsv', '--checkpoint', 'last', '--quiet']) == 2
