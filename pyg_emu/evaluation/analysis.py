@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyg_emu.core.arguments import positive_integer
+from pyg_emu.core.arguments import instance, one_of, positive_integer, tensors
 from pyg_emu.core.contract import for_batch
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.precision import without_autocast
 from pyg_emu.data.batch import Batch
+from pyg_emu.losses.base import as_candidates, with_negatives
 from pyg_emu.models.adapters import as_scorer
 from pyg_emu.negatives.mutation import BernoulliMask, ExactMask, draw_plan
 from pyg_emu.ops import MixPlan, mutate
@@ -44,6 +45,9 @@ class CandidateVectors(NamedTuple):
 def candidate_vectors(model: Any, batch: Batch) -> CandidateVectors:
     r"""Returns the vectors that a loss would score for a batch, with the mutation of the batch.
 
+    Vectors that the batch gives itself (:obj:`neg_vectors`) come after those of its ids, and are not mutated, as by a
+    loss without :obj:`mutate_vectors`.
+
     Args:
         model (torch.nn.Module): Any model that :func:`~pyg_emu.as_scorer` accepts.
         batch (Batch): A batch transformed by :class:`~pyg_emu.EMUNegatives`. The result contains all :obj:`B * N`
@@ -52,19 +56,21 @@ def candidate_vectors(model: Any, batch: Batch) -> CandidateVectors:
     Raises:
         ArgumentError: If the batch has no negatives.
     """
-    batch = Batch.of(batch)
-    if batch.neg_index is None:
-        raise ArgumentError('batch: neg_index is missing; give the loader transform=EMUNegatives(...), which draws '
-                            'negatives')
+    batch = with_negatives(batch)
     scorer = for_batch(as_scorer(model), batch)
-    positive, vanilla = scorer.candidates(batch.target_index), scorer.candidates(batch.neg_index)
-    plan, mutated = None, None
-    if batch.mutation is not None:
+    positive = scorer.candidates(batch.target_index)
+    index = batch.target_index.new_empty(len(positive), 0) if batch.neg_index is None else batch.neg_index
+    vanilla, mutated, plan = scorer.candidates(index), None, None
+    if batch.mutation is not None and index.size(1) > 0:
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)
-        plan = draw_plan(batch.mutation, batch, scorer, query, batch.neg_index.size(1), vanilla.size(2))
+        plan = draw_plan(batch.mutation, batch, scorer, query, index.size(1), vanilla.size(2))
     if plan is not None:
         partner = scorer.candidates(plan.partner) if isinstance(plan, MixPlan) and plan.partner is not None else None
         mutated = mutate(positive, vanilla, plan, partner)
+    if batch.neg_vectors is not None:
+        vectors = as_candidates(batch.neg_vectors, positive)
+        vanilla = torch.cat([vanilla, vectors], dim=1)
+        mutated = None if mutated is None else torch.cat([mutated, vectors], dim=1)
     return CandidateVectors(positive, vanilla, mutated)
 
 
@@ -74,7 +80,11 @@ def positive_negative_cosines(positive: Tensor, negative: Tensor) -> Tensor:
     Args:
         positive (torch.Tensor): The positives. shape: :obj:`(B, d)`.
         negative (torch.Tensor): The negatives. shape: :obj:`(B, N, d)`.
+
+    Raises:
+        ArgumentError: If the shapes do not fit.
     """
+    _check_negatives(positive, negative)
     return F.cosine_similarity(positive.unsqueeze(1), negative, dim=-1)
 
 
@@ -92,6 +102,9 @@ def negative_negative_cosines(left: Tensor, right: Optional[Tensor] = None) -> T
     Raises:
         ArgumentError: If the shapes of :obj:`right` and :obj:`left` differ.
     """
+    tensors(left=left, right=right, optional=('right', ))
+    if left.dim() != 3:
+        raise ArgumentError(f'left: expected negatives of shape (B, N, d), got {tuple(left.shape)}')
     if right is not None and right.shape != left.shape:
         raise ArgumentError(f'right: expected the shape of left, {tuple(left.shape)}, got {tuple(right.shape)}')
     with without_autocast(left):
@@ -108,9 +121,21 @@ def deviation_angles(positive: Tensor, negative: Tensor) -> Tensor:
     Args:
         positive (torch.Tensor): The positives. shape: :obj:`(B, d)`.
         negative (torch.Tensor): The negatives. shape: :obj:`(B, N, d)`.
+
+    Raises:
+        ArgumentError: If the shapes do not fit.
     """
+    _check_negatives(positive, negative)
     deviation = negative - positive.unsqueeze(1)
     return F.cosine_similarity(deviation[:, :1], deviation[:, 1:], dim=-1).clamp(-1.0, 1.0).acos()
+
+
+def _check_negatives(positive: Any, negative: Any) -> None:
+    tensors(positive=positive, negative=negative)
+    if positive.dim() != 2 or negative.dim() != 3 or (
+            tuple(positive.shape) != (negative.size(0), negative.size(2))):
+        raise ArgumentError('negative: expected negatives (B, N, d) of positives (B, d), got '
+                            f'{tuple(negative.shape)} and {tuple(positive.shape)}')
 
 
 class PrincipalAxes(NamedTuple):
@@ -148,11 +173,17 @@ def principal_axes(points: Tensor, num_axes: int = 2, center: Optional[Tensor] =
             (default: :obj:`None`, the mean of the points)
 
     Raises:
-        ArgumentError: If :obj:`num_axes` exceeds the number of points or dimensions.
+        ArgumentError: If :obj:`num_axes` exceeds the number of points or dimensions, or a shape is wrong.
     """
-    if not 1 <= num_axes <= min(points.shape[-2:]):
+    tensors(points=points, center=center, optional=('center', ))
+    if points.dim() < 2:
+        raise ArgumentError(f'points: expected shape (..., n, d), got {tuple(points.shape)}')
+    if positive_integer('num_axes', num_axes) > min(points.shape[-2:]):
         raise ArgumentError(f'num_axes: expected 1 to {min(points.shape[-2:])} for {points.size(-2)} points with '
                             f'{points.size(-1)} components, got {num_axes}')
+    if center is not None and center.shape != points[..., 0, :].shape:
+        raise ArgumentError(f'center: expected shape {tuple(points[..., 0, :].shape)} for points of shape '
+                            f'{tuple(points.shape)}, got {tuple(center.shape)}')
     center = points.mean(-2) if center is None else center
     _, values, axes = torch.linalg.svd(points - center.unsqueeze(-2), full_matrices=False)
     return PrincipalAxes(center, axes[..., :num_axes, :], values[..., :num_axes].square() / points.size(-2))
@@ -207,15 +238,18 @@ def masked_cosines(a: Tensor, b: Tensor, num_kept: int, num_samples: int = 10_00
 
     Raises:
         ArgumentError: If the vectors differ in size, :obj:`num_kept` is not in :obj:`[1, N]`, :obj:`num_samples` is not
-            a positive integer or :obj:`mask` is unknown.
+            a positive integer, :obj:`mask` is unknown or :obj:`generator` is no generator.
     """
+    tensors(a=a, b=b)
+    if generator is not None:
+        instance('generator', generator, torch.Generator)
     if a.dim() != 1 or a.shape != b.shape:
         raise ArgumentError(f'b: expected a vector of the same shape as a, {tuple(a.shape)}, got {tuple(b.shape)}')
     size = a.numel()
-    if not 1 <= num_kept <= size:
+    num_kept = positive_integer('num_kept', num_kept)
+    if num_kept > size:
         raise ArgumentError(f'num_kept: expected 1 to {size}, the number of components, got {num_kept}')
-    if mask not in ('exact', 'bernoulli'):
-        raise ArgumentError(f"mask: expected 'exact' or 'bernoulli', got {mask!r}")
+    one_of('mask', mask, ('exact', 'bernoulli'))
     num_samples = positive_integer('num_samples', num_samples)
     share = num_kept / size
     masks = ExactMask(share) if mask == 'exact' else BernoulliMask(share)

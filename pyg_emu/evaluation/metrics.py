@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import (
+    ids_in,
     is_number,
     kind_of,
+    non_negative_integer,
     on_device,
     one_of,
     positive_integer,
@@ -351,17 +353,18 @@ def plain_numbers(metrics: Any, metric: Optional[str] = None) -> dict[str, float
     return {key: float(value) for key, value in plain.items() if is_number(value)}
 
 
-def metric_names(by: Optional[str] = None, sides: Sequence[str] = ('tail', 'head'), ks: Sequence[int] = (1, 3, 10),
-                 num_negatives: Optional[int] = None) -> tuple[list[str], list[str]]:
+def metric_names(by: Optional[str] = None, sides: Union[str, Sequence[str]] = ('tail', 'head'),
+                 ks: Sequence[int] = (1, 3, 10), num_negatives: Optional[int] = None) -> tuple[list[str], list[str]]:
     r"""Returns the metrics that :func:`~pyg_emu.evaluate` computes with some arguments, and the groups that it may
     have them for beside the whole; a kind of relations without facts has none.
 
     Args:
         by (str, optional): See :func:`~pyg_emu.evaluate`. (default: :obj:`None`)
-        sides (sequence of str, optional): Likewise. (default: :obj:`("tail", "head")`)
+        sides (str or sequence of str, optional): Likewise. (default: :obj:`("tail", "head")`)
         ks (sequence of int, optional): Likewise. (default: :obj:`(1, 3, 10)`)
         num_negatives (int, optional): Likewise. (default: :obj:`None`)
     """
+    sides = (sides, ) if isinstance(sides, str) else sides
     names = ['mrr', 'mr', *(f'hits@{k}' for k in sorted(set(ks))), f'ndcg@{max(ks, default=0)}', 'amri']
     names += [] if num_negatives is None else [f'hits@10 ({num_negatives} negatives)']
     kinds = [*RELATION_KINDS, *(f'{kind}.{side}' for kind in RELATION_KINDS for side in sides)]
@@ -413,14 +416,25 @@ def expected_hits(rank: Tensor, num_candidates: Union[int, Tensor], k: int = 10,
     :rtype: :class:`torch.Tensor` of shape :obj:`(B,)`, float64.
 
     Raises:
-        ArgumentError: If :obj:`k` or :obj:`num_negatives` is not positive, or a rank is out of range.
+        ArgumentError: If :obj:`k` or :obj:`num_negatives` is not positive, the shapes differ, a number of competitors
+            is negative, or a rank is out of range.
     """
     k, num_negatives = positive_integer('k', k), positive_integer('num_negatives', num_negatives)
     tensors(rank=rank)
-    candidates = torch.as_tensor(num_candidates, device=rank.device).double()
+    if rank.is_complex() or rank.dtype == torch.bool:
+        raise ArgumentError(f'rank: expected real numbers, got {kind_of(rank)}')
+    if isinstance(num_candidates, Tensor):
+        ids_in('num_candidates', num_candidates, None)
+        if num_candidates.shape != rank.shape:
+            raise ArgumentError(f'num_candidates: expected an integer, or integers of the shape of rank, '
+                                f'{tuple(rank.shape)}, got {kind_of(num_candidates)}')
+        candidates = num_candidates.to(rank.device).double()
+    else:
+        candidates = torch.tensor(float(non_negative_integer('num_candidates', num_candidates)), dtype=torch.float64,
+                                  device=rank.device)
     # A target without competitors ranks first.
     p = (rank.double() - 1) / candidates.clamp(min=1)
-    if bool((p < 0).any()) or bool((p > 1).any()):
+    if not bool(((p >= 0) & (p <= 1)).all()):  # NaN neither
         raise ArgumentError('rank: expected ranks between 1 and the number of competitors plus one')
     draws = num_negatives - 1
     terms = [_combinations(draws, i) * p**i * (1 - p)**(draws - i) for i in range(min(k, draws + 1))]

@@ -136,7 +136,7 @@ class LinkPredictionLoss(torch.nn.Module):
         positive = scorer.candidates(batch.target_index)
         vectors = batch.neg_vectors
         if vectors is not None and vectors.size(1) > 0:
-            vectors = _as_candidates(vectors, positive)
+            vectors = as_candidates(vectors, positive)
         num_mutated = num_ids + (vectors.size(1) if vectors is not None and self.mutate_vectors else 0)
         plan = plan_of_vectors = None
         if num_mutated > 0:
@@ -250,7 +250,16 @@ def with_negatives(batch: Batch) -> Batch:
     return batch
 
 
-def _as_candidates(vectors: Tensor, positive: Tensor) -> Tensor:
+def as_candidates(vectors: Tensor, positive: Tensor) -> Tensor:
+    r"""Returns the vectors that a batch gives itself in the data type of a model's candidates.
+
+    Args:
+        vectors (torch.Tensor): The vectors. shape: :obj:`(B, M, d)`.
+        positive (torch.Tensor): Candidates of the model. shape: :obj:`(B, d)`.
+
+    Raises:
+        ArgumentError: If the width or the device differs.
+    """
     if vectors.size(2) != positive.size(1) or vectors.device != positive.device:
         raise ArgumentError(f'batch.neg_vectors: expected vectors of width {positive.size(1)}, as in the entity table, '
                             f'on {positive.device}, got width {vectors.size(2)} on {vectors.device}')

@@ -62,6 +62,28 @@ def test_vectors_are_those_of_the_batchs_step() -> None:
     assert vectors.mutated is not None and vectors.mutated.equal(vectors.positive.unsqueeze(1).expand(-1, 4, -1))
 
 
+def test_vectors_that_a_batch_gives_itself() -> None:
+    data = KGData(torch.tensor([[0, 1], [1, 2]]), torch.tensor([0, 0]), 4, 1)
+    batch = next(iter(TripletLoader(data, 2, transform=EMUNegatives(4, 0.5))))
+    batch.neg_vectors = torch.randn(2, 3, 2, dtype=torch.double)
+    model = DistMult(4, 1, 2)
+    query = model.query(batch.known_index, batch.rel_type, batch.side)
+    for given in (batch, None):
+        if given is None:  # vectors alone
+            batch.neg_index = None
+        vectors = candidate_vectors(model, _seeded(batch))
+        with use_backend('torch'):
+            scored = EMULoss().score(model, _seeded(batch))
+        torch.testing.assert_close(model.score(query, vectors.vanilla), scored.vanilla)
+        assert (vectors.mutated is None) == (scored.mutated is None) == (given is None)
+        if vectors.mutated is not None:
+            torch.testing.assert_close(model.score(query, vectors.mutated), scored.mutated)
+    assert vectors.vanilla.shape == (2, 3, 2)
+    batch.neg_vectors = torch.randn(2, 3, 5)
+    with pytest.raises(ArgumentError, match='neg_vectors: .* 2.* 5 '):
+        candidate_vectors(model, batch)
+
+
 def test_batch_without_negatives() -> None:
     batch = Batch(head_index=torch.tensor([0]), rel_type=torch.tensor([0]), tail_index=torch.tensor([1]), num_nodes=2)
     with pytest.raises(ArgumentError, match='neg_index'):
@@ -137,3 +159,25 @@ def test_masked_cosines_refuses() -> None:
         masked_cosines(torch.ones(2), torch.ones(2), 1, mask='Exact')  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match='num_samples: .* 1.* 0$'):
         masked_cosines(torch.ones(2), torch.ones(2), 1, 0)
+    with pytest.raises(ArgumentError, match='generator: .*Generator.* 3$'):
+        masked_cosines(torch.ones(2), torch.ones(2), 1, generator=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize('count', [2.7, True, 0, None])
+def test_counts_are_positive_integers(count: Any) -> None:
+    with pytest.raises(ArgumentError, match='num_kept: '):
+        masked_cosines(torch.ones(4), torch.ones(4), count)
+    with pytest.raises(ArgumentError, match='num_axes: '):
+        principal_axes(torch.ones(4, 4), count)
+
+
+@pytest.mark.parametrize('positive, negative', [((3, 4), (1, 5, 4)), ((1, 4), (3, 5, 4)), ((3, 1), (3, 5, 4)),
+                                                ((4, ), (3, 5, 4)), ((3, 4), (5, 4))])
+def test_shapes_are_not_broadcast(positive: Any, negative: Any) -> None:
+    for function in (positive_negative_cosines, deviation_angles):
+        with pytest.raises(ArgumentError, match='negative: '):
+            function(torch.ones(positive), torch.ones(negative))
+    with pytest.raises(ArgumentError, match=r'center: .*\(3, 4\).*\(1,\)'):
+        principal_axes(torch.ones(3, 5, 4), center=torch.ones(1))
+    with pytest.raises(ArgumentError, match=r'left: .*\(3, 4\)'):
+        negative_negative_cosines(torch.ones(3, 4))

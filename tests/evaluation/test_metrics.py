@@ -178,10 +178,16 @@ def test_expected_hits_by_hand() -> None:
     (torch.tensor([0]), {}, '^rank: '),
     (torch.tensor([1]), {'k': 0}, '^k: .*got 0'),
     (torch.tensor([1]), {'num_negatives': 0}, '^num_negatives: .*got 0'),
+    (torch.tensor([math.nan]), {}, '^rank: '),
+    (torch.tensor([True]), {}, '^rank: .*bool'),
+    (torch.tensor([1]), {'num_candidates': -5}, '^num_candidates: .*-5'),
+    (torch.tensor([1]), {'num_candidates': True}, '^num_candidates: .*True'),
+    (torch.tensor([1]), {'num_candidates': torch.tensor([-5])}, '^num_candidates: -5'),
+    (torch.tensor([1, 2, 3]), {'num_candidates': torch.tensor([[4], [5]])}, r'^num_candidates: .*\(3,\).*\(2, 1\)'),
 ])
 def test_expected_hits_refuses(rank: Tensor, kwargs: dict, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        expected_hits(rank, 4, **kwargs)
+        expected_hits(rank, **{'num_candidates': 4, **kwargs})
 
 
 def test_expected_hits_in_the_table() -> None:
