@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from pyg_emu.core.arguments import boolean, positive_integer
+from pyg_emu.core.arguments import boolean, one_of, positive_integer
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.distributed import current
 from pyg_emu.core.errors import ArgumentError, DivergenceError, OutOfMemoryError
@@ -40,6 +40,7 @@ from pyg_emu.evaluation.ranking import (
     table_of,
     whole_table,
 )
+from pyg_emu.ops.backend import BACKENDS
 from pyg_emu.ops.rank_counts import default_block_size, score_parts
 
 Column = Literal['head', 'relation', 'tail']
@@ -179,6 +180,8 @@ def predict(
     k = positive_integer('k', k)
     if batch_size is not None:
         batch_size = min(int(positive_integer('batch_size', batch_size)), LARGEST_BLOCK)
+    if backend is not None:  # of which no operator is told where relations are predicted
+        one_of('backend', backend, BACKENDS)
     exclude_known, progress = boolean('exclude_known', exclude_known), boolean('progress', progress)
     if exclude_known and known_facts is None and data.num_facts('all') == 0:
         raise ArgumentError('exclude_known: the data holds no facts, so that none is known; pass data with facts, or '

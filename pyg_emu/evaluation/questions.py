@@ -1,6 +1,7 @@
 r"""Many questions at once: a table or a file with a question in each row."""
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any, Union
@@ -22,6 +23,10 @@ from pyg_emu.evaluation.ranking import check_graph
 
 #: What stands in the place of the answer.
 UNKNOWN = '?'
+
+#: The arguments that :func:`answer` hands on to :func:`~pyg_emu.predict`.
+_OPTIONS = [name for name in inspect.signature(predict).parameters
+            if name not in ('model', 'data', 'heads', 'relations', 'tails', 'k')]
 
 Questions = Union[pd.DataFrame, str, os.PathLike]
 
@@ -54,6 +59,10 @@ def answer(model: Any, data: KGData, questions: Questions, k: int = 10, **option
         DataError: If a row does not name two of the three, or a label does not exist; names the row, or file and line.
     """
     check_graph(data)
+    for option in options:
+        if option not in _OPTIONS:
+            raise ArgumentError(f'{option}: answer takes no such argument, but {", ".join(_OPTIONS)}; heads, relations '
+                                'and tails are columns of questions')
     table, places = _table(questions)
     asked = (table == UNKNOWN).to_numpy()
     wrong = asked.sum(1) != 1

@@ -146,6 +146,8 @@ def test_scores_are_those_of_forward(layer: Any, side: str) -> None:
     ({'exclude_known': 'yes'}, ArgumentError, ['exclude_known', "'yes'"]),
     ({'data': model}, ArgumentError, ['data', 'KGData', 'function']),
     ({'batch_size': 0}, ArgumentError, ['batch_size', '0']),
+    ({'backend': 'foo'}, ArgumentError, ['backend', "'foo'"]),
+    ({'relations': None, 'tails': 1, 'backend': 'foo'}, ArgumentError, ['backend', "'foo'"]),
     ({'candidates': []}, ArgumentError, ['candidates']),
     ({'candidates': ['eve']}, DataError, ["'eve'"]),
     ({'candidates': [True, False]}, ArgumentError, ['candidates', '(4,)', '(2,)']),

@@ -138,6 +138,9 @@ def test_bad_sources(tmp_path: Path) -> None:
         answer(one, make_data(), tmp_path / 'q.nt')
     with pytest.raises(ArgumentError, match='questions'):
         answer(one, make_data(), [('ann', 'knows', '?')])  # type: ignore[arg-type]
+    for option in ('heads', 'foo'):
+        with pytest.raises(ArgumentError, match=f'{option}: answer .*exclude_known'):
+            answer(one, make_data(), pd.DataFrame({'head': ['ann'], 'relation': ['knows']}), **{option: 'ann'})
 
 
 def test_questions_whose_labels_are_like_names_of_columns(tmp_path: Path) -> None:
