@@ -282,7 +282,7 @@ def _parts(report: DataReport) -> Iterator[Union[str, pd.DataFrame]]:
     yield ''
     yield from (f'warning: {sentence}' for sentence in report.warnings)
     if not report.warnings:
-        yield 'nothing looks wrong'
+        yield 'no warnings'
 
 
 _ROWS = {

@@ -8,6 +8,7 @@ import inspect
 import os
 import re
 import unicodedata
+import warnings
 from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple, Optional, Union
 
@@ -15,7 +16,7 @@ import pandas as pd
 import torch_geometric.data
 
 from pyg_emu.core.arguments import shown
-from pyg_emu.core.errors import ArgumentError, DataError
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.io.detection import head_of
 from pyg_emu.data.io.files import from_file, from_folder, options_that_apply, to_folder
@@ -172,7 +173,12 @@ def _load_path_or_name(source: Union[str, os.PathLike], root: Optional[Union[str
     if found.path is None:
         return _download(str(found.name), root, options)
     if found.path.exists():
-        return _call(found.reader, found.path, options)
+        if not _is_published(found):
+            return _call(found.reader, found.path, options)
+        with warnings.catch_warnings():
+            # Its other files, such as literals.txt of PyKEEN's wheel, are no facts that a user has forgotten.
+            warnings.filterwarnings('ignore', '.* to hold facts', DataWarning)
+            return _call(found.reader, found.path, options)
     if isinstance(source, str) and not _looks_like_path(source):
         names = dataset_names()
         nearest = difflib.get_close_matches(source.lower(), [name.lower() for name in names], n=1, cutoff=0.0)
@@ -286,5 +292,8 @@ def is_published(source: str) -> bool:
     r"""Returns whether a source is the name of a dataset whose files are not the user's: options that say how files are
     read do not apply to it.
     """
-    found = _find(source)
+    return _is_published(_find(source))
+
+
+def _is_published(found: _Found) -> bool:
     return found.name is not None and found.path not in _folders().values()

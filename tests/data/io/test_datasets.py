@@ -5,6 +5,7 @@ import builtins
 import importlib
 import os
 import unicodedata
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch_geometric.data import Data, HeteroData
 
-from pyg_emu.core.errors import ArgumentError, DataError
+from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
 from pyg_emu.data.io import datasets
 from pyg_emu.data.io.datasets import (
     absolute_source,
@@ -53,6 +54,18 @@ def test_bundled_names_agree_with_pykeen(name: str, sizes: tuple[int, ...]) -> N
     assert (data.entity_labels, data.relation_labels) == (theirs.entity_labels, theirs.relation_labels)
     for split in SPLITS:
         assert sorted(data.facts(split).tolist()) == sorted(theirs.facts(split).tolist())
+
+
+def test_other_files_of_a_published_dataset_are_not_taken_for_facts(tmp_path: Path) -> None:
+    pytest.importorskip('pykeen')
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        assert load_dataset('Nations').num_facts('train') == 1592  # beside literals.txt
+    assert not any('hold facts' in str(warning.message) for warning in caught)
+    # A folder of the user's own is another matter.
+    (write(tmp_path / 'graph') / 'literals.txt').write_text('a\tin train\t1\n')
+    with pytest.warns(DataWarning, match=r'literals\.txt.*extra_files'):
+        load_dataset(tmp_path / 'graph')
 
 
 def test_bundled_names_do_not_import_pykeen(monkeypatch: pytest.MonkeyPatch) -> None:
