@@ -143,7 +143,8 @@ def evaluate(
     checked = checked_settings({
         'sides': sides, 'tie': tie, 'ks': ks, 'filter_splits': filter_splits, 'candidates': candidates, 'by': by,
         'batch_size': batch_size, 'max_triples': max_triples, 'num_negatives': num_negatives, 'seed': seed})
-    sides, ks, seed = checked['sides'], checked['ks'], checked['seed']
+    asked: Sequence[Asked] = checked['sides']
+    ks, seed = checked['ks'], checked['seed']
     batch_size, max_triples, num_negatives = (
         checked[name] for name in ('batch_size', 'max_triples', 'num_negatives'))
     batch_size = None if batch_size is None else min(batch_size, LARGEST_BLOCK)
@@ -151,7 +152,7 @@ def evaluate(
     with memory_reported(f'ranking the {split} split', MEMORY_REMEDY):
         facts = _subset(data.facts(split), split, max_triples, seed)
         competing = Candidates.of(candidates, data)
-        ranked = {side: _with_answer_in(competing, facts, side) for side in sides}
+        ranked = {side: _with_answer_in(competing, facts, side) for side in asked}
         info: dict[str, Any] = {'split': split, 'triples': facts.size(0), 'filtered by': _filter_name(filter_splits)}
         if competing is not None:
             info.update(_candidate_info(competing, facts, ranked, split))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,10 @@ def test_bad_settings_of_the_last_ranking_are_found_before_training(folder: Path
                                                                     told: str) -> None:
     with pytest.raises(DataError, match=told):
         run_recipe(recipe(folder, f'evaluation.{setting}'), tmp_path / 'run', progress=False)
+    assert not (tmp_path / 'run' / 'history.csv').exists()
+    # Of recipes that were not read, load_recipe() has checked nothing.
+    with pytest.raises(ArgumentError, match='max_triples'):
+        run_recipe(replace(recipe(folder), evaluation={'max_triples': -1}), tmp_path / 'run', progress=False)
     assert not (tmp_path / 'run' / 'history.csv').exists()
 
 
