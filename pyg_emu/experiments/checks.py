@@ -75,7 +75,7 @@ def dataset_options() -> dict[str, Any]:
 
 def check_ranges(checked: Mapping[str, Any], layer: Layer) -> None:
     r"""Makes the objects that settings alone decide, and checks the settings of rankings, so that a value which a class
-    or a function refuses is named with its line.
+    or a function refuses is named with its line, and so is a schedule that does not go with the optimizer.
 
     Args:
         checked (dict): All settings, checked but for this.
@@ -88,6 +88,7 @@ def check_ranges(checked: Mapping[str, Any], layer: Layer) -> None:
 
     from pyg_emu.evaluation.ranking import checked_settings
     from pyg_emu.models.adapters import as_scorer
+    from pyg_emu.training.schedules import Schedule
 
     rate = checked['optimizer'].get('lr', 0.0)
     if not (is_number(rate) and 0.0 <= rate < float('inf')):
@@ -98,17 +99,23 @@ def check_ranges(checked: Mapping[str, Any], layer: Layer) -> None:
         'optimizer': {'params': [torch.nn.Parameter(torch.zeros(2, 2))]},
         'schedule': {'sparse': bool(checked['model'].get('sparse'))},
     }
+    found: dict[str, Any] = {}
     for kind, arguments in given.items():
         # On the meta device, which takes neither memory nor random numbers, unless a user's constructor wants to see
         # what it makes.
         plain = kind == 'optimizer' or _has_own_class(checked[kind])
         try:
             with torch.random.fork_rng(devices=[], enabled=plain), torch.device('cpu' if plain else 'meta'):
-                made = build(kind, checked[kind], **arguments)
+                made = found[kind] = build(kind, checked[kind], **arguments)
             if kind == 'model' and not reads_graph('model', checked[kind]):
                 as_scorer(made)
         except (RecipeError, ArgumentError) as error:
             raise _refused(kind, error, layer) from error
+    try:
+        if isinstance(found['schedule'], Schedule):
+            found['schedule'].check(found['optimizer'])
+    except ArgumentError as error:
+        raise RecipeError(f'{layer.place(("schedule", ))}{error}') from error
     for kind in ('validation', 'evaluation'):
         try:
             checked_settings(checked[kind])

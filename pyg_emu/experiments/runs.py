@@ -164,8 +164,10 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
     optimizer = build('optimizer', {**fastest, **recipe.optimizer}, params=parameters)
     if start is not None and start.optimizer is not None:
         start.optimizer(optimizer, model)
-    if recipe.patience is not None and data.num_facts('valid') == 0:
-        raise RecipeError(f'patience: expected validation facts for patience={recipe.patience}, got none; remove it')
+    has_valid = data.num_facts('valid') > 0
+    for key in ('patience', 'metric'):
+        if not has_valid and getattr(recipe, key) != getattr(Recipe, key):
+            raise RecipeError(f'{key}: expected validation facts for {key}={getattr(recipe, key)}, got none; remove it')
 
     by_relation = {'by': 'relation'} if recipe.metric.startswith('macro.') else {}
     validation: dict[str, Any] = {**recipe.validation, **by_relation}
@@ -178,9 +180,10 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
 
     trainer = Trainer(
         model, criterion, loader, optimizer, num_steps=recipe.num_steps, schedule=schedule,
-        validate=None if data.num_facts('valid') == 0 else validate,
+        validate=validate if has_valid else None,
         metric=recipe.metric, evaluate_every=recipe.evaluate_every, patience=recipe.patience,
-        checkpoint_every=recipe.checkpoint_every, max_seconds=recipe.max_seconds, max_grad_norm=recipe.max_grad_norm,
+        checkpoint_every=None if folder is None else recipe.checkpoint_every,
+        max_seconds=recipe.max_seconds, max_grad_norm=recipe.max_grad_norm,
         graph=recipe.graph, run_dir=folder, tensorboard=tensorboard, loggers=loggers, progress=progress,
         name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}', recipe_hash=begun.hash())
     if folder is not None:

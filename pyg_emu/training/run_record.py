@@ -1,6 +1,7 @@
 r"""A description of the actual parts of a run, which is the content of :obj:`run.json`."""
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from typing import Any, Mapping, Optional
@@ -12,8 +13,10 @@ from torch.optim import Optimizer
 from pyg_emu.models.sharded import sharded_tables
 from pyg_emu.negatives.transform import parts_of
 from pyg_emu.ops.backend import last_backend
-from pyg_emu.training.run_state import IMPLEMENTATION
+from pyg_emu.training.schedules import IMPLEMENTATION
 
+#: The arguments of a model that select an implementation, with equal steps.
+_MODEL_IMPLEMENTATION = ('sparse', 'checkpointing')
 #: The operators whose backends are recorded.
 _OPERATORS = ('emu_score', 'emu_loss', 'mix_partners', 'random_words', 'relational', 'basis_sum', 'rank_counts',
               'row_linear', 'row_update', 'searchsorted')
@@ -38,7 +41,7 @@ def describe_run(model: torch.nn.Module, criterion: Any, loader: Any, optimizer:
     negatives = [part for part in parts_of(loader).values() if hasattr(part, 'sampler') or hasattr(part, 'mutation')]
     return {
         'model': {'class': _class(model), 'parameters': sum(value.numel() for value in weights) + elsewhere,
-                  'dtype': str(weights[0].dtype).removeprefix('torch.')},
+                  'dtype': str(weights[0].dtype).removeprefix('torch.'), 'options': _options(model)},
         'criterion': _described(criterion),
         'negatives': _described(negatives[0] if negatives else None),
         'optimizer': describe_optimizer(optimizer),
@@ -62,8 +65,9 @@ def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def changed_parts(recorded: Any, record: Mapping[str, Any]) -> list[str]:
-    r"""Names the options of the optimiser, the loss and the negatives that are not those that a run was begun with. No
-    checkpoint tells, because it restores the options of the optimiser and holds none of the others.
+    r"""Names what decides the weights of a run and is not as it was begun: the options of the optimiser, the model, the
+    loss and the negatives, and the clipping of gradients. No checkpoint tells, because it restores the options of the
+    optimiser and holds none of the others.
 
     Args:
         recorded (Any): The content of :obj:`run.json`. What it lacks is not compared.
@@ -76,9 +80,11 @@ def changed_parts(recorded: Any, record: Mapping[str, Any]) -> list[str]:
     for number, (before, now) in enumerate(zip(_groups(recorded.get('optimizer'), own['class']),
                                                _groups(own, own['class']))):
         place = f'optimizer.{number}' if 'groups' in own else 'optimizer'
-        # Versions of PyTorch differ in the options they have.
-        found += [f'{place}.{name}={now[name]!r}, not {before[name]!r}' for name in now
-                  if name in before and name not in IMPLEMENTATION and not _equal(now[name], before[name])]
+        found += _changes(f'{place}.', {name: now[name] for name in now if name not in IMPLEMENTATION}, before)
+    model, begun = record['model'], recorded.get('model')
+    found += _changes('model.', {'dtype': model['dtype']}, begun)
+    found += _changes('model.', model['options'], begun.get('options') if isinstance(begun, Mapping) else None)
+    found += _changes('', {'max_grad_norm': record['trainer']['max_grad_norm']}, recorded.get('trainer'))
     found += [f'{name}={record[name]}, not {recorded[name]}' for name in ('criterion', 'negatives')
               if name in recorded and not _alike(record[name], recorded[name])]
     return found
@@ -88,6 +94,25 @@ def used_backends() -> dict[str, str]:
     r"""Returns the backend that each operator has last used in this process."""
     found = {name: last_backend(name) for name in _OPERATORS}
     return {name: backend for name, backend in found.items() if backend is not None}
+
+
+def _changes(place: str, now: Mapping[str, Any], before: Any) -> list[str]:
+    r"""Names the values that differ. Versions of this package and of PyTorch differ in the options they have."""
+    known = before if isinstance(before, Mapping) else {}
+    return [f'{place}{name}={value!r}, not {known[name]!r}' for name, value in now.items()
+            if name in known and not _equal(value, known[name])]
+
+
+def _options(model: torch.nn.Module) -> dict[str, Any]:
+    r"""The numbers and names that a model was made with, as far as it keeps them, and those of a model within it."""
+    found: dict[str, Any] = {}
+    for name in inspect.signature(type(model).__init__).parameters:
+        value = getattr(model, name, None)
+        if isinstance(value, torch.nn.Module):
+            found |= {f'{name}.{key}': option for key, option in _options(value).items()}
+        elif isinstance(value, (bool, int, float, str)) and name not in _MODEL_IMPLEMENTATION:
+            found[name] = value
+    return found
 
 
 def _groups(optimizer: Any, kind: str) -> list[Mapping[str, Any]]:

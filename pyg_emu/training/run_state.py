@@ -15,15 +15,12 @@ from pyg_emu.core.files import reason
 from pyg_emu.core.mapped_table import read_in_order
 from pyg_emu.training.history import History, plot_history, table_html
 from pyg_emu.training.parts import LearningParts
-from pyg_emu.training.schedules import Schedule
+from pyg_emu.training.schedules import IMPLEMENTATION, Schedule
 from pyg_emu.training.stability import LossMeter
 from pyg_emu.training.tables import own_state, whole_state
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: The settings of an optimiser that select an implementation, with equal steps: CUDA graphs or not, and the device.
-IMPLEMENTATION = ('foreach', 'fused', 'capturable')
 
 #: What the optimisers of PyTorch and of this package keep for a parameter. Those of a user may keep anything.
 _MOMENTS = ('step', 'sum', 'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'square_avg', 'acc_delta', 'grad_avg')
@@ -31,7 +28,7 @@ _MOMENTS = ('step', 'sum', 'exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'square_av
 _KINDS: dict[str, tuple[type, ...]] = {
     'step': (int, ), 'seconds': (int, float), 'best_step': (int, type(None)), 'best_metric': (int, float, type(None)),
     'best_metrics': (dict, ), 'stale': (int, ), 'best_digest': (str, type(None)), 'reported': (dict, ),
-    'metric': (str, type(None))}
+    'metric': (str, type(None)), 'mode': (str, type(None))}
 
 
 @dataclass(frozen=True)
@@ -92,6 +89,7 @@ class Progress:
         best_digest (str, optional): The digest of :obj:`best.pt`.
         reported (dict, optional): The content of :obj:`metrics.json`, except for the ranking of the test facts.
         metric (str, optional): The name of the monitored metric.
+        mode (str, optional): Whether more (:obj:`"max"`) or less (:obj:`"min"`) of it is better.
     """
     step: int = 0
     seconds: float = 0.0
@@ -102,6 +100,7 @@ class Progress:
     best_digest: Optional[str] = None
     reported: dict[str, Any] = field(default_factory=dict)
     metric: Optional[str] = None
+    mode: Optional[str] = None
 
     def judge(self, value: float, metrics: Mapping[str, float], mode: Literal['max', 'min'] = 'max') -> bool:
         r"""Records a validation and returns whether it is better than all before.

@@ -5,6 +5,8 @@ A schedule starts with the optimizer of the run, updates it after every step, an
 """
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any, Callable, ClassVar, Iterable, Mapping, Optional
 
 import torch
@@ -15,6 +17,11 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler
 from pyg_emu.core.arguments import boolean, is_number, positive_number, share, shown
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.training.optimizers import RowAdam
+
+#: The settings of an optimizer that select an implementation, with equal steps: CUDA graphs or not, and the device.
+IMPLEMENTATION = ('foreach', 'fused', 'capturable')
+#: The options that mean the same in all optimizers of PyTorch.
+_SHARED = ('weight_decay', 'decoupled_weight_decay', 'maximize')
 
 
 class Schedule:
@@ -35,7 +42,19 @@ class Schedule:
             optimizer (torch.optim.Optimizer): The initial optimizer.
             num_steps (int): The number of steps of the run.
         """
+        self.check(optimizer)
         self.optimizer = optimizer
+
+    def check(self, optimizer: Optimizer) -> None:
+        r"""Checks that the schedule goes with an optimizer. Called by :meth:`start`, and for a recipe when it is read.
+
+        Args:
+            optimizer (torch.optim.Optimizer): The initial optimizer, whose parameters may be others than those of the
+                run.
+
+        Raises:
+            ArgumentError: If it does not.
+        """
 
     def step(self) -> None:
         r"""Advances the schedule. Called after each optimizer step."""
@@ -86,11 +105,7 @@ class _TorchSchedule(Schedule):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         state = dict(state)
-        num_steps = state.pop('num_steps', self._num_steps)
-        if num_steps != self._num_steps:
-            raise CheckpointError(f'num_steps: expected {num_steps}, as at the start of this run, because {self} '
-                                  f'depends on it, got {self._num_steps}; continue with num_steps={num_steps}, or '
-                                  'start a new run')
+        _check_begun(self, 'num_steps', state.pop('num_steps', None), self._num_steps)
         self._scheduler.load_state_dict(state)
 
     def __repr__(self) -> str:
@@ -132,16 +147,22 @@ class SwitchOptimizer(Schedule):
     <https://arxiv.org/abs/2504.03327>`_ paper: Adagrad for the first half of the steps, then Adam with a tenth of its
     learning rate. The paper itself reports Adam only.
 
+    Adam continues with the weight decay and the direction (:obj:`maximize`) of the first optimizer. Options that Adam
+    has, but with a meaning of its own (:obj:`betas`, :obj:`eps`, :obj:`amsgrad`), must have their default values in the
+    first one. Options that Adam does not have, such as :obj:`momentum` or :obj:`lr_decay`, act until the replacement.
+
     Args:
         at (float, optional): The fraction of the steps after which the optimizer is replaced. (default: :obj:`0.5`)
         factor (float, optional): The factor of the second learning rate relative to the first. (default: :obj:`0.1`)
         make (callable, optional): A function that creates the second optimizer from parameter groups, each with its
-            :obj:`lr`. If :obj:`None`, :class:`torch.optim.Adam` is used, or :class:`~pyg_emu.RowAdam` with
-            :obj:`sparse=True`. (default: :obj:`None`)
-        sparse (bool, optional): Whether the gradients of the model are row-sparse. (default: :obj:`False`)
+            :obj:`lr` and nothing else. If :obj:`None`, :class:`torch.optim.Adam` is used, or :class:`~pyg_emu.RowAdam`
+            with :obj:`sparse=True`. (default: :obj:`None`)
+        sparse (bool, optional): Whether the gradients of the model are row-sparse; not to be set beside :obj:`make`.
+            (default: :obj:`False`)
 
     Raises:
-        ArgumentError: If :obj:`at` is not between 0 and 1, or :obj:`factor` is not positive and finite.
+        ArgumentError: If :obj:`at` is not between 0 and 1, :obj:`factor` is not positive and finite, or :obj:`make` and
+            :obj:`sparse` are both given; at the start, if the second optimizer would lack an option of the first one.
     """
     row_sparse_only = True  # RowAdam
 
@@ -152,15 +173,30 @@ class SwitchOptimizer(Schedule):
         positive_number('factor', factor, 'a positive, finite factor of the learning rate')
         if make is not None and (not callable(make) or isinstance(make, type) and not issubclass(make, Optimizer)):
             raise ArgumentError(f'make: expected a function of parameter groups, got {shown(make)}')
-        boolean('sparse', sparse)
+        if boolean('sparse', sparse) and make is not None:
+            raise ArgumentError('sparse: expected False beside make, which decides what the second optimizer is, got '
+                                'True')
         self.at = at
         self.factor = factor
         self.make: Callable[[Iterable[dict[str, Any]]], Optimizer] = make or (RowAdam if sparse else _adam)
+        # None if make decides.
+        self._kind: Optional[type[Optimizer]] = None if make else RowAdam if sparse else torch.optim.Adam
 
     def start(self, optimizer: Optimizer, num_steps: int) -> None:
         super().start(optimizer, num_steps)
+        self._num_steps = num_steps
         self._completed = 0
         self._switch_step = max(1, round(self.at * num_steps))
+
+    def check(self, optimizer: Optimizer) -> None:
+        if self._kind is None:
+            return
+        for group in optimizer.param_groups:
+            for name, value in group.items():
+                if name not in self._carried(group) and self._is_lost(name, value, optimizer):
+                    raise ArgumentError(f'optimizer: {self} changes to {self._kind.__name__}, which would not get '
+                                        f'{name}={value!r} of {type(optimizer).__name__}; leave {name} out, choose '
+                                        'another schedule, or make the second optimizer by the argument make')
 
     def step(self) -> None:
         self._completed += 1
@@ -168,18 +204,47 @@ class SwitchOptimizer(Schedule):
             self._switch()
 
     def state_dict(self) -> dict[str, Any]:
-        return {'completed': self._completed, 'switch_step': self._switch_step}
+        return {'completed': self._completed, 'switch_step': self._switch_step, 'num_steps': self._num_steps,
+                'make': self._second()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        _check_begun(self, 'num_steps', state.get('num_steps'), self._num_steps)
+        _check_begun(self, 'make', state.get('make'), self._second())
         self._completed = int(state['completed'])
         self._switch_step = int(state['switch_step'])
         if self._completed >= self._switch_step:
             self._switch()
 
     def _switch(self) -> None:
-        groups: list[dict[str, Any]] = [{'params': _parameters(group), 'lr': float(group['lr']) * self.factor}
-                                        for group in self.optimizer.param_groups]
-        self.optimizer = self.make(groups)
+        groups: list[dict[str, Any]] = [{'params': _parameters(group), 'lr': float(group['lr']) * self.factor,
+                                         **self._carried(group)} for group in self.optimizer.param_groups]
+        made = self.make(groups)
+        if not isinstance(made, Optimizer):
+            raise ArgumentError(f'make: expected a function that returns an optimizer, got one that returns '
+                                f'{shown(made)}')
+        self.optimizer = made
+
+    def _carried(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        r"""The options of a parameter group that go over to the second optimizer."""
+        known = {} if self._kind is None else inspect.signature(self._kind).parameters
+        return {name: group[name] for name in _SHARED if name in group and name in known}
+
+    def _is_lost(self, name: str, value: Any, optimizer: Optimizer) -> bool:
+        r"""Whether an option was given to the first optimizer that the second one would need."""
+        assert self._kind is not None
+        if name in ('params', 'lr', 'initial_lr', 'differentiable', *IMPLEMENTATION):
+            return False
+        known = inspect.signature(self._kind).parameters
+        if name in _SHARED:
+            return bool(value)
+        value = tuple(value) if isinstance(value, list) else value
+        return name in known and value not in (_default(type(optimizer), name), known[name].default)
+
+    def _second(self) -> str:
+        r"""What makes the second optimizer, to compare it with that of a checkpoint."""
+        if self._kind is not None:
+            return self._kind.__name__
+        return getattr(self.make, '__name__', None) or re.sub(r' at 0x[0-9a-f]+', '', repr(self.make))
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(at={self.at}, factor={self.factor})'
@@ -190,6 +255,22 @@ def _adam(groups: Iterable[dict[str, Any]]) -> Optimizer:
     # capturable keeps the state on the GPU, where it would be anyway, and allows CUDA graphs.
     capturable = all(value.is_cuda for group in groups for value in group['params'])
     return torch.optim.Adam(groups, fused=True, capturable=capturable)
+
+
+def _default(kind: type[Optimizer], name: str) -> Any:
+    r"""The default of an option, also of one that a class hands on to its base class."""
+    for base in kind.__mro__:
+        found = inspect.signature(base.__init__).parameters.get(name)
+        if found is not None:
+            return found.default
+    return None
+
+
+def _check_begun(schedule: Schedule, name: str, saved: Any, own: Any) -> None:
+    r"""Checks that a run goes on as it began. Older checkpoints do not say."""
+    if saved is not None and saved != own:
+        raise CheckpointError(f'{name}: expected {saved}, as at the start of this run, because {schedule} depends on '
+                              f'it, got {own}; continue with {name}={saved}, or start a new run')
 
 
 def _parameters(group: Mapping[str, Any]) -> list[Tensor]:

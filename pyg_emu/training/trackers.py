@@ -98,8 +98,8 @@ class MLflowLogger:
     environment variable :obj:`MLFLOW_RUN_ID`.
 
     Args:
-        experiment (str, optional): The experiment, created if it does not exist. (default: :obj:`None`, MLflow's
-            experiment :obj:`Default`)
+        experiment (str, optional): The experiment of a new MLflow run, created if it does not exist. One to continue
+            stays in its own. (default: :obj:`None`, MLflow's experiment :obj:`Default`)
         tracking_uri (str or Path, optional): Where MLflow keeps its runs. (default: :obj:`None`, that of the
             environment variable :obj:`MLFLOW_TRACKING_URI`, or MLflow's default)
         run_id (str, optional): The MLflow run to continue. (default: :obj:`None`, a new one)

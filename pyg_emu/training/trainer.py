@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterable, Literal, Mapping, Optional, Sequence, Union
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from pyg_emu.core.arguments import boolean, is_number, positive_integer, positive_integers, positive_number
+from pyg_emu.core.arguments import boolean, instance, is_number, positive_integer, positive_integers, positive_number
 from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError, ProcessError
 from pyg_emu.core.mapped_table import copied
@@ -81,7 +82,7 @@ class Trainer:
             dictionary. It runs without gradients, the model in evaluation mode. (default: :obj:`None`)
         metric (str, optional): The validation metric that decides which step is best: any metric of
             :class:`~pyg_emu.evaluation.Metrics`, such as :obj:`"tail.mrr"`, or :obj:`"macro.mrr"` of
-            :obj:`evaluate(..., by="relation")`. (default: :obj:`"mrr"`)
+            :obj:`evaluate(..., by="relation")`. Only beside :obj:`validate`. (default: :obj:`"mrr"`)
         mode (str, optional): Whether more (:obj:`"max"`) or less (:obj:`"min"`) of the metric is better. Needed for
             metrics that are not in :obj:`pyg_emu.evaluation.metrics.DIRECTIONS`. (default: :obj:`None`)
         evaluate_every (int or sequence of int, optional): Steps between validations, and between rows of the history;
@@ -96,12 +97,14 @@ class Trainer:
             see :obj:`log_every`. (default: :obj:`None`)
         restore_best (bool, optional): Whether the model ends with the weights of its best validation.
             (default: :obj:`True`)
-        run_dir (str, Path or RunFolder, optional): The run folder. (default: :obj:`None`)
+        run_dir (str, Path or RunFolder, optional): The run folder. If it holds a run of more than :obj:`num_steps`
+            steps, a warning is raised, and the result is that of the run. (default: :obj:`None`)
         overwrite (bool, optional): Whether a new run may replace files in the run folder that stand in its way: those
             of the user, and those of a run whose :obj:`last.pt` is missing or whose :obj:`run.json` is damaged. A run
-            with other settings or a damaged :obj:`last.pt` is replaced by :obj:`fit(resume=False)` instead.
+            with other settings or a damaged :obj:`last.pt` is replaced by :obj:`fit(resume=False)` instead. A
+            :class:`~pyg_emu.training.run_folder.RunFolder` has an :obj:`overwrite` of its own.
             (default: :obj:`False`)
-        checkpoint_every (int, optional): Steps between checkpoints; a new best is kept as well.
+        checkpoint_every (int, optional): Steps between checkpoints in :obj:`run_dir`; a new best is kept as well.
             (default: as :obj:`evaluate_every`)
         max_grad_norm (float, optional): Clip the norm of all gradients that :obj:`optimizer` uses to this, and that of
             each part with an optimizer of its own. (default: :obj:`None`)
@@ -116,8 +119,10 @@ class Trainer:
             (default: :obj:`True`)
         name (str, optional): The label of the progress bar. (default: :obj:`"train"`)
         recipe_hash (str, optional): Marks the checkpoints, so that a run cannot be continued with other settings.
-            Without it, the options of the optimiser, the loss and the negatives are compared as :obj:`run.json`
-            describes them. (default: :obj:`None`)
+            Without it, the options of the model, the optimiser, the loss and the negatives, and :obj:`max_grad_norm`
+            are compared as :obj:`run.json` describes them. The arguments of the loader, the schedule, and
+            :obj:`metric` with its :obj:`mode` are compared in any case. All others may be changed, since they do not
+            decide the weights of a step. (default: :obj:`None`)
 
     Raises:
         ArgumentError: If an argument is out of its domain.
@@ -139,6 +144,12 @@ class Trainer:
             raise ArgumentError(f'schedule: expected one of pyg_emu.training.schedules, such as LinearDecay(), '
                                 f'got {schedule!r}')
         mode = metric_mode(metric, mode)
+        if validate is None and metric != 'mrr':
+            raise ArgumentError(f'metric: expected validate, too, whose results it judges; got metric={metric!r} and '
+                                'validate=None')
+        instance('name', name, str)
+        if recipe_hash is not None:
+            instance('recipe_hash', recipe_hash, str)
         if validate is not None and (isinstance(validate, type) or not callable(validate)):
             raise ArgumentError(f'validate: expected a function of the model that returns metrics, got {validate!r}')
         for argument, flag in (('restore_best', restore_best), ('overwrite', overwrite), ('graph', graph),
@@ -153,6 +164,12 @@ class Trainer:
         if max_seconds is not None and not (is_number(max_seconds) and max_seconds > 0.0):
             raise ArgumentError(f'max_seconds: expected a positive number, got {max_seconds!r}')
         check_mapped(model, optimizer, graph)
+        if overwrite and (run_dir is None or isinstance(run_dir, RunFolder)):
+            raise ArgumentError('overwrite: expected the path of a folder as run_dir, or RunFolder(path, '
+                                f'overwrite=True), got run_dir={run_dir!r}')
+        if checkpoint_every is not None and run_dir is None:
+            raise ArgumentError(f'checkpoint_every: expected run_dir, the folder of checkpoints, too; got '
+                                f'checkpoint_every={checkpoint_every} and run_dir=None')
         folder = run_dir if run_dir is None or isinstance(run_dir, RunFolder) else RunFolder(run_dir, overwrite)
         if patience is not None and validate is None:
             raise ArgumentError('patience: expected validate, too, whose results it counts; got '
@@ -260,7 +277,7 @@ class Trainer:
         self._learning.start(self.optimizer)
         self._state = RunState(self.model, self.schedule, self.loader, self._meter, self.history, self._learning)
         self._run = self._state.progress
-        self._run.metric = self.metric
+        self._run.metric, self._run.mode = self.metric, self.mode
         self._started: list[Logger] = []
         self._loss = self.criterion
         # Processes that divide the entities compute the same loss of the whole batch.
@@ -310,13 +327,19 @@ class Trainer:
                                   f'({"; ".join(changed)}); continue with the same parts, or start over')
         self._state.load_state_dict(state, folder.last)
         run = self._run = self._state.progress
-        if run.best_step is not None and run.metric not in (None, self.metric):
-            raise CheckpointError(f'{folder.last} was started with the metric {run.metric!r}, but this run has '
-                                  f'{self.metric!r}; continue with the same metric, or start over')
-        run.metric = self.metric
+        if self.validate is not None:  # Without it, nothing is compared with what was best.
+            for name, before, now in (('metric', run.metric, self.metric), ('mode', run.mode, self.mode)):
+                if run.best_step is not None and before not in (None, now):
+                    raise CheckpointError(f'{folder.last} was started with the {name} {before!r}, but this run has '
+                                          f'{now!r}; continue with the same {name}, or start over')
+            run.metric, run.mode = self.metric, self.mode
         if 'history' not in state and folder.history.exists():  # begun by an older version
             self.history.replace(row for row in on_first(lambda: read_csv(folder.history)) if row['step'] <= run.step)
         on_first(lambda: folder.settle(run.best_step, run.best_digest, run.reported, len(self.history) > 0))
+        if run.step > self.num_steps and current()[0] == 0:
+            warnings.warn(f'num_steps: expected at least {run.step}, the steps that the run in {folder.path} has taken '
+                          f'already, got {self.num_steps}; no step is taken, and the result is that of the whole run. '
+                          'Choose another run folder, or start over with resume=False', stacklevel=5)
 
     def _describe(self) -> dict[str, Any]:
         settings = {name: getattr(self, name) for name in (

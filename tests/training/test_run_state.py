@@ -41,7 +41,8 @@ def test_a_result_shows_itself_in_a_notebook() -> None:
 
 
 @pytest.mark.parametrize(('name', 'value'), [
-    ('best_metric', torch.tensor([])), ('step', True), ('step', None), ('reported', []), ('metric', 3), ('stale', 'x')])
+    ('best_metric', torch.tensor([])), ('step', True), ('step', None), ('reported', []), ('metric', 3),
+    ('mode', 1), ('stale', 'x')])
 def test_an_entry_of_another_type_is_named(name: str, value: Any) -> None:
     good = asdict(Progress(step=3, best_step=2, best_metric=0.5, metric='mrr'))
     assert _progress(good, Path('last.pt')) == Progress(**good)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any, Callable
 
 import pytest
 import torch
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError
+from pyg_emu.training.optimizers import RowAdagrad
 from pyg_emu.training.schedules import Constant, CosineDecay, LinearDecay, Schedule, SwitchOptimizer
 
 
@@ -72,6 +75,83 @@ def test_groups_with_rates_of_their_own() -> None:
         CosineDecay(end_factor=0.5).start(make(), 2)
 
 
+def switched(optimizer: torch.optim.Optimizer, **options: Any) -> list[dict[str, Any]]:
+    schedule = SwitchOptimizer(**options)
+    schedule.start(optimizer, 2)
+    schedule.step()
+    return schedule.optimizer.param_groups
+
+
+def weights(**options: Any) -> list[dict[str, Any]]:
+    return [{'params': [torch.nn.Parameter(torch.ones(2, 2))], **options}]
+
+
+def test_switch_optimizer_keeps_what_is_shared() -> None:
+    both = [*weights(weight_decay=0.5), *weights(maximize=True)]
+    found = switched(torch.optim.Adagrad(both, lr=0.1))
+    assert [(group['weight_decay'], group['maximize']) for group in found] == [(0.5, False), (0, True)]
+    found = switched(torch.optim.AdamW(weights()))
+    assert (found[0]['weight_decay'], found[0]['decoupled_weight_decay']) == (0.01, True)
+    assert switched(RowAdagrad(weights(), maximize=True), sparse=True)[0]['maximize'] is True
+    # One that is made elsewhere is left to its maker.
+    assert switched(torch.optim.SGD(weights(), lr=0.1, weight_decay=0.5, maximize=True),
+                    make=lambda groups: torch.optim.Adam(groups, betas=(0.5, 0.6)))[0]['weight_decay'] == 0
+
+
+@pytest.mark.parametrize('make', [
+    lambda: torch.optim.Adagrad(weights(), fused=True),
+    lambda: torch.optim.Adagrad(weights(), foreach=True, differentiable=True),
+    lambda: torch.optim.Adagrad(weights(), lr_decay=0.1, initial_accumulator_value=0.2),
+    lambda: torch.optim.SGD(weights(), lr=0.1, momentum=0.9, nesterov=True),
+    lambda: torch.optim.Adam(weights(), lr=torch.tensor(0.1), foreach=False, betas=[0.9, 0.999]),  # type: ignore
+    lambda: torch.optim.RMSprop(weights(), eps=1e-8),
+    lambda: RowAdagrad(weights()),
+])
+def test_switch_optimizer_takes_options_of_the_first_alone(make: Callable[[], torch.optim.Optimizer]) -> None:
+    assert isinstance(switched(make())[0]['lr'], float)
+
+
+@pytest.mark.parametrize(('make', 'sparse', 'fact'), [
+    (lambda: torch.optim.Adam(weights(), betas=(0.5, 0.6)), False, r'betas=\(0\.5, 0\.6\) of Adam;'),
+    (lambda: torch.optim.Adam(weights(), amsgrad=True), False, 'amsgrad=True'),
+    (lambda: torch.optim.Adagrad([*weights(), *weights(eps=1e-5)]), False, 'eps=1e-05 of Adagrad'),
+    (lambda: RowAdagrad(weights(), eps=1e-5), True, 'RowAdam.* eps=1e-05 of RowAdagrad'),
+    (lambda: RowAdagrad(weights(), weight_decay=0.5), True, r'RowAdam.* weight_decay=0\.5 of RowAdagrad'),
+])
+def test_switch_optimizer_loses_no_option(make: Callable[[], torch.optim.Optimizer], sparse: bool, fact: str) -> None:
+    with pytest.raises(ArgumentError, match=f'^optimizer: SwitchOptimizer.*{fact}'):
+        SwitchOptimizer(sparse=sparse).start(make(), 2)
+
+
+def test_switch_optimizer_checks_what_is_made() -> None:
+    with pytest.raises(ArgumentError, match='^make: .*optimizer.* 3'):
+        switched(make_optimizer(), make=lambda groups: 3)
+    with pytest.raises(ArgumentError, match='^sparse: .*make.* True'):
+        SwitchOptimizer(make=torch.optim.Adam, sparse=True)
+
+
+@pytest.mark.parametrize(('first', 'second', 'fact'), [
+    ({}, {'make': torch.optim.SGD}, '^make: .* Adam.* SGD;'),
+    ({'make': torch.optim.SGD}, {}, '^make: .* SGD.* Adam;'),
+    ({'make': functools.partial(torch.optim.SGD, momentum=0.9)}, {'make': torch.optim.SGD}, '^make: .*momentum=0.9'),
+    ({}, {'sparse': True}, '^make: .* Adam.* RowAdam;'),
+])
+def test_refuses_another_second_optimizer(first: dict[str, Any], second: dict[str, Any], fact: str) -> None:
+    begun, resumed = SwitchOptimizer(**first), SwitchOptimizer(**second)
+    for schedule in (begun, resumed):
+        schedule.start(make_optimizer(), 4)
+    with pytest.raises(CheckpointError, match=fact):
+        resumed.load_state_dict(begun.state_dict())
+    begun.load_state_dict(begun.state_dict())
+
+
+def test_switch_optimizer_continues_older_states() -> None:
+    schedule = SwitchOptimizer()
+    schedule.start(make_optimizer(), 10)
+    schedule.load_state_dict({'completed': 2, 'switch_step': 3})
+    assert advance(schedule, 2) == pytest.approx([0.1, 0.01])
+
+
 def test_switch_optimizer_for_sparse_gradients() -> None:
     table = torch.nn.Embedding(4, 2, sparse=True)
     schedule = SwitchOptimizer(sparse=True)
@@ -122,12 +202,12 @@ def test_begins_anew_at_the_initial_rate(make: type[Schedule], tensor: bool) -> 
     assert not tensor or optimizer.param_groups[0]['lr'] is rate
 
 
-@pytest.mark.parametrize('make', [LinearDecay, CosineDecay])
+@pytest.mark.parametrize('make', [LinearDecay, CosineDecay, SwitchOptimizer])
 def test_refuses_another_length(make: type[Schedule]) -> None:
     first, second = make(), make()
     first.start(make_optimizer(), 4)
     second.start(make_optimizer(), 8)
-    with pytest.raises(CheckpointError, match=r'^num_steps: .*\b4\b.*Decay\(end_factor=0.0\).*\b8\b'):
+    with pytest.raises(CheckpointError, match=rf'^num_steps: .*\b4\b.*{make.__name__}\(.*\b8\b'):
         second.load_state_dict(first.state_dict())
 
 

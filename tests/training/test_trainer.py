@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any, Callable, Mapping, Optional
 
@@ -18,9 +19,10 @@ import torch
 from torch import Tensor
 from torch_geometric.transforms import Compose
 
-from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, L3Regularizer, Trainer, TripletLoader
+from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, L3Regularizer, Trainer, TransE, TripletLoader
 from pyg_emu.core.errors import ArgumentError, BackendError, CheckpointError, DivergenceError
 from pyg_emu.evaluation.metrics import Metrics, Ranks
+from pyg_emu.models import Reciprocal
 from pyg_emu.negatives.mutation import LearnedMask, LinearSchedule
 from pyg_emu.negatives.sampling import NSCachingSampler, UniformSampler
 from pyg_emu.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
@@ -228,6 +230,14 @@ def test_schedule_and_clipping(tmp_path: Path) -> None:
     assert not torch.equal(trainer.model.node_emb.weight, free.model.node_emb.weight)
 
 
+def test_schedule_that_would_lose_an_option(tmp_path: Path) -> None:
+    trainer = make_trainer(schedule=SwitchOptimizer(), run_dir=tmp_path / 'run')
+    trainer.optimizer.param_groups[0]['eps'] = 1e-5
+    with pytest.raises(ArgumentError, match='^optimizer: SwitchOptimizer.* eps=1e-05 '):
+        trainer.fit()
+    assert trainer.step == 0 and not (tmp_path / 'run').exists()
+
+
 def test_progress_bar(capfd: pytest.CaptureFixture[str]) -> None:
     make_trainer(progress=True, name='DistMult').fit()
     shown = capfd.readouterr().err
@@ -341,7 +351,8 @@ def test_record(tmp_path: Path) -> None:
     assert record['optimizer']['options'] == {'lr': 0.1, 'lr_decay': 0, 'eps': 1e-10, 'weight_decay': 0,
                                               'initial_accumulator_value': 0, 'foreach': None, 'maximize': False,
                                               'differentiable': False, 'fused': None}
-    assert record['model'] == {'class': 'pyg_emu.models.distmult.DistMult', 'parameters': 120, 'dtype': 'float32'}
+    assert record['model'] == {'class': 'pyg_emu.models.distmult.DistMult', 'parameters': 120, 'dtype': 'float32',
+                               'options': {'num_nodes': 12, 'num_relations': 3, 'hidden_channels': 8, 'margin': 24.0}}
     assert record['backends']['emu_score'] in ('torch', 'numba')
     assert record['trainer']['num_steps'] == 20 and record['data'] == {'num_nodes': 12, 'num_relations': 3}
     # A function has no name that is the same in each process, but a qualified one.
@@ -402,7 +413,70 @@ def test_resume_with_another_metric(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"last\.pt .*'mrr', .*'hits@10'"):
         make_trainer(run_dir=RunFolder(tmp_path, files={'recipe.yaml': b'metric: hits@10'}), metric='hits@10').fit()
     assert contents(tmp_path) == before
+    # Without validation, no metric is compared with the best one, and a later validation goes on with the first.
+    assert make_trainer(run_dir=tmp_path, num_steps=15, validate=None).fit().best_step == 5
+    with pytest.raises(CheckpointError, match=r"last\.pt .*'mrr', .*'hits@10'"):
+        make_trainer(run_dir=tmp_path, metric='hits@10').fit()
     assert make_trainer(run_dir=tmp_path).fit().steps == 20
+
+
+def test_resume_with_another_mode(tmp_path: Path) -> None:
+    def make(mode: str, **options: Any) -> Trainer:
+        return make_trainer(run_dir=tmp_path, validate=lambda model: {'error': 0.5}, metric='error', mode=mode,
+                            **options)
+
+    make('max', num_steps=10).fit()
+    with pytest.raises(CheckpointError, match=r"last\.pt .*mode 'max', .*'min'"):
+        make('min').fit()
+    # Older checkpoints do not say.
+    last = load_checkpoint(tmp_path / 'last.pt')
+    fingerprint = torch.load(tmp_path / 'last.pt', weights_only=True)['fingerprint']
+    del last['run']['mode']
+    save_checkpoint(tmp_path / 'last.pt', last, fingerprint=fingerprint)
+    assert make('min').fit().steps == 20
+
+
+def test_resume_with_other_clipping(tmp_path: Path) -> None:
+    make_trainer(run_dir=tmp_path, num_steps=10, max_grad_norm=1).fit()
+    for other in (0.5, None):
+        with pytest.raises(CheckpointError, match=rf'last\.pt .*max_grad_norm={other}, not 1\b'):
+            make_trainer(run_dir=tmp_path, max_grad_norm=other).fit()
+    assert make_trainer(run_dir=tmp_path, max_grad_norm=1.0, num_steps=15).fit().steps == 15
+    # Older records do not say.
+    record = json.loads((tmp_path / 'run.json').read_text())
+    del record['trainer'], record['model']['options']
+    (tmp_path / 'run.json').write_text(json.dumps(record))
+    assert make_trainer(run_dir=tmp_path).fit().steps == 20
+
+
+@pytest.mark.parametrize('reciprocal', [False, True])
+def test_resume_with_other_options_of_the_model(tmp_path: Path, reciprocal: bool) -> None:
+    def make(dtype: torch.dtype = torch.float32, **options: Any) -> Trainer:
+        model: Any = TransE(12, 6, 8, **options).to(dtype)
+        model = Reciprocal(model) if reciprocal else model
+        data = make_data()
+        loader = TripletLoader(data, batch_size=16, transform=EMUNegatives(num_negatives=4))
+        return Trainer(model, EMULoss(), loader, torch.optim.SGD(model.parameters(), lr=0.1), num_steps=2,
+                       run_dir=tmp_path, progress=False)
+
+    make(sparse=True).fit()
+    place = r'model\.model\.' if reciprocal else r'model\.'
+    with pytest.raises(CheckpointError, match=rf'last\.pt .*{place}margin=9\.0, not 24\.0; {place}p_norm=2, not 1\)'):
+        make(margin=9.0, p_norm=2).fit()
+    with pytest.raises(CheckpointError, match=r"last\.pt .*model\.dtype='float64', not 'float32'"):
+        make(torch.float64).fit()
+    # Row-sparse or not, the steps are equal.
+    assert make().fit().steps == 2
+
+
+def test_fewer_steps_than_taken(tmp_path: Path) -> None:
+    make_trainer(run_dir=tmp_path, num_steps=10).fit()
+    with pytest.warns(UserWarning, match='num_steps: .* 10, .* 5;') as told:
+        assert make_trainer(run_dir=tmp_path, num_steps=5).fit().steps == 10
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        make_trainer(run_dir=tmp_path, num_steps=10).fit()
 
 
 def test_resume_with_other_options_of_the_parts(tmp_path: Path) -> None:
@@ -560,6 +634,9 @@ def test_resume_with_another_schedule(tmp_path: Path) -> None:
         make_trainer(run_dir=tmp_path, num_steps=10, schedule=SwitchOptimizer()).fit()
     with pytest.raises(CheckpointError, match='num_steps: .* 10.* 20'):
         make_trainer(run_dir=tmp_path, num_steps=20, schedule=LinearDecay()).fit()
+    make_trainer(run_dir=tmp_path / 'switch', num_steps=10, schedule=SwitchOptimizer()).fit()
+    with pytest.raises(CheckpointError, match=r'last\.pt.* num_steps: .* 10.* 20'):
+        make_trainer(run_dir=tmp_path / 'switch', num_steps=20, schedule=SwitchOptimizer()).fit()
     make_trainer(run_dir=tmp_path / 'constant', num_steps=10).fit()
     assert make_trainer(run_dir=tmp_path / 'constant', num_steps=20).fit().steps == 20
 
@@ -959,6 +1036,12 @@ def test_truncated_checkpoint(tmp_path: Path) -> None:
     ({'max_grad_norm': math.nan}, 'max_grad_norm: .* nan'),
     ({'max_seconds': 0}, 'max_seconds: .* 0'),
     ({'tensorboard': True}, 'tensorboard.*run_dir'),
+    ({'checkpoint_every': 5}, 'checkpoint_every: .*run_dir.* checkpoint_every=5'),
+    ({'overwrite': True}, 'overwrite: .*run_dir.* None'),
+    ({'overwrite': True, 'run_dir': RunFolder('runs')}, r'overwrite: .*RunFolder\(path, overwrite=True\).*runs'),
+    ({'metric': 'hits@10', 'validate': None}, "metric: .*validate.*'hits@10'"),
+    ({'name': 3.5}, 'name: .* 3.5'),
+    ({'recipe_hash': 3.5}, 'recipe_hash: .* 3.5'),
     ({'run_dir': ''}, "run_dir: .* ''"),
     ({'metric': 'auc'}, "'auc' .*'max'.*'min'"),
     ({'metric': 3}, 'metric: .* 3'),
