@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.data.batch import Batch
 from pyg_emu.evaluation.metrics import plain_numbers
 from pyg_emu.training.parts import LearningParts
@@ -58,6 +58,7 @@ class LinkPredictionModule(LightningModule):
 
     Raises:
         ArgumentError: If an argument is out of its domain.
+        CheckpointError: When fitting, if a checkpoint holds the states of other parts.
     """
     def __init__(self, model: torch.nn.Module, criterion: Callable[..., Tensor], loader: Any, optimizer: Optimizer, *,
                  validate: Optional[Callable[[torch.nn.Module], Any]] = None,
@@ -73,7 +74,8 @@ class LinkPredictionModule(LightningModule):
         self.optimizer = optimizer
         self._functions = {'valid': validate, 'test': test}
         self._learning: Optional[LearningParts] = None
-        self._states: Mapping[str, Any] = {}
+        #: Those of a checkpoint, until the parts begin.
+        self._states: Optional[Mapping[str, Any]] = None
         self._random: Mapping[str, Tensor] = {}
         #: The last batch, until the parts have learned from its scores.
         self._pending: Optional[Batch] = None
@@ -109,10 +111,15 @@ class LinkPredictionModule(LightningModule):
             names = ', '.join(learning.optimizers)
             raise ArgumentError(f'loader: {names} has an optimiser of its own, which Lightning does not step; expected '
                                 'parts without make_optimizer(), or pyg_emu.Trainer')
-        for name, part in learning.states().items():
-            if name in self._states:
+        states = learning.states()
+        if self._states is not None:
+            if set(states) != set(self._states):
+                raise CheckpointError('ckpt_path: the checkpoint contains the state of '
+                                      f'{", ".join(self._states) or "no part"}, but this module has '
+                                      f'{", ".join(states) or "none"}; continue with the same objects as before')
+            for name, part in states.items():
                 part.load_state_dict(self._states[name])
-        self._learning, self._states, self._pending = learning, {}, None
+        self._learning, self._states, self._pending = learning, None, None
 
     def on_train_start(self) -> None:
         r"""Continues with the random numbers of the checkpoint."""
@@ -175,7 +182,7 @@ class LinkPredictionModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         r"""Keeps these states until the parts begin."""
-        self._states = checkpoint.get('pyg_emu', {})
+        self._states = checkpoint.get('pyg_emu')
         self._random = checkpoint.get('pyg_emu_random', {})
 
 

@@ -12,7 +12,7 @@ import torch
 
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KBGANSampler, KGData, NSCachingSampler, TripletLoader, evaluate
 from pyg_emu import Trainer as OurTrainer
-from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.errors import ArgumentError, CheckpointError
 
 pytest.importorskip('lightning')
 
@@ -107,6 +107,14 @@ def test_resumes(steps: int, kind: str, tmp_path: Path) -> None:
     torch.manual_seed(99)
     fit(resumed, tmp_path / 'kept.ckpt', max_steps=9)
     assert same(resumed.model, whole.model)
+
+
+def test_does_not_resume_with_other_parts(tmp_path: Path) -> None:
+    keep = ModelCheckpoint(tmp_path, filename='kept', every_n_train_steps=2, save_top_k=-1)
+    fit(LinkPredictionModule(*parts(NSCachingSampler(cache_size=4, num_candidates=4))), max_steps=2,
+        enable_checkpointing=True, callbacks=[keep])
+    with pytest.raises(CheckpointError, match=r'^ckpt_path: .*transform\.sampler.* has (?!.*sampler)'):
+        fit(LinkPredictionModule(*parts()), tmp_path / 'kept.ckpt', max_steps=4)
 
 
 class _OwnOptimizer(NSCachingSampler):

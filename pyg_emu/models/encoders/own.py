@@ -49,7 +49,7 @@ class GNNEncoder(GraphEncoder):
         encode (callable, optional): :obj:`encode(encoder, data)` returns the vectors of all entities, of shape
             :obj:`(num_nodes, d)`, from a :class:`~pyg_emu.KGData`. (default: :obj:`encoder(data.x, data.edge_index)`)
         hidden_channels (int, optional): The width :math:`d` of the vectors; needed for several relations.
-            (default: :obj:`None`)
+            (default: :obj:`None`, any width)
 
     Raises:
         ArgumentError: If an argument is outside of its domain; when encoding, if the vectors have another shape.
@@ -75,6 +75,7 @@ class GNNEncoder(GraphEncoder):
         self.relations: Optional[torch.nn.Parameter] = None
         if hidden_channels is not None:
             hidden_channels = positive_integer('hidden_channels', hidden_channels)
+        self.hidden_channels = hidden_channels
         if self.num_relations > 1:
             if hidden_channels is None:
                 raise ArgumentError('hidden_channels: expected the width of the vectors, as there is one for each of '
@@ -91,7 +92,7 @@ class GNNEncoder(GraphEncoder):
 
     def _encoded(self, data: KGData) -> tuple[Scorer, Tensor]:
         found = self.encode(self.encoder, data)
-        width = None if self.relations is None else self.relations.size(1)
+        width = self.hidden_channels
         if not isinstance(found, Tensor) or found.dim() != 2 or not found.is_floating_point() or (
                 found.size(0) != self.num_nodes or width not in (None, found.size(1))):
             got = kind_of(found) if isinstance(found, Tensor) else shown(found)

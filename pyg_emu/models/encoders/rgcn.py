@@ -24,6 +24,7 @@ from pyg_emu.models.hake import HAKE
 from pyg_emu.models.rotate import RotatE
 from pyg_emu.models.transe import TransE
 
+_DROPOUT = 0.2
 # More layers than message passing can use, and few enough to create at once.
 _MAX_LAYERS = 100
 #: The models whose queries and scores a decoder may have, by name.
@@ -74,7 +75,8 @@ class RGCN(GraphEncoder):
         num_bases (int, optional): The number of bases, see :class:`~pyg_emu.models.encoders.RGCNLayer`.
             (default: :obj:`4`, or :obj:`None` if :obj:`num_blocks` is given)
         num_blocks (int, optional): The number of blocks, see there. (default: :obj:`None`)
-        dropout (float, optional): The dropout probability. (default: :obj:`0.2`)
+        dropout (float, optional): The dropout probability; between layers, so that one layer has none.
+            (default: :obj:`0.2`)
         max_edges (int, optional): The number of training facts that a step samples from. (default: :obj:`30000`)
         visible (float, optional): The share of them that pass messages. (default: :obj:`0.5`)
         margin (float, optional): :math:`\gamma` of the decoder. (default: that of the decoder)
@@ -96,7 +98,7 @@ class RGCN(GraphEncoder):
         num_layers: int = 2,
         num_bases: Optional[int] = None,
         num_blocks: Optional[int] = None,
-        dropout: float = 0.2,
+        dropout: float = _DROPOUT,
         max_edges: int = 30_000,
         visible: float = 0.5,
         margin: Optional[float] = None,
@@ -117,6 +119,8 @@ class RGCN(GraphEncoder):
         self.offset = made.offset
         self.complex_rows = made.complex_rows
         self.dropout = share('dropout', dropout)
+        if num_layers == 1 and dropout not in (0.0, _DROPOUT):
+            raise ArgumentError(f'dropout: expected 0 with num_layers=1, because it acts between layers, got {dropout}')
         self.max_edges = positive_integer('max_edges', max_edges)
         if not is_number(visible) or not 0.0 < visible <= 1.0:
             raise ArgumentError(f'visible: expected a share above 0 and at most 1, got {shown(visible)}')

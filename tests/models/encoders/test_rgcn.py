@@ -267,7 +267,8 @@ def test_wrong_use_is_named(nations: KGData) -> None:
         model.for_graph(other)
     for options, said in (({'decoder': 'Dist'}, 'DistMult'), ({'decoder': torch.nn.Linear}, 'decoder'),
                           ({'visible': 0.0}, 'visible'), ({'dropout': 2.0}, 'dropout'), ({'max_edges': 0}, 'max_edges'),
-                          ({'num_bases': 2, 'num_blocks': 2}, 'num_blocks'), ({'num_layers': 0}, 'num_layers')):
+                          ({'num_bases': 2, 'num_blocks': 2}, 'num_blocks'), ({'num_layers': 0}, 'num_layers'),
+                          ({'num_layers': 1, 'dropout': 0.9}, 'dropout: .*num_layers=1.* 0.9')):
         with pytest.raises(ArgumentError, match=said):
             make(nations, **options)
     with pytest.raises(ArgumentError, match='graph'):
