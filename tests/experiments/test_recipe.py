@@ -276,6 +276,7 @@ def test_differences() -> None:
     ('model:\n  hidden_channels: 0\n', r'a\.yaml:3: model: hidden_channels: .* 1.* 0$'),
     ('loss:\n  regularizer:\n    weight: -1.0\n', r'a\.yaml:4: regularizer: weight: .* 0.* -1\.0$'),
     ('optimizer:\n  lr: -1.0\n', r'a\.yaml:3: optimizer\.lr: .* 0.* -1\.0$'),
+    ('optimizer: {eps: 1.0e-5}\nschedule: switch\n', r'a\.yaml:3: optimizer: SwitchOptimizer.* eps=1e-05 '),
     ('evaluation: {split: test}\n', r"a\.yaml:2: .*'evaluation\.split'"),
     ('evaluation:\n  by: relation\n  max_triples: -1\n', r'a\.yaml:4: evaluation: max_triples: .* 1.* -1$'),
     ('evaluation: {filter_splits: foo}\n', r"a\.yaml:2: evaluation: filter_splits: .*'valid'.*'foo'"),

@@ -235,8 +235,9 @@ def test_data_without_validation_or_test() -> None:
     settings = {'dataset': 'given', **SMALL}
     result = run_recipe(load_recipe(settings), data=data, progress=False)
     assert result.test is None and result.train.best_step is None
-    with pytest.raises(RecipeError, match='^patience: .*patience=2'):
-        run_recipe(load_recipe({**settings, 'patience': 2}), data=data, progress=False)
+    for key, value in (('patience', 2), ('metric', 'hits@10')):
+        with pytest.raises(RecipeError, match=f'^{key}: .*{key}={value}'):
+            run_recipe(load_recipe({**settings, key: value}), data=data, progress=False)
 
 
 def test_divergence(folder: Path, tmp_path: Path) -> None:
