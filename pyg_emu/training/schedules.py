@@ -260,7 +260,7 @@ def _adam(groups: Iterable[dict[str, Any]]) -> Optimizer:
 def _default(kind: type[Optimizer], name: str) -> Any:
     r"""The default of an option, also of one that a class hands on to its base class."""
     for base in kind.__mro__:
-        found = inspect.signature(base.__init__).parameters.get(name)
+        found = inspect.signature(base.__init__).parameters.get(name)  # type: ignore[misc]
         if found is not None:
             return found.default
     return None

@@ -49,7 +49,7 @@ def test_relations_have_vectors() -> None:
     with pytest.raises(ArgumentError, match=r'encode: .*\(8, 5\).*\(8, 4\)'):
         GNNEncoder(GCN(3, 4, 2), 8, 3, hidden_channels=5).for_graph(data)
     with pytest.raises(ArgumentError, match=r'^encode: .*\(8, 5\).*\(8, 4\)'):
-        GNNEncoder(GCN(3, 4, 2), 8, hidden_channels=5).for_graph(data)
+        GNNEncoder(GCN(3, 4, 2), 8, hidden_channels=5).for_graph(make(1))
 
 
 def test_step_encodes_once_and_gradients_reach_the_network() -> None:
