@@ -182,8 +182,7 @@ def _run(recipe: Recipe, folder: Optional[RunFolder], transform: Any, criterion:
         model, criterion, loader, optimizer, num_steps=recipe.num_steps, schedule=schedule,
         validate=validate if has_valid else None,
         metric=recipe.metric, evaluate_every=recipe.evaluate_every, patience=recipe.patience,
-        checkpoint_every=None if folder is None else recipe.checkpoint_every,
-        max_seconds=recipe.max_seconds, max_grad_norm=recipe.max_grad_norm,
+        checkpoint_every=recipe.checkpoint_every, max_seconds=recipe.max_seconds, max_grad_norm=recipe.max_grad_norm,
         graph=recipe.graph, run_dir=folder, tensorboard=tensorboard, loggers=loggers, progress=progress,
         name=name or f'{recipe.model["name"]}, {recipe.loss["name"]}', recipe_hash=begun.hash())
     if folder is not None:

@@ -167,9 +167,6 @@ class Trainer:
         if overwrite and (run_dir is None or isinstance(run_dir, RunFolder)):
             raise ArgumentError('overwrite: expected the path of a folder as run_dir, or RunFolder(path, '
                                 f'overwrite=True), got run_dir={run_dir!r}')
-        if checkpoint_every is not None and run_dir is None:
-            raise ArgumentError(f'checkpoint_every: expected run_dir, the folder of checkpoints, too; got '
-                                f'checkpoint_every={checkpoint_every} and run_dir=None')
         folder = run_dir if run_dir is None or isinstance(run_dir, RunFolder) else RunFolder(run_dir, overwrite)
         if patience is not None and validate is None:
             raise ArgumentError('patience: expected validate, too, whose results it counts; got '

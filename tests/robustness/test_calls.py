@@ -556,7 +556,7 @@ def targets(folder: Path) -> dict[str, Target]:
                                                                                'optimizer')},
         'num_steps': 1, 'schedule': None, 'validate': None, 'metric': 'mrr', 'mode': 'max', 'evaluate_every': 1,
         'patience': None, 'max_seconds': None, 'restore_best': True, 'run_dir': None, 'overwrite': False,
-        'checkpoint_every': None, 'max_grad_norm': 1.0, 'log_every': 1, 'graph': False, 'tensorboard': False,
+        'checkpoint_every': 1, 'max_grad_norm': 1.0, 'log_every': 1, 'graph': False, 'tensorboard': False,
         'loggers': None, 'progress': False, 'name': 'train', 'recipe_hash': None},
         flags=('restore_best', 'overwrite', 'graph', 'tensorboard', 'progress'), words=('loss', ),
         fixed=('run_dir', ))

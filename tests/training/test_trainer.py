@@ -1036,7 +1036,6 @@ def test_truncated_checkpoint(tmp_path: Path) -> None:
     ({'max_grad_norm': math.nan}, 'max_grad_norm: .* nan'),
     ({'max_seconds': 0}, 'max_seconds: .* 0'),
     ({'tensorboard': True}, 'tensorboard.*run_dir'),
-    ({'checkpoint_every': 5}, 'checkpoint_every: .*run_dir.* checkpoint_every=5'),
     ({'overwrite': True}, 'overwrite: .*run_dir=None$'),
     ({'overwrite': True, 'run_dir': RunFolder('runs')}, r'overwrite: .*RunFolder\(path, overwrite=True\).*runs'),
     ({'metric': 'hits@10', 'validate': None}, "metric: .*validate.*'hits@10'"),
