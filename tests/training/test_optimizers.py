@@ -29,6 +29,22 @@ def train(optimizer: torch.optim.Optimizer, table: torch.nn.Embedding, steps: in
         optimizer.step()
 
 
+@pytest.mark.parametrize('backend', ['torch', 'numba'])
+@pytest.mark.parametrize('ours', [RowAdagrad, RowAdam])
+def test_a_backward_pass_after_a_step_is_refused(ours: Any, backend: str) -> None:
+    table = make_table(torch.float32)
+    optimizer = ours(table.parameters())
+    older = table.weight.pow(3).sum()
+    table(torch.arange(3)).sum().backward()
+    with use_backend(backend):
+        optimizer.step()
+    assert table.weight._version > 0
+    assert all(value._version > 0 for value in optimizer.state[table.weight].values()
+               if isinstance(value, torch.Tensor) and value.dim() > 0)
+    with pytest.raises(RuntimeError, match='modified by an inplace operation'):
+        older.backward()
+
+
 def test_adagrad_by_hand() -> None:
     table = torch.nn.Embedding.from_pretrained(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), freeze=False, sparse=True)
     optimizer = RowAdagrad(table.parameters(), lr=0.5, eps=0.0)

@@ -1,7 +1,8 @@
 r"""The CPU implementation of :mod:`~pyg_emu.ops.row_update`, which reads and writes each selected row once.
 
 PyTorch's sparse optimizers create about six temporary tensors of the size of the gradient. For a table larger than the
-caches, they take longer than the scoring.
+caches, they take longer than the scoring. As theirs do, a step tells autograd that the tensors have changed: a backward
+pass of an older loss, which would mix old and new numbers, raises an error.
 """
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import math
 import torch
 from numba import prange
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from pyg_emu.ops.numba_runtime import jit, parallel_section
 
@@ -18,6 +20,7 @@ def adagrad(parameter: Tensor, total: Tensor, rows: Tensor, values: Tensor, rate
     r"""See :func:`~pyg_emu.ops.row_update.row_adagrad_`."""
     with parallel_section():
         _adagrad(*_arrays(parameter, total, rows, values), *_scalars(parameter, rate, eps))
+    increment_version((parameter, total))
 
 
 def adam(
@@ -34,6 +37,7 @@ def adam(
     with parallel_section():
         _adam(*_arrays(parameter, mean, square, rows, values),
               *_scalars(parameter, rate, 1.0 - betas[0], 1.0 - betas[1], eps))
+    increment_version((parameter, mean, square))
 
 
 def _arrays(*tensors: Tensor):  # type: ignore[no-untyped-def]
