@@ -22,6 +22,7 @@ from pyg_emu.data.graph import KGData
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.contract import LearningPart
 from pyg_emu.negatives.mutation.base import MutationContext
+from pyg_emu.negatives.mutation.beta import beta_logits
 from pyg_emu.negatives.mutation.patterns import Patterns, PatternScores
 from pyg_emu.negatives.sampling.filtered import facts_of
 from pyg_emu.ops import emu_score
@@ -301,18 +302,12 @@ class DeMixMutation(LearningPart):
 
     def _weights(self, words: Tensor, context: MutationContext) -> Tensor:
         r""":math:`\lambda'` of each slot, of the lower 32 bits of its word if it is uniform."""
-        dtype = torch.promote_types(context.query.dtype, torch.float32)
+        dtype = context.query.dtype
         if self.alpha == 1.0:
-            weight = words.to(torch.int32).to(dtype).mul_(2.0**-33).add_(0.75)
-        else:
-            # A beta variate is a ratio of gamma variates. Their logarithms do not underflow, however small alpha is:
-            # Gamma(a) is Gamma(a + 1) U^(1 / a).
-            gamma = torch._standard_gamma(torch.full((2, *words.shape), self.alpha + 1.0, dtype=dtype,
-                                                     device=words.device), context.generator)
-            chance = torch.empty_like(gamma).exponential_(generator=context.generator)
-            left, right = (gamma.log() - chance / self.alpha).unbind(0)
-            weight = (left - right).abs().sigmoid()
-        return weight.to(context.query.dtype)
+            wide = torch.promote_types(dtype, torch.float32)
+            return words.to(torch.int32).to(wide).mul_(2.0**-33).add_(0.75).to(dtype)
+        drawn = beta_logits(self.alpha, self.alpha, words.shape, dtype, words.device, context.generator)
+        return drawn.abs().sigmoid().to(dtype)
 
     # State ###################################################################
 

@@ -5,6 +5,7 @@ import torch
 
 from pyg_emu.core.arguments import positive_number
 from pyg_emu.negatives.mutation.base import MutationContext
+from pyg_emu.negatives.mutation.beta import beta_logits
 from pyg_emu.ops.plan import MixPlan
 
 
@@ -37,12 +38,8 @@ class Mixup:
             # The distribution function is w^alpha. Drawing by its inverse is much cheaper than two gamma variates.
             uniform = torch.rand(shape, generator=generator, device=query.device, dtype=query.dtype)
             return MixPlan(uniform.pow_(1.0 / self.alpha))
-        # torch.distributions.Beta takes no generator; a beta variate is a ratio of gamma variates, which PyTorch does
-        # not draw in half precision on a CPU.
-        dtype = torch.promote_types(query.dtype, torch.float32)
-        left = torch._standard_gamma(query.new_full(shape, self.alpha, dtype=dtype), generator)
-        right = torch._standard_gamma(query.new_full(shape, self.beta, dtype=dtype), generator)
-        return MixPlan((left / (left + right)).to(query.dtype))
+        drawn = beta_logits(self.alpha, self.beta, shape, query.dtype, query.device, generator)
+        return MixPlan(drawn.sigmoid().to(query.dtype))
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(alpha={self.alpha}, beta={self.beta})'

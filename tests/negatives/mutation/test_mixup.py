@@ -34,6 +34,17 @@ def test_deterministic(beta: float) -> None:
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
+@pytest.mark.parametrize('alpha, beta', [(0.001, 0.001), (0.01, 0.01), (0.05, 0.02), (0.02, 3.0)])
+def test_tiny_parameters(alpha: float, beta: float) -> None:
+    # Almost all weights are 0 or 1, where gamma variates of such parameters underflow.
+    weight = Mixup(alpha, beta).plan(context(torch.zeros(200, 4), 500, 4, torch.Generator().manual_seed(0))).weight
+    exact = stats.beta(alpha, beta)
+    assert float(weight.mean()) == pytest.approx(exact.mean(), abs=0.01)
+    assert float(weight.var()) == pytest.approx(exact.var(), abs=0.005)
+    middle = ((weight > 0.25) & (weight < 0.75)).float().mean()
+    assert float(middle) == pytest.approx(exact.cdf(0.75) - exact.cdf(0.25), abs=0.005)
+
+
 def test_refuses() -> None:
     for name in ('alpha', 'beta'):
         for value in (0.0, -1.0, float('nan'), float('inf'), '2', None):
