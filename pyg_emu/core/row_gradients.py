@@ -13,6 +13,8 @@ from typing import Any, Iterator, Optional
 import torch
 from torch import Tensor
 
+from pyg_emu.core.errors import ArgumentError
+
 _table: ContextVar[Optional[Tensor]] = ContextVar('pyg_emu_row_gradients', default=None)
 
 
@@ -49,6 +51,20 @@ class _Same(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad
+
+
+def check_row_sparse(table: Tensor) -> None:
+    r"""Checks that several look-ups in a table may have row-sparse gradients.
+
+    Args:
+        table (torch.Tensor): The table. shape: :obj:`(V, d)`.
+
+    Raises:
+        ArgumentError: If PyTorch cannot add them.
+    """
+    if table.device.type == 'cpu' and table.dtype == torch.float16 and table.requires_grad and torch.is_grad_enabled():
+        raise ArgumentError('model: PyTorch adds no row-sparse gradients in float16 on the CPU, and the model has '
+                            'sparse=True; train it in bfloat16 or float32, or with sparse=False')
 
 
 def has_row_gradients(table: Tensor) -> bool:

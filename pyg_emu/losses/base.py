@@ -10,7 +10,8 @@ from torch import Tensor
 from pyg_emu.core.arguments import boolean, penalty, positive_number
 from pyg_emu.core.contract import ScoredBatch, Scorer, for_batch
 from pyg_emu.core.errors import ArgumentError
-from pyg_emu.core.row_gradients import row_gradients
+from pyg_emu.core.row_gradients import check_row_sparse, row_gradients
+from pyg_emu.core.sharded_table import rows_of
 from pyg_emu.core.shared_index import SharedIndex
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.checks import check_sizes
@@ -113,7 +114,7 @@ class LinkPredictionLoss(torch.nn.Module):
 
         Raises:
             ArgumentError: If the batch has no negatives or is on another device than the model, or the model has fewer
-                entities or relations than the data.
+                entities or relations than the data, or gradients that PyTorch cannot add.
         """
         batch = with_negatives(batch)
         return self._scored(self._prepared(model, batch), batch)
@@ -130,6 +131,8 @@ class LinkPredictionLoss(torch.nn.Module):
         index = batch.neg_index if batch.shared_index is None else batch.shared_index
         num_ids = 0 if index is None else index.shape[1]
         table = scorer.entity_table()
+        if scorer.sparse:
+            check_row_sparse(rows_of(table))
         if look_ups is not None and num_ids > 0 and isinstance(table, Tensor) and not scorer.sparse:
             table = look_ups.enter_context(row_gradients(table))
         query = scorer.query(batch.known_index, batch.rel_type, batch.side)

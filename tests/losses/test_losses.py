@@ -423,6 +423,15 @@ def test_half_precision_trains(name: str, backend: str) -> None:
         assert bool(model.node_emb.weight.grad.isfinite().all()) and not model.node_emb.weight.grad.is_sparse
 
 
+def test_row_sparse_gradients_in_float16_are_refused_on_the_cpu() -> None:
+    model = models.DistMult(NUM_NODES, NUM_RELATIONS, 4, sparse=True).half()
+    with pytest.raises(ArgumentError, match='model: .*float16.*bfloat16.*sparse=False'):
+        EMULoss()(model, make_batch())
+    with torch.no_grad():
+        assert EMULoss()(model, make_batch()).isfinite()
+    EMULoss()(model.bfloat16(), make_batch()).backward()
+
+
 def test_gradients_of_scores_are_dense() -> None:
     model = models.DistMult(NUM_NODES, NUM_RELATIONS, 4)
     with use_backend(None):
