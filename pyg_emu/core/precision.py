@@ -1,4 +1,4 @@
-r"""How code that computes in the types of its operands stands beside :class:`torch.autocast`."""
+r"""The types that code computes in: those of its operands beside :class:`torch.autocast`, and those of sums."""
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
@@ -19,3 +19,13 @@ def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
     if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
         return nullcontext()
     return torch.autocast(device, enabled=False)
+
+
+def at_least_single(tensor: Tensor) -> Tensor:
+    r"""Returns a tensor in single precision if it is in half precision, for sums that would overflow float16 and lose
+    digits in bfloat16. Its gradient is in half precision.
+
+    Args:
+        tensor (torch.Tensor): Floating-point numbers.
+    """
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,4 +1,8 @@
-r"""Losses of given scores: one positive against its negatives."""
+r"""Losses of given scores: one positive against its negatives.
+
+Scores in half precision are converted to single precision: sums over some thousand negatives would overflow float16,
+and lose digits in bfloat16. The losses have this type, and gradients that of the scores.
+"""
 from __future__ import annotations
 
 from typing import Any, Optional, Union
@@ -9,6 +13,7 @@ from torch.nn import functional as F
 
 from pyg_emu.core.arguments import kind_of
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.core.precision import at_least_single
 
 #: The label of negatives: one for all, or one for each slot, shape: :obj:`(B, N)`.
 Labels = Union[float, Tensor]
@@ -41,9 +46,9 @@ def uls_cross_entropy(positive: Tensor, negative: Tensor, beta: Labels = 0.0, ma
     Raises:
         ArgumentError: If a tensor has another shape.
     """
-    _check_scores(positive, negative, mask)
+    positive, negative = _checked_scores(positive, negative, mask)
     beta = _checked_labels(beta, negative)
-    return mean_of_rows(_SoftLabelCrossEntropy.apply(positive, negative, 1.0, beta, mask), weight)
+    return mean_of_rows(_SoftLabelCrossEntropy.apply(positive, negative, 1.0, beta, mask)[0], weight)
 
 
 def smoothed_cross_entropy(
@@ -70,12 +75,12 @@ def smoothed_cross_entropy(
     Raises:
         ArgumentError: If a tensor has another shape.
     """
-    _check_scores(positive, negative, mask)
+    positive, negative = _checked_scores(positive, negative, mask)
     if label_smoothing == 0.0:
         return uls_cross_entropy(positive, negative, mask=mask, weight=weight)
     classes: Union[int, Tensor] = negative.size(1) + 1 if mask is None else _count(mask, negative) + 1
     share = label_smoothing / classes
-    rows = _SoftLabelCrossEntropy.apply(positive, negative, 1.0 - label_smoothing + share, share, mask)
+    rows, *_ = _SoftLabelCrossEntropy.apply(positive, negative, 1.0 - label_smoothing + share, share, mask)
     return mean_of_rows(rows, weight)
 
 
@@ -98,7 +103,7 @@ def softmax_entropy(positive: Tensor, negative: Tensor, mask: Optional[Tensor] =
     Raises:
         ArgumentError: If a tensor has another shape.
     """
-    _check_scores(positive, negative, mask)
+    positive, negative = _checked_scores(positive, negative, mask)
     if mask is not None:
         # Finite, as zero times infinity is not: what does not count has probability zero and adds nothing.
         negative = negative.masked_fill(~mask, torch.finfo(negative.dtype).min / 2)
@@ -141,7 +146,7 @@ def uls_binary_cross_entropy(
     Raises:
         ArgumentError: If a tensor has another shape.
     """
-    _check_scores(positive, negative, mask)
+    positive, negative = _checked_scores(positive, negative, mask)
     beta = _checked_labels(beta, negative)
     if mask is not None:
         negative = negative.masked_fill(~mask, 0.0)
@@ -189,7 +194,7 @@ def demix_cross_entropy(
     Raises:
         ArgumentError: If a tensor has another shape.
     """
-    _check_scores(positive, negative, mask)
+    positive, negative = _checked_scores(positive, negative, mask)
     labels = _checked_labels(labels, negative, 'labels')
     if mask is not None:
         negative = negative.masked_fill(~mask, 0.0)
@@ -222,7 +227,7 @@ def margin_ranking(positive: Tensor, negative: Tensor, margin: float, mask: Opti
     Raises:
         ArgumentError: If a tensor has another shape.
     """
-    _check_scores(positive, negative, mask)
+    positive, negative = _checked_scores(positive, negative, mask)
     terms = F.relu(margin - positive.unsqueeze(1) + negative)
     if adversarial_temperature is not None:
         share = _negative_weights(negative.detach(), mask, adversarial_temperature)
@@ -248,6 +253,7 @@ def mean_of_rows(rows: Tensor, weight: Optional[Tensor] = None) -> Tensor:
     """
     if rows.dim() != 1:
         raise ArgumentError(f'rows: expected losses of shape (B,), got {tuple(rows.shape)}')
+    rows = at_least_single(rows)
     if weight is None:
         return rows.mean()
     if weight.shape != rows.shape:
@@ -263,7 +269,8 @@ def _binary_terms(scores: Tensor, labels: Labels) -> Tensor:
     return terms - labels * scores if isinstance(labels, Tensor) or labels != 0.0 else terms
 
 
-def _check_scores(positive: Tensor, negative: Tensor, mask: Optional[Tensor]) -> None:
+def _checked_scores(positive: Tensor, negative: Tensor, mask: Optional[Tensor]) -> tuple[Tensor, Tensor]:
+    r"""The scores, in single precision at least."""
     if negative.dim() != 2:
         raise ArgumentError(f'negative: expected scores of shape (B, N), got {tuple(negative.shape)}')
     if positive.dim() != 1 or positive.size(0) != negative.size(0):
@@ -272,6 +279,7 @@ def _check_scores(positive: Tensor, negative: Tensor, mask: Optional[Tensor]) ->
     if mask is not None and (mask.shape != negative.shape or mask.dtype != torch.bool):
         raise ArgumentError(f'mask: expected torch.bool of shape {tuple(negative.shape)}, as of negative, got '
                             f'{kind_of(mask)}')
+    return at_least_single(positive), at_least_single(negative)
 
 
 def _checked_labels(labels: Labels, negative: Tensor, name: str = 'beta') -> Labels:
@@ -285,9 +293,9 @@ def _checked_labels(labels: Labels, negative: Tensor, name: str = 'beta') -> Lab
 
 def _count(mask: Tensor, scores: Tensor) -> Tensor:
     r"""The number of negatives of each row that count, in the precision of the scores: an integer would reduce what is
-    computed with it to single precision. At least single precision: half precision does not hold every count.
+    computed with it to single precision.
     """
-    return mask.sum(1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    return mask.sum(1, dtype=scores.dtype)
 
 
 def _negative_weights(negative: Tensor, mask: Optional[Tensor], temperature: Optional[float]) -> Tensor:
@@ -306,7 +314,8 @@ class _SoftLabelCrossEntropy(torch.autograd.Function):
     With :math:`S^\pm` the logarithmic sums of exponentials of all scores, and :math:`S^-` of the negatives alone,
     this is :math:`y_0 (S^\pm - s^+) + \sum_k y_k (S^\pm - s^-_k)`: non-negative terms in which nothing large cancels.
     Negatives are never copied next to their positive, and one tensor of their size, their softmax, is kept for the
-    gradient.
+    gradient. It is an output beside the rows, as are the shares of negatives and positive in all exponentials, so that
+    derivatives of any order go through what the gradient is computed from.
     """
     @staticmethod
     def forward(
@@ -316,7 +325,8 @@ class _SoftLabelCrossEntropy(torch.autograd.Function):
         positive_label: Union[float, Tensor],
         negative_label: Union[float, Tensor],
         mask: Optional[Tensor],
-    ) -> Tensor:
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
         smooth = isinstance(negative_label, Tensor) or negative_label != 0.0
         each = isinstance(negative_label, Tensor) and negative_label.dim() == 2
         if each and mask is not None:
@@ -344,16 +354,19 @@ class _SoftLabelCrossEntropy(torch.autograd.Function):
             if mask is not None:
                 distance, count = distance.masked_fill_(~mask, 0.0), _count(mask, negative)
             rows = rows + negative_label * (count * (total_sum - top_lead) + distance.sum(1))
-        ctx.save_for_backward(softmax, (negative_sum - total_sum).exp(), (positive_lead - total_sum).exp(), mask)
+        shares = softmax, (negative_sum - total_sum).exp(), (positive_lead - total_sum).exp()
+        ctx.save_for_backward(*shares, mask)
         negatives_label = label_sum if each else negative_label * count
         ctx.labels = positive_label, negative_label, positive_label + negatives_label, smooth
-        return rows
+        return rows, *shares
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Optional[Tensor], *of_shares: Optional[Tensor]
+                 ) -> tuple[Tensor, Tensor, None, None, None]:
         softmax, negative_share, positive_share, mask = ctx.saved_tensors
         positive_label, negative_label, total_label, smooth = ctx.labels
+        if grad is None:
+            grad = torch.zeros_like(positive_share)
         grad_positive = grad * (total_label * positive_share - positive_label)
         grad_negative = softmax * (grad * total_label * negative_share).unsqueeze(1)
         if smooth:
@@ -361,4 +374,12 @@ class _SoftLabelCrossEntropy(torch.autograd.Function):
             grad_negative.sub_(grad.unsqueeze(1) * negative_label if each else (grad * negative_label).unsqueeze(1))
             if mask is not None:
                 grad_negative.masked_fill_(~mask, 0.0)
+        if any(value is not None for value in of_shares):  # for a second derivative
+            of_softmax, of_negatives, of_positive = (
+                torch.zeros_like(share) if value is None else value
+                for share, value in zip((softmax, negative_share, positive_share), of_shares))
+            slope = (of_negatives - of_positive) * negative_share * positive_share
+            mean = (of_softmax * softmax).sum(1)
+            grad_positive = grad_positive - slope
+            grad_negative = grad_negative + softmax * (of_softmax + (slope - mean).unsqueeze(1))
         return grad_positive, grad_negative, None, None, None

@@ -11,6 +11,7 @@ from pyg_emu.core.complex_rows import modulus
 from pyg_emu.core.contract import Scorer
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.mapped_table import is_mapped
+from pyg_emu.core.precision import at_least_single
 from pyg_emu.core.sharded_table import ShardedTable
 from pyg_emu.data.batch import Batch
 from pyg_emu.losses.functional import mean_of_rows
@@ -119,7 +120,8 @@ class N3Regularizer(torch.nn.Module):
         entities = scorer.candidates(torch.cat([batch.head_index, batch.tail_index]))
         relations = scorer.relation_rows(batch.rel_type, batch.side)
         is_complex = getattr(scorer, 'complex_rows', False)
-        rows = _Cubes.apply(entities, is_complex).view(2, -1).sum(0) + _Cubes.apply(relations, is_complex)
+        of_entities, of_relations = (_Cubes.apply(at_least_single(rows), is_complex) for rows in (entities, relations))
+        rows = of_entities.view(2, -1).sum(0) + of_relations
         return self.weight * mean_of_rows(rows, batch.weight)
 
     def __repr__(self) -> str:
@@ -142,21 +144,25 @@ class _PowerSum(torch.autograd.Function):
     """
     @staticmethod
     def forward(ctx: Any, weight: Tensor, p: float) -> Tensor:
-        if p == 2.0:
-            factor = weight
-        elif p == 3.0:
-            factor = weight.abs().mul_(weight)
-        else:
-            factor = weight.abs().pow_(p - 1.0).mul_(weight.sign())
-        ctx.save_for_backward(factor)
+        factor = _signed_power(weight, p)
+        ctx.save_for_backward(weight, factor)
         ctx.p = p
-        return torch.dot(factor.flatten(), weight.flatten())
+        # Cubes of a whole table overflow float16.
+        return torch.dot(at_least_single(factor).flatten(), at_least_single(weight).flatten())
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (factor, ) = ctx.saved_tensors
+        weight, factor = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for a second derivative
+            factor = _signed_power(weight, ctx.p)
         return factor * (ctx.p * grad), None
+
+
+def _signed_power(weight: Tensor, p: float) -> Tensor:
+    r""":math:`\mathrm{sign}(w) |w|^{p - 1}`."""
+    if p == 2.0:
+        return weight
+    return weight.abs().mul_(weight) if p == 3.0 else weight.abs().pow_(p - 1.0).mul_(weight.sign())
 
 
 class _Cubes(torch.autograd.Function):
@@ -165,13 +171,19 @@ class _Cubes(torch.autograd.Function):
     """
     @staticmethod
     def forward(ctx: Any, rows: Tensor, is_complex: bool) -> Tensor:
-        moduli = modulus(rows) if is_complex else rows.abs()
+        moduli = _moduli(rows, is_complex)
         ctx.save_for_backward(rows, moduli)
+        ctx.is_complex = is_complex
         return (moduli.square() * moduli).sum(-1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         rows, moduli = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for a second derivative
+            moduli = _moduli(rows, ctx.is_complex)
         slope = moduli * (3 * grad).unsqueeze(-1)
         return (rows.unflatten(-1, (-1, slope.size(-1))) * slope.unsqueeze(-2)).flatten(-2), None
+
+
+def _moduli(rows: Tensor, is_complex: bool) -> Tensor:
+    return modulus(rows) if is_complex else rows.abs()

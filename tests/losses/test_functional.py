@@ -129,6 +129,52 @@ def test_gradcheck(loss: Any, masked: bool) -> None:
     assert torch.autograd.gradcheck(lambda *inputs: loss(*inputs, *mask), (positive, negative))
 
 
+@pytest.mark.parametrize('masked', [False, True])
+@pytest.mark.parametrize('loss', [
+    lambda *args: uls_cross_entropy(*args[:2], 0.53, *args[2:]),
+    lambda *args: uls_cross_entropy(*args[:2], 0.0, *args[2:]),
+    lambda *args: uls_cross_entropy(*args[:2], torch.linspace(0, 1, 12).view(3, 4), *args[2:]),
+    lambda *args: smoothed_cross_entropy(*args[:2], 0.1, *args[2:]),
+], ids=['uls', 'plain', 'labels', 'smoothed'])
+def test_second_derivatives(loss: Any, masked: bool) -> None:
+    positive, negative, *mask = scores(3, 4, 1, masked)
+    if masked:
+        mask[0][1] = False  # a triple without any negative left
+    assert torch.autograd.gradgradcheck(lambda *inputs: loss(*inputs, *mask), (positive, negative))
+
+
+def test_hessian() -> None:
+    positive, negative = (value.detach() for value in scores(3, 4, 1, False))
+    target = torch.zeros(3, dtype=torch.int64)
+    found = torch.autograd.functional.hessian(lambda x: uls_cross_entropy(positive, x), negative)
+    expected = torch.autograd.functional.hessian(
+        lambda x: F.cross_entropy(torch.cat([positive.unsqueeze(1), x], 1), target), negative)
+    torch.testing.assert_close(found, expected)
+    assert expected.abs().max() > 0.01
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('loss', [
+    lambda *args: uls_cross_entropy(*args, 0.5),
+    lambda *args: uls_cross_entropy(*args, torch.full((4, 2000), 0.5)),
+    lambda *args: smoothed_cross_entropy(*args, 0.1),
+    softmax_entropy,
+    lambda *args: uls_binary_cross_entropy(*args, 0.25),
+    demix_cross_entropy,
+    lambda *args: margin_ranking(*args, 1.0),
+    lambda *args: margin_ranking(*args, 1.0, weight=torch.full((4, ), 3e4)),
+], ids=['uls', 'labels', 'smoothed', 'entropy', 'bce', 'demix', 'margin', 'weighted'])
+def test_sums_in_half_precision(loss: Any, dtype: torch.dtype) -> None:
+    # Sums over the negatives are above the largest number of float16.
+    positive, negative = scores(4, 2000, 0, False)
+    positive, negative = ((30 * value.detach()).to(dtype).requires_grad_() for value in (positive, negative))
+    found, expected = loss(positive, negative), loss(positive.detach().double(), negative.detach().double())
+    assert found.dtype == torch.float32
+    assert float(found.detach()) == pytest.approx(float(expected), rel=1e-4, abs=1e-6)
+    for grad in torch.autograd.grad(found, (positive, negative)):
+        assert grad.dtype == dtype and bool(grad.isfinite().all())
+
+
 def test_uls_by_hand() -> None:
     # lse(log 2, 0, 0) = log 4: log-probabilities -log 2, -log 4, -log 4.
     loss = uls_cross_entropy(torch.tensor([2.0]).log(), torch.zeros(1, 2), 0.5)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch_geometric.nn import kge
 
+from pyg_emu.core.complex_rows import modulus
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.losses.emu import EMULoss
@@ -52,6 +53,30 @@ def test_gradcheck(p: float) -> None:
         return LpRegularizer(p, 2.0)(Tables())  # type: ignore[arg-type]
 
     assert torch.autograd.gradcheck(penalty, tuple(model.embedding_weights()))
+
+
+class Tables:
+    def __init__(self, *weights: torch.Tensor) -> None:
+        self.weights = weights
+
+    def embedding_weights(self) -> Any:
+        return iter(self.weights)
+
+
+@pytest.mark.parametrize('p', [1.0, 2.0, 2.5, 3.0])
+def test_second_derivatives(p: float) -> None:
+    weight = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda weight: LpRegularizer(p, 2.0)(Tables(weight)),  # type: ignore[arg-type]
+                                        (weight, ))
+
+
+def test_sums_of_float16_do_not_overflow() -> None:
+    weight = torch.full((100, 100), 3.0, dtype=torch.float16, requires_grad=True)
+    penalty = LpRegularizer(3.0, 0.1)(Tables(weight))  # type: ignore[arg-type]
+    assert float(penalty.detach()) == pytest.approx(27000, rel=1e-3)
+    penalty.backward()
+    assert weight.grad is not None and weight.grad.dtype == torch.float16
+    assert weight.grad[0, 0].item() == pytest.approx(2.7, rel=1e-3)
 
 
 def test_refuses() -> None:
@@ -128,6 +153,26 @@ def test_n3_is_row_sparse_where_the_model_is() -> None:
         assert weight.grad.is_sparse
     touched = torch.cat([batch.head_index, batch.tail_index]).unique()
     assert model.node_emb.weight.grad.coalesce().indices().flatten().equal(touched)
+
+
+@pytest.mark.parametrize('make', [DistMult, ComplEx])
+def test_n3_second_derivatives(make: Any) -> None:
+    torch.manual_seed(0)
+    model, batch = make(5, 3, 4).double(), make_batch()
+    with torch.no_grad():
+        model.node_emb.weight[int(batch.head_index[0])] = 0.0
+    found = []
+    for penalty in (N3Regularizer(0.1)(model, batch), plain_n3(model, batch)):
+        (grad, ) = torch.autograd.grad(penalty, model.node_emb.weight, create_graph=True)
+        found += torch.autograd.grad(grad.square().sum(), model.node_emb.weight)
+    torch.testing.assert_close(*found)
+    assert found[1].abs().max() > 1e-3
+
+
+def plain_n3(model: Any, batch: Batch) -> torch.Tensor:
+    rows = [model.node_emb(batch.head_index), model.node_emb(batch.tail_index), model.rel_emb(batch.rel_type)]
+    cubes = torch.stack([modulus(row) if model.complex_rows else row.abs() for row in rows]).pow(3)
+    return 0.1 * cubes.sum() / batch.rel_type.numel()
 
 
 def test_n3_refuses() -> None:

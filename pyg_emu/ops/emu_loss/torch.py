@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.interaction import Interaction
+from pyg_emu.core.precision import at_least_single
 from pyg_emu.ops.emu_score import torch as scores
 from pyg_emu.ops.plan import Plan
 
@@ -46,6 +47,6 @@ def _cross_entropy(positive: Tensor, negative: Tensor, positive_label: float, la
     r"""The mean of :math:`-y_0 \log p_0 - y \sum_k \log p_k` over the triples, with softmax probabilities."""
     if counts is not None:
         negative = negative.masked_fill(~counts, -float('inf'))
-    logs = torch.cat([positive.unsqueeze(1), negative], dim=1).log_softmax(1)
+    logs = at_least_single(torch.cat([positive.unsqueeze(1), negative], dim=1)).log_softmax(1)
     others = logs[:, 1:] if counts is None else logs[:, 1:].masked_fill(~counts, 0.0)
     return -(positive_label * logs[:, 0] + label * others.sum(1)).mean()
