@@ -28,6 +28,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
+from pyg_emu.core.derivatives import first_order
 from pyg_emu.core.errors import ArgumentError
 
 # Random numbers that are drawn at a time for rows of which a process keeps its own.
@@ -252,6 +253,10 @@ def even_bounds(num_rows: int, world: int) -> list[int]:
     return [min(process * chunk, num_rows) for process in range(world + 1)]
 
 
+#: What processes exchange in a backward pass, they would have to exchange again in its own.
+_first_order = first_order('a table whose rows are divided among processes', 'differentiate twice in one process')
+
+
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -260,6 +265,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
+    @_first_order
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad
 
@@ -270,6 +276,7 @@ class _Shared(torch.autograd.Function):
         return tuple(value.view_as(value) for value in values)
 
     @staticmethod
+    @_first_order
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
         total = torch.cat([grad.reshape(-1) for grad in grads])
         dist.all_reduce(total)
@@ -289,5 +296,6 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:, :count] for part, count in zip(parts, counts)], dim=1)
 
     @staticmethod
+    @_first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return grad[:, ctx.start:ctx.start + ctx.count], None, None

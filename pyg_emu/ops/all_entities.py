@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.arguments import ids_below, instance, is_number, kind_of, on_device, positive_integer, tensors
+from pyg_emu.core.derivatives import first_order
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import Dot, Interaction
 from pyg_emu.core.mapped_table import is_mapped
@@ -249,7 +250,7 @@ class _AllEntities(torch.autograd.Function):
         return (positive_label - label) * gap + label * (num_entities * log_sum + shortfall)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order('all_entities_cross_entropy', 'give model.score_all(query) to torch.nn.functional.cross_entropy')
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         target, labels, largest, log_sum, table, *operands = ctx.saved_tensors
         extra, label = (labels[0] - labels[1]) * grad, labels[1] * grad

@@ -34,6 +34,9 @@ BACKENDS = ('torch', 'numba', 'triton')
 #: The environment variable that sets the backend for the whole process.
 ENVIRONMENT_VARIABLE = 'PYG_EMU_BACKEND'
 
+#: What to do for a second derivative of an operator whose reference has one.
+TWICE = "take backend='torch', or pyg_emu.ops.use_backend('torch') around the loss"
+
 _override: ContextVar[str | None] = ContextVar('pyg_emu_backend', default=None)
 _last: dict[str, str] = {}
 

@@ -9,7 +9,6 @@ from typing import Any, Iterator, NamedTuple, Optional
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from pyg_emu.core.arguments import tensors
 from pyg_emu.core.errors import ArgumentError
@@ -28,7 +27,7 @@ def block_sum(x: Tensor, weight: Tensor, edges: EdgeOrders, edge_weight: Optiona
         \mathbf{y}_v = \sum_{(u, r, v) \in \mathcal{E}} w_{(u, r, v)}\, \mathrm{diag}(\mathbf{Q}_{r1}, \ldots,
         \mathbf{Q}_{rK})^{\top}\, \mathbf{x}_u.
 
-    One block is a full matrix for each relation. The output is differentiable once with respect to :obj:`x` and
+    One block is a full matrix for each relation. The output is differentiable with respect to :obj:`x` and
     :obj:`weight`, and deterministic.
 
     Args:
@@ -92,7 +91,6 @@ class _BlockSum(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         x, weight, edge_weight = ctx.saved_tensors
         blocks = weight.size(1)

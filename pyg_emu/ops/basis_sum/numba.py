@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numba import prange
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from pyg_emu.core.derivatives import first_order
 from pyg_emu.ops.numba_runtime import FASTMATH, jit, parallel_section
 from pyg_emu.ops.relational import EdgeOrders, Edges
 
@@ -37,7 +37,7 @@ class _BasisSum(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_order('basis_sum', 'add the messages with torch.Tensor.index_add instead')
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         x, coefficient, edge_weight = ctx.saved_tensors
         order = ctx.edges.by_source

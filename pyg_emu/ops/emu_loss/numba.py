@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyg_emu.core.derivatives import first_order
 from pyg_emu.core.interaction import Interaction
+from pyg_emu.ops.backend import TWICE
 from pyg_emu.ops.emu_loss import numba_kernels as kernels
 from pyg_emu.ops.emu_loss.numba_terms import LANES, TERMS, PerNegative, PerTriple, Unmasked
 from pyg_emu.ops.numba_grouping import group
@@ -70,7 +72,7 @@ class _EMULoss(torch.autograd.Function):
         return (terms.sum(), *details)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order("emu_loss with backend 'numba'", TWICE)
     def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
         if grad is None:
             return (None, ) * 8

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyg_emu.core.derivatives import first_order
 from pyg_emu.core.interaction import Dot, Interaction
+from pyg_emu.ops.backend import TWICE
 from pyg_emu.ops.emu_score import numba_dot_pairs
 from pyg_emu.ops.emu_score import numba_kernels as kernels
 from pyg_emu.ops.emu_score.autograd import Options, differentiated
@@ -56,7 +58,7 @@ class _EMUScore(torch.autograd.Function):
         return scores[0] if options.vanilla else None, scores[1] if mutate else None
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order("emu_score with backend 'numba'", TWICE)
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         query, positive, table, index, bank, mask_index, weight, partner, *norms = ctx.saved_tensors
         needs_query, needs_positive, needs_table, _, needs_bank, _, needs_weight, _, _ = ctx.needs_input_grad
@@ -110,7 +112,7 @@ class _DotPairs(torch.autograd.Function):
         return own if options.vanilla else None, mixed
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order("emu_score with backend 'numba'", TWICE)
     def backward(ctx: Any, vanilla: Tensor | None, mutated: Tensor | None) -> tuple[Any, ...]:
         query, table, index, weight, partner, slot, *scores = ctx.saved_tensors
         needs_query, needs_table, _, needs_weight, *_ = ctx.needs_input_grad

@@ -67,7 +67,8 @@ def emu_score(
     :mod:`pyg_emu.ops.emu_score.shared`. Other interactions and plans give every triple its own copy of the ids.
 
     The scores are differentiable with respect to :obj:`query`, :obj:`positive`, :obj:`table`, a floating-point
-    :attr:`MaskPlan.bank` and :attr:`MixPlan.weight`; in the fused backends once.
+    :attr:`MaskPlan.bank` and :attr:`MixPlan.weight`; in the fused backends once, where a second derivative raises an
+    :class:`~pyg_emu.core.errors.ArgumentError`.
 
     :obj:`query`, :obj:`positive` and :obj:`table` may differ in their floating-point type, as they do under
     :class:`torch.autocast`. They are promoted to a common type (:func:`torch.promote_types`), which is also that of the

@@ -96,7 +96,6 @@ class _SparseRows(torch.autograd.Function):
         return table[index]
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (index, ) = ctx.saved_tensors
         ids = index.reshape(1, -1)

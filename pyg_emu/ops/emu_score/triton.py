@@ -18,7 +18,9 @@ import torch
 import triton
 from torch import Tensor
 
+from pyg_emu.core.derivatives import first_order
 from pyg_emu.core.interaction import Interaction
+from pyg_emu.ops.backend import TWICE
 from pyg_emu.ops.emu_score import triton_kernels as kernels
 from pyg_emu.ops.emu_score.autograd import Options, differentiated
 from pyg_emu.ops.emu_score.triton_terms import INTERACTIONS, constants_of
@@ -71,7 +73,7 @@ class _EMUScore(torch.autograd.Function):
         return scores[0], scores[1]
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_order("emu_score with backend 'triton'", TWICE)
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         query, positive, table, index, bank, mask_index, weight, partner, *norms = ctx.saved_tensors
         needs_query, needs_positive, needs_table, _, needs_bank, _, needs_weight, _, _ = ctx.needs_input_grad

@@ -13,8 +13,8 @@ from typing import Any, Optional
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from pyg_emu.core.derivatives import first_order
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.ops.numba_runtime import parallel_section
 from pyg_emu.ops.relational import numba_backward as backward_kernels
@@ -53,7 +53,7 @@ class _RelationalConv(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_order('relational_conv', 'add the messages with torch.Tensor.index_add instead')
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         return (*ctx.job.backward(grad, *ctx.saved_tensors, ctx.needs_input_grad), None)
 

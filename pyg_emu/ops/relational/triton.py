@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, Optional
 import torch
 import triton
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from pyg_emu.core.derivatives import first_order
 from pyg_emu.ops.relational import triton_kernels as kernels
 from pyg_emu.ops.relational.operator import PNA_EPSILON, Boundary, BoundaryRows, EdgeOrders, Edges
 from pyg_emu.ops.triton_runtime import mend_interpreter
@@ -69,7 +69,7 @@ class _RelationalConv(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_order('relational_conv', 'add the messages with torch.Tensor.index_add instead')
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         with torch.cuda.device_of(grad):
             return (*ctx.job.backward(grad.contiguous(), *ctx.saved_tensors, ctx.needs_input_grad), None)

@@ -13,10 +13,10 @@ from typing import Any, Optional
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pyg_emu.core.arguments import tensors
+from pyg_emu.core.derivatives import first_order
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.precision import without_autocast
 from pyg_emu.ops.backend import load_backend
@@ -127,7 +127,7 @@ class _PNALinear(torch.autograd.Function):
         return module.folded(x, scalers, weight)
 
     @staticmethod
-    @once_differentiable
+    @first_order('pna_linear', 'give row_linear the statistics times each scaler, side by side')
     def backward(ctx: Any, grad: Tensor) -> tuple[Optional[Tensor], ...]:
         x, scalers, weight = ctx.saved_tensors
         needs_x, _, needs_weight, _ = ctx.needs_input_grad
