@@ -195,9 +195,9 @@ def effect_of_emu(folder: Path, dataset: str) -> Part:
         lines.append([METHODS[name].title, md.mean(alone.values('mrr')), md.mean(with_emu.values('mrr')),
                       md.signed(mean, error), verdict])
     text = md.table(lines)
-    told = ', '.join(f'{counts[name]} {name}' for name in ('higher', 'tie', 'lower', 'with a single seed')
-                     if counts[name])
-    return f'{text}\n\nMRR on {dataset} with EMU, for {len(pairs)} kinds of negatives: {told}.', []
+    told = ', '.join(f'{counts[name]} {name}{"s" if name == "tie" and counts[name] > 1 else ""}'
+                     for name in ('higher', 'tie', 'lower', 'with a single seed') if counts[name])
+    return f'{text}\n\nMRR with EMU compared to without, on {dataset}, for {len(pairs)} kinds of negatives: {told}.', []
 
 
 def costs(folder: Path) -> Part:
@@ -261,8 +261,8 @@ def _advice(rows: Sequence[Row], dataset: str) -> str:
     best = rows[0]
     if any(difference(best, row)[1] is None for row in rows[1:]):
         order = ', '.join(f'{row.variant.title} {row.mrr:.3f}' for row in rows[:_LISTED])
-        return (f'{dataset}, DistMult:\n\n- Highest MRR: {order}.\n- Not all methods have two seeds, so what is a tie '
-                'is not known.')
+        return (f'{dataset}, DistMult:\n\n- MRR, highest first: {order}.\n- Some methods have a single seed. Which '
+                'differences are ties is therefore not known.')
     ties = [row for row in rows[1:] if not is_clear(best, row)]
     fastest = min([best, *ties], key=lambda row: spread(row.each('step_ms'))[0])
     said = [f'Highest MRR: {best.variant.title}, {md.mean(best.values("mrr"))}.',

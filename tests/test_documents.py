@@ -7,15 +7,22 @@ import re
 import shlex
 import sys
 import textwrap
+import warnings
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Iterator, Mapping, NamedTuple
 
 import pandas as pd
 import pytest
 import torch
+import torch_geometric.loader
+import torch_geometric.typing
 import yaml
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.utils import k_hop_subgraph
 
 import pyg_emu
+from pyg_emu.core.errors import DataWarning
 from pyg_emu.data import io as data_io
 from pyg_emu.experiments.cli.main import _parser
 from pyg_emu.experiments.recipe import load_recipe
@@ -40,8 +47,10 @@ class Page(NamedTuple):
     changes: Mapping[str, str] = {}
     #: Words in lines that are left out, because these lines download something.
     without: tuple[str, ...] = ()
-    #: Whether the snippets take imports and a trained model for granted.
-    fragments: bool = False
+    #: Names that the text of the page introduces instead of the snippets, such as those of another page's loop.
+    given: tuple[str, ...] = ()
+    #: Parts of warnings that the snippets show on purpose.
+    warns: tuple[str, ...] = ()
     #: Packages that may be missing.
     requires: tuple[str, ...] = ()
     #: Run folders that the snippets read.
@@ -51,45 +60,50 @@ class Page(NamedTuple):
 
 
 STEPS = 'num_steps=2, progress=False'
-#: Pages that are not listed run as they are.
+QUIET = "max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator='cpu'"
+#: Pages that are not listed run as they are. A page has only those names that it imports, defines or is given.
 PAGES = {
-    'README.md': Page({'range(50)': 'range(1)', 'num_steps=500': STEPS, "'path/to/folder'": 'folder'}, ('FB15k', ),
+    'README.md': Page({'range(50)': 'range(1)', 'num_steps=500': STEPS, "'path/to/folder'": "'graph'"}, ('FB15k', ),
+                      given=('frame', ), warns=('not among the candidates', ),
                       holds='len(batch.neg_index) == 5216 % 500'),  # the loop over PyG's loader came to its end
-    'docs/answers.md': Page(fragments=True),
-    'docs/command-line.md': Page({'num_steps=10_000': STEPS, ', 200, ': ', 8, '}, fragments=True),
+    'docs/answers.md': Page(given=('data', 'model'), warns=('not among the candidates', )),
+    'docs/command-line.md': Page({'num_steps=10_000': STEPS, ', 200, ': ', 8, '}),
     'docs/dans.md': Page({'range(20)': 'range(1)', 'num_steps=200': STEPS, 'batch_size=500': 'batch_size=2000'},
                          holds='batch.neg_vectors.shape[1:] == (10, 100) and sampler.model is not None'),
-    'docs/data.md': Page(fragments=True, requires=('pyoxigraph', 'sqlalchemy'), holds='data.num_nodes == 34'),
+    'docs/data.md': Page({'num_steps=100': STEPS, 'num_steps=200': STEPS}, requires=('pyoxigraph', 'sqlalchemy'),
+                         warns=('hold a literal', "not read: 'trust'", 'training facts in reverse'),
+                         holds='data.num_nodes == 155'),
     'docs/demix.md': Page({'range(100)': 'range(2)', 'num_steps=1000': STEPS, 'warmup=8': 'warmup=1'},
                           holds='negatives.mutation.active'),
     'docs/gpu.md': Page({'num_steps=500': STEPS}),
-    'docs/large-graphs.md': Page({'num_steps=10_000': STEPS, ', 200, ': ', 8, '}, fragments=True,
+    'docs/large-graphs.md': Page({'num_steps=10_000': STEPS, ', 200, ': ', 8, '},
                                  holds='len([*model.parameters()]) == 2'),
-    'docs/lightning.md': Page({'max_epochs=50, check_val_every_n_epoch=10': 'max_epochs=1, **quiet'},
+    'docs/lightning.md': Page({'max_epochs=50, check_val_every_n_epoch=10': QUIET},
                               requires=('lightning', ), holds="float(trainer.callback_metrics['test_mrr']) > 0.05"),
     'docs/loggers.md': Page({'num_steps=500': STEPS, 'evaluate_every=100': 'evaluate_every=1'},
                             requires=('wandb.sdk', 'mlflow.tracking')),
-    'docs/metrics.md': Page({'num_steps=200, progress=False': STEPS}),
-    'docs/nbfnet.md': Page({'NBFNet(data.num_relations)': 'NBFNet(data.num_relations, 4, 2)'}),
+    'docs/metrics.md': Page({'num_steps=200, progress=False': STEPS}, warns=('not among the candidates', )),
+    'docs/nbfnet.md': Page({'num_steps=100': STEPS, '_relations, 16, 3)': '_relations, 4, 2)'}),
+    'docs/own-model.md': Page({'num_steps=500': STEPS, 'range(20)': 'range(1)'}),
+    'docs/pyg-loaders.md': Page({'range(20)': 'range(2)'}, holds='0 < len(part.n_id) <= 34 == train.num_nodes'),
     'docs/report.md': Page(requires=('plotly', 'jinja2', 'sklearn'), runs=('runs/umls', 'runs/umls-uniform'),
                            holds="report.path.name == 'comparison.html'"),
     'docs/reproducing.md': Page({'num_steps=100, progress=False': STEPS}),
     'docs/rgcn.md': Page({'num_steps=300': STEPS, ', 100, ': ', 8, '}),
+    'docs/saving.md': Page({'num_steps=500': STEPS, "'num_steps': 200": "'num_steps': 2"},
+                           holds='data.num_facts() == 5216 and labels.num_facts() == 0'),
 }
 
 
 @pytest.fixture(scope='module')
 def trained() -> dict[str, Any]:
-    r"""What snippets go on from: a model of UMLS, and the names of the rooms."""
+    r"""What snippets may be given: a model of UMLS, its data, and a table of facts."""
     pytest.importorskip('pykeen', reason='UMLS comes with PyKEEN')
     data = pyg_emu.load_dataset('UMLS')
     torch.manual_seed(0)
     model = pyg_emu.DistMult(data.num_nodes, data.num_relations, 8)
     facts = data_io.to_dataframe(data)
-    return {**{name: getattr(pyg_emu, name) for name in pyg_emu.__all__}, 'torch': torch, 'data': data, 'model': model,
-            'loader': pyg_emu.TripletLoader(data, 100, transform=pyg_emu.EMUNegatives(4)),
-            'write_vectors': data_io.write_vectors, 'types': [number % 3 for number in range(data.num_nodes)],
-            'frame': facts[['head', 'relation', 'tail']].head(20)}
+    return {'data': data, 'model': model, 'frame': facts[['head', 'relation', 'tail']].head(20)}
 
 
 def write_files(names: Mapping[str, Any]) -> None:
@@ -103,13 +117,30 @@ def write_files(names: Mapping[str, Any]) -> None:
                  columns=['head', 'relation', 'tail']).drop_duplicates().to_csv('negatives.tsv', sep='\t', index=False)
 
 
-@pytest.mark.filterwarnings('ignore')
+class Neighbourhoods:
+    r"""PyG's LinkNeighborLoader without its compiled sampler: whole neighbourhoods of the links, as many hops."""
+    def __init__(self, data: Data, num_neighbors: list[int], edge_label_index: Tensor, batch_size: int,
+                 shuffle: bool) -> None:
+        self.data, self.hops, self.links, self.batch_size = data, len(num_neighbors), edge_label_index, batch_size
+
+    def __iter__(self) -> Iterator[Data]:
+        for chosen in torch.randperm(self.links.size(1)).split(self.batch_size):
+            nodes, edges, place, _ = k_hop_subgraph(self.links[:, chosen].flatten(), self.hops, self.data.edge_index,
+                                                    relabel_nodes=True, num_nodes=self.data.num_nodes)
+            yield Data(x=self.data.x[nodes], edge_index=edges, n_id=nodes, input_id=chosen,
+                       edge_label_index=place.view(2, -1))
+
+
 @pytest.mark.parametrize('path', [path for path in DOCUMENTS if blocks(path, 'python')], ids=label)
 def test_snippets_run(path: Path, trained: dict[str, Any], graph_folder: Path, tmp_path: Path,
                       monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     page = PAGES.get(label(path), Page())
+    prose = re.sub(r'^```.*?^```', '', path.read_text(encoding='utf-8'), flags=re.DOTALL | re.MULTILINE)
+    assert [name for name in page.given if f'`{name}`' not in prose] == [], 'the text does not introduce the name'
     for package in page.requires:
         pytest.importorskip(package)
+    if not (torch_geometric.typing.WITH_PYG_LIB or torch_geometric.typing.WITH_TORCH_SPARSE):
+        monkeypatch.setattr(torch_geometric.loader, 'LinkNeighborLoader', Neighbourhoods)
     monkeypatch.chdir(tmp_path)
     for variable in ('WANDB_MODE', 'MLFLOW_TRACKING_URI'):
         monkeypatch.delenv(variable, raising=False)
@@ -124,11 +155,13 @@ def test_snippets_run(path: Path, trained: dict[str, Any], graph_folder: Path, t
     for word in page.without:
         assert word in code, f'{word!r} is not in the snippets any more'
         code = '\n'.join(line for line in code.splitlines() if word not in line)
-    names: dict[str, Any] = {'__name__': '__main__'}
-    names |= trained if page.fragments else {'frame': trained['frame']}
-    names |= {'folder': str(graph_folder), 'quiet': {'logger': False, 'enable_checkpointing': False,
-                                                     'enable_progress_bar': False, 'accelerator': 'cpu'}}
-    exec(compile(code, label(path), 'exec'), names)
+    names = {'__name__': '__main__', **{name: trained[name] for name in page.given}}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        exec(compile(code, label(path), 'exec'), names)
+    told = [str(warning.message) for warning in caught if issubclass(warning.category, DataWarning)]
+    assert [text for text in told if not any(part in text for part in page.warns)] == []
+    assert [part for part in page.warns if not any(part in text for text in told)] == []
     assert eval(page.holds, names)
 
 
