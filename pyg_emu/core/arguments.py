@@ -3,11 +3,12 @@ return Python's own type, because integers of NumPy overflow and are no JSON.
 """
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import reprlib
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Collection, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Collection, Optional, Sequence
 
 from pyg_emu.core.errors import ArgumentError
 
@@ -201,19 +202,23 @@ def penalty(name: str, value: Any) -> Any:
     return value
 
 
-def without_effect(beside: str, **given: Any) -> None:
+def without_effect(beside: str, of: Optional[Callable[..., Any]] = None, /, **given: Any) -> None:
     r"""Checks that arguments which have no effect beside another one are not given.
 
     Args:
         beside (str): The other argument, or what it stands for, for the message.
-        **given (Any): The arguments by name; :obj:`None` for one that is not given.
+        of (callable, optional): The class or function whose arguments they are: one that equals its default counts as
+            not given. (default: only :obj:`None` does)
+        **given (Any): The arguments by name.
 
     Raises:
         ArgumentError: If one is given.
     """
+    parameters = {} if of is None else inspect.signature(of).parameters
     for name, value in given.items():
-        if value is not None:
-            raise ArgumentError(f'{name}: expected None with {beside}, beside which it has no effect, got '
+        default = parameters[name].default if name in parameters else None
+        if value is not None and value != default:
+            raise ArgumentError(f'{name}: expected {shown(default)} with {beside}, beside which it has no effect, got '
                                 f'{shown(value)}; leave one of the two out')
 
 

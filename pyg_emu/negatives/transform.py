@@ -1,14 +1,13 @@
 r"""The transform that adds negatives, and how to mutate them, to a batch of positives."""
 from __future__ import annotations
 
-import inspect
 from typing import Any, ClassVar, Iterator, Optional
 
 from torch.utils.data import get_worker_info
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from pyg_emu.core.arguments import boolean, one_of, positive_integer, shown
+from pyg_emu.core.arguments import boolean, one_of, positive_integer, shown, without_effect
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.data.batch import Batch
 from pyg_emu.negatives.contract import Negatives, Sampler, check_sampler, does, parameters_of
@@ -88,7 +87,9 @@ class EMUNegatives(BaseTransform):
         self.sampler = UniformSampler() if sampler is None else sampler
         self.mutation = _mutation(mutation_rate, mask, shared, tied)
         if mutation is not None:
-            _refuse_replaced({'mutation_rate': mutation_rate, 'mask': mask, 'shared': shared, 'tied': tied}, mutation)
+            # The masks that they describe, whose place the mutation takes.
+            without_effect(f'mutation={type(mutation).__name__}(...)', EMUNegatives, mutation_rate=mutation_rate, mask=mask,
+                           shared=shared, tied=tied)
             self.mutation = mutation
         #: Batches without a step of their own that the transform has seen.
         self.num_calls = 0
@@ -139,16 +140,6 @@ class EMUNegatives(BaseTransform):
     def __repr__(self) -> str:
         return (f'{self.__class__.__name__}(num_negatives={self.num_negatives}, sampler={self.sampler}, '
                 f'mutation={self.mutation})')
-
-
-def _refuse_replaced(settings: dict[str, Any], mutation: Any) -> None:
-    r"""Refuses settings of masks beside another mutation, which would not read them."""
-    parameters = inspect.signature(EMUNegatives).parameters
-    for name, value in settings.items():
-        if value != parameters[name].default:
-            raise ArgumentError(f'{name}: has no effect beside mutation={mutation!r:.99}, which takes the place of the '
-                                f'masks that mutation_rate, mask, shared and tied describe; got {shown(value)}; leave '
-                                f'out {name} or mutation')
 
 
 def parts_of(loader: Any, criterion: Any = None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pyg_emu.core.arguments import (
     positive_integer,
     positive_number,
     random_seed,
+    without_effect,
 )
 from pyg_emu.core.contract import Scorer, check_scorer, for_batch
 from pyg_emu.core.errors import ArgumentError, CheckpointError
@@ -138,8 +139,7 @@ class DANSSampler(BaseSampler):
                 continue
             given[name] = positive_integer(f'from_{name}', number)
             if name not in _PATHWAYS[pathways]:
-                raise ArgumentError(f'from_{name}: has no effect with pathways={pathways!r}, got {number}; leave it '
-                                    "out, or give pathways='both'")
+                without_effect(f'pathways={pathways!r}', **{f'from_{name}': number})
         self.from_entity, self.from_relation = given.values()
         check_sampler('sampler', sampler)
         self.sampler = UniformSampler() if sampler is None else sampler

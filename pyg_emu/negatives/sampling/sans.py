@@ -1,14 +1,13 @@
 r"""Negatives from the neighbourhood of the known entity."""
 from __future__ import annotations
 
-import inspect
 from functools import partial
 from typing import Literal, NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
-from pyg_emu.core.arguments import one_of, positive_integer, random_seed
+from pyg_emu.core.arguments import one_of, positive_integer, random_seed, without_effect
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
@@ -77,10 +76,7 @@ class SANSSampler(FilteredSampler):
                 raise ArgumentError(f'{name}: expected at most {most}, got {getattr(self, name)}')
         self.seed = random_seed('seed', seed)
         unread = {'max_size': max_size} if mode == 'walk' else {'walks': walks, 'seed': seed}
-        for name, value in unread.items():
-            if value != inspect.signature(SANSSampler).parameters[name].default:
-                raise ArgumentError(f'{name}: has no effect with mode={mode!r}; leave out {name}={value!r}, or choose '
-                                    'the other mode')
+        without_effect(f'mode={mode!r}', SANSSampler, **unread)
         self._state: Optional[_State] = None
 
     def neighborhoods(self, batch: Batch) -> Neighborhoods:
