@@ -88,8 +88,8 @@ class EMUNegatives(BaseTransform):
         self.mutation = _mutation(mutation_rate, mask, shared, tied)
         if mutation is not None:
             # The masks that they describe, whose place the mutation takes.
-            without_effect(f'mutation={type(mutation).__name__}(...)', EMUNegatives, mutation_rate=mutation_rate, mask=mask,
-                           shared=shared, tied=tied)
+            replaced = {'mutation_rate': mutation_rate, 'mask': mask, 'shared': shared, 'tied': tied}
+            without_effect(f'mutation={type(mutation).__name__}(...)', EMUNegatives, **replaced)
             self.mutation = mutation
         #: Batches without a step of their own that the transform has seen.
         self.num_calls = 0

@@ -264,3 +264,12 @@ def test_arguments_without_effect_are_refused() -> None:
     without_effect('facts', split=None, seed=None)
     with pytest.raises(ArgumentError, match='seed: .*None with facts.* 0;'):
         without_effect('facts', split=None, seed=0)
+
+
+def test_arguments_that_equal_their_defaults_count_as_not_given() -> None:
+    def draw(walks: int = 1000, seed: int = 0) -> None:
+        pass
+
+    without_effect("mode='khop'", draw, walks=1000, seed=0)
+    with pytest.raises(ArgumentError, match="walks: .*1000 with mode='khop'.* 5;"):
+        without_effect("mode='khop'", draw, walks=5, seed=0)
