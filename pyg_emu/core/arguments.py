@@ -207,8 +207,8 @@ def without_effect(beside: str, of: Optional[Callable[..., Any]] = None, /, **gi
 
     Args:
         beside (str): The other argument, or what it stands for, for the message.
-        of (callable, optional): The class or function whose arguments they are: one that equals its default counts as
-            not given. (default: only :obj:`None` does)
+        of (callable, optional): The class or function whose arguments they are: a number or a name that equals its
+            default counts as not given. (default: only :obj:`None` does)
         **given (Any): The arguments by name.
 
     Raises:
@@ -217,7 +217,8 @@ def without_effect(beside: str, of: Optional[Callable[..., Any]] = None, /, **gi
     parameters = {} if of is None else inspect.signature(of).parameters
     for name, value in given.items():
         default = parameters[name].default if name in parameters else None
-        if value is not None and value != default:
+        # Only what is compared with ==, unlike arrays and tables.
+        if value is not None and not (isinstance(value, (bool, int, float, str)) and value == default):
             raise ArgumentError(f'{name}: expected {shown(default)} with {beside}, beside which it has no effect, got '
                                 f'{shown(value)}; leave one of the two out')
 

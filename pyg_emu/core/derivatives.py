@@ -40,12 +40,13 @@ def first_order(name: str, remedy: str) -> Callable[[Callable[..., Any]], Callab
             # follows it beforehand, refuses second derivatives itself.
             if not torch.is_grad_enabled() or torch.compiler.is_compiling():
                 return backward(ctx, *grads)
+            once = _Unpacked(ctx)
             with torch.no_grad():
-                found = backward(ctx, *(grad.detach() if isinstance(grad, Tensor) else grad for grad in grads))
+                found = backward(once, *(grad.detach() if isinstance(grad, Tensor) else grad for grad in grads))
             message = (f'create_graph: {name} is differentiable once, and a second derivative was asked for, as those '
                        f'of gradient penalties and Hessians; {remedy}')
             # What the result is a function of: autograd.grad() comes by only where a path leads to its inputs.
-            sources = [value for value in (*grads, *ctx.saved_tensors)
+            sources = [value for value in (*grads, *once.saved_tensors)
                        if isinstance(value, Tensor) and value.requires_grad]
             found = found if isinstance(found, tuple) else (found, )
             return tuple(_Refusal.apply(message, value, *sources) if isinstance(value, Tensor) else value
@@ -54,6 +55,16 @@ def first_order(name: str, remedy: str) -> Callable[[Callable[..., Any]], Callab
         return run
 
     return decorated
+
+
+class _Unpacked:
+    r"""A context whose saved tensors are read once, as activation checkpointing allows."""
+    def __init__(self, ctx: Any) -> None:
+        self._ctx = ctx
+        self.saved_tensors: tuple[Any, ...] = ctx.saved_tensors
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx, name)
 
 
 class _Refusal(torch.autograd.Function):

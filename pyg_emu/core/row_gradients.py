@@ -12,6 +12,7 @@ from typing import Any, Iterator, Optional
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pyg_emu.core.errors import ArgumentError
 
@@ -67,6 +68,36 @@ def check_row_sparse(table: Tensor) -> None:
                             'sparse=True; train it in bfloat16 or float32, or with sparse=False')
 
 
-def has_row_gradients(table: Tensor) -> bool:
-    r"""Whether look-ups in this table have row-sparse gradients here."""
-    return _table.get() is table
+def look_up(table: Tensor, index: Tensor, sparse: bool = False) -> Tensor:
+    r"""Looks up rows, with row-sparse gradients within :func:`row_gradients`.
+
+    Args:
+        table (torch.Tensor): The table. shape: :obj:`(V, d)`.
+        index (torch.Tensor): The rows. shape: :obj:`(*)`.
+        sparse (bool, optional): Whether gradients are row-sparse elsewhere, too. (default: :obj:`False`)
+
+    :rtype: :class:`torch.Tensor` of shape :obj:`(*, d)`.
+    """
+    if _table.get() is table and not sparse:
+        rows: Tensor = _Rows.apply(table, index)
+        return rows
+    return F.embedding(index, table, sparse=sparse)
+
+
+class _Rows(torch.autograd.Function):
+    r"""A look-up with row-sparse gradients, and dense ones in a backward pass that is to be differentiated: it adds
+    gradients out of place, and PyTorch adds no dense gradient to a sparse one.
+    """
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.size = table.shape
+        return F.embedding(index, table)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        index, = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return torch.ops.aten.embedding_dense_backward(grad, index, ctx.size[0], -1, False), None
+        return torch.sparse_coo_tensor(index.reshape(1, -1), grad.reshape(-1, ctx.size[1]), ctx.size,
+                                       check_invariants=False), None

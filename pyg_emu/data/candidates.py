@@ -235,7 +235,7 @@ def _types_of(types: Any, data: KGData) -> tuple[Tensor, int]:
     if isinstance(types, Mapping):
         named: dict[int, Any] = {}
         for (entity, name), number in zip(types.items(), ids_of('types', list(types), data, 'entity').tolist()):
-            if number in named:  # by its label and by its id
+            if number in named and named[number] != name:  # by its label and by its id
                 raise ArgumentError(f'types: expected one type for each entity, got two for {entity!r}, '
                                     f'{shown(named[number])} and {shown(name)}')
             named[number] = name

@@ -169,8 +169,8 @@ def principal_axes(points: Tensor, num_axes: int = 2, center: Optional[Tensor] =
     Args:
         points (torch.Tensor): The points. shape: :obj:`(..., n, d)`.
         num_axes (int, optional): The number of axes :math:`k`. (default: :obj:`2`)
-        center (torch.Tensor, optional): The centre, such as the true tail of the negatives. shape: :obj:`(..., d)`.
-            (default: :obj:`None`, the mean of the points)
+        center (torch.Tensor, optional): The centre, such as the true tail of the negatives. shape: :obj:`(..., d)`, or
+            one that broadcasts to it, such as :obj:`(d,)`. (default: :obj:`None`, the mean of the points)
 
     Raises:
         ArgumentError: If :obj:`num_axes` exceeds the number of points or dimensions, or a shape is wrong.
@@ -181,10 +181,16 @@ def principal_axes(points: Tensor, num_axes: int = 2, center: Optional[Tensor] =
     if positive_integer('num_axes', num_axes) > min(points.shape[-2:]):
         raise ArgumentError(f'num_axes: expected 1 to {min(points.shape[-2:])} for {points.size(-2)} points with '
                             f'{points.size(-1)} components, got {num_axes}')
-    if center is not None and center.shape != points[..., 0, :].shape:
-        raise ArgumentError(f'center: expected shape {tuple(points[..., 0, :].shape)} for points of shape '
-                            f'{tuple(points.shape)}, got {tuple(center.shape)}')
-    center = points.mean(-2) if center is None else center
+    shape = (*points.shape[:-2], points.size(-1))
+    if center is not None:
+        try:
+            fits = center.shape[-1:] == shape[-1:] and torch.broadcast_shapes(center.shape, shape) == shape
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ArgumentError(f'center: expected shape {shape}, or one that broadcasts to it, for points of shape '
+                                f'{tuple(points.shape)}, got {tuple(center.shape)}')
+    center = points.mean(-2) if center is None else center.expand(shape)
     _, values, axes = torch.linalg.svd(points - center.unsqueeze(-2), full_matrices=False)
     return PrincipalAxes(center, axes[..., :num_axes, :], values[..., :num_axes].square() / points.size(-2))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import html
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Iterable, Iterator, Literal, Mapping, Optional, Sequence, TypeVar, Union, cast
 
 import numpy as np
@@ -409,7 +410,7 @@ def expected_hits(rank: Tensor, num_candidates: Union[int, Tensor], k: int = 10,
 
     Args:
         rank (torch.Tensor): The ranks among all competitors. shape: :obj:`(B,)`.
-        num_candidates (int or torch.Tensor): The number of competitors of each target. shape: :obj:`(B,)`.
+        num_candidates (int or torch.Tensor): The number of competitors, or that of each target. shape: :obj:`(B,)`.
         k (int, optional): The value of :math:`k`. (default: :obj:`10`)
         num_negatives (int, optional): The number of entities :math:`n`. (default: :obj:`50`)
 
@@ -423,15 +424,19 @@ def expected_hits(rank: Tensor, num_candidates: Union[int, Tensor], k: int = 10,
     tensors(rank=rank)
     if rank.is_complex() or rank.dtype == torch.bool:
         raise ArgumentError(f'rank: expected real numbers, got {kind_of(rank)}')
-    if isinstance(num_candidates, Tensor):
+    if isinstance(num_candidates, Tensor) and num_candidates.dim() > 0:
         ids_in('num_candidates', num_candidates, None)
         if num_candidates.shape != rank.shape:
             raise ArgumentError(f'num_candidates: expected an integer, or integers of the shape of rank, '
                                 f'{tuple(rank.shape)}, got {kind_of(num_candidates)}')
         candidates = num_candidates.to(rank.device).double()
-    else:
-        candidates = torch.tensor(float(non_negative_integer('num_candidates', num_candidates)), dtype=torch.float64,
+    elif isinstance(num_candidates, (Tensor, Integral)):
+        number = num_candidates.item() if isinstance(num_candidates, Tensor) else num_candidates
+        candidates = torch.tensor(float(non_negative_integer('num_candidates', number)), dtype=torch.float64,
                                   device=rank.device)
+    else:
+        raise ArgumentError(f'num_candidates: expected an integer, or a tensor of integers of the shape of rank, '
+                            f'{tuple(rank.shape)}, got {shown(num_candidates)}')
     # A target without competitors ranks first.
     p = (rank.double() - 1) / candidates.clamp(min=1)
     if not bool(((p >= 0) & (p <= 1)).all()):  # NaN neither

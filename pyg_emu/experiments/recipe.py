@@ -158,12 +158,16 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.decisive(), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def load_recipe(source: Union[str, Path, Mapping[str, Any]], overrides: Iterable[Layer] = ()) -> Recipe:
+def load_recipe(source: Union[str, Path, Mapping[str, Any]], overrides: Iterable[Layer] = (), trained: bool = False
+                ) -> Recipe:
     r"""Reads a recipe and its bases.
 
     Args:
         source (str, Path or dict): The name of a packaged recipe, a path, or settings.
         overrides (iterable of Layer, optional): Layers over it, the last one on top. (default: none)
+        trained (bool, optional): Whether a run was made with it. Whether its settings go together is then not checked:
+            an earlier version may have trained what this one refuses, and its weights are valid. (default:
+            :obj:`False`)
 
     Raises:
         RecipeError: If the recipe does not exist, cannot be read, or has an invalid setting; names the file, the line
@@ -174,7 +178,7 @@ def load_recipe(source: Union[str, Path, Mapping[str, Any]], overrides: Iterable
     for override in given:
         # What is given beside it is not inherited: a setting without an effect is refused then.
         layer = _lay(override, layer, beside=given)
-    return make_recipe(layer)
+    return make_recipe(layer, trained)
 
 
 def written_settings(source: Union[str, Path, Mapping[str, Any]]) -> dict[str, Any]:
@@ -189,11 +193,12 @@ def written_settings(source: Union[str, Path, Mapping[str, Any]]) -> dict[str, A
     return _resolved(source).values
 
 
-def make_recipe(layer: Layer) -> Recipe:
+def make_recipe(layer: Layer, trained: bool = False) -> Recipe:
     r"""Checks settings and fills in the defaults.
 
     Args:
         layer (Layer): The settings, with the place that each came from; :obj:`base` must be resolved.
+        trained (bool, optional): See :func:`load_recipe`. (default: :obj:`False`)
 
     Raises:
         RecipeError: If a key is unknown or a value is invalid.
@@ -231,6 +236,13 @@ def make_recipe(layer: Layer) -> Recipe:
         raise RecipeError(f'{layer.place(("seed", ))}seed: expected an integer in [0, 2^63), got {checked["seed"]}')
     for key in ('dataset', 'inference'):
         check_dataset(key, checked.get(key), layer)
+    if not trained:
+        _check_together(checked, layer)
+    return Recipe(**checked)
+
+
+def _check_together(checked: Mapping[str, Any], layer: Layer) -> None:
+    r"""Checks what settings mean for each other, and the values that a class refuses."""
     _refuse(graph_obstacle(checked['model'], checked['loss'], checked['negatives']), layer)
     _refuse(mutation_obstacle(checked['loss'], checked['negatives']), layer)
     if 'metric' in checked:
@@ -246,7 +258,6 @@ def make_recipe(layer: Layer) -> Recipe:
         _refuse(storage_obstacle(checked['model'], checked['optimizer'], checked['loss'], checked.get('graph', False)),
                 layer)
     check_ranges(checked, layer)
-    return Recipe(**checked)
 
 
 def packaged_recipes() -> dict[str, str]:

@@ -314,7 +314,7 @@ def is_inductive(run_dir: Union[str, Path], data: KGData) -> bool:
 
 def recorded_recipe(folder: RunFolder) -> Optional[Recipe]:
     r"""Returns the recipe of the run in a folder, or :obj:`None` if there is none."""
-    return load_recipe(folder.recipe) if folder.recipe.exists() else None
+    return load_recipe(folder.recipe, trained=True) if folder.recipe.exists() else None
 
 
 def recorded_data(folder: RunFolder) -> Optional[TrainedOn]:

@@ -12,7 +12,7 @@ from torch_geometric.nn.kge import KGEModel
 from pyg_emu.core.arguments import boolean, non_negative, positive_integer, same_length_ids
 from pyg_emu.core.contract import ScorerMixin, Side
 from pyg_emu.core.memory import check_fits, memory_reported
-from pyg_emu.core.row_gradients import has_row_gradients
+from pyg_emu.core.row_gradients import look_up
 
 
 class KGEScorer(ScorerMixin, KGEModel):
@@ -158,7 +158,7 @@ class KGEScorer(ScorerMixin, KGEModel):
 class _Table(Embedding):
     r"""An embedding layer whose look-ups may have row-sparse gradients beside an operator with a dense one."""
     def forward(self, index: Tensor) -> Tensor:
-        return F.embedding(index, self.weight, sparse=self.sparse or has_row_gradients(self.weight))
+        return look_up(self.weight, index, self.sparse)
 
 
 def _empty_table(rows: int, width: int, sparse: bool) -> Embedding:

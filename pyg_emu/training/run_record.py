@@ -17,6 +17,8 @@ from pyg_emu.training.schedules import IMPLEMENTATION
 
 #: The arguments of a model that select an implementation, with equal steps.
 _MODEL_IMPLEMENTATION = ('sparse', 'checkpointing')
+#: The packages whose models keep what they were made with.
+_LIBRARIES = ('pyg_emu', 'torch', 'torch_geometric')
 #: The operators whose backends are recorded.
 _OPERATORS = ('emu_score', 'emu_loss', 'mix_partners', 'random_words', 'relational', 'basis_sum', 'rank_counts',
               'row_linear', 'row_update', 'searchsorted')
@@ -39,9 +41,11 @@ def describe_run(model: torch.nn.Module, criterion: Any, loader: Any, optimizer:
     weights = list(model.parameters())
     elsewhere = sum((table.num_rows - table.rows.size(0)) * table.rows.size(1) for table in sharded_tables(model))
     negatives = [part for part in parts_of(loader).values() if hasattr(part, 'sampler') or hasattr(part, 'mutation')]
+    own_options = _options(model, of_libraries=False)
     return {
         'model': {'class': _class(model), 'parameters': sum(value.numel() for value in weights) + elsewhere,
-                  'dtype': str(weights[0].dtype).removeprefix('torch.'), 'options': _options(model)},
+                  'dtype': str(weights[0].dtype).removeprefix('torch.'), 'options': _options(model, of_libraries=True),
+                  **({'own_options': own_options} if own_options else {})},
         'criterion': _described(criterion),
         'negatives': _described(negatives[0] if negatives else None),
         'optimizer': describe_optimizer(optimizer),
@@ -90,6 +94,20 @@ def changed_parts(recorded: Any, record: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def changed_options(recorded: Any, record: Mapping[str, Any]) -> list[str]:
+    r"""Names the attributes of a model of one's own that are called like arguments of its constructor and are not as
+    they were when the run was begun. Such an attribute may change in training or with the machine, so that it is no
+    reason to refuse.
+
+    Args:
+        recorded (Any): The content of :obj:`run.json`. What it lacks is not compared.
+        record (dict): The result of :func:`describe_run` for the objects that the run is resumed with.
+    """
+    begun = recorded.get('model') if isinstance(recorded, Mapping) else None
+    return _changes('model.', record['model'].get('own_options', {}),
+                    begun.get('own_options') if isinstance(begun, Mapping) else None)
+
+
 def used_backends() -> dict[str, str]:
     r"""Returns the backend that each operator has last used in this process."""
     found = {name: last_backend(name) for name in _OPERATORS}
@@ -103,14 +121,20 @@ def _changes(place: str, now: Mapping[str, Any], before: Any) -> list[str]:
             if name in known and not _equal(value, known[name])]
 
 
-def _options(model: torch.nn.Module) -> dict[str, Any]:
-    r"""The numbers and names that a model was made with, as far as it keeps them, and those of a model within it."""
+def _options(model: torch.nn.Module, of_libraries: bool) -> dict[str, Any]:
+    r"""The numbers and names that a model was made with, as far as it keeps them, and those of a model within it: of
+    classes of this package, PyG and PyTorch, or of all others.
+    """
     found: dict[str, Any] = {}
+    counts = (type(model).__module__.partition('.')[0] in _LIBRARIES) == of_libraries
     for name in inspect.signature(type(model).__init__).parameters:
-        value = getattr(model, name, None)
+        try:
+            value = getattr(model, name, None)
+        except Exception:  # A property of this name may raise anything.
+            continue
         if isinstance(value, torch.nn.Module):
-            found |= {f'{name}.{key}': option for key, option in _options(value).items()}
-        elif isinstance(value, (bool, int, float, str)) and name not in _MODEL_IMPLEMENTATION:
+            found |= {f'{name}.{key}': option for key, option in _options(value, of_libraries).items()}
+        elif counts and isinstance(value, (bool, int, float, str)) and name not in _MODEL_IMPLEMENTATION:
             found[name] = value
     return found
 
@@ -125,6 +149,8 @@ def _groups(optimizer: Any, kind: str) -> list[Mapping[str, Any]]:
 
 def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, (int, float)):
+        if math.isnan(one) and math.isnan(other):
+            return True
         return math.isclose(one, other, rel_tol=1e-6)  # A learning rate may be a tensor of less precision.
     return bool(one == other)
 

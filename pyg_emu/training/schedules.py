@@ -163,6 +163,7 @@ class SwitchOptimizer(Schedule):
     Raises:
         ArgumentError: If :obj:`at` is not between 0 and 1, :obj:`factor` is not positive and finite, or :obj:`make` and
             :obj:`sparse` are both given; at the start, if the second optimizer would lack an option of the first one.
+        CheckpointError: If a run is resumed with another number of steps or another :obj:`make`.
     """
     row_sparse_only = True  # RowAdam
 
@@ -237,6 +238,9 @@ class SwitchOptimizer(Schedule):
         known = inspect.signature(self._kind).parameters
         if name in _SHARED:
             return bool(value)
+        own = inspect.signature(type(optimizer).__init__).parameters
+        if name not in own and all(one.kind is not one.VAR_KEYWORD for one in own.values()):
+            return False  # The class sets it, and nobody can leave it out.
         value = tuple(value) if isinstance(value, list) else value
         return name in known and value not in (_default(type(optimizer), name), known[name].default)
 

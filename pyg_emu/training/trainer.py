@@ -31,7 +31,7 @@ from pyg_emu.training.interrupt import StopRequest, TrainingInterrupted
 from pyg_emu.training.loggers import CSVLogger, Logger, RunInfo, TensorBoardLogger, check_loggers
 from pyg_emu.training.parts import LearningParts
 from pyg_emu.training.run_folder import RunFolder, read_json, versions
-from pyg_emu.training.run_record import changed_parts, describe_run, used_backends
+from pyg_emu.training.run_record import changed_options, changed_parts, describe_run, used_backends
 from pyg_emu.training.run_state import Progress, RunState, TrainResult
 from pyg_emu.training.schedules import Constant, Schedule
 from pyg_emu.training.stability import LossMeter, drifted_weights, nonfinite_weights, scalars
@@ -120,12 +120,14 @@ class Trainer:
         name (str, optional): The label of the progress bar. (default: :obj:`"train"`)
         recipe_hash (str, optional): Marks the checkpoints, so that a run cannot be continued with other settings.
             Without it, the options of the model, the optimiser, the loss and the negatives, and :obj:`max_grad_norm`
-            are compared as :obj:`run.json` describes them. The arguments of the loader, the schedule, and
+            are compared as :obj:`run.json` describes them. Attributes of a model class of your own may change during
+            training; if they differ, a warning is raised. The arguments of the loader, the schedule, and
             :obj:`metric` with its :obj:`mode` are compared in any case. All others may be changed, since they do not
             decide the weights of a step. (default: :obj:`None`)
 
     Raises:
-        ArgumentError: If an argument is out of its domain.
+        ArgumentError: If an argument is out of its domain; in :meth:`fit`, if the schedule does not go with the
+            optimiser.
     """
     def __init__(self, model: torch.nn.Module, criterion: Callable[..., Tensor], loader: Any, optimizer: Optimizer, *,
                  num_steps: int, schedule: Optional[Schedule] = None,
@@ -164,7 +166,7 @@ class Trainer:
         if max_seconds is not None and not (is_number(max_seconds) and max_seconds > 0.0):
             raise ArgumentError(f'max_seconds: expected a positive number, got {max_seconds!r}')
         check_mapped(model, optimizer, graph)
-        if overwrite and (run_dir is None or isinstance(run_dir, RunFolder)):
+        if overwrite and isinstance(run_dir, RunFolder):
             raise ArgumentError('overwrite: expected the path of a folder as run_dir, or RunFolder(path, '
                                 f'overwrite=True), got run_dir={run_dir!r}')
         folder = run_dir if run_dir is None or isinstance(run_dir, RunFolder) else RunFolder(run_dir, overwrite)
@@ -318,10 +320,13 @@ class Trainer:
         assert self.folder is not None
         folder = self.folder
         # First, because the state replaces the options of the optimiser.
-        changed = changed_parts(on_first(lambda: read_json(folder.record)), self._record) if self._compares else []
-        if changed:
+        recorded = on_first(lambda: read_json(folder.record)) if self._compares else None
+        if changed := changed_parts(recorded, self._record):
             raise CheckpointError(f'{folder.last} was started with other parts than those of this run '
                                   f'({"; ".join(changed)}); continue with the same parts, or start over')
+        if changed := changed_options(recorded, self._record):
+            warnings.warn(f'{folder.last} was started with a model of other options ({"; ".join(changed)})',
+                          stacklevel=5)
         self._state.load_state_dict(state, folder.last)
         run = self._run = self._state.progress
         if self.validate is not None:  # Without it, nothing is compared with what was best.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -264,6 +265,9 @@ def test_arguments_without_effect_are_refused() -> None:
     without_effect('facts', split=None, seed=None)
     with pytest.raises(ArgumentError, match='seed: .*None with facts.* 0;'):
         without_effect('facts', split=None, seed=0)
+    for table in (np.arange(3), torch.arange(3), pd.DataFrame({'head': ['a']})):
+        with pytest.raises(ArgumentError, match='known_facts: .*None with facts'):
+            without_effect('facts', known_facts=table)
 
 
 def test_arguments_that_equal_their_defaults_count_as_not_given() -> None:

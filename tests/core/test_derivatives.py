@@ -5,9 +5,10 @@ from typing import Any, Callable
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 
-from pyg_emu import KGData
+from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, N3Regularizer, TripletLoader
 from pyg_emu.core.derivatives import first_order
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.interaction import L2
@@ -23,6 +24,7 @@ from pyg_emu.ops import (
     emu_score,
     relational_conv,
 )
+from pyg_emu.ops.backend import use_backend
 from pyg_emu.ops.row_linear import pna_linear
 
 SIZE, NUM, NODES, WIDTH = 2, 3, 6, 16
@@ -114,6 +116,41 @@ def test_differentiable(name: str) -> None:
     found, expected = map(second, DIFFERENTIABLE[name])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
     assert expected.abs().max() > 1e-3
+
+
+def test_saved_tensors_are_read_once() -> None:
+    table = drawn(NODES, WIDTH).requires_grad_()
+    value = torch.utils.checkpoint.checkpoint(lambda: score(table, plan=MASK, backend='numba'), use_reentrant=False)
+    found, = torch.autograd.grad(value, table, create_graph=True)
+    expected, = torch.autograd.grad(score(table, plan=MASK, backend='numba'), table)
+    torch.testing.assert_close(found.detach(), expected)
+    with pytest.raises(ArgumentError, match='^create_graph: emu_score'):
+        found.sum().backward()
+
+
+@pytest.mark.parametrize('sparse', [False, True])
+@pytest.mark.parametrize('regularizer', [None, N3Regularizer(0.1)])
+def test_second_derivatives_of_losses_of_models(sparse: bool, regularizer: Any) -> None:
+    data = KGData(torch.tensor([[0, 1, 4, 2], [1, 4, 1, 3]]), torch.tensor([0, 1, 1, 0]), NODES, 2)
+    torch.manual_seed(0)
+    model = DistMult(NODES, 2, 4, sparse=sparse).double()
+    criterion = EMULoss(regularizer=regularizer)
+    start, way = model.node_emb.weight.detach().clone(), drawn(NODES, 4, seed=3).double()
+
+    def slope(step: float) -> Tensor:
+        with torch.no_grad():
+            model.node_emb.weight.copy_(start + step * way)
+        # The same negatives and masks each time.
+        batch = next(iter(TripletLoader(data, batch_size=4, transform=EMUNegatives(num_negatives=3), seed=1)))
+        grad, = torch.autograd.grad(criterion(model, batch), model.node_emb.weight, create_graph=True)
+        return (grad.to_dense() * way).sum()
+
+    with use_backend('torch'):
+        curvature, = torch.autograd.grad(slope(0.0), model.node_emb.weight)
+        expected = (slope(1e-5) - slope(-1e-5)).detach() / 2e-5
+    torch.testing.assert_close((curvature.to_dense() * way).sum(), expected, rtol=1e-5, atol=1e-8)
+    with pytest.raises(ArgumentError, match='^create_graph: '):
+        slope(0.0).backward()
 
 
 def test_some_gradients_are_missing() -> None:

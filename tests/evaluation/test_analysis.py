@@ -131,6 +131,9 @@ def test_principal_axes_by_hand() -> None:
     assert float(moved.variances.sum()) == pytest.approx(5.0 + 25.0)
     batched = principal_axes(torch.stack([points, 2 * points]), 1)
     torch.testing.assert_close(batched.variances, torch.tensor([[4.5], [18.0]]))
+    common = principal_axes(torch.stack([points, points]), center=torch.tensor([2.0, 3.0]))
+    torch.testing.assert_close(common.variances, moved.variances.expand(2, 2))
+    assert common.center.shape == (2, 2)
     with pytest.raises(ArgumentError, match='num_axes: .*1 to 2.* 4 .* 2 .* 3$'):
         principal_axes(points, 3)
 

@@ -171,6 +171,8 @@ def test_expected_hits_by_hand() -> None:
     assert expected_hits(torch.tensor([2]), 4, k=1, num_negatives=3).item() == 0.75**2
     assert expected_hits(torch.tensor([5]), 4, k=10, num_negatives=10).item() == 1
     assert expected_hits(torch.tensor([1]), 0).item() == 1
+    both = torch.tensor([2, 5])
+    assert torch.equal(expected_hits(both, torch.tensor(4), k=1), expected_hits(both, 4, k=1))
 
 
 @pytest.mark.parametrize('rank, kwargs, message', [
@@ -182,6 +184,8 @@ def test_expected_hits_by_hand() -> None:
     (torch.tensor([True]), {}, '^rank: .*bool'),
     (torch.tensor([1]), {'num_candidates': -5}, '^num_candidates: .*-5'),
     (torch.tensor([1]), {'num_candidates': True}, '^num_candidates: .*True'),
+    (torch.tensor([1]), {'num_candidates': torch.tensor(-5)}, '^num_candidates: .*-5'),
+    (torch.tensor([1]), {'num_candidates': [4]}, r'^num_candidates: .*tensor.*\(1,\).*\[4\]'),
     (torch.tensor([1]), {'num_candidates': torch.tensor([-5])}, '^num_candidates: -5'),
     (torch.tensor([1, 2, 3]), {'num_candidates': torch.tensor([[4], [5]])}, r'^num_candidates: .*\(3,\).*\(2, 1\)'),
 ])

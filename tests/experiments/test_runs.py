@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from pyg_emu import KGData, RelationCandidates, load_dataset
 from pyg_emu.core.errors import (
@@ -259,6 +260,18 @@ def test_open_what_is_no_run(tmp_path: Path) -> None:
         open_run(tmp_path / 'missing')
     with pytest.raises(ArgumentError, match="^which: .*'best'.*'last'.* 'first'$"):
         open_run(tmp_path, which='first')  # type: ignore[arg-type]
+
+
+def test_open_what_an_earlier_version_trained(folder: Path, tmp_path: Path) -> None:
+    trained = run_recipe(recipe(folder), tmp_path, progress=False)
+    written = yaml.safe_load((tmp_path / 'recipe.yaml').read_text())
+    written |= {'schedule': {'name': 'switch'}, 'optimizer': {'name': 'adagrad', 'eps': 1e-6}}
+    written['evaluation'] = {'ks': [0]}
+    (tmp_path / 'recipe.yaml').write_text(yaml.safe_dump(written))
+    with pytest.raises(RecipeError, match='eps'):
+        load_recipe(tmp_path / 'recipe.yaml')
+    model, _, found = open_run(tmp_path)
+    assert found.optimizer['eps'] == 1e-6 and same_weights(model, trained.model)
 
 
 def test_open_with_data_of_another_size(folder: Path, tmp_path: Path) -> None:

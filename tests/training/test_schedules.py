@@ -98,6 +98,12 @@ def test_switch_optimizer_keeps_what_is_shared() -> None:
                     make=lambda groups: torch.optim.Adam(groups, betas=(0.5, 0.6)))[0]['weight_decay'] == 0
 
 
+class Own(torch.optim.Adagrad):
+    r"""Nobody gives its options."""
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, lr=0.1, eps=1e-7)
+
+
 @pytest.mark.parametrize('make', [
     lambda: torch.optim.Adagrad(weights(), fused=True),
     lambda: torch.optim.Adagrad(weights(), foreach=True, differentiable=True),
@@ -106,6 +112,7 @@ def test_switch_optimizer_keeps_what_is_shared() -> None:
     lambda: torch.optim.Adam(weights(), lr=torch.tensor(0.1), foreach=False, betas=[0.9, 0.999]),  # type: ignore
     lambda: torch.optim.RMSprop(weights(), eps=1e-8),
     lambda: RowAdagrad(weights()),
+    lambda: Own(weights()),
 ])
 def test_switch_optimizer_takes_options_of_the_first_alone(make: Callable[[], torch.optim.Optimizer]) -> None:
     assert isinstance(switched(make())[0]['lr'], float)

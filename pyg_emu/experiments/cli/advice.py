@@ -17,13 +17,16 @@ _VALUE = r'(\((?:[^()]*)\)|\[[^\]]*\]|\'[^\']*\'|"[^"]*"|[\w.+-]*\w)'
 
 
 def in_flags(message: str) -> str:
-    r"""A message whose advice names arguments of Python functions, such as :obj:`require_splits=('train',)` or, without
-    a value, :obj:`head=`, with flags in their place.
+    r"""A message that names arguments of Python functions, such as :obj:`projection:` at its beginning,
+    :obj:`require_splits=('train',)` or, without a value, :obj:`head=`, with flags in their place.
 
     Args:
         message (str): The message of an error or a warning.
     """
     message = re.sub(rf'\b({"|".join((*_FLAGS, *_SETTINGS))})=(?:{_VALUE}|(?=[\s,;]|$))', _flag, message)
+    # The argument that is wrong comes first.
+    named = '|'.join(name for name in _FLAGS if name != 'resume')
+    message = re.sub(rf'^({named}): ', lambda found: f'{_FLAGS[found[1]]}: ', message)
     # A command has no tensors. Its ids are numbers, and it reads those as labels where the graph has labels.
     return message.replace('; ids are given as a tensor', '')
 

@@ -92,7 +92,7 @@ class GNNEncoder(GraphEncoder):
 
     def _encoded(self, data: KGData) -> tuple[Scorer, Tensor]:
         found = self.encode(self.encoder, data)
-        width = self.hidden_channels
+        width = self.hidden_channels  # None, too, of models saved before it was kept
         if not isinstance(found, Tensor) or found.dim() != 2 or not found.is_floating_point() or (
                 found.size(0) != self.num_nodes or width not in (None, found.size(1))):
             got = kind_of(found) if isinstance(found, Tensor) else shown(found)

@@ -2,6 +2,7 @@ r"""R-GCN: entity vectors encoded from the graph, scored by a shallow model."""
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any, Callable, ClassVar, Iterator, Optional, Union
 
 import torch
@@ -75,8 +76,8 @@ class RGCN(GraphEncoder):
         num_bases (int, optional): The number of bases, see :class:`~pyg_emu.models.encoders.RGCNLayer`.
             (default: :obj:`4`, or :obj:`None` if :obj:`num_blocks` is given)
         num_blocks (int, optional): The number of blocks, see there. (default: :obj:`None`)
-        dropout (float, optional): The dropout probability; between layers, so that one layer has none.
-            (default: :obj:`0.2`)
+        dropout (float, optional): The dropout probability; between layers, so that one layer has none, and a warning
+            is raised. (default: :obj:`0.2`)
         max_edges (int, optional): The number of training facts that a step samples from. (default: :obj:`30000`)
         visible (float, optional): The share of them that pass messages. (default: :obj:`0.5`)
         margin (float, optional): :math:`\gamma` of the decoder. (default: that of the decoder)
@@ -120,7 +121,8 @@ class RGCN(GraphEncoder):
         self.complex_rows = made.complex_rows
         self.dropout = share('dropout', dropout)
         if num_layers == 1 and dropout not in (0.0, _DROPOUT):
-            raise ArgumentError(f'dropout: expected 0 with num_layers=1, because it acts between layers, got {dropout}')
+            warnings.warn(f'dropout: {dropout} has no effect with num_layers=1, because it acts between layers; '
+                          'expected 0, or more layers', stacklevel=2)
         self.max_edges = positive_integer('max_edges', max_edges)
         if not is_number(visible) or not 0.0 < visible <= 1.0:
             raise ArgumentError(f'visible: expected a share above 0 and at most 1, got {shown(visible)}')

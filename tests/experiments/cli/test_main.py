@@ -722,6 +722,7 @@ def test_unforeseen_error_is_one_line_and_a_file(work: Path, capsys: pytest.Capt
     ('pass head=, and tail= with', 'pass --set dataset.head=, and --set dataset.tail= with'),
     ('pass table= or query=', 'pass --table or --query'), ('--table=', '--table='),
     ('num_relations=5, --set dataset.header=true', 'num_relations=5, --set dataset.header=true'),
+    ('projection: expected None', '--map: expected None'), ('the projection: of it', 'the projection: of it'),
 ])
 def test_advice_in_flags(message: str, expected: str) -> None:
     assert in_flags(message) == expected
