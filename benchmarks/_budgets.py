@@ -9,16 +9,18 @@ from typing import Any, Callable, NamedTuple, Optional, Sequence
 from benchmarks import _markdown as md
 from benchmarks._markdown import Part, Results
 from benchmarks._record import lookup, read_results, spread
+from benchmarks._significance import Sample, welch
 from benchmarks._variations import tuned_emu
 
 #: The settings by their name in files, in the order of tables that have no results.
 SETTINGS = {
-    'emu': 'EMU', 'emu-n3': 'EMU, N3', 'uls': 'unbounded label smoothing alone',
-    'uls-n3': 'unbounded label smoothing alone, N3', 'uniform-l3': 'uniform negatives, L3',
-    'uniform-n3': 'uniform negatives, N3', 'label-smoothing': 'ordinary label smoothing',
-    'confidence-penalty': 'confidence penalty', 'self-adversarial': 'self-adversarial negatives'}
-#: The settings with EMU, whose leads a sentence names.
-_EMU = ('emu', 'emu-n3')
+    'emu': 'EMU, L3', 'emu-n3': 'EMU, N3', 'uls': 'ULS alone, L3', 'uls-n3': 'ULS alone, N3',
+    'uniform-l3': 'uniform negatives, L3', 'uniform-n3': 'uniform negatives, N3',
+    'label-smoothing': 'uniform negatives, ordinary label smoothing, L3',
+    'confidence-penalty': 'uniform negatives, confidence penalty, L3',
+    'self-adversarial': 'self-adversarial negatives, L3'}
+#: The settings with EMU, whose leads over the others are told.
+_EMU = ('emu-n3', 'emu')
 #: The models, whose searches begin with their names.
 MODELS = {'distmult': 'DistMult', 'complex': 'ComplEx'}
 #: A run of each model with the settings of `tuned`, whose curve shows what a trial with them would have reached.
@@ -38,35 +40,47 @@ class _Row(NamedTuple):
 
 
 def budgets(folder: Path) -> Part:
-    r"""Returns the final runs of all searches of DistMult and ComplEx, the highest test MRR first, and the lead of EMU
-    over each setting, after its own search and with the settings of ``tuned``.
-    """
-    lines = [['model', 'setting', 'MRR', 'Hits@10', "EMU's lead", 'lead of `tuned`', 'in the search', 'steps', 'seeds'],
-             ['---', '---', *['---:'] * 7]]
-    said, used = [], []
+    r"""Returns the final runs of all searches of DistMult and ComplEx, the highest test MRR first."""
+    lines = [['model', 'setting', 'MRR', 'Hits@10', 'in the search', 'steps', 'seeds'], ['---', '---', *['---:'] * 5]]
+    said: list[str] = []
+    used: Results = []
     for model, title in MODELS.items():
-        rows = [row for name, what in SETTINGS.items() if (row := _row(f'{model}-{name}', what, folder)) is not None]
-        emu, with_n3 = (next((row for row in rows if row.name == f'{model}-{name}'), None) for name in _EMU)
-        tuned = tuned_emu(title, folder) if rows else []
-        used += tuned
-        rows.sort(key=lambda row: -spread(row.mrr)[0])
-        for row in rows:
+        for row in _rows(model, folder):
             used += row.runs
-            lead = None if emu is None or row is emu else md.difference(emu.mrr, row.mrr)
             steps = row.runs[0]['metrics']['recipe']['num_steps']
-            other = md.difference(md.mrr_of(tuned), row.mrr) if tuned else None
-            lines.append([title, row.title, md.mean(row.mrr), md.mean(md.mrr_of(row.runs, 'hits@10')),
-                          *('-' if pair is None else md.signed(*pair) for pair in (lead, other)),
+            lines.append([title, row.title, md.mean(row.mrr, 4), md.mean(md.mrr_of(row.runs, 'hits@10')),
                           _in_search(row), f'{steps:,}', str(len(row.runs))])
-        for name, row in (('EMU', emu), ('EMU and N3', with_n3)):
-            leads = [(other.title, *md.difference(row.mrr, other.mrr)) for other in rows
-                     if row is not None and other is not row]
-            if leads:
-                said.append(_sentence(f'{title} with {name}', leads))
-        if emu is not None and model in _TUNED:
-            text, results = _missed(emu, _TUNED[model], folder)
-            said, used = said + text, used + results
+            if row.name == f'{model}-emu' and model in _TUNED:
+                text, results = _missed(row, _TUNED[model], folder)
+                said, used = said + text, used + results
     return (md.table(lines) + ''.join(f'\n\n{text}' for text in said) if used else ''), used
+
+
+def leads(folder: Path) -> Part:
+    r"""Returns the lead of EMU over each baseline that got the same search, with both penalties after its own search,
+    and with the settings of ``tuned``.
+    """
+    lines = [['model', 'against', 'EMU, N3', 'EMU, L3', 'EMU, `tuned`'], ['---', '---', *['---:'] * 3]]
+    used: Results = []
+    for model, title in MODELS.items():
+        rows = {row.name: row for row in _rows(model, folder)}
+        found = [rows.pop(f'{model}-{name}', None) for name in _EMU]
+        with_emu = [[] if row is None else row.runs for row in found] + [tuned_emu(title, folder) if rows else []]
+        if not any(with_emu):
+            continue
+        for row in rows.values():
+            lines.append([title, row.title, *(_lead(md.mrr_of(runs), row.mrr) for runs in with_emu)])
+            used += row.runs
+        used += [result for runs in with_emu for result in runs] if rows else []
+    return (f'{md.table(lines)}\n\nDifferences of the mean test MRR, ± their standard error, and the p-values of '
+            "Welch's t-test over the seeds." if used else ''), used
+
+
+def unsearched(folder: Path) -> dict[str, list[str]]:
+    r"""Returns the settings without final runs, for each model with some."""
+    found = {title: {row.name for row in _rows(model, folder)} for model, title in MODELS.items()}
+    return {title: [what for name, what in SETTINGS.items() if f'{model}-{name}' not in found[title]]
+            for model, title in MODELS.items() if found[title]}
 
 
 def chosen(folder: Path) -> Part:
@@ -107,6 +121,21 @@ def _row(name: str, title: str, folder: Path) -> Optional[_Row]:
     return _Row(name, title, runs, searches[0]['metrics'] if searches else None) if runs else None
 
 
+def _rows(model: str, folder: Path) -> list[_Row]:
+    found = [row for name, what in SETTINGS.items() if (row := _row(f'{model}-{name}', what, folder)) is not None]
+    return sorted(found, key=lambda row: -spread(row.mrr)[0])
+
+
+def _lead(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    if not ours:
+        return '-'
+    lead, error = md.difference(ours, theirs)
+    if error is None:
+        return f'{md.signed(lead)} (one seed)'
+    p = welch(*(Sample(*spread(values), len(values)) for values in (ours, theirs)))
+    return f'{md.signed(lead, error)}, p {"< 0.001" if p < 0.001 else f"= {p:.3f}"}'
+
+
 def _in_search(row: _Row) -> str:
     return '-' if row.search is None else f'{row.search["value"]:.3f}'
 
@@ -125,12 +154,6 @@ def _settings(metrics: dict[str, Any]) -> str:
             short = key.removeprefix('loss.').removeprefix('negatives.').removeprefix('optimizer.')
             found.append(f'{short} {value:.3g}' if isinstance(value, float) else f'{short} {value}')
     return ', '.join(found)
-
-
-def _sentence(what: str, leads: Sequence[tuple[str, float, Optional[float]]]) -> str:
-    parts = [f'{abs(lead):.4f} {"above" if lead >= 0 else "below"} {title}{_verdict(lead, error)}'
-             for title, lead, error in leads]
-    return f'{what} is {"; ".join(parts)}.'
 
 
 def _missed(emu: _Row, tuned: str, folder: Path) -> tuple[list[str], Results]:
@@ -155,4 +178,5 @@ def _verdict(lead: float, error: Optional[float]) -> str:
 
 #: The blocks of this module, by the name in their marker.
 TEXTS: dict[str, Callable[[Path], Part]] = {
-    'reproduction-budgets': budgets, 'reproduction-chosen': chosen, 'nbfnet-search': nbfnet}
+    'reproduction-budgets': budgets, 'reproduction-leads': leads, 'reproduction-chosen': chosen,
+    'nbfnet-search': nbfnet}

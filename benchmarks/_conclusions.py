@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, Optional, Sequence
 
+from benchmarks import _budgets
 from benchmarks import _markdown as md
 from benchmarks._markdown import Part, Results
 from benchmarks._record import read_results, spread
@@ -71,7 +72,7 @@ def agreement(agrees: bool, folder: Path) -> Part:
     for entry, printed, sources, results in values:
         tables = ', '.join(source.removeprefix('Table ') for source in sources)
         lines.append([entry.row.model, _setting(entry), tables, f'{printed:.3f}', md.mean(md.mrr_of(results)),
-                      f'{round(_mean(results) - printed, 3) + 0.0:+.3f}', f'{_steps(results):,}', str(len(results))])
+                      md.signed(_mean(results) - printed), f'{_steps(results):,}', str(len(results))])
     return md.table(lines), []
 
 
@@ -82,8 +83,9 @@ def summary(folder: Path) -> Part:
     if not run:
         return 'Too little has been run for conclusions.', []
     agreeing = [value for value in run if agrees_with_paper(value.difference)]
-    said = [f'The tables of the paper print {len(values)} MRR values of different settings on {_DATASET}. '
-            f'{len(run)} of them have a recorded run. {len(agreeing)} of these runs agree with the paper.']
+    settings = len({value.entry.path for value in run})
+    said = [f'The tables of the paper print {len(values)} MRR values on {_DATASET}. {len(run)} of them have a recorded '
+            f'run, of {settings} settings. {len(agreeing)} values agree with the paper.']
     for method, name in (('uni', 'Uniform negatives with L3'), ('uni_EMU', 'EMU on uniform negatives')):
         found = {value.entry.row.model: value for value in run
                  if value.entry.row.method == method and 'Table 8' in value.sources}
@@ -109,6 +111,8 @@ def missing(folder: Path) -> Part:
         'Readings without a recorded run': [f'`{name}`' for name in READINGS if name not in readings],
         'Models without a recorded run of label smoothing alone': [name for name in MODELS if name not in smoothing]}
     lines = [f'- {what}: {md.listed(names)}.' for what, names in without.items() if names]
+    lines += [f'- {model}, without a run after a search of equal size: {"; ".join(names)}.'
+              for model, names in _budgets.unsearched(folder).items() if names]
     return '\n'.join([*lines, f'- Values with a single seed: {seeds.count(1)} of {len(seeds)}.']), []
 
 
@@ -242,7 +246,7 @@ def _gains(gains: Sequence[_Gain], dataset: bool) -> str:
 def _verdicts(found: dict[str, _Value]) -> str:
     same = [f'{model} ({_mean(value.results):.3f})' for model, value in found.items()
             if agrees_with_paper(value.difference)]
-    others = [f'{model} is {abs(value.difference):.3f} {"above" if value.difference > 0 else "below"} the paper '
+    others = [f'{model} is {abs(value.difference):.4f} {"above" if value.difference > 0 else "below"} the paper '
               f'({_mean(value.results):.3f}, paper {value.printed:.3f})'
               for model, value in found.items() if not agrees_with_paper(value.difference)]
     first = f'{md.listed(same)} agree{"s" if len(same) == 1 else ""} with the paper'

@@ -13,7 +13,7 @@ from benchmarks import _markdown as md
 from benchmarks._markdown import Part
 from benchmarks._negatives import METHODS, SETTINGS, Variant, variants
 from benchmarks._plots import save
-from benchmarks._record import read_results, spread
+from benchmarks._record import lookup, read_results, spread
 from benchmarks._significance import holm, paired
 
 _LENGTHS = ('seconds', 'search_seconds', 'search_trials')
@@ -166,6 +166,10 @@ def ranking(folder: Path, dataset: str) -> Part:
              + (f'a search of {lengths[2]} times {lengths[1]:g} s' if lengths[2] else 'no search')
              + '. Columns "after": the best validation MRR so far. "From the first": the difference of the mean MRR '
              'over the seeds of both ± its standard error; "tie" where it is at most two standard errors.']
+    ranked = {lookup(row.results[0]['metrics'], 'recipe.validation.max_triples') for row in rows} - {None}
+    if ranked:
+        notes.append(f'Validations rank {max(ranked):,} facts only, so that the columns "after" are not to be compared '
+                     'with the test MRR.')
     if first is not None:
         notes.append(f'Peak memory of uniform negatives: {first:.0f} MiB.')
     missing = [variant.title for variant in variants() if variant.key not in [row.variant.key for row in rows]]
@@ -197,7 +201,14 @@ def effect_of_emu(folder: Path, dataset: str) -> Part:
     text = md.table(lines)
     told = ', '.join(f'{counts[name]} {name}{"s" if name == "tie" and counts[name] > 1 else ""}'
                      for name in ('higher', 'tie', 'lower', 'with a single seed') if counts[name])
-    return f'{text}\n\nMRR with EMU compared to without, on {dataset}, for {len(pairs)} kinds of negatives: {told}.', []
+    said = f'MRR with EMU compared to without, on {dataset}, for {len(pairs)} kinds of negatives: {told}.'
+    compared = [(with_emu.mrr > alone.mrr, p) for (_, alone, with_emu), p in
+                zip(pairs, holm([_paired(with_emu, alone) for _, alone, with_emu in pairs])) if p < LEVEL]
+    if counts['with a single seed'] < len(pairs):
+        higher = sum(above for above, _ in compared)
+        said += (f' By paired t-tests at a level of {LEVEL}, adjusted for their number (Holm): {higher or "none"} '
+                 f'higher, {len(compared) - higher or "none"} lower.')
+    return f'{text}\n\n{said}', []
 
 
 def costs(folder: Path) -> Part:
@@ -244,15 +255,15 @@ def significant(rows: Sequence[Row], base: Row) -> list[Row]:
     r"""Returns the methods whose MRR differs from that of another one over the seeds of both: by paired t-tests at a
     level of 0.05, adjusted for the number of methods (Holm).
     """
-    theirs = _by_seed(base)
-    others, tests = [], []
-    for row in rows:
-        ours = _by_seed(row)
-        seeds = sorted(ours.keys() & theirs.keys())
-        if row is not base and len(seeds) > 1:
-            others.append(row)
-            tests.append(paired([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]))
-    return [row for row, p in zip(others, holm(tests)) if p < LEVEL]
+    others = [row for row in rows if row is not base and len(_by_seed(row).keys() & _by_seed(base).keys()) > 1]
+    return [row for row, p in zip(others, holm([_paired(row, base) for row in others])) if p < LEVEL]
+
+
+def _paired(row: Row, base: Row) -> float:
+    r"""The p-value of a paired t-test over the seeds of both; 1 if they have no two in common."""
+    ours, theirs = _by_seed(row), _by_seed(base)
+    seeds = sorted(ours.keys() & theirs.keys())
+    return paired([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if len(seeds) > 1 else 1.0
 
 
 def _advice(rows: Sequence[Row], dataset: str) -> str:
@@ -261,7 +272,8 @@ def _advice(rows: Sequence[Row], dataset: str) -> str:
     best = rows[0]
     if any(difference(best, row)[1] is None for row in rows[1:]):
         order = ', '.join(f'{row.variant.title} {row.mrr:.3f}' for row in rows[:_LISTED])
-        return (f'{dataset}, DistMult:\n\n- MRR, highest first: {order}.\n- Some methods have a single seed. Which '
+        which = 'All' if all(len(row.results) == 1 for row in rows) else 'Some'
+        return (f'{dataset}, DistMult:\n\n- MRR, highest first: {order}.\n- {which} methods have a single seed. Which '
                 'differences are ties is therefore not known.')
     ties = [row for row in rows[1:] if not is_clear(best, row)]
     fastest = min([best, *ties], key=lambda row: spread(row.each('step_ms'))[0])

@@ -99,7 +99,7 @@ def is_of(recipe: Recipe, result: dict[str, Any]) -> bool:
     # Older results name settings without an effect, which recipes no longer take.
     gone = replaced_settings('negatives', made['negatives'])
     made['negatives'] = {key: value for key, value in made['negatives'].items() if key not in gone}
-    return load_recipe(made).hash() == recipe.hash()
+    return load_recipe(made, trained=True).hash() == recipe.hash()
 
 
 def frame(found: Sequence[Entry], folder: Path, steps: Optional[int] = None) -> pd.DataFrame:

@@ -141,7 +141,7 @@ def _whole(recipe: Mapping[str, Any]) -> dict[str, Any]:
     r"""A recorded recipe with the settings that recipes have got since, and without those that had no effect."""
     gone = replaced_settings('negatives', recipe['negatives'])
     kept = {key: value for key, value in recipe['negatives'].items() if key not in gone}
-    return load_recipe({**recipe, 'negatives': kept}).to_dict()
+    return load_recipe({**recipe, 'negatives': kept}, trained=True).to_dict()
 
 
 def _bare(recipe: Mapping[str, Any]) -> dict[str, Any]:

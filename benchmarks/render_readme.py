@@ -57,7 +57,7 @@ class Table:
     def label(self, name: str, metrics: dict[str, Any]) -> str:
         r"""Returns the caption of a row."""
         if self.by_recipe:
-            return accuracy.label(load_recipe(metrics['recipe']))
+            return accuracy.label(load_recipe(metrics['recipe'], trained=True))
         found: str = metrics.get('label', name)
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks._budgets import TEXTS
+from benchmarks._budgets import TEXTS, unsearched
 from benchmarks._recipes import RECIPES
 from benchmarks._record import write_result
 from pyg_emu.experiments.layers import assignment_layer
@@ -36,16 +36,15 @@ def test_what_is_left_of_the_lead(tmp_path: Path) -> None:
     final(tmp_path, 'distmult-uniform-l3', (0.300, 0.304))
     searched(tmp_path, 'distmult-uls', 0.3456, [], {})
     found = rows('reproduction-budgets', tmp_path)
-    assert [row[1] for row in found] == ['EMU, N3', 'EMU', 'unbounded label smoothing alone', 'uniform negatives, L3']
-    # Deviations of 2.83 and 1.41 thousandths over two seeds each: sqrt(4 + 1) thousandths; and sqrt(4 + 4).
-    assert found[2] == ['DistMult', 'unbounded label smoothing alone', '0.332 ± 0.001', '0.664 ± 0.003',
-                        '+0.0000 ± 0.0022', '-', '0.346', '40,000', '2']
-    assert found[3][4] == '+0.0300 ± 0.0028' and found[0][4] == '-0.0080' and found[1][4] == '-'
-    said, _, with_n3 = TEXTS['reproduction-budgets'](tmp_path)[0].splitlines()[-3:]
-    assert '0.0300 above uniform negatives, L3.' in said and '0.0080 below EMU, N3 (one seed);' in said
-    assert 'unbounded label smoothing alone (within two standard errors)' in said
-    assert with_n3.startswith('DistMult with EMU and N3 is 0.0080 above EMU (one seed);')
-    assert with_n3.endswith('0.0380 above uniform negatives, L3 (one seed).')
+    assert [row[1] for row in found] == ['EMU, N3', 'EMU, L3', 'ULS alone, L3', 'uniform negatives, L3']
+    assert found[2] == ['DistMult', 'ULS alone, L3', '0.3320 ± 0.0014', '0.664 ± 0.003', '0.346', '40,000', '2']
+    # Deviations of 2.83 and 1.41 thousandths over two seeds each: sqrt(4 + 1) thousandths; and sqrt(4 + 4), where
+    # Welch's t is 0.030 / 0.00283 = 10.6 at two degrees of freedom.
+    assert rows('reproduction-leads', tmp_path) == [
+        ['DistMult', 'ULS alone, L3', '+0.0080 (one seed)', '+0.0000 ± 0.0022, p = 1.000', '-'],
+        ['DistMult', 'uniform negatives, L3', '+0.0380 (one seed)', '+0.0300 ± 0.0028, p = 0.009', '-']]
+    assert 'uniform negatives, N3' in unsearched(tmp_path)['DistMult'] and 'ComplEx' not in unsearched(tmp_path)
+    assert not {'EMU, L3', 'ULS alone, L3'} & {*unsearched(tmp_path)['DistMult']}
 
 
 def test_lead_of_the_settings_of_tuned(tmp_path: Path) -> None:
@@ -57,8 +56,8 @@ def test_lead_of_the_settings_of_tuned(tmp_path: Path) -> None:
                      {'test': {'mrr': mrr, 'hits@10': 0.5}, 'recipe': {**recipe.to_dict(), 'num_steps': 40000}},
                      seed=seed, folder=tmp_path)
     # Deviations of 1.41 thousandths over two seeds each: sqrt(2) thousandths.
-    assert [(row[1], row[5]) for row in rows('reproduction-budgets', tmp_path)] == [
-        ('unbounded label smoothing alone', '+0.0030 ± 0.0014'), ('EMU', '+0.0140 ± 0.0014')]
+    (_, _, *cells), = rows('reproduction-leads', tmp_path)
+    assert cells[0] == '-' and cells[1].startswith('-0.0110 ± 0.0014') and cells[2].startswith('+0.0030 ± 0.0014')
 
 
 def test_better_settings_that_a_search_missed(tmp_path: Path) -> None:
@@ -75,7 +74,7 @@ def test_what_searches_chose(tmp_path: Path) -> None:
     searched(tmp_path, 'complex-emu', 0.35, ['loss.alpha=0.25', 'optimizer.lr=0.0512'],
              {'loss.name': 'emu', 'loss.alpha': {'low': 0.01, 'high': 1.0}, 'optimizer.lr': {'factor': 5},
               'loss.regularizer.weight': {'low': 0.1, 'high': 1.0}})
-    assert rows('reproduction-chosen', tmp_path) == [['ComplEx', 'EMU', '3', '2', 'alpha 0.25, lr 0.0512']]
+    assert rows('reproduction-chosen', tmp_path) == [['ComplEx', 'EMU, L3', '3', '2', 'alpha 0.25, lr 0.0512']]
 
 
 def test_nbfnet_with_and_without_emu(tmp_path: Path) -> None:

@@ -43,11 +43,11 @@ def test_a_value_is_listed_once_with_all_of_its_tables(tmp_path: Path) -> None:
     tuned(tmp_path, 'distmult-uni-emu', 0.335, 1)
     # The paper prints 0.299 for uniform negatives in Table 8, and 0.311 in Table 13.
     assert rows('reproduction-agreeing', tmp_path) == [
-        ['DistMult', 'EMU', '2, 8, 13, 14', '0.332', '0.333 ± 0.003', '+0.001', '30,000', '2'],
-        ['DistMult', 'uniform negatives, L3', '8', '0.299', '0.300', '+0.001', '30,000', '1']]
+        ['DistMult', 'EMU', '2, 8, 13, 14', '0.332', '0.333 ± 0.003', '+0.0010', '30,000', '2'],
+        ['DistMult', 'uniform negatives, L3', '8', '0.299', '0.300', '+0.0010', '30,000', '1']]
     assert rows('reproduction-differing', tmp_path) == [
-        ['DistMult', 'uniform negatives, L3', '13', '0.311', '0.300', '-0.011', '30,000', '1']]
-    assert '3 of them have a recorded run. 2 of these runs agree' in text('reproduction-summary', tmp_path)
+        ['DistMult', 'uniform negatives, L3', '13', '0.311', '0.300', '-0.0110', '30,000', '1']]
+    assert '3 of them have a recorded run, of 2 settings. 2 values agree' in text('reproduction-summary', tmp_path)
 
 
 def test_differences_come_largest_first(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_differences_come_largest_first(tmp_path: Path) -> None:
     tuned(tmp_path, 'rotate-uni-emu', 0.349)
     assert [row[0] for row in rows('reproduction-differing', tmp_path)] == ['RotatE', 'ComplEx']
     found = text('reproduction-summary', tmp_path)
-    assert ('ComplEx is 0.014 below the paper (0.330, paper 0.344); RotatE is 0.020 above the paper '
+    assert ('ComplEx is 0.0140 below the paper (0.330, paper 0.344); RotatE is 0.0200 above the paper '
             '(0.349, paper 0.329)') in found
 
 

@@ -104,10 +104,10 @@ def test_headline(tmp_path: Path) -> None:
     for name, label, reached, mrr in (('emu', 'ours', 20.0, 0.33), ('pykeen', 'PyKEEN, sLCWA', 90.0, 0.28),
                                       ('pykeen-lcwa', 'PyKEEN, LCWA', None, 0.2)):
         write_result(f'headline/{name}', {
-            'label': label, 'target': 0.3, 'seconds_to_target': reached, 'seconds': 600.0, 'valid_mrr': mrr,
-            'test': {'mrr': mrr}}, seed=0, command='make it', folder=tmp_path)
+            'label': label, 'target': 0.3, 'seconds_to_target': reached, 'steps': 1000, 'seconds': 600.0,
+            'valid_mrr': mrr, 'test': {'mrr': mrr}}, seed=0, command='make it', folder=tmp_path)
     found = text('headline', tmp_path)
-    assert 'validation MRR 0.30 after' in found and '\n| ours | 20 s | 0.330 | 0.330 | 600 |\n' in found
+    assert 'validation MRR 0.30 after' in found and '\n| ours | 20 s | 0.330 | 0.330 | 1,000 | 600 |\n' in found
     assert ', sLCWA | 90 s | 0.280 |' in found and ', LCWA | not reached | 0.200 |' in found
     assert found.endswith('(benchmarks/results/headline/headline.png)')
 
