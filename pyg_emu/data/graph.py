@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import copy
 import html
-import warnings
 from numbers import Integral
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
@@ -17,6 +16,7 @@ from typing_extensions import Self
 
 from pyg_emu.core.arguments import boolean, one_of, shown
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.warn import warn
 from pyg_emu.data.checks import FACT_KEYS, WEIGHT_KEYS, check_data, refuse_edge_attributes
 from pyg_emu.data.index import EdgeOrder, FactIndex, Stamp, ordinary_tensors
 from pyg_emu.data.labels import is_integer, label_of, spelled, unknown_label
@@ -486,10 +486,10 @@ class KGData(Data):
         except DataError as error:
             if raise_on_error:
                 raise
-            warnings.warn(str(error), DataWarning, stacklevel=2)
+            warn(str(error), DataWarning)
             return False
         for message in make_warnings(self):
-            warnings.warn(message, DataWarning, stacklevel=2)
+            warn(message, DataWarning)
         return True
 
     def report(self) -> DataReport:

@@ -1,7 +1,6 @@
 r"""Filtered ranking of heads and tails in blocks of bounded memory."""
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, Callable, Literal, Mapping, Optional, Sequence, Union
 
@@ -16,6 +15,7 @@ from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, Divergenc
 from pyg_emu.core.memory import is_out_of_memory, memory_reported, release_memory
 from pyg_emu.core.modes import evaluating
 from pyg_emu.core.sharded_table import ShardedTable, rows_of
+from pyg_emu.core.warn import warn
 from pyg_emu.data.checks import SIZES, check_label_counts, check_sizes
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.index import FactIndex
@@ -208,8 +208,8 @@ def _candidate_info(competing: Candidates, facts: Tensor, ranked: Mapping[Asked,
         raise DataError(f'candidates: none of the {facts.size(0)} facts of split {split!r} has its true answer among '
                         f'the candidates ({competing}), so there is nothing to rank')
     info['not ranked'] = ' and '.join(f'{number} {side}s' for side, number in missing.items() if number)
-    warnings.warn(f'candidates: {info["not ranked"]} of the {facts.size(0)} facts of split {split!r} are not among the '
-                  'candidates and are not ranked', DataWarning, stacklevel=3)
+    warn(f'candidates: {info["not ranked"]} of the {facts.size(0)} facts of split {split!r} are not among the '
+         'candidates and are not ranked', DataWarning)
     return info
 
 

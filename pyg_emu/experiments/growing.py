@@ -2,7 +2,6 @@ r"""Continuing a trained model with new facts, relations and entities, in a new 
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable, Literal, Mapping, Optional, Union
@@ -13,6 +12,7 @@ from torch.optim import Optimizer
 
 from pyg_emu.core.arguments import boolean, file_path, instance, one_of
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataWarning, RecipeError
+from pyg_emu.core.warn import warn
 from pyg_emu.data.alignment import Aligned, Matched, aligned
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.datasets import absolute_source, load_dataset
@@ -214,8 +214,8 @@ def _recorded(data: Any) -> Union[str, dict[str, Any]]:
 def _tell_absent(grown: Aligned, only_relations: bool) -> None:
     for what, matched in (('entities', grown.entities), ('relations', grown.relations)):
         if matched.absent and not (only_relations and what == 'entities'):
-            warnings.warn(f'data: {len(matched.absent)} {what} of the old run are not in the data and keep their '
-                          f'vectors: {_examples(matched)}', DataWarning, stacklevel=3)
+            warn(f'data: {len(matched.absent)} {what} of the old run are not in the data and keep their '
+                 f'vectors: {_examples(matched)}', DataWarning)
 
 
 def _examples(matched: Matched) -> str:

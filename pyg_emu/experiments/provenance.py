@@ -13,6 +13,7 @@ import torch
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError, DataWarning
 from pyg_emu.core.files import read_bytes
+from pyg_emu.core.warn import warn
 from pyg_emu.data.alignment import aligned
 from pyg_emu.data.graph import SPLITS, KGData, Split
 from pyg_emu.data.index import sorted_facts
@@ -183,7 +184,7 @@ class TrainedOn:
                 'facts that the run was trained on may be among those that are ranked')
         if not other_facts:
             raise ArgumentError(f'{told}; to rank them nevertheless, pass other_facts=True')
-        warnings.warn(told, DataWarning, stacklevel=3)
+        warn(told, DataWarning)
 
     def load(self, source: Union[str, Mapping[str, Any]]) -> KGData:
         r"""Reads a dataset whose relations get the ids that they have here.

@@ -15,13 +15,13 @@ import os
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from pyg_emu.core.cores import usable_cores
+from pyg_emu.core.warn import warn
 
 _logger = logging.getLogger(__name__)
 _hinted = False
@@ -139,9 +139,9 @@ def _hint() -> None:
     num_threads, cores = torch.get_num_threads(), usable_cores()
     if num_threads > cores:
         _hinted = True
-        warnings.warn(f'PyTorch runs {num_threads} threads where this process may use {cores} '
-                      f'core{"s" if cores > 1 else ""}; call torch.set_num_threads({cores}), or set '
-                      f'OMP_NUM_THREADS={cores} before Python starts', stacklevel=5)
+        warn(f'PyTorch runs {num_threads} threads where this process may use {cores} '
+             f'core{"s" if cores > 1 else ""}; call torch.set_num_threads({cores}), or set '
+             f'OMP_NUM_THREADS={cores} before Python starts')
 
 
 _waits = _Waits()

@@ -1,7 +1,6 @@
 r"""Labelled facts, split by split, to a checked :class:`~pyg_emu.KGData`."""
 from __future__ import annotations
 
-import warnings
 from typing import Any, Mapping, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.errors import ArgumentError, DataWarning
+from pyg_emu.core.warn import warn
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.splitting import split_facts
 from pyg_emu.data.io.vocabulary import Vocabulary
@@ -114,7 +114,7 @@ class Collector:
             edges[split] = Edges(edges[split].edge_index[:, order], edges[split].edge_type[order])
             weights = {**weights, split: weights[split][order]} if weights else weights
         if self._known is not None:
-            warn_of_new_entities(self._known, entity_labels, stacklevel=5)
+            warn_of_new_entities(self._known, entity_labels)
         sizes = len(entity_labels), len(relation_labels)
         if fractions is None:
             return assemble(edges, *sizes, entity_labels, relation_labels, weights=weights)
@@ -140,13 +140,12 @@ class Collector:
         return edges
 
 
-def warn_of_new_entities(known: Sequence[str], labels: Sequence[str], stacklevel: int) -> None:
+def warn_of_new_entities(known: Sequence[str], labels: Sequence[str]) -> None:
     r"""Warns of entities after those of the graph that is given as :obj:`entities`."""
     new = labels[len(known):]
     if new:
-        warnings.warn(f'{len(new)} of the {len(labels)} entities are not among those of entities= and get the ids from '
-                      f'{len(known)} on: {", ".join(map(repr, new[:3]))}{", ..." if len(new) > 3 else ""}', DataWarning,
-                      stacklevel=stacklevel)
+        warn(f'{len(new)} of the {len(labels)} entities are not among those of entities= and get the ids from '
+             f'{len(known)} on: {", ".join(map(repr, new[:3]))}{", ..." if len(new) > 3 else ""}', DataWarning)
 
 
 def labels_of(name: str, data: Any, kind: str) -> Optional[list[str]]:

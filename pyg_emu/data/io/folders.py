@@ -1,13 +1,13 @@
 r"""Which files of a folder hold which split, and which others hold facts that are not read."""
 from __future__ import annotations
 
-import warnings
 from itertools import islice
 from pathlib import Path
 from typing import AbstractSet as Set
 from typing import Any, Collection, Optional, Sequence
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.warn import warn
 from pyg_emu.data.io.detection import FORMATS, RDF_FORMATS, SUFFIXES, TABLE_FORMATS, head_of, plain_suffix
 from pyg_emu.data.io.formats import TextFormat
 from pyg_emu.data.io.splits import SPLIT_NAMES
@@ -54,8 +54,8 @@ def find_splits(folder: Path, required: Collection[str], format: Optional[str] =
         elif len(files) > 1 and formats.count('text') == 1:
             others = [name for name in files if name != files[formats.index('text')]]
             files = [files[formats.index('text')]]
-            warnings.warn(f"{folder}: {files[0]} is read for the split '{split}', and {', '.join(others)} not; pass "
-                          f'format= to choose', DataWarning, stacklevel=4)
+            warn(f"{folder}: {files[0]} is read for the split '{split}', and {', '.join(others)} not; pass "
+                 f'format= to choose', DataWarning)
         if len(files) > 1:
             raise DataError(f"{folder}: several files for the split '{split}' ({', '.join(files)}); keep one of them")
         if files:
@@ -106,9 +106,9 @@ def warn_of_unread_facts(folder: Path, read: Collection[Path], text: TextFormat)
     unread = [name for name in file_names(folder)
               if folder / name not in read and not name.startswith('.') and _looks_like_facts(folder / name, text)]
     if unread:
-        warnings.warn(f'{folder}: {", ".join(unread)} {"seems" if len(unread) == 1 else "seem"} to hold facts '
-                      f'and {"is" if len(unread) == 1 else "are"} not read; pass extra_files={unread!r} to train on '
-                      'these facts, too', DataWarning, stacklevel=4)
+        warn(f'{folder}: {", ".join(unread)} {"seems" if len(unread) == 1 else "seem"} to hold facts '
+             f'and {"is" if len(unread) == 1 else "are"} not read; pass extra_files={unread!r} to train on '
+             'these facts, too', DataWarning)
 
 
 def file_names(folder: Path) -> list[str]:

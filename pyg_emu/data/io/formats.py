@@ -2,13 +2,13 @@ r"""How the lines of a text file become facts: delimiter, header, comments, and 
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
 from typing import Mapping, Optional, Sequence
 
 from pyg_emu.core.errors import ArgumentError, DataWarning
+from pyg_emu.core.warn import warn
 from pyg_emu.data.io.columns import COLUMNS, Column, Columns, chosen_columns, further_columns, named_columns
 from pyg_emu.data.io.textfiles import Syntax, check_comment, check_delimiter
 
@@ -127,7 +127,7 @@ class TextFormat:
         unread = [repr(first[place]) if has_header else str(place) for place in range(len(first))
                   if place not in columns.read]
         if unread and (self.more or not all_chosen):
-            warnings.warn(f'{place}: columns that are not read: {", ".join(unread)}', DataWarning, stacklevel=2)
+            warn(f'{place}: columns that are not read: {", ".join(unread)}', DataWarning)
         return columns
 
 

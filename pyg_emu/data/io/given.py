@@ -2,7 +2,6 @@ r"""Facts that are given beside a graph: a tensor of ids, a table or a file of l
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import Any, Callable, Literal, NamedTuple, Optional, Sequence, Union
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from pyg_emu.core.arguments import ids_below, kind_of, shown, tensors
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.warn import warn
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.columns import COLUMNS, chosen_columns, named_columns
 from pyg_emu.data.io.detection import TABLE_FORMATS, format_of
@@ -216,9 +216,9 @@ def _looked_up(argument: str, columns: list[np.ndarray], truth: Optional[np.ndar
     if not kept.all():
         row = int((~kept).argmax())
         which = int((facts[row] < 0).argmax())
-        warnings.warn(f'{argument}: {int((~kept).sum())} of {len(facts)} facts are left out, which are about entities '
-                      f'or relations that the graph does not have, such as the {COLUMNS[which]} '
-                      f'{columns[which][row]!r} ({place(row)})', DataWarning, stacklevel=5)
+        warn(f'{argument}: {int((~kept).sum())} of {len(facts)} facts are left out, which are about entities '
+             f'or relations that the graph does not have, such as the {COLUMNS[which]} '
+             f'{columns[which][row]!r} ({place(row)})', DataWarning)
     true = None if truth is None else torch.from_numpy(_truth(truth, place)[kept]).to(data.device)
     rows = np.flatnonzero(kept)
     return GivenFacts(torch.from_numpy(facts[kept]).to(data.device), true, lambda row: place(int(rows[row])))

@@ -1,7 +1,6 @@
 r"""Heterogeneous graphs of PyG to a :class:`~pyg_emu.KGData`: types of nodes, types of edges as relations."""
 from __future__ import annotations
 
-import warnings
 from typing import Any, Mapping, Optional, Sequence
 
 import torch
@@ -10,6 +9,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_emu.core.arguments import shown
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.warn import warn
 from pyg_emu.data.checks import check_weights
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.collector import assemble
@@ -148,8 +148,7 @@ def _sizes(source: HeteroData) -> dict[str, int]:
     r"""The number of nodes of each type. Warns of their attributes, which no model reads."""
     unread = [f'{name}.{key}' for name in source.node_types for key in source[name].keys() if key != 'num_nodes']
     if unread:
-        warnings.warn(f'HeteroData: attributes of nodes that are not read: {", ".join(unread)}', DataWarning,
-                      stacklevel=4)
+        warn(f'HeteroData: attributes of nodes that are not read: {", ".join(unread)}', DataWarning)
     ends = {name for kind in source.edge_types for name in (kind[0], kind[2])}
     sizes = {}
     for name in dict.fromkeys((*source.node_types, *sorted(ends))):

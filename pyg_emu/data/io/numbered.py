@@ -1,7 +1,6 @@
 r"""Facts that come as ids beside dictionaries of labels, as the folders of other libraries hold them."""
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Sequence
 
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pyg_emu.core.errors import DataError, DataWarning
+from pyg_emu.core.warn import warn
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.collector import Collector, assemble
 from pyg_emu.data.io.readers import unknown_relation
@@ -48,8 +48,8 @@ class NumberedFacts(NamedTuple):
                 raise DataError(f'{folder}, fact {bad} of {split}: {told}')
         used = np.unique(np.concatenate([facts[:, [0, 2]].ravel() for facts in self.facts.values()]))
         if len(used) < len(self.entities):
-            warnings.warn(f'{folder}: {len(self.entities) - len(used)} of {len(self.entities)} entities are in no fact '
-                          'and are left out', DataWarning, stacklevel=4)
+            warn(f'{folder}: {len(self.entities) - len(used)} of {len(self.entities)} entities are in no fact '
+                 'and are left out', DataWarning)
         return collector.finish()
 
 

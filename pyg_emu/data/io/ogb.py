@@ -2,7 +2,6 @@ r"""Folders of OGB's knowledge graphs, ogbl-wikikg2 and ogbl-biokg, as its packa
 from __future__ import annotations
 
 import pickle
-import warnings
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyg_emu.core.errors import DataError, DataWarning
+from pyg_emu.core.warn import warn
 from pyg_emu.data.io.numbered import NumberedFacts, check_ids, labels_by_id
 from pyg_emu.data.io.textfiles import opened
 
@@ -54,8 +54,8 @@ def read_ogb(folder: Path, splits: Sequence[str]) -> NumberedFacts:
     facts = {split: _facts(files[split], part, labels, len(relations)) for split, part in parts.items()}
     unread = sorted({key for part in parts.values() for key in part if key.endswith('_neg')})
     if unread:
-        warnings.warn(f'{folder}: {", ".join(unread)} are not read; facts are ranked among all entities, unless '
-                      'candidates say otherwise', DataWarning, stacklevel=4)
+        warn(f'{folder}: {", ".join(unread)} are not read; facts are ranked among all entities, unless '
+             'candidates say otherwise', DataWarning)
     return NumberedFacts(facts, entities, relations)
 
 

@@ -2,7 +2,6 @@ r"""Folders in the layout of OpenKE: files of ids, each of which begins with the
 from __future__ import annotations
 
 import codecs
-import warnings
 from pathlib import Path
 from typing import Optional, Sequence
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.warn import warn
 from pyg_emu.data.io.columns import COLUMNS, Column, chosen_columns
 from pyg_emu.data.io.numbered import NumberedFacts, check_ids, labels_by_id
 from pyg_emu.data.io.textfiles import Syntax, opened, records
@@ -64,9 +64,9 @@ def _order(folder: Path, raw: dict[str, np.ndarray], num_entities: int, num_rela
                             f'which some are too large; they fit the order {others[0]}; leave the arguments out')
         return found
     if len(fitting) > 1:
-        warnings.warn(f'{folder}: the ids fit the orders {" and ".join(fitting)}; the columns are read as '
-                      f'{next(iter(fitting))}, as OpenKE writes them; pass head=0, relation=1, tail=2 to read the '
-                      'other one, or head=0, relation=2, tail=1 to confirm', DataWarning, stacklevel=4)
+        warn(f'{folder}: the ids fit the orders {" and ".join(fitting)}; the columns are read as '
+             f'{next(iter(fitting))}, as OpenKE writes them; pass head=0, relation=1, tail=2 to read the '
+             'other one, or head=0, relation=2, tail=1 to confirm', DataWarning)
     return list(next(iter(fitting.values()), next(iter(_ORDERS.values()))))
 
 

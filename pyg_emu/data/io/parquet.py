@@ -2,7 +2,6 @@ r"""Facts of Parquet files in batches, for files that are larger than memory."""
 from __future__ import annotations
 
 import tempfile
-import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Optional, Sequence, Union
@@ -11,6 +10,7 @@ import numpy as np
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError, DataWarning
 from pyg_emu.core.files import reason
+from pyg_emu.core.warn import warn
 from pyg_emu.data.io.columns import Column, chosen_columns
 from pyg_emu.data.io.frames import require
 from pyg_emu.data.io.splits import SPLIT_NAMES
@@ -86,8 +86,7 @@ class ParquetFacts:
         self.names = [names[place] for place in chosen_columns(chosen, names, len(names), str(path)).places]
         unread = [name for name in names if name not in self.names]
         if unread:
-            warnings.warn(f'{path}: columns that are not read: {", ".join(map(repr, unread))}', DataWarning,
-                          stacklevel=4)
+            warn(f'{path}: columns that are not read: {", ".join(map(repr, unread))}', DataWarning)
         self.count: int = self._file.metadata.num_rows
         #: Whether each column holds labels, and not ids.
         self.labelled = []

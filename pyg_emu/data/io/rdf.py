@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import warnings
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Iterable, Iterator, Literal, Optional, Sequence, Union, cast
@@ -12,6 +11,7 @@ import numpy as np
 
 from pyg_emu.core.arguments import one_of, shown
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.warn import warn
 from pyg_emu.data.io.columns import COLUMNS, Column, chosen_columns
 from pyg_emu.data.io.detection import FORMATS
 from pyg_emu.data.io.frames import require
@@ -136,9 +136,9 @@ class RDFReader:
             for column, term in zip(columns, terms):
                 column.append(known.setdefault(term, term))
         for kind, found in left_out.items():
-            warnings.warn(f'{statements.path}: {len(found)} of the {statements.count} statements are left out, since '
-                          f'they hold a {kind} (the first: {statements.place(found[0])}); pass '
-                          f"{_argument(kind)}='keep' to make entities of them", DataWarning, stacklevel=6)
+            warn(f'{statements.path}: {len(found)} of the {statements.count} statements are left out, since '
+                 f'they hold a {kind} (the first: {statements.place(found[0])}); pass '
+                 f"{_argument(kind)}='keep' to make entities of them", DataWarning)
         self._check_graphs(statements.path, graphs, _NAMES.index('graph') in places)
         return columns, numbers
 
@@ -149,8 +149,8 @@ class RDFReader:
         if missing:
             raise DataError(f'{path}: there is no graph {missing[0]!r}; the file has {len(found)}: {names}')
         if self._graphs is None and len(found) > 1 and not named:
-            warnings.warn(f'{path}: {len(found)} graphs are read as one: {names}{", ..." if len(found) > 5 else ""}; '
-                          'pass graphs= with a list of those to read', DataWarning, stacklevel=6)
+            warn(f'{path}: {len(found)} graphs are read as one: {names}{", ..." if len(found) > 5 else ""}; '
+                 'pass graphs= with a list of those to read', DataWarning)
 
     def _labels(self, statements: _Statements, terms: Iterable[Any]) -> dict[Any, str]:
         r"""The labels of distinct terms.
@@ -195,9 +195,9 @@ class RDFReader:
             if self._blank.setdefault(node.value, statements.path) != statements.path:
                 shared.append(node.value)
         if shared:
-            warnings.warn(f'{statements.path}: {len(shared)} blank nodes have labels of blank nodes in other files, '
-                          f'such as _:{shared[0]} in {self._blank[shared[0]]}; each label is read as one entity',
-                          DataWarning, stacklevel=6)
+            warn(f'{statements.path}: {len(shared)} blank nodes have labels of blank nodes in other files, '
+                 f'such as _:{shared[0]} in {self._blank[shared[0]]}; each label is read as one entity',
+                 DataWarning)
         return labels
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from pyg_emu.core.errors import DataError, DataWarning
+from pyg_emu.core.warn import warn
 from pyg_emu.data.io.columns import COLUMNS, Columns, role_of
 from pyg_emu.data.io.formats import TextFormat
 from pyg_emu.data.io.textfiles import Syntax, opened, records, text_chunks
@@ -64,12 +65,12 @@ def read_chunks(path: Path, text: TextFormat) -> Iterator[list[np.ndarray]]:
                          if (column == name).any()), None)
         said = f'{path}: the first line ({", ".join(first)}) is read as '
         if repeated is not None:
-            warnings.warn(f'{said}a fact, although it looks like a header, since {repeated!r} occurs in other '
-                          'lines; pass header=True if it is one', DataWarning, stacklevel=2)
+            warn(f'{said}a fact, although it looks like a header, since {repeated!r} occurs in other '
+                 'lines; pass header=True if it is one', DataWarning)
             yield from read_chunks(path, replace(text, header=False))
             return
-        warnings.warn(f'{said}the names of the columns; pass header=True to confirm, or header=False if it is a fact',
-                      DataWarning, stacklevel=2)
+        warn(f'{said}the names of the columns; pass header=True to confirm, or header=False if it is a fact',
+             DataWarning)
         chunks = iter(held) if len(held) < 2 else _parsed(path, text, columns, skip=1)
     yield from chunks
 

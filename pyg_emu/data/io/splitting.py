@@ -2,7 +2,6 @@ r"""Facts without a split to train, valid and test, such that train has every en
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 
 from pyg_emu.core.arguments import is_number, random_seed
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.warn import warn
 
 #: What a single file or table is split into unless told otherwise.
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
@@ -131,9 +131,9 @@ def _warn_if_short(shares: tuple[float, float, float], asked: tuple[int, int], g
     empty = any(share > 0 and count == 0 for share, count in zip(shares[1:], granted))
     # A share may be one fact short where it would part a fact from its reverse: no reason for a warning.
     if sum(asked) > total - needed:
-        warnings.warn(f'the fractions ask for {asked[0]} validation and {asked[1]} test facts of {total}, but {needed} '
-                      f'facts stay in training so that each entity and relation occurs there; validation gets '
-                      f'{granted[0]} and test {granted[1]}', DataWarning, stacklevel=4)
+        warn(f'the fractions ask for {asked[0]} validation and {asked[1]} test facts of {total}, but {needed} '
+             f'facts stay in training so that each entity and relation occurs there; validation gets '
+             f'{granted[0]} and test {granted[1]}', DataWarning)
     elif empty:
-        warnings.warn(f'{total} distinct facts are too few for fractions {shares}: validation gets {granted[0]} and '
-                      f'test {granted[1]}', DataWarning, stacklevel=4)
+        warn(f'{total} distinct facts are too few for fractions {shares}: validation gets {granted[0]} and '
+             f'test {granted[1]}', DataWarning)

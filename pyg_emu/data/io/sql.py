@@ -4,7 +4,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator, Optional, Sequence
@@ -13,6 +12,7 @@ import pandas as pd
 
 from pyg_emu.core.arguments import shown
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.warn import warn
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.collector import Collector
 from pyg_emu.data.io.columns import Column
@@ -171,9 +171,8 @@ def _url(source: Any) -> Any:
             raise ArgumentError(f'source: not the URL of a database ({error}); expected one such as '
                                 'postgresql://user@host/database') from error
         if url.password is not None:
-            warnings.warn(f'{_shown_url(url)}: the URL contains a password, which the recipe of a run would contain, '
-                          'too; use the means of the driver, such as PGPASSWORD or ~/.pgpass', DataWarning,
-                          stacklevel=6)
+            warn(f'{_shown_url(url)}: the URL contains a password, which the recipe of a run would contain, '
+                 'too; use the means of the driver, such as PGPASSWORD or ~/.pgpass', DataWarning)
         if url.get_backend_name() != 'sqlite' or url.database in (None, '', ':memory:') or 'uri' in url.query:
             return url
         path = Path(str(url.database))

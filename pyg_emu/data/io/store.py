@@ -190,7 +190,7 @@ def _share_ids(graph: dict[str, Any], name: str, known: list[str], folder: Path)
     labels, ids = vocabulary.finish()
     ids = ids[numbers]
     if name == 'entity_labels':
-        warn_of_new_entities(known, labels, stacklevel=4)
+        warn_of_new_entities(known, labels)
     if not np.array_equal(ids, np.arange(len(ids))):
         place = torch.from_numpy(ids)
         for key in [key for key in graph if 'edge_' in key]:

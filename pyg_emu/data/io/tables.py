@@ -1,7 +1,6 @@
 r"""A :class:`pandas.DataFrame` of labelled facts to a :class:`~pyg_emu.KGData` and back."""
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Any, Callable, NamedTuple, Optional, Sequence
 
@@ -10,6 +9,7 @@ import pandas as pd
 
 from pyg_emu.core.arguments import instance
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.warn import warn
 from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.data.io.collector import Collector
 from pyg_emu.data.io.columns import COLUMNS, Column, chosen_columns, further_columns
@@ -188,11 +188,10 @@ def _warn_of_unread_columns(df: pd.DataFrame, found: TableColumns, others: Seque
     if 'split' in unread and list(df.columns).count('split') == 1 and df['split'].isin(
             sorted(set().union(*SPLIT_NAMES.values()))).all():
         unread.remove('split')
-        warnings.warn(f"{what} has a column 'split', which is not read, and its facts are split at random; pass "
-                      "split='split' to keep its splits", DataWarning, stacklevel=5)
+        warn(f"{what} has a column 'split', which is not read, and its facts are split at random; pass "
+             "split='split' to keep its splits", DataWarning)
     if unread:
-        warnings.warn(f'{what} has columns that are not read: {", ".join(map(repr, unread))}', DataWarning,
-                      stacklevel=5)
+        warn(f'{what} has columns that are not read: {", ".join(map(repr, unread))}', DataWarning)
 
 
 def label_column(column: pd.Series, name: Any, place: Optional[Callable[[int], str]] = None) -> np.ndarray:

@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import argparse
 import re
-import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, Literal
 
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning, PygEmuError
+from pyg_emu.core.warn import warn
 from pyg_emu.experiments.cli.options import add_dataset, dataset_settings
 from pyg_emu.experiments.recipe import Recipe
 
@@ -60,7 +60,7 @@ def open_options(options: argparse.Namespace, run_dir: str, inference: bool = Tr
             model, data, recipe = open_run(run_dir, facts=False, **settings)
         except PygEmuError:
             raise error from None
-        warnings.warn(f'the data of the run cannot be read, and its facts are not known: {error}', DataWarning)
+        warn(f'the data of the run cannot be read, and its facts are not known: {error}', DataWarning)
     source = options.data or (recipe.inference if inference else None) or recipe.dataset
     return model, data, recipe, source_name(source)
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from tqdm.auto import tqdm
 from pyg_emu.core.arguments import is_number, non_negative_integer, positive_integer
 from pyg_emu.core.distributed import launched, local_device
 from pyg_emu.core.errors import ArgumentError, DivergenceError, RecipeError
+from pyg_emu.core.warn import warn
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import Metrics, metric_mode, metric_names
 from pyg_emu.experiments.provenance import load_source
@@ -213,7 +213,7 @@ class _Search:
             # Marked as pruned, like a diverged one: the study would never get past these values.
             outcome, state = report.FAILED, optuna.trial.TrialState.PRUNED
             reason = str(error) or type(error).__name__
-            warnings.warn(f'trial {number + 1} of {trials} failed twice and is left out: {reason}')
+            warn(f'trial {number + 1} of {trials} failed twice and is left out: {reason}')
         except BaseException:
             give_up(self.study, trial)
             raise
@@ -241,7 +241,7 @@ class _Search:
                                   'outcomes, and search smaller learning rates')
         shares = plots.importances(self.study)
         if find_spec('matplotlib') is None:
-            warnings.warn("plots: matplotlib is not installed, so no plots were written; install the extra 'tune'")
+            warn("plots: matplotlib is not installed, so no plots were written; install the extra 'tune'")
         else:
             plots.draw(frame, self.space.parameters, self.metric, shares, self.folder.plots)
         return TuneResult(self._best_recipe(best, len(frame)), best.value, self.metric, frame, shares, self.folder.path)

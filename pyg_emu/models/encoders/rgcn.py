@@ -2,7 +2,6 @@ r"""R-GCN: entity vectors encoded from the graph, scored by a shallow model."""
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import Any, Callable, ClassVar, Iterator, Optional, Union
 
 import torch
@@ -13,6 +12,7 @@ from pyg_emu.core.arguments import is_number, one_of, positive_integer, share, s
 from pyg_emu.core.contract import Scorer, Side
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.core.memory import memory_reported
+from pyg_emu.core.warn import warn
 from pyg_emu.data.checks import check_sizes
 from pyg_emu.data.graph import KGData
 from pyg_emu.models.base import KGEScorer
@@ -121,8 +121,8 @@ class RGCN(GraphEncoder):
         self.complex_rows = made.complex_rows
         self.dropout = share('dropout', dropout)
         if num_layers == 1 and dropout not in (0.0, _DROPOUT):
-            warnings.warn(f'dropout: {dropout} has no effect with num_layers=1, because it acts between layers; '
-                          'expected 0, or more layers', stacklevel=2)
+            warn(f'dropout: {dropout} has no effect with num_layers=1, because it acts between layers; '
+                 'expected 0, or more layers')
         self.max_edges = positive_integer('max_edges', max_edges)
         if not is_number(visible) or not 0.0 < visible <= 1.0:
             raise ArgumentError(f'visible: expected a share above 0 and at most 1, got {shown(visible)}')

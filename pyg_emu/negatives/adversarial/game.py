@@ -2,7 +2,6 @@ r"""The game of DANS: the networks, their optimizers, and what tells whether the
 from __future__ import annotations
 
 import copy
-import warnings
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.nn import Module, ModuleDict
 
 from pyg_emu.core.errors import CheckpointError
+from pyg_emu.core.warn import warn
 from pyg_emu.negatives.adversarial.networks import (
     Discriminator,
     Modulation,
@@ -192,8 +192,8 @@ class Game:
             remedy = 'raise generator_lr or generator_steps, lower discriminator_lr'
         names = ('discriminator_accuracy', 'pathway_accuracy', *(f'{name}_spread' for name in self.settings.pathways))
         now = ', '.join(f'{name} {float(self.terms[name]):.3g}' for name in names if name in self.terms)
-        warnings.warn(f'DANSSampler: {said} (now {now}); {remedy}, or raise bound if entity vectors have components '
-                      'beyond it', stacklevel=5)
+        warn(f'DANSSampler: {said} (now {now}); {remedy}, or raise bound if entity vectors have components '
+             'beyond it')
 
     # State ###################################################################
 

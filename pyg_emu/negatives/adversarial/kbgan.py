@@ -2,7 +2,6 @@ r"""KBGAN: negatives that a second model picks, trained by the scores that they 
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import Any, Callable, ClassVar, NamedTuple, Optional, Union
 
 import torch
@@ -13,6 +12,7 @@ from pyg_emu.core.arguments import non_negative, positive_integer, positive_numb
 from pyg_emu.core.contract import ScoredBatch, Scorer, check_scorer
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.core.gradients import clip_gradients
+from pyg_emu.core.warn import warn
 from pyg_emu.data.batch import Batch
 from pyg_emu.models.adapters import as_scorer
 from pyg_emu.negatives.adversarial.optimizers import load_optimizer, make_adam, step_if
@@ -191,9 +191,9 @@ class KBGANSampler(FilteredSampler):
         self._unrewarded += 1
         if self._unrewarded > _PATIENCE:
             self._unrewarded = None
-            warnings.warn(f'KBGANSampler: {_PATIENCE} batches were drawn without a call of observe(), so that the '
-                          'generator does not learn; call sampler.observe(batch, batch.scored) after each loss, or '
-                          'train with Trainer, which does so', stacklevel=5)
+            warn(f'KBGANSampler: {_PATIENCE} batches were drawn without a call of observe(), so that the '
+                 'generator does not learn; call sampler.observe(batch, batch.scored) after each loss, or '
+                 'train with Trainer, which does so')
 
     def _prepare(self, batch: Batch) -> _Player:
         scorer = self._scorer

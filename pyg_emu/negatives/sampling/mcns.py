@@ -1,7 +1,6 @@
 r"""Negatives from Markov chains that follow the scores of the model."""
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar, NamedTuple, Optional
 
 import torch
@@ -12,6 +11,7 @@ from pyg_emu.core.arguments import non_negative, non_negative_integer, random_se
 from pyg_emu.core.contract import Scorer, check_scorer, for_batch
 from pyg_emu.core.entries import entries
 from pyg_emu.core.errors import CheckpointError
+from pyg_emu.core.warn import warn
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.contract import Negatives
@@ -170,9 +170,9 @@ class MCNSSampler(FilteredSampler):
             return
         self._unguided += 1
         if self._unguided == _PATIENCE:
-            warnings.warn(f'MCNSSampler: {_PATIENCE} batches were drawn without a model, so that all scores count as '
-                          'equal; call sampler.update(batch, as_scorer(model)), or train with Trainer, which gives it '
-                          'the model', stacklevel=5)
+            warn(f'MCNSSampler: {_PATIENCE} batches were drawn without a model, so that all scores count as '
+                 'equal; call sampler.update(batch, as_scorer(model)), or train with Trainer, which gives it '
+                 'the model')
 
     def _prepare(self, batch: Batch) -> _Chains:
         train = self._facts(batch, 'train')

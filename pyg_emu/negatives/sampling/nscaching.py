@@ -1,7 +1,6 @@
 r"""Negatives from caches of high-scoring candidates."""
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Optional
 
@@ -12,6 +11,7 @@ from pyg_emu.core.arguments import non_negative_integer, positive_integer, rando
 from pyg_emu.core.contract import Scorer, check_scorer, for_batch
 from pyg_emu.core.entries import entries
 from pyg_emu.core.errors import CheckpointError
+from pyg_emu.core.warn import warn
 from pyg_emu.data.batch import Batch
 from pyg_emu.data.index import FactIndex
 from pyg_emu.negatives.contract import Negatives
@@ -147,9 +147,9 @@ class NSCachingSampler(FilteredSampler):
             return
         self._unlearned += 1
         if self._unlearned == _PATIENCE:
-            warnings.warn(f'NSCachingSampler: {_PATIENCE} batches were drawn without a call of update(), so its caches '
-                          'still hold random entities; call sampler.update(batch, as_scorer(model)) before each loss, '
-                          'or train with Trainer, which does so', stacklevel=4)
+            warn(f'NSCachingSampler: {_PATIENCE} batches were drawn without a call of update(), so its caches '
+                 'still hold random entities; call sampler.update(batch, as_scorer(model)) before each loss, '
+                 'or train with Trainer, which does so')
 
     def _prepare(self, batch: Batch) -> _Caches:
         train = self._facts(batch, 'train')

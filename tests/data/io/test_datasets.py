@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import inspect
 import os
 import unicodedata
 import warnings
@@ -254,3 +255,24 @@ def test_unlisted_files_and_named_columns_reach_the_reader(tmp_path: Path) -> No
     assert data.relation_labels == ['in'] and data.edge_index.tolist() == [[0], [1]]
     other = load_dataset(tmp_path / 'facts.csv', fractions=(1, 0, 0), head='object', tail='subject', entities=data)
     assert other.edge_index.tolist() == [[1], [0]]
+
+
+@pytest.mark.parametrize('kind', ['folder', 'file', 'table', 'entities', 'hetero', 'data'])
+def test_warnings_point_at_the_line_of_the_caller(tmp_path: Path, kind: str) -> None:
+    table = pd.DataFrame([('a', 'r', 'b'), ('b', 'r', 'c'), ('b', 'r', 'c')], columns=['head', 'relation', 'tail'])
+    graph = HeteroData()
+    graph['v'].x = torch.zeros(3, 2)
+    graph['v', 'r', 'v'].edge_index = torch.tensor([[0, 1, 1], [1, 2, 2]])
+    table.to_csv(tmp_path / 'facts.csv', index=False)
+    (write(tmp_path / 'graph') / 'more.txt').write_text('a\tin train\tc\n')
+    source, options = {
+        'folder': (tmp_path / 'graph', {}), 'file': (tmp_path / 'facts.csv', {'fractions': (1, 0, 0)}),
+        'table': (table.assign(note=1), {'fractions': (1, 0, 0)}),
+        'entities': (table, {'fractions': (1, 0, 0), 'entities': load_dataset(table[:1])}),
+        'hetero': (graph, {'fractions': (1, 0, 0)}),
+        'data': (Data(edge_index=torch.tensor([[0, 1, 1], [1, 2, 2]])), {'fractions': (1, 0, 0)}),
+    }[kind]
+    with pytest.warns(DataWarning) as told:
+        line = inspect.stack()[0].lineno + 1
+        load_dataset(source, **options)
+    assert {(each.filename, each.lineno) for each in told} == {(__file__, line)}
