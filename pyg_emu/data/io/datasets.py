@@ -10,7 +10,7 @@ import re
 import unicodedata
 import warnings
 from pathlib import Path
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Union
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, Optional, Union
 
 import pandas as pd
 import torch_geometric.data
@@ -41,6 +41,7 @@ _PYG = {'FB15k-237': 'FB15k_237', 'WN18RR': 'WordNet18RR'}
 # Datasets that PyKEEN downloads, and its name for them.
 _PYKEEN = {'CoDEx-L': 'CoDExLarge', 'CoDEx-M': 'CoDExMedium', 'CoDEx-S': 'CoDExSmall', 'FB15k': 'FB15k', 'WN18': 'WN18',
            'YAGO3-10': 'YAGO310'}
+_GRAPHS = (torch_geometric.data.Data, torch_geometric.data.HeteroData)
 
 
 def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None, **options: Any) -> KGData:
@@ -98,15 +99,30 @@ def load_dataset(source: Any, *, root: Optional[Union[str, os.PathLike]] = None,
         return _call(from_pykeen, source, options)
     if isinstance(sample, torch_geometric.data.HeteroData):
         return _call(from_hetero, source, options)
-    raise DataError(f'source: expected a name, a path, the URL of a database, a DataFrame, a PyG or PyKEEN dataset, or '
-                    f'a KGData, got an object of type {type(source).__name__}')
+    raise _unknown_source(source)
+
+
+def _unknown_source(source: Any) -> DataError:
+    r"""The error for a source that no reader takes. It says how to make one of facts in lists, arrays and tensors."""
+    parts = list(source.values()) if isinstance(source, Mapping) else source
+    remedy = ''
+    if isinstance(parts, (tuple, list)) and parts and all(isinstance(part, _GRAPHS) for part in parts):
+        remedy = '; name the split of each graph: {"train": ..., "valid": ..., "test": ...}'
+    elif isinstance(parts, (tuple, list)) and parts and all(isinstance(part, pd.DataFrame) for part in parts):
+        remedy = ("; make one table of them, pandas.concat([train.assign(split='train'), test.assign(split='test')]), "
+                  "and pass split='split', too")
+    elif isinstance(source, Iterable):
+        remedy = ("; make a table of labels, pandas.DataFrame(rows, columns=['head', 'relation', 'tail']), or a graph "
+                  'of ids, Data(edge_index=..., edge_type=...)')
+    return DataError('source: expected a name, a path, the URL of a database, a DataFrame, a Data, HeteroData or '
+                     'dataset of PyG, several of these by split, the three parts of RandomLinkSplit, a dataset of '
+                     f'PyKEEN, or a KGData, got an object of type {type(source).__name__}{remedy}')
 
 
 def _is_split_graph(source: Any) -> bool:
     r"""Whether something is a training, a validation and a test graph, as RandomLinkSplit returns them."""
-    kinds = (torch_geometric.data.Data, torch_geometric.data.HeteroData)
     return isinstance(source, (tuple, list)) and len(source) == len(SPLITS) and all(
-        isinstance(part, kinds) for part in source)
+        isinstance(part, _GRAPHS) for part in source)
 
 
 def _as_it_is(data: KGData) -> KGData:
@@ -282,10 +298,19 @@ def _call(function: Callable[..., KGData], source: Any, options: Mapping[str, An
     accepted = list(inspect.signature(function).parameters)[1:]
     strange = [option for option in options if option not in accepted]
     if strange:
-        reader = getattr(function, '__name__', 'load_dataset')
-        raise ArgumentError(f'{strange[0]!r} is not an argument of {reader}, which reads this source; '
-                            f'{"it takes " + ", ".join(accepted) if accepted else "it takes none"}')
+        near = difflib.get_close_matches(strange[0].lower(), accepted, n=1, cutoff=0.7)
+        known = f'; did you mean {near[0]!r}? Its' if near else '; its'
+        raise ArgumentError(f'load_dataset: {_KINDS[function]} has no option {strange[0]!r}'
+                            f'{f"{known} options are " + ", ".join(accepted) if accepted else ", and no other one"}')
     return function(source, **options)
+
+
+# What each reader reads, for messages.
+_KINDS: dict[Callable[..., KGData], str] = {
+    _as_it_is: 'a KGData', from_dataframe: 'a DataFrame', from_file: 'a file', from_folder: 'a folder',
+    from_hetero: 'a HeteroData', from_pyg: 'a Data or dataset of PyG', from_pykeen: 'a dataset of PyKEEN',
+    from_sql: 'a database', open_fact_store: 'a fact store',
+}
 
 
 def is_published(source: str) -> bool:

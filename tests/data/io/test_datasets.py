@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -220,8 +221,20 @@ def test_paths_tables_and_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert load_dataset({'train': graph, 'test': graph}).num_facts('test') == 1
     with pytest.raises(DataError, match='HeteroData.*at least one type of edges'):
         load_dataset({'train': HeteroData(), 'test': HeteroData()})
-    with pytest.raises(DataError, match='type int'):
-        load_dataset(3)
+
+
+@pytest.mark.parametrize(('source', 'said'), [
+    (3, 'RandomLinkSplit, .* type int$'),
+    ([('a', 'r', 'b')], r"list; .*DataFrame\(rows, columns=\['head', 'relation', 'tail'\]\), .* Data\(edge_index="),
+    (torch.zeros(4, 3, dtype=torch.long), 'Tensor; .*DataFrame'), (np.zeros((4, 3)), 'ndarray; .*DataFrame'),
+    ({'train': [('a', 'r', 'b')]}, 'dict; .*DataFrame'),
+    ((Data(), Data()), r'tuple; name the split of each graph: \{"train"'),
+    ([HeteroData(), HeteroData()], 'list; name the split'),
+    ({'train': pd.DataFrame(), 'test': pd.DataFrame()}, "dict; .*pandas.concat.*split='split'"),
+])
+def test_what_is_no_source(source: Any, said: str) -> None:
+    with pytest.raises(DataError, match=f'source: expected .*{said}'):
+        load_dataset(source)
 
 
 def test_pykeen_objects() -> None:
@@ -233,11 +246,15 @@ def test_pykeen_objects() -> None:
 
 def test_options_that_do_not_apply_are_refused(tmp_path: Path) -> None:
     folder = write(tmp_path / 'graph')
-    with pytest.raises(ArgumentError, match="'fractions'.*from_folder.*require_splits"):
+    with pytest.raises(ArgumentError, match="load_dataset: a folder has no option 'fractions'.*require_splits"):
         load_dataset(folder, fractions=(1, 0, 0))
-    with pytest.raises(ArgumentError, match="'header'.*from_dataframe"):
+    with pytest.raises(ArgumentError, match="a DataFrame has no option 'header'"):
         load_dataset(pd.DataFrame(), header=True)
-    with pytest.raises(ArgumentError, match="'seed'"):
+    with pytest.raises(ArgumentError, match="'fraction'; did you mean 'fractions'. Its options are fractions, seed"):
+        load_dataset(pd.DataFrame(), fraction=(1, 0, 0))
+    with pytest.raises(ArgumentError, match="a HeteroData has no option 'keep'; its options are fractions, seed, wei"):
+        load_dataset(HeteroData(), keep=('x', ))
+    with pytest.raises(ArgumentError, match="a KGData has no option 'seed', and no other one"):
         load_dataset(load_dataset(folder), seed=1)
     with pytest.raises(ArgumentError, match='root: '):
         load_dataset(pd.DataFrame(), root=os.curdir)
