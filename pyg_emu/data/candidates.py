@@ -102,6 +102,9 @@ class RelationCandidates:
         instance('data', data, KGData)
         one_of('split', split, ('train', 'valid', 'test', 'all'))
         types = data.get('node_type') if types is None else types
+        if types is None:
+            raise ArgumentError('types: expected the type of each entity, because the data has no node_type; load a '
+                                "HeteroData, whose nodes have types, or pass types=, such as {'virus': 'organism'}")
         kind, num_types = _types_of(types, data)
         end, entity, _ = ends_of_relations(data.fact_index(split))
         typed = kind[entity] >= 0
@@ -315,12 +318,21 @@ def ids_of(argument: str, value: Any, data: KGData, kind: Kind) -> Tensor:
             try:
                 each = find(each if isinstance(each, str) else int(each))
             except DataError as error:
-                raise DataError(f'{argument}: {error}') from None
+                raise DataError(f'{argument}: {error}{_edge_type_hint(value, data, kind)}') from None
         elif not number or not 0 <= int(each) < (limit or 0):
             raise ArgumentError(f'{argument}: expected labels or ids in [0, {limit}), got {shown(each)} at '
-                                f'position {position}')
+                                f'position {position}{_edge_type_hint(each, data, kind)}')
         ids.append(int(each))
     return torch.tensor(ids, device=data.device)
+
+
+def _edge_type_hint(value: Any, data: KGData, kind: Kind) -> str:
+    r"""What the relation of a type of edges is called, if :obj:`value` is one, as a HeteroData names them."""
+    if kind == 'entity' or not isinstance(value, tuple) or len(value) != 3 or not all(
+            isinstance(part, str) for part in value):
+        return ''
+    found = [label for label in ('__'.join(value), value[1]) if label in (data.relation_labels or ())]
+    return f'; the relation of the edges {value} is called {found[0]!r}' if found else ''
 
 
 def _as_list(argument: str, value: Any) -> list[Any]:

@@ -89,7 +89,7 @@ def test_sets_that_a_dictionary_describes(described: Any, make: Any) -> None:
     (lambda data: RelationCandidates.of_types(data, torch.zeros(5)), ArgumentError, ['types', 'float']),
     (lambda data: RelationCandidates.of_types(data, torch.zeros(5, dtype=torch.cfloat)), ArgumentError,
      ['types', 'complex']),
-    (lambda data: RelationCandidates.of_types(data), ArgumentError, ['types', 'None']),
+    (lambda data: RelationCandidates.of_types(data), ArgumentError, ['types', 'no node_type', 'HeteroData', 'types=']),
 ])
 def test_bad_arguments(make: Any, error: type[Exception], facts: list[str]) -> None:
     with pytest.raises(error) as caught:
