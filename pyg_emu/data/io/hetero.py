@@ -13,7 +13,7 @@ from pyg_emu.core.warn import warn
 from pyg_emu.data.checks import check_weights
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.collector import assemble
-from pyg_emu.data.io.pyg import LINK_SPLIT, link_split_facts, padded_weights
+from pyg_emu.data.io.pyg import LINK_SPLIT, PASS_PARTS, link_split_facts, padded_weights
 from pyg_emu.data.io.splits import by_split, split_or_keep
 from pyg_emu.data.io.splitting import DEFAULT_FRACTIONS
 from pyg_emu.data.io.weights import split_weighted
@@ -68,6 +68,10 @@ def from_hetero(source: Any, fractions: Optional[Sequence[float]] = None, seed: 
     for part in parts.values():
         if not isinstance(part, HeteroData):
             raise DataError(f'source: expected a HeteroData, got {shown(part)}')
+    for kind in source.edge_types if 'all' in parts else ():
+        if _held_out(source[kind]):
+            raise DataError(f'HeteroData{list(kind)}: it has edge_label or edge_label_index of a part of '
+                            f'RandomLinkSplit, which would be ignored; {PASS_PARTS}')
     if 'all' in parts and fractions is None:
         raise ArgumentError(f'HeteroData has no splits; pass fractions=, such as {DEFAULT_FRACTIONS}')
     if weights is not None and not isinstance(weights, str):

@@ -23,6 +23,10 @@ _KNOWN = ('edge_index', 'edge_type', 'num_nodes', 'num_relations', 'entity_label
 #: What RandomLinkSplit adds to each of its parts.
 LINK_SPLIT = ('edge_label_index', 'edge_label', 'pos_edge_label_index', 'pos_edge_label', 'neg_edge_label_index',
               'neg_edge_label')
+#: Those of its attributes that hold the held-out edges.
+LINK_INDEX = frozenset(('edge_label_index', 'pos_edge_label_index', 'neg_edge_label_index'))
+#: What to do with one of its parts.
+PASS_PARTS = 'pass all three parts: load_dataset((train, val, test))'
 
 
 def from_pyg(source: Any, fractions: Optional[Sequence[float]] = None, seed: int = 0, *,
@@ -274,11 +278,16 @@ def _is_of_edges(data: Data, key: str, num_edges: int) -> bool:
 def _refuse_unused(data: Data, used: Sequence[str]) -> None:
     unused = [key for key, value in data.to_dict().items() if key not in (*_KNOWN, *used) and not key.startswith('_')
               and value is not None]
+    if LINK_INDEX & {*unused}:
+        remedy = PASS_PARTS
+        if data.get('edge_type') is not None:  # which the held-out edges have lost
+            remedy = f'pass the graph before that split, with fractions=, such as {DEFAULT_FRACTIONS}'
+        raise DataError(f'attributes that would be ignored: {", ".join(unused)}. They look like those of a part of '
+                        f'RandomLinkSplit; {remedy}')
     if unused:
-        raise DataError(f'attributes that are not used: {", ".join(unused)}; all facts count alike unless weights= '
-                        'names their weights, and keep= names attributes of nodes for models of your own. Or give a '
-                        'Data without them: Data(edge_index=data.edge_index, edge_type=data.edge_type, '
-                        'num_nodes=data.num_nodes)')
+        raise DataError(f"attributes that would be ignored: {', '.join(unused)}. Pass keep=('x', ...) to keep "
+                        "attributes of nodes, weights='edge_weight' for the weights of facts, or a Data without "
+                        'them')
 
 
 def _names(argument: str, value: Any) -> tuple[str, ...]:

@@ -148,6 +148,30 @@ def test_what_is_not_read_is_named() -> None:
         from_hetero(data, ALL)
 
 
+def test_one_part_of_random_link_split() -> None:
+    part = RandomLinkSplit(edge_types=[('author', 'writes', 'paper')])(many_papers())[0]
+    for fractions in (None, ALL):
+        with pytest.raises(DataError, match='a part of RandomLinkSplit.*; pass all three parts'):
+            from_hetero(part, fractions)
+
+
+def test_relations_are_called_by_their_edges() -> None:
+    data, model = load_dataset(papers(), fractions=ALL), DistMult(5, 2, 4)
+    for relations in (('author', 'writes', 'paper'), [('author', 'writes', 'paper')]):
+        with pytest.raises(ValueError, match=r"relations: .*\('author', 'writes', 'paper'\) is called 'writes'$"):
+            predict(model, data, heads='author/0', relations=relations)
+    with pytest.raises(DataError, match='called'):
+        RelationCandidates(data, tails={('paper', 'cites', 'paper'): 'paper/0'})
+    with pytest.raises(DataError) as caught:
+        predict(model, data, heads='author/0', relations=('author', 'reads', 'paper'))
+    assert 'called' not in str(caught.value)
+    both = papers()
+    both['author', 'cites', 'paper'].edge_index = torch.tensor([[0], [1]])
+    data = load_dataset(both, fractions=ALL)
+    with pytest.raises(DataError, match="is called 'author__cites__paper'$"):
+        predict(DistMult(5, 3, 4), data, heads='author/0', relations=('author', 'cites', 'paper'))
+
+
 def test_broken_graphs_are_named() -> None:
     for size, said in ((1, r'writes.*column 1: node 1 .*paper.* 1 nodes'), (None, "'paper' is not known")):
         broken = papers()

@@ -115,6 +115,19 @@ def test_attributes_that_would_be_ignored_are_refused(attributes: dict[str, Any]
         from_pyg({'train': complete(), 'test': complete(**attributes)})
 
 
+def test_remedies_for_attributes_that_would_be_ignored() -> None:
+    with pytest.raises(DataError, match=r'ignored: x, y\. Pass keep=.*, weights=.*, or a Data without them$'):
+        from_pyg(complete(x=torch.zeros(10, 2), y=torch.zeros(10)), (0.6, 0.2, 0.2))
+    graph = complete()
+    for options in ({}, {'split_labels': True}):
+        part = RandomLinkSplit(**options)(graph)[0]
+        with pytest.raises(DataError, match='RandomLinkSplit; pass the graph before that split'):
+            from_pyg(part)
+        del part.edge_type
+        with pytest.raises(DataError, match=r'RandomLinkSplit; pass all three parts: load_dataset\(\(train, val, test'):
+            from_pyg(part)
+
+
 def mask(*edges: int) -> torch.Tensor:
     found = torch.zeros(100, dtype=torch.bool)
     found[list(edges)] = True
