@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Literal, Optional, Union
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 from typing_extensions import Self
 
 from pyg_emu.core.arguments import ids_below, kind_of, on_device, positive_integer, shown
@@ -131,8 +131,10 @@ class Batch(Data):
             ArgumentError: If an attribute is missing or has the wrong type, shape or range. The message names it.
         """
         if not isinstance(data, Data):
+            remedy = ('; load_dataset(hetero, fractions=...) makes one graph of a HeteroData, from which TripletLoader '
+                      'draws batches' if isinstance(data, HeteroData) else '')
             raise ArgumentError(f'batch: expected a Batch, as TripletLoader yields it, or a torch_geometric Data, got '
-                                f'an object of type {type(data).__name__}')
+                                f'an object of type {type(data).__name__}{remedy}')
         if not isinstance(data, Batch):
             data = cls(**_fields_of(data))
         if not data.__dict__['_checked']:

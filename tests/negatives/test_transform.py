@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 from torch_geometric.nn import kge
 from torch_geometric.transforms import Compose
 
@@ -316,3 +316,10 @@ def test_errors_inside_of_a_rate_are_its_own() -> None:
     batch = EMUNegatives(3, mutation_rate=lambda: 0.1)(make_batch())  # type: ignore[arg-type, misc]
     with pytest.raises(ArgumentError, match='^rate: '):
         batch.mutation.plan(context(torch.ones(10, 6), 4, 6, torch.Generator(), 3))
+
+
+def test_heterogeneous_batches_say_what_to_do() -> None:
+    with pytest.raises(ArgumentError, match=r'HeteroData; load_dataset\(hetero, .*TripletLoader'):
+        EMUNegatives(num_negatives=4)(HeteroData())
+    with pytest.raises(ArgumentError, match='type list$'):
+        EMUNegatives(num_negatives=4)([])
