@@ -1,8 +1,10 @@
 r"""Ranks under a tie policy and the metrics computed from them: over both sides, per side and per kind of relation."""
 from __future__ import annotations
 
+import difflib
 import html
 import math
+import re
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Iterable, Iterator, Literal, Mapping, Optional, Sequence, TypeVar, Union, cast
@@ -389,13 +391,22 @@ def metric_mode(metric: str, mode: Optional[str] = None) -> Literal['max', 'min'
         one_of('mode', mode, ('max', 'min'))
     known = DIRECTIONS.get(metric.rpartition('.')[2].partition('@')[0].strip())
     if known is None and mode is None:
-        raise ArgumentError(f"mode: the metric {metric!r} is unknown; expected 'max' if higher values are better or "
-                            "'min' if lower values are better, got None")
+        raise ArgumentError(f"metric: there is no metric {metric!r}{_similar_metric(metric)} a metric of your own "
+                            "needs mode='max' if higher values are better, or mode='min'")
     if known is not None and mode is not None and mode != known:
         better = 'lower' if known == 'min' else 'higher'
         raise ArgumentError(f'mode: expected {known!r} or None, because {better} values of {metric} are better, got '
                             f'{mode!r}')
     return known if known is not None else cast(Literal['max', 'min'], mode)
+
+
+def _similar_metric(metric: str) -> str:
+    r"""A hint at the known metric that a name resembles, with the group and the :math:`k` of the name."""
+    group, dot, name = metric.rpartition('.')
+    k = re.search(r'[1-9][0-9]*', name)
+    names = [f'{known}@{k[0] if k else 10}' if known in ('hits', 'ndcg') else known for known in DIRECTIONS]
+    near = difflib.get_close_matches(name.lower(), names, n=1)
+    return f'; did you mean {group + dot + near[0]!r}? Otherwise,' if near else ';'
 
 
 def expected_hits(rank: Tensor, num_candidates: Union[int, Tensor], k: int = 10, num_negatives: int = 50) -> Tensor:

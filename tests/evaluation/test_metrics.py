@@ -222,6 +222,16 @@ def test_unknown_direction() -> None:
     for arguments in (('auc', ), ('auc', 'up'), (3, 'max')):
         with pytest.raises(ArgumentError):
             metric_mode(*arguments)
+    with pytest.raises(ArgumentError, match="^metric: there is no metric 'auc'; .*mode='max' .*mode='min'"):
+        metric_mode('auc')
+
+
+@pytest.mark.parametrize(('name', 'meant'), [
+    ('hits10', 'hits@10'), ('Hits5', 'hits@5'), ('hit', 'hits@10'), ('MRR', 'mrr'), ('tail.hits_at_3', 'tail.hits@3'),
+])
+def test_metrics_of_other_spellings(name: str, meant: str) -> None:
+    with pytest.raises(ArgumentError, match=f"metric: .*{re.escape(repr(name))}; did you mean '{meant}'"):
+        metric_mode(name)
 
 
 @pytest.mark.parametrize('kinds, facts', [
