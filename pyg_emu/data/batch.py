@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import copy
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Callable, Literal, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Literal, Mapping, Optional, Union
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data, HeteroData
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 _OPTIONAL = ('neg_index', 'neg_mask', 'neg_vectors', 'step', 'weight')
 # These are held beside the store: `Data` copies and moves whatever its store holds, and none of these may be.
 _HELD: dict[str, Any] = {'_source': None, '_generator': None, '_mutation': None, '_scored': None, '_whole': None,
-                         '_rows': None, '_checked': False}
+                         '_rows': None, '_checked': False, '_lacks_relation': False}
 # What :meth:`Batch.check` looks at, and looks at again after it was replaced.
 _CHECKED = frozenset(('head_index', 'rel_type', 'tail_index', 'side', 'num_nodes', 'num_relations', *_OPTIONAL,
                       'source', 'generator', 'mutation'))
+# What people call the relations of triples elsewhere. Such an attribute would be kept and not read.
+_LIKE_REL_TYPE = ('relation', 'relations', 'rel', 'rels', 'rel_types', 'rel_index', 'edge_label_type')
 
 
 class Batch(Data):
@@ -44,8 +47,8 @@ class Batch(Data):
 
     Args:
         head_index (torch.Tensor, optional): Head entities. shape: :obj:`(B,)`, int64.
-        rel_type (torch.Tensor, optional): Relations. shape: :obj:`(B,)`, int64.
-            (default: relation 0, the only one of a graph without relation types)
+        rel_type (torch.Tensor, optional): Relations. shape: :obj:`(B,)`, int64. (default: relation 0, the only one of a
+            graph without relation types; losses refuse it for a model of several relations)
         tail_index (torch.Tensor, optional): Tail entities. shape: :obj:`(B,)`, int64.
         side (str or torch.Tensor, optional): The end of each triple that is predicted: :obj:`"tail"`, :obj:`"head"`, a
             boolean tensor of shape :obj:`(B,)` that is true where the tail is predicted, or :obj:`"bernoulli"`, which
@@ -69,6 +72,10 @@ class Batch(Data):
         generator (torch.Generator, optional): The random stream of the run. (default: PyTorch's global one)
         mutation (Mutation, optional): How losses mutate the negatives.
         **kwargs (optional): Further attributes, as for any :class:`~torch_geometric.data.Data`.
+
+    Raises:
+        ArgumentError: If :obj:`rel_type` is missing and another attribute seems to be meant; if :obj:`side="bernoulli"`
+            lacks a :obj:`source`.
     """
     head_index: Tensor
     rel_type: Tensor
@@ -109,7 +116,9 @@ class Batch(Data):
         # PyG's own functions make empty objects and fill them afterwards.
         if isinstance(head_index, Tensor) and head_index.dim() == 1:
             if rel_type is None:
+                _refuse_misnamed(kwargs, head_index.numel())
                 self.rel_type = torch.zeros_like(head_index)
+                self.__dict__['_lacks_relation'] = True
             if side is None:
                 self.side = _both_ends(head_index, generator)
             elif isinstance(side, str) and side == 'bernoulli':
@@ -240,14 +249,18 @@ class Batch(Data):
                                 f'negative, got {found}')
 
     def __setattr__(self, key: str, value: Any) -> None:
-        if key in _CHECKED:
-            self.__dict__['_checked'] = False
+        self._note_change(key)
         super().__setattr__(key, value)
 
     def __setitem__(self, key: str, value: Any) -> None:
+        self._note_change(key)
+        super().__setitem__(key, value)
+
+    def _note_change(self, key: str) -> None:
         if key in _CHECKED:
             self.__dict__['_checked'] = False
-        super().__setitem__(key, value)
+        if key == 'rel_type':
+            self.__dict__['_lacks_relation'] = False
 
     def __getattr__(self, key: str) -> Any:
         if key in _OPTIONAL and key not in self.__dict__['_store']:
@@ -357,6 +370,11 @@ class Batch(Data):
         r"""The rows of :attr:`whole` that this batch holds, or :obj:`None`."""
         return self.__dict__['_rows']
 
+    @property
+    def lacks_relation(self) -> bool:
+        r"""Whether :obj:`rel_type` was not given: it is 0 for all triples, as in a graph without relation types."""
+        return self.__dict__.get('_lacks_relation', False)  # Files of earlier versions say nothing of it.
+
     def part(self, rows: slice) -> Batch:
         r"""Returns some rows as a batch that knows its :attr:`whole`.
 
@@ -398,8 +416,13 @@ class Batch(Data):
 
     def __getstate__(self) -> dict[str, Any]:
         # The mutation stays: a batch from a worker process would train without it otherwise.
-        gone = {key: value for key, value in _HELD.items() if key not in ('_mutation', '_checked')}
+        gone = {key: value for key, value in _HELD.items() if key not in ('_mutation', '_checked', '_lacks_relation')}
         return {**self.__dict__, **gone}
+
+    def stores_as(self, data: Any) -> Self:
+        # PyG calls it on the empty object that it collates batches into, or separates one into.
+        self.__dict__['_lacks_relation'] = getattr(data, 'lacks_relation', False)
+        return super().stores_as(data)
 
     def apply(self, func: Callable, *args: str) -> Self:
         self.__dict__['_scored'] = None  # of tensors that are replaced
@@ -435,6 +458,14 @@ def _fields_of(data: Data) -> dict[str, Any]:
     if 'num_nodes' not in fields and isinstance(fields.get('x'), Tensor):
         fields['num_nodes'] = fields['x'].size(0)
     return fields
+
+
+def _refuse_misnamed(given: Mapping[str, Any], size: int) -> None:
+    for name in _LIKE_REL_TYPE:
+        value = given.get(name)
+        if isinstance(value, (Tensor, np.ndarray, list, tuple)) and len(value) == size:
+            raise ArgumentError(f'batch: rel_type is missing, and the data has {name} of {size} values, which is not '
+                                'read; call it rel_type, or set rel_type to the relation of each triple, shape (B,)')
 
 
 def _ends_of_links(fields: dict[str, Any]) -> tuple[Tensor, Tensor]:

@@ -315,16 +315,20 @@ def positive_temperature(value: Any, name: str = 'adversarial_temperature') -> O
 
 
 def check_relations(scorer: Scorer, batch: Batch) -> None:
-    r"""Checks the relations of a batch without a source, which nothing has checked yet. An embedding would not say
-    which id is wrong. On a GPU, the host would have to wait for the ids: nothing is checked there.
+    r"""Checks that the relations of a batch were given, if the model has several, and compares those of a batch without
+    a source, which nothing has checked yet, with the model. An embedding would not say which id is wrong. On a GPU, the
+    host would have to wait for the ids: they are not compared there.
 
     Args:
         scorer (Scorer): The model.
         batch (Batch): The batch.
 
     Raises:
-        ArgumentError: If a relation is out of range.
+        ArgumentError: If a relation is missing or out of range.
     """
+    if batch.lacks_relation and scorer.num_relations > 1:
+        raise ArgumentError(f'batch: rel_type is missing, and the model has num_relations={scorer.num_relations}; set '
+                            'rel_type to the relation of each triple, shape (B,)')
     source = batch if batch.source is None else batch.source
     if getattr(source, 'num_relations', None) is None and not batch.rel_type.is_cuda and batch.rel_type.numel() > 0:
         largest = int(batch.rel_type.max())

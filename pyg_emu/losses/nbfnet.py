@@ -9,7 +9,7 @@ from torch import Tensor
 from pyg_emu.core.arguments import ids_below
 from pyg_emu.core.errors import ArgumentError
 from pyg_emu.data.batch import Batch
-from pyg_emu.losses.base import LinkPredictionLoss, ScoredBatch, with_negatives
+from pyg_emu.losses.base import LinkPredictionLoss, ScoredBatch, check_relations, with_negatives
 from pyg_emu.losses.baselines import BCELoss
 from pyg_emu.losses.emu import EMUBCELoss
 from pyg_emu.models.adapters import unwrap
@@ -43,6 +43,7 @@ class _NBFNetScores(LinkPredictionLoss):
         if not batch.source.has_inverse_relations:
             raise ArgumentError('batch.source: NBFNet passes messages along edges in both directions, but this graph '
                                 'has no inverse relations; make the loader with data.with_inverse_relations()')
+        check_relations(model, batch)
         known, rel_type, side = batch.known_index, batch.rel_type, batch.side
         candidates = _candidates(batch)
         # Processes that share a batch hide the same edges.

@@ -299,6 +299,7 @@ def _copied(batch: Batch) -> Batch:
         out[name] = value.clone()
     if batch.shared_index is not None:
         out['neg_index'] = batch.shared_index._replace(index=out['neg_index'])
+    out.__dict__['_lacks_relation'] = batch.lacks_relation  # A copy of a default is one.
     return out
 
 

@@ -7,6 +7,7 @@ from typing import Any, Callable
 
 import pytest
 import torch
+from torch_geometric.data import Batch as Collated
 from torch_geometric.data import Data
 from torch_geometric.transforms import RandomLinkSplit
 
@@ -249,6 +250,40 @@ def test_data_without_relations_has_one() -> None:
     data.edge_type = torch.tensor([0, 1])
     with pytest.raises(ArgumentError, match='rel_type.*edge_type'):
         Batch.of(data)
+
+
+@pytest.mark.parametrize('duplicate', [copy.copy, copy.deepcopy, lambda batch: batch.clone(),
+                                       lambda batch: batch.to('meta'), through_file,
+                                       lambda batch: pickle.loads(pickle.dumps(batch)),
+                                       lambda batch: batch.part(slice(1)), lambda batch: batch.take(torch.tensor([1])),
+                                       lambda batch: Collated.from_data_list([batch, batch]),
+                                       lambda batch: Collated.from_data_list([batch, batch])[1]],
+                         ids=['copy', 'deepcopy', 'clone', 'to', 'file', 'pickle', 'part', 'take', 'collate',
+                              'separate'])
+def test_remembers_that_relations_were_not_given(duplicate: Callable[[Batch], Batch]) -> None:
+    data = make_plain()
+    given = Batch.of(data)
+    assert not given.lacks_relation and not duplicate(given).lacks_relation
+    del data.rel_type
+    batch = Batch.of(data)
+    assert batch.lacks_relation and duplicate(batch).lacks_relation
+    assert set(batch.keys()) == set(given.keys())
+    batch.rel_type = given.rel_type
+    assert not batch.lacks_relation and not Batch().lacks_relation
+
+
+@pytest.mark.parametrize('name', ['relation', 'relations', 'rel', 'rel_types', 'edge_label_type'])
+def test_names_the_attribute_that_is_meant_for_the_relations(name: str) -> None:
+    data = make_plain(**{name: torch.tensor([0, 1])})
+    assert Batch.of(data).rel_type.tolist() == [0, 1]  # beside the relations, it is an attribute like any other
+    del data.rel_type
+    with pytest.raises(ArgumentError, match=f'rel_type is missing, and the data has {name} of 2 values'):
+        Batch.of(data)
+    with pytest.raises(ArgumentError, match=f'rel_type is missing, and the data has {name} of 2 values'):
+        Batch(**data.to_dict())
+    for value in ('of', torch.tensor([0, 1, 1]), 2):  # neither belongs to triples
+        data[name] = value
+        assert Batch.of(data).lacks_relation
 
 
 def test_parts_of_a_random_link_split() -> None:

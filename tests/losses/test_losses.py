@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch_geometric.data import Batch as Collated
 from torch_geometric.data import Data
 from torch_geometric.nn import kge
 
@@ -22,6 +23,7 @@ from pyg_emu.losses import (
     EMULoss,
     LinkPredictionLoss,
     MarginLoss,
+    OneVsAllLoss,
     SelfAdversarialLoss,
 )
 from pyg_emu.losses.regularizers import L3Regularizer
@@ -341,6 +343,20 @@ def test_refuses_relations_of_a_batch_made_by_hand() -> None:
     plain = Data(head_index=head_index, rel_type=rel_type, tail_index=tail_index, num_nodes=NUM_NODES)
     with pytest.raises(ArgumentError, match=r'batch.rel_type: expected ids in \[0, 2\] .*num_relations=3\), got 3'):
         EMULoss()(models.DistMult(NUM_NODES, NUM_RELATIONS, 4), EMUNegatives(2)(plain))
+
+
+@pytest.mark.parametrize('criterion', [EMULoss(), MarginLoss(), OneVsAllLoss()], ids=lambda loss: type(loss).__name__)
+@pytest.mark.parametrize('collated', [False, True])
+def test_refuses_a_batch_without_relations_for_several(criterion: Any, collated: bool) -> None:
+    plain = Data(head_index=torch.tensor([0, 1]), tail_index=torch.tensor([2, 3]), num_nodes=NUM_NODES)
+    batch = EMUNegatives(2)(plain).to('cpu')
+    if collated:
+        batch = Collated.from_data_list([batch])
+    with pytest.raises(ArgumentError, match='batch: rel_type is missing, and the model has num_relations=3; set rel_t'):
+        criterion(models.DistMult(NUM_NODES, NUM_RELATIONS, 4), batch)
+    criterion(models.DistMult(NUM_NODES, 1, 4), batch)
+    batch.rel_type = torch.zeros(2, dtype=torch.int64)
+    criterion(models.DistMult(NUM_NODES, NUM_RELATIONS, 4), batch)
 
 
 def test_refuses_a_batch_on_another_device() -> None:

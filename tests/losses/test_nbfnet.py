@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pyg_emu.core.errors import ArgumentError
+from pyg_emu.data.batch import Batch
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.index import EdgeOrder
 from pyg_emu.data.loader import TripletLoader
@@ -165,6 +166,9 @@ def test_batches_without_graph_or_negatives_are_named() -> None:
     batch = next(iter(loader(data, 0.5)))
     with pytest.raises(ArgumentError, match='^model: DistMult reads no graph; NBFNetBCELoss .*, and BCELoss'):
         NBFNetBCELoss()(DistMult(12, 2, 4), batch)
+    without = Batch(batch.head_index, tail_index=batch.tail_index, num_nodes=batch.num_nodes, source=batch.source)
+    with pytest.raises(ArgumentError, match='rel_type is missing, and the model has num_relations=2'):
+        NBFNetEMULoss()(model, EMUNegatives(2)(without))
     batch.source = None
     with pytest.raises(ArgumentError, match='batch.source'):
         NBFNetEMULoss()(model, batch)

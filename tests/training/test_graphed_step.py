@@ -10,13 +10,14 @@ from torch import Tensor
 
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, TripletLoader
 from pyg_emu.core.errors import ArgumentError, BackendError
+from pyg_emu.data.batch import Batch
 from pyg_emu.losses.nbfnet import NBFNetEMULoss
 from pyg_emu.losses.one_vs_all import OneVsAllEMULoss
 from pyg_emu.losses.regularizers import L3Regularizer
 from pyg_emu.models import NBFNet, TransE
 from pyg_emu.negatives.mutation import BernoulliMask, LinearSchedule
 from pyg_emu.negatives.sampling import SharedNegativesSampler
-from pyg_emu.training.graphed_step import GraphedStep
+from pyg_emu.training.graphed_step import GraphedStep, _copied
 
 
 def make_loader(device: str = 'cpu', corrupt: Any = 'alternate', transform: Any = None) -> TripletLoader:
@@ -36,6 +37,12 @@ def adagrad(model: DistMult, **kwargs: Any) -> torch.optim.Optimizer:
 
 
 NEGATIVES = EMUNegatives(num_negatives=4)
+
+
+def test_a_copy_knows_that_relations_were_not_given() -> None:
+    ids = torch.arange(3)
+    for batch in (Batch(ids, tail_index=ids, num_nodes=3), Batch(ids, ids, ids, num_nodes=3)):
+        assert _copied(batch).lacks_relation is batch.lacks_relation
 
 
 def train(device: str, capture: bool, num_steps: int = 20, corrupt: Any = 'alternate', inside: bool = True,
