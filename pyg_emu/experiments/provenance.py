@@ -1,22 +1,20 @@
 r"""Which data a run was trained on, and how other data with the same relations is read."""
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Mapping, Optional, Union
 
-import numpy as np
 import torch
 
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DataError, DataWarning
 from pyg_emu.core.files import read_bytes
 from pyg_emu.core.warn import warn
 from pyg_emu.data.alignment import aligned
+from pyg_emu.data.fingerprints import entities_fingerprint, facts_entry, facts_fingerprint, text_fingerprint
 from pyg_emu.data.graph import SPLITS, KGData, Split
-from pyg_emu.data.index import sorted_facts
 from pyg_emu.data.io.datasets import is_published, load_dataset, reader_options
 
 
@@ -54,9 +52,8 @@ class TrainedOn:
             source (str or dict, optional): See above. (default: :obj:`None`)
         """
         splits: tuple[Split, ...] = (*SPLITS, 'all')
-        facts = {str(split): {'number': data.num_facts(split), 'fingerprint': _facts_fingerprint(data, split),
-                              **_weights_entry(data, split)} for split in splits}
-        return cls(data.relation_labels, _entities_fingerprint(data), facts, data.num_nodes, data.num_relations,
+        facts = {str(split): facts_entry(data, split) for split in splits}
+        return cls(data.relation_labels, entities_fingerprint(data), facts, data.num_nodes, data.num_relations,
                    data.entity_labels, source)
 
     @classmethod
@@ -94,7 +91,7 @@ class TrainedOn:
             labels = self.entity_labels
             if not isinstance(labels, list) or not all(isinstance(each, str) for each in labels):
                 return 'entity_labels is not a list of labels'
-            if _fingerprint(json.dumps(self.entity_labels)) != self.entities:
+            if text_fingerprint(json.dumps(self.entity_labels)) != self.entities:
                 return 'entity_labels are not the labels that entities is the fingerprint of'
         if self.relations is not None and self.num_relations not in (None, len(self.relations)):
             return f'relations holds {len(self.relations)} labels, but num_relations is {self.num_relations}'
@@ -117,7 +114,7 @@ class TrainedOn:
 
     def is_of(self, data: KGData) -> bool:
         r"""Returns :obj:`True` if :obj:`data` has the same entities."""
-        return _entities_fingerprint(data) == self.entities
+        return entities_fingerprint(data) == self.entities
 
     def changed_splits(self, data: KGData) -> list[str]:
         r"""Returns descriptions of the splits whose facts differ from those of the run, if it knows its facts."""
@@ -176,7 +173,7 @@ class TrainedOn:
         if not changed or not self.is_of(data):
             return
         assert self.facts is not None
-        if _facts_fingerprint(data, 'all') == self.facts['all']['fingerprint']:
+        if facts_fingerprint(data, 'all') == self.facts['all']['fingerprint']:
             raise ArgumentError(f'data: its facts are those of the run in another split, so that facts which were '
                                 f'trained on would be ranked; the differences are in {", ".join(changed)}; read it '
                                 'with the seed and the fractions in recipe.yaml of the run, or from its split files')
@@ -310,30 +307,3 @@ def load_source(source: Union[str, Mapping[str, Any]], **options: Any) -> KGData
 def source_name(source: Union[str, Mapping[str, Any]]) -> str:
     r"""The name of what a recipe names, for tables."""
     return Path(source if isinstance(source, str) else source['source']).name
-
-
-def _entities_fingerprint(data: KGData) -> str:
-    labels = data.entity_labels
-    return _fingerprint(str(data.num_nodes) if labels is None else json.dumps(labels))
-
-
-def _fingerprint(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _weights_entry(data: KGData, split: Split) -> dict[str, str]:
-    r"""A fingerprint of the weights of the facts, if they have any."""
-    weights = data.weights(split)
-    if weights is None:
-        return {}
-    rows, values = data.facts(split).cpu().numpy(), weights.cpu().double().numpy()
-    values = values[np.lexsort((values, *rows.T[::-1]))]
-    return {'weights': hashlib.sha256(np.ascontiguousarray(values, dtype='<f8').tobytes()).hexdigest()[:16]}
-
-
-def _facts_fingerprint(data: KGData, split: Split) -> str:
-    parts = [[column.cpu() for column in data.columns(part)] for part in (SPLITS if split == 'all' else (split, ))]
-    digest = hashlib.sha256()
-    for facts in sorted_facts(parts, data.num_nodes or 0, data.num_relations):
-        digest.update(facts.numpy().astype('<i8', copy=False).tobytes())
-    return digest.hexdigest()[:16]
