@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pyg_emu.data.fingerprints import facts_entry
+from pyg_emu.data.graph import SPLITS, KGData
 from pyg_emu.models.sharded import sharded_tables
 from pyg_emu.negatives.transform import parts_of
 from pyg_emu.ops.backend import last_backend
@@ -25,7 +27,7 @@ _OPERATORS = ('emu_score', 'emu_loss', 'mix_partners', 'random_words', 'relation
 
 
 def describe_run(model: torch.nn.Module, criterion: Any, loader: Any, optimizer: Optimizer, schedule: Any,
-                 settings: dict[str, Any]) -> dict[str, Any]:
+                 settings: dict[str, Any], facts: Optional[Mapping[str, Any]] = None) -> dict[str, Any]:
     r"""Describes the parts of a run as plain values.
 
     Args:
@@ -35,6 +37,7 @@ def describe_run(model: torch.nn.Module, criterion: Any, loader: Any, optimizer:
         optimizer (torch.optim.Optimizer): The optimiser, before its first step.
         schedule (Schedule): The schedule.
         settings (dict): The settings of the trainer.
+        facts (dict, optional): The result of :func:`describe_facts`. (default: :obj:`None`, they are not described)
     """
     data = getattr(loader, 'data', None)
     sizes = {name: getattr(data, name, None) for name in ('num_nodes', 'num_relations')}
@@ -50,9 +53,23 @@ def describe_run(model: torch.nn.Module, criterion: Any, loader: Any, optimizer:
         'negatives': _described(negatives[0] if negatives else None),
         'optimizer': describe_optimizer(optimizer),
         'schedule': _described(schedule),
-        'data': {name: size for name, size in sizes.items() if size is not None},
+        'data': {**{name: size for name, size in sizes.items() if size is not None},
+                 **({} if facts is None else {'facts': facts})},
         'trainer': {'batch_size': getattr(loader, 'batch_size', None), **settings},
     }
+
+
+def describe_facts(loader: Any) -> Optional[dict[str, Any]]:
+    r"""Describes the facts that a loader draws from by their number and fingerprint, in an entry for its split, or
+    returns :obj:`None` for a loader without a :class:`~pyg_emu.KGData`. It sorts the facts once.
+
+    Args:
+        loader (TripletLoader): The loader.
+    """
+    data, split = getattr(loader, 'data', None), getattr(loader, 'split', None)
+    if not isinstance(data, KGData) or split not in (*SPLITS, 'all'):
+        return None
+    return {split: facts_entry(data, split)}
 
 
 def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
@@ -91,6 +108,26 @@ def changed_parts(recorded: Any, record: Mapping[str, Any]) -> list[str]:
     found += _changes('', {'max_grad_norm': record['trainer']['max_grad_norm']}, recorded.get('trainer'))
     found += [f'{name}={record[name]}, not {recorded[name]}' for name in ('criterion', 'negatives')
               if name in recorded and not _alike(record[name], recorded[name])]
+    return found
+
+
+def changed_facts(recorded: Any, record: Mapping[str, Any]) -> list[str]:
+    r"""Names the splits whose facts are not those that the run was begun with.
+
+    Args:
+        recorded (Any): The content of :obj:`run.json`. What it lacks is not compared.
+        record (dict): The result of :func:`describe_run` for the objects that the run is resumed with.
+    """
+    begun = recorded.get('data') if isinstance(recorded, Mapping) else None
+    before = begun.get('facts') if isinstance(begun, Mapping) else None
+    if not isinstance(before, Mapping):
+        return []
+    found = []
+    for split, now in record['data'].get('facts', {}).items():
+        if isinstance(known := before.get(split), Mapping) and known != now:
+            what = 'the same facts with other weights' if known.get('fingerprint') == now['fingerprint'] else (
+                f'{now["number"]} facts, the run had {known.get("number")}')
+            found.append(f'{split}: {what}')
     return found
 
 

@@ -31,7 +31,14 @@ from pyg_emu.training.interrupt import StopRequest, TrainingInterrupted
 from pyg_emu.training.loggers import CSVLogger, Logger, RunInfo, TensorBoardLogger, check_loggers
 from pyg_emu.training.parts import LearningParts
 from pyg_emu.training.run_folder import RunFolder, read_json, versions
-from pyg_emu.training.run_record import changed_options, changed_parts, describe_run, used_backends
+from pyg_emu.training.run_record import (
+    changed_facts,
+    changed_options,
+    changed_parts,
+    describe_facts,
+    describe_run,
+    used_backends,
+)
 from pyg_emu.training.run_state import Progress, RunState, TrainResult
 from pyg_emu.training.schedules import Constant, Schedule
 from pyg_emu.training.stability import LossMeter, drifted_weights, nonfinite_weights, scalars
@@ -121,7 +128,7 @@ class Trainer:
         recipe_hash (str, optional): Marks the checkpoints, so that a run cannot be continued with other settings.
             Without it, the options of the model, the optimiser, the loss and the negatives, and :obj:`max_grad_norm`
             are compared as :obj:`run.json` describes them. Attributes of a model class of your own may change during
-            training; if they differ, a warning is raised. The arguments of the loader, the schedule, and
+            training; if they differ, a warning is raised. The arguments and facts of the loader, the schedule, and
             :obj:`metric` with its :obj:`mode` are compared in any case. All others may be changed, since they do not
             decide the weights of a step. (default: :obj:`None`)
 
@@ -224,7 +231,7 @@ class Trainer:
             DivergenceError: If the loss or a weight becomes NaN or infinite. The last checkpoint before is kept.
             ProcessError: If processes that divide the entities hold different relations.
             CheckpointError: If :obj:`run_dir` cannot be written to, is in use by another process, or holds a run that
-                was made of other parts or files of the user.
+                was made of other parts or trained on other facts, or files of the user.
             TrainingInterrupted: On SIGINT or SIGTERM, after a checkpoint was written.
             ArgumentError: If :obj:`torchrun` has started several processes that have not joined, or that draw
                 different random numbers.
@@ -320,7 +327,11 @@ class Trainer:
         assert self.folder is not None
         folder = self.folder
         # First, because the state replaces the options of the optimiser.
-        recorded = on_first(lambda: read_json(folder.record)) if self._compares else None
+        recorded = on_first(lambda: read_json(folder.record))
+        if changed := changed_facts(recorded, self._record):
+            raise CheckpointError(f'{folder.last} was trained on other facts than those of the loader '
+                                  f'({"; ".join(changed)}); continue with the same facts, or choose another run folder')
+        recorded = recorded if self._compares else None
         if changed := changed_parts(recorded, self._record):
             raise CheckpointError(f'{folder.last} was started with other parts than those of this run '
                                   f'({"; ".join(changed)}); continue with the same parts, or start over')
@@ -349,7 +360,9 @@ class Trainer:
             'restore_best', 'max_grad_norm', 'log_every', 'graph')}
         settings |= {name: list(value) for name, value in settings.items() if isinstance(value, Sequence) and
                      not isinstance(value, str)}
-        record = describe_run(self.model, self.criterion, self.loader, self.optimizer, self.schedule, settings)
+        # Facts matter where a run may be resumed. One process sorts them for all.
+        facts = None if self.folder is None else on_first(lambda: describe_facts(self.loader))
+        record = describe_run(self.model, self.criterion, self.loader, self.optimizer, self.schedule, settings, facts)
         return {**record, 'processes': current()[1], **({'shard': 'entities'} if self._divided else {}),
                 **({'storage': 'mmap'} if self._mapped else {})}
 

@@ -21,6 +21,7 @@ from torch_geometric.transforms import Compose
 
 from pyg_emu import DistMult, EMULoss, EMUNegatives, KGData, L3Regularizer, Trainer, TransE, TripletLoader
 from pyg_emu.core.errors import ArgumentError, BackendError, CheckpointError, DivergenceError
+from pyg_emu.data.fingerprints import facts_entry
 from pyg_emu.evaluation.metrics import Metrics, Ranks
 from pyg_emu.models import Reciprocal
 from pyg_emu.negatives.mutation import LearnedMask, LinearSchedule
@@ -354,7 +355,9 @@ def test_record(tmp_path: Path) -> None:
     assert record['model'] == {'class': 'pyg_emu.models.distmult.DistMult', 'parameters': 120, 'dtype': 'float32',
                                'options': {'num_nodes': 12, 'num_relations': 3, 'hidden_channels': 8, 'margin': 24.0}}
     assert record['backends']['emu_score'] in ('torch', 'numba')
-    assert record['trainer']['num_steps'] == 20 and record['data'] == {'num_nodes': 12, 'num_relations': 3}
+    assert record['trainer']['num_steps'] == 20
+    facts = {'train': facts_entry(make_data(), 'train')}
+    assert record['data'] == {'num_nodes': 12, 'num_relations': 3, 'facts': facts}
     # A function has no name that is the same in each process, but a qualified one.
     make_trainer(run_dir=tmp_path, criterion=signalling(signal.SIGINT, 99)).fit(resume=False)
     assert ' at 0x' not in (tmp_path / 'run.json').read_text()
@@ -548,6 +551,38 @@ def test_refused_run_leaves_the_folder_as_it_was(tmp_path: Path, change: str) ->
     with pytest.raises(CheckpointError, match='batch_size' if change == 'loader' else change):
         trainer.fit()
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize('recipe_hash', [None, 'abc'])
+@pytest.mark.parametrize('change', ['fact', 'weights'])
+def test_resume_with_other_facts(tmp_path: Path, change: str, recipe_hash: Optional[str]) -> None:
+    def make(data: KGData, num_steps: int = 20) -> Trainer:
+        trainer = make_trainer(run_dir=tmp_path, num_steps=num_steps, recipe_hash=recipe_hash)
+        trainer.loader = TripletLoader(data, batch_size=16, shuffle=True, seed=1, transform=trainer.loader.transform)
+        return trainer
+
+    given = make_data()
+    assert given.edge_index is not None and given.edge_type is not None
+    weight = None if change == 'fact' else torch.ones(60)
+    edge_index, order = given.edge_index.clone(), torch.arange(60).flip(0)
+    data = KGData(edge_index, given.edge_type, 12, 3, edge_weight=weight)
+    make(data, 10).fit()
+    before = contents(tmp_path)
+    if change == 'fact':
+        edge_index = edge_index.clone()
+        edge_index[1, 7] = (edge_index[1, 7] + 1) % 12
+    other = KGData(edge_index, given.edge_type, 12, 3, edge_weight=None if weight is None else 2 * weight)
+    told = '60 facts, the run had 60' if change == 'fact' else 'the same facts with other weights'
+    with pytest.raises(CheckpointError, match=rf'last\.pt was trained on other facts .*\(train: {told}\); continue'):
+        make(other).fit()
+    assert contents(tmp_path) == before
+    # Their order does not matter, and a record of an earlier version is not compared.
+    if change == 'fact':
+        make(KGData(given.edge_index[:, order], given.edge_type[order], 12, 3), 11).fit()
+    record = json.loads((tmp_path / 'run.json').read_text())
+    del record['data']['facts']
+    (tmp_path / 'run.json').write_text(json.dumps(record))
+    assert make(other).fit().steps == 20
 
 
 # Resumption ##################################################################
