@@ -195,19 +195,22 @@ class RunFolder:
         self._kept = {'backends': own['backends']} if going_on and own is not None and 'backends' in own else {}
         return going_on
 
-    def describe(self, record: Mapping[str, Any]) -> None:
+    def describe(self, record: Mapping[str, Any], only_missing: bool = False) -> None:
         r"""Writes :obj:`run.json` and the additional files of the run. Called after :meth:`open`, and before any other
         file of a new run is written.
 
         Args:
             record (dict): The description of the run in :obj:`run.json`, without the list of files.
+            only_missing (bool, optional): Whether files that exist stay as they are: they describe a run that takes no
+                further step. (default: :obj:`False`)
         """
         names = self._names()
         files = [*names, *(name for name in self._known if name not in names)]
-        self.write_record({'files': files, **record, **self._kept})
+        if not (only_missing and self.record.exists()):
+            self.write_record({'files': files, **record, **self._kept})
         for name, content in self.files.items():
             path = self.path / name
-            if _content(path) != content:
+            if _content(path) != content and not (only_missing and path.exists()):
                 atomic_write(path, partial(_write_bytes, content))
 
     def _names(self) -> list[str]:

@@ -285,6 +285,7 @@ class Trainer:
         self._run = self._state.progress
         self._run.metric, self._run.mode = self.metric, self.mode
         self._started: list[Logger] = []
+        self._is_late = False
         self._loss = self.criterion
         # Processes that divide the entities compute the same loss of the whole batch.
         if current()[1] > 1 and not self._divided:
@@ -303,8 +304,10 @@ class Trainer:
                 self._load(read_tables(state, folder.tables, self.model))
                 if self._run.best_step is not None and folder.tables.is_dir():
                     self._best_tables = tables_of(load_checkpoint(folder.best))
-                # Last: a run that is refused leaves the folder as it was.
-                on_first(lambda: folder.describe(self._record))
+                # Last: a run that is refused leaves the folder as it was. The same goes for one that is complete, whose
+                # settings are those of the steps that were taken.
+                self._is_late = self._spent(0.0)
+                on_first(lambda: folder.describe(self._record, only_missing=self._done()))
             else:
                 # First: run.json tells the files of the run from those of the user.
                 on_first(lambda: folder.describe(self._record))
@@ -313,7 +316,6 @@ class Trainer:
             on_first(lambda: folder.write_json(folder.versions, versions(device)))
         self._compares = False
         self._first_step = self._run.step
-        self._is_late = self._spent(0.0)
 
     def _open(self, resume: Union[bool, Literal['auto']]) -> bool:
         r"""Makes the run folder ready, and returns whether there is a run in it to be continued."""

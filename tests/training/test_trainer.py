@@ -510,6 +510,25 @@ def test_fewer_steps_than_taken(tmp_path: Path) -> None:
         make_trainer(run_dir=tmp_path, num_steps=10).fit()
 
 
+@pytest.mark.parametrize('missing', [None, 'recipe.yaml'])
+def test_call_without_a_step_leaves_the_record(tmp_path: Path, missing: Optional[str]) -> None:
+    def make(num_steps: int) -> Trainer:
+        folder = RunFolder(tmp_path, files={'recipe.yaml': f'num_steps: {num_steps}'.encode()})
+        return make_trainer(run_dir=folder, num_steps=num_steps)
+
+    make(10).fit()
+    if missing is not None:
+        (tmp_path / missing).unlink()
+    before = {name: (tmp_path / name).read_bytes() for name in ('run.json', 'recipe.yaml') if name != missing}
+    with pytest.warns(UserWarning, match='num_steps: .* 10, .* 5;'):
+        make(5).fit()
+    assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
+    assert (tmp_path / 'recipe.yaml').exists()
+    make(12).fit()
+    assert json.loads((tmp_path / 'run.json').read_text())['trainer']['num_steps'] == 12
+    assert (tmp_path / 'recipe.yaml').read_text() == 'num_steps: 12'
+
+
 def test_resume_with_other_options_of_the_parts(tmp_path: Path) -> None:
     def make(lr: float = 0.1, alpha: float = 0.5, num_negatives: int = 4) -> Trainer:
         trainer = make_trainer(run_dir=tmp_path, criterion=EMULoss(alpha=alpha), schedule=LinearDecay())
