@@ -122,8 +122,8 @@ class Trainer:
         tensorboard (bool, optional): Whether to write the history for TensorBoard, too. (default: :obj:`False`)
         loggers (list, optional): Further receivers of the history's rows, see :class:`~pyg_emu.training.Logger`.
             (default: :obj:`None`)
-        progress (bool, optional): Whether to show a progress bar and, once for each graph, the summary of its report.
-            (default: :obj:`True`)
+        progress (bool, optional): Whether to show a progress bar, where a run in :obj:`run_dir` continues and, once for
+            each graph, the summary of its report. (default: :obj:`True`)
         name (str, optional): The label of the progress bar. (default: :obj:`"train"`)
         recipe_hash (str, optional): Marks the checkpoints, so that a run cannot be continued with other settings.
             Without it, the options of the model, the optimiser, the loss and the negatives, and :obj:`max_grad_norm`
@@ -257,6 +257,8 @@ class Trainer:
         if self.progress and first and isinstance(data, KGData) and _shown.get(id(data)) is not data:
             _shown[id(data)] = data
             print(data.report().summary(), file=sys.stderr, flush=True)
+        if self.progress and first and self._resumed:
+            print(self._going_on(), file=sys.stderr, flush=True)
         bar = tqdm(total=self.num_steps, initial=self._run.step, desc=self.name, unit='step',
                    disable=not (self.progress and first), mininterval=0.2 if sys.stderr.isatty() else 10.0)
         failed = True  # sys.exc_info() would also tell of an exception that is being handled around fit().
@@ -285,7 +287,7 @@ class Trainer:
         self._run = self._state.progress
         self._run.metric, self._run.mode = self.metric, self.mode
         self._started: list[Logger] = []
-        self._is_late = False
+        self._is_late = self._resumed = False
         self._loss = self.criterion
         # Processes that divide the entities compute the same loss of the whole batch.
         if current()[1] > 1 and not self._divided:
@@ -299,7 +301,8 @@ class Trainer:
         else:
             folder, device = self.folder, str(self._device)
             folder.has_tables = self._divided or self._mapped
-            if on_first(lambda: self._open(resume)):
+            self._resumed = on_first(lambda: self._open(resume))
+            if self._resumed:
                 state = load_checkpoint(folder.last, expected=self._fingerprint)
                 self._load(read_tables(state, folder.tables, self.model))
                 if self._run.best_step is not None and folder.tables.is_dir():
@@ -355,6 +358,20 @@ class Trainer:
             warnings.warn(f'num_steps: expected at least {run.step}, the steps that the run in {folder.path} has taken '
                           f'already, got {self.num_steps}; no step is taken, and the result is that of the whole run. '
                           'Choose another run folder, or start over with resume=False', stacklevel=5)
+
+    def _going_on(self) -> str:
+        r"""Says where a run in the folder goes on, or that there is nothing left to do."""
+        assert self.folder is not None
+        path, step = self.folder.path, self._run.step
+        if self._validation_due():
+            return f'{path}: continues with the validation of step {step} of {self.num_steps}'
+        if not self._done():
+            return f'{path}: continues after step {step} of {self.num_steps}'
+        found = f'complete after {step} steps'
+        if step < self.num_steps:
+            cause = f'patience={self.patience}' if self._stopped_early() else f'max_seconds={self.max_seconds:g}'
+            found = f'stopped after step {step} of {self.num_steps} by {cause}'
+        return f'{path}: {found}; nothing to train (--fresh or resume=False starts over)'
 
     def _describe(self) -> dict[str, Any]:
         settings = {name: getattr(self, name) for name in (

@@ -245,6 +245,27 @@ def test_progress_bar(capfd: pytest.CaptureFixture[str]) -> None:
     assert 'DistMult: 100%' in shown and '20/20' in shown and 'loss=' in shown and 'mrr=' in shown
 
 
+def test_resumed_run_is_announced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def told(**options: Any) -> str:
+        make_trainer(run_dir=tmp_path, progress=True, **options).fit()
+        return ''.join(line for line in capfd.readouterr().err.splitlines() if line.startswith(f'{tmp_path}: '))
+
+    assert told(num_steps=10) == ''
+    assert told(num_steps=15) == f'{tmp_path}: continues after step 10 of 15'
+    start_over = 'nothing to train (--fresh or resume=False starts over)'
+    assert told(num_steps=15) == f'{tmp_path}: complete after 15 steps; {start_over}'
+    assert told(num_steps=20, max_seconds=1e-9) == (
+        f'{tmp_path}: stopped after step 15 of 20 by max_seconds=1e-09; {start_over}')
+    make_trainer(run_dir=tmp_path, num_steps=15).fit()
+    assert capfd.readouterr().err == ''
+
+
+def test_resumed_run_that_has_lost_patience_is_announced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        make_trainer(run_dir=tmp_path, progress=True, patience=1, validate=lambda model: {'mrr': 0.5}).fit()
+    assert f'{tmp_path}: stopped after step 10 of 20 by patience=1; nothing to train' in capfd.readouterr().err
+
+
 def test_report_of_the_data_at_the_start(capfd: pytest.CaptureFixture[str]) -> None:
     trainer = make_trainer(progress=True)
     data = trainer.loader.data

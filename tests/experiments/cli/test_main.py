@@ -101,6 +101,14 @@ def test_report_of_the_data_at_the_start_of_a_run(work: Path, capsys: pytest.Cap
     assert capsys.readouterr().err == ''
 
 
+def test_complete_run_is_announced(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loud = [flag for flag in SMALL if flag != '--quiet']
+    for told in (False, True):
+        assert main(['train', '--data', 'graph', '--run-dir', 'run', *loud]) == 0
+        line = 'run: complete after 6 steps; nothing to train (--fresh or resume=False starts over)\n'
+        assert (line in capsys.readouterr().err) == told
+
+
 def test_nbfnet_from_training_to_its_paths(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / 'other').mkdir()
     for split in ('train', 'valid', 'test'):  # other names, and a relation less, so that it would be numbered otherwise
