@@ -204,16 +204,37 @@ class TrainedOn:
         Raises:
             ArgumentError: If they have.
         """
+        found = self._other_relations(data)
+        if found is not None:
+            raise ArgumentError(f'data: {found}; give its name or its path instead, which is then read with the '
+                                'relation ids of the run')
+
+    def _other_relations(self, data: KGData) -> Optional[str]:
         if self.relations is None or data.relation_labels is None:
-            return
-        remedy = 'give its name or its path instead, which is then read with the relation ids of the run'
+            return None
         for number, (ours, theirs) in enumerate(zip(self.relations, data.relation_labels)):
             if ours != theirs:
-                raise ArgumentError(f'data: its relation {number} is {theirs!r}, but the model was trained with '
-                                    f'{ours!r}; {remedy}')
+                return f'its relation {number} is {theirs!r}, but the model was trained with {ours!r}'
         if len(self.relations) != len(data.relation_labels):
-            raise ArgumentError(f'data: it has {len(data.relation_labels)} relations, but the model was trained with '
-                                f'{len(self.relations)}; {remedy}')
+            return (f'it has {len(data.relation_labels)} relations, but the model was trained with '
+                    f'{len(self.relations)}')
+        return None
+
+    def other_ids(self, data: KGData, entities: bool = True) -> Optional[str]:
+        r"""Says which ids of the data are not those of the run, or returns :obj:`None`.
+
+        Args:
+            data (KGData): The data.
+            entities (bool, optional): Whether those of entities are compared, too. (default: :obj:`True`)
+        """
+        found = self._other_relations(data)
+        if found is None and entities and self._has_other_entities(data):
+            found = f'its {data.num_nodes} entities are not those of the run, or not in the same order'
+        return found
+
+    def _has_other_entities(self, data: KGData) -> bool:
+        # Without labels on either side, numbers are all there is, and the model's size is compared with the data's.
+        return None not in (self.relations, data.entity_labels) and not self.is_of(data)
 
     def check_entities(self, data: KGData, trained: Optional[KGData] = None) -> None:
         r"""Refuses data with other entities, or with the same in another order, for models with a vector for each.
@@ -225,8 +246,7 @@ class TrainedOn:
         Raises:
             ArgumentError: If it has.
         """
-        # Without labels on either side, numbers are all there is, and the model's size is compared with the data's.
-        if None in (self.relations, data.entity_labels) or self.is_of(data):
+        if not self._has_other_entities(data):
             return
         if trained is not None and trained.entity_labels is not None and data.entity_labels is not None:
             known = set(trained.entity_labels)

@@ -390,9 +390,10 @@ def _check_data(folder: RunFolder, data: KGData, recipe: Recipe) -> None:
     known = recorded_data(folder)
     if known is None:
         return
-    known.check(data)
-    if not reads_graph('model', recipe.model):
-        known.check_entities(data)
+    found = known.other_ids(data, entities=not reads_graph('model', recipe.model))
+    if found is not None:
+        raise ArgumentError(f'{folder.path} contains a run on other data ({found}); choose another run folder, or '
+                            'start over with resume=False')
     known.check_same(data)
 
 

@@ -109,6 +109,18 @@ def test_complete_run_is_announced(work: Path, capsys: pytest.CaptureFixture[str
         assert (line in capsys.readouterr().err) == told
 
 
+def test_run_on_other_data_is_named(train: Callable[..., int], work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train() == 0
+    (work / 'other').mkdir()
+    for split in ('train', 'valid', 'test'):
+        (work / 'other' / f'{split}.txt').write_text((work / 'graph' / f'{split}.txt').read_text().replace('r', 'x'))
+    assert train('--data', 'other') == 2
+    told = capsys.readouterr().err
+    assert "run contains a run on other data (its relation 0 is 'x" in told
+    assert 'choose another run folder, or start over with --fresh' in told
+    assert train('--data', 'other', '--fresh') == 0
+
+
 def test_nbfnet_from_training_to_its_paths(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / 'other').mkdir()
     for split in ('train', 'valid', 'test'):  # other names, and a relation less, so that it would be numbered otherwise
