@@ -2,7 +2,6 @@ r"""Running a recipe: training and ranking a model in a run folder, and loading 
 from __future__ import annotations
 
 import json
-import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +14,7 @@ from pyg_emu.core.arguments import boolean
 from pyg_emu.core.distributed import current, first_alone, local_device, on_first
 from pyg_emu.core.errors import ArgumentError, RecipeError, RecipeWarning
 from pyg_emu.core.files import read_bytes
+from pyg_emu.core.warn import warn
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.loader import TripletLoader
 from pyg_emu.evaluation.graphs import check_settings, rank, ranker_of
@@ -109,7 +109,7 @@ def run_recipe(recipe: Recipe, run_dir: Optional[Union[str, Path]] = None, *, da
         raise ArgumentError('start: expected no weights, vectors and relation_vectors beside it')
     start = given if start is None else start
     for told in idle_settings(recipe.model, recipe.loss, recipe.negatives):
-        warnings.warn(told, RecipeWarning, stacklevel=2)
+        warn(told, RecipeWarning)
     # Settings are checked before a possibly large graph is loaded. Parts may draw parameters of their own.
     torch.manual_seed(recipe.seed)
     transform = build('negatives', recipe.negatives)

@@ -23,7 +23,6 @@ import platform
 import re
 import shutil
 import subprocess
-import warnings
 from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
@@ -33,6 +32,7 @@ from typing import IO, Any, Iterator, Literal, Mapping, Optional, Sequence, Unio
 from pyg_emu.core.distributed import current, on_first
 from pyg_emu.core.errors import ArgumentError, CheckpointError
 from pyg_emu.core.files import FolderLock, atomic_write, read_bytes, reason, remove, rename
+from pyg_emu.core.warn import warn
 from pyg_emu.training.checkpoint import load_checkpoint, verified_digest
 from pyg_emu.training.loggers import EVENTS_SUFFIX
 from pyg_emu.training.tables import TABLES, remove_tables
@@ -330,8 +330,8 @@ class RunFolder:
         if self.best.exists():
             return self.best
         if step is not None:
-            warnings.warn(f'{self.best} is missing, which contained the weights of step {step}, the best on the '
-                          f'validation facts; using {self.last.name} with the weights of step {state.get("step")}')
+            warn(f'{self.best} is missing, which contained the weights of step {step}, the best on the '
+                 f'validation facts; using {self.last.name} with the weights of step {state.get("step")}')
         return self.last
 
     def write_json(self, path: Path, content: Mapping[str, Any]) -> None:

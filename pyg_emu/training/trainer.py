@@ -4,7 +4,6 @@ from __future__ import annotations
 import math
 import sys
 import time
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterable, Literal, Mapping, Optional, Sequence, Union
@@ -19,6 +18,7 @@ from pyg_emu.core.arguments import boolean, instance, is_number, positive_intege
 from pyg_emu.core.distributed import any_process, check_joined, current, on_first, same_random_state
 from pyg_emu.core.errors import ArgumentError, CheckpointError, DivergenceError, ProcessError
 from pyg_emu.core.mapped_table import copied
+from pyg_emu.core.warn import warn
 from pyg_emu.data.graph import KGData
 from pyg_emu.evaluation.metrics import metric_mode, plain_numbers
 from pyg_emu.models.mapped import mapped_tables
@@ -341,8 +341,7 @@ class Trainer:
             raise CheckpointError(f'{folder.last} was started with other parts than those of this run '
                                   f'({"; ".join(changed)}); continue with the same parts, or start over')
         if changed := changed_options(recorded, self._record):
-            warnings.warn(f'{folder.last} was started with a model of other options ({"; ".join(changed)})',
-                          stacklevel=5)
+            warn(f'{folder.last} was started with a model of other options ({"; ".join(changed)})')
         self._state.load_state_dict(state, folder.last)
         run = self._run = self._state.progress
         if self.validate is not None:  # Without it, nothing is compared with what was best.
@@ -355,9 +354,9 @@ class Trainer:
             self.history.replace(row for row in on_first(lambda: read_csv(folder.history)) if row['step'] <= run.step)
         on_first(lambda: folder.settle(run.best_step, run.best_digest, run.reported, len(self.history) > 0))
         if run.step > self.num_steps and current()[0] == 0:
-            warnings.warn(f'num_steps: expected at least {run.step}, the steps that the run in {folder.path} has taken '
-                          f'already, got {self.num_steps}; no step is taken, and the result is that of the whole run. '
-                          'Choose another run folder, or start over with resume=False', stacklevel=5)
+            warn(f'num_steps: expected at least {run.step}, the steps that the run in {folder.path} has taken '
+                 f'already, got {self.num_steps}; no step is taken, and the result is that of the whole run. '
+                 'Choose another run folder, or start over with resume=False')
 
     def _going_on(self) -> str:
         r"""Says where a run in the folder goes on, or that there is nothing left to do."""

@@ -2,7 +2,6 @@ r"""Training from given vectors: those of another model, or of descriptions of t
 from __future__ import annotations
 
 import os
-import warnings
 from typing import Any, Callable, NamedTuple, Optional, Union
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch_geometric.nn import kge
 
 from pyg_emu.core.arguments import instance, shown
 from pyg_emu.core.errors import ArgumentError, DataError, DataWarning
+from pyg_emu.core.warn import warn
 from pyg_emu.data.checks import SIZES, check_sizes
 from pyg_emu.data.graph import KGData
 from pyg_emu.data.io.vectors import read_vectors
@@ -173,11 +173,11 @@ def _checked(argument: str, vectors: Any) -> tuple[pd.Index, np.ndarray]:
 def _tell(argument: str, names: pd.Index, there: np.ndarray, unknown: pd.Index) -> None:
     if not there.all():
         missing = names[~there]
-        warnings.warn(f'{argument}: {len(missing)} of {len(names)} have no given vector and keep their initial one: '
-                      f'{_examples(missing)}', DataWarning, stacklevel=4)
+        warn(f'{argument}: {len(missing)} of {len(names)} have no given vector and keep their initial one: '
+             f'{_examples(missing)}', DataWarning)
     if len(unknown) > 0:
-        warnings.warn(f'{argument}: {len(unknown)} of the given vectors have labels that the data does not have, and '
-                      f'are not used: {_examples(unknown)}', DataWarning, stacklevel=4)
+        warn(f'{argument}: {len(unknown)} of the given vectors have labels that the data does not have, and '
+             f'are not used: {_examples(unknown)}', DataWarning)
 
 
 def _examples(labels: pd.Index) -> str:
