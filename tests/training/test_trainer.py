@@ -1144,7 +1144,7 @@ def test_truncated_checkpoint(tmp_path: Path) -> None:
     ({'name': 3.5}, 'name: .* 3.5'),
     ({'recipe_hash': 3.5}, 'recipe_hash: .* 3.5'),
     ({'run_dir': ''}, "run_dir: .* ''"),
-    ({'metric': 'auc'}, "'auc' .*'max'.*'min'"),
+    ({'metric': 'auc'}, "^metric: .*'auc'.*'max'.*'min'"),
     ({'metric': 3}, 'metric: .* 3'),
     ({'metric': 'mr', 'mode': 'max'}, "mode: .*'min'.* mr .*'max'"),
     ({'mode': 'up'}, "mode: .*'max'.*'min'.* 'up'"),
