@@ -67,7 +67,9 @@ def train(method: str, data: KGData, arguments: argparse.Namespace, folder: Path
     steps, spent = progress(folder)
     while True:
         left = arguments.budget - spent
-        part = math.floor(min(left, arguments.budget / PARTS) * steps / spent) if steps > 0 else arguments.first_steps
+        part = arguments.first_steps
+        if steps > 0:  # At least one step, if there is time for it: the first ones are slow.
+            part = min(max(1, math.floor(arguments.budget / PARTS * steps / spent)), math.floor(left * steps / spent))
         if left <= 0 or part < 1:
             return run_recipe(recipe_of(method, arguments, max(steps, 1)), folder, data=data, device='cpu')
         outcome = run_recipe(recipe_of(method, arguments, steps + part), folder, data=data, device='cpu', test=False,
