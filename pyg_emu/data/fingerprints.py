@@ -30,11 +30,8 @@ def facts_fingerprint(data: KGData, split: Split) -> str:
         data (KGData): The graph.
         split (str): As in :meth:`KGData.facts`.
     """
-    parts = [[column.cpu() for column in data.columns(part)] for part in (SPLITS if split == 'all' else (split, ))]
-    digest = hashlib.sha256()
-    for facts in sorted_facts(parts, data.num_nodes or 0, data.num_relations):
-        digest.update(facts.numpy().astype('<i8', copy=False).tobytes())
-    return digest.hexdigest()[:16]
+    # A recipe's run and its Trainer both ask for it, and sorting the facts of a large graph takes a while.
+    return data.cached(f'fingerprint/{split}', lambda: _fingerprint(data, split))
 
 
 def entities_fingerprint(data: KGData) -> str:
@@ -46,6 +43,14 @@ def entities_fingerprint(data: KGData) -> str:
 def text_fingerprint(text: str) -> str:
     r"""Returns a fingerprint of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _fingerprint(data: KGData, split: Split) -> str:
+    parts = [[column.cpu() for column in data.columns(part)] for part in (SPLITS if split == 'all' else (split, ))]
+    digest = hashlib.sha256()
+    for facts in sorted_facts(parts, data.num_nodes or 0, data.num_relations):
+        digest.update(facts.numpy().astype('<i8', copy=False).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _weights_entry(data: KGData, split: Split) -> dict[str, str]:
